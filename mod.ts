@@ -1,0 +1,32 @@
+/**
+ * Espalier: prune language models with DLP, compile them to compact sparse ONNX, run them at the edge.
+ *
+ * Run it (`deno run -A mod.ts prune`, `bun mod.ts prune`) or import it.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, inspect, prune } from "./mod.ts";
+ *
+ * await prune({ model: "MODEL_DIR", output: "OUT", sparsity: 0.6, calibration: "text.txt" });
+ * const { perplexity } = await evaluate({ model: "OUT", text: "held-out.txt" });
+ * ```
+ * @module
+ */
+export { evaluate, type EvaluateReport } from "./src/api/evaluate.ts";
+export { inspect, type InspectReport, type LinearReport } from "./src/api/inspect.ts";
+export type {
+  EvaluateOptions,
+  InspectOptions,
+  ProgressEvent,
+  PruneOptions,
+  RunHooks,
+} from "./src/api/options.ts";
+export { prune } from "./src/api/prune.ts";
+export type { BlockReport, PruneReport, Trial } from "./src/api/prune_report.ts";
+export * from "./src/errors.ts";
+export { VERSION } from "./src/version.ts";
+
+if (import.meta.main) {
+  const { main } = await import("./src/cli/main.ts");
+  await main();
+}

@@ -1,0 +1,79 @@
+/**
+ * Builds `dist/prune.js`: the pruning core as one module of plain JavaScript, for runtimes that
+ * cannot import TypeScript from a package (Node, browsers, workerd).
+ *
+ * Run it with `bun scripts/build.ts`.
+ *
+ * @module
+ */
+
+import { stat } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+
+/** A plugin of Bun's bundler, as far as this project uses them. */
+export interface BundlerPlugin {
+  name: string;
+  setup(build: {
+    onResolve(
+      options: { filter: RegExp },
+      callback: (args: { path: string; importer: string }) => { path: string } | undefined,
+    ): void;
+    onLoad(
+      options: { filter: RegExp },
+      callback: (args: { path: string }) => Promise<{ contents: string; loader: "ts" }>,
+    ): void;
+  }): void;
+}
+
+/** Options of {@linkcode bundle}; they mean what they mean to `Bun.build`. */
+export interface BundleOptions {
+  entrypoints: string[];
+  outdir: string;
+  naming: string;
+  target: "browser" | "node";
+  plugins: BundlerPlugin[];
+}
+
+/**
+ * Bundles TypeScript into one ES module with `Bun.build`.
+ *
+ * Declared through `globalThis` since Deno, which type-checks this folder too, knows no `Bun`.
+ *
+ * @param options What to bundle and where to.
+ * @throws {AggregateError} If a module cannot be found or parsed.
+ */
+export async function bundle(options: BundleOptions): Promise<void> {
+  const { Bun } = globalThis as unknown as {
+    Bun?: { build(options: BundleOptions & { format: "esm" }): Promise<unknown> };
+  };
+  if (Bun === undefined) throw new Error("this script bundles with Bun: run it with `bun`");
+  await Bun.build({ ...options, format: "esm" });
+}
+
+/**
+ * Keeps the core pure. For the target "browser" Bun would replace a `node:` module by a polyfill
+ * without a word, and the file would run here and fail elsewhere.
+ */
+const noPackages: BundlerPlugin = {
+  name: "no-packages",
+  setup(build) {
+    build.onResolve({ filter: /^[^./]/ }, ({ path, importer }) => {
+      throw new Error(`${importer} imports "${path}": src/prune may import its own files only`);
+    });
+  },
+};
+
+async function main(): Promise<void> {
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  await bundle({
+    entrypoints: [`${root}src/prune/mod.ts`],
+    outdir: `${root}dist`,
+    naming: "prune.js",
+    target: "browser",
+    plugins: [noPackages],
+  });
+  const { size } = await stat(`${root}dist/prune.js`);
+  console.log(`dist/prune.js: ${(size / 1024).toFixed(1)} KiB`);
+}
+
+if (import.meta.main) await main();

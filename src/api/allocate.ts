@@ -1,0 +1,131 @@
+/**
+ * From the blocks' importance and the options to each block's share.
+ * @module
+ */
+import type { Importance } from "../calibrate/passes.ts";
+import { AllocationError, PatternError, UsageError } from "../errors.ts";
+import { readJson } from "../platform/files.ts";
+import { atp, dlp, owl, uniform, wholeNumbersOf } from "../prune/allocation.ts";
+import type { Share } from "../prune/block.ts";
+import type { AllocationName, Pattern } from "../prune/types.ts";
+
+/** The allocations, in the order in which they are tried and shown. */
+export const ALLOCATIONS: readonly AllocationName[] = ["uniform", "dlp", "owl", "atp"];
+
+/** Parameters of the allocations. */
+export interface AllocationSettings {
+  readonly sparsity: number;
+  readonly alpha: number;
+  readonly lambda: number;
+  readonly beta?: number;
+}
+
+/** ATP's step where none is given: from first to last block the span that DLP's default alpha has. */
+const ATP_SPAN = 0.3;
+
+/** Whether an allocation needs to see the model run. */
+export function needsImportance(allocation: AllocationName): boolean {
+  return allocation === "dlp" || allocation === "owl";
+}
+
+/**
+ * Density of each block.
+ *
+ * @param importance What the judging pass found; needed for `dlp` and `owl`.
+ * @throws {AllocationError} When the parameters leave nothing of a block.
+ */
+export function densitiesOf(
+  allocation: AllocationName,
+  blocks: number,
+  settings: AllocationSettings,
+  importance: Importance | undefined,
+): Float64Array {
+  const { sparsity, alpha, lambda } = settings;
+  switch (allocation) {
+    case "uniform":
+      return uniform(blocks, sparsity);
+    case "atp":
+      return atp(blocks, sparsity, settings.beta ?? ATP_SPAN / Math.max(1, blocks - 1));
+    case "dlp":
+      return dlp(importance!.scores, sparsity, alpha);
+    case "owl":
+      return owl(importance!.outliers, sparsity, lambda);
+  }
+}
+
+/** What each block keeps under a pattern. */
+export function sharesOf(densities: ArrayLike<number>, pattern: Pattern): Share[] {
+  switch (pattern.kind) {
+    case "unstructured":
+      return Array.from(densities, (density) => ({ density }));
+    case "nm":
+      return Array.from(densities, () => ({ density: pattern.n / pattern.m, kept: pattern.n }));
+    case "mixed":
+      return wholeNumbersOf(densities, pattern.m).map((kept) => ({
+        density: kept / pattern.m,
+        kept,
+      }));
+  }
+}
+
+/**
+ * The sparsity to aim at: what the caller asked for, or what N:M says.
+ *
+ * @throws {UsageError} When the two disagree.
+ */
+export function sparsityFor(pattern: Pattern, asked: number | undefined): number {
+  if (pattern.kind !== "nm") return asked ?? 0.7;
+  const { n, m } = pattern;
+  if (n === m) throw new UsageError(`pattern ${n}:${m} prunes nothing`);
+  const sparsity = 1 - n / m;
+  if (asked !== undefined && Math.abs(asked - sparsity) > 1e-6) {
+    throw new UsageError(
+      `pattern ${n}:${m} has a sparsity of ${sparsity}; leave --sparsity ${asked} out, or use mixed:${m}`,
+    );
+  }
+  return sparsity;
+}
+
+/**
+ * Densities given by the caller: a list, or a file with a list or `{"densities": […]}`.
+ *
+ * @throws {UsageError} When they are not that.
+ * @throws {AllocationError} When their number is not that of the blocks.
+ */
+export function givenDensities(given: string | readonly number[], blocks: number): Float64Array {
+  let list: unknown = given;
+  if (typeof given === "string") {
+    const json = readJson(given, 16 << 20);
+    list = Array.isArray(json) ? json : (json as { densities?: unknown } | null)?.densities;
+  }
+  if (!Array.isArray(list) || !list.every((d) => typeof d === "number" && d > 0 && d <= 1)) {
+    throw new UsageError(
+      "densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps",
+    );
+  }
+  if (list.length !== blocks) {
+    throw new AllocationError(
+      `${list.length} densities were given, the model has ${blocks} blocks`,
+    );
+  }
+  return Float64Array.from(list);
+}
+
+/**
+ * Checks that a pattern fits every linear before any work is done.
+ *
+ * @throws {PatternError} Naming the first linear that it does not fit.
+ */
+export function checkPattern(
+  pattern: Pattern,
+  linears: readonly { readonly weight: string; readonly columns: number }[],
+): void {
+  if (pattern.kind === "unstructured") return;
+  const misfit = linears.find(({ columns }) => columns % pattern.m !== 0);
+  if (misfit) {
+    throw new PatternError(
+      `M = ${pattern.m} does not divide the rows of ${misfit.weight}, which have ${misfit.columns} weights: ` +
+        `choose another M, or leave it dense with --skip`,
+    );
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * `inspect`: what a checkpoint holds, and how sparse it is.
+ * @module
+ */
+import { buildGraph } from "../checkpoint/architectures/mod.ts";
+import { cutIntoSections } from "../onnx/sections.ts";
+import { type InspectOptions, inspectSchema, parseOptions } from "./options.ts";
+import { OpenModel } from "./shared.ts";
+
+/** One linear of a checkpoint. */
+export interface LinearReport {
+  readonly name: string;
+  /** `[out, in]`. */
+  readonly shape: [number, number];
+  readonly dtype: string;
+  readonly bytes: number;
+  readonly zeros: number;
+  /** Fraction of weights that are 0. */
+  readonly sparsity: number;
+}
+
+/** What `inspect` found. */
+export interface InspectReport {
+  readonly model: string;
+  readonly architecture: string;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly vocabulary: number;
+  readonly context: number;
+  readonly parameters: number;
+  /** Bytes of all tensors. */
+  readonly bytes: number;
+  readonly files: string[];
+  /** Of all linears in blocks: the embedding and the head are not pruned, and not counted. */
+  readonly linears: { readonly weights: number; readonly zeros: number; readonly sparsity: number };
+  readonly blocks: {
+    readonly index: number;
+    readonly sparsity: number;
+    readonly linears: LinearReport[];
+  }[];
+}
+
+/** Elements that are counted at a time. */
+const PIECE = 1 << 20;
+
+/**
+ * Looks into a checkpoint: every weight of every linear is read.
+ *
+ * @param options The folder.
+ * @throws {EspalierError} Of the class that says what is wrong.
+ */
+export function inspect(options: InspectOptions): InspectReport {
+  const settings = parseOptions(inspectSchema, options);
+  const { checkpoint, spec } = new OpenModel(settings.model);
+  try {
+    const sections = cutIntoSections(buildGraph(checkpoint, spec, 1));
+    const buffer = new Float32Array(PIECE);
+    const blocks = sections.blocks.map((block) => {
+      const linears = block.linears.map(({ name, weight, rows, columns }): LinearReport => {
+        const size = rows * columns;
+        let zeros = 0;
+        for (let first = 0; first < size; first += PIECE) {
+          const values = buffer.subarray(0, Math.min(PIECE, size - first));
+          checkpoint.readFloats(weight, values, first);
+          for (let i = 0; i < values.length; i++) if (values[i] === 0) zeros++;
+        }
+        const { dtype, length } = checkpoint.tensors.get(weight)!;
+        return {
+          name,
+          shape: [rows, columns],
+          dtype,
+          bytes: length,
+          zeros,
+          sparsity: zeros / size,
+        };
+      });
+      return { index: block.index, sparsity: sparsityOf(linears), linears };
+    });
+    const all = blocks.flatMap(({ linears }) => linears);
+    const tensors = [...checkpoint.tensors.values()];
+    return {
+      model: checkpoint.name,
+      architecture: String(checkpoint.config.model_type),
+      layers: spec.layers,
+      hidden: spec.hidden,
+      intermediate: spec.intermediate,
+      heads: spec.heads,
+      keyValueHeads: spec.keyValueHeads,
+      headDim: spec.headDim,
+      vocabulary: spec.vocabulary,
+      context: spec.context,
+      parameters: tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      bytes: tensors.reduce((sum, { length }) => sum + length, 0),
+      files: [...checkpoint.shards],
+      linears: {
+        weights: all.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0),
+        zeros: all.reduce((sum, { zeros }) => sum + zeros, 0),
+        sparsity: sparsityOf(all),
+      },
+      blocks,
+    };
+  } finally {
+    checkpoint.close();
+  }
+}
+
+/** Fraction of zeros over several linears. */
+export function sparsityOf(
+  linears: readonly { readonly shape: readonly [number, number]; readonly zeros: number }[],
+): number {
+  const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+  return weights === 0 ? 0 : linears.reduce((sum, { zeros }) => sum + zeros, 0) / weights;
+}

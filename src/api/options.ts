@@ -1,0 +1,180 @@
+/**
+ * The options of every command, one schema each: for the library, for config files and for the CLI,
+ * which derives its flags and its help from them.
+ * @module
+ */
+import { z } from "zod";
+import { UsageError } from "../errors.ts";
+import type { Pattern } from "../prune/types.ts";
+
+const path = z.string().min(1);
+const seqlen = z.int().min(2).max(1 << 20);
+
+/** A number of bytes, or text such as `800MB` or `1.5GB`. */
+const bytes = z.union([z.number().positive(), z.string()]).transform((value, context) => {
+  if (typeof value === "number") return value;
+  const match = /^\s*([\d.]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*$/.exec(value);
+  const units: Record<string, number> = {
+    B: 1,
+    kB: 1e3,
+    KB: 1e3,
+    MB: 1e6,
+    GB: 1e9,
+    KiB: 2 ** 10,
+    MiB: 2 ** 20,
+    GiB: 2 ** 30,
+  };
+  const size = match ? Number(match[1]) * units[match[2] ?? "B"] : NaN;
+  if (!(size > 0)) {
+    context.addIssue(`${JSON.stringify(value)} is no amount of memory; write 800MB or 1.5GB`);
+    return z.NEVER;
+  }
+  return size;
+});
+
+/** `unstructured`, `N:M` kept of M, or `mixed:M`. */
+const pattern = z.string().transform((value, context): Pattern => {
+  const fail = (message: string) => {
+    context.addIssue(message);
+    return z.NEVER;
+  };
+  if (value === "unstructured") return { kind: "unstructured" };
+  const nm = /^(mixed|\d+):(\d+)$/.exec(value);
+  if (!nm) {
+    return fail(`${JSON.stringify(value)} is no pattern; write unstructured, 2:4 or mixed:16`);
+  }
+  const m = Number(nm[2]);
+  if (m < 2 || m > 32) return fail(`M of ${value} must be from 2 to 32`);
+  if (nm[1] === "mixed") return { kind: "mixed", m };
+  const n = Number(nm[1]);
+  if (n < 1 || n > m) return fail(`${value} must keep 1 to ${m} of every ${m} weights`);
+  return { kind: "nm", n, m };
+});
+
+const running = {
+  backend: z.enum(["auto", "node", "wasm", "webgpu"]).default("auto").describe(
+    "where the model runs: onnxruntime-node, WebAssembly or WebGPU; auto takes node where it is installed",
+  ),
+  threads: z.int().min(1).max(256).optional().describe("CPU threads (default: all)"),
+  memory: bytes.optional().describe(
+    "memory the process may take, e.g. 2GB (default: 1.5GB, or what the model needs at least)",
+  ),
+};
+
+/** Options of `prune`. */
+export const pruneSchema = z.strictObject({
+  model: path.describe("folder of the checkpoint"),
+  output: path.optional().describe("folder to write (default: MODEL_DIR-pruned)"),
+  sparsity: z.number().gt(0).lt(1).optional().describe(
+    "fraction of weights to prune (default: 0.7, or what N:M says)",
+  ),
+  method: z.enum(["wanda", "magnitude"]).default("wanda").describe(
+    "which weights go first: lowest |W|·‖X‖ or lowest |W|",
+  ),
+  allocation: z.enum(["dlp", "uniform", "owl", "atp", "auto"]).default("dlp").describe(
+    "how much each block keeps; auto tries all on held-out calibration text and takes the best",
+  ),
+  reducer: z.enum(["median", "mean"]).default("median").describe(
+    "DLP's score of a block: the paper says median, the released code takes the mean",
+  ),
+  alpha: z.number().min(0).max(0.5).default(0.15).describe(
+    "DLP: half the distance between the densest and the sparsest block",
+  ),
+  lambda: z.number().min(0).max(0.5).default(0.08).describe("OWL: the same half distance"),
+  outlierThreshold: z.number().positive().default(5).describe(
+    "OWL: a score this many times the mean is an outlier",
+  ),
+  beta: z.number().min(-1).max(1).optional().describe(
+    "ATP: how much sparser each block is than the one before (default: 0.3 from first to last)",
+  ),
+  densities: z.union([path, z.array(z.number().gt(0).max(1)).min(1)]).optional().describe(
+    "JSON file with the density of each block, instead of an allocation",
+  ),
+  pattern: pattern.prefault("unstructured").describe(
+    "unstructured, N:M kept (2:4, 8:16 …), or mixed:M where the allocation chooses N for each block",
+  ),
+  calibration: path.optional().describe(
+    'text: .txt, .jsonl with a "text" field, or .json {"windows": [[ids] …]}',
+  ),
+  samples: z.int().min(1).max(1 << 20).optional().describe(
+    "calibration windows (default: 128, or all of a .json)",
+  ),
+  seqlen: seqlen.optional().describe(
+    "tokens a window (default: 2048, as far as model and text allow)",
+  ),
+  seed: z.int().min(0).max(0xffffffff).default(0).describe("seed of the windows' places"),
+  skip: z.array(z.string().min(1)).default([]).describe(
+    "linears to leave dense, by name or glob, e.g. '*.down_proj'; may be given several times",
+  ),
+  text: path.optional().describe("held-out text: perplexity before and after"),
+  windows: z.int().min(1).optional().describe("windows of --text to measure on (default: 32)"),
+  compare: z.boolean().default(false).describe(
+    "also measure every other allocation on --text, without writing it",
+  ),
+  ...running,
+  dryRun: z.boolean().default(false).describe("compute the allocation only; write nothing"),
+  force: z.boolean().default(false).describe("replace the output folder"),
+});
+
+/** Options of `eval`. */
+export const evaluateSchema = z.strictObject({
+  model: path.describe("folder of the checkpoint"),
+  text: path.describe("text to measure on, in the forms of prune's --calibration"),
+  seqlen: seqlen.optional().describe("tokens a window (default: 2048, as far as the model allows)"),
+  windows: z.int().min(1).optional().describe("windows to measure on (default: all)"),
+  ...running,
+});
+
+/** Options of `inspect`. */
+export const inspectSchema = z.strictObject({
+  model: path.describe("folder of the checkpoint"),
+});
+
+/** Options of `prune`, as a caller writes them. */
+export type PruneOptions = z.input<typeof pruneSchema>;
+/** Options of `eval`, as a caller writes them. */
+export type EvaluateOptions = z.input<typeof evaluateSchema>;
+/** Options of `inspect`, as a caller writes them. */
+export type InspectOptions = z.input<typeof inspectSchema>;
+
+/** What a caller passes beside the options. */
+export interface RunHooks {
+  /** Stops the work; it then fails with `AbortError` and leaves nothing behind. */
+  signal?: AbortSignal;
+  /** Told of every step. */
+  onProgress?: (event: ProgressEvent) => void;
+}
+
+/** A step of long work, or something a person should know. */
+export type ProgressEvent =
+  | {
+    readonly type: "progress";
+    /** What is being done, e.g. `score blocks`. */
+    readonly phase: string;
+    readonly done: number;
+    readonly total: number;
+    /** What `done` counts, e.g. `blocks`. */
+    readonly unit: string;
+  }
+  | { readonly type: "note"; readonly text: string };
+
+/**
+ * Checks options against a schema.
+ *
+ * @param name How to call a field in a message; the CLI gives the flag's spelling.
+ * @throws {UsageError} Naming the first option that is wrong.
+ */
+export function parseOptions<T extends z.ZodType>(
+  schema: T,
+  options: unknown,
+  name: (field: string) => string = (field) => field,
+): z.output<T> {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  if (issue.code === "unrecognized_keys") {
+    throw new UsageError(`unknown option ${issue.keys.map(name).join(", ")}`);
+  }
+  const field = issue.path.length > 0 ? name(String(issue.path[0])) : "options";
+  throw new UsageError(`${field}: ${issue.message}`);
+}

@@ -1,0 +1,239 @@
+/**
+ * What `prune` tells: the report for its caller, the record `espalier.json` for whoever finds the model.
+ *
+ * The record has no times, paths or machine in it, so that the same command gives the same bytes.
+ * @module
+ */
+import type { Importance } from "../calibrate/passes.ts";
+import type { Backend } from "../engine/ort/backend.ts";
+import type { Linear } from "../onnx/sections.ts";
+import type { Share } from "../prune/block.ts";
+import type { AllocationName, Pattern } from "../prune/types.ts";
+import { VERSION } from "../version.ts";
+import type { PruneSettings } from "./prune.ts";
+import type { PruneWindows } from "./prune_windows.ts";
+import { sparsityOf } from "./inspect.ts";
+import type { OpenModel, Phases } from "./shared.ts";
+
+/** An allocation that was measured without being written. */
+export interface Trial {
+  readonly allocation: AllocationName;
+  /** Measured on calibration text kept apart (`auto`), or on `--text` (`--compare`). */
+  readonly on: "calibration" | "text";
+  readonly perplexity: number;
+}
+
+/** One block, pruned. */
+export interface BlockReport {
+  readonly index: number;
+  /** Fraction of weights that the allocation lets it keep. */
+  readonly density: number;
+  /** N of N:M, where the pattern is one. */
+  readonly kept?: number;
+  /** DLP's score S, where the model was judged. */
+  readonly score?: number;
+  /** OWL's outlier percent, where the model was judged. */
+  readonly outlierPercent?: number;
+  /** Fraction of zeros reached, over its pruned linears. */
+  readonly sparsity?: number;
+  /** Fraction of zeros of each pruned linear. */
+  readonly linears?: Record<string, number>;
+}
+
+/** What `prune` did. */
+export interface PruneReport {
+  readonly model: string;
+  readonly architecture: string;
+  /** Folder that was written; absent after a dry run. */
+  readonly output?: string;
+  readonly method: string;
+  /** The allocation carried out; `given` for `--densities`. */
+  readonly allocation: AllocationName | "given";
+  readonly reducer: string;
+  readonly pattern: string;
+  /** Asked for, and reached, over the linears that were pruned. */
+  readonly sparsity: { readonly asked: number; readonly reached?: number };
+  readonly blocks: BlockReport[];
+  readonly trials: readonly Trial[];
+  readonly calibration?: { file: string; windows: number; seqlen: number; sha256: string };
+  readonly perplexity?: {
+    readonly text: string;
+    readonly windows: number;
+    readonly seqlen: number;
+    readonly dense: number;
+    readonly pruned: number;
+  };
+  readonly backend?: string;
+  readonly notes: readonly string[];
+  /** Seconds by phase. */
+  readonly seconds: Record<string, number>;
+  /** Largest resident memory of the process. */
+  readonly peakBytes: number;
+}
+
+/** A linear and the block that it is in. */
+export interface BlockLinear extends Linear {
+  readonly block: number;
+}
+
+/** All that a run knows when it is done. */
+export interface RunFacts {
+  readonly settings: PruneSettings;
+  readonly opened: OpenModel;
+  /** The linears that are pruned. */
+  readonly linears: readonly BlockLinear[];
+  readonly sparsity: number;
+  readonly allocation: AllocationName | "given";
+  readonly densities: Float64Array;
+  readonly shares: readonly Share[];
+  readonly importance?: Importance;
+  readonly trials: readonly Trial[];
+  readonly windows?: PruneWindows;
+  readonly heldOut?: PruneWindows;
+  readonly perplexity?: { readonly dense: number; readonly pruned: number };
+  /** Zeros by weight name. */
+  readonly counts?: ReadonlyMap<string, number>;
+  readonly output?: string;
+  readonly backend?: Backend;
+  readonly phases: Phases;
+  readonly peakBytes: number;
+}
+
+/** The report and the record of a run. */
+export function describeRun(facts: RunFacts): { report: PruneReport; record: object } {
+  const { settings, opened, windows, heldOut, perplexity, counts } = facts;
+  const blocks = blockReports(facts);
+  const reached = counts && reachedSparsity(facts);
+  const calibration = windows && {
+    file: windows.file,
+    windows: windows.windows.length,
+    seqlen: windows.length,
+    sha256: windows.sha256,
+  };
+  const measured = perplexity && heldOut && {
+    text: heldOut.file,
+    windows: heldOut.windows.length,
+    seqlen: heldOut.length,
+    ...perplexity,
+  };
+  const report: PruneReport = {
+    model: opened.checkpoint.name,
+    architecture: String(opened.checkpoint.config.model_type),
+    output: facts.output,
+    method: settings.method,
+    allocation: facts.allocation,
+    reducer: settings.reducer,
+    pattern: patternText(settings.pattern),
+    sparsity: { asked: facts.sparsity, reached },
+    blocks,
+    trials: facts.trials,
+    calibration,
+    perplexity: measured,
+    backend: facts.backend?.label,
+    notes: facts.phases.notes,
+    seconds: facts.phases.seconds,
+    peakBytes: facts.peakBytes,
+  };
+  const record = {
+    format: 1,
+    espalier: VERSION,
+    onnxruntime: facts.backend?.label.replace(/,.*$/, ""),
+    source: report.model,
+    architecture: report.architecture,
+    options: {
+      sparsity: facts.sparsity,
+      method: settings.method,
+      allocation: facts.allocation,
+      ...(facts.allocation === "dlp" && { reducer: settings.reducer, alpha: settings.alpha }),
+      ...(facts.allocation === "owl" && {
+        lambda: settings.lambda,
+        outlierThreshold: settings.outlierThreshold,
+      }),
+      ...(facts.allocation === "atp" && settings.beta !== undefined && { beta: settings.beta }),
+      pattern: report.pattern,
+      skip: settings.skip,
+      seed: settings.seed,
+    },
+    calibration,
+    sparsity: report.sparsity,
+    blocks,
+    trials: facts.trials,
+    perplexity: measured,
+    modelCard: modelCard(report, settings.skip),
+  };
+  return { report, record };
+}
+
+function blockReports({ linears, densities, shares, importance, counts }: RunFacts): BlockReport[] {
+  return Array.from(densities, (density, index) => {
+    const own = linears.filter(({ block }) => block === index);
+    const sizes = own.map(({ weight, rows, columns }) => ({
+      shape: [rows, columns] as [number, number],
+      zeros: counts?.get(weight) ?? 0,
+    }));
+    return {
+      index,
+      density: shares[index].density ?? density,
+      kept: shares[index].kept,
+      score: importance?.scores[index],
+      outlierPercent: importance?.outliers[index],
+      sparsity: counts && sparsityOf(sizes),
+      linears: counts && Object.fromEntries(
+        own.map(({ name, rows, columns }, i) => [name, sizes[i].zeros / (rows * columns)]),
+      ),
+    };
+  });
+}
+
+function reachedSparsity({ linears, counts }: RunFacts): number {
+  return sparsityOf(linears.map(({ weight, rows, columns }) => ({
+    shape: [rows, columns] as [number, number],
+    zeros: counts?.get(weight) ?? 0,
+  })));
+}
+
+/** A pattern as the option spells it. */
+export function patternText(pattern: Pattern): string {
+  switch (pattern.kind) {
+    case "unstructured":
+      return "unstructured";
+    case "nm":
+      return `${pattern.n}:${pattern.m}`;
+    case "mixed":
+      return `mixed:${pattern.m}`;
+  }
+}
+
+/** A section in Markdown to paste into the model's card. */
+function modelCard(report: PruneReport, skip: readonly string[]): string {
+  const percent = (fraction: number) => `${(fraction * 100).toFixed(1)} %`;
+  const lines = [
+    "## Pruning",
+    "",
+    `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; no weight was retrained.`,
+    "",
+    "| | |",
+    "|---|---|",
+    `| weights pruned, of the linears in all blocks | ${percent(report.sparsity.reached ?? 0)} |`,
+    `| pattern | ${report.pattern} |`,
+    `| method | ${report.method} |`,
+    `| allocation | ${report.allocation}${
+      report.allocation === "dlp" ? ` (${report.reducer})` : ""
+    } |`,
+  ];
+  if (skip.length > 0) lines.push(`| left dense | ${skip.join(", ")} |`);
+  const { calibration, perplexity } = report;
+  if (calibration) {
+    lines.push(
+      `| calibration | ${calibration.windows} windows of ${calibration.seqlen} tokens of ${calibration.file} |`,
+    );
+  }
+  if (perplexity) {
+    lines.push(
+      `| perplexity on ${perplexity.text}, ${perplexity.windows} windows of ${perplexity.seqlen} tokens | ${
+        perplexity.dense.toFixed(2)
+      } before, ${perplexity.pruned.toFixed(2)} after |`,
+    );
+  }
+  return lines.join("\n") + "\n";
+}

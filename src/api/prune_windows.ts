@@ -1,0 +1,105 @@
+/**
+ * The windows that `prune` runs: to calibrate on, and to measure on.
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { basename } from "node:path";
+import { TextError, UsageError } from "../errors.ts";
+import { assertInVocabulary, consecutiveWindows, randomWindows } from "../text/windows.ts";
+import type { PruneSettings } from "./prune.ts";
+import { cutWindows, type OpenModel, type Phases, windowLength } from "./shared.ts";
+
+const DEFAULT_SAMPLES = 128;
+const DEFAULT_HELD_OUT = 32;
+/** Part of the calibration text that `--allocation auto` keeps apart to judge allocations on. */
+const APART = 0.2;
+
+/** Windows, and where they are from. */
+export interface PruneWindows {
+  /** Name of the file. */
+  readonly file: string;
+  readonly windows: Int32Array[];
+  /** Tokens a window. */
+  readonly length: number;
+  /** Windows of the same text that calibration does not see, for `auto`. */
+  readonly apart?: Int32Array[];
+  /** SHA-256 of the windows' ids as little-endian int32. */
+  readonly sha256: string;
+}
+
+/**
+ * The calibration windows.
+ *
+ * @param keepApart Whether to keep a part of the text for judging allocations.
+ * @throws {UsageError} When no text was named.
+ * @throws {TextError} When the text cannot fill a window.
+ * @throws {TokenRangeError} When an id is outside the vocabulary.
+ */
+export function calibrationWindows(
+  settings: PruneSettings,
+  opened: OpenModel,
+  keepApart: boolean,
+  phases: Phases,
+): PruneWindows {
+  const { calibration, samples, seed, seqlen } = settings;
+  if (!calibration) {
+    throw new UsageError(
+      "--calibration FILE is needed: text like that which the model will meet (magnitude with uniform, atp or given densities does without)",
+    );
+  }
+  const source = opened.read(calibration);
+  const length = windowLength(seqlen, opened.spec.context, source, (text) => phases.note(text));
+  let windows: Int32Array[];
+  let apart: Int32Array[] | undefined;
+  if ("windows" in source) {
+    windows = cutWindows(source.windows, length);
+    if (keepApart) {
+      const kept = Math.max(1, Math.floor(windows.length * APART));
+      if (windows.length < 2) throw new TextError(`${calibration}: auto needs two windows or more`);
+      apart = windows.splice(windows.length - kept);
+    }
+    windows = windows.slice(0, samples);
+  } else {
+    let { tokens } = source;
+    if (keepApart) {
+      const split = Math.floor(tokens.length * (1 - APART));
+      apart = consecutiveWindows(tokens.subarray(split), length);
+      tokens = tokens.subarray(0, split);
+    }
+    windows = randomWindows(tokens, samples ?? DEFAULT_SAMPLES, length, seed);
+  }
+  assertInVocabulary([...windows, ...apart ?? []], opened.spec.vocabulary);
+  return { file: basename(calibration), windows, length, apart, sha256: fingerprint(windows) };
+}
+
+/**
+ * The windows of `--text`, as long as the calibration's where there are any.
+ *
+ * @throws {TextError} When the text cannot fill a window.
+ */
+export function heldOutWindows(
+  settings: PruneSettings,
+  opened: OpenModel,
+  calibrated: number | undefined,
+  phases: Phases,
+): PruneWindows {
+  const path = settings.text!;
+  const source = opened.read(path);
+  const most = settings.windows ?? DEFAULT_HELD_OUT;
+  const wanted = "windows" in source ? undefined : calibrated ?? settings.seqlen;
+  const length = windowLength(wanted, opened.spec.context, source, (text) => phases.note(text));
+  const windows = "windows" in source
+    ? cutWindows(source.windows, length).slice(0, settings.windows)
+    : consecutiveWindows(source.tokens, length, most);
+  assertInVocabulary(windows, opened.spec.vocabulary);
+  return { file: basename(path), windows, length, sha256: fingerprint(windows) };
+}
+
+/** SHA-256 of windows' token ids. */
+function fingerprint(windows: readonly Int32Array[]): string {
+  const hash = createHash("sha256");
+  for (const window of windows) {
+    hash.update(new Uint8Array(window.buffer, window.byteOffset, window.byteLength));
+  }
+  return hash.digest("hex");
+}

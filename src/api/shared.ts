@@ -1,0 +1,167 @@
+/** What prune, evaluate and inspect do alike. @module */
+import { type Plan, planFor } from "../calibrate/plan.ts";
+import { batchesOf } from "../calibrate/plan.ts";
+import { WindowStates } from "../calibrate/states.ts";
+import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
+import type { DecoderSpec } from "../checkpoint/architectures/decoder.ts";
+import { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Backend } from "../engine/ort/backend.ts";
+import { StagedModel } from "../engine/ort/staged.ts";
+import { TextError } from "../errors.ts";
+import { type Corpus, readCorpus } from "../text/corpus.ts";
+import { openTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import type { ProgressEvent, RunHooks } from "./options.ts";
+
+/** Windows are this long unless the caller, the model or the text says otherwise. */
+const DEFAULT_SEQLEN = 2048;
+
+/** A checkpoint with its description; the tokenizer is opened when text needs it. */
+export class OpenModel {
+  readonly checkpoint: Checkpoint;
+  readonly spec: DecoderSpec;
+  #tokenizer: Tokenizer | undefined;
+
+  constructor(folder: string) {
+    this.checkpoint = Checkpoint.open(folder);
+    try {
+      this.spec = describe(this.checkpoint.config);
+      // Finds missing tensors and wrong shapes before any work is done.
+      buildGraph(this.checkpoint, this.spec, 1);
+    } catch (error) {
+      this.checkpoint.close();
+      throw error;
+    }
+  }
+
+  /** Token ids of a text file, or the windows that it fixes. */
+  read(path: string): { tokens: Int32Array } | { windows: Int32Array[] } {
+    const corpus: Corpus = readCorpus(path);
+    if (corpus.kind === "windows") return { windows: corpus.windows };
+    this.#tokenizer ??= openTokenizer(this.checkpoint.folder);
+    return { tokens: this.#tokenizer.encode(corpus.text) };
+  }
+
+  /** The model, ready to run windows of up to `length` tokens. */
+  stage(backend: Backend, length: number): StagedModel {
+    return new StagedModel(
+      buildGraph(this.checkpoint, this.spec, length),
+      this.checkpoint,
+      backend,
+    );
+  }
+}
+
+/**
+ * Tokens a window, as far as model and text allow.
+ *
+ * @param wanted What the caller asked for, if he did.
+ * @param context The model's longest context.
+ * @param source The text, or windows whose length is fixed.
+ * @param note Told when it is less than was asked for.
+ * @throws {TextError} When the text cannot fill a window, or fixed windows are too long.
+ */
+export function windowLength(
+  wanted: number | undefined,
+  context: number,
+  source: { tokens: Int32Array } | { windows: Int32Array[] },
+  note: (text: string) => void,
+): number {
+  if ("windows" in source) {
+    const fixed = source.windows[0].length;
+    if (wanted !== undefined && wanted > fixed) {
+      throw new TextError(`the windows given have ${fixed} tokens: --seqlen ${wanted} is too long`);
+    }
+    const length = wanted ?? fixed;
+    if (length > context) {
+      throw new TextError(
+        `windows of ${length} tokens are longer than the model's context of ${context}: cut them with --seqlen`,
+      );
+    }
+    return length;
+  }
+  let length = wanted ?? DEFAULT_SEQLEN;
+  if (length > context) {
+    length = context;
+    note(`windows have ${length} tokens: the model's context ends there`);
+  }
+  if (source.tokens.length < length) {
+    if (wanted !== undefined || source.tokens.length < 2) {
+      throw new TextError(
+        `the text has ${source.tokens.length} tokens, one window needs ${length}: give more text or a smaller --seqlen`,
+      );
+    }
+    length = source.tokens.length;
+    note(`windows have ${length} tokens: the text has no more`);
+  }
+  return length;
+}
+
+/** Cuts fixed windows to a length. */
+export function cutWindows(windows: readonly Int32Array[], length: number): Int32Array[] {
+  return windows.map((window) => window.subarray(0, length));
+}
+
+/** How to run a model on windows within the budget. */
+export function planWindows(
+  model: StagedModel,
+  spec: DecoderSpec,
+  windows: number,
+  length: number,
+  budget: number | undefined,
+): Plan {
+  return planFor({
+    windows,
+    length,
+    hidden: spec.hidden,
+    intermediate: spec.intermediate,
+    heads: spec.heads,
+    blockBytes: model.largestBlockBytes,
+    copiesWeights: model.backend.name !== "node",
+  }, budget);
+}
+
+/** Makes room for the hidden states of windows. */
+export function statesOf(windows: readonly Int32Array[], spec: DecoderSpec, plan: Plan) {
+  return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
+}
+
+/** Reports progress and keeps the time that each phase took. */
+export class Phases {
+  /** Seconds by phase. */
+  readonly seconds: Record<string, number> = {};
+  readonly notes: string[] = [];
+  readonly #hooks: RunHooks;
+
+  constructor(hooks: RunHooks) {
+    this.#hooks = hooks;
+  }
+
+  /** Runs a phase. `step` tells how far it is. */
+  async run<T>(
+    phase: string,
+    unit: string,
+    total: number,
+    work: (step: (done: number, total?: number) => void) => Promise<T>,
+  ): Promise<T> {
+    const start = performance.now();
+    const report = (done: number, all = total) =>
+      this.#tell({ type: "progress", phase, done, total: all, unit });
+    report(0);
+    try {
+      return await work(report);
+    } finally {
+      const seconds = (performance.now() - start) / 1000;
+      this.seconds[phase] = (this.seconds[phase] ?? 0) + seconds;
+    }
+  }
+
+  /** Says something that a person should know. */
+  note(text: string): void {
+    this.notes.push(text);
+    this.#tell({ type: "note", text });
+  }
+
+  #tell(event: ProgressEvent): void {
+    this.#hooks.onProgress?.(event);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The two passes over the blocks: one that judges them, one that prunes them.
+ *
+ * The released code runs every block four times: twice to judge it, twice to prune it. Here the
+ * judging pass takes statistics and goes on in one run; the pruning pass runs a block once for the
+ * statistics of its dense weights, as far as its last linear's input, and once with the pruned ones.
+ * @module
+ */
+import type { StagedModel } from "../engine/ort/staged.ts";
+import { maskOf, type Share } from "../prune/block.ts";
+import { blockScore, outlierPercent } from "../prune/importance.ts";
+import { applyMask } from "../prune/mask.ts";
+import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
+import type { WindowStates } from "./states.ts";
+import { embedAll, runAll, weightsOf } from "./statistics.ts";
+
+/** What the judging pass finds. */
+export interface Importance {
+  /** DLP's score S of each block. */
+  readonly scores: Float64Array;
+  /** OWL's outlier percent of each block. */
+  readonly outliers: Float64Array;
+}
+
+/** Hooks of a pass. */
+export interface PassHooks {
+  readonly signal?: AbortSignal;
+  /** Called after each run of a batch. */
+  readonly onBatch?: () => void;
+  /** Called when a block is done. */
+  readonly onBlock?: (index: number) => void;
+}
+
+/**
+ * Judges every block of the dense model.
+ *
+ * @param model The dense model.
+ * @param states Room for the calibration windows' hidden states.
+ * @param options `reducer` of DLP's score, OWL's `threshold`, and linears to leave out.
+ */
+export async function judge(
+  model: StagedModel,
+  states: WindowStates,
+  options: { reducer: Reducer; threshold: number; skipped: (name: string) => boolean },
+  hooks: PassHooks = {},
+): Promise<Importance> {
+  const { signal, onBatch, onBlock } = hooks;
+  await embedAll(model, states, signal);
+  const count = model.blocks.length;
+  const scores = new Float64Array(count);
+  const outliers = new Float64Array(count);
+  for (let index = 0; index < count; index++) {
+    const weights = model.readBlock(index);
+    // Nobody reads what the last block puts out.
+    const want = { norms: true, advance: index < count - 1 };
+    const norms = await runAll(model, index, weights, states, want, onBatch, signal);
+    const linears = weightsOf(model, index, weights, norms, options.skipped);
+    if (linears.length > 0) {
+      scores[index] = blockScore(linears, options.reducer);
+      outliers[index] = outlierPercent(linears, options.threshold);
+    }
+    onBlock?.(index);
+  }
+  return { scores, outliers };
+}
+
+/** What to prune, and how. */
+export interface PruneRules {
+  readonly method: Method;
+  readonly pattern: Pattern;
+  /** One share a block. */
+  readonly shares: readonly Share[];
+  /** Whether a weight of that name is left dense. */
+  readonly skipped: (name: string) => boolean;
+}
+
+/** A pruned linear, while its weights are still in memory. */
+export interface PrunedLinear {
+  readonly block: number;
+  /** Name of its weight in the checkpoint. */
+  readonly weight: string;
+  /** Name inside the block. */
+  readonly name: string;
+  readonly mask: Mask;
+  /** The weights, pruned ones set to 0. */
+  readonly values: Float32Array;
+}
+
+/**
+ * Prunes block by block, each on what comes out of the pruned blocks before it.
+ *
+ * @param model The dense model; its files are not changed.
+ * @param rules What to prune.
+ * @param states Room for the calibration windows; undefined when the method needs no statistics.
+ * @param onLinear Takes each mask, or nothing when only the losses of `heldOut` are wanted.
+ * @param heldOut Other windows to carry through the pruned blocks; their states are the result.
+ */
+export async function prunePass(
+  model: StagedModel,
+  rules: PruneRules,
+  states: WindowStates | undefined,
+  onLinear: (linear: PrunedLinear) => void,
+  heldOut?: WindowStates,
+  hooks: PassHooks = {},
+): Promise<void> {
+  const { signal, onBatch, onBlock } = hooks;
+  if (states) await embedAll(model, states, signal);
+  if (heldOut) await embedAll(model, heldOut, signal);
+  const last = model.blocks.length - 1;
+  const advance = { norms: false, advance: true };
+  for (let index = 0; index <= last; index++) {
+    const weights = model.readBlock(index);
+    const norms = states
+      ? await runAll(
+        model,
+        index,
+        weights,
+        states,
+        { norms: true, advance: false },
+        onBatch,
+        signal,
+      )
+      : new Map<string, Float32Array>();
+    const byName = new Map(model.blocks[index].linears.map(({ name, weight }) => [name, weight]));
+    for (const linear of weightsOf(model, index, weights, norms, rules.skipped)) {
+      const mask = maskOf(linear, rules.method, rules.pattern, rules.shares[index]);
+      applyMask(linear.values, mask);
+      const weight = byName.get(linear.name)!;
+      onLinear({ block: index, weight, name: linear.name, mask, values: linear.values });
+    }
+    if (states && index < last) {
+      await runAll(model, index, weights, states, advance, onBatch, signal);
+    }
+    if (heldOut) await runAll(model, index, weights, heldOut, advance, onBatch, signal);
+    onBlock?.(index);
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * How calibration is cut so that it fits a memory budget.
+ * @module
+ */
+import { MemoryBudgetError } from "../errors.ts";
+import type { Batch } from "../engine/ort/staged.ts";
+
+/** What the plan depends on; all sizes in elements unless said otherwise. */
+export interface Workload {
+  readonly windows: number;
+  readonly length: number;
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly heads: number;
+  /** Bytes of the largest block's weights as float32. */
+  readonly blockBytes: number;
+  /** Whether the runtime copies weights into a memory of its own (WebAssembly, GPU). */
+  readonly copiesWeights: boolean;
+}
+
+/** How to cut it. */
+export interface Plan {
+  readonly windowsPerBatch: number;
+  /** Whether hidden states go to a temporary file. */
+  readonly spill: boolean;
+  /** Bytes that the work is expected to need, the runtime's own included. */
+  readonly bytes: number;
+}
+
+/** What a JavaScript runtime with ONNX Runtime takes before any work. */
+const RUNTIME_BYTES = 250e6;
+/** Tokens a run above which larger batches gain nothing: the weights are reused enough. */
+const TOKENS_PER_RUN = 2048;
+/** Room that is used when the caller sets no budget. */
+const DEFAULT_BUDGET = 1.5e9;
+
+/**
+ * Chooses windows a run, and whether hidden states stay in memory.
+ *
+ * @param work What is to be done.
+ * @param budget Bytes the whole process may take; 1.5 GB, or what the model needs at least, when left out.
+ * @throws {MemoryBudgetError} When even one window at a time needs more than the given budget.
+ */
+export function planFor(work: Workload, budget?: number): Plan {
+  const weights = work.blockBytes * (work.copiesWeights ? 2 : 1);
+  const statesBytes = work.windows * work.length * work.hidden * 4;
+  const need = (windowsPerBatch: number, spill: boolean): number =>
+    RUNTIME_BYTES + weights + windowsPerBatch * windowBytes(work) + (spill ? 0 : statesBytes);
+
+  const least = need(1, true);
+  if (budget !== undefined && least > budget) {
+    throw new MemoryBudgetError(
+      `--memory ${megabytes(budget)} is too little: one block's weights take ${
+        megabytes(weights)
+      }, ` +
+        `one window of ${work.length} tokens ${megabytes(windowBytes(work))}, the runtime ${
+          megabytes(RUNTIME_BYTES)
+        }; give ${megabytes(least)} or a smaller --seqlen`,
+    );
+  }
+  const limit = Math.max(budget ?? DEFAULT_BUDGET, least);
+  let windowsPerBatch = Math.max(
+    1,
+    Math.min(work.windows, Math.floor(TOKENS_PER_RUN / work.length)),
+  );
+  while (windowsPerBatch > 1 && need(windowsPerBatch, true) > limit) windowsPerBatch--;
+  const spill = need(windowsPerBatch, false) > limit;
+  return { windowsPerBatch, spill, bytes: need(windowsPerBatch, spill) };
+}
+
+/** Bytes that one window's activations take inside a block at their peak. */
+function windowBytes({ length, hidden, intermediate, heads }: Workload): number {
+  const attention = heads * length * length + 6 * length * hidden;
+  const mlp = 4 * length * intermediate + 2 * length * hidden;
+  return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden;
+}
+
+/** Groups windows into batches. */
+export function batchesOf(windows: readonly Int32Array[], perBatch: number): Batch[] {
+  const batches: Batch[] = [];
+  for (let first = 0; first < windows.length; first += perBatch) {
+    const group = windows.slice(first, first + perBatch);
+    const length = group[0].length;
+    const tokens = new Int32Array(group.length * length);
+    group.forEach((window, i) => tokens.set(window, i * length));
+    batches.push({ tokens, windows: group.length, length });
+  }
+  return batches;
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6)} MB`;
+}

@@ -1,0 +1,77 @@
+/**
+ * The hidden states of all windows between two blocks: in memory, or in a file that leaves no trace.
+ * @module
+ */
+import type { Activations, Batch } from "../engine/ort/staged.ts";
+import { temporaryFile } from "../platform/files.ts";
+
+/** The activations of many batches, one of which is in use at a time. */
+export class WindowStates {
+  readonly batches: readonly Batch[];
+  readonly #width: number;
+  readonly #shared: Activations["shared"][] = [];
+  readonly #kept: Float32Array[] = [];
+  readonly #file: ReturnType<typeof temporaryFile> | undefined;
+  readonly #offsets: number[] = [];
+  #loaded: Float32Array | undefined;
+
+  /**
+   * @param batches The windows, grouped as they run.
+   * @param width Elements of one token's hidden state.
+   * @param spill Whether the states go to a file.
+   */
+  constructor(batches: readonly Batch[], width: number, spill: boolean) {
+    this.batches = batches;
+    this.#width = width;
+    if (!spill) return;
+    this.#file = temporaryFile("states");
+    let offset = 0;
+    for (const batch of batches) {
+      this.#offsets.push(offset);
+      offset += batch.tokens.length * width * 4;
+    }
+  }
+
+  /** Number of windows in all batches. */
+  get windows(): number {
+    return this.batches.reduce((sum, batch) => sum + batch.windows, 0);
+  }
+
+  /** Stores what comes out of the embedding. */
+  start(index: number, activations: Activations): void {
+    this.#shared[index] = activations.shared;
+    this.store(index, activations.hidden);
+  }
+
+  /** Replaces the hidden states of a batch. */
+  store(index: number, hidden: Float32Array): void {
+    if (this.#file) {
+      const bytes = new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength);
+      this.#file.write(bytes, this.#offsets[index]);
+    } else if (this.#kept[index]?.length === hidden.length) {
+      // Copied, so that the runtime's own buffer is free at once.
+      this.#kept[index].set(hidden);
+    } else {
+      this.#kept[index] = hidden.slice();
+    }
+  }
+
+  /** The activations of a batch; a spilled batch is overwritten by the next one asked for. */
+  load(index: number): Activations {
+    const batch = this.batches[index];
+    let hidden = this.#kept[index];
+    if (this.#file) {
+      const length = batch.tokens.length * this.#width;
+      if (this.#loaded?.length !== length) this.#loaded = new Float32Array(length);
+      hidden = this.#loaded;
+      this.#file.read(new Uint8Array(hidden.buffer), this.#offsets[index]);
+    }
+    return { batch, hidden, shared: this.#shared[index] };
+  }
+
+  /** Frees memory and file. */
+  close(): void {
+    this.#file?.close();
+    this.#kept.length = 0;
+  }
+}

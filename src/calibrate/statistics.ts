@@ -1,0 +1,97 @@
+/**
+ * Activation statistics of a block: what Wanda and DLP need to know of each linear's input.
+ * @module
+ */
+import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
+import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import { InputNorms } from "../prune/importance.ts";
+import type { Weight } from "../prune/types.ts";
+import type { WindowStates } from "./states.ts";
+
+/** Called after each run of a batch, so that long work can show where it is. */
+export type OnBatch = () => void;
+
+/** Puts the embeddings of all windows into `states`. */
+export async function embedAll(
+  model: StagedModel,
+  states: WindowStates,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (let i = 0; i < states.batches.length; i++) {
+    throwIfAborted(signal);
+    states.start(i, await model.embed(states.batches[i]));
+  }
+}
+
+/**
+ * Runs a block on all windows.
+ *
+ * @param model The model.
+ * @param index The block.
+ * @param weights Its weights.
+ * @param states Hidden states before the block; after it, when `want.advance` is set.
+ * @param want `norms`: whether statistics are taken; `advance`: whether the states go on.
+ * @returns ‖X‖₂ by the name of the linear input, where wanted.
+ * @throws {NotFiniteError} When the block's activations overflow.
+ */
+export async function runAll(
+  model: StagedModel,
+  index: number,
+  weights: BlockWeights,
+  states: WindowStates,
+  want: { norms: boolean; advance: boolean },
+  onBatch: OnBatch = () => {},
+  signal?: AbortSignal,
+): Promise<Map<string, Float32Array>> {
+  const gathered = new Map<string, InputNorms>();
+  for (let i = 0; i < states.batches.length; i++) {
+    throwIfAborted(signal);
+    const result = await model.runBlock(index, weights, states.load(i), {
+      squares: want.norms,
+      output: want.advance,
+    });
+    for (const [input, squares] of result.squares ?? []) {
+      const columns = squares.length / states.batches[i].windows;
+      const norms = gathered.get(input) ?? new InputNorms(columns);
+      for (let at = 0; at < squares.length; at += columns) {
+        norms.add(squares.subarray(at, at + columns));
+      }
+      gathered.set(input, norms);
+    }
+    if (result.hidden) states.store(i, result.hidden);
+    onBatch();
+  }
+  const norms = new Map(Array.from(gathered, ([input, of]) => [input, of.norms()]));
+  for (const [input, values] of norms) {
+    if (!values.every(Number.isFinite)) {
+      throw new NotFiniteError(
+        `the activations of block ${index} become NaN or infinite (${input}): its weights are damaged`,
+      );
+    }
+  }
+  return norms;
+}
+
+/**
+ * A block's linears with their weights and statistics, as the core takes them.
+ *
+ * @param norms From {@linkcode runAll}; ones where it was not run, so that scores are magnitudes.
+ * @param skipped Names of linears to leave out.
+ */
+export function weightsOf(
+  model: StagedModel,
+  index: number,
+  weights: BlockWeights,
+  norms: ReadonlyMap<string, Float32Array>,
+  skipped: (name: string) => boolean = () => false,
+): Weight[] {
+  return model.blocks[index].linears
+    .filter(({ weight }) => !skipped(weight))
+    .map(({ name, weight, input, rows, columns }) => ({
+      name,
+      values: weights.get(weight)!,
+      rows,
+      columns,
+      norms: norms.get(input) ?? new Float32Array(columns).fill(1),
+    }));
+}

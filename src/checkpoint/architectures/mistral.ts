@@ -1,0 +1,10 @@
+/** Mistral: Llama with attention to the last `sliding_window` positions only. @module */
+import { parseConfig, rotaryDecoderConfig } from "../config.ts";
+import type { DecoderSpec } from "./decoder.ts";
+import { rotaryDecoder } from "./llama.ts";
+
+/** The decoder that a `config.json` with `model_type` `mistral` describes. */
+export function mistral(json: unknown): DecoderSpec {
+  const config = parseConfig(rotaryDecoderConfig, json);
+  return rotaryDecoder(config, { window: () => config.sliding_window ?? undefined });
+}

@@ -1,0 +1,59 @@
+/** The architectures that Espalier reads, by the `model_type` of `config.json`. @module */
+import { ArchitectureError, ConfigError } from "../../errors.ts";
+import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
+import type { Checkpoint } from "../checkpoint.ts";
+import { buildDecoder, type DecoderSpec } from "./decoder.ts";
+import { llama } from "./llama.ts";
+import { mistral } from "./mistral.ts";
+import { opt } from "./opt.ts";
+import { qwen2 } from "./qwen2.ts";
+import { qwen3 } from "./qwen3.ts";
+
+const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
+  ["llama", llama],
+  ["mistral", mistral],
+  ["opt", opt],
+  ["qwen2", qwen2],
+  ["qwen3", qwen3],
+]);
+
+/** Every supported `model_type`, sorted. */
+export const SUPPORTED = [...ARCHITECTURES.keys()].sort();
+
+/**
+ * Describes the decoder of a checkpoint by its `model_type`: never by its path.
+ *
+ * @throws {ArchitectureError} For a `model_type` that is not supported.
+ * @throws {ConfigError} When the config does not describe such a decoder.
+ */
+export function describe(config: Record<string, unknown>): DecoderSpec {
+  const type = config.model_type;
+  if (typeof type !== "string") throw new ConfigError("config.json: model_type is missing");
+  if (config.quantization_config) {
+    throw new ConfigError(
+      "config.json: the checkpoint is quantized; prune the unquantized weights",
+    );
+  }
+  const architecture = ARCHITECTURES.get(type);
+  if (!architecture) {
+    throw new ArchitectureError(
+      `model_type ${JSON.stringify(type)} is not supported; these are: ${SUPPORTED.join(", ")}`,
+    );
+  }
+  return architecture(config);
+}
+
+/**
+ * Builds the ONNX graph of a checkpoint; see {@linkcode buildDecoder}.
+ *
+ * @param checkpoint An open checkpoint; its tensors are referred to, not read.
+ * @param spec Its decoder.
+ * @param positions The longest window that will be run.
+ */
+export function buildGraph(
+  checkpoint: Checkpoint,
+  spec: DecoderSpec,
+  positions: number,
+): GraphProto {
+  return buildDecoder(spec, checkpoint.tensors, positions);
+}

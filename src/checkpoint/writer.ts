@@ -1,0 +1,117 @@
+/**
+ * Writing a pruned checkpoint: a copy of the dense one in which pruned weights become 0 in place.
+ *
+ * So sharding, dtypes, header bytes and every other file stay what they were.
+ * @module
+ */
+import { join } from "node:path";
+import { throwIfAborted } from "../errors.ts";
+import { FLOAT_BYTES } from "../onnx/element_type.ts";
+import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
+import type { Mask } from "../prune/types.ts";
+import { assertFinite, type Checkpoint } from "./checkpoint.ts";
+
+/** Bytes that are copied or masked at a time; a multiple of every element's size. */
+const PIECE = 4 << 20;
+
+/** A checkpoint in the making. */
+export class CheckpointWriter {
+  readonly #source: Checkpoint;
+  readonly #folder: string;
+  readonly #files = new Map<string, PositionedFile>();
+  readonly #piece = new Uint8Array(PIECE);
+
+  /**
+   * @param source The dense checkpoint.
+   * @param folder An empty folder.
+   */
+  constructor(source: Checkpoint, folder: string) {
+    this.#source = source;
+    this.#folder = folder;
+  }
+
+  /**
+   * Copies everything, checking each weight on its way.
+   *
+   * @param onBytes Called with the bytes of weights copied so far and in all.
+   * @throws {NotFiniteError} When a weight is NaN or infinite.
+   * @throws {DiskFullError} When there is no room.
+   */
+  async copy(onBytes: (done: number, total: number) => void, signal?: AbortSignal): Promise<void> {
+    const source = this.#source;
+    this.#copyOthers(source.folder, this.#folder, new Set(source.shards));
+    const total = source.shards.reduce((sum, file) => sum + source.file(file).size, 0);
+    let done = 0;
+    for (const file of source.shards) {
+      const from = source.file(file);
+      const to = PositionedFile.open(join(this.#folder, file), "create");
+      this.#files.set(file, to);
+      const tensors = [...source.tensors.values()].filter((tensor) => tensor.file === file);
+      const headerEnd = tensors.length > 0
+        ? Math.min(...tensors.map(({ offset }) => offset))
+        : from.size;
+      const ranges = [
+        { offset: 0, length: headerEnd, tensor: undefined },
+        ...tensors.map((t) => ({
+          offset: t.offset,
+          length: t.length,
+          tensor: t,
+        })),
+      ];
+      for (const { offset, length, tensor } of ranges) {
+        for (let at = 0; at < length; at += PIECE) {
+          const bytes = this.#piece.subarray(0, Math.min(PIECE, length - at));
+          from.read(bytes, offset + at);
+          if (tensor?.type) assertFinite(bytes, tensor, at / FLOAT_BYTES[tensor.type]);
+          to.write(bytes, offset + at);
+          done += bytes.length;
+        }
+        onBytes(done, total);
+        // Lets Ctrl-C in: copying is all synchronous calls.
+        await new Promise((resume) => setTimeout(resume, 0));
+        throwIfAborted(signal);
+      }
+    }
+  }
+
+  /**
+   * Sets the pruned weights of a tensor to 0; the bytes of the others stay as they are.
+   *
+   * @param name The tensor.
+   * @param mask Its mask.
+   */
+  prune(name: string, mask: Mask): void {
+    const tensor = this.#source.tensors.get(name)!;
+    const size = FLOAT_BYTES[tensor.type!];
+    const from = this.#source.file(tensor.file);
+    const to = this.#files.get(tensor.file)!;
+    for (let at = 0; at < tensor.length; at += PIECE) {
+      const bytes = this.#piece.subarray(0, Math.min(PIECE, tensor.length - at));
+      from.read(bytes, tensor.offset + at);
+      const count = bytes.length / size;
+      const values = size === 2
+        ? new Uint16Array(bytes.buffer, 0, count)
+        : new Uint32Array(bytes.buffer, 0, count);
+      const first = at / size;
+      for (let i = 0; i < count; i++) if (mask[first + i] === 0) values[i] = 0;
+      to.write(bytes, tensor.offset + at);
+    }
+  }
+
+  /** Closes its files. */
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+  }
+
+  /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */
+  #copyOthers(from: string, to: string, weights: Set<string>): void {
+    for (const { name, kind } of listFolder(from)) {
+      if (name.startsWith(".") || weights.has(name)) continue;
+      if (kind === "file") copyFile(join(from, name), join(to, name));
+      if (kind === "folder") {
+        makeFolder(join(to, name));
+        this.#copyOthers(join(from, name), join(to, name), new Set());
+      }
+    }
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * From the words of a command line to options: the flags come from the schemas in `src/api/options.ts`.
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { closestString } from "@std/text/closest-string";
+import { dirname, isAbsolute, join } from "node:path";
+import type { z } from "zod";
+import { parseOptions } from "../api/options.ts";
+import { UsageError } from "../errors.ts";
+import { readJson } from "../platform/files.ts";
+
+/** A command's schema: an object whose fields are its options. */
+export type CommandSchema = z.ZodObject;
+
+/** What kind of value a flag takes. */
+type FlagKind = "boolean" | "number" | "list" | "text";
+
+/** A flag, as help shows it and the parser reads it. */
+export interface Flag {
+  /** Field of the schema, e.g. `dryRun`. */
+  readonly field: string;
+  /** As it is typed, without dashes, e.g. `dry-run`. */
+  readonly name: string;
+  readonly kind: FlagKind;
+  readonly help: string;
+  /** The default, as text; undefined where there is none or it is no more than "off". */
+  readonly fallback?: string;
+  readonly choices?: readonly string[];
+}
+
+/** Words for a field that are shorter than its name. */
+const ALIASES: Record<string, string> = { o: "output" };
+/** Fields that name files: in a config file they are relative to that file. */
+const PATHS = ["model", "output", "calibration", "text", "densities"];
+
+/** The flags of a schema, without the positional `model`. */
+export function flagsOf(schema: CommandSchema): Flag[] {
+  return Object.entries(schema.shape).filter(([field]) => field !== "model").map(([field, type]) =>
+    flagOf(field, type as z.ZodType)
+  );
+}
+
+/** What a command line says. */
+export interface CommandLine {
+  /** Options for the schema, config file and flags merged. */
+  readonly options: Record<string, unknown>;
+  readonly json: boolean;
+  readonly help: boolean;
+}
+
+/**
+ * Reads a command's words.
+ *
+ * @param words What follows the command's name.
+ * @param schema The command's options.
+ * @param fallbackConfig Config file used when neither a model nor a config file is given.
+ * @throws {UsageError} For an unknown flag (naming the nearest), a missing or superfluous argument.
+ */
+export function readCommandLine(
+  words: readonly string[],
+  schema: CommandSchema,
+  fallbackConfig?: string,
+): CommandLine {
+  const flags = flagsOf(schema);
+  const byName = new Map(flags.map((flag) => [flag.name, flag]));
+  const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
+  const known = [...byName.keys(), "config", "json", "help"];
+  const parsed = parseArgs([...words], {
+    boolean: [
+      ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
+      "json",
+      "help",
+    ],
+    string: [...valued, "config"],
+    collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
+    alias: { ...ALIASES, h: "help" },
+    unknown: (word: string, key?: string) => {
+      if (key === undefined) return true;
+      throw unknownFlag(word.replace(/=.*$/, ""), known);
+    },
+  }) as Record<string, unknown> & { _: (string | number)[] };
+  if (parsed.help) return { options: {}, json: false, help: true };
+
+  const [model, ...rest] = parsed._.map(String);
+  if (rest.length > 0) {
+    throw new UsageError(
+      `unexpected argument ${JSON.stringify(rest[0])}: one model folder is expected`,
+    );
+  }
+  const given = words.map((word) => word.replace(/=.*$/, ""));
+  const options: Record<string, unknown> = {};
+  const config = parsed.config ?? (model === undefined ? fallbackConfig : undefined);
+  if (config !== undefined) Object.assign(options, readConfig(text("config", config)));
+  if (model !== undefined) options.model = model;
+  for (const { name, field, kind } of flags) {
+    const value = parsed[name];
+    const typed = given.includes(`--${name}`) ||
+      Object.entries(ALIASES).some(([short, long]) => long === name && given.includes(`-${short}`)) ||
+      given.includes(`--no-${name}`);
+    if (value === undefined || !typed) continue;
+    options[field] = kind === "number" ? number(name, value) : kind === "boolean"
+      ? value
+      : kind === "list"
+      ? value
+      : text(name, value);
+  }
+  if (options.model === undefined) throw new UsageError("name the folder of a model");
+  return { options, json: Boolean(parsed.json), help: false };
+}
+
+/** Checks options against a schema, naming fields as flags. */
+export function checkOptions<T extends CommandSchema>(
+  schema: T,
+  options: Record<string, unknown>,
+): z.output<T> {
+  return parseOptions(schema, options, (field) => field === "model" ? field : `--${kebab(field)}`);
+}
+
+/**
+ * The error for a word that is no flag, with the nearest one that is.
+ *
+ * @param known Names without dashes.
+ */
+export function unknownFlag(word: string, known: readonly string[]): UsageError {
+  return new UsageError(`unknown option ${word}${suggestion(word.replace(/^-+/, ""), known, "--")}`);
+}
+
+/** `: did you mean X?`, where something is near. */
+export function suggestion(word: string, known: readonly string[], prefix = ""): string {
+  const nearest = closestString(word, known) as string;
+  return distanceIsSmall(word, nearest) ? `: did you mean ${prefix}${nearest}?` : "";
+}
+
+function distanceIsSmall(a: string, b: string): boolean {
+  const shared = new Set(a);
+  const common = [...new Set(b)].filter((c) => shared.has(c)).length;
+  return common * 2 >= Math.max(new Set(a).size, new Set(b).size);
+}
+
+function text(name: string, value: unknown): string {
+  if (Array.isArray(value)) throw new UsageError(`--${name} is given more than once`);
+  if (typeof value !== "string" || value === "") throw new UsageError(`--${name} needs a value`);
+  return value;
+}
+
+function number(name: string, value: unknown): number {
+  const word = text(name, value);
+  const parsed = Number(word);
+  if (word.trim() === "" || Number.isNaN(parsed)) {
+    throw new UsageError(`--${name}: ${JSON.stringify(word)} is not a number`);
+  }
+  return parsed;
+}
+
+function readConfig(path: string): Record<string, unknown> {
+  const json = readJson(path, 1 << 20);
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new UsageError(`${path} is not a JSON object of options`);
+  }
+  const options = { ...json } as Record<string, unknown>;
+  delete options.$schema;
+  for (const field of PATHS) {
+    const value = options[field];
+    if (typeof value === "string" && !isAbsolute(value)) options[field] = join(dirname(path), value);
+  }
+  return options;
+}
+
+function kebab(field: string): string {
+  return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** As much of a zod type as help needs, from under its defaults and wrappers. */
+function flagOf(field: string, type: z.ZodType): Flag {
+  interface Definition {
+    type: string;
+    innerType?: z.ZodType;
+    in?: z.ZodType;
+    defaultValue?: unknown;
+    entries?: Record<string, string>;
+  }
+  let help = type.description ?? "";
+  let fallback: unknown;
+  let inner = type;
+  let definition = inner.def as unknown as Definition;
+  while (["default", "prefault", "optional", "pipe"].includes(definition.type)) {
+    if (definition.defaultValue !== undefined) fallback = definition.defaultValue;
+    inner = (definition.type === "pipe" ? definition.in : definition.innerType)!;
+    help ||= inner.description ?? "";
+    definition = inner.def as unknown as Definition;
+  }
+  const kinds: Record<string, FlagKind> = { boolean: "boolean", number: "number", array: "list" };
+  const kind = kinds[definition.type] ?? "text";
+  const shown = fallback === undefined || fallback === false || Array.isArray(fallback)
+    ? undefined
+    : String(fallback);
+  return {
+    field,
+    name: kebab(field),
+    kind,
+    help,
+    fallback: shown,
+    choices: definition.entries && Object.values(definition.entries),
+  };
+}

@@ -1,0 +1,157 @@
+/**
+ * `prune`: the command.
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import process from "node:process";
+import { pruneSchema } from "../api/options.ts";
+import { prune } from "../api/prune.ts";
+import type { PruneReport } from "../api/prune_report.ts";
+import { checkOptions, readCommandLine } from "./args.ts";
+import { type Command, program } from "./help.ts";
+import { bar, percent, style, table } from "./table.ts";
+import { columns, formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
+
+/** What a bare `prune` does: the example that comes with the code. */
+export const EXAMPLE_CONFIG = fileURLToPath(
+  new URL("../../examples/tiny/prune.json", import.meta.url),
+);
+
+/** The `prune` command. */
+export const pruneCommand: Command = {
+  name: "prune",
+  summary: "Prune a Hugging Face checkpoint: its least important weights become 0.",
+  usage: "prune [MODEL_DIR] [-o OUT] [OPTIONS]",
+  schema: pruneSchema,
+  details: [
+    "Without MODEL_DIR it prunes the example in examples/tiny, with the options in its prune.json.",
+    "The result is a checkpoint of the same form, with espalier.json beside it.",
+    "With --json: model, output, method, allocation, pattern, sparsity {asked, reached}, blocks",
+    "[{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}], calibration,",
+    "perplexity {dense, pruned}, backend, notes, seconds {phase: s}, peakBytes.",
+  ].join("\n"),
+  examples: [
+    ["prune", "prune the example at 70 % and compare the allocations on held-out text"],
+    [
+      "prune MODEL_DIR -o OUT --sparsity 0.6 --calibration text.txt",
+      "Wanda with DLP's allocation, 60 % of the weights",
+    ],
+    [
+      "prune MODEL_DIR -o OUT --pattern 8:16 --calibration text.txt",
+      "keep 8 of every 16 weights",
+    ],
+    [
+      "prune MODEL_DIR -o OUT --pattern mixed:16 --sparsity 0.6 --calibration text.txt",
+      "N of every 16 weights, N chosen for each block",
+    ],
+    [
+      "prune MODEL_DIR --allocation auto --calibration text.txt --text held-out.txt",
+      "try every allocation, keep the best",
+    ],
+    ["prune MODEL_DIR --dry-run --calibration text.txt", "show the allocation, write nothing"],
+  ],
+  run: async (words, signal) => {
+    const line = readCommandLine(words, pruneSchema, EXAMPLE_CONFIG);
+    checkOptions(pruneSchema, line.options);
+    const view = new ProgressView();
+    const report = await prune(line.options as Parameters<typeof prune>[0], {
+      signal,
+      onProgress: (event) => view.show(event),
+    }).finally(() => view.finish());
+    process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+    return 0;
+  },
+};
+
+/** The report as a person reads it. */
+function describe(report: PruneReport): string {
+  const parts = [blocksOf(report), summaryOf(report)];
+  if (report.trials.length > 0) parts.push(trialsOf(report));
+  if (report.output) {
+    parts.push(`written to ${report.output}\nlook at it: ${program()} inspect ${report.output}`);
+  }
+  return `\n${parts.join("\n\n")}`;
+}
+
+function blocksOf({ blocks, sparsity }: PruneReport): string {
+  const width = Math.max(12, Math.min(48, columns() - 48));
+  const uniform = 1 - sparsity.asked;
+  const rows = blocks.map((block) => [
+    String(block.index),
+    bar(block.density, width),
+    percent(block.density) + (block.kept === undefined ? "" : ` (${block.kept})`),
+    block.sparsity === undefined ? "" : percent(block.sparsity),
+    block.score === undefined ? "" : block.score.toPrecision(4),
+    block.outlierPercent === undefined ? "" : `${block.outlierPercent.toFixed(3)} %`,
+  ]);
+  const header = [
+    "block",
+    `density (all together ${percent(uniform)})`.padEnd(width),
+    "kept",
+    "zeros",
+    "score S",
+    "outliers",
+  ];
+  const used = header.map((_, i) => rows.some((row) => row[i] !== ""));
+  return table(
+    header.filter((_, i) => used[i]),
+    rows.map((row) => row.filter((_, i) => used[i])),
+  );
+}
+
+function summaryOf(report: PruneReport): string {
+  const { sparsity, perplexity, calibration, seconds } = report;
+  const phases = Object.entries(seconds);
+  const rows = [
+    ["model", `${report.model} (${report.architecture}, ${report.blocks.length} blocks)`],
+    ["method", `${report.method}, ${report.pattern}, allocation ${report.allocation}${
+      report.allocation === "dlp" ? ` (${report.reducer})` : ""
+    }`],
+    ["sparsity", `asked ${percent(sparsity.asked)}${
+      sparsity.reached === undefined ? "" : `, reached ${percent(sparsity.reached)}`
+    }`],
+  ];
+  if (calibration) {
+    rows.push([
+      "calibration",
+      `${calibration.windows} windows of ${calibration.seqlen} tokens of ${calibration.file}`,
+    ]);
+  }
+  if (perplexity) {
+    rows.push([
+      "perplexity",
+      `${perplexity.dense.toFixed(2)} before, ${
+        style.bold(perplexity.pruned.toFixed(2))
+      } after, on ${perplexity.windows} windows of ${perplexity.seqlen} tokens of ${perplexity.text}`,
+    ]);
+  }
+  if (report.backend) rows.push(["ran on", report.backend]);
+  rows.push([
+    "time",
+    `${formatSeconds(phases.reduce((sum, [, s]) => sum + s, 0))} (${
+      phases.map(([phase, s]) => `${phase} ${formatSeconds(s)}`).join(", ")
+    })`,
+  ]);
+  rows.push(["peak memory", formatBytes(report.peakBytes)]);
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${style.dim(name.padEnd(width))}  ${value}`).join("\n");
+}
+
+/** The allocations side by side, the best first: DLP does not win on every model. */
+function trialsOf({ trials, perplexity, allocation }: PruneReport): string {
+  const on = trials[0].on;
+  const all = trials.map(({ allocation, perplexity }) => ({ allocation, perplexity }));
+  if (on === "text" && perplexity && allocation !== "given") {
+    all.push({ allocation, perplexity: perplexity.pruned });
+  }
+  all.sort((a, b) => a.perplexity - b.perplexity);
+  const rows = all.map((trial) => [
+    trial.allocation,
+    trial.perplexity.toFixed(2),
+    trial.allocation === allocation ? "written" : "",
+  ]);
+  const where = on === "text" ? "the held-out text" : "calibration text kept apart";
+  return `${style.dim(`allocations on ${where}, best first`)}\n${
+    table(["allocation", "perplexity", ""], rows)
+  }`;
+}

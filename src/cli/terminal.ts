@@ -1,0 +1,115 @@
+/**
+ * What a person sees while work runs: one line a phase that redraws itself on a terminal, plain lines
+ * elsewhere. All of it goes to standard error: standard output is for results.
+ * @module
+ */
+import process from "node:process";
+import type { ProgressEvent } from "../api/options.ts";
+
+/** Least milliseconds between two drawings of a line. */
+const REDRAW = 100;
+/** Least milliseconds between two plain lines of one phase. */
+const PLAIN = 10_000;
+
+/** Whether standard output is a terminal that shows colours. */
+export function colours(): boolean {
+  return Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
+}
+
+/** Columns of the terminal, or a width that fits most. */
+export function columns(): number {
+  return Math.max(60, Math.min(process.stdout.columns || 100, 140));
+}
+
+/** Shows progress events; {@linkcode finish} ends the last line. */
+export class ProgressView {
+  readonly #live = Boolean(process.stderr.isTTY);
+  #phase = "";
+  #started = 0;
+  #drawn = 0;
+  #lineOpen = false;
+
+  /** Takes an event. */
+  show(event: ProgressEvent): void {
+    const now = performance.now();
+    if (event.type === "note") {
+      this.#endLine();
+      process.stderr.write(`${event.text}\n`);
+      return;
+    }
+    const { phase, done, total, unit } = event;
+    if (phase !== this.#phase || done === 0) {
+      this.#endLine();
+      this.#phase = phase;
+      this.#started = now;
+      this.#drawn = this.#live ? 0 : now;
+    }
+    const complete = total > 0 && done >= total;
+    if (!complete && now - this.#drawn < (this.#live ? REDRAW : PLAIN)) return;
+    this.#drawn = now;
+    const line = progressLine(phase, done, total, unit, (now - this.#started) / 1000);
+    if (this.#live) {
+      process.stderr.write(`\r\x1b[2K${line}`);
+      this.#lineOpen = true;
+      if (complete) this.#endLine();
+    } else {
+      process.stderr.write(`${line}\n`);
+    }
+  }
+
+  /** Ends a line that is still open. */
+  finish(): void {
+    this.#endLine();
+  }
+
+  #endLine(): void {
+    if (this.#lineOpen) process.stderr.write("\n");
+    this.#lineOpen = false;
+  }
+}
+
+/**
+ * One line of progress: what, how far, how fast, how long still.
+ *
+ * @param done May be a fraction: blocks begun count in part.
+ * @param seconds Since the phase began.
+ */
+export function progressLine(
+  phase: string,
+  done: number,
+  total: number,
+  unit: string,
+  seconds: number,
+): string {
+  const bytes = unit === "bytes";
+  const count = (n: number) => bytes ? formatBytes(n) : `${Math.floor(n)}`;
+  const share = total > 0 ? done / total : 0;
+  const parts = [`${phase}: ${count(done)} of ${count(total)}${bytes ? "" : ` ${unit}`}`];
+  if (done > 0 && seconds > 0) {
+    const rate = done / seconds;
+    parts.push(bytes ? `${formatBytes(rate)}/s` : `${rate.toPrecision(3)} ${unit}/s`);
+    parts.push(
+      share >= 1 ? `${formatSeconds(seconds)}` : `${formatSeconds((total - done) / rate)} left`,
+    );
+  }
+  return parts.join(", ");
+}
+
+/** Seconds as people say them. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** Bytes as people say them, in powers of ten. */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB"];
+  let unit = 0;
+  while (bytes >= 999.5 && unit < units.length - 1) {
+    bytes /= 1000;
+    unit++;
+  }
+  return `${bytes >= 99.5 || unit === 0 ? Math.round(bytes) : bytes.toPrecision(3)} ${units[unit]}`;
+}

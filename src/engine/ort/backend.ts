@@ -1,0 +1,186 @@
+/**
+ * ONNX Runtime, in whichever build this machine has: native, WebAssembly, or WebGPU.
+ * @module
+ */
+import type * as Ort from "onnxruntime-common";
+import { createRequire } from "node:module";
+import { BackendError } from "../../errors.ts";
+import { processors, runtime } from "../../platform/runtime.ts";
+import { webgpuAdapter } from "../../platform/webgpu.ts";
+
+/** Where graphs run. */
+export type BackendName = "node" | "wasm" | "webgpu";
+
+/** A tensor as sessions take and give it. */
+export type Tensor = Ort.Tensor;
+
+/** A loaded graph. */
+export interface Session {
+  /** Runs it; outputs are on the CPU. */
+  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
+  /** Frees what it holds. */
+  release(): Promise<void>;
+}
+
+/** A build of ONNX Runtime, ready to load graphs. */
+export interface Backend {
+  readonly name: BackendName;
+  /** What is shown to people, e.g. `onnxruntime-node 1.30.0, 2 threads`. */
+  readonly label: string;
+  readonly threads: number;
+  /**
+   * Loads a model.
+   *
+   * @param model A serialised ModelProto.
+   * @throws {BackendError} When the runtime refuses it.
+   */
+  load(model: Uint8Array): Promise<Session>;
+  /** Makes a float32 tensor; the data is not copied. */
+  floats(data: Float32Array, dims: readonly number[]): Tensor;
+  /** Makes an int32 tensor. */
+  int32(data: Int32Array, dims: readonly number[]): Tensor;
+  /** Makes an int64 tensor. */
+  int64(data: BigInt64Array, dims: readonly number[]): Tensor;
+}
+
+/**
+ * Opens a backend.
+ *
+ * @param wanted `auto` takes onnxruntime-node where it is installed, else WebAssembly.
+ * @param threads Threads for the CPU; all processors when left out.
+ * @throws {BackendError} When the wanted one is not there.
+ */
+export async function openBackend(
+  wanted: BackendName | "auto",
+  threads: number = processors(),
+): Promise<Backend> {
+  switch (wanted) {
+    case "node":
+      return nodeBackend(requireNode(), threads);
+    case "wasm":
+      return await wasmBackend(threads);
+    case "webgpu":
+      return await webgpuBackend();
+    case "auto": {
+      if (!hasNode()) return await wasmBackend(threads);
+      try {
+        return nodeBackend(requireNode(), threads);
+      } catch {
+        // Installed, but without a library for this platform.
+        return await wasmBackend(threads);
+      }
+    }
+  }
+}
+
+type OrtModule = typeof Ort;
+
+/** Whether onnxruntime-node can be found from here. */
+export function hasNode(): boolean {
+  try {
+    createRequire(import.meta.url).resolve("onnxruntime-node");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// `require`, not `import`: Deno fetches every npm package that an import names, and this one has
+// 290 MB that nobody asked for. `require` takes it from node_modules, or says that it is not there.
+function requireNode(): OrtModule {
+  try {
+    return createRequire(import.meta.url)("onnxruntime-node");
+  } catch (cause) {
+    throw new BackendError(
+      "onnxruntime-node is not installed here: run `npm install` (or `bun install`), or use --backend wasm",
+      { cause },
+    );
+  }
+}
+
+function nodeBackend(ort: OrtModule, threads: number): Backend {
+  return new OrtBackend(ort, "node", `onnxruntime-node ${ort.env.versions.node ?? ""}`, threads, {
+    executionProviders: ["cpu"],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+  });
+}
+
+let wasmThreads: number | undefined;
+
+async function wasmBackend(threads: number): Promise<Backend> {
+  const ort = await import("onnxruntime-web");
+  // The thread pool is made once a process, with the first session.
+  wasmThreads ??= threads;
+  ort.env.wasm.numThreads = wasmThreads;
+  return new OrtBackend(ort, "wasm", `onnxruntime-web ${ort.env.versions.web ?? ""}`, wasmThreads, {
+    executionProviders: ["wasm"],
+  });
+}
+
+async function webgpuBackend(): Promise<Backend> {
+  const adapter = await webgpuAdapter();
+  if (!adapter) {
+    throw new BackendError(
+      `${runtime().name} finds no WebGPU adapter here: use --backend node or --backend wasm`,
+    );
+  }
+  const ort = await import("onnxruntime-web/webgpu");
+  ort.env.wasm.numThreads = 1;
+  return new OrtBackend(ort, "webgpu", `onnxruntime-web ${ort.env.versions.web ?? ""} WebGPU`, 1, {
+    executionProviders: ["webgpu"],
+  });
+}
+
+class OrtBackend implements Backend {
+  readonly label: string;
+  readonly #ort: OrtModule;
+  readonly #options: Ort.InferenceSession.SessionOptions;
+
+  constructor(
+    ort: OrtModule,
+    readonly name: BackendName,
+    product: string,
+    readonly threads: number,
+    options: Ort.InferenceSession.SessionOptions,
+  ) {
+    this.#ort = ort;
+    this.#options = { ...options, graphOptimizationLevel: "all", logSeverityLevel: 3 };
+    this.label = `${product.trim()}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  }
+
+  async load(model: Uint8Array): Promise<Session> {
+    try {
+      const session = await this.#ort.InferenceSession.create(model, this.#options);
+      return {
+        run: async (feeds) => {
+          try {
+            return await session.run(feeds) as Record<string, Tensor>;
+          } catch (cause) {
+            throw this.#failed("could not run a graph", cause);
+          }
+        },
+        release: () => session.release(),
+      };
+    } catch (cause) {
+      throw this.#failed("refused a graph", cause);
+    }
+  }
+
+  floats(data: Float32Array, dims: readonly number[]): Tensor {
+    return new this.#ort.Tensor("float32", data, dims);
+  }
+
+  int32(data: Int32Array, dims: readonly number[]): Tensor {
+    return new this.#ort.Tensor("int32", data, dims);
+  }
+
+  int64(data: BigInt64Array, dims: readonly number[]): Tensor {
+    return new this.#ort.Tensor("int64", data, dims);
+  }
+
+  #failed(what: string, cause: unknown): BackendError {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new BackendError(`${this.label} ${what}: ${reason.replaceAll("\n", " ")}`, { cause });
+  }
+}

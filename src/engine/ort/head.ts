@@ -1,0 +1,127 @@
+/**
+ * The output head, in pieces of the vocabulary: neither its weights nor the logits need fit in memory.
+ * @module
+ */
+import { toBinary } from "@bufbuild/protobuf";
+import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import {
+  ModelProtoSchema,
+  TensorProto_DataType as DataType,
+} from "../../onnx/generated/onnx_pb.ts";
+import type { StagedModel } from "./staged.ts";
+
+/** Bytes that one piece's logits may take. */
+const PIECE_BYTES = 64 << 20;
+
+/**
+ * The negative log-likelihood of each target, in nats.
+ *
+ * log Σ exp is taken over pieces of the vocabulary: each gives its largest logit and the sum of
+ * exp(logit − largest), and the pieces are joined in float64.
+ *
+ * @param model The model whose head to use.
+ * @param targets For each batch, the id that follows each of its tokens.
+ * @param hidden Gives the activations before the head of batch `i`, `[tokens, width]`; called once a
+ *   batch and piece, so that not all of them need be in memory.
+ */
+export async function negativeLogLikelihoods(
+  model: StagedModel,
+  targets: readonly Int32Array[],
+  hidden: (i: number) => Promise<Float32Array>,
+): Promise<Float64Array[]> {
+  const { head } = model.sections;
+  const tokens = Math.max(1, ...targets.map(({ length }) => length));
+  const rows = Math.max(1, Math.min(head.rows, Math.floor(PIECE_BYTES / (4 * tokens))));
+  const session = await model.session(scoringModel(head.columns));
+  const joined = targets.map(({ length }) => ({
+    largest: new Float64Array(length).fill(-Infinity),
+    sum: new Float64Array(length),
+    picked: new Float64Array(length),
+  }));
+  const buffer = new Float32Array(rows * head.columns);
+  for (let first = 0; first < head.rows; first += rows) {
+    const size = Math.min(rows, head.rows - first);
+    const weight = buffer.subarray(0, size * head.columns);
+    model.weights.readFloats(head.weight, weight, first * head.columns);
+    for (let i = 0; i < targets.length; i++) {
+      const wanted = targets[i];
+      const outputs = await session.run({
+        hidden: model.backend.floats(await hidden(i), [wanted.length, head.columns]),
+        weight: model.backend.floats(weight, [size, head.columns]),
+        targets: model.backend.int32(
+          wanted.map((id) => Math.max(0, Math.min(size - 1, id - first))),
+          [wanted.length, 1],
+        ),
+      });
+      const largest = outputs.largest.data as Float32Array;
+      const sum = outputs.sum.data as Float32Array;
+      const picked = outputs.picked.data as Float32Array;
+      const all = joined[i];
+      for (let t = 0; t < wanted.length; t++) {
+        const top = Math.max(all.largest[t], largest[t]);
+        all.sum[t] = all.sum[t] * Math.exp(all.largest[t] - top) +
+          sum[t] * Math.exp(largest[t] - top);
+        all.largest[t] = top;
+        if (wanted[t] >= first && wanted[t] < first + size) all.picked[t] = picked[t];
+      }
+    }
+  }
+  return joined.map(({ largest, sum, picked }) =>
+    largest.map((top, t) => top + Math.log(sum[t]) - picked[t])
+  );
+}
+
+/**
+ * The logits of some positions.
+ *
+ * @param model The model whose head to use.
+ * @param hidden `[positions, width]` activations before the head.
+ * @returns `[positions, vocabulary]`.
+ */
+export async function logits(model: StagedModel, hidden: Float32Array): Promise<Float32Array> {
+  const { head } = model.sections;
+  const positions = hidden.length / head.columns;
+  const weight = new Float32Array(head.rows * head.columns);
+  model.weights.readFloats(head.weight, weight);
+  const session = await model.session(logitsModel(head.columns));
+  const outputs = await session.run({
+    hidden: model.backend.floats(hidden, [positions, head.columns]),
+    weight: model.backend.floats(weight, [head.rows, head.columns]),
+  });
+  return outputs.logits.data as Float32Array;
+}
+
+function headBuilder(width: number): { b: GraphBuilder; product: (output?: string) => string } {
+  const b = new GraphBuilder("head");
+  b.input("hidden", DataType.FLOAT, ["tokens", width]);
+  b.input("weight", DataType.FLOAT, ["rows", width]);
+  const product = (output?: string) =>
+    b.node("Gemm", ["hidden", "weight"], {
+      attributes: { transB: 1, alpha: float(1) },
+      outputs: output ? [output] : 1,
+    });
+  return { b, product };
+}
+
+function logitsModel(width: number): Uint8Array {
+  const { b, product } = headBuilder(width);
+  product("logits");
+  b.output("logits", DataType.FLOAT, ["tokens", "rows"]);
+  return toBinary(ModelProtoSchema, modelOf(b.graph));
+}
+
+function scoringModel(width: number): Uint8Array {
+  const { b, product } = headBuilder(width);
+  b.input("targets", DataType.INT32, ["tokens", 1]);
+  const logits = product();
+  const keep = { axes: [1], keepdims: 1 };
+  b.node("ReduceMax", [logits], { attributes: keep, outputs: ["largest"] });
+  const shifted = b.node("Exp", [b.node("Sub", [logits, "largest"])]);
+  b.node("ReduceSum", [shifted, b.integers([1])], {
+    attributes: { keepdims: 1 },
+    outputs: ["sum"],
+  });
+  b.node("GatherElements", [logits, "targets"], { attributes: { axis: 1 }, outputs: ["picked"] });
+  for (const name of ["largest", "sum", "picked"]) b.output(name, DataType.FLOAT, ["tokens", 1]);
+  return toBinary(ModelProtoSchema, modelOf(b.graph));
+}

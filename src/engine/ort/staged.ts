@@ -1,0 +1,282 @@
+/**
+ * Running a decoder one block at a time, so that no more than one block's weights are in memory.
+ *
+ * The graph is cut into sections (`src/onnx/sections.ts`); a section's weights are inputs of its
+ * session, read from disk into buffers that the next block uses again.
+ * @module
+ */
+import { GraphError } from "../../errors.ts";
+import { extract, type ExtractedModel, squaresOf } from "../../onnx/extract.ts";
+import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
+import { type Block, cutIntoSections, type Sections } from "../../onnx/sections.ts";
+import type { Backend, Session, Tensor } from "./backend.ts";
+
+/** Where weights are read from; a checkpoint is one. */
+export interface WeightSource {
+  readonly tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>;
+  /** Fills `target` with a tensor's float32 values from element `first` on. */
+  readFloats(name: string, target: Float32Array, first?: number): void;
+}
+
+/** Windows of equal length that run together. */
+export interface Batch {
+  /** `[windows, length]` token ids. */
+  readonly tokens: Int32Array;
+  readonly windows: number;
+  readonly length: number;
+}
+
+/** What passes from section to section for one batch. */
+export interface Activations {
+  readonly batch: Batch;
+  /** `[windows, length, width]`. */
+  hidden: Float32Array;
+  /** Values that every block reads beside the hidden states. */
+  readonly shared: Record<string, Tensor>;
+}
+
+/** A block's weights as float32, by initializer name. They are overwritten by the next block's. */
+export type BlockWeights = ReadonlyMap<string, Float32Array>;
+
+/** What one run of a block gave. */
+export interface BlockResult {
+  /** The hidden states after the block, where they were asked for. */
+  readonly hidden?: Float32Array;
+  /** Squares summed over each window's tokens, `[windows, columns]`, by linear input, if asked for. */
+  readonly squares?: ReadonlyMap<string, Float32Array>;
+}
+
+/** A decoder that runs section by section. */
+export class StagedModel {
+  readonly sections: Sections;
+  readonly backend: Backend;
+  readonly weights: WeightSource;
+  readonly #graph: GraphProto;
+  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #buffers = new Map<string, Float32Array>();
+
+  /**
+   * @param graph The decoder's graph; see `buildDecoder`.
+   * @param weights Where its initializers are read from.
+   * @param backend Where it runs.
+   * @throws {GraphError} When the graph cannot be cut into sections.
+   */
+  constructor(graph: GraphProto, weights: WeightSource, backend: Backend) {
+    this.#graph = graph;
+    this.sections = cutIntoSections(graph);
+    this.weights = weights;
+    this.backend = backend;
+  }
+
+  /** The blocks, in order. */
+  get blocks(): readonly Block[] {
+    return this.sections.blocks;
+  }
+
+  /** Bytes that the largest block's weights take as float32. */
+  get largestBlockBytes(): number {
+    return Math.max(...this.blocks.map((block) => {
+      const model = this.#extractBlock(block, { squares: false, output: true });
+      return [...model.weights.values()].reduce((sum, name) => sum + this.#count(name) * 4, 0);
+    }));
+  }
+
+  /**
+   * Runs what comes before the blocks: embeddings, and the values that all blocks share.
+   *
+   * Only the rows of the embedding that the batch's tokens name are read.
+   */
+  async embed(batch: Batch): Promise<Activations> {
+    const { sections, backend } = this;
+    const { tokens, windows, length } = batch;
+    const hiddenIn = sections.blocks[0].hiddenIn;
+    const model = extract(this.#graph, sections.before, {
+      outputs: [hiddenIn, ...sections.shared],
+    });
+    const dims = [windows, length];
+    const positions = new BigInt64Array(tokens.length);
+    for (let i = 0; i < positions.length; i++) positions[i] = BigInt(i % length);
+
+    const feeds: Record<string, Tensor> = {
+      attention_mask: backend.int64(new BigInt64Array(tokens.length).fill(1n), dims),
+      position_ids: backend.int64(positions, dims),
+    };
+    const table = model.gathered.get("input_ids");
+    let ids: ArrayLike<number> = tokens;
+    if (table) {
+      const rows = this.#readRows(table, tokens);
+      ids = rows.positions;
+      feeds[model.rename(table)] = rows.tensor;
+    }
+    feeds.input_ids = backend.int64(BigInt64Array.from(ids, BigInt), dims);
+    for (const [input, name] of model.weights) {
+      if (name !== table) feeds[input] = this.#read(input, name);
+    }
+    const outputs = await (await this.#session(model)).run(this.#declared(model, feeds));
+    const shared: Record<string, Tensor> = {};
+    for (const name of sections.shared) shared[name] = outputs[name];
+    return { batch, hidden: outputs[hiddenIn].data as Float32Array, shared };
+  }
+
+  /**
+   * Reads a block's weights.
+   *
+   * @param index The block.
+   * @returns Its weights, in buffers that the next call overwrites.
+   * @throws {NotFiniteError} When one is NaN or infinite.
+   */
+  readBlock(index: number): BlockWeights {
+    const model = this.#extractBlock(this.blocks[index], { squares: false, output: true });
+    const weights = new Map<string, Float32Array>();
+    for (const [input, name] of model.weights) {
+      weights.set(name, this.#read(input, name).data as Float32Array);
+    }
+    return weights;
+  }
+
+  /**
+   * Runs a block on a batch.
+   *
+   * @param index The block.
+   * @param weights Its weights, as read by {@linkcode readBlock} and perhaps masked since.
+   * @param activations What came out of the block before it; not changed.
+   * @param want `squares` of the inputs of linears, the `output`, or both. What only the output needs
+   *   is not computed for the squares.
+   */
+  async runBlock(
+    index: number,
+    weights: BlockWeights,
+    activations: Activations,
+    want: { squares: boolean; output: boolean },
+  ): Promise<BlockResult> {
+    const block = this.blocks[index];
+    const model = this.#extractBlock(block, want);
+    const { batch: { windows, length }, hidden, shared } = activations;
+    const dims = [windows, length, hidden.length / (windows * length)];
+    const feeds: Record<string, Tensor> = {
+      [HIDDEN_IN]: this.backend.floats(hidden, dims),
+      ...shared,
+    };
+    for (const [input, name] of model.weights) {
+      feeds[input] = this.backend.floats(weights.get(name)!, this.#shape(name));
+    }
+    const outputs = await (await this.#session(model)).run(this.#declared(model, feeds));
+    const squares = new Map<string, Float32Array>();
+    if (want.squares) {
+      for (const { input } of block.linears) {
+        squares.set(input, outputs[squaresOf(model.rename(input))].data as Float32Array);
+      }
+    }
+    return {
+      hidden: want.output ? outputs[HIDDEN_OUT].data as Float32Array : undefined,
+      squares: want.squares ? squares : undefined,
+    };
+  }
+
+  /** Runs what lies between the blocks and the head: `[windows, length, head width]`. */
+  async finish(activations: Activations): Promise<Float32Array> {
+    const { after, head, blocks } = this.sections;
+    const { batch: { windows, length }, hidden } = activations;
+    if (after.nodes.length === 0) return hidden;
+    const hiddenOut = blocks.at(-1)!.hiddenOut;
+    const model = extract(this.#graph, after, { outputs: [head.input] });
+    const feeds: Record<string, Tensor> = {
+      [hiddenOut]: this.backend.floats(hidden, [
+        windows,
+        length,
+        hidden.length / (windows * length),
+      ]),
+    };
+    for (const [input, name] of model.weights) feeds[input] = this.#read(input, name);
+    const outputs = await (await this.#session(model)).run(feeds);
+    return outputs[head.input].data as Float32Array;
+  }
+
+  /** Frees all sessions. */
+  async close(): Promise<void> {
+    for (const session of this.#sessions.values()) await (await session).release();
+    this.#sessions.clear();
+    this.#buffers.clear();
+  }
+
+  /** Loads a model once, however many sections have its form. */
+  session(bytes: Uint8Array): Promise<Session> {
+    const key = textOf(bytes);
+    let session = this.#sessions.get(key);
+    if (!session) this.#sessions.set(key, session = this.backend.load(bytes));
+    return session;
+  }
+
+  #session(model: ExtractedModel): Promise<Session> {
+    return this.session(model.bytes);
+  }
+
+  readonly #extracted = new Map<string, ExtractedModel>();
+
+  #extractBlock(block: Block, want: { squares: boolean; output: boolean }): ExtractedModel {
+    const key = `${block.index} ${want.squares} ${want.output}`;
+    let model = this.#extracted.get(key);
+    if (!model) {
+      model = extract(this.#graph, block, {
+        label: block.label,
+        names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
+        outputs: want.output ? [block.hiddenOut] : [],
+        squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
+      });
+      this.#extracted.set(key, model);
+    }
+    return model;
+  }
+
+  #shape(name: string): readonly number[] {
+    const tensor = this.weights.tensors.get(name);
+    if (!tensor) throw new GraphError(`initializer ${name} is not among the weights`);
+    return tensor.shape;
+  }
+
+  #count(name: string): number {
+    return this.#shape(name).reduce((product, dim) => product * dim, 1);
+  }
+
+  /** Reads a weight into the buffer that belongs to an input. */
+  #read(input: string, name: string): Tensor {
+    const count = this.#count(name);
+    let buffer = this.#buffers.get(input);
+    if (buffer?.length !== count) this.#buffers.set(input, buffer = new Float32Array(count));
+    this.weights.readFloats(name, buffer);
+    return this.backend.floats(buffer, this.#shape(name));
+  }
+
+  /** Reads the rows of a table that `ids` name; `positions` are the ids' places among those rows. */
+  #readRows(table: string, ids: Int32Array): { tensor: Tensor; positions: Int32Array } {
+    const width = this.#shape(table)[1];
+    const unique = Int32Array.from(new Set(ids)).sort();
+    const place = new Map<number, number>();
+    const rows = new Float32Array(unique.length * width);
+    // Neighbouring rows are read together.
+    for (let from = 0; from < unique.length;) {
+      let to = from + 1;
+      while (to < unique.length && unique[to] === unique[to - 1] + 1) to++;
+      const target = rows.subarray(from * width, to * width);
+      this.weights.readFloats(table, target, unique[from] * width);
+      for (; from < to; from++) place.set(unique[from], from);
+    }
+    return {
+      tensor: this.backend.floats(rows, [unique.length, width]),
+      positions: ids.map((id) => place.get(id)!),
+    };
+  }
+
+  /** Leaves out feeds that a model has no input for: runtimes refuse them. */
+  #declared(model: ExtractedModel, feeds: Record<string, Tensor>): Record<string, Tensor> {
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => model.inputs.has(name)));
+  }
+}
+
+const HIDDEN_IN = "hidden_in";
+const HIDDEN_OUT = "hidden_out";
+
+/** Bytes as a string of the same length: a map's key that compares by content. */
+function textOf(bytes: Uint8Array): string {
+  return new TextDecoder("latin1").decode(bytes);
+}

@@ -1,0 +1,149 @@
+/**
+ * Every way Espalier can fail, one class a cause.
+ *
+ * A message says what was wrong, where (file, tensor, block, option) and what to do about it, in one
+ * line. `code` is stable: scripts may compare it. `exitCode` is what the CLI ends with: 1 for work
+ * that failed, 2 for a command that could never have worked as it was written.
+ *
+ * This module imports nothing, so that the pure core (`src/prune`) can use it in any runtime.
+ * @module
+ */
+
+/** The base of all errors that Espalier throws on purpose. */
+export abstract class EspalierError extends Error {
+  /** Stable identifier of the cause, e.g. `SAFETENSORS_INVALID`. */
+  abstract readonly code: string;
+  /** Exit status of a command that ends with this error. */
+  readonly exitCode: 1 | 2 = 1;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** An option or argument of a command, or a field of a config file, that cannot be used. */
+export class UsageError extends EspalierError {
+  readonly code = "USAGE";
+  override readonly exitCode = 2;
+}
+
+/** A folder that holds no checkpoint, or lacks a file that a checkpoint must have. */
+export class CheckpointNotFoundError extends EspalierError {
+  readonly code = "CHECKPOINT_NOT_FOUND";
+}
+
+/** A file that cannot be opened or read. */
+export class FileReadError extends EspalierError {
+  readonly code = "FILE_UNREADABLE";
+}
+
+/** A file that cannot be created or written, for a reason other than a full disk. */
+export class FileWriteError extends EspalierError {
+  readonly code = "FILE_UNWRITABLE";
+}
+
+/** No room is left on the device that is written to. */
+export class DiskFullError extends EspalierError {
+  readonly code = "DISK_FULL";
+}
+
+/** A safetensors file whose header or layout is damaged. */
+export class SafetensorsError extends EspalierError {
+  readonly code = "SAFETENSORS_INVALID";
+}
+
+/** A shard that `model.safetensors.index.json` names and that is not there, or an index that lies. */
+export class ShardError extends EspalierError {
+  readonly code = "SHARD_INVALID";
+}
+
+/** A tensor that the architecture needs and the checkpoint lacks. */
+export class TensorMissingError extends EspalierError {
+  readonly code = "TENSOR_MISSING";
+}
+
+/** A tensor whose shape does not fit `config.json`. */
+export class TensorShapeError extends EspalierError {
+  readonly code = "TENSOR_SHAPE";
+}
+
+/** A tensor stored in a type that Espalier does not compute with. */
+export class TensorTypeError extends EspalierError {
+  readonly code = "TENSOR_TYPE";
+}
+
+/** A weight or activation that is NaN or infinite. */
+export class NotFiniteError extends EspalierError {
+  readonly code = "NOT_FINITE";
+}
+
+/** A `config.json` that is damaged, or asks for something its architecture does not have. */
+export class ConfigError extends EspalierError {
+  readonly code = "CONFIG_INVALID";
+}
+
+/** A `model_type` that has no graph builder. */
+export class ArchitectureError extends EspalierError {
+  readonly code = "ARCHITECTURE_UNSUPPORTED";
+}
+
+/** A graph in which blocks or linears cannot be found, or that does not hang together. */
+export class GraphError extends EspalierError {
+  readonly code = "GRAPH_INVALID";
+}
+
+/** An allocation that cannot be carried out, e.g. an alpha that would empty a block. */
+export class AllocationError extends EspalierError {
+  readonly code = "ALLOCATION_IMPOSSIBLE";
+}
+
+/** A sparsity pattern that does not fit a weight, e.g. an M that does not divide its rows. */
+export class PatternError extends EspalierError {
+  readonly code = "PATTERN_IMPOSSIBLE";
+}
+
+/** Calibration or evaluation text that cannot be used, e.g. shorter than one window. */
+export class TextError extends EspalierError {
+  readonly code = "TEXT_UNUSABLE";
+}
+
+/** A tokenizer that is missing or cannot be read. */
+export class TokenizerError extends EspalierError {
+  readonly code = "TOKENIZER_INVALID";
+}
+
+/** A token id outside the model's vocabulary. */
+export class TokenRangeError extends EspalierError {
+  readonly code = "TOKEN_OUT_OF_RANGE";
+}
+
+/** An output folder that exists and is not empty. */
+export class OutputExistsError extends EspalierError {
+  readonly code = "OUTPUT_EXISTS";
+}
+
+/** A backend that is not installed, has no device, or failed to run a graph. */
+export class BackendError extends EspalierError {
+  readonly code = "BACKEND_FAILED";
+}
+
+/** Work that needs more memory than `--memory` allows, however it is cut. */
+export class MemoryBudgetError extends EspalierError {
+  readonly code = "MEMORY_BUDGET";
+}
+
+/** Work that was stopped by its `AbortSignal` or by Ctrl-C. */
+export class AbortError extends EspalierError {
+  readonly code = "ABORTED";
+}
+
+/**
+ * Throws {@linkcode AbortError} when `signal` has been aborted.
+ *
+ * @param signal The caller's signal, if there is one.
+ * @throws {AbortError} When it has been aborted.
+ */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError("stopped before the end: nothing was written");
+}

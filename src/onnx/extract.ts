@@ -1,0 +1,183 @@
+/**
+ * A section of a graph as a model of its own, with its weights as inputs.
+ *
+ * With weights as inputs, one session serves every block of the same form: nothing is compiled again,
+ * and the runtime keeps no copy of a weight between runs. Names are made equal from block to block,
+ * so that equal form shows as equal bytes.
+ * @module
+ */
+import { clone, create, toBinary } from "@bufbuild/protobuf";
+import { modelOf, valueInfo } from "./builder.ts";
+import {
+  AttributeProto_AttributeType as AttributeType,
+  AttributeProtoSchema,
+  type GraphProto,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  TensorProto_DataType as DataType,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from "./generated/onnx_pb.ts";
+import { isExternal, type Section } from "./sections.ts";
+
+/** A section that a runtime can load. */
+export interface ExtractedModel {
+  /** The serialised ModelProto. */
+  readonly bytes: Uint8Array;
+  /** Input name → name of the initializer that it stands for. Fed as float32. */
+  readonly weights: ReadonlyMap<string, string>;
+  /** Names of all its inputs. */
+  readonly inputs: ReadonlySet<string>;
+  /** Weights of which only some rows are fed, by the graph input that picks the rows. */
+  readonly gathered: ReadonlyMap<string, string>;
+  /** Name of a value in the whole graph → its name here. */
+  readonly rename: (name: string) => string;
+}
+
+/** What to make of a section. */
+export interface ExtractOptions {
+  /** Values of the whole graph to give out. */
+  outputs: readonly string[];
+  /** Values `[batch, sequence, width]` whose squares to give out, summed over the sequence. */
+  squaresOf?: readonly string[];
+  /** Names to change, beside the block's label. */
+  names?: ReadonlyMap<string, string>;
+  /** The block's label, e.g. `layers.3`, which becomes `layers.N` in every name. */
+  label?: string;
+}
+
+/** The output with the summed squares of the value `name`. */
+export function squaresOf(name: string): string {
+  return `squares:${name}`;
+}
+
+/**
+ * Makes a model of a section.
+ *
+ * Weights that lie on disk become float32 inputs (their Cast nodes go), and nodes that no output
+ * needs are left out.
+ *
+ * @param graph The whole graph.
+ * @param section The nodes to take.
+ * @param options What to give out, and which names to change.
+ */
+export function extract(
+  graph: GraphProto,
+  section: Section,
+  options: ExtractOptions,
+): ExtractedModel {
+  const external = new Map(graph.initializer.filter(isExternal).map((t) => [t.name, t]));
+  const inline = new Map(
+    graph.initializer.filter((t) => !isExternal(t)).map((t) => [t.name, t]),
+  );
+  const rename = renamer(options);
+
+  // A Cast of a weight on disk is done by whoever reads it.
+  const cast = new Map<string, string>();
+  const kept: NodeProto[] = [];
+  for (const node of neededBy([...options.outputs, ...options.squaresOf ?? []], section.nodes)) {
+    if (node.opType === "Cast" && external.has(node.input[0])) {
+      cast.set(node.output[0], node.input[0]);
+    } else {
+      kept.push(node);
+    }
+  }
+  const source = (name: string) => cast.get(name) ?? name;
+
+  const weights = new Map<string, string>();
+  const gathered = new Map<string, string>();
+  const result = create(GraphProtoSchema, { name: "section" });
+  const outside = new Set<string>();
+  const made = new Set(kept.flatMap((node) => node.output));
+  const graphInputs = new Set(graph.input.map((input) => input.name));
+  const uses = new Map<string, number>();
+  for (const node of kept) {
+    for (const name of node.input) uses.set(source(name), (uses.get(source(name)) ?? 0) + 1);
+  }
+  for (const node of kept) {
+    for (const name of node.input.map(source)) {
+      if (name === "" || made.has(name)) continue;
+      const tensor = external.get(name);
+      if (tensor) weights.set(rename(name), name);
+      else if (!inline.has(name)) outside.add(name);
+      // A table read only by `Gather(table, ids)` needs only the rows that the ids name.
+      const [table, ids] = node.input.map(source);
+      const onlyUse = uses.get(table) === 1 && uses.get(ids) === 1;
+      if (tensor && node.opType === "Gather" && name === table && graphInputs.has(ids) && onlyUse) {
+        gathered.set(ids, name);
+      }
+    }
+    const copy = clone(NodeProtoSchema, node);
+    copy.name = rename(node.name);
+    copy.input = node.input.map((name) => rename(source(name)));
+    copy.output = node.output.map(rename);
+    result.node.push(copy);
+  }
+  const used = new Set(kept.flatMap((node) => node.input));
+  for (const [name, tensor] of inline) if (used.has(name)) result.initializer.push(tensor);
+  for (const name of outside) {
+    const info = [...graph.input, ...graph.valueInfo].find((info) => info.name === name);
+    if (info) result.input.push(renamed(info, rename));
+  }
+  const partial = new Set(gathered.values());
+  for (const [input, name] of weights) {
+    const dims = external.get(name)!.dims.map(Number);
+    result.input.push(
+      valueInfo(input, DataType.FLOAT, partial.has(name) ? ["rows", ...dims.slice(1)] : dims),
+    );
+  }
+  for (const name of options.outputs) {
+    const info = [...graph.output, ...graph.valueInfo].find((info) => info.name === name);
+    result.output.push(renamed(info ?? create(ValueInfoProtoSchema, { name }), rename));
+  }
+  for (const name of options.squaresOf ?? []) {
+    const output = squaresOf(rename(name));
+    // ONNX Runtime sums along a middle axis one by one, in order: the same float32 sum in all its
+    // CPU builds, and in PyTorch's norm.
+    result.node.push(create(NodeProtoSchema, {
+      name: output,
+      opType: "ReduceSumSquare",
+      input: [rename(name)],
+      output: [output],
+      attribute: [
+        create(AttributeProtoSchema, { name: "axes", type: AttributeType.INTS, ints: [1n] }),
+        create(AttributeProtoSchema, { name: "keepdims", type: AttributeType.INT, i: 0n }),
+      ],
+    }));
+    result.output.push(valueInfo(output, DataType.FLOAT, ["batch", "width"]));
+  }
+  const bytes = toBinary(ModelProtoSchema, modelOf(result));
+  const inputs = new Set(result.input.map(({ name }) => name));
+  return { bytes, weights, inputs, gathered, rename };
+}
+
+/** The nodes of a section that the values `names` are computed from. */
+function neededBy(names: readonly string[], nodes: readonly NodeProto[]): NodeProto[] {
+  const makerOf = new Map<string, NodeProto>();
+  for (const node of nodes) for (const output of node.output) makerOf.set(output, node);
+  const needed = new Set<NodeProto>();
+  const open = [...names];
+  while (open.length > 0) {
+    const node = makerOf.get(open.pop()!);
+    if (!node || needed.has(node)) continue;
+    needed.add(node);
+    open.push(...node.input);
+  }
+  return nodes.filter((node) => needed.has(node));
+}
+
+function renamed(info: ValueInfoProto, rename: (name: string) => string): ValueInfoProto {
+  const copy = clone(ValueInfoProtoSchema, info);
+  copy.name = rename(info.name);
+  return copy;
+}
+
+function renamer(options: ExtractOptions): (name: string) => string {
+  const { names, label } = options;
+  if (!label) return (name) => names?.get(name) ?? name;
+  const [kind] = label.split(".");
+  const pattern = new RegExp(`(^|[/.])${label.replace(".", "\\.")}(?=[/.])`, "g");
+  return (name) => names?.get(name) ?? name.replace(pattern, `$1${kind}.N`);
+}

@@ -1,0 +1,342 @@
+/**
+ * Files, as the rest of the project sees them: read and written at positions, errors with a cause.
+ *
+ * `node:fs` is the one file API that Deno, Bun and Node share. Calls are synchronous: a checkpoint is
+ * read between two runs of ONNX Runtime, where nothing else could run, and a synchronous read costs
+ * no promise for each of many small tensors.
+ * @module
+ */
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join, resolve } from "node:path";
+import process from "node:process";
+import {
+  DiskFullError,
+  type EspalierError,
+  FileReadError,
+  FileWriteError,
+  OutputExistsError,
+} from "../errors.ts";
+
+/** One read or write of the system: below the 2 GiB that some runtimes refuse. */
+const LARGEST_TRANSFER = 1 << 30;
+
+/** A file that is read and written at byte positions. */
+export class PositionedFile {
+  readonly #descriptor: number;
+  #open = true;
+
+  private constructor(readonly path: string, descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  /**
+   * Opens a file.
+   *
+   * @param path Where it is.
+   * @param mode `read` an existing file, `update` one in place, or `create` a new, empty one.
+   * @returns The open file; call {@linkcode close} when done.
+   * @throws {FileReadError} When a file to read cannot be opened.
+   * @throws {FileWriteError} When a file to write cannot be opened.
+   */
+  static open(path: string, mode: "read" | "update" | "create"): PositionedFile {
+    const flags = { read: "r", update: "r+", create: "w+" }[mode];
+    try {
+      return new PositionedFile(path, fs.openSync(path, flags));
+    } catch (cause) {
+      throw mode === "read" ? readError(path, cause) : writeError(path, cause);
+    }
+  }
+
+  /** Bytes in the file now. */
+  get size(): number {
+    return fs.fstatSync(this.#descriptor).size;
+  }
+
+  /**
+   * Fills `target` with the bytes from `position` on.
+   *
+   * @throws {FileReadError} When the file ends before `target` is full, or cannot be read.
+   */
+  read(target: Uint8Array, position: number): void {
+    let done = 0;
+    while (done < target.length) {
+      const wanted = Math.min(target.length - done, LARGEST_TRANSFER);
+      let got: number;
+      try {
+        got = fs.readSync(this.#descriptor, target, done, wanted, position + done);
+      } catch (cause) {
+        throw readError(this.path, cause);
+      }
+      if (got === 0) {
+        throw new FileReadError(
+          `${this.path} ends at byte ${position + done}, inside data that should reach byte ${
+            position + target.length
+          }: the file was truncated; fetch it again`,
+        );
+      }
+      done += got;
+    }
+  }
+
+  /**
+   * Writes all of `source` at `position`.
+   *
+   * @throws {DiskFullError} When there is no room.
+   * @throws {FileWriteError} When it cannot be written for another reason.
+   */
+  write(source: Uint8Array, position: number): void {
+    let done = 0;
+    while (done < source.length) {
+      const wanted = Math.min(source.length - done, LARGEST_TRANSFER);
+      try {
+        done += fs.writeSync(this.#descriptor, source, done, wanted, position + done);
+      } catch (cause) {
+        throw writeError(this.path, cause);
+      }
+    }
+  }
+
+  /** Closes the file; a second call does nothing. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    fs.closeSync(this.#descriptor);
+  }
+}
+
+/** Whether there is something at `path`. */
+export function exists(path: string): boolean {
+  return fs.existsSync(path);
+}
+
+/** Whether there is a folder at `path`. */
+export function isFolder(path: string): boolean {
+  return fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/** Bytes of the file at `path`, or undefined when there is no file. */
+export function fileSize(path: string): number | undefined {
+  const stat = fs.statSync(path, { throwIfNoEntry: false });
+  return stat?.isFile() ? stat.size : undefined;
+}
+
+/**
+ * Reads a whole text file.
+ *
+ * @param path Where it is.
+ * @param largest Bytes above which the file is refused instead of being read into memory.
+ * @throws {FileReadError} When it cannot be read, is too large, or is not UTF-8.
+ */
+export function readText(path: string, largest: number): string {
+  const size = fileSize(path);
+  if (size === undefined) throw new FileReadError(`${path} is not a file that can be read`);
+  if (size > largest) {
+    throw new FileReadError(`${path} has ${size} bytes; at most ${largest} are read for this use`);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(fs.readFileSync(path));
+  } catch (cause) {
+    if (cause instanceof TypeError) {
+      throw new FileReadError(`${path} is not UTF-8 text`, { cause });
+    }
+    throw readError(path, cause);
+  }
+}
+
+/** Reads and parses a JSON file; see {@linkcode readText}. */
+export function readJson(path: string, largest: number): unknown {
+  const text = readText(path, largest);
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new FileReadError(`${path} is not valid JSON: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Writes a whole text file. */
+export function writeText(path: string, text: string): void {
+  try {
+    fs.writeFileSync(path, text);
+  } catch (cause) {
+    throw writeError(path, cause);
+  }
+}
+
+/** Names in a folder, sorted, so that work does not depend on the order of the file system. */
+export function listFolder(path: string): { name: string; kind: "file" | "folder" | "other" }[] {
+  let names: string[];
+  try {
+    names = fs.readdirSync(path);
+  } catch (cause) {
+    throw readError(path, cause);
+  }
+  return names.sort().map((name) => {
+    // stat, not lstat: the hub's cache keeps files as links to its blobs.
+    const stat = fs.statSync(join(path, name), { throwIfNoEntry: false });
+    return { name, kind: stat?.isFile() ? "file" : stat?.isDirectory() ? "folder" : "other" };
+  });
+}
+
+/** Copies one file's content; links are followed, permissions are not kept. */
+export function copyFile(from: string, to: string): void {
+  try {
+    fs.copyFileSync(from, to);
+    fs.chmodSync(to, 0o644);
+  } catch (cause) {
+    throw writeError(to, cause);
+  }
+}
+
+/** Makes a folder and the folders above it. */
+export function makeFolder(path: string): void {
+  try {
+    fs.mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    throw writeError(path, cause);
+  }
+}
+
+/** Removes a file or a folder with all that is in it; nothing happens when it is not there. */
+export function remove(path: string): void {
+  fs.rmSync(path, { recursive: true, force: true });
+}
+
+/**
+ * A file without a name, in the system's folder for temporary files (`TMPDIR`): it is gone when it is
+ * closed, or when the process ends in whatever way.
+ *
+ * @param purpose Part of its name for as long as it has one.
+ */
+export function temporaryFile(purpose: string): PositionedFile {
+  const path = join(tmpdir(), `espalier-${purpose}-${process.pid}-${temporaryCount++}`);
+  const file = PositionedFile.open(path, "create");
+  try {
+    fs.unlinkSync(path);
+  } catch {
+    // Windows keeps the name of an open file: it goes when the process ends.
+    process.on("exit", () => remove(path));
+  }
+  return file;
+}
+let temporaryCount = 0;
+
+/**
+ * A folder that becomes the result when it is complete, and leaves nothing behind when it is not.
+ *
+ * Work goes into a hidden sibling of the target, so that the final rename stays on one device.
+ */
+export class PendingFolder {
+  readonly path: string;
+  readonly #target: string;
+  readonly #replace: boolean;
+  readonly #removeOnExit: () => void;
+  #settled = false;
+
+  /**
+   * @param target The folder that is wanted in the end.
+   * @param options `force`: replace what is there.
+   * @throws {OutputExistsError} When the target exists, is not an empty folder, and `force` is off.
+   * @throws {FileWriteError} When the sibling cannot be made.
+   */
+  constructor(target: string, options: { force: boolean }) {
+    this.#target = resolve(target);
+    this.#replace = options.force;
+    assertFree(this.#target, options.force);
+    makeFolder(dirname(this.#target));
+    this.path = join(dirname(this.#target), `.${basename(this.#target)}.${process.pid}.tmp`);
+    remove(this.path);
+    makeFolder(this.path);
+    // The last net, for an exit that no handler sees coming.
+    this.#removeOnExit = () => remove(this.path);
+    process.on("exit", this.#removeOnExit);
+  }
+
+  /** Moves the finished folder to its target. */
+  commit(): void {
+    assertFree(this.#target, this.#replace);
+    try {
+      const former = `${this.path}.former`;
+      if (exists(this.#target)) fs.renameSync(this.#target, former);
+      fs.renameSync(this.path, this.#target);
+      remove(former);
+    } catch (cause) {
+      throw writeError(this.#target, cause);
+    }
+    this.#settle();
+  }
+
+  /** Removes the unfinished folder, unless it has been committed. */
+  discard(): void {
+    if (this.#settled) return;
+    remove(this.path);
+    this.#settle();
+  }
+
+  #settle(): void {
+    this.#settled = true;
+    process.removeListener("exit", this.#removeOnExit);
+  }
+}
+
+/**
+ * Checks that a folder may be written.
+ *
+ * @throws {OutputExistsError} When there is something in the way.
+ */
+export function assertFree(target: string, force: boolean): void {
+  const stat = fs.statSync(target, { throwIfNoEntry: false });
+  if (!stat) return;
+  if (!stat.isDirectory()) {
+    throw new OutputExistsError(`${target} is a file; name a folder for the output`);
+  }
+  if (!force && fs.readdirSync(target).length > 0) {
+    throw new OutputExistsError(
+      `output folder ${target} is not empty: name another one, or pass --force to replace it`,
+    );
+  }
+  // --force must not turn a mistyped `-o ~` into an empty home.
+  if (force && fs.readdirSync(target).length > 0 && !exists(join(target, "config.json"))) {
+    throw new OutputExistsError(
+      `output folder ${target} is not empty and holds no model: --force replaces only earlier output`,
+    );
+  }
+}
+
+/** A folder's free bytes, for messages; undefined where the system does not tell. */
+export function freeBytes(folder: string): number | undefined {
+  try {
+    const stat = fs.statfsSync(folder);
+    return stat.bavail * stat.bsize;
+  } catch {
+    return undefined;
+  }
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
+}
+
+function systemCode(cause: unknown): string | undefined {
+  return (cause as { code?: string } | null)?.code;
+}
+
+function readError(path: string, cause: unknown): EspalierError {
+  const why: Record<string, string> = {
+    ENOENT: "there is no such file",
+    EACCES: "permission denied",
+    EISDIR: "it is a folder",
+  };
+  const reason = why[systemCode(cause) ?? ""] ?? messageOf(cause);
+  return new FileReadError(`cannot read ${path}: ${reason}`, { cause });
+}
+
+function writeError(path: string, cause: unknown): EspalierError {
+  if (systemCode(cause) === "ENOSPC" || systemCode(cause) === "EDQUOT") {
+    return new DiskFullError(
+      `no room left on the device while writing ${path}: free some space or name an output elsewhere`,
+      { cause },
+    );
+  }
+  return new FileWriteError(`cannot write ${path}: ${messageOf(cause)}`, { cause });
+}

@@ -1,0 +1,24 @@
+/**
+ * The pure core of Espalier: importance, allocations and masks on typed arrays.
+ *
+ * No I/O and no runtime globals: it runs in Deno, Bun, Node and browsers.
+ *
+ * @example
+ * ```ts
+ * import { blockScore, dlp, InputNorms, wandaMask } from "espalier/prune";
+ *
+ * const input = new InputNorms(4);
+ * input.add(Float32Array.of(4, 1, 9, 16)); // squares of each column, summed over a window's tokens
+ * const weight = { name: "q_proj", values: Float32Array.of(1, -2, 3, -4, 4, 3, 2, 1), rows: 2, columns: 4, norms: input.norms() };
+ * const densities = dlp([blockScore([weight], "median"), 2.5], 0.5, 0.15);
+ * const mask = wandaMask(weight, 1 - densities[0]); // 1 where a weight stays
+ * ```
+ * @module
+ */
+export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
+export { maskOf, type Share } from "./block.ts";
+export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";
+export { applyMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
+export { selectRank } from "./select.ts";
+export type { AllocationName, Mask, Method, Pattern, Reducer, Weight } from "./types.ts";
+export { AllocationError, EspalierError, PatternError } from "../errors.ts";

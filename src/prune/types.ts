@@ -1,0 +1,34 @@
+/** The shapes that the core computes on. @module */
+
+/** A weight matrix with the statistics of its input. */
+export interface Weight {
+  /** Name inside its block, for messages, e.g. `self_attn.q_proj`. */
+  readonly name: string;
+  /** Row-major `[rows, columns]`, i.e. `[out, in]`. */
+  readonly values: Float32Array;
+  readonly rows: number;
+  readonly columns: number;
+  /** ‖X‖₂ of each input column, as `InputNorms` makes it: `[columns]`. */
+  readonly norms: Float32Array;
+}
+
+/** How a block's score is made of its weights' scores. */
+export type Reducer = "median" | "mean";
+
+/** What decides which weights go first. */
+export type Method = "wanda" | "magnitude";
+
+/** What decides how many weights each block keeps. */
+export type AllocationName = "uniform" | "dlp" | "owl" | "atp";
+
+/** Which sets of weights may be kept. */
+export type Pattern =
+  /** Any weights. */
+  | { readonly kind: "unstructured" }
+  /** `n` of every `m` neighbours in a row. */
+  | { readonly kind: "nm"; readonly n: number; readonly m: number }
+  /** N of every `m` neighbours, N chosen for each block by the allocation. */
+  | { readonly kind: "mixed"; readonly m: number };
+
+/** 1 where a weight is kept, 0 where it is pruned: row-major, one byte a weight. */
+export type Mask = Uint8Array;

@@ -1,0 +1,94 @@
+import { describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { lstatSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** Larger files make every clone slow for good; models and benchmark outputs belong elsewhere. */
+const MAX_TRACKED_BYTES = 12_000_000;
+
+interface DenoConfig {
+  version: string;
+  imports: Record<string, string>;
+}
+
+interface PackageJson {
+  version: string;
+  dependencies: Record<string, string>;
+  devDependencies: Record<string, string>;
+  optionalDependencies: Record<string, string>;
+}
+
+function readText(path: string): string {
+  return readFileSync(root + path, "utf8");
+}
+
+const denoConfig = JSON.parse(readText("deno.json")) as DenoConfig;
+const packageJson = JSON.parse(readText("package.json")) as PackageJson;
+
+/** The npm packages that deno.json imports, with every version it names for each. */
+function denoVersions(): Map<string, Set<string>> {
+  const versions = new Map<string, Set<string>>();
+  for (const target of Object.values(denoConfig.imports)) {
+    const [, name, version] = /^npm:((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(target) ?? [];
+    if (name === undefined) continue;
+    versions.set(name, (versions.get(name) ?? new Set()).add(version));
+  }
+  return versions;
+}
+
+/** The paths that git tracks, or undefined where there is no git or no repository. */
+function trackedFiles(): string[] | undefined {
+  const { status, stdout } = spawnSync("git", ["ls-files", "-z"], {
+    cwd: root,
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+  });
+  return status === 0 ? stdout.split("\0").filter((path) => path !== "") : undefined;
+}
+
+describe("deno.json and package.json", () => {
+  test("name one version of each package, and the same one in both", () => {
+    const fromNpm = {
+      ...packageJson.dependencies,
+      ...packageJson.devDependencies,
+      ...packageJson.optionalDependencies,
+    };
+    const shared = [...denoVersions()].filter(([name]) => name in fromNpm);
+    expect(shared.length).toBeGreaterThan(0);
+    expect(shared.map(([name, versions]) => `${name} ${[...versions].join(" and ")}`))
+      .toEqual(shared.map(([name]) => `${name} ${fromNpm[name]}`));
+  });
+
+  test("give the project one version", () => {
+    expect(denoConfig.version).toBe(packageJson.version);
+  });
+});
+
+describe("the pinned runtimes", () => {
+  const pin = (path: string, name: string) =>
+    new RegExp(`\\b${name}\\w* ?= ?"?(\\d+\\.\\d+\\.\\d+)`, "i").exec(readText(path))?.[1];
+
+  test("are the same Deno in .ci/run and scripts/test.ts", () => {
+    expect(pin(".ci/run", "deno_version")).toBeDefined();
+    expect(pin(".ci/run", "deno_version")).toBe(pin("scripts/test.ts", "deno_version"));
+  });
+
+  test("are the Bun that @types/bun describes", () => {
+    expect(pin(".ci/run", "bun_version")).toBe(packageJson.devDependencies["@types/bun"]);
+  });
+});
+
+describe("the repository", () => {
+  const tracked = trackedFiles();
+
+  test.if(tracked !== undefined)("tracks no file over 12 MB", () => {
+    const sizes = (tracked ?? []).map((path) => ({
+      path,
+      // A file removed from the working tree but not yet from the index has no size to judge.
+      bytes: lstatSync(root + path, { throwIfNoEntry: false })?.size ?? 0,
+    }));
+    expect(sizes.filter(({ bytes }) => bytes > MAX_TRACKED_BYTES)).toEqual([]);
+  });
+});
