@@ -70,7 +70,7 @@ export function planFor(work: Workload, budget?: number): Plan {
 
 /** Bytes that one window's activations take inside a block at their peak. */
 function windowBytes({ length, hidden, intermediate, heads }: Workload): number {
-  const attention = heads * length * length + 6 * length * hidden;
+  const attention = 2 * heads * length * length + 6 * length * hidden;
   const mlp = 4 * length * intermediate + 2 * length * hidden;
   return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden;
 }

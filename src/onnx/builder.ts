@@ -71,6 +71,17 @@ export class GraphBuilder {
     }
   }
 
+  /** Runs `build` with the scope of the whole graph. */
+  outside<T>(build: () => T): T {
+    const scope = this.#scope;
+    this.#scope = "";
+    try {
+      return build();
+    } finally {
+      this.#scope = scope;
+    }
+  }
+
   /** Declares a graph input. Dimensions are numbers, or names of what varies. */
   input(name: string, type: DataType, dims: (number | string)[]): string {
     this.graph.input.push(valueInfo(name, type, dims));

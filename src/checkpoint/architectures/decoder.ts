@@ -72,8 +72,8 @@ export interface DecoderSpec {
 }
 
 /**
- * Builds the graph of a decoder: `input_ids`, `attention_mask` and `position_ids`, all
- * `[batch, sequence]`, to `logits` `[batch, sequence, vocabulary]`, for whole windows (no cache).
+ * Builds the graph of a decoder: `input_ids` and `position_ids`, both `[batch, sequence]`, to `logits`
+ * `[batch, sequence, vocabulary]`, for whole windows that begin at position 0: no cache, no padding.
  *
  * @param spec The decoder.
  * @param tensors The checkpoint's tensors; the graph's initializers point to them.
@@ -108,11 +108,20 @@ export function checkHeads(hidden: number, heads: number, keyValueHeads: number,
   }
 }
 
+/** What a token of a block sees. */
+interface Sight {
+  /** Position of each token, `[batch, sequence]`. */
+  readonly positions: string;
+  /** Added to the scores of attention, `[sequence, sequence]`. */
+  readonly bias: string;
+}
+
 class DecoderBuilder {
   readonly #spec: DecoderSpec;
   readonly #tensors: ReadonlyMap<string, CheckpointTensor>;
   readonly #positions: number;
   readonly #b: GraphBuilder;
+  readonly #biases = new Set<string>();
 
   constructor(
     spec: DecoderSpec,
@@ -129,17 +138,18 @@ class DecoderBuilder {
     const { root, layers } = this.#spec;
     const b = this.#b;
     const ids = b.input("input_ids", DataType.INT64, ["batch", "sequence"]);
-    const mask = b.input("attention_mask", DataType.INT64, ["batch", "total_sequence"]);
     const where = b.input("position_ids", DataType.INT64, ["batch", "sequence"]);
 
-    const lengths = this.#lengths(mask);
+    const positions = b.node("Identity", [where], { outputs: ["positions"] });
+    b.describe(positions, DataType.INT64, ["batch", "sequence"]);
+    const distances = this.#distances(ids);
     const rootScope = root.replaceAll(".", "/");
     let hidden = b.within(rootScope, () => this.#embed(ids, where));
     this.#describeHidden(hidden);
     for (let layer = 0; layer < layers; layer++) {
       hidden = b.within(
         `${rootScope}/layers.${layer}`,
-        () => this.#block(hidden, layer, lengths),
+        () => this.#block(hidden, layer, { positions, bias: this.#bias(layer, distances) }),
       );
       this.#describeHidden(hidden);
     }
@@ -148,20 +158,42 @@ class DecoderBuilder {
     return b.graph;
   }
 
-  /** The two lengths that attention asks for, from the mask. */
-  #lengths(mask: string): { last: string; total: string } {
+  /** How far each token `[sequence, 1]` is behind each `[1, sequence]`; negative for later ones. */
+  #distances(ids: string): string {
     const b = this.#b;
-    return b.within("lengths", () => {
-      const sum = b.node("ReduceSum", [mask, b.integers([1])], { attributes: { keepdims: 0 } });
-      const last = b.node("Sub", [sum, b.integers([1])]);
-      const shape = b.node("Shape", [mask]);
-      const total = b.node("Gather", [shape, b.constant("index_1", BigInt64Array.of(1n), [])]);
-      const cast = { attributes: { to: DataType.INT32 } };
-      const lengths = { last: b.node("Cast", [last], cast), total: b.node("Cast", [total], cast) };
-      b.describe(lengths.last, DataType.INT32, ["batch"]);
-      b.describe(lengths.total, DataType.INT32, []);
-      return lengths;
+    return b.within("mask", () => {
+      const index = (i: number) => b.constant(`index_${i}`, BigInt64Array.of(BigInt(i)), []);
+      const length = b.node("Gather", [b.node("Shape", [ids]), index(1)]);
+      const range = b.node("Range", [index(0), length, index(1)]);
+      const rows = b.node("Unsqueeze", [range, b.integers([1])]);
+      const columns = b.node("Unsqueeze", [range, b.integers([0])]);
+      return b.node("Sub", [rows, columns]);
     });
+  }
+
+  /**
+   * What is added to a layer's attention scores, `[sequence, sequence]`: 0 for what a token sees, and
+   * the lowest float for what it does not. Layers with the same window share one.
+   */
+  #bias(layer: number, distances: string): string {
+    const b = this.#b;
+    const window = this.#spec.attention.window(layer);
+    const name = `attention_bias_${window ?? "all"}`;
+    if (this.#biases.has(name)) return name;
+    this.#biases.add(name);
+    b.outside(() =>
+      b.within("mask", () => {
+        const number = (n: number) => b.constant(`int64_${n}`, BigInt64Array.of(BigInt(n)), []);
+        let seen = b.node("GreaterOrEqual", [distances, number(0)]);
+        if (window !== undefined) {
+          seen = b.node("And", [seen, b.node("Less", [distances, number(window)])]);
+        }
+        const lowest = b.constant("lowest", Float32Array.of(-3.4028234663852886e38), []);
+        b.node("Where", [seen, b.scalar(0), lowest], { outputs: [name] });
+      })
+    );
+    b.describe(name, DataType.FLOAT, ["sequence", "sequence"]);
+    return name;
   }
 
   #embed(ids: string, where: string): string {
@@ -182,7 +214,7 @@ class DecoderBuilder {
     return b.node("Add", [value, position]);
   }
 
-  #block(input: string, layer: number, lengths: { last: string; total: string }): string {
+  #block(input: string, layer: number, sight: Sight): string {
     const b = this.#b;
     const { root, norm, hidden } = this.#spec;
     const path = `${root}.layers.${layer}`;
@@ -196,53 +228,69 @@ class DecoderBuilder {
     const attended = sublayer(
       input,
       norm.attention,
-      (value) => b.within("self_attn", () => this.#attention(value, path, layer, lengths)),
+      (value) => b.within("self_attn", () => this.#attention(value, path, sight)),
     );
     return sublayer(attended, norm.mlp, (value) => this.#mlp(value, path));
   }
 
-  #attention(
+  /**
+   * Attention, spelled out in standard operators: GroupQueryAttention, which fuses all this, takes 14
+   * times as long in ONNX Runtime's WebAssembly build when windows are whole.
+   */
+  #attention(value: string, path: string, sight: Sight): string {
+    const b = this.#b;
+    const { hidden, heads, keyValueHeads, headDim, attention } = this.#spec;
+    const queries = this.#project(value, path, "q", heads, sight);
+    const keys = this.#project(value, path, "k", keyValueHeads, sight);
+    const values = this.#project(value, path, "v", keyValueHeads, sight);
+
+    const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
+    const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
+    // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
+    const scaled = b.node("Mul", [queries, b.scalar(1 / Math.sqrt(headDim))]);
+    const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
+    const scores = b.node("MatMul", [grouped, turn(keys, [0, 2, 3, 1])]);
+    const masked = b.node("Add", [shape(scores, [0, heads, -1, 0]), sight.bias]);
+    const weights = b.node("Softmax", [masked], { attributes: { axis: -1 } });
+    const mixed = b.node("MatMul", [
+      shape(weights, [0, keyValueHeads, -1, 0]),
+      turn(values, [0, 2, 1, 3]),
+    ]);
+    const apart = turn(shape(mixed, [0, heads, -1, headDim]), [0, 2, 1, 3]);
+    const joined = shape(apart, [0, 0, heads * headDim]);
+    const out = `${path}.self_attn.${attention.out}`;
+    return this.#linear(joined, out, hidden, heads * headDim, attention.outputBias);
+  }
+
+  /** Queries, keys or values, `[batch, sequence, count, headDim]`, normed and turned where they are. */
+  #project(
     value: string,
     path: string,
-    layer: number,
-    lengths: { last: string; total: string },
+    part: "q" | "k" | "v",
+    count: number,
+    sight: Sight,
   ): string {
     const b = this.#b;
-    const { hidden, heads, keyValueHeads, headDim, attention, rotary } = this.#spec;
-    const project = (part: string, count: number): string => {
-      const name = `${path}.self_attn.${part}_proj`;
-      const projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
-      if (!attention.headNorm || part === "v") return projected;
-      return b.within(`${part}_norm`, () => {
-        const apart = b.node("Reshape", [projected, b.integers([0, 0, count, headDim])]);
-        const normed = this.#norm(apart, `${path}.self_attn.${part}_norm`, headDim);
+    const { hidden, headDim, attention, rotary } = this.#spec;
+    const name = `${path}.self_attn.${part}_proj`;
+    const apart = b.integers([0, 0, count, headDim]);
+    let projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
+    if (part === "v") return b.node("Reshape", [projected, apart]);
+    if (attention.headNorm) {
+      projected = b.within(`${part}_norm`, () => {
+        const heads = b.node("Reshape", [projected, apart]);
+        const normed = this.#norm(heads, `${path}.self_attn.${part}_norm`, headDim);
         return b.node("Reshape", [normed, b.integers([0, 0, count * headDim])]);
       });
-    };
-    const window = attention.window(layer);
-    const tables = rotary ? this.#rotaryTables(rotary) : [];
-    const [attended] = b.nodes("GroupQueryAttention", [
-      project("q", heads),
-      project("k", keyValueHeads),
-      project("v", keyValueHeads),
-      "",
-      "",
-      lengths.last,
-      lengths.total,
-      ...tables,
-    ], {
-      domain: MICROSOFT,
-      outputs: 3,
-      attributes: {
-        num_heads: heads,
-        kv_num_heads: keyValueHeads,
-        do_rotary: rotary ? 1 : 0,
-        // ONNX Runtime counts the token itself, as transformers does.
-        local_window_size: window ?? -1,
-      },
-    });
-    const out = `${path}.self_attn.${attention.out}`;
-    return this.#linear(attended, out, hidden, heads * headDim, attention.outputBias);
+    }
+    if (rotary) {
+      const [cosines, sines] = this.#rotaryTables(rotary);
+      projected = b.node("RotaryEmbedding", [projected, sight.positions, cosines, sines], {
+        domain: MICROSOFT,
+        attributes: { num_heads: count, interleaved: 0 },
+      });
+    }
+    return b.node("Reshape", [projected, apart]);
   }
 
   /** Cosines and sines `[positions, headDim / 2]`, one pair of constants for all blocks. */

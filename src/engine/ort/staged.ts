@@ -98,7 +98,6 @@ export class StagedModel {
     for (let i = 0; i < positions.length; i++) positions[i] = BigInt(i % length);
 
     const feeds: Record<string, Tensor> = {
-      attention_mask: backend.int64(new BigInt64Array(tokens.length).fill(1n), dims),
       position_ids: backend.int64(positions, dims),
     };
     const table = model.gathered.get("input_ids");
