@@ -87,19 +87,19 @@ export function parseConfig<T>(schema: z.ZodType<T>, config: unknown): T {
  *
  * @param config The model's config.
  * @param headDim Elements of a head.
- * @returns `headDim / 2` angles in radians, float64.
+ * @returns `headDim / 2` angles in radians, float32: models were trained with them rounded so.
  * @throws {ConfigError} For a type that is not known, or lacks a parameter.
  */
-export function rotaryFrequencies(config: RotaryDecoderConfig, headDim: number): Float64Array {
+export function rotaryFrequencies(config: RotaryDecoderConfig, headDim: number): Float32Array {
   const rope = { ...config.rope_scaling, ...config.rope_parameters };
   const theta = rope.rope_theta ?? config.rope_theta ?? 10000;
   const type = rope.rope_type ?? rope.type ?? "default";
   if ((rope.partial_rotary_factor ?? 1) !== 1) {
     throw new ConfigError("config.json: partial_rotary_factor other than 1 is not supported");
   }
-  const frequencies = Float64Array.from(
+  const frequencies = Float32Array.from(
     { length: headDim / 2 },
-    (_, i) => theta ** (-2 * i / headDim),
+    (_, i) => 1 / Math.fround(theta ** Math.fround(2 * i / headDim)),
   );
   const need = (key: "factor" | "low_freq_factor" | "high_freq_factor"): number => {
     const value = rope[key];
