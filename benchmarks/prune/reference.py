@@ -20,16 +20,19 @@ and never uses (its peak memory is above this script's), and the files it writes
 
 Prints one line of JSON. `seconds` covers both phases; `peakMiB` is the process's peak resident memory,
 loading included, and `loadedPeakMiB` what that peak was just before the first phase; `densities` are
-the kept fractions of the blocks; `zeros` counts the weights that are 0 at the end, `[block][linear]`.
+the kept fractions of the blocks; `linears` names a block's linears, with their numbers of weights;
+`zeros` counts the weights that are 0 at the end, `[block][linear]`.
 """
 
 import argparse
 import json
+import platform
 import resource
 import sys
 import time
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -193,6 +196,11 @@ def main():
             [int((linear.weight == 0).sum()) for linear in linears_of(block)]
             for block in model.model.layers
         ]
+    named = [
+        (name, module.weight.numel())
+        for name, module in model.model.layers[0].named_modules()
+        if isinstance(module, nn.Linear)
+    ]
 
     print(
         json.dumps(
@@ -205,9 +213,15 @@ def main():
                 "peakMiB": peak_mib(),
                 "loadedPeakMiB": loaded_peak,
                 "densities": densities,
+                "linears": named,
                 "zeros": zeros,
                 "threads": options.threads,
                 "tokens": sum(len(window) for window in windows),
+                "versions": {
+                    "Python": platform.python_version(),
+                    "PyTorch": torch.__version__,
+                    "transformers": transformers.__version__,
+                },
             }
         )
     )

@@ -47,9 +47,9 @@ export function densitiesOf(
     case "atp":
       return atp(blocks, sparsity, settings.beta ?? ATP_SPAN / Math.max(1, blocks - 1));
     case "dlp":
-      return dlp(importance!.scores, sparsity, alpha);
+      return dlp(importance!.scores!, sparsity, alpha);
     case "owl":
-      return owl(importance!.outliers, sparsity, lambda);
+      return owl(importance!.outliers!, sparsity, lambda);
   }
 }
 

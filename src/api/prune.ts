@@ -265,7 +265,7 @@ class PruneRun {
     }
     if (allocation !== "auto") {
       const importance = needsImportance(allocation)
-        ? await this.#judge(windows!.windows)
+        ? await this.#judge(windows!.windows, this.#settings.compare ? "both" : allocation)
         : undefined;
       return {
         allocation,
@@ -292,7 +292,7 @@ class PruneRun {
       `auto tries ${ALLOCATIONS.length} allocations on ${calibration.length} calibration windows and ${apart.length} held-out ones: ` +
         `about ${(all / once).toFixed(1)} times the work of pruning once`,
     );
-    const importance = await this.#judge(windows.windows);
+    const importance = await this.#judge(windows.windows, "both");
     const trials: Trial[] = [];
     let best: Chosen | undefined;
     let least = Infinity;
@@ -316,7 +316,7 @@ class PruneRun {
     chosen: Chosen,
   ): Promise<Trial[]> {
     const trials: Trial[] = [];
-    const importance = chosen.importance ?? await this.#judge(windows.windows);
+    const importance = chosen.importance ?? await this.#judge(windows.windows, "both");
     for (const allocation of ALLOCATIONS) {
       if (allocation === chosen.allocation) continue;
       const tried = await this.#try(allocation, windows.windows, heldOut, importance, "text");
@@ -357,14 +357,22 @@ class PruneRun {
     return { trial: { allocation, on, perplexity }, densities };
   }
 
-  async #judge(windows: readonly Int32Array[]): Promise<Importance> {
+  /** Judges the blocks for one allocation, or for all that need it. */
+  async #judge(
+    windows: readonly Int32Array[],
+    wanted: AllocationName | "both",
+  ): Promise<Importance> {
     const { reducer, outlierThreshold } = this.#settings;
     const states = this.#room(windows);
-    const options = { reducer, threshold: outlierThreshold, skipped: this.#skipped };
+    const questions = {
+      reducer: wanted === "owl" ? undefined : reducer,
+      threshold: wanted === "dlp" ? undefined : outlierThreshold,
+      skipped: this.#skipped,
+    };
     const importance = await this.#overBlocks(
       "judge blocks",
       states.batches.length,
-      (hooks) => judge(this.#model!, states, options, hooks),
+      (hooks) => judge(this.#model!, states, questions, hooks),
     );
     this.#free(states);
     return importance;

@@ -175,8 +175,8 @@ function blockReports({ linears, densities, shares, importance, counts }: RunFac
       index,
       density: shares[index].density ?? density,
       kept: shares[index].kept,
-      score: importance?.scores[index],
-      outlierPercent: importance?.outliers[index],
+      score: importance?.scores?.[index],
+      outlierPercent: importance?.outliers?.[index],
       sparsity: counts && sparsityOf(sizes),
       linears: counts && Object.fromEntries(
         own.map(({ name, rows, columns }, i) => [name, sizes[i].zeros / (rows * columns)]),

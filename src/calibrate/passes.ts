@@ -16,10 +16,20 @@ import { embedAll, runAll, weightsOf } from "./statistics.ts";
 
 /** What the judging pass finds. */
 export interface Importance {
-  /** DLP's score S of each block. */
-  readonly scores: Float64Array;
-  /** OWL's outlier percent of each block. */
-  readonly outliers: Float64Array;
+  /** DLP's score S of each block, where it was asked for. */
+  readonly scores?: Float64Array;
+  /** OWL's outlier percent of each block, where it was asked for. */
+  readonly outliers?: Float64Array;
+}
+
+/** What to find out about each block. */
+export interface Questions {
+  /** DLP's score, by this reducer. */
+  readonly reducer?: Reducer;
+  /** OWL's outliers: scores above this multiple of their mean. */
+  readonly threshold?: number;
+  /** Whether a linear is left out. */
+  readonly skipped: (name: string) => boolean;
 }
 
 /** Hooks of a pass. */
@@ -36,15 +46,16 @@ export interface PassHooks {
  *
  * @param model The dense model.
  * @param states Room for the calibration windows' hidden states.
- * @param options `reducer` of DLP's score, OWL's `threshold`, and linears to leave out.
+ * @param questions What to find out.
  */
 export async function judge(
   model: StagedModel,
   states: WindowStates,
-  options: { reducer: Reducer; threshold: number; skipped: (name: string) => boolean },
+  questions: Questions,
   hooks: PassHooks = {},
 ): Promise<Importance> {
   const { signal, onBatch, onBlock } = hooks;
+  const { reducer, threshold } = questions;
   await embedAll(model, states, signal);
   const count = model.blocks.length;
   const scores = new Float64Array(count);
@@ -54,14 +65,12 @@ export async function judge(
     // Nobody reads what the last block puts out.
     const want = { norms: true, advance: index < count - 1 };
     const norms = await runAll(model, index, weights, states, want, onBatch, signal);
-    const linears = weightsOf(model, index, weights, norms, options.skipped);
-    if (linears.length > 0) {
-      scores[index] = blockScore(linears, options.reducer);
-      outliers[index] = outlierPercent(linears, options.threshold);
-    }
+    const linears = weightsOf(model, index, weights, norms, questions.skipped);
+    if (reducer && linears.length > 0) scores[index] = blockScore(linears, reducer);
+    if (threshold && linears.length > 0) outliers[index] = outlierPercent(linears, threshold);
     onBlock?.(index);
   }
-  return { scores, outliers };
+  return { scores: reducer && scores, outliers: threshold ? outliers : undefined };
 }
 
 /** What to prune, and how. */

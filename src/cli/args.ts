@@ -96,10 +96,14 @@ export function readCommandLine(
   for (const { name, field, kind } of flags) {
     const value = parsed[name];
     const typed = given.includes(`--${name}`) ||
-      Object.entries(ALIASES).some(([short, long]) => long === name && given.includes(`-${short}`)) ||
+      Object.entries(ALIASES).some(([short, long]) =>
+        long === name && given.includes(`-${short}`)
+      ) ||
       given.includes(`--no-${name}`);
     if (value === undefined || !typed) continue;
-    options[field] = kind === "number" ? number(name, value) : kind === "boolean"
+    options[field] = kind === "number"
+      ? number(name, value)
+      : kind === "boolean"
       ? value
       : kind === "list"
       ? value
@@ -123,7 +127,9 @@ export function checkOptions<T extends CommandSchema>(
  * @param known Names without dashes.
  */
 export function unknownFlag(word: string, known: readonly string[]): UsageError {
-  return new UsageError(`unknown option ${word}${suggestion(word.replace(/^-+/, ""), known, "--")}`);
+  return new UsageError(
+    `unknown option ${word}${suggestion(word.replace(/^-+/, ""), known, "--")}`,
+  );
 }
 
 /** `: did you mean X?`, where something is near. */
@@ -162,7 +168,9 @@ function readConfig(path: string): Record<string, unknown> {
   delete options.$schema;
   for (const field of PATHS) {
     const value = options[field];
-    if (typeof value === "string" && !isAbsolute(value)) options[field] = join(dirname(path), value);
+    if (typeof value === "string" && !isAbsolute(value)) {
+      options[field] = join(dirname(path), value);
+    }
   }
   return options;
 }

@@ -104,12 +104,18 @@ function summaryOf(report: PruneReport): string {
   const phases = Object.entries(seconds);
   const rows = [
     ["model", `${report.model} (${report.architecture}, ${report.blocks.length} blocks)`],
-    ["method", `${report.method}, ${report.pattern}, allocation ${report.allocation}${
-      report.allocation === "dlp" ? ` (${report.reducer})` : ""
-    }`],
-    ["sparsity", `asked ${percent(sparsity.asked)}${
-      sparsity.reached === undefined ? "" : `, reached ${percent(sparsity.reached)}`
-    }`],
+    [
+      "method",
+      `${report.method}, ${report.pattern}, allocation ${report.allocation}${
+        report.allocation === "dlp" ? ` (${report.reducer})` : ""
+      }`,
+    ],
+    [
+      "sparsity",
+      `asked ${percent(sparsity.asked)}${
+        sparsity.reached === undefined ? "" : `, reached ${percent(sparsity.reached)}`
+      }`,
+    ],
   ];
   if (calibration) {
     rows.push([

@@ -1,0 +1,117 @@
+/**
+ * Times pruning against PyTorch, and measures its memory. See `benchmarks/README.md`.
+ *
+ *     main.ts speed --model DIR --windows FILE.json [--python python3] [--threads N] [--repeat 3]
+ *                   [--sparsity 0.7] [--runtime deno|bun]… [--backend node|wasm]… [--json]
+ *     main.ts memory [--gb 3] [--dir DIR] [--threads N] [--runtime deno|bun]… [--backend node|wasm]…
+ *                    [--json]
+ *
+ * Runs under Deno (`deno run -A`) and Bun, and measures in the same runtime unless `--runtime` names
+ * another. The result goes to standard output, progress to standard error.
+ */
+import { availableParallelism, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { catchInterrupts, ownRuntime, type RuntimeName } from "../support/process.ts";
+import { describeMemory, measureMemory } from "./memory.ts";
+import type { BackendName } from "./report.ts";
+import { describeSpeed, measureSpeed } from "./speed.ts";
+
+const USAGE = `usage: main.ts speed --model DIR --windows FILE.json [--python python3] [--threads N]
+                     [--repeat 3] [--sparsity 0.7] [--runtime deno|bun]... [--backend node|wasm]... [--json]
+       main.ts memory [--gb 3] [--dir DIR] [--threads N] [--runtime deno|bun]... [--backend node|wasm]...
+                      [--json]`;
+
+/** Wrong options: the message says which. */
+class UsageError extends Error {}
+
+function positive(name: string, text: string): number {
+  const number = Number(text);
+  if (!(number > 0) || number === Infinity) {
+    throw new UsageError(`--${name} must be a number above 0, not "${text}"`);
+  }
+  return number;
+}
+
+function whole(name: string, text: string): number {
+  const number = positive(name, text);
+  if (!Number.isSafeInteger(number)) {
+    throw new UsageError(`--${name} must be a whole number, not "${text}"`);
+  }
+  return number;
+}
+
+function oneOf<T extends string>(name: string, texts: readonly string[], known: readonly T[]): T[] {
+  for (const text of texts) {
+    if (!known.includes(text as T)) {
+      throw new UsageError(`--${name} is ${known.join(" or ")}, not "${text}"`);
+    }
+  }
+  return [...new Set(texts as readonly T[])];
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+async function main(): Promise<void> {
+  const { values, positionals: [command, ...others] } = parseArgs({
+    args: process.argv.slice(2),
+    allowPositionals: true,
+    options: {
+      model: { type: "string" },
+      windows: { type: "string" },
+      python: { type: "string", default: "python3" },
+      threads: { type: "string", default: String(availableParallelism()) },
+      repeat: { type: "string", default: "3" },
+      sparsity: { type: "string", default: "0.7" },
+      runtime: { type: "string", multiple: true, default: [ownRuntime()] },
+      backend: { type: "string", multiple: true, default: ["node", "wasm"] },
+      gb: { type: "string", default: "3" },
+      dir: { type: "string", default: join(tmpdir(), "espalier-benchmarks") },
+      json: { type: "boolean", default: false },
+    },
+  });
+  if (others.length > 0) throw new UsageError(`too many arguments: ${others.join(" ")}`);
+  const common = {
+    threads: whole("threads", values.threads),
+    runtimes: oneOf<RuntimeName>("runtime", values.runtime, ["deno", "bun"]),
+    backends: oneOf<BackendName>("backend", values.backend, ["node", "wasm"]),
+  };
+  const print = <T>(result: T, describe: (result: T) => string) =>
+    process.stdout.write(`${values.json ? JSON.stringify(result) : describe(result)}\n`);
+
+  switch (command) {
+    case "speed": {
+      const { model, windows, python } = values;
+      if (!model || !windows) throw new UsageError("speed needs --model and --windows");
+      const result = await measureSpeed({
+        ...common,
+        model: resolve(model),
+        windows: resolve(windows),
+        python,
+        repeat: whole("repeat", values.repeat),
+        sparsity: positive("sparsity", values.sparsity),
+      }, say);
+      return void print(result, describeSpeed);
+    }
+    case "memory": {
+      const gb = positive("gb", values.gb);
+      const result = await measureMemory({ ...common, gb, dir: resolve(values.dir) }, say);
+      return void print(result, describeMemory);
+    }
+    default:
+      throw new UsageError(command ? `unknown command ${command}` : "name a benchmark");
+  }
+}
+
+catchInterrupts();
+try {
+  await main();
+} catch (error) {
+  const usage = error instanceof UsageError ||
+    String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
+  say(`main.ts: ${(error as Error).message}${usage ? `\n${USAGE}` : ""}`);
+  process.exit(usage ? 2 : 1);
+}

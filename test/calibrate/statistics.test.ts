@@ -1,0 +1,105 @@
+import { describe, expect, test } from "bun:test";
+import { batchesOf, planFor } from "../../src/calibrate/plan.ts";
+import { WindowStates } from "../../src/calibrate/states.ts";
+import { embedAll, runAll } from "../../src/calibrate/statistics.ts";
+import { evaluateWindows } from "../../src/evaluate/perplexity.ts";
+import { MemoryBudgetError } from "../../src/errors.ts";
+import { forward, load } from "../support/models.ts";
+import { readOracle } from "../support/oracle.ts";
+
+const oracle = readOracle("tiny");
+const windows = oracle.calibration.tokens.slice(0, 5).map((window) => Int32Array.from(window));
+
+/** Norms of the inputs of the first two blocks. */
+async function normsWith(perBatch: number, spill: boolean): Promise<Float32Array[]> {
+  const { model, spec, close } = await load("examples/tiny", "wasm", 256);
+  const states = new WindowStates(batchesOf(windows, perBatch), spec.hidden, spill);
+  try {
+    await embedAll(model, states);
+    const found: Float32Array[] = [];
+    for (let index = 0; index < 2; index++) {
+      const want = { norms: true, advance: true };
+      const norms = await runAll(model, index, model.readBlock(index), states, want);
+      found.push(...norms.values());
+    }
+    return found;
+  } finally {
+    states.close();
+    await close();
+  }
+}
+
+describe("statistics", () => {
+  test("are the same to the last bit in memory and through a file", async () => {
+    expect(await normsWith(2, true)).toEqual(await normsWith(2, false));
+  });
+
+  test("do not depend on how windows are grouped", async () => {
+    const one = await normsWith(1, false);
+    const all = await normsWith(5, false);
+    one.forEach((norms, i) =>
+      norms.forEach((norm, c) => expect(Math.abs(norm / all[i][c] - 1)).toBeLessThan(1e-5))
+    );
+  });
+});
+
+describe("the plan", () => {
+  const work = {
+    windows: 128,
+    length: 2048,
+    hidden: 2048,
+    intermediate: 8192,
+    heads: 32,
+    blockBytes: 268e6,
+    copiesWeights: false,
+  };
+
+  test("keeps hidden states in memory where the budget allows it, and else in a file", () => {
+    expect(planFor(work, 16e9).spill).toBe(false);
+    expect(planFor(work, 2.5e9).spill).toBe(true);
+  });
+
+  test("runs several short windows together, and one long one", () => {
+    expect(planFor({ ...work, length: 512 }, 16e9).windowsPerBatch).toBe(4);
+    expect(planFor(work, 16e9).windowsPerBatch).toBe(1);
+  });
+
+  test("refuses a budget that not even one window fits, and says what would fit", () => {
+    expect(() => planFor(work, 300e6)).toThrow(MemoryBudgetError);
+    expect(() => planFor(work, 300e6)).toThrow(/give \d+ MB/);
+  });
+
+  test("needs more memory for weights that the runtime copies", () => {
+    const copied = planFor({ ...work, copiesWeights: true }, 16e9);
+    expect(copied.bytes - planFor(work, 16e9).bytes).toBe(work.blockBytes);
+  });
+});
+
+describe("the loss", () => {
+  test("is what logits give, token by token, though the head runs in pieces", async () => {
+    const { model, spec, close } = await load("examples/tiny", "wasm", 256);
+    const short = windows.slice(0, 3).map((window) => window.subarray(0, 40));
+    const states = new WindowStates(batchesOf(short, 2), spec.hidden, false);
+    try {
+      const { losses, perplexity } = await evaluateWindows(model, states);
+      const expected: number[] = [];
+      for (const window of short) {
+        const logits = await forward(model, [...window]);
+        let loss = 0;
+        for (let t = 0; t + 1 < window.length; t++) {
+          const row = logits.subarray(t * spec.vocabulary, (t + 1) * spec.vocabulary);
+          const top = Math.max(...row);
+          const sum = row.reduce((sum, value) => sum + Math.exp(value - top), 0);
+          loss += top + Math.log(sum) - row[window[t + 1]];
+        }
+        expected.push(loss / (window.length - 1));
+      }
+      losses.forEach((loss, i) => expect(loss).toBeCloseTo(expected[i], 4));
+      const mean = expected.reduce((a, b) => a + b) / expected.length;
+      expect(perplexity).toBeCloseTo(Math.exp(mean), 2);
+    } finally {
+      states.close();
+      await close();
+    }
+  });
+});

@@ -1,0 +1,90 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { FLOAT_BYTES } from "../../src/onnx/element_type.ts";
+import { forward, load, type Loaded } from "../support/models.ts";
+import { fromRoot } from "../support/paths.ts";
+
+/** What transformers computes in float32 from the stored weights. */
+interface Expected {
+  input_ids: number[];
+  logits: { positions: number[]; values: number[][] };
+  greedy: number[];
+}
+
+const ROOT = "test/fixtures/architectures";
+
+function expected(name: string, file = "expected.json"): Expected {
+  return JSON.parse(readFileSync(fromRoot(`${ROOT}/${name}/${file}`), "utf8"));
+}
+
+async function largestDifference(loaded: Loaded, { input_ids, logits }: Expected) {
+  const vocabulary = loaded.spec.vocabulary;
+  const computed = await forward(loaded.model, input_ids);
+  let largest = 0;
+  logits.positions.forEach((position, k) =>
+    logits.values[k].forEach((value, id) => {
+      const difference = Math.abs(computed[position * vocabulary + id] - value);
+      largest = Math.max(largest, difference);
+    })
+  );
+  return largest;
+}
+
+describe("through onnxruntime-web, every architecture", () => {
+  for (const name of readdirSync(fromRoot(ROOT))) {
+    test(`gives the logits and the greedy tokens of transformers: ${name}`, async () => {
+      const loaded = await load(`${ROOT}/${name}`, "wasm");
+      try {
+        const reference = expected(name);
+        expect(await largestDifference(loaded, reference)).toBeLessThan(2e-4);
+
+        const tokens = [...reference.input_ids];
+        for (let step = 0; step < reference.greedy.length; step++) {
+          const logits = await forward(loaded.model, tokens);
+          const last = logits.subarray((tokens.length - 1) * loaded.spec.vocabulary);
+          tokens.push(last.indexOf(Math.max(...last)));
+        }
+        expect(tokens.slice(reference.input_ids.length)).toEqual(reference.greedy);
+      } finally {
+        await loaded.close();
+      }
+    });
+  }
+});
+
+/**
+ * These results were made from a model that had been cast to its storage type in memory, rotary
+ * frequencies with it. transformers keeps frequencies in float32 when it loads a checkpoint, and so do
+ * we: rounded, the same graph gives these results too.
+ */
+describe("with rotary frequencies rounded to the storage type", () => {
+  for (const name of ["llama", "llama-rope-scaled", "mistral-sliding", "qwen2"]) {
+    test(`${name} gives the logits of the model that was cast in memory`, async () => {
+      const loaded = await load(`${ROOT}/${name}`, "wasm", 128, (spec) => ({
+        ...spec,
+        rotary: spec.rotary!.map((frequency) => roundTo(name, frequency)),
+      }));
+      try {
+        const reference = expected(name, "expected-rounded-frequencies.json");
+        expect(await largestDifference(loaded, reference)).toBeLessThan(2e-4);
+      } finally {
+        await loaded.close();
+      }
+    });
+  }
+});
+
+/** Rounds to the significant bits of the checkpoint's type: 11 of float16, 8 of bfloat16. */
+function roundTo(name: string, value: number): number {
+  const bits = name === "llama" ? 11 : 8;
+  // float16 loses more bits below its smallest normal number; the frequencies here are above it.
+  const unit = 2 ** (Math.floor(Math.log2(value)) - bits + 1);
+  const quotient = value / unit;
+  const low = Math.floor(quotient);
+  const up = quotient - low > 0.5 || (quotient - low === 0.5 && low % 2 === 1);
+  return (up ? low + 1 : low) * unit;
+}
+
+test("element types have the sizes that their names say", () => {
+  expect(FLOAT_BYTES).toEqual({ f32: 4, f16: 2, bf16: 2 });
+});

@@ -1,0 +1,89 @@
+import { describe, expect, test } from "bun:test";
+import { buildGraph, describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { GraphError } from "../../src/errors.ts";
+import { extract } from "../../src/onnx/extract.ts";
+import { cutIntoSections } from "../../src/onnx/sections.ts";
+import { fromRoot } from "../support/paths.ts";
+
+function graphOf(name: string) {
+  const checkpoint = Checkpoint.open(fromRoot(`test/fixtures/architectures/${name}`));
+  const graph = buildGraph(checkpoint, describeModel(checkpoint.config), 32);
+  checkpoint.close();
+  return graph;
+}
+
+describe("a decoder's graph", () => {
+  test("is cut into its blocks, with their seven linears", () => {
+    const { blocks, head } = cutIntoSections(graphOf("llama"));
+    expect(blocks.length).toBe(3);
+    expect(blocks[1].linears.map(({ name }) => name)).toEqual([
+      "self_attn.q_proj",
+      "self_attn.k_proj",
+      "self_attn.v_proj",
+      "self_attn.o_proj",
+      "mlp.gate_proj",
+      "mlp.up_proj",
+      "mlp.down_proj",
+    ]);
+    expect(blocks[2].linears[6].weight).toBe("model.layers.2.mlp.down_proj.weight");
+    expect(head.weight).toBe("lm_head.weight");
+  });
+
+  test("finds OPT's six linears, and the embedding as the tied head", () => {
+    const { blocks, head } = cutIntoSections(graphOf("opt"));
+    expect(blocks[0].linears.map(({ name }) => name)).toEqual([
+      "self_attn.q_proj",
+      "self_attn.k_proj",
+      "self_attn.v_proj",
+      "self_attn.out_proj",
+      "fc1",
+      "fc2",
+    ]);
+    expect(head.weight).toBe("model.decoder.embed_tokens.weight");
+  });
+
+  test("tells linears with the same input from those with another", () => {
+    const inputs = cutIntoSections(graphOf("qwen2")).blocks[0].linears.map(({ input }) => input);
+    expect(new Set(inputs).size).toBe(4);
+    expect(inputs[0]).toBe(inputs[2]);
+    expect(inputs[4]).toBe(inputs[5]);
+  });
+
+  test("gives every block of one form the same bytes, so that one session serves them all", () => {
+    const graph = graphOf("qwen3");
+    const bytes = cutIntoSections(graph).blocks.map((block) =>
+      extract(graph, block, {
+        label: block.label,
+        names: new Map([[block.hiddenIn, "in"], [block.hiddenOut, "out"]]),
+        outputs: [block.hiddenOut],
+      }).bytes
+    );
+    expect(bytes[1]).toEqual(bytes[0]);
+    expect(bytes[2]).toEqual(bytes[0]);
+  });
+
+  test("computes nothing that only the block's output needs when statistics alone are wanted", () => {
+    const graph = graphOf("llama");
+    const { blocks: [block] } = cutIntoSections(graph);
+    const model = extract(graph, block, {
+      label: block.label,
+      outputs: [],
+      squaresOf: block.linears.map(({ input }) => input),
+    });
+    expect([...model.weights.values()].some((name) => name.includes("down_proj"))).toBe(false);
+    expect([...model.weights.values()].some((name) => name.includes("up_proj"))).toBe(true);
+  });
+
+  test("without block scopes in its names is refused", () => {
+    const graph = graphOf("llama");
+    for (const node of graph.node) node.name = node.name.replace("layers.", "part");
+    expect(() => cutIntoSections(graph)).toThrow(GraphError);
+  });
+
+  test("with a missing block is refused", () => {
+    const graph = graphOf("llama");
+    graph.node = graph.node.filter((node) => !node.name.includes("layers.1/"));
+    expect(() => cutIntoSections(graph)).toThrow("block 1 is missing");
+  });
+});

@@ -1,0 +1,166 @@
+/**
+ * Espalier against the released DLP code: what it computed for a tiny model that comes with the code,
+ * and for a 135M model where `ESPALIER_TEST_MODEL` names its folder.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { evaluate, prune, type PruneOptions, type PruneReport } from "../mod.ts";
+import { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { packMask } from "../src/prune/mod.ts";
+import { FAST } from "./support/models.ts";
+import { type Oracle, type OracleRun, readOracle } from "./support/oracle.ts";
+import { fromRoot } from "./support/paths.ts";
+
+const large = process.env.ESPALIER_TEST_MODEL;
+const folder = mkdtempSync(join(tmpdir(), "espalier-oracle-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Options that repeat a run of the released code. */
+function optionsFor(run: OracleRun, output: string): Partial<PruneOptions> {
+  const [allocation, reducer] = run.allocation.split("-");
+  return {
+    output,
+    force: true,
+    method: run.method as "wanda" | "magnitude",
+    allocation: allocation as "dlp",
+    reducer: (reducer ?? "median") as "mean",
+    ...(run.pattern === "unstructured" ? { sparsity: run.sparsity } : { pattern: run.pattern }),
+  };
+}
+
+/** Zeros of each linear, `[block][linear]`. */
+function zerosOf(report: PruneReport, { about }: Oracle): number[][] {
+  return report.blocks.map(({ linears }) =>
+    Object.values(linears!).map((sparsity, i) =>
+      Math.round(sparsity * about.shapes[i][0] * about.shapes[i][1])
+    )
+  );
+}
+
+/** The mask of a linear of a pruned checkpoint, packed as the released code's are. */
+function maskIn(checkpoint: Checkpoint, weight: string): Uint8Array {
+  const { shape } = checkpoint.tensors.get(weight)!;
+  const values = new Float32Array(shape[0] * shape[1]);
+  checkpoint.readFloats(weight, values);
+  return packMask(Uint8Array.from(values, (value) => value === 0 ? 0 : 1));
+}
+
+function differingBits(a: Uint8Array, b: Uint8Array): number {
+  let count = 0;
+  a.forEach((byte, i) => {
+    for (let bits = byte ^ b[i]; bits; bits &= bits - 1) count++;
+  });
+  return count;
+}
+
+/** All that is compared, for one model. */
+function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolerance) {
+  const oracle = readOracle(name);
+  const calibration = join(folder, `${name}-calibration.json`);
+  const text = join(folder, `${name}-evaluation.json`);
+  const output = join(folder, name);
+  const base = { model, calibration, text, backend: FAST } as const;
+  beforeAll(() => {
+    writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens }));
+    writeFileSync(text, JSON.stringify({ windows: oracle.evaluation.tokens }));
+  });
+
+  test("the dense model's perplexity and the loss of every window agree", async () => {
+    const { perplexity, losses } = await evaluate({ model, text, backend: FAST });
+    expect(Math.abs(perplexity / oracle.dense.ppl - 1)).toBeLessThan(1e-3);
+    losses.forEach((loss, i) => expect(Math.abs(loss - oracle.dense.nll[i])).toBeLessThan(1e-3));
+  }, 600_000);
+
+  for (const run of oracle.pruned) {
+    if (run.method === "sparsegpt") continue;
+    const title = `${run.method}, ${run.allocation}, ${run.pattern} at ${run.sparsity}`;
+    test(`${title}: scores, densities, zeros, masks and perplexity agree`, async () => {
+      const report = await prune({ ...base, ...optionsFor(run, output) });
+
+      const scores = {
+        "dlp-mean": oracle.importance.scoreMean,
+        "dlp-median": oracle.importance.scoreMedian,
+        owl: oracle.importance.outlierPercent,
+      }[run.allocation];
+      const densities = oracle.densities[run.allocation as "owl"]?.[run.sparsity];
+      report.blocks.forEach((block, i) => {
+        if (scores && run.pattern === "unstructured") {
+          const score = run.allocation === "owl" ? block.outlierPercent! : block.score!;
+          expect(Math.abs(score / scores[i] - 1)).toBeLessThan(2e-3);
+        }
+        if (densities) {
+          const off = run.allocation === "owl" ? 0.01 : 0.002;
+          expect(Math.abs(block.density - densities[i])).toBeLessThan(off);
+        }
+      });
+
+      const zeros = zerosOf(report, oracle);
+      const most = run.method === "wanda" ? 0 : 2;
+      zeros.forEach((linears, b) =>
+        linears.forEach((count, i) =>
+          expect(Math.abs(count - run.zeros[b][i])).toBeLessThanOrEqual(most)
+        )
+      );
+      expect(Math.abs(report.sparsity.reached! - run.achieved)).toBeLessThan(1e-5);
+
+      const checkpoint = Checkpoint.open(output);
+      for (const [block, linears] of Object.entries(run.masks ?? {})) {
+        const bits = linears["self_attn.k_proj"].bits;
+        if (run.method !== "wanda" || !bits || !tolerance.comparesMask(Number(block))) continue;
+        const expected = Uint8Array.from(atob(bits), (c) => c.charCodeAt(0));
+        const mask = maskIn(checkpoint, `model.layers.${block}.self_attn.k_proj.weight`);
+        expect(differingBits(mask, expected)).toBeLessThan(mask.length * 8 * 1e-3);
+      }
+      checkpoint.close();
+
+      const limit = tolerance.perplexity(run);
+      expect(Math.abs(report.perplexity!.pruned / run.ppl - 1)).toBeLessThan(limit);
+    }, 600_000);
+  }
+
+  test("magnitude's masks are the released code's, given its densities", async () => {
+    const run = oracle.pruned.find(({ method, masks }) => method === "magnitude" && masks)!;
+    const densities = join(folder, `${name}-densities.json`);
+    writeFileSync(densities, JSON.stringify(oracle.densities["dlp-mean"][run.sparsity]));
+    await prune({ model, output, force: true, method: "magnitude", densities });
+    const checkpoint = Checkpoint.open(output);
+    for (const [block, linears] of Object.entries(run.masks!)) {
+      for (const [linear, { sha256 }] of Object.entries(linears)) {
+        const mask = maskIn(checkpoint, `model.layers.${block}.${linear}.weight`);
+        expect(createHash("sha256").update(mask).digest("hex")).toBe(sha256);
+      }
+    }
+    checkpoint.close();
+  }, 600_000);
+}
+
+/** How far from the released code a result may be. */
+interface Tolerance {
+  /** Relative; infinite where the pruned model has collapsed and a few bits move it far. */
+  perplexity(run: OracleRun): number;
+  /** Whether the masks of a block are compared. */
+  comparesMask(block: number): boolean;
+}
+
+describe("the released code, on the tiny model", () => {
+  compare("tiny", fromRoot("examples/tiny"), {
+    perplexity: ({ method }) => method === "wanda" ? 0.02 : 0.05,
+    comparesMask: () => true,
+  });
+});
+
+if (large) {
+  describe("the released code, on the 135M model", () => {
+    compare("smollm2-135m", large, {
+      perplexity: ({ method, sparsity }) =>
+        method === "wanda" ? 0.02 : sparsity === 0.5 ? 0.05 : Infinity,
+      comparesMask: () => true,
+    });
+  });
+} else {
+  test.if(false)("the released code, on the 135M model: set ESPALIER_TEST_MODEL", () => {});
+}
