@@ -132,6 +132,8 @@ export const inspectSchema = z.strictObject({
 
 /** Options of `prune`, as a caller writes them. */
 export type PruneOptions = z.input<typeof pruneSchema>;
+/** Options of `prune`, checked, with their defaults. */
+export type PruneSettings = z.output<typeof pruneSchema>;
 /** Options of `eval`, as a caller writes them. */
 export type EvaluateOptions = z.input<typeof evaluateSchema>;
 /** Options of `inspect`, as a caller writes them. */

@@ -3,7 +3,6 @@
  * @module
  */
 import { join, resolve, sep } from "node:path";
-import type { z } from "zod";
 import { batchesOf, type Plan } from "../calibrate/plan.ts";
 import {
   type Importance,
@@ -33,7 +32,13 @@ import {
   sharesOf,
   sparsityFor,
 } from "./allocate.ts";
-import { parseOptions, type PruneOptions, pruneSchema, type RunHooks } from "./options.ts";
+import {
+  parseOptions,
+  type PruneOptions,
+  pruneSchema,
+  type PruneSettings,
+  type RunHooks,
+} from "./options.ts";
 import { type BlockLinear, describeRun, type PruneReport, type Trial } from "./prune_report.ts";
 import { OpenModel, Phases, planWindows } from "./shared.ts";
 import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
@@ -76,9 +81,6 @@ export async function prune(options: PruneOptions, hooks: RunHooks = {}): Promis
     opened.checkpoint.close();
   }
 }
-
-/** Parsed options of `prune`. */
-export type PruneSettings = z.output<typeof pruneSchema>;
 
 class PruneRun {
   readonly #settings: PruneSettings;

@@ -10,7 +10,7 @@ import type { Linear } from "../onnx/sections.ts";
 import type { Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { VERSION } from "../version.ts";
-import type { PruneSettings } from "./prune.ts";
+import type { PruneSettings } from "./options.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { sparsityOf } from "./inspect.ts";
 import type { OpenModel, Phases } from "./shared.ts";

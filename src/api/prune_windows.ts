@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import { TextError, UsageError } from "../errors.ts";
 import { assertInVocabulary, consecutiveWindows, randomWindows } from "../text/windows.ts";
-import type { PruneSettings } from "./prune.ts";
+import type { PruneSettings } from "./options.ts";
 import { cutWindows, type OpenModel, type Phases, windowLength } from "./shared.ts";
 
 const DEFAULT_SAMPLES = 128;

@@ -12,11 +12,14 @@ import { ConfigError } from "../errors.ts";
 export const dimension = z.number().int().positive().max(10_000_000);
 const layerCount = z.number().int().positive().max(10_000);
 
+/** From 1 on, what angles are divided by leaves them finite. */
+const divisor = z.number().min(1);
+
 const ropeParameters = z.looseObject({
   rope_type: z.string().optional(),
   type: z.string().optional(),
-  rope_theta: z.number().positive().optional(),
-  factor: z.number().positive().optional(),
+  rope_theta: divisor.optional(),
+  factor: divisor.optional(),
   low_freq_factor: z.number().positive().optional(),
   high_freq_factor: z.number().positive().optional(),
   original_max_position_embeddings: z.number().int().positive().optional(),
@@ -36,7 +39,7 @@ export const rotaryDecoderConfig = z.looseObject({
   rms_norm_eps: z.number().positive().max(1).default(1e-6),
   hidden_act: z.string().default("silu"),
   tie_word_embeddings: z.boolean().default(false),
-  rope_theta: z.number().positive().nullish(),
+  rope_theta: divisor.nullish(),
   rope_scaling: ropeParameters.nullish(),
   rope_parameters: ropeParameters.nullish(),
   attention_bias: z.boolean().nullish(),

@@ -112,12 +112,12 @@ export function exists(path: string): boolean {
 
 /** Whether there is a folder at `path`. */
 export function isFolder(path: string): boolean {
-  return fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  return statOf(path)?.isDirectory() ?? false;
 }
 
 /** Bytes of the file at `path`, or undefined when there is no file. */
 export function fileSize(path: string): number | undefined {
-  const stat = fs.statSync(path, { throwIfNoEntry: false });
+  const stat = statOf(path);
   return stat?.isFile() ? stat.size : undefined;
 }
 
@@ -173,7 +173,7 @@ export function listFolder(path: string): { name: string; kind: "file" | "folder
   }
   return names.sort().map((name) => {
     // stat, not lstat: the hub's cache keeps files as links to its blobs.
-    const stat = fs.statSync(join(path, name), { throwIfNoEntry: false });
+    const stat = statOf(join(path, name));
     return { name, kind: stat?.isFile() ? "file" : stat?.isDirectory() ? "folder" : "other" };
   });
 }
@@ -255,14 +255,15 @@ export class PendingFolder {
   /** Moves the finished folder to its target. */
   commit(): void {
     assertFree(this.#target, this.#replace);
+    const former = `${this.path}.former`;
     try {
-      const former = `${this.path}.former`;
       if (exists(this.#target)) fs.renameSync(this.#target, former);
       fs.renameSync(this.path, this.#target);
-      remove(former);
     } catch (cause) {
+      if (exists(former) && !exists(this.#target)) fs.renameSync(former, this.#target);
       throw writeError(this.#target, cause);
     }
+    remove(former);
     this.#settle();
   }
 
@@ -285,7 +286,7 @@ export class PendingFolder {
  * @throws {OutputExistsError} When there is something in the way.
  */
 export function assertFree(target: string, force: boolean): void {
-  const stat = fs.statSync(target, { throwIfNoEntry: false });
+  const stat = statOf(target);
   if (!stat) return;
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
@@ -308,6 +309,15 @@ export function freeBytes(folder: string): number | undefined {
   try {
     const stat = fs.statfsSync(folder);
     return stat.bavail * stat.bsize;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What is at `path`; undefined where there is nothing, or nothing can be, e.g. below a file. */
+function statOf(path: string): fs.Stats | undefined {
+  try {
+    return fs.statSync(path);
   } catch {
     return undefined;
   }

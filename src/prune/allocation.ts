@@ -84,7 +84,7 @@ export function wholeNumbersOf(densities: ArrayLike<number>, m: number): number[
   const counts = exact.map((value) => Math.min(m, Math.max(1, Math.floor(value + 1e-9))));
   const wanted = Math.round(sum(exact));
   let missing = wanted - sum(counts);
-  const byRest = exact.map((value, i) => i).sort((a, b) =>
+  const byRest = exact.map((_, i) => i).sort((a, b) =>
     (exact[b] - counts[b]) - (exact[a] - counts[a]) || a - b
   );
   // One pass is enough for rests; more are needed only where bounds of 1 and M took part.

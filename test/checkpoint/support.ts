@@ -166,7 +166,10 @@ export function editSafetensors(
  * @returns Bytes of the largest one.
  */
 export function largestAllocation(run: () => void): number {
-  const world = globalThis as unknown as Record<string, new (...args: unknown[]) => ArrayBufferView>;
+  const world = globalThis as unknown as Record<
+    string,
+    new (...args: unknown[]) => ArrayBufferView
+  >;
   const kinds = ["Uint8Array", "Int32Array", "Float32Array", "Float64Array", "BigInt64Array"];
   const real = kinds.map((kind) => world[kind]);
   let largest = 0;

@@ -90,6 +90,9 @@ export function buildDecoder(
   return new DecoderBuilder(spec, tensors, positions).build();
 }
 
+/** More elements than a head of any model has; rotary tables are made by it. */
+const LARGEST_HEAD = 8192;
+
 /**
  * Checks that head counts and widths go together.
  *
@@ -103,7 +106,12 @@ export function checkHeads(hidden: number, heads: number, keyValueHeads: number,
   }
   if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
     throw new ConfigError(
-      `config.json: hidden_size ${hidden} over ${heads} heads gives no even head size`,
+      `config.json: heads of ${headDim} elements (head_dim, or hidden_size ${hidden} over ${heads} heads) cannot be: an even whole number is needed`,
+    );
+  }
+  if (headDim > LARGEST_HEAD) {
+    throw new ConfigError(
+      `config.json: a head of ${headDim} elements is larger than any model's (${LARGEST_HEAD})`,
     );
   }
 }

@@ -7,7 +7,7 @@ import { ConfigError } from "../../errors.ts";
 import { optConfig, parseConfig } from "../config.ts";
 import { type Activation, checkHeads, type DecoderSpec } from "./decoder.ts";
 
-const ACTIVATIONS: Record<string, Activation> = { relu: "relu", gelu: "gelu" };
+const ACTIVATIONS = new Map<string, Activation>([["relu", "relu"], ["gelu", "gelu"]]);
 
 /** The decoder that a `config.json` with `model_type` `opt` describes. */
 export function opt(json: unknown): DecoderSpec {
@@ -15,7 +15,7 @@ export function opt(json: unknown): DecoderSpec {
   const heads = config.num_attention_heads;
   const headDim = config.hidden_size / heads;
   checkHeads(config.hidden_size, heads, heads, headDim);
-  const activation = ACTIVATIONS[config.activation_function];
+  const activation = ACTIVATIONS.get(config.activation_function);
   if (!activation) {
     throw new ConfigError(
       `config.json: activation_function ${

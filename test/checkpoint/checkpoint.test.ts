@@ -1,0 +1,543 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { inspect } from "../../src/api/inspect.ts";
+import { OpenModel } from "../../src/api/shared.ts";
+import { SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
+import {
+  ArchitectureError,
+  CheckpointNotFoundError,
+  ConfigError,
+  type EspalierError,
+  FileReadError,
+  NotFiniteError,
+  SafetensorsError,
+  ShardError,
+  TensorMissingError,
+  TensorShapeError,
+  TensorTypeError,
+} from "../../src/errors.ts";
+import {
+  editJson,
+  editSafetensors,
+  fixtureBytes,
+  parseSafetensors,
+  readJsonOf,
+  rejectionOf,
+  safetensors,
+  thrownBy,
+  Workshop,
+} from "./support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const CONFIG = "config.json";
+const WEIGHTS = "model.safetensors";
+const INDEX = "model.safetensors.index.json";
+const SHARDS = [1, 2, 3].map((n) => `model-0000${n}-of-00003.safetensors`);
+
+type ErrorClass = new (message: string) => EspalierError;
+
+/** Opens a model as every command does. */
+function open(folder: string): void {
+  new OpenModel(folder).checkpoint.close();
+}
+
+/** Checks that a folder is refused with an error of one class whose one line says all of this. */
+function refused(folder: string, kind: ErrorClass, ...parts: string[]): string {
+  const error = thrownBy(() => open(folder));
+  expect(error).toBeInstanceOf(kind);
+  for (const part of parts) expect(error.message).toContain(part);
+  expect(error.message).not.toContain("\n");
+  return error.message;
+}
+
+/** A copy of the fixture `llama` with another config. */
+function withConfig(changes: Record<string, unknown>, fixture = "llama"): string {
+  const folder = workshop.copy(fixture);
+  editJson(folder, CONFIG, (config) => ({ ...config, ...changes }));
+  return folder;
+}
+
+describe("a checkpoint's folder", () => {
+  test("opens with one weight file", () => {
+    const checkpoint = Checkpoint.open(workshop.copy("llama"));
+    expect(checkpoint.shards).toEqual([WEIGHTS]);
+    expect(checkpoint.name).toMatch(/^llama-\d+$/);
+    expect(checkpoint.config.model_type).toBe("llama");
+    expect(checkpoint.tensors.get("model.norm.weight")).toMatchObject({
+      dtype: "F16",
+      shape: [64],
+      file: WEIGHTS,
+    });
+    checkpoint.close();
+    checkpoint.close();
+  });
+
+  test("opens with shards and an index", () => {
+    const checkpoint = Checkpoint.open(workshop.copy("llama-rope-scaled"));
+    expect(checkpoint.shards).toEqual(SHARDS);
+    expect(checkpoint.tensors.get("model.norm.weight")?.file).toBe(SHARDS[2]);
+    checkpoint.close();
+  });
+
+  test("must exist", () => {
+    refused(workshop.fresh("nowhere"), CheckpointNotFoundError, "nowhere", "does not exist");
+    const inFile = join(workshop.copy("llama"), CONFIG, "model");
+    refused(inFile, CheckpointNotFoundError, "does not exist");
+    const longName = join(workshop.path, "a".repeat(300));
+    refused(longName, CheckpointNotFoundError, "does not exist");
+  });
+
+  test("must not be a file", () => {
+    const file = join(workshop.copy("llama"), WEIGHTS);
+    refused(file, CheckpointNotFoundError, file, "is a file", "name the folder");
+  });
+
+  test("must not be empty", () => {
+    const folder = workshop.folder();
+    refused(folder, CheckpointNotFoundError, folder, "config.json");
+  });
+
+  test("must hold a config.json", () => {
+    const folder = workshop.copy("llama");
+    rmSync(join(folder, CONFIG));
+    refused(folder, CheckpointNotFoundError, folder, "no config.json");
+  });
+
+  test("must hold weights", () => {
+    const folder = workshop.copy("llama");
+    rmSync(join(folder, WEIGHTS));
+    const message = refused(folder, CheckpointNotFoundError, folder, WEIGHTS, INDEX);
+    expect(message).not.toContain("save_pretrained");
+  });
+
+  test("must hold weights in safetensors, and says how to get them from another form", () => {
+    for (const name of ["pytorch_model.bin", "consolidated.00.pth", "model-Q4.gguf"]) {
+      const folder = workshop.copy("llama");
+      rmSync(join(folder, WEIGHTS));
+      writeFileSync(join(folder, name), "weights");
+      refused(folder, CheckpointNotFoundError, "safetensors first", "save_pretrained");
+    }
+  });
+});
+
+describe("config.json", () => {
+  test("must be JSON", () => {
+    for (const text of ["", "{", "model_type: llama", '{"model_type": NaN}']) {
+      const folder = workshop.copy("llama");
+      writeFileSync(join(folder, CONFIG), text);
+      refused(folder, ConfigError, CONFIG, "not valid JSON");
+    }
+  });
+
+  test("must be UTF-8", () => {
+    const folder = workshop.copy("llama");
+    writeFileSync(join(folder, CONFIG), Uint8Array.of(0x7b, 0xff, 0x7d));
+    refused(folder, ConfigError, CONFIG, "UTF-8");
+  });
+
+  test("must be a file", () => {
+    const folder = workshop.copy("llama");
+    rmSync(join(folder, CONFIG));
+    mkdirSync(join(folder, CONFIG));
+    refused(folder, ConfigError, CONFIG, "not a file");
+  });
+
+  test("must be an object", () => {
+    for (const text of ["[]", "null", "7", '"llama"']) {
+      const folder = workshop.copy("llama");
+      writeFileSync(join(folder, CONFIG), text);
+      refused(folder, ConfigError, CONFIG, "not a JSON object");
+    }
+  });
+
+  test("must name a model type", () => {
+    for (const model_type of [undefined, null, 7, ["llama"]]) {
+      refused(withConfig({ model_type }), ConfigError, CONFIG, "model_type");
+    }
+  });
+
+  test("must name an architecture that is supported, and the message lists them", () => {
+    expect(SUPPORTED).toEqual(["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    for (const model_type of ["gpt_neox", "Llama", "", "__proto__", "constructor"]) {
+      const parts = [JSON.stringify(model_type), ...SUPPORTED];
+      refused(withConfig({ model_type }), ArchitectureError, ...parts);
+    }
+  });
+
+  test("must not be that of a quantized model", () => {
+    const quantization_config = { quant_method: "gptq", bits: 4 };
+    refused(withConfig({ quantization_config }), ConfigError, CONFIG, "quantized");
+    open(withConfig({ quantization_config: null }));
+  });
+
+  test("must have every field that the architecture needs, as a number in its range", () => {
+    const fields = [
+      "hidden_size",
+      "intermediate_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "vocab_size",
+      "max_position_embeddings",
+    ];
+    for (const field of fields) {
+      for (const value of [undefined, null, "64", 0, -64, 64.5, 1e12, [64], true]) {
+        refused(withConfig({ [field]: value }), ConfigError, CONFIG, field);
+      }
+    }
+  });
+
+  test("must not ask for an activation that is not computed, whatever it is called", () => {
+    for (const hidden_act of ["gelu", "", "constructor"]) {
+      const message = `hidden_act ${JSON.stringify(hidden_act)}`;
+      refused(withConfig({ hidden_act }), ConfigError, CONFIG, message, "silu");
+    }
+    for (const activation_function of ["silu", "constructor", "__proto__", "toString"]) {
+      const message = `activation_function ${JSON.stringify(activation_function)}`;
+      refused(withConfig({ activation_function }, "opt"), ConfigError, CONFIG, message, "relu");
+    }
+  });
+
+  test("must not ask for rotary positions that are not computed", () => {
+    const rope = (rope_parameters: object) => withConfig({ rope_parameters });
+    refused(rope({ rope_type: "yarn", factor: 2 }), ConfigError, CONFIG, '"yarn"', "llama3");
+    refused(rope({ rope_type: "linear" }), ConfigError, CONFIG, "linear needs factor");
+    refused(rope({ rope_type: "llama3", factor: 2 }), ConfigError, CONFIG, "low_freq_factor");
+    refused(rope({ partial_rotary_factor: 0.5 }), ConfigError, CONFIG, "partial_rotary_factor");
+    refused(rope({ rope_theta: 0 }), ConfigError, CONFIG, "rope_theta");
+    refused(rope({ rope_theta: 1e-300 }), ConfigError, CONFIG, "rope_theta");
+    refused(rope({ rope_type: "linear", factor: 1e-300 }), ConfigError, CONFIG, "factor");
+    const equal = { rope_type: "llama3", factor: 2, low_freq_factor: 4, high_freq_factor: 4 };
+    refused(rope(equal), ConfigError, CONFIG, "must differ");
+  });
+
+  test("must have heads that go together", () => {
+    refused(withConfig({ num_key_value_heads: 3 }), ConfigError, CONFIG, "4", "3 key/value heads");
+    refused(withConfig({ head_dim: 15 }), ConfigError, CONFIG, "heads of 15 elements");
+    const uneven = { head_dim: null, num_attention_heads: 6 };
+    refused(withConfig(uneven), ConfigError, CONFIG, "hidden_size 64 over 6 heads");
+    refused(withConfig({ head_dim: 10_000_000 }), ConfigError, CONFIG, "10000000 elements");
+  });
+
+  test("must fit the shapes of the weights", () => {
+    const changes: [Record<string, number>, string, string][] = [
+      [{ vocab_size: 321 }, "model.embed_tokens.weight", "[320,64], config.json asks for [321,64]"],
+      [{ hidden_size: 128 }, "model.embed_tokens.weight", "[320,64], config.json asks for [320,12"],
+      [{ intermediate_size: 161 }, "model.layers.0.mlp.gate_proj.weight", "asks for [161,64]"],
+      [{ num_attention_heads: 8 }, "model.layers.0.self_attn.q_proj.weight", "asks for [128,64]"],
+      [{ num_key_value_heads: 4 }, "model.layers.0.self_attn.k_proj.weight", "asks for [64,64]"],
+      [{ head_dim: 32 }, "model.layers.0.self_attn.q_proj.weight", "asks for [128,64]"],
+    ];
+    for (const [change, ...parts] of changes) {
+      refused(withConfig(change), TensorShapeError, WEIGHTS, ...parts);
+    }
+    const context = withConfig({ max_position_embeddings: 64 }, "opt");
+    refused(context, TensorShapeError, "model.decoder.embed_positions.weight", "[66,");
+  });
+
+  test("must not ask for weights that are not there", () => {
+    const layers = withConfig({ num_hidden_layers: 10_000 });
+    refused(layers, TensorMissingError, "model.layers.3.input_layernorm.weight");
+    refused(withConfig({ attention_bias: true }), TensorMissingError, "q_proj.bias");
+    refused(withConfig({ mlp_bias: true }), TensorMissingError, "gate_proj.bias");
+    const untied = withConfig({ tie_word_embeddings: false }, "llama-rope-scaled");
+    refused(untied, TensorMissingError, "lm_head.weight");
+    refused(withConfig({ model_type: "qwen3" }), TensorMissingError, "q_norm.weight");
+    refused(withConfig({ model_type: "opt", ffn_dim: 160 }), TensorMissingError, "model.decoder.");
+  });
+});
+
+describe("model.safetensors.index.json", () => {
+  /** A copy of the sharded fixture with another index. */
+  // deno-lint-ignore no-explicit-any
+  function withIndex(change: (index: any) => unknown): string {
+    const folder = workshop.copy("llama-rope-scaled");
+    editJson(folder, INDEX, change);
+    return folder;
+  }
+
+  test("must not name a shard that is missing", () => {
+    const folder = workshop.copy("llama-rope-scaled");
+    rmSync(join(folder, SHARDS[1]));
+    refused(folder, ShardError, SHARDS[1], "missing");
+  });
+
+  test("must not name a folder as a shard", () => {
+    const folder = workshop.copy("llama-rope-scaled");
+    rmSync(join(folder, SHARDS[1]));
+    mkdirSync(join(folder, SHARDS[1]));
+    refused(folder, FileReadError, SHARDS[1], "it is a folder");
+  });
+
+  test("must not name files outside of the folder, even where they exist", () => {
+    const outside = workshop.copy("llama");
+    const names = [
+      "../x.safetensors",
+      `../${outside.split("/").at(-1)}/${WEIGHTS}`,
+      join(outside, WEIGHTS),
+      "/etc/x.safetensors",
+      "..\\x.safetensors",
+      "C:\\x.safetensors",
+      "sub/x.safetensors",
+      "./x.safetensors",
+      "..",
+      "",
+    ];
+    for (const name of names) {
+      const folder = withIndex((index) => {
+        index.weight_map["model.norm.weight"] = name;
+      });
+      refused(folder, ShardError, INDEX, JSON.stringify(name));
+    }
+  });
+
+  test("must not name a file that is no safetensors file", () => {
+    for (const name of ["pytorch_model.bin", "config.json", "model.safetensors.bak"]) {
+      const folder = withIndex((index) => {
+        index.weight_map["model.norm.weight"] = name;
+      });
+      refused(folder, ShardError, INDEX, JSON.stringify(name));
+    }
+  });
+
+  test("must put every tensor in the shard that has it", () => {
+    const folder = withIndex((index) => {
+      index.weight_map["model.norm.weight"] = SHARDS[0];
+    });
+    refused(folder, ShardError, INDEX, "model.norm.weight", SHARDS[0]);
+  });
+
+  test("must not name a tensor that no shard has", () => {
+    const folder = withIndex((index) => {
+      index.weight_map["model.layers.9.mlp.up_proj.weight"] = SHARDS[2];
+    });
+    refused(folder, ShardError, INDEX, "model.layers.9.mlp.up_proj.weight", SHARDS[2]);
+  });
+
+  test("must not lead to shards that have one tensor twice", () => {
+    const folder = withIndex((index) => {
+      index.weight_map["extra"] = "model-00004.safetensors";
+    });
+    copyFileSync(join(folder, SHARDS[2]), join(folder, "model-00004.safetensors"));
+    refused(folder, ShardError, "in more than one shard", "tensor model.");
+  });
+
+  test("must be JSON with a map of names to files", () => {
+    const folder = workshop.copy("llama-rope-scaled");
+    for (const text of ["", "{", "not JSON"]) {
+      writeFileSync(join(folder, INDEX), text);
+      refused(folder, ShardError, INDEX, "not valid JSON");
+    }
+    for (const json of [null, [], {}, { weight_map: null }, { weight_map: { a: 1 } }]) {
+      writeFileSync(join(folder, INDEX), JSON.stringify(json));
+      refused(folder, ShardError, INDEX, "weight_map");
+    }
+  });
+
+  test("may be empty, in which case the tensors are missing", () => {
+    refused(withIndex(() => ({ weight_map: {} })), TensorMissingError, "model.embed_tokens.weight");
+  });
+});
+
+describe("a weight file", () => {
+  test("must not be cut short", () => {
+    for (const keep of [0, 7, 8, 500, 20_000, 343_935]) {
+      const folder = workshop.copy("llama");
+      const path = join(folder, WEIGHTS);
+      writeFileSync(path, readFileSync(path).subarray(0, keep));
+      refused(folder, SafetensorsError, path, "damaged");
+    }
+  });
+
+  test("must not be cut short in a shard", () => {
+    const folder = workshop.copy("llama-rope-scaled");
+    const path = join(folder, SHARDS[2]);
+    writeFileSync(path, readFileSync(path).subarray(0, 9000));
+    refused(folder, SafetensorsError, path, "damaged");
+  });
+
+  test("must not be a pointer of Git LFS", () => {
+    const folder = workshop.copy("llama");
+    const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4cac\nsize 343936\n";
+    writeFileSync(join(folder, WEIGHTS), pointer);
+    refused(folder, SafetensorsError, WEIGHTS);
+  });
+
+  test("must hold every tensor of the architecture", () => {
+    const names = Object.keys(
+      readJsonOf(workshop.copy("llama-rope-scaled"), INDEX).weight_map as object,
+    );
+    for (const name of names) {
+      const folder = workshop.copy("llama-rope-scaled");
+      for (const shard of SHARDS) {
+        editSafetensors(folder, shard, (header) => {
+          if (!(name in header)) return;
+          header[`${name}_renamed`] = header[name];
+          delete header[name];
+        });
+      }
+      editJson(folder, INDEX, (index) => {
+        delete index.weight_map[name];
+      });
+      refused(folder, TensorMissingError, name, "do not belong together");
+    }
+  });
+
+  test("must hold tensors of as many dimensions as the architecture asks for", () => {
+    const folder = workshop.copy("llama");
+    editSafetensors(folder, WEIGHTS, (header) => {
+      header["model.norm.weight"].shape = [1, 64];
+    });
+    refused(folder, TensorShapeError, WEIGHTS, "model.norm.weight", "[1,64]", "[64]");
+  });
+
+  test("must not hold a weight of whole numbers", () => {
+    for (const dtype of ["I16", "U16"]) {
+      const folder = workshop.copy("llama");
+      const name = "model.layers.1.mlp.down_proj.weight";
+      editSafetensors(folder, WEIGHTS, (header) => {
+        header[name].dtype = dtype;
+      });
+      refused(folder, TensorTypeError, WEIGHTS, name, dtype, "BF16");
+    }
+  });
+
+  test("may hold tensors of any type that the architecture does not use", () => {
+    const folder = workshop.copy("llama");
+    const { header, data } = parseSafetensors(fixtureBytes("llama"));
+    const end = data.length + 32;
+    header["rotary.position_ids"] = {
+      dtype: "I64",
+      shape: [1, 4],
+      data_offsets: [data.length, end],
+    };
+    const longer = new Uint8Array(end);
+    longer.set(data);
+    writeFileSync(join(folder, WEIGHTS), safetensors(header, longer));
+    open(folder);
+  });
+});
+
+/** One of each value that is no number, as bits. */
+const BAD: Record<string, Record<string, number>> = {
+  F16: { infinity: 0x7c00, "minus infinity": 0xfc00, NaN: 0x7e01 },
+  BF16: { infinity: 0x7f80, "minus infinity": 0xff80, NaN: 0x7fc1 },
+  F32: { infinity: 0x7f800000, "minus infinity": 0xff800000, NaN: 0x7fc00001 },
+};
+
+/** Puts bits in the place of one element of a tensor. */
+function poison(
+  folder: string,
+  file: string,
+  name: string,
+  [row, column]: readonly [number, number],
+  bits: number,
+): void {
+  editSafetensors(folder, file, (header, data) => {
+    const { dtype, shape, data_offsets } = header[name] as unknown as {
+      dtype: string;
+      shape: number[];
+      data_offsets: number[];
+    };
+    const size = dtype === "F32" ? 4 : 2;
+    const at = data_offsets[0] + (row * shape.at(-1)! + column) * size;
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    if (size === 4) view.setUint32(at, bits, true);
+    else view.setUint16(at, bits, true);
+  });
+}
+
+describe("a weight that is no finite number", () => {
+  const places: { dtype: string; fixture: string; file: string; name: string }[] = [
+    {
+      dtype: "F16",
+      fixture: "llama",
+      file: WEIGHTS,
+      name: "model.layers.1.self_attn.v_proj.weight",
+    },
+    {
+      dtype: "BF16",
+      fixture: "llama-rope-scaled",
+      file: SHARDS[2],
+      name: "model.layers.2.mlp.down_proj.weight",
+    },
+    {
+      dtype: "F32",
+      fixture: "llama-bias-linear-rope",
+      file: WEIGHTS,
+      name: "model.layers.0.mlp.up_proj.weight",
+    },
+  ];
+
+  for (const { dtype, fixture, file, name } of places) {
+    for (const [what, bits] of Object.entries(BAD[dtype])) {
+      test(`is found where it is ${what} in ${dtype}, with its tensor, row and column`, () => {
+        for (const place of [[0, 0], [3, 17], [31, 63]] as const) {
+          const folder = workshop.copy(fixture);
+          poison(folder, file, name, place, bits);
+          const error = thrownBy(() => inspect({ model: folder }));
+          expect(error).toBeInstanceOf(NotFiniteError);
+          const [row, column] = place;
+          for (const part of [file, name, `row ${row}, column ${column}:`]) {
+            expect(error.message).toContain(part);
+          }
+        }
+      });
+    }
+  }
+
+  test("is told from the largest numbers of its type", () => {
+    const largest: Record<string, number> = { F16: 0x7bff, BF16: 0xff7f, F32: 0x7f7fffff };
+    for (const { dtype, fixture, file, name } of places) {
+      const folder = workshop.copy(fixture);
+      poison(folder, file, name, [3, 17], largest[dtype]);
+      inspect({ model: folder });
+    }
+  });
+
+  test("is found in what is not pruned, too, when a checkpoint is copied", async () => {
+    for (const name of ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]) {
+      const folder = workshop.copy("llama");
+      const row = name === "model.norm.weight" ? 0 : 319;
+      poison(folder, WEIGHTS, name, [row, 5], BAD.F16.NaN);
+      const checkpoint = Checkpoint.open(folder);
+      const writer = new CheckpointWriter(checkpoint, workshop.folder());
+      const error = await rejectionOf(writer.copy(() => {}));
+      writer.close();
+      checkpoint.close();
+      expect(error).toBeInstanceOf(NotFiniteError);
+      for (const part of [WEIGHTS, name, `row ${row}, column 5:`]) {
+        expect(error.message).toContain(part);
+      }
+    }
+  });
+
+  test("is found in a tensor larger than what is read at a time", async () => {
+    for (const [dtype, size] of [["F16", 2], ["BF16", 2], ["F32", 4]] as const) {
+      const [rows, columns] = [3001, 1001];
+      const folder = workshop.folder();
+      writeFileSync(join(folder, CONFIG), "{}");
+      const length = rows * columns * size;
+      const header = { w: { dtype, shape: [rows, columns], data_offsets: [0, length] } };
+      writeFileSync(join(folder, WEIGHTS), safetensors(header, length));
+      poison(folder, WEIGHTS, "w", [2900, 77], BAD[dtype].NaN);
+
+      const checkpoint = Checkpoint.open(folder);
+      const whole = thrownBy(() => checkpoint.readFloats("w", new Float32Array(rows * columns)));
+      const first = 2899 * columns + 5;
+      const part = thrownBy(() => checkpoint.readFloats("w", new Float32Array(2000), first));
+      const writer = new CheckpointWriter(checkpoint, workshop.folder());
+      const copied = await rejectionOf(writer.copy(() => {}));
+      writer.close();
+      checkpoint.close();
+      for (const error of [whole, part, copied]) {
+        expect(error).toBeInstanceOf(NotFiniteError);
+        expect(error.message).toContain("tensor w holds NaN or infinity at row 2900, column 77:");
+      }
+    }
+  });
+});
