@@ -93,6 +93,11 @@ export class GraphError extends EspalierError {
   readonly code = "GRAPH_INVALID";
 }
 
+/** An ONNX file that is damaged, or whose graph or data do not hang together. */
+export class OnnxError extends EspalierError {
+  readonly code = "ONNX_INVALID";
+}
+
 /** An allocation that cannot be carried out, e.g. an alpha that would empty a block. */
 export class AllocationError extends EspalierError {
   readonly code = "ALLOCATION_IMPOSSIBLE";

@@ -7,6 +7,8 @@
  * @module
  */
 import type { StagedModel } from "../engine/ort/staged.ts";
+import { throwIfAborted } from "../errors.ts";
+import { letEventsIn } from "../platform/events.ts";
 import { maskOf, type Share } from "../prune/block.ts";
 import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
@@ -136,6 +138,8 @@ export async function prunePass(
       applyMask(linear.values, mask);
       const weight = byName.get(linear.name)!;
       onLinear({ block: index, weight, name: linear.name, mask, values: linear.values });
+      await letEventsIn();
+      throwIfAborted(signal);
     }
     if (states && index < last) {
       await runAll(model, index, weights, states, advance, onBatch, signal);

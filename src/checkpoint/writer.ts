@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { FLOAT_BYTES } from "../onnx/element_type.ts";
+import { letEventsIn } from "../platform/events.ts";
 import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
 import { assertFinite, type Checkpoint } from "./checkpoint.ts";
@@ -67,8 +68,7 @@ export class CheckpointWriter {
           done += bytes.length;
         }
         onBytes(done, total);
-        // Lets Ctrl-C in: copying is all synchronous calls.
-        await new Promise((resume) => setTimeout(resume, 0));
+        await letEventsIn();
         throwIfAborted(signal);
       }
     }

@@ -3,6 +3,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
+import type { ExternalRange } from "./external.ts";
 import {
   type AttributeProto,
   AttributeProto_AttributeType as AttributeType,
@@ -31,13 +32,6 @@ export type AttributeValue = number | string | number[] | { float: number };
 /** Marks an attribute that is a FLOAT even where its value is a whole number. */
 export function float(value: number): { float: number } {
   return { float: value };
-}
-
-/** Where a tensor's bytes lie: a file beside the model, and a range in it. */
-export interface ExternalRange {
-  readonly location: string;
-  readonly offset: number;
-  readonly length: number;
 }
 
 /** Elements of a constant. */

@@ -391,9 +391,11 @@ describe("a config.json changed at random", () => {
         case 1:
           config.model_type = dice.pick([...SUPPORTED, "gpt2", "__proto__", "", null, 7]);
           break;
-        case 2: // Near the truth: what shapes alone can tell.
+        case 2: // Near the truth: numbers that shapes alone can tell, names that objects have.
           if (typeof value === "number") {
             object[key] = dice.pick([value * 2, value / 2, value + 1, value - 1, -value]);
+          } else if (typeof value === "string") {
+            object[key] = dice.pick(["constructor", "toString", "__proto__", "relu", "silu", ""]);
           }
           break;
         default:

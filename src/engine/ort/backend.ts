@@ -5,6 +5,7 @@
 import type * as Ort from "onnxruntime-common";
 import { createRequire } from "node:module";
 import { BackendError } from "../../errors.ts";
+import { letEventsIn } from "../../platform/events.ts";
 import { processors, runtime } from "../../platform/runtime.ts";
 import { webgpuAdapter } from "../../platform/webgpu.ts";
 
@@ -158,6 +159,8 @@ class OrtBackend implements Backend {
             return await session.run(feeds) as Record<string, Tensor>;
           } catch (cause) {
             throw this.#failed("could not run a graph", cause);
+          } finally {
+            await letEventsIn();
           }
         },
         release: () => session.release(),
