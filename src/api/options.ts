@@ -177,6 +177,10 @@ export function parseOptions<T extends z.ZodType>(
   if (issue.code === "unrecognized_keys") {
     throw new UsageError(`unknown option ${issue.keys.map(name).join(", ")}`);
   }
-  const field = issue.path.length > 0 ? name(String(issue.path[0])) : "options";
+  const [first] = issue.path;
+  const field = first === undefined ? "options" : name(String(first));
+  if (first !== undefined && (options as Record<PropertyKey, unknown>)[first] === undefined) {
+    throw new UsageError(`${field} is needed`);
+  }
   throw new UsageError(`${field}: ${issue.message}`);
 }

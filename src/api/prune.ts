@@ -19,7 +19,7 @@ import type { StagedModel } from "../engine/ort/staged.ts";
 import { OutputExistsError, throwIfAborted, UsageError } from "../errors.ts";
 import { evaluateWindows, measureLosses } from "../evaluate/perplexity.ts";
 import { cutIntoSections, type Sections } from "../onnx/sections.ts";
-import { assertFree, PendingFolder, writeText } from "../platform/files.ts";
+import { assertFree, PendingFolder, realPath, writeText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { AllocationName } from "../prune/types.ts";
@@ -91,6 +91,7 @@ class PruneRun {
   readonly #sparsity: number;
   readonly #skipped: (name: string) => boolean;
   readonly #states = new Set<WindowStates>();
+  #given: Float64Array | undefined;
   #backend: Backend | undefined;
   #model: StagedModel | undefined;
 
@@ -204,7 +205,7 @@ class PruneRun {
 
   /** Everything that can be refused before work begins; returns the linears that will be pruned. */
   #checkRequest(): BlockLinear[] {
-    const { skip, pattern } = this.#settings;
+    const { skip, pattern, densities } = this.#settings;
     const linears = this.#sections.blocks.flatMap(({ index, linears }) =>
       linears.map((linear) => ({ ...linear, block: index }))
     );
@@ -220,15 +221,21 @@ class PruneRun {
     const pruned = linears.filter(({ weight }) => !this.#skipped(weight));
     if (pruned.length === 0) throw new UsageError("--skip leaves nothing to prune");
     checkPattern(pattern, pruned);
+    if (densities !== undefined) {
+      if (pattern.kind === "nm") {
+        throw new UsageError("--densities does nothing for an N:M pattern");
+      }
+      this.#given = givenDensities(densities, this.#sections.blocks.length);
+    }
     return pruned;
   }
 
   #checkOutput(): string {
     const { output, dryRun, force } = this.#settings;
-    const source = this.#opened.checkpoint.folder;
     const target = resolve(output ?? `${this.#opened.checkpoint.name}-pruned`);
     if (dryRun) return target;
-    if (target === source || source.startsWith(target + sep) || target.startsWith(source + sep)) {
+    const [a, b] = [target, this.#opened.checkpoint.folder].map((path) => realPath(path) + sep);
+    if (a.startsWith(b) || b.startsWith(a)) {
       throw new OutputExistsError(
         `output folder ${target} and the model's folder lie in one another: name another output`,
       );
@@ -250,14 +257,9 @@ class PruneRun {
 
   /** The allocation that will be carried out. */
   async #allocate(windows: PruneWindows | undefined): Promise<Chosen> {
-    const { allocation, densities, pattern } = this.#settings;
+    const { allocation, pattern } = this.#settings;
     const blocks = this.#sections.blocks.length;
-    if (densities !== undefined) {
-      if (pattern.kind === "nm") {
-        throw new UsageError("--densities does nothing for an N:M pattern");
-      }
-      return { allocation: "given", densities: givenDensities(densities, blocks), trials: [] };
-    }
+    if (this.#given) return { allocation: "given", densities: this.#given, trials: [] };
     if (pattern.kind === "nm") {
       return {
         allocation: "uniform",

@@ -3,7 +3,7 @@ import { type Plan, planFor } from "../calibrate/plan.ts";
 import { batchesOf } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
 import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
-import type { DecoderSpec } from "../checkpoint/architectures/decoder.ts";
+import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Backend } from "../engine/ort/backend.ts";
 import { StagedModel } from "../engine/ort/staged.ts";

@@ -66,13 +66,14 @@ export function readCommandLine(
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
   const known = [...byName.keys(), "config", "json", "help"];
-  const parsed = parseArgs([...words], {
+  const parsed = parseArgs(joinNegatives(words, flags), {
     boolean: [
       ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
       "json",
       "help",
     ],
-    string: [...valued, "config"],
+    // "_": a folder may be called 007.
+    string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
     alias: { ...ALIASES, h: "help" },
     unknown: (word: string, key?: string) => {
@@ -95,22 +96,32 @@ export function readCommandLine(
   if (model !== undefined) options.model = model;
   for (const { name, field, kind } of flags) {
     const value = parsed[name];
-    const typed = given.includes(`--${name}`) ||
-      Object.entries(ALIASES).some(([short, long]) =>
-        long === name && given.includes(`-${short}`)
-      ) ||
-      given.includes(`--no-${name}`);
-    if (value === undefined || !typed) continue;
-    options[field] = kind === "number"
-      ? number(name, value)
-      : kind === "boolean"
-      ? value
-      : kind === "list"
-      ? value
-      : text(name, value);
+    if (kind === "boolean") {
+      // Flags that are not there are false: that must not go over the config file.
+      if (given.includes(`--${name}`)) options[field] = value;
+    } else if (kind === "list") {
+      if ((value as string[]).length > 0) options[field] = value;
+    } else if (value !== undefined) {
+      options[field] = kind === "number" ? number(name, value) : text(name, value);
+    }
   }
   if (options.model === undefined) throw new UsageError("name the folder of a model");
   return { options, json: Boolean(parsed.json), help: false };
+}
+
+/** Joins `--beta -0.1` to `--beta=-0.1`: the parser takes a word with a dash for another flag. */
+function joinNegatives(words: readonly string[], flags: readonly Flag[]): string[] {
+  const numbers = new Set(flags.filter(({ kind }) => kind === "number").map((f) => `--${f.name}`));
+  const joined: string[] = [];
+  for (const word of words) {
+    const before = joined.at(-1);
+    if (before !== undefined && numbers.has(before) && /^-\.?\d/.test(word)) {
+      joined[joined.length - 1] = `${before}=${word}`;
+    } else {
+      joined.push(word);
+    }
+  }
+  return joined;
 }
 
 /** Checks options against a schema, naming fields as flags. */

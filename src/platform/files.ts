@@ -110,6 +110,17 @@ export function exists(path: string): boolean {
   return fs.existsSync(path);
 }
 
+/** A path with its links followed, as far as there is something at it. */
+export function realPath(path: string): string {
+  const full = resolve(path);
+  try {
+    return fs.realpathSync(full);
+  } catch {
+    const folder = dirname(full);
+    return folder === full ? full : join(realPath(folder), basename(full));
+  }
+}
+
 /** Whether there is a folder at `path`. */
 export function isFolder(path: string): boolean {
   return statOf(path)?.isDirectory() ?? false;
@@ -202,6 +213,14 @@ export function remove(path: string): void {
   fs.rmSync(path, { recursive: true, force: true });
 }
 
+function removeIfEmpty(folder: string): void {
+  try {
+    fs.rmdirSync(folder);
+  } catch {
+    // Somebody put something there since.
+  }
+}
+
 /**
  * A file without a name, in the system's folder for temporary files (`TMPDIR`): it is gone when it is
  * closed, or when the process ends in whatever way.
@@ -230,6 +249,8 @@ export class PendingFolder {
   readonly path: string;
   readonly #target: string;
   readonly #replace: boolean;
+  /** Folders above the target that were made for it, the deepest first. */
+  readonly #made: string[] = [];
   readonly #removeOnExit: () => void;
   #settled = false;
 
@@ -243,12 +264,15 @@ export class PendingFolder {
     this.#target = resolve(target);
     this.#replace = options.force;
     assertFree(this.#target, options.force);
+    for (let above = dirname(this.#target); !exists(above); above = dirname(above)) {
+      this.#made.push(above);
+    }
     makeFolder(dirname(this.#target));
     this.path = join(dirname(this.#target), `.${basename(this.#target)}.${process.pid}.tmp`);
     remove(this.path);
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
-    this.#removeOnExit = () => remove(this.path);
+    this.#removeOnExit = () => this.#remove();
     process.on("exit", this.#removeOnExit);
   }
 
@@ -270,8 +294,13 @@ export class PendingFolder {
   /** Removes the unfinished folder, unless it has been committed. */
   discard(): void {
     if (this.#settled) return;
-    remove(this.path);
+    this.#remove();
     this.#settle();
+  }
+
+  #remove(): void {
+    remove(this.path);
+    for (const folder of this.#made) removeIfEmpty(folder);
   }
 
   #settle(): void {

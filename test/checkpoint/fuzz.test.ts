@@ -10,8 +10,11 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { buildDecoder } from "../../src/checkpoint/architectures/decoder.ts";
-import { describe as describeConfig, SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
+import {
+  buildGraph,
+  describe as describeConfig,
+  SUPPORTED,
+} from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { readSafetensorsHeader, type TensorEntry } from "../../src/checkpoint/safetensors.ts";
 import { EspalierError } from "../../src/errors.ts";
@@ -413,7 +416,7 @@ describe("a config.json changed at random", () => {
       const allocated = largestAllocation(() => {
         try {
           const spec = describeConfig(changed);
-          const graph = buildDecoder(spec, tensors, 16);
+          const graph = buildGraph({ tensors }, spec, 16);
           for (const { name, externalData, rawData } of graph.initializer) {
             must(externalData.length === 0 || tensors.has(name), `no tensor ${name}`);
             if (!name.endsWith("_cache")) continue;

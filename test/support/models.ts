@@ -1,6 +1,6 @@
 /** Opening models in tests. @module */
 import { buildGraph, describe } from "../../src/checkpoint/architectures/mod.ts";
-import type { DecoderSpec } from "../../src/checkpoint/architectures/decoder.ts";
+import type { DecoderSpec } from "../../src/checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type Backend, hasNode, openBackend } from "../../src/engine/ort/backend.ts";
 import { logits } from "../../src/engine/ort/head.ts";

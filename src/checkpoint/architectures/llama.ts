@@ -10,7 +10,7 @@ import {
   rotaryDecoderConfig,
   rotaryFrequencies,
 } from "../config.ts";
-import { checkHeads, type DecoderSpec } from "./decoder.ts";
+import { checkHeads, type DecoderSpec } from "./spec.ts";
 
 /** The decoder that a `config.json` with `model_type` `llama` describes. */
 export function llama(json: unknown): DecoderSpec {

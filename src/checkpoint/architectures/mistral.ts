@@ -1,6 +1,6 @@
 /** Mistral: Llama with attention to the last `sliding_window` positions only. @module */
 import { parseConfig, rotaryDecoderConfig } from "../config.ts";
-import type { DecoderSpec } from "./decoder.ts";
+import type { DecoderSpec } from "./spec.ts";
 import { rotaryDecoder } from "./llama.ts";
 
 /** The decoder that a `config.json` with `model_type` `mistral` describes. */

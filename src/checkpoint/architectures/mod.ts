@@ -2,12 +2,15 @@
 import { ArchitectureError, ConfigError } from "../../errors.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
-import { buildDecoder, type DecoderSpec } from "./decoder.ts";
+import { WindowAttention } from "./attention.ts";
+import { buildDecoder } from "./decoder.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { opt } from "./opt.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import type { DecoderSpec } from "./spec.ts";
+import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["llama", llama],
@@ -44,16 +47,19 @@ export function describe(config: Record<string, unknown>): DecoderSpec {
 }
 
 /**
- * Builds the ONNX graph of a checkpoint; see {@linkcode buildDecoder}.
+ * Builds the ONNX graph of a checkpoint for whole windows, as calibration and evaluation run it.
  *
  * @param checkpoint An open checkpoint; its tensors are referred to, not read.
  * @param spec Its decoder.
- * @param positions The longest window that will be run.
+ * @param length The longest window that will be run.
+ * @throws {TensorMissingError} When the checkpoint lacks a tensor.
+ * @throws {TensorShapeError} When a tensor's shape does not fit the spec.
+ * @throws {TensorTypeError} When a tensor is not stored as float32, float16 or bfloat16.
  */
 export function buildGraph(
-  checkpoint: Checkpoint,
+  checkpoint: { readonly tensors: Checkpoint["tensors"] },
   spec: DecoderSpec,
-  positions: number,
+  length: number,
 ): GraphProto {
-  return buildDecoder(spec, checkpoint.tensors, positions);
+  return buildDecoder(spec, new CheckpointWeights(checkpoint.tensors), new WindowAttention(length));
 }

@@ -5,7 +5,7 @@
  */
 import { ConfigError } from "../../errors.ts";
 import { optConfig, parseConfig } from "../config.ts";
-import { type Activation, checkHeads, type DecoderSpec } from "./decoder.ts";
+import { type Activation, checkHeads, type DecoderSpec } from "./spec.ts";
 
 const ACTIVATIONS = new Map<string, Activation>([["relu", "relu"], ["gelu", "gelu"]]);
 

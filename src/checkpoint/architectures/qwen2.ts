@@ -4,7 +4,7 @@
  * @module
  */
 import { parseConfig, type RotaryDecoderConfig, rotaryDecoderConfig } from "../config.ts";
-import type { DecoderSpec } from "./decoder.ts";
+import type { DecoderSpec } from "./spec.ts";
 import { rotaryDecoder } from "./llama.ts";
 
 /** The decoder that a `config.json` with `model_type` `qwen2` describes. */

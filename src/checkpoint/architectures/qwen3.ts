@@ -1,6 +1,6 @@
 /** Qwen 3: Llama with an RMS norm over each head of queries and keys. @module */
 import { parseConfig, rotaryDecoderConfig } from "../config.ts";
-import type { DecoderSpec } from "./decoder.ts";
+import type { DecoderSpec } from "./spec.ts";
 import { rotaryDecoder } from "./llama.ts";
 import { qwenWindow } from "./qwen2.ts";
 

@@ -1,0 +1,228 @@
+/**
+ * How tokens see each other: the two forms of attention that a decoder's graph can have.
+ * @module
+ */
+import { type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
+import type { DecoderSpec } from "./spec.ts";
+
+/** What one layer attends with, each `[batch, sequence, heads · headDim]`, not yet turned. */
+export interface Projections {
+  readonly queries: string;
+  readonly keys: string;
+  readonly values: string;
+}
+
+/** A form of attention. One object serves one graph. */
+export interface Attention {
+  /** Called before the blocks, outside their scopes: inputs and values that all blocks share. */
+  begin(b: GraphBuilder, spec: DecoderSpec, ids: string, positions: string): void;
+  /** One layer's attention, `[batch, sequence, heads · headDim]`. */
+  attend(b: GraphBuilder, layer: number, projections: Projections): string;
+  /** Called after the head: outputs beside the logits. */
+  end(b: GraphBuilder): void;
+}
+
+/** Turns queries or keys by their positions: RotaryEmbedding, with one pair of tables for all layers. */
+class Rotary {
+  readonly #positions: number;
+
+  /** @param positions Positions that the tables are made for. */
+  constructor(positions: number) {
+    this.#positions = positions;
+  }
+
+  turn(b: GraphBuilder, spec: DecoderSpec, x: string, heads: number, positions: string): string {
+    if (!spec.rotary) return x;
+    const [cosines, sines] = this.#tables(b, spec.rotary);
+    return b.node("RotaryEmbedding", [x, positions, cosines, sines], {
+      domain: MICROSOFT,
+      attributes: { num_heads: heads, interleaved: 0 },
+    });
+  }
+
+  /** Cosines and sines `[positions, headDim / 2]`, one pair of constants for all blocks. */
+  #tables(b: GraphBuilder, frequencies: Float32Array): [string, string] {
+    const half = frequencies.length;
+    const make = (f: (angle: number) => number) => {
+      const table = new Float32Array(this.#positions * half);
+      for (let p = 0; p < this.#positions; p++) {
+        // The angle is rounded to float32, as the models were trained and are run elsewhere: at
+        // position 1000 that moves it by up to 3e-5.
+        for (let i = 0; i < half; i++) table[p * half + i] = f(Math.fround(p * frequencies[i]));
+      }
+      return table;
+    };
+    const dims = [this.#positions, half];
+    return [
+      b.constant("cos_cache", () => make(Math.cos), dims),
+      b.constant("sin_cache", () => make(Math.sin), dims),
+    ];
+  }
+}
+
+/**
+ * Whole windows that begin at position 0, without cache and padding: what calibration runs.
+ *
+ * Spelled out in standard operators: GroupQueryAttention, which fuses all this, takes 14 times as long
+ * in ONNX Runtime's WebAssembly build when windows are whole.
+ */
+export class WindowAttention implements Attention {
+  readonly #rotary: Rotary;
+  readonly #biases = new Set<string>();
+  #spec: DecoderSpec | undefined;
+  #positions = "";
+  #distances = "";
+
+  /** @param length The longest window that will be run. */
+  constructor(length: number) {
+    this.#rotary = new Rotary(length);
+  }
+
+  begin(b: GraphBuilder, spec: DecoderSpec, ids: string, positions: string): void {
+    this.#spec = spec;
+    this.#positions = b.node("Identity", [positions], { outputs: ["positions"] });
+    b.describe(this.#positions, DataType.INT64, ["batch", "sequence"]);
+    this.#distances = this.#measureDistances(b, ids);
+  }
+
+  attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
+    const spec = this.#spec!;
+    const { heads, keyValueHeads, headDim } = spec;
+    const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
+    const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
+    const rotated = (x: string, count: number) =>
+      shape(this.#rotary.turn(b, spec, x, count, this.#positions), [0, 0, count, headDim]);
+
+    const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(1 / Math.sqrt(headDim))]);
+    // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
+    const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
+    const scores = b.node("MatMul", [grouped, turn(rotated(keys, keyValueHeads), [0, 2, 3, 1])]);
+    const masked = b.node("Add", [shape(scores, [0, heads, -1, 0]), this.#bias(b, layer)]);
+    const weights = b.node("Softmax", [masked], { attributes: { axis: -1 } });
+    const mixed = b.node("MatMul", [
+      shape(weights, [0, keyValueHeads, -1, 0]),
+      turn(shape(values, [0, 0, keyValueHeads, headDim]), [0, 2, 1, 3]),
+    ]);
+    const apart = turn(shape(mixed, [0, heads, -1, headDim]), [0, 2, 1, 3]);
+    return shape(apart, [0, 0, heads * headDim]);
+  }
+
+  end(): void {}
+
+  /** How far each token `[sequence, 1]` is behind each `[1, sequence]`; negative for later ones. */
+  #measureDistances(b: GraphBuilder, ids: string): string {
+    return b.within("mask", () => {
+      const index = (i: number) => b.constant(`index_${i}`, BigInt64Array.of(BigInt(i)), []);
+      const length = b.node("Gather", [b.node("Shape", [ids]), index(1)]);
+      const range = b.node("Range", [index(0), length, index(1)]);
+      const rows = b.node("Unsqueeze", [range, b.integers([1])]);
+      const columns = b.node("Unsqueeze", [range, b.integers([0])]);
+      return b.node("Sub", [rows, columns]);
+    });
+  }
+
+  /**
+   * What is added to a layer's attention scores, `[sequence, sequence]`: 0 for what a token sees, and
+   * the lowest float for what it does not. Layers with the same window share one.
+   */
+  #bias(b: GraphBuilder, layer: number): string {
+    const window = this.#spec!.attention.window(layer);
+    const distances = this.#distances;
+    const name = `attention_bias_${window ?? "all"}`;
+    if (this.#biases.has(name)) return name;
+    this.#biases.add(name);
+    b.outside(() =>
+      b.within("mask", () => {
+        const number = (n: number) => b.constant(`int64_${n}`, BigInt64Array.of(BigInt(n)), []);
+        let seen = b.node("GreaterOrEqual", [distances, number(0)]);
+        if (window !== undefined) {
+          seen = b.node("And", [seen, b.node("Less", [distances, number(window)])]);
+        }
+        const lowest = b.constant("lowest", Float32Array.of(-3.4028234663852886e38), []);
+        b.node("Where", [seen, b.scalar(0), lowest], { outputs: [name] });
+      })
+    );
+    b.describe(name, DataType.FLOAT, ["sequence", "sequence"]);
+    return name;
+  }
+}
+
+/**
+ * Tokens after a cache of keys and values, in the names that transformers.js expects: `attention_mask`,
+ * `past_key_values.N.key` and `.value` in, `present.N.key` and `.value` out.
+ */
+export class CachedAttention implements Attention {
+  readonly #rotary: Rotary;
+  #spec: DecoderSpec | undefined;
+  #positions = "";
+  #last = "";
+  #total = "";
+
+  /** @param context The longest sequence, cache included. */
+  constructor(context: number) {
+    this.#rotary = new Rotary(context);
+  }
+
+  begin(b: GraphBuilder, spec: DecoderSpec, _ids: string, positions: string): void {
+    this.#spec = spec;
+    this.#positions = positions;
+    const mask = b.input("attention_mask", DataType.INT64, ["batch", "total_sequence"]);
+    for (let layer = 0; layer < spec.layers; layer++) {
+      for (const part of ["key", "value"]) {
+        b.input(
+          `past_key_values.${layer}.${part}`,
+          DataType.FLOAT,
+          cacheShape(spec, "past_sequence"),
+        );
+      }
+    }
+    b.within("lengths", () => {
+      const cast = { attributes: { to: DataType.INT32 } };
+      const sum = b.node("ReduceSum", [mask, b.integers([1])], { attributes: { keepdims: 0 } });
+      this.#last = b.node("Cast", [b.node("Sub", [sum, b.integers([1])])], cast);
+      const index = b.constant("index_1", BigInt64Array.of(1n), []);
+      const total = b.node("Gather", [b.node("Shape", [mask]), index], { attributes: { axis: 0 } });
+      this.#total = b.node("Cast", [total], cast);
+    });
+  }
+
+  attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
+    const spec = this.#spec!;
+    const { heads, keyValueHeads, attention } = spec;
+    const rotated = (x: string, count: number) =>
+      this.#rotary.turn(b, spec, x, count, this.#positions);
+    const [attended] = b.nodes("GroupQueryAttention", [
+      rotated(queries, heads),
+      rotated(keys, keyValueHeads),
+      values,
+      `past_key_values.${layer}.key`,
+      `past_key_values.${layer}.value`,
+      this.#last,
+      this.#total,
+    ], {
+      domain: MICROSOFT,
+      attributes: {
+        num_heads: heads,
+        kv_num_heads: keyValueHeads,
+        // ONNX Runtime counts the token itself, as transformers does; -1 is no window.
+        local_window_size: attention.window(layer) ?? -1,
+      },
+      outputs: [`attended.${layer}`, `present.${layer}.key`, `present.${layer}.value`],
+    });
+    return attended;
+  }
+
+  end(b: GraphBuilder): void {
+    const spec = this.#spec!;
+    for (let layer = 0; layer < spec.layers; layer++) {
+      for (const part of ["key", "value"]) {
+        b.output(`present.${layer}.${part}`, DataType.FLOAT, cacheShape(spec, "total_sequence"));
+      }
+    }
+  }
+}
+
+function cacheShape({ keyValueHeads, headDim }: DecoderSpec, length: string): (number | string)[] {
+  return ["batch", keyValueHeads, length, headDim];
+}
