@@ -108,6 +108,16 @@ export class PatternError extends EspalierError {
   readonly code = "PATTERN_IMPOSSIBLE";
 }
 
+/** A packed matrix whose tensors break a rule of its format (`docs/format.md`). */
+export class PackedFormatError extends EspalierError {
+  readonly code = "PACKED_INVALID";
+}
+
+/** A matrix that the packed format or the value type asked for cannot hold. */
+export class FormatUnfitError extends EspalierError {
+  readonly code = "FORMAT_UNFIT";
+}
+
 /** Calibration or evaluation text that cannot be used, e.g. shorter than one window. */
 export class TextError extends EspalierError {
   readonly code = "TEXT_UNUSABLE";

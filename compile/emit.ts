@@ -1,0 +1,128 @@
+/**
+ * Packed weights as nodes of a graph.
+ * @module
+ */
+import type { GraphBuilder } from "../src/onnx/builder.ts";
+import type { ExternalRange } from "../src/onnx/external.ts";
+import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
+import {
+  attributesOf,
+  DOMAIN,
+  operatorName,
+  type Scaling,
+  type SparseFormat,
+} from "./functions.ts";
+import { codeBits } from "./packed/nm.ts";
+import type { PackedBitmap, PackedCsr, PackedNm, Values, ValueType } from "./packed/types.ts";
+
+/** A tensor on disk, with what a graph says of it. */
+export interface StoredTensor {
+  readonly type: DataType;
+  readonly dims: readonly number[];
+  readonly range: ExternalRange;
+}
+
+/** A packed linear whose tensors have been written. */
+export interface StoredSparse {
+  readonly format: SparseFormat;
+  readonly scaling: Scaling;
+  readonly rows: number;
+  readonly columns: number;
+  /** By the operator's attribute names. */
+  readonly attributes: Readonly<Record<string, number>>;
+  /** By the operator's input names, without x. */
+  readonly tensors: Readonly<Record<string, StoredTensor>>;
+}
+
+/** A packed matrix of any format. */
+export type Packed =
+  | { readonly format: "nm"; readonly matrix: PackedNm }
+  | { readonly format: "csr"; readonly matrix: PackedCsr }
+  | { readonly format: "bitmap"; readonly matrix: PackedBitmap };
+
+const TYPES: Record<ValueType, DataType> = {
+  f32: DataType.FLOAT,
+  f16: DataType.FLOAT16,
+  int8: DataType.INT8,
+};
+
+/** The ONNX type of stored values. */
+export function valueTypeOf(type: ValueType): DataType {
+  return TYPES[type];
+}
+
+/** How values are scaled. */
+export function scalingOf(values: Values, columns: number): Scaling {
+  if (values.type !== "int8") return "none";
+  return values.group >= columns ? "row" : "group";
+}
+
+/**
+ * Writes a packed matrix.
+ *
+ * @param packed The matrix.
+ * @param write Stores elements and tells where.
+ */
+export function store(
+  packed: Packed,
+  write: (elements: ArrayBufferView) => ExternalRange,
+): StoredSparse {
+  const { format, matrix } = packed;
+  const { rows, columns, values } = matrix;
+  const scaling = scalingOf(values, columns);
+  const tensor = (type: DataType, dims: number[], elements: ArrayBufferView): StoredTensor => ({
+    type,
+    dims,
+    range: write(elements),
+  });
+  const tensors: Record<string, StoredTensor> = {};
+  const attributes: Record<string, number> = { rows, columns };
+  const valueType = valueTypeOf(values.type);
+  if (format === "nm") {
+    const { n, m, codes } = matrix;
+    const groups = columns / m;
+    const bits = codeBits(m);
+    Object.assign(attributes, { n, m, bits });
+    tensors.values = tensor(valueType, [groups, n, rows], values.data);
+    tensors.codes = tensor(DataType.UINT8, [groups, n, Math.ceil(rows * bits / 8)], codes);
+  } else if (format === "csr") {
+    tensors.values = tensor(valueType, [values.data.length], values.data);
+    tensors.gaps = tensor(DataType.UINT8, [matrix.gaps.length], matrix.gaps);
+    tensors.row_pointers = tensor(DataType.INT32, [rows + 1], matrix.rowPointers);
+  } else {
+    tensors.values = tensor(valueType, [values.data.length], values.data);
+    tensors.bits = tensor(DataType.UINT8, [rows, Math.ceil(columns / 8)], matrix.bits);
+  }
+  if (values.type === "int8") {
+    if (scaling === "group") attributes.group = values.group;
+    const dims = scaling === "row" ? [rows] : [rows, Math.ceil(columns / values.group)];
+    tensors.scales = tensor(DataType.FLOAT, dims, values.scales);
+  }
+  return { format, scaling, rows, columns, attributes, tensors };
+}
+
+/**
+ * Adds the node that multiplies with a stored matrix.
+ *
+ * @param name The weight's name in the checkpoint, the stem of its tensors' names.
+ * @param output Name of the result, where it matters.
+ */
+export function emit(
+  b: GraphBuilder,
+  x: string,
+  name: string,
+  stored: StoredSparse,
+  output?: string,
+): string {
+  const { format, scaling, attributes, tensors } = stored;
+  const inputs = Object.entries(tensors).map(([part, { type, dims, range }]) =>
+    b.external(`${name}.${part}`, type, dims, range)
+  );
+  return b.node(operatorName(format, scaling), [x, ...inputs], {
+    domain: DOMAIN,
+    attributes: Object.fromEntries(
+      attributesOf(format, scaling).map((attribute) => [attribute, attributes[attribute]]),
+    ),
+    outputs: output ? [output] : 1,
+  });
+}

@@ -1,0 +1,265 @@
+/**
+ * The operators of domain `ai.espalier`, as functions that every ONNX runtime can inline.
+ *
+ * A body unpacks with standard operators (set 17 and below) and multiplies. What it unpacks from are
+ * constants, so a runtime folds the unpacking when it loads the model, and a run costs what a dense
+ * model costs. Our own engine reads the packed tensors instead. `docs/format.md` describes them.
+ *
+ * Index tensors are uint8: some builds of ONNX Runtime have no casts from 16-bit integers. Values stay
+ * in their small type until the last step, since runtimes keep what they fold until all is folded.
+ * @module
+ */
+import { create } from "@bufbuild/protobuf";
+import { OPSET } from "../src/onnx/builder.ts";
+import {
+  type AttributeProto,
+  AttributeProto_AttributeType as AttributeType,
+  AttributeProtoSchema,
+  type FunctionProto,
+  FunctionProtoSchema,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  TensorProto_DataType as DataType,
+} from "../src/onnx/generated/onnx_pb.ts";
+
+/** Domain of our operators. */
+export const DOMAIN = "ai.espalier";
+/** Its version. */
+export const DOMAIN_VERSION = 1;
+
+/** Sparse formats with an operator. */
+export type SparseFormat = "nm" | "csr" | "bitmap";
+/** How values are scaled: not at all, by row, or by group of inputs. */
+export type Scaling = "none" | "row" | "group";
+
+const STEMS: Record<SparseFormat, string> = { nm: "NM", csr: "Csr", bitmap: "Bitmap" };
+const ENDINGS: Record<Scaling, string> = { none: "", row: "RowScaled", group: "GroupScaled" };
+
+/** An operator's name, e.g. `SparseMatMulBitmapRowScaled`. */
+export function operatorName(format: SparseFormat, scaling: Scaling): string {
+  return `SparseMatMul${STEMS[format]}${ENDINGS[scaling]}`;
+}
+
+/** What an operator's name says, or nothing for another operator. */
+export function operatorOf(name: string): { format: SparseFormat; scaling: Scaling } | undefined {
+  for (const format of Object.keys(STEMS) as SparseFormat[]) {
+    for (const scaling of Object.keys(ENDINGS) as Scaling[]) {
+      if (operatorName(format, scaling) === name) return { format, scaling };
+    }
+  }
+  return undefined;
+}
+
+/** Names of an operator's inputs, in order. */
+export function inputsOf(format: SparseFormat, scaling: Scaling): string[] {
+  const indices = { nm: ["codes"], csr: ["gaps", "row_pointers"], bitmap: ["bits"] }[format];
+  return ["x", "values", ...indices, ...(scaling === "none" ? [] : ["scales"])];
+}
+
+/** Names of an operator's attributes, all integers. */
+export function attributesOf(format: SparseFormat, scaling: Scaling): string[] {
+  return [
+    "rows",
+    "columns",
+    ...(format === "nm" ? ["n", "m", "bits"] : []),
+    ...(scaling === "group" ? ["group"] : []),
+  ];
+}
+
+/** The definition of an operator: one for all shapes. */
+export function operator(format: SparseFormat, scaling: Scaling): FunctionProto {
+  const f = new FunctionBuilder();
+  const dense = { nm: unpackNm, csr: unpackCsr, bitmap: unpackBitmap }[format](f);
+  multiply(f, dense, scaling);
+  return create(FunctionProtoSchema, {
+    name: operatorName(format, scaling),
+    domain: DOMAIN,
+    input: inputsOf(format, scaling),
+    output: ["y"],
+    attribute: attributesOf(format, scaling),
+    node: f.nodes,
+    opsetImport: [create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) })],
+  });
+}
+
+/** `[columns, rows]` from N:M. */
+function unpackNm(f: FunctionBuilder): string {
+  const [rows, columns, n, m, bits] = ["rows", "columns", "n", "m", "bits"].map((a) =>
+    f.attribute(a)
+  );
+  const groups = f.node("Div", [columns, m]);
+  const eight = f.integer(8);
+  // Codes of `bits` bits: pushed to the top of their byte, then down to its bottom.
+  const places = f.node("Range", [f.integer(0), f.node("Div", [eight, bits]), f.integer(1)]);
+  const spare = f.node("Sub", [eight, bits]);
+  const up = f.byte(f.node("Sub", [spare, f.node("Mul", [places, bits])]));
+  const apart = f.node("Unsqueeze", ["codes", f.vector([-1])]);
+  const lifted = f.shift(apart, up, "LEFT");
+  const lowered = f.shift(lifted, f.byte(spare), "RIGHT");
+  const inRows = f.node("Reshape", [lowered, f.shape(groups, n, f.integer(-1))]);
+  const codes = f.node("Slice", [inRows, f.vector([0]), f.shape(rows), f.vector([2])]);
+  const index = f.cast(codes, DataType.INT32);
+  const zeros = f.zerosLike("values", f.shape(groups, m, rows));
+  const dense = f.node("ScatterElements", [zeros, index, "values"], { axis: 1 });
+  return f.node("Reshape", [dense, f.shape(columns, rows)]);
+}
+
+/** `[columns, rows]` from gaps. */
+function unpackCsr(f: FunctionBuilder): string {
+  const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
+  const positions = f.node("CumSum", [f.cast("gaps", DataType.INT32), f.integer(0)]);
+  const zeros = f.zerosLike("values", f.shape(f.node("Mul", [rows, columns])));
+  const flat = f.node("ScatterElements", [zeros, positions, "values"], { axis: 0 });
+  return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
+}
+
+/** `[columns, rows]` from bits: a weight's place among the values is the count of bits up to it. */
+function unpackBitmap(f: FunctionBuilder): string {
+  const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
+  const apart = f.node("Unsqueeze", ["bits", f.vector([-1])]);
+  const lifted = f.shift(apart, f.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
+  const single = f.shift(lifted, f.bytes([7]), "RIGHT");
+  const inRows = f.node("Reshape", [single, f.shape(rows, f.integer(-1))]);
+  const kept = f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]);
+  const flags = f.cast(f.node("Reshape", [kept, f.vector([-1])]), DataType.INT32);
+  const counts = f.node("CumSum", [flags, f.integer(0)]);
+  // Value 0 is a zero: where the bit is off, the place is 0.
+  const flat = f.node("Gather", ["values", f.node("Mul", [counts, flags])]);
+  return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
+}
+
+/** y = x · dense, scaled. */
+function multiply(f: FunctionBuilder, dense: string, scaling: Scaling): void {
+  const weights = f.node("CastLike", [dense, "x"]);
+  if (scaling === "none") {
+    f.node("MatMul", ["x", weights], {}, "y");
+  } else if (scaling === "row") {
+    // A row's scale is common to its sum: applied after it, the weights are not copied once more.
+    f.node("Mul", [f.node("MatMul", ["x", weights]), "scales"], {}, "y");
+  } else {
+    const [rows, columns, group] = ["rows", "columns", "group"].map((a) => f.attribute(a));
+    const grouped = f.node("Reshape", [weights, f.shape(f.integer(-1), group, rows)]);
+    const scales = f.node("Unsqueeze", [f.turned("scales"), f.vector([1])]);
+    const scaled = f.node("Mul", [grouped, scales]);
+    f.node("MatMul", ["x", f.node("Reshape", [scaled, f.shape(columns, rows)])], {}, "y");
+  }
+}
+
+/** Collects the nodes of a function's body. */
+class FunctionBuilder {
+  readonly nodes: FunctionProto["node"] = [];
+  #count = 0;
+
+  node(
+    opType: string,
+    input: string[],
+    attributes: Record<string, number | string> = {},
+    output = `${opType}_${this.#count++}`,
+  ): string {
+    this.#add(
+      opType,
+      input,
+      output,
+      Object.entries(attributes).map(([name, value]) =>
+        typeof value === "number"
+          ? create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) })
+          : create(AttributeProtoSchema, {
+            name,
+            type: AttributeType.STRING,
+            s: new TextEncoder().encode(value),
+          })
+      ),
+    );
+    return output;
+  }
+
+  /** The operator's attribute as an int64 scalar. */
+  attribute(name: string): string {
+    if (!this.nodes.some(({ output }) => output[0] === name)) {
+      this.#add("Constant", [], name, [
+        create(AttributeProtoSchema, {
+          name: "value_int",
+          refAttrName: name,
+          type: AttributeType.INT,
+        }),
+      ]);
+    }
+    return name;
+  }
+
+  /** An int64 scalar. */
+  integer(value: number): string {
+    const name = `int_${value}`.replace("-", "minus_");
+    if (!this.nodes.some(({ output }) => output[0] === name)) {
+      this.#add("Constant", [], name, [
+        create(AttributeProtoSchema, {
+          name: "value_int",
+          type: AttributeType.INT,
+          i: BigInt(value),
+        }),
+      ]);
+    }
+    return name;
+  }
+
+  /** An int64 vector. */
+  vector(values: number[]): string {
+    const name = `ints_${this.#count++}`;
+    this.#add("Constant", [], name, [
+      create(AttributeProtoSchema, {
+        name: "value_ints",
+        type: AttributeType.INTS,
+        ints: values.map(BigInt),
+      }),
+    ]);
+    return name;
+  }
+
+  /** A uint8 vector. */
+  bytes(values: number[]): string {
+    return this.byte(this.vector(values));
+  }
+
+  /** A vector of int64 scalars: a shape. */
+  shape(...dims: string[]): string {
+    const one = this.vector([1]);
+    return this.node("Concat", dims.map((dim) => this.node("Reshape", [dim, one])), { axis: 0 });
+  }
+
+  cast(value: string, type: DataType): string {
+    return this.node("Cast", [value], { to: type });
+  }
+
+  byte(value: string): string {
+    return this.cast(value, DataType.UINT8);
+  }
+
+  shift(value: string, by: string, direction: "LEFT" | "RIGHT"): string {
+    return this.node("BitShift", [value, by], { direction });
+  }
+
+  /** Zeros of another value's type. */
+  zerosLike(value: string, shape: string): string {
+    const zero = this.node("CastLike", [this.vector([0]), value]);
+    return this.node("Expand", [zero, shape]);
+  }
+
+  /** A matrix, transposed. */
+  turned(value: string): string {
+    const name = `Transpose_${this.#count++}`;
+    this.#add("Transpose", [value], name, [
+      create(AttributeProtoSchema, { name: "perm", type: AttributeType.INTS, ints: [1n, 0n] }),
+    ]);
+    return name;
+  }
+
+  #add(opType: string, input: string[], output: string, attribute: AttributeProto[]): void {
+    this.nodes.push(create(NodeProtoSchema, {
+      name: output,
+      opType,
+      input,
+      output: [output],
+      attribute,
+    }));
+  }
+}
