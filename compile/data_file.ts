@@ -30,11 +30,28 @@ export class DataFileWriter {
 
   /** Appends a tensor's elements, little-endian; returns where they lie. */
   append(elements: ArrayBufferView): ExternalRange {
+    const tensor = this.begin(elements.byteLength);
+    tensor.write(elements);
+    return tensor.range;
+  }
+
+  /**
+   * Begins a tensor that is written in pieces.
+   *
+   * @param length Its bytes.
+   */
+  begin(length: number): { range: ExternalRange; write(elements: ArrayBufferView): void } {
     const offset = Math.ceil(this.#end / PAGE) * PAGE;
-    const bytes = new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
-    this.#file.write(bytes, offset);
-    this.#end = offset + bytes.length;
-    return { location: this.#location, offset, length: bytes.length };
+    this.#end = offset + length;
+    let position = offset;
+    return {
+      range: { location: this.#location, offset, length },
+      write: (elements) => {
+        const bytes = new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
+        this.#file.write(bytes, position);
+        position += bytes.length;
+      },
+    };
   }
 
   close(): void {

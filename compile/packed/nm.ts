@@ -61,7 +61,9 @@ export function encodeNm(matrix: Matrix, pattern: NmPattern, options: ValueOptio
     );
   }
   const narrowed = narrow(matrix, options);
-  if (columns % m !== 0) throw unfit(matrix, pattern, `its rows have ${columns} weights`, options);
+  if (columns % m !== 0) {
+    throw unfit(matrix, pattern, `${m} does not divide its ${columns} columns`, options);
+  }
   const groups = columns / m;
   const values = roomLike(narrowed, groups * n * rows);
   const weightBits = bitsOf(matrix.values);

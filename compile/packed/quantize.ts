@@ -30,14 +30,20 @@ const ROUNDER = 1.5 * 2 ** 52;
 /** The least float32 above 0. */
 const LEAST_SCALE = 2 ** -149;
 
-/** The search for a scale goes from the one of the greatest weight down to this part of it … */
+/**
+ * The search for a scale goes from this part of max |w| / 127 … More than 1 clips nothing and only
+ * makes steps wider, but of many roundings of a few weights one is lucky: with 32 weights a scale it
+ * saves a fifth of the squared error of SmolLM2's weights, with 576 a fortieth.
+ */
+const GREATEST_FACTOR = 1.125;
+/** … down to this one … */
 const LEAST_FACTOR = 0.5;
-/** … in steps of this part of it … */
-const FACTOR_STEP = 1 / 40;
-/** … and stops when the error has grown to so many times the best: clipping only grows from there. */
-const HOPELESS = 2;
-/** Times that the best scale of the search is refined. */
-const REFINEMENTS = 3;
+/** … in steps of this … */
+const FACTOR_STEP = 1 / 64;
+/** … and stops below 1 when the error is so many times the best: clipping only grows from there. */
+const HOPELESS = 1.5;
+/** Times that the best scale of the search is refined, at most. */
+const REFINEMENTS = 2;
 
 /**
  * Stores every weight of a matrix, zeros too, in a value type. A weight of 0 becomes 0.
@@ -190,13 +196,14 @@ export function halfOf(weight: number): number {
  *
  * With a scale s, a weight is stored as q = w / s rounded to the nearest integer in -127 … 127. For
  * given q the best scale is Σ wq / Σ q², and the error Σ w² − (Σ wq)² / Σ q². The search tries
- * f · max |w| / 127 for f from 1 down to 0.5, each judged by the best scale for the q it gives, takes
- * that scale, and repeats rounding and fitting while the error falls.
+ * f · max |w| / 127 for f from 1.125 down to 0.5, each judged by the best scale for the q it gives,
+ * takes that scale, and repeats rounding and fitting while the error falls.
  *
- * @param weights Weights of which only the first `count` are looked at, as magnitudes above 0.
- * @param count How many.
+ * @param weights The group's nonzero weights, as magnitudes, and after them anything.
+ * @param count How many they are.
+ * @returns A float32; 1 when there are none.
  */
-export function scaleOf(weights: Float64Array, count: number): number {
+export function scaleOf(weights: Float64Array, count = weights.length): number {
   let greatest = 0;
   let squares = 0;
   for (let i = 0; i < count; i++) {
@@ -208,13 +215,13 @@ export function scaleOf(weights: Float64Array, count: number): number {
   const first = toScale(greatest / GREATEST_STEP);
   let gain = 0;
   let scale = first;
-  for (let factor = 1; factor >= LEAST_FACTOR; factor -= FACTOR_STEP) {
+  for (let factor = GREATEST_FACTOR; factor >= LEAST_FACTOR; factor -= FACTOR_STEP) {
     fit(weights, count, first * factor);
     const found = fitted.gain;
     if (found > gain) {
       gain = found;
       scale = fitted.scale;
-    } else if (squares - found > HOPELESS * (squares - gain)) break;
+    } else if (factor < 1 && squares - found > HOPELESS * (squares - gain)) break;
   }
   for (let i = 0; i < REFINEMENTS; i++) {
     fit(weights, count, scale);

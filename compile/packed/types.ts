@@ -105,7 +105,7 @@ export function checkMatrix(matrix: Matrix): void {
   if (!isShape(matrix)) {
     throw new FormatUnfitError(
       `${quote(name)} is ${rows} × ${columns}: packed formats hold 1 to ${MOST_WEIGHTS} weights; ` +
-        `leave it dense with --skip`,
+        `leave it dense`,
     );
   }
   if (values.length !== rows * columns) {

@@ -51,7 +51,8 @@ const pattern = z.string().transform((value, context): Pattern => {
   return { kind: "nm", n, m };
 });
 
-const running = {
+/** Options of everything that runs a model. */
+export const running = {
   backend: z.enum(["auto", "node", "wasm", "webgpu"]).default("auto").describe(
     "where the model runs: onnxruntime-node, WebAssembly or WebGPU; auto takes node where it is installed",
   ),

@@ -92,6 +92,11 @@ export class GraphBuilder {
     this.graph.valueInfo.push(valueInfo(name, type, dims));
   }
 
+  /** Whether there is a weight or constant of that name. */
+  has(name: string): boolean {
+    return this.#names.has(name);
+  }
+
   /** A weight whose bytes stay on disk. */
   external(name: string, type: DataType, dims: readonly number[], range: ExternalRange): string {
     if (this.#names.has(name)) return name;

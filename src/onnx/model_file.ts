@@ -5,7 +5,7 @@
  * A model is hostile until it has passed {@linkcode readModel}.
  * @module
  */
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { basename, dirname, join } from "node:path";
 import { OnnxError } from "../errors.ts";
 import { fileSize, PositionedFile } from "../platform/files.ts";
@@ -240,5 +240,5 @@ function checkedRange(path: string, tensor: TensorProto): ExternalRange {
 
 /** Serialises a model. */
 export function modelBytes(model: ModelProto): Uint8Array {
-  return toBinary(ModelProtoSchema, create(ModelProtoSchema, model));
+  return toBinary(ModelProtoSchema, model);
 }

@@ -174,6 +174,15 @@ export function writeText(path: string, text: string): void {
   }
 }
 
+/** Writes a whole file of bytes. */
+export function writeBytes(path: string, bytes: Uint8Array): void {
+  try {
+    fs.writeFileSync(path, bytes);
+  } catch (cause) {
+    throw writeError(path, cause);
+  }
+}
+
 /** Names in a folder, sorted, so that work does not depend on the order of the file system. */
 export function listFolder(path: string): { name: string; kind: "file" | "folder" | "other" }[] {
   let names: string[];

@@ -3,6 +3,7 @@
  * @module
  */
 import { type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import type { ExternalRange } from "../../onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -23,13 +24,21 @@ export interface Attention {
   end(b: GraphBuilder): void;
 }
 
+/** Writes a float32 table to a data file, and tells where it lies. */
+export type WriteTable = (values: Float32Array) => ExternalRange;
+
 /** Turns queries or keys by their positions: RotaryEmbedding, with one pair of tables for all layers. */
 class Rotary {
   readonly #positions: number;
+  readonly #write: WriteTable | undefined;
 
-  /** @param positions Positions that the tables are made for. */
-  constructor(positions: number) {
+  /**
+   * @param positions Positions that the tables are made for.
+   * @param write Puts the tables into a data file; without it they are part of the graph.
+   */
+  constructor(positions: number, write?: WriteTable) {
     this.#positions = positions;
+    this.#write = write;
   }
 
   turn(b: GraphBuilder, spec: DecoderSpec, x: string, heads: number, positions: string): string {
@@ -54,10 +63,11 @@ class Rotary {
       return table;
     };
     const dims = [this.#positions, half];
-    return [
-      b.constant("cos_cache", () => make(Math.cos), dims),
-      b.constant("sin_cache", () => make(Math.sin), dims),
-    ];
+    const place = (name: string, f: (angle: number) => number): string => {
+      if (b.has(name) || !this.#write) return b.constant(name, () => make(f), dims);
+      return b.external(name, DataType.FLOAT, dims, this.#write(make(f)));
+    };
+    return [place("cos_cache", Math.cos), place("sin_cache", Math.sin)];
   }
 }
 
@@ -159,9 +169,12 @@ export class CachedAttention implements Attention {
   #last = "";
   #total = "";
 
-  /** @param context The longest sequence, cache included. */
-  constructor(context: number) {
-    this.#rotary = new Rotary(context);
+  /**
+   * @param context The longest sequence, cache included.
+   * @param write Where rotary tables go, which are too large for the graph of a long context.
+   */
+  constructor(context: number, write?: WriteTable) {
+    this.#rotary = new Rotary(context, write);
   }
 
   begin(b: GraphBuilder, spec: DecoderSpec, _ids: string, positions: string): void {

@@ -1,0 +1,370 @@
+/**
+ * `compile`: a pruned checkpoint in, a compact sparse ONNX model out.
+ * @module
+ */
+import { create } from "@bufbuild/protobuf";
+import { basename, join, resolve } from "node:path";
+import { cutIntoSections } from "../src/onnx/sections.ts";
+import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
+import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
+import { buildGraph } from "../src/checkpoint/architectures/mod.ts";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
+import { modelOf } from "../src/onnx/builder.ts";
+import { modelBytes } from "../src/onnx/model_file.ts";
+import { OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
+import {
+  assertFree,
+  copyFile,
+  exists,
+  listFolder,
+  makeFolder,
+  PendingFolder,
+  readJson,
+  writeBytes,
+  writeText,
+} from "../src/platform/files.ts";
+import { peakResidentBytes } from "../src/platform/runtime.ts";
+import { VERSION } from "../src/version.ts";
+import { parseOptions, type RunHooks } from "../src/api/options.ts";
+import { OpenModel, Phases } from "../src/api/shared.ts";
+import { DataFileWriter } from "./data_file.ts";
+import { type Packed, store, type StoredSparse } from "./emit.ts";
+import { DOMAIN, DOMAIN_VERSION, operator, operatorName } from "./functions.ts";
+import { type CompileOptions, compileSchema, type CompileSettings } from "./options.ts";
+import { bytesOfBitmap, encodeBitmap } from "./packed/bitmap.ts";
+import { bytesOfCsr, countEntries, encodeCsr } from "./packed/csr.ts";
+import { bytesOfNm, encodeNm, findPattern } from "./packed/nm.ts";
+import { countNonzeros } from "./packed/quantize.ts";
+import type { Matrix, NmPattern, ValueOptions } from "./packed/types.ts";
+import { bytesOfDense, CompiledWeights, readMatrix, type Stored, storeDense } from "./weights.ts";
+
+/** Rotary tables for more positions are made only when asked for. */
+const LONGEST_CONTEXT = 32768;
+/** Files of a checkpoint that go along: what tokenizes, templates and generates. */
+const COMPANIONS = new Set([
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "merges.txt",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "vocab.json",
+  "vocab.txt",
+]);
+/** Licences go along too. */
+const LICENCES = /^(LICENSE|NOTICE|COPYING)/i;
+
+/** One compiled linear. */
+export interface CompiledLinear {
+  /** Name of its weight in the checkpoint. */
+  readonly name: string;
+  /** `[out, in]`. */
+  readonly shape: readonly [number, number];
+  readonly format: "nm" | "csr" | "bitmap" | "dense";
+  /** `N:M`, where the format is that. */
+  readonly pattern?: string;
+  readonly values: string;
+  readonly sparsity: number;
+  readonly bytes: number;
+}
+
+/** What `compile` did. */
+export interface CompileReport {
+  readonly model: string;
+  readonly output: string;
+  readonly options: {
+    readonly format: string;
+    readonly values: string;
+    readonly group?: number;
+    readonly head: string;
+    readonly context: number;
+    readonly logits: string;
+  };
+  readonly linears: readonly CompiledLinear[];
+  readonly sparsity: number;
+  readonly bytes: {
+    readonly linears: number;
+    readonly embeddings: number;
+    readonly graph: number;
+    readonly data: number;
+    /** Bytes a weight of the linears. */
+    readonly perWeight: number;
+  };
+  readonly notes: readonly string[];
+  readonly seconds: number;
+  readonly peakBytes: number;
+}
+
+/**
+ * Compiles a checkpoint whose linears hold zeros, from whatever tool made them.
+ *
+ * The output has the layout of transformers.js: `config.json`, tokenizer files, `onnx/model.onnx` and
+ * `onnx/model.onnx_data`; any ONNX Runtime runs it.
+ *
+ * @param options See `deno run mod.ts compile --help`.
+ * @param hooks Progress and abort.
+ * @throws {FormatUnfitError} When a linear cannot take the format that was asked for.
+ * @throws {EspalierError} Of the class that says what else is wrong.
+ */
+export async function compile(
+  options: CompileOptions,
+  hooks: RunHooks = {},
+): Promise<CompileReport> {
+  const settings = parseOptions(compileSchema, options);
+  const phases = new Phases(hooks);
+  const opened = new OpenModel(settings.model);
+  const { checkpoint, spec } = opened;
+  const output = resolve(settings.output ?? `${checkpoint.name}-onnx`);
+  let pending: PendingFolder | undefined;
+  try {
+    assertFree(output, settings.force);
+    pending = new PendingFolder(output, { force: settings.force });
+    const folder = pending.path;
+    makeFolder(join(folder, "onnx"));
+    const data = new DataFileWriter(join(folder, "onnx", "model.onnx_data"), "model.onnx_data");
+    try {
+      const sections = cutIntoSections(buildGraph(checkpoint, spec, 1));
+      const names = sections.blocks.flatMap(({ linears }) => linears.map(({ weight }) => weight));
+      const packed = await phases.run(
+        "pack linears",
+        "linears",
+        names.length,
+        (step) => packAll(checkpoint, names, settings, data, step, hooks.signal),
+      );
+      const linears = packed.map(({ linear }) => linear);
+      if (!linears.some(({ sparsity }) => sparsity > 0.01)) {
+        phases.note("the linears hold no zeros: everything is stored dense; prune first");
+      }
+      const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));
+      const before = data.size;
+      const head = settings.head ?? settings.values;
+      const tables = tablesOf(checkpoint, names, sections.head.weight);
+      await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
+        for (const [i, name] of tables.entries()) {
+          throwIfAborted(hooks.signal);
+          matrices.set(name, storeDense(checkpoint, name, head, data));
+          step(i + 1);
+          await new Promise((resume) => setTimeout(resume, 0));
+        }
+      });
+      const embeddings = data.size - before;
+      const context = Math.min(spec.context, settings.context ?? LONGEST_CONTEXT);
+      const graph = buildDecoder(
+        spec,
+        new CompiledWeights(checkpoint, data, matrices),
+        new CachedAttention(context, (values) => data.append(values)),
+        settings.logits,
+      );
+      const model = modelOf(graph);
+      const sparse = [...matrices.values()].filter((stored): stored is StoredSparse =>
+        stored.format !== "dense"
+      );
+      const operators = new Map(
+        sparse.map(({ format, scaling }) => [operatorName(format, scaling), { format, scaling }]),
+      );
+      for (const { format, scaling } of operators.values()) {
+        model.functions.push(operator(format, scaling));
+      }
+      if (operators.size > 0) {
+        model.opsetImport.push(create(OperatorSetIdProtoSchema, {
+          domain: DOMAIN,
+          version: BigInt(DOMAIN_VERSION),
+        }));
+      }
+      const bytes = modelBytes(model);
+      writeBytes(join(folder, "onnx", "model.onnx"), bytes);
+      copyCompanions(checkpoint, folder);
+
+      const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+      const zeros = linears.reduce(
+        (sum, { shape, sparsity }) => sum + shape[0] * shape[1] * sparsity,
+        0,
+      );
+      const linearBytes = linears.reduce((sum, { bytes }) => sum + bytes, 0);
+      const common = {
+        options: {
+          format: settings.format,
+          values: settings.values,
+          group: settings.group,
+          head,
+          context,
+          logits: settings.logits,
+        },
+        linears,
+        sparsity: weights === 0 ? 0 : zeros / weights,
+        bytes: {
+          linears: linearBytes,
+          embeddings,
+          graph: bytes.length,
+          data: data.size,
+          perWeight: weights === 0 ? 0 : linearBytes / weights,
+        },
+      };
+      writeText(
+        join(folder, "espalier.json"),
+        `${JSON.stringify(recordOf(checkpoint, common), null, 2)}\n`,
+      );
+      data.close();
+      throwIfAborted(hooks.signal);
+      pending.commit();
+      return {
+        model: checkpoint.name,
+        output,
+        ...common,
+        notes: phases.notes,
+        seconds: Object.values(phases.seconds).reduce((a, b) => a + b, 0),
+        peakBytes: peakResidentBytes(),
+      };
+    } finally {
+      data.close();
+    }
+  } finally {
+    pending?.discard();
+    checkpoint.close();
+  }
+}
+
+/** Packs and writes all linears, one in memory at a time. */
+async function packAll(
+  checkpoint: Checkpoint,
+  names: readonly string[],
+  settings: CompileSettings,
+  data: DataFileWriter,
+  step: (done: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<{ linear: CompiledLinear; stored: Stored }[]> {
+  const sizes = names.map((name) =>
+    checkpoint.tensors.get(name)!.shape.reduce((product, dim) => product * dim, 1)
+  );
+  const buffer = new Float32Array(Math.max(...sizes));
+  const packed = [];
+  for (const [i, name] of names.entries()) {
+    throwIfAborted(signal);
+    packed.push(pack(checkpoint, readMatrix(checkpoint, name, buffer), settings, data));
+    step(i + 1);
+    // Lets Ctrl-C in: packing is all synchronous.
+    await new Promise((resume) => setTimeout(resume, 0));
+  }
+  return packed;
+}
+
+function pack(
+  checkpoint: Checkpoint,
+  matrix: Matrix,
+  settings: CompileSettings,
+  data: DataFileWriter,
+): { linear: CompiledLinear; stored: Stored } {
+  const { name, rows, columns, values } = matrix;
+  const options: ValueOptions = { type: settings.values, group: settings.group };
+  const nonzeros = countNonzeros(values);
+  const pattern = findPattern(matrix, settings.values);
+  const format = settings.format === "auto"
+    ? smallest(matrix, nonzeros, pattern, options)
+    : settings.format;
+  const write = (elements: ArrayBufferView) => data.append(elements);
+  let stored: Stored;
+  if (format === "dense") {
+    stored = storeDense(checkpoint, name, settings.values, data);
+  } else {
+    if (format === "nm" && !pattern) throw unfit(matrix, nonzeros);
+    checkGroup(matrix, settings);
+    const packed: Packed = format === "nm"
+      ? { format, matrix: encodeNm(matrix, pattern!, options) }
+      : format === "csr"
+      ? { format, matrix: encodeCsr(matrix, options) }
+      : { format, matrix: encodeBitmap(matrix, options) };
+    stored = store(packed, write);
+  }
+  const tensors = stored.format === "dense"
+    ? [stored.values, ...stored.scales ? [stored.scales] : []]
+    : Object.values(stored.tensors);
+  return {
+    stored,
+    linear: {
+      name,
+      shape: [rows, columns],
+      format,
+      pattern: format === "nm" ? `${pattern!.n}:${pattern!.m}` : undefined,
+      values: settings.values,
+      sparsity: 1 - nonzeros / (rows * columns),
+      bytes: tensors.reduce((sum, { range }) => sum + range.length, 0),
+    },
+  };
+}
+
+/** The format that takes the fewest bytes; of equals the one that is simplest to compute on. */
+function smallest(
+  matrix: Matrix,
+  nonzeros: number,
+  pattern: NmPattern | undefined,
+  options: ValueOptions,
+): "nm" | "csr" | "bitmap" | "dense" {
+  const sizes: ["nm" | "csr" | "bitmap" | "dense", number][] = [
+    ["dense", bytesOfDense(matrix.rows, matrix.columns, options)],
+    ["nm", pattern ? bytesOfNm(matrix, pattern, options) : Infinity],
+    ["bitmap", bytesOfBitmap(matrix, nonzeros, options)],
+    ["csr", bytesOfCsr(matrix, countEntries(matrix.values), options)],
+  ];
+  return sizes.reduce((best, next) => next[1] < best[1] ? next : best)[0];
+}
+
+function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitError {
+  return new FormatUnfitError(
+    `${name} does not fit --format nm: its zeros (${
+      (100 * (1 - nonzeros / (rows * columns))).toFixed(1)
+    } %) leave a full group for every M from 2 to 32; bitmap, csr and auto take any zeros, ` +
+      `or prune with --pattern 8:16`,
+  );
+}
+
+function checkGroup({ name, columns }: Matrix, { values, group }: CompileSettings): void {
+  if (values === "int8" && group && group < columns && columns % group !== 0) {
+    throw new FormatUnfitError(
+      `--group ${group} does not divide the rows of ${name}, which have ${columns} weights: choose another`,
+    );
+  }
+}
+
+/** Matrices that are not linears of blocks: embeddings, positions, projections, the head. */
+function tablesOf(checkpoint: Checkpoint, linears: readonly string[], head: string): string[] {
+  const packed = new Set(linears);
+  // A head that is tied has no tensor of its own in use, though the file may hold one.
+  return [...checkpoint.tensors.values()]
+    .filter(({ name, shape, type }) => type && shape.length === 2 && !packed.has(name))
+    .filter(({ name }) => name === head || !/(^|\.)lm_head\.weight$/.test(name))
+    .map(({ name }) => name);
+}
+
+function copyCompanions(checkpoint: Checkpoint, folder: string): void {
+  for (const { name, kind } of listFolder(checkpoint.folder)) {
+    if (kind !== "file" || !(COMPANIONS.has(name) || LICENCES.test(name))) continue;
+    copyFile(join(checkpoint.folder, name), join(folder, name));
+  }
+  // How transformers.js is to load the model: the file without a suffix, and one data file.
+  const config = {
+    ...checkpoint.config,
+    "transformers.js_config": {
+      dtype: "fp32",
+      use_external_data_format: { "model.onnx": 1 },
+    },
+  };
+  writeText(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+}
+
+/** What `espalier.json` says: no times and no paths, so that the same command gives the same bytes. */
+function recordOf(checkpoint: Checkpoint, common: object): object {
+  const path = join(checkpoint.folder, "espalier.json");
+  return {
+    format: 1,
+    kind: "compiled",
+    espalier: VERSION,
+    source: basename(checkpoint.folder),
+    dtype: [...checkpoint.tensors.values()].find(({ shape }) => shape.length === 2)?.type,
+    ...common,
+    pruning: exists(path) ? readJson(path, 64 << 20) : undefined,
+  };
+}

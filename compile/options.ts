@@ -1,0 +1,63 @@
+/**
+ * Options of `compile`, `expand` and `verify`: the CLI's flags come from these schemas.
+ * @module
+ */
+import { z } from "zod";
+import { running } from "../src/api/options.ts";
+
+const path = z.string().min(1);
+const valueType = z.enum(["f32", "f16", "int8"]);
+
+/** Options of `compile`. */
+export const compileSchema = z.strictObject({
+  model: path.describe("folder of a pruned checkpoint"),
+  output: path.optional().describe("folder to write (default: MODEL_DIR-onnx, here)"),
+  format: z.enum(["auto", "nm", "csr", "bitmap", "dense"]).default("auto").describe(
+    "how linears are packed; auto takes the smallest that each one's zeros allow",
+  ),
+  values: valueType.default("int8").describe("how kept weights are stored"),
+  group: z.int().min(2).max(1 << 16).optional().describe(
+    "int8: inputs of a row that share a scale (default: the whole row)",
+  ),
+  head: valueType.optional().describe(
+    "how embedding and output head are stored (default: as --values)",
+  ),
+  context: z.int().min(2).max(1 << 20).optional().describe(
+    "longest sequence, for the rotary tables (default: the model's, 32768 at most)",
+  ),
+  logits: z.enum(["all", "last"]).default("all").describe(
+    "positions that logits are given for",
+  ),
+  force: z.boolean().default(false).describe("replace the output folder"),
+});
+
+/** Options of `expand`. */
+export const expandSchema = z.strictObject({
+  model: path.describe("folder of a compiled model"),
+  output: path.optional().describe("folder to write (default: MODEL_DIR-dense, here)"),
+  dtype: z.enum(["f32", "f16", "bf16"]).optional().describe(
+    "how weights are stored (default: as in the checkpoint that was compiled)",
+  ),
+  force: z.boolean().default(false).describe("replace the output folder"),
+});
+
+/** Options of `verify`. */
+export const verifySchema = z.strictObject({
+  model: path.describe("folder of a compiled model"),
+  against: path.describe("folder of the checkpoint that it was compiled from"),
+  text: path.describe("text to compare on, in the forms of prune's --calibration"),
+  seqlen: z.int().min(2).max(1 << 20).optional().describe(
+    "tokens a window (default: 256, as far as the model allows)",
+  ),
+  windows: z.int().min(1).default(8).describe("windows to compare on"),
+  ...running,
+});
+
+/** Options of `compile`, as a caller writes them. */
+export type CompileOptions = z.input<typeof compileSchema>;
+/** Options of `compile`, checked. */
+export type CompileSettings = z.output<typeof compileSchema>;
+/** Options of `expand`, as a caller writes them. */
+export type ExpandOptions = z.input<typeof expandSchema>;
+/** Options of `verify`, as a caller writes them. */
+export type VerifyOptions = z.input<typeof verifySchema>;
