@@ -12,6 +12,15 @@
  * ```
  * @module
  */
+export { compile, type CompiledLinear, type CompileReport } from "./compile/compile.ts";
+export { expand, type ExpandReport } from "./compile/expand.ts";
+export {
+  type CompiledInspectReport,
+  type CompiledLinearReport,
+  inspectCompiled,
+} from "./compile/inspect.ts";
+export type { CompileOptions, ExpandOptions, VerifyOptions } from "./compile/options.ts";
+export { verify, type VerifyReport } from "./compile/verify.ts";
 export { evaluate, type EvaluateReport } from "./src/api/evaluate.ts";
 export { inspect, type InspectReport, type LinearReport } from "./src/api/inspect.ts";
 export type {

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -75,9 +75,11 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
     losses.forEach((loss, i) => expect(Math.abs(loss - oracle.dense.nll[i])).toBeLessThan(1e-3));
   }, 600_000);
 
-  for (const run of oracle.pruned) {
+  for (const run of [...oracle.pruned, ...tolerance.more ?? []]) {
     if (run.method === "sparsegpt") continue;
-    const title = `${run.method}, ${run.allocation}, ${run.pattern} at ${run.sparsity}`;
+    const title = `${run.method}, ${run.allocation}, ${run.pattern} at ${run.sparsity}${
+      run.note ?? ""
+    }`;
     test(`${title}: scores, densities, zeros, masks and perplexity agree`, async () => {
       const report = await prune({ ...base, ...optionsFor(run, output) });
 
@@ -100,17 +102,21 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
 
       const zeros = zerosOf(report, oracle);
       const most = run.method === "wanda" ? 0 : 2;
-      zeros.forEach((linears, b) =>
+      run.zeros?.forEach((linears, b) =>
         linears.forEach((count, i) =>
-          expect(Math.abs(count - run.zeros[b][i])).toBeLessThanOrEqual(most)
+          expect(Math.abs(count - zeros[b][i])).toBeLessThanOrEqual(most)
         )
       );
-      expect(Math.abs(report.sparsity.reached! - run.achieved)).toBeLessThan(1e-5);
+      if (run.achieved) {
+        expect(Math.abs(report.sparsity.reached! - run.achieved)).toBeLessThan(1e-5);
+      }
 
       const checkpoint = Checkpoint.open(output);
       for (const [block, linears] of Object.entries(run.masks ?? {})) {
         const bits = linears["self_attn.k_proj"].bits;
-        if (run.method !== "wanda" || !bits || !tolerance.comparesMask(Number(block))) continue;
+        if (run.method !== "wanda" || !bits || !tolerance.comparesMask(run, Number(block))) {
+          continue;
+        }
         const expected = Uint8Array.from(atob(bits), (c) => c.charCodeAt(0));
         const mask = maskIn(checkpoint, `model.layers.${block}.self_attn.k_proj.weight`);
         expect(differingBits(mask, expected)).toBeLessThan(mask.length * 8 * 1e-3);
@@ -140,10 +146,12 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
 
 /** How far from the released code a result may be. */
 interface Tolerance {
+  /** Runs to compare with beside those of the oracle. */
+  more?: OracleRun[];
   /** Relative; infinite where the pruned model has collapsed and a few bits move it far. */
   perplexity(run: OracleRun): number;
   /** Whether the masks of a block are compared. */
-  comparesMask(block: number): boolean;
+  comparesMask(run: OracleRun, block: number): boolean;
 }
 
 describe("the released code, on the tiny model", () => {
@@ -153,12 +161,28 @@ describe("the released code, on the tiny model", () => {
   });
 });
 
+/** The released code's steps in PyTorch, with a square root that is rounded correctly. */
+function withRoundedRoot(): OracleRun[] {
+  const path = fromRoot("test/fixtures/oracle/smollm2-135m-rounded-root.json");
+  const { pruned } = JSON.parse(readFileSync(path, "utf8")) as { pruned: OracleRun[] };
+  return pruned.map((run) => ({ ...run, method: "wanda", note: ", the root rounded correctly" }));
+}
+
 if (large) {
   describe("the released code, on the 135M model", () => {
     compare("smollm2-135m", large, {
-      perplexity: ({ method, sparsity }) =>
-        method === "wanda" ? 0.02 : sparsity === 0.5 ? 0.05 : Infinity,
-      comparesMask: () => true,
+      more: withRoundedRoot(),
+      // Wanda's masks hang on the last bit of ‖X‖₂, and PyTorch's square root has that bit wrong for
+      // one value in six. Where a near tie tips, all later masks differ by a percent; at 70 %, with
+      // perplexities in the hundreds, that moves the figure by up to 5 %. With the root rounded
+      // correctly in PyTorch too, masks and perplexity are held to the narrow bounds.
+      perplexity: ({ method, sparsity, note }) =>
+        method !== "wanda"
+          ? sparsity === 0.5 ? 0.05 : Infinity
+          : sparsity === 0.5 || note
+          ? 0.02
+          : 0.05,
+      comparesMask: ({ note }, block) => note !== undefined || block === 0,
     });
   });
 } else {

@@ -32,7 +32,7 @@ export interface Flag {
 /** Words for a field that are shorter than its name. */
 const ALIASES: Record<string, string> = { o: "output" };
 /** Fields that name files: in a config file they are relative to that file. */
-const PATHS = ["model", "output", "calibration", "text", "densities"];
+const PATHS = ["model", "output", "calibration", "text", "densities", "against"];
 
 /** The flags of a schema, without the positional `model`. */
 export function flagsOf(schema: CommandSchema): Flag[] {
@@ -54,13 +54,14 @@ export interface CommandLine {
  *
  * @param words What follows the command's name.
  * @param schema The command's options.
- * @param fallbackConfig Config file used when neither a model nor a config file is given.
+ * @param without What to do when neither a model nor a config file is given: read a config file, or
+ *   leave it to the command.
  * @throws {UsageError} For an unknown flag (naming the nearest), a missing or superfluous argument.
  */
 export function readCommandLine(
   words: readonly string[],
   schema: CommandSchema,
-  fallbackConfig?: string,
+  without: { config?: string; modelIsOptional?: boolean } = {},
 ): CommandLine {
   const flags = flagsOf(schema);
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
@@ -91,8 +92,8 @@ export function readCommandLine(
   }
   const given = words.map((word) => word.replace(/=.*$/, ""));
   const options: Record<string, unknown> = {};
-  const config = parsed.config ?? (model === undefined ? fallbackConfig : undefined);
-  if (config !== undefined) Object.assign(options, readConfig(text("config", config)));
+  const config = parsed.config ?? (model === undefined ? without.config : undefined);
+  if (config !== undefined) Object.assign(options, readConfigFile(text("config", config)));
   if (model !== undefined) options.model = model;
   for (const { name, field, kind } of flags) {
     const value = parsed[name];
@@ -105,7 +106,9 @@ export function readCommandLine(
       options[field] = kind === "number" ? number(name, value) : text(name, value);
     }
   }
-  if (options.model === undefined) throw new UsageError("name the folder of a model");
+  if (options.model === undefined && !without.modelIsOptional) {
+    throw new UsageError("name the folder of a model");
+  }
   return { options, json: Boolean(parsed.json), help: false };
 }
 
@@ -170,7 +173,12 @@ function number(name: string, value: unknown): number {
   return parsed;
 }
 
-function readConfig(path: string): Record<string, unknown> {
+/**
+ * Options from a JSON file, its paths taken as relative to it.
+ *
+ * @throws {UsageError} When it is no object.
+ */
+export function readConfigFile(path: string): Record<string, unknown> {
   const json = readJson(path, 1 << 20);
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new UsageError(`${path} is not a JSON object of options`);

@@ -3,6 +3,8 @@
  * @module
  */
 import process from "node:process";
+import { CompiledModel } from "../../compile/compiled_model.ts";
+import { type CompiledInspectReport, inspectCompiled } from "../../compile/inspect.ts";
 import { inspect, type InspectReport } from "../api/inspect.ts";
 import { inspectSchema } from "../api/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
@@ -13,18 +15,28 @@ import { formatBytes } from "./terminal.ts";
 /** The `inspect` command. */
 export const inspectCommand: Command = {
   name: "inspect",
-  summary: "Show a checkpoint's shape and the sparsity of every block and linear.",
+  summary: "Show a checkpoint or compiled model: shape, sparsity and bytes of every linear.",
   usage: "inspect MODEL_DIR [OPTIONS]",
   schema: inspectSchema,
   details: [
     "With --json: model, architecture, layers, hidden, …, parameters, bytes, files, linears {weights,",
     "zeros, sparsity}, blocks [{index, sparsity, linears [{name, shape, dtype, bytes, zeros, sparsity}]}].",
+    "Of a compiled model: model, kind, architecture, linears [{name, shape, format, pattern, values,",
+    "sparsity, bytes, bytesPerWeight}], totals {weights, sparsity, bytes, bytesPerWeight, fileBytes, dense}.",
   ].join("\n"),
   examples: [["inspect examples/tiny", "the example model"]],
   run: (words) => {
     const line = readCommandLine(words, inspectSchema);
-    const report = inspect(checkOptions(inspectSchema, line.options));
-    process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+    const options = checkOptions(inspectSchema, line.options);
+    let text: string;
+    if (CompiledModel.isAt(options.model)) {
+      const report = inspectCompiled(options.model);
+      text = line.json ? JSON.stringify(report) : describeCompiled(report);
+    } else {
+      const report = inspect(options);
+      text = line.json ? JSON.stringify(report) : describe(report);
+    }
+    process.stdout.write(`${text}\n`);
     return Promise.resolve(0);
   },
 };
@@ -64,5 +76,32 @@ function describe(report: InspectReport): string {
     `${percent(report.linears.sparsity)} of the ${
       (report.linears.weights / 1e6).toFixed(1)
     } million weights in the blocks' linears are 0`,
+  ].join("\n");
+}
+
+function describeCompiled({ model, architecture, linears, totals }: CompiledInspectReport): string {
+  const rows = linears.map(({ name, shape, format, pattern, values, ...linear }) => [
+    name,
+    `${shape[0]} × ${shape[1]}`,
+    pattern ? `${format} ${pattern}` : format,
+    values,
+    percent(linear.sparsity),
+    formatBytes(linear.bytes),
+    linear.bytesPerWeight.toFixed(3),
+  ]);
+  const { dense } = totals;
+  return [
+    `${model}: ${architecture}, compiled, ${formatBytes(totals.fileBytes)} in onnx/`,
+    "",
+    table(["linear", "shape", "format", "values", "zeros", "bytes", "bytes a weight"], rows),
+    "",
+    `${(totals.weights / 1e6).toFixed(1)} million weights, ${
+      percent(totals.sparsity)
+    } of them 0, in ${formatBytes(totals.bytes)}: ${
+      totals.bytesPerWeight.toFixed(3)
+    } bytes a weight`,
+    `dense they would take ${formatBytes(dense.f16)} in float16, ${
+      formatBytes(dense.int8)
+    } in int8, ${formatBytes(dense.int4)} in int4 (blocks of 32)`,
   ].join("\n");
 }

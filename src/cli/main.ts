@@ -6,12 +6,20 @@ import process from "node:process";
 import { AbortError, EspalierError, UsageError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
+import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
 import { evaluateCommand } from "./eval.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
 import { pruneCommand } from "./prune.ts";
 
-const COMMANDS: readonly Command[] = [pruneCommand, evaluateCommand, inspectCommand];
+const COMMANDS: readonly Command[] = [
+  pruneCommand,
+  compileCommand,
+  evaluateCommand,
+  inspectCommand,
+  verifyCommand,
+  expandCommand,
+];
 
 /**
  * Runs the command that the process was started with, and ends the process.

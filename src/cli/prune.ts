@@ -51,7 +51,7 @@ export const pruneCommand: Command = {
     ["prune MODEL_DIR --dry-run --calibration text.txt", "show the allocation, write nothing"],
   ],
   run: async (words, signal) => {
-    const line = readCommandLine(words, pruneSchema, EXAMPLE_CONFIG);
+    const line = readCommandLine(words, pruneSchema, { config: EXAMPLE_CONFIG });
     checkOptions(pruneSchema, line.options);
     const view = new ProgressView();
     const report = await prune(line.options as Parameters<typeof prune>[0], {

@@ -106,3 +106,41 @@ export function firstNotFinite(bytes: Uint8Array, type: FloatType): number {
   for (let i = 0; i < count; i++) if ((bits[i] & mask) === mask) return i;
   return -1;
 }
+
+/**
+ * Stores float32 values in a smaller type, rounded to nearest, ties to even.
+ *
+ * @param values The values; those too great for float16 become infinite.
+ * @param type The type.
+ * @returns Little-endian bytes.
+ */
+export function narrowTo(values: Float32Array, type: FloatType): Uint8Array {
+  if (type === "f32") return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const result = new Uint16Array(values.length);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < values.length; i++) {
+    result[i] = type === "f16"
+      ? halfBits(bits[i])
+      : (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) >>> 16;
+  }
+  return new Uint8Array(result.buffer);
+}
+
+/** Bits of the float16 nearest to a float32 given by its bits. */
+function halfBits(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const exponent = ((bits >>> 23) & 0xff) - 127;
+  const fraction = bits & 0x7fffff;
+  if (exponent === 128) return sign | 0x7c00 | (fraction ? 0x200 : 0);
+  if (exponent < -25) return sign;
+  // Below 2^-14 float16 has steps of 2^-24; above it, 10 bits of fraction.
+  const shift = exponent < -14 ? -1 - exponent : 13;
+  const mantissa = exponent < -14 ? fraction | 0x800000 : fraction;
+  const base = exponent < -14 ? 0 : (exponent + 15) << 10;
+  const kept = mantissa >>> shift;
+  const rest = mantissa & ((1 << shift) - 1);
+  const half = 1 << (shift - 1);
+  const up = rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0;
+  // A carry runs into the exponent, and past the greatest number into infinity.
+  return sign | Math.min(base + kept + up, 0x7c00);
+}

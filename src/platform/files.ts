@@ -165,6 +165,15 @@ export function readJson(path: string, largest: number): unknown {
   }
 }
 
+/** Reads a whole file of bytes. */
+export function readBytes(path: string): Uint8Array {
+  try {
+    return fs.readFileSync(path);
+  } catch (cause) {
+    throw readError(path, cause);
+  }
+}
+
 /** Writes a whole text file. */
 export function writeText(path: string, text: string): void {
   try {

@@ -8,13 +8,14 @@ export interface OracleRun {
   allocation: string;
   sparsity: number;
   pattern: string;
-  achieved: number;
+  achieved?: number;
   ppl: number;
-  nll: number[];
   /** `[block][linear]` */
-  zeros: number[][];
+  zeros?: number[][];
   /** By block and linear. */
   masks?: Record<string, Record<string, { sha256: string; bits?: string }>>;
+  /** What is special about it. */
+  note?: string;
 }
 
 /** A file of results. */

@@ -4,8 +4,10 @@
  */
 import type * as Ort from "onnxruntime-common";
 import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
 import { BackendError } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
+import { readBytes } from "../../platform/files.ts";
 import { processors, runtime } from "../../platform/runtime.ts";
 import { webgpuAdapter } from "../../platform/webgpu.ts";
 
@@ -36,6 +38,12 @@ export interface Backend {
    * @throws {BackendError} When the runtime refuses it.
    */
   load(model: Uint8Array): Promise<Session>;
+  /**
+   * Loads a model file whose weights lie in `NAME_data` beside it.
+   *
+   * @throws {BackendError} When the runtime refuses it.
+   */
+  loadFile(path: string): Promise<Session>;
   /** Makes a float32 tensor; the data is not copied. */
   floats(data: Float32Array, dims: readonly number[]): Tensor;
   /** Makes an int32 tensor. */
@@ -150,9 +158,26 @@ class OrtBackend implements Backend {
     this.label = `${product.trim()}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
   }
 
-  async load(model: Uint8Array): Promise<Session> {
+  load(model: Uint8Array): Promise<Session> {
+    return this.#open(() => this.#ort.InferenceSession.create(model, this.#options));
+  }
+
+  loadFile(path: string): Promise<Session> {
+    if (this.name === "node") {
+      return this.#open(() => this.#ort.InferenceSession.create(path, this.#options));
+    }
+    const location = `${basename(path)}_data`;
+    return this.#open(() =>
+      this.#ort.InferenceSession.create(readBytes(path), {
+        ...this.#options,
+        externalData: [{ path: location, data: readBytes(join(dirname(path), location)) }],
+      })
+    );
+  }
+
+  async #open(create: () => Promise<Ort.InferenceSession>): Promise<Session> {
     try {
-      const session = await this.#ort.InferenceSession.create(model, this.#options);
+      const session = await create();
       return {
         run: async (feeds) => {
           try {

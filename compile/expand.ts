@@ -1,0 +1,94 @@
+/**
+ * `expand`: a compiled model back to a dense checkpoint, for PEFT and for comparison.
+ * @module
+ */
+import { join, resolve } from "node:path";
+import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
+import { throwIfAborted } from "../src/errors.ts";
+import {
+  assertFree,
+  copyFile,
+  listFolder,
+  PendingFolder,
+  writeText,
+} from "../src/platform/files.ts";
+import { parseOptions, type RunHooks } from "../src/api/options.ts";
+import { Phases } from "../src/api/shared.ts";
+import { CompiledModel } from "./compiled_model.ts";
+import { type ExpandOptions, expandSchema } from "./options.ts";
+
+/** What `expand` did. */
+export interface ExpandReport {
+  readonly model: string;
+  readonly output: string;
+  readonly dtype: string;
+  readonly tensors: number;
+  readonly seconds: number;
+}
+
+/**
+ * Writes the dense checkpoint of a compiled model. What int8 rounded stays rounded.
+ *
+ * @param options See `deno run mod.ts expand --help`.
+ * @param hooks Progress and abort.
+ * @throws {EspalierError} Of the class that says what is wrong.
+ */
+export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Promise<ExpandReport> {
+  const settings = parseOptions(expandSchema, options);
+  const phases = new Phases(hooks);
+  const model = CompiledModel.open(resolve(settings.model));
+  let pending: PendingFolder | undefined;
+  try {
+    const output = resolve(settings.output ?? `${model.name}-dense`);
+    assertFree(output, settings.force);
+    const tensors = tensorsOf(model);
+    const dtype = settings.dtype ?? model.dtype;
+    pending = new PendingFolder(output, { force: settings.force });
+    const folder = pending.path;
+    await phases.run(
+      "expand",
+      "tensors",
+      tensors.length,
+      (step) =>
+        writeSafetensors(join(folder, "model.safetensors"), tensors, dtype, (done) => {
+          throwIfAborted(hooks.signal);
+          step(done);
+        }),
+    );
+    const config = { ...model.config };
+    delete config["transformers.js_config"];
+    writeText(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+    for (const { name, kind } of listFolder(model.folder)) {
+      if (kind !== "file" || name === "config.json" || name === "espalier.json") continue;
+      copyFile(join(model.folder, name), join(folder, name));
+    }
+    pending.commit();
+    return {
+      model: model.name,
+      output,
+      dtype,
+      tensors: tensors.length,
+      seconds: phases.seconds.expand,
+    };
+  } finally {
+    pending?.discard();
+    model.close();
+  }
+}
+
+/** Packed linears, and what is stored dense: everything but scales, packed parts and constants. */
+function tensorsOf(model: CompiledModel): OutgoingTensor[] {
+  const linears = model.linears().map(({ name, rows, columns }) => ({
+    name: `${name}.weight`,
+    shape: [rows, columns],
+    read: () => model.dense(name),
+  }));
+  const plain = [...model.file.tensors.values()]
+    .filter(({ name }) => /\.(weight|bias)$/.test(name))
+    .map(({ name, dims }) => ({
+      name,
+      shape: dims.map(Number),
+      read: () => model.plain(name),
+    }));
+  return [...linears, ...plain].sort((a, b) => a.name < b.name ? -1 : 1);
+}

@@ -1,0 +1,119 @@
+/**
+ * `inspect` of a compiled model: how each linear is packed, and what it would take otherwise.
+ * @module
+ */
+import { join } from "node:path";
+import { fileSize } from "../src/platform/files.ts";
+import { CompiledModel } from "./compiled_model.ts";
+import { countNonzeros } from "./packed/quantize.ts";
+
+/** One linear of a compiled model. */
+export interface CompiledLinearReport {
+  readonly name: string;
+  /** `[out, in]`. */
+  readonly shape: readonly [number, number];
+  readonly format: "nm" | "csr" | "bitmap" | "dense";
+  readonly pattern?: string;
+  readonly values: string;
+  /** Fraction of weights that are 0, counted in what is stored. */
+  readonly sparsity: number;
+  readonly bytes: number;
+  readonly bytesPerWeight: number;
+}
+
+/** What `inspect` found in a compiled model. */
+export interface CompiledInspectReport {
+  readonly model: string;
+  readonly kind: "compiled";
+  readonly architecture: string;
+  readonly linears: readonly CompiledLinearReport[];
+  readonly totals: {
+    readonly weights: number;
+    readonly sparsity: number;
+    readonly bytes: number;
+    readonly bytesPerWeight: number;
+    /** Bytes of all files in `onnx/`. */
+    readonly fileBytes: number;
+    /** What the same linears take dense. */
+    readonly dense: { readonly f16: number; readonly int8: number; readonly int4: number };
+  };
+}
+
+/** Bytes a weight of dense int4 in blocks of 32 with a float16 scale each. */
+const INT4_BYTES = 0.5 + 2 / 32;
+
+/**
+ * Looks into a compiled model: every packed tensor is read and checked.
+ *
+ * @param folder Its folder.
+ * @throws {OnnxError} When its graph or data are damaged.
+ * @throws {PackedFormatError} When a packed tensor is.
+ */
+export function inspectCompiled(folder: string): CompiledInspectReport {
+  const model = CompiledModel.open(folder);
+  try {
+    const packed = model.linears().map((linear): CompiledLinearReport => {
+      const { name, rows, columns, format, pattern, values, bytes } = linear;
+      const weights = rows * columns;
+      return {
+        name,
+        shape: [rows, columns],
+        format,
+        pattern,
+        values,
+        sparsity: 1 - countNonzeros(model.dense(name)) / weights,
+        bytes,
+        bytesPerWeight: bytes / weights,
+      };
+    });
+    const dense = [...model.file.tensors.values()]
+      .filter(({ name, dims }) => dims.length === 2 && /\.layers\.\d+\..*\.weight$/.test(name))
+      .map((tensor): CompiledLinearReport => {
+        const [rows, columns] = tensor.dims.map(Number);
+        const values = model.plain(tensor.name);
+        const scales = model.file.tensors.get(tensor.name.replace(/weight$/, "scales"));
+        const bytes = model.file.read(tensor.name).length + (scales ? 4 * rows : 0);
+        return {
+          name: tensor.name.replace(/\.weight$/, ""),
+          shape: [rows, columns],
+          format: "dense",
+          values: scales ? "int8" : bytes === 4 * values.length ? "f32" : "f16",
+          sparsity: 1 - countNonzeros(values) / values.length,
+          bytes,
+          bytesPerWeight: bytes / values.length,
+        };
+      });
+    const linears = [...packed, ...dense];
+    const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+    const rows = linears.reduce((sum, { shape }) => sum + shape[0], 0);
+    const bytes = linears.reduce((sum, { bytes }) => sum + bytes, 0);
+    const zeros = linears.reduce(
+      (sum, { shape, sparsity }) => sum + shape[0] * shape[1] * sparsity,
+      0,
+    );
+    const fileBytes = ["model.onnx", "model.onnx_data"].reduce(
+      (sum, name) => sum + (fileSize(join(folder, "onnx", name)) ?? 0),
+      0,
+    );
+    return {
+      model: model.name,
+      kind: "compiled",
+      architecture: String(model.config.model_type),
+      linears,
+      totals: {
+        weights,
+        sparsity: zeros / weights,
+        bytes,
+        bytesPerWeight: bytes / weights,
+        fileBytes,
+        dense: {
+          f16: 2 * weights,
+          int8: weights + 4 * rows,
+          int4: Math.ceil(INT4_BYTES * weights),
+        },
+      },
+    };
+  } finally {
+    model.close();
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * `verify`: whether a compiled model computes what its checkpoint computes.
+ * @module
+ */
+import { join } from "node:path";
+import { type Backend, openBackend, type Session, type Tensor } from "../src/engine/ort/backend.ts";
+import { logits } from "../src/engine/ort/head.ts";
+import type { StagedModel } from "../src/engine/ort/staged.ts";
+import { throwIfAborted } from "../src/errors.ts";
+import { parseOptions, type RunHooks } from "../src/api/options.ts";
+import { cutWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
+import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
+import { assertInVocabulary, consecutiveWindows } from "../src/text/windows.ts";
+import { CompiledModel } from "./compiled_model.ts";
+import { type VerifyOptions, verifySchema } from "./options.ts";
+
+const DEFAULT_SEQLEN = 256;
+
+/** What `verify` found. */
+export interface VerifyReport {
+  readonly model: string;
+  readonly against: string;
+  readonly windows: number;
+  readonly seqlen: number;
+  /** Largest difference of a logit. */
+  readonly largestDifference: number;
+  /** The same over the largest logit. */
+  readonly relativeDifference: number;
+  /** Fraction of positions at which both foretell the same token. */
+  readonly agreement: number;
+  readonly perplexity: { readonly compiled: number; readonly checkpoint: number };
+  readonly backend: string;
+  readonly seconds: Record<string, number>;
+  readonly notes: readonly string[];
+}
+
+/**
+ * Compares the logits of a compiled model with those of the checkpoint that it was made from.
+ *
+ * @param options See `deno run mod.ts verify --help`.
+ * @param hooks Progress and abort.
+ * @throws {EspalierError} Of the class that says what is wrong.
+ */
+export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Promise<VerifyReport> {
+  const settings = parseOptions(verifySchema, options);
+  const phases = new Phases(hooks);
+  const compiled = CompiledModel.open(settings.model);
+  const opened = new OpenModel(settings.against);
+  try {
+    const source = opened.read(settings.text);
+    const { spec } = opened;
+    const wanted = settings.seqlen ?? ("windows" in source ? undefined : DEFAULT_SEQLEN);
+    const length = windowLength(wanted, spec.context, source, (text) => phases.note(text));
+    const windows = "windows" in source
+      ? cutWindows(source.windows, length).slice(0, settings.windows)
+      : consecutiveWindows(source.tokens, length, settings.windows);
+    assertInVocabulary(windows, spec.vocabulary);
+    const backend = await openBackend(settings.backend, settings.threads);
+    const session = await phases.run(
+      "load compiled model",
+      "files",
+      1,
+      () => backend.loadFile(join(compiled.folder, "onnx", "model.onnx")),
+    );
+    const model = opened.stage(backend, length);
+    try {
+      const found = await phases.run("compare", "windows", windows.length, async (step) => {
+        const sums = { largest: 0, top: 0, agree: 0, compiled: 0, checkpoint: 0 };
+        for (const [i, window] of windows.entries()) {
+          throwIfAborted(hooks.signal);
+          const a = await compiledLogits(session, backend, spec, window);
+          const b = await checkpointLogits(model, window);
+          add(sums, compare(a, b, window, spec.vocabulary));
+          step(i + 1);
+        }
+        return sums;
+      });
+      return {
+        model: compiled.name,
+        against: opened.checkpoint.name,
+        windows: windows.length,
+        seqlen: length,
+        largestDifference: found.largest,
+        relativeDifference: found.largest / found.top,
+        agreement: found.agree / (windows.length * length),
+        perplexity: {
+          compiled: Math.exp(found.compiled / windows.length),
+          checkpoint: Math.exp(found.checkpoint / windows.length),
+        },
+        backend: backend.label,
+        seconds: phases.seconds,
+        notes: phases.notes,
+      };
+    } finally {
+      await session.release();
+      await model.close();
+    }
+  } finally {
+    compiled.close();
+    opened.checkpoint.close();
+  }
+}
+
+/** Logits of one window through the compiled model, with an empty cache: `[length, vocabulary]`. */
+export async function compiledLogits(
+  session: Session,
+  backend: Backend,
+  spec: DecoderSpec,
+  window: Int32Array,
+): Promise<Float32Array> {
+  const dims = [1, window.length];
+  const cache = [1, spec.keyValueHeads, 0, spec.headDim];
+  const feeds: Record<string, Tensor> = {
+    input_ids: backend.int64(BigInt64Array.from(window, BigInt), dims),
+    attention_mask: backend.int64(new BigInt64Array(window.length).fill(1n), dims),
+    position_ids: backend.int64(BigInt64Array.from(window, (_, i) => BigInt(i)), dims),
+  };
+  for (let layer = 0; layer < spec.layers; layer++) {
+    for (const part of ["key", "value"]) {
+      feeds[`past_key_values.${layer}.${part}`] = backend.floats(new Float32Array(0), cache);
+    }
+  }
+  return (await session.run(feeds)).logits.data as Float32Array;
+}
+
+async function checkpointLogits(model: StagedModel, window: Int32Array): Promise<Float32Array> {
+  const activations = await model.embed({ tokens: window, windows: 1, length: window.length });
+  for (const { index } of model.blocks) {
+    const want = { squares: false, output: true };
+    const result = await model.runBlock(index, model.readBlock(index), activations, want);
+    activations.hidden = result.hidden!;
+  }
+  return await logits(model, await model.finish(activations));
+}
+
+interface Sums {
+  /** Largest difference. */
+  largest: number;
+  /** Largest logit of the checkpoint. */
+  top: number;
+  /** Positions at which both agree. */
+  agree: number;
+  /** Loss of the compiled model. */
+  compiled: number;
+  /** Loss of the checkpoint. */
+  checkpoint: number;
+}
+
+function add(sums: Sums, more: Sums): void {
+  sums.largest = Math.max(sums.largest, more.largest);
+  sums.top = Math.max(sums.top, more.top);
+  sums.agree += more.agree;
+  sums.compiled += more.compiled;
+  sums.checkpoint += more.checkpoint;
+}
+
+/** Compares the logits of one window. */
+function compare(a: Float32Array, b: Float32Array, window: Int32Array, vocabulary: number): Sums {
+  const sums: Sums = { largest: 0, top: 0, agree: 0, compiled: 0, checkpoint: 0 };
+  const scored = window.length - 1;
+  for (let t = 0; t < window.length; t++) {
+    const rowA = a.subarray(t * vocabulary, (t + 1) * vocabulary);
+    const rowB = b.subarray(t * vocabulary, (t + 1) * vocabulary);
+    let bestA = 0;
+    let bestB = 0;
+    for (let v = 0; v < vocabulary; v++) {
+      if (rowA[v] > rowA[bestA]) bestA = v;
+      if (rowB[v] > rowB[bestB]) bestB = v;
+      sums.largest = Math.max(sums.largest, Math.abs(rowA[v] - rowB[v]));
+      sums.top = Math.max(sums.top, Math.abs(rowB[v]));
+    }
+    if (bestA === bestB) sums.agree++;
+    if (t < scored) {
+      sums.compiled += lossOf(rowA, bestA, window[t + 1]) / scored;
+      sums.checkpoint += lossOf(rowB, bestB, window[t + 1]) / scored;
+    }
+  }
+  return sums;
+}
+
+function lossOf(row: Float32Array, best: number, target: number): number {
+  let sum = 0;
+  for (let v = 0; v < row.length; v++) sum += Math.exp(row[v] - row[best]);
+  return row[best] + Math.log(sum) - row[target];
+}

@@ -1,0 +1,60 @@
+/**
+ * Writing a safetensors file, a tensor at a time.
+ * @module
+ */
+import { narrowTo } from "../onnx/element_type.ts";
+import { FLOAT_BYTES, type FloatType } from "../onnx/element_type.ts";
+import { PositionedFile } from "../platform/files.ts";
+
+/** A tensor to be written. */
+export interface OutgoingTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Its values, asked for when they are written. */
+  read(): Float32Array;
+}
+
+/**
+ * Writes a file of tensors of one type.
+ *
+ * @param path The file to create.
+ * @param tensors The tensors, in the order in which they will lie in the file.
+ * @param type How values are stored, rounded to nearest.
+ * @param onTensor Called after each tensor, with the number written.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly OutgoingTensor[],
+  type: FloatType,
+  onTensor: (done: number) => void = () => {},
+): Promise<void> {
+  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
+  let end = 0;
+  for (const { name, shape } of tensors) {
+    const length = shape.reduce((product, dim) => product * dim, 1) * FLOAT_BYTES[type];
+    header[name] = { dtype: type.toUpperCase(), shape, data_offsets: [end, end += length] };
+  }
+  let text = JSON.stringify(header);
+  // Spaces bring the data to a multiple of 8 bytes, as the format asks for.
+  text += " ".repeat((8 - new TextEncoder().encode(text).length % 8) % 8);
+  const bytes = new TextEncoder().encode(text);
+  const prefix = new Uint8Array(8);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(bytes.length), true);
+
+  const file = PositionedFile.open(path, "create");
+  try {
+    file.write(prefix, 0);
+    file.write(bytes, 8);
+    let position = 8 + bytes.length;
+    for (const [i, tensor] of tensors.entries()) {
+      const stored = narrowTo(tensor.read(), type);
+      file.write(stored, position);
+      position += stored.length;
+      onTensor(i + 1);
+      // Lets Ctrl-C in: writing is all synchronous calls.
+      await new Promise((resume) => setTimeout(resume, 0));
+    }
+  } finally {
+    file.close();
+  }
+}
