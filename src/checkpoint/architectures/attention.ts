@@ -92,7 +92,7 @@ export class WindowAttention implements Attention {
   begin(b: GraphBuilder, spec: DecoderSpec, ids: string, positions: string): void {
     this.#spec = spec;
     this.#positions = b.node("Identity", [positions], { outputs: ["positions"] });
-    b.describe(this.#positions, DataType.INT64, ["batch", "sequence"]);
+    b.describe(this.#positions, DataType.INT64, ["batch_size", "sequence_length"]);
     this.#distances = this.#measureDistances(b, ids);
   }
 
@@ -153,7 +153,7 @@ export class WindowAttention implements Attention {
         b.node("Where", [seen, b.scalar(0), lowest], { outputs: [name] });
       })
     );
-    b.describe(name, DataType.FLOAT, ["sequence", "sequence"]);
+    b.describe(name, DataType.FLOAT, ["sequence_length", "sequence_length"]);
     return name;
   }
 }
@@ -180,13 +180,13 @@ export class CachedAttention implements Attention {
   begin(b: GraphBuilder, spec: DecoderSpec, _ids: string, positions: string): void {
     this.#spec = spec;
     this.#positions = positions;
-    const mask = b.input("attention_mask", DataType.INT64, ["batch", "total_sequence"]);
+    const mask = b.input("attention_mask", DataType.INT64, ["batch_size", "total_sequence_length"]);
     for (let layer = 0; layer < spec.layers; layer++) {
       for (const part of ["key", "value"]) {
         b.input(
           `past_key_values.${layer}.${part}`,
           DataType.FLOAT,
-          cacheShape(spec, "past_sequence"),
+          cacheShape(spec, "past_sequence_length"),
         );
       }
     }
@@ -230,12 +230,16 @@ export class CachedAttention implements Attention {
     const spec = this.#spec!;
     for (let layer = 0; layer < spec.layers; layer++) {
       for (const part of ["key", "value"]) {
-        b.output(`present.${layer}.${part}`, DataType.FLOAT, cacheShape(spec, "total_sequence"));
+        b.output(
+          `present.${layer}.${part}`,
+          DataType.FLOAT,
+          cacheShape(spec, "total_sequence_length"),
+        );
       }
     }
   }
 }
 
 function cacheShape({ keyValueHeads, headDim }: DecoderSpec, length: string): (number | string)[] {
-  return ["batch", keyValueHeads, length, headDim];
+  return ["batch_size", keyValueHeads, length, headDim];
 }

@@ -45,8 +45,8 @@ class DecoderBuilder {
   build(logits: "all" | "last"): GraphProto {
     const { root, layers } = this.#spec;
     const b = this.#b;
-    const ids = b.input("input_ids", DataType.INT64, ["batch", "sequence"]);
-    const positions = b.input("position_ids", DataType.INT64, ["batch", "sequence"]);
+    const ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
+    const positions = b.input("position_ids", DataType.INT64, ["batch_size", "sequence_length"]);
     this.#attention.begin(b, this.#spec, ids, positions);
     const rootScope = root.replaceAll(".", "/");
     let hidden = b.within(rootScope, () => this.#embed(ids, positions));
@@ -189,7 +189,7 @@ class DecoderBuilder {
     if (embeddingWidth !== undefined && embeddingWidth !== width) {
       value = this.#linear(value, `${root}.project_out`, embeddingWidth, width, false);
     }
-    b.describe(value, DataType.FLOAT, ["batch", "sequence", embeddingWidth ?? width]);
+    b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", embeddingWidth ?? width]);
     return value;
   }
 
@@ -206,8 +206,8 @@ class DecoderBuilder {
       this.#weights.product(b, input, head, vocabulary, embeddingWidth ?? width, "logits");
     });
     b.output("logits", DataType.FLOAT, [
-      "batch",
-      logits === "all" ? "sequence" : 1,
+      "batch_size",
+      logits === "all" ? "sequence_length" : 1,
       vocabulary,
     ]);
   }
@@ -222,6 +222,6 @@ class DecoderBuilder {
   }
 
   #describeHidden(value: string): void {
-    this.#b.describe(value, DataType.FLOAT, ["batch", "sequence", this.#spec.hidden]);
+    this.#b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", this.#spec.hidden]);
   }
 }
