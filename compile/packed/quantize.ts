@@ -3,6 +3,7 @@
  * @module
  */
 import { FormatUnfitError } from "../../src/errors.ts";
+import { halves, toHalves } from "../../src/onnx/half.ts";
 import {
   checkMatrix,
   GREATEST_SCALE,
@@ -60,7 +61,7 @@ export function narrow(matrix: Matrix, options: ValueOptions): Values {
     case "f32":
       return { type: "f32", data: matrix.values };
     case "f16":
-      return { type: "f16", data: toHalves(matrix) };
+      return { type: "f16", data: narrowToHalves(matrix) };
     case "int8":
       return toInt8(matrix, groupOf(matrix, options));
   }
@@ -186,7 +187,7 @@ export function nonzero(bits: number): number {
  */
 export function halfOf(weight: number): number {
   const target = new Uint16Array(1);
-  convertToHalves(Float32Array.of(weight), target);
+  toHalves(Float32Array.of(weight), target);
   return target[0];
 }
 
@@ -308,53 +309,13 @@ function groupOf({ name, columns }: Matrix, { group = columns }: ValueOptions): 
   );
 }
 
-function toHalves(matrix: Matrix): Uint16Array {
+function narrowToHalves(matrix: Matrix): Uint16Array {
   const { name, values, columns } = matrix;
   const data = new Uint16Array(values.length);
-  if (convertToHalves(values, data)) return data;
+  if (toHalves(values, data)) return data;
   const at = data.findIndex((half) => (half & 0x7c00) === 0x7c00);
   throw new FormatUnfitError(
     `${quote(name)} has ${values[at]} at ${placeOf(at, columns)}, more than float16 can hold ` +
       `(${GREATEST_HALF}): store it as f32 or int8`,
   );
-}
-
-/** @returns Whether all became finite numbers. */
-function convertToHalves(values: Float32Array, target: Uint16Array): boolean {
-  const bits = bitsOf(values);
-  let finite = true;
-  for (let i = 0; i < bits.length; i++) {
-    const sign = (bits[i] >>> 16) & 0x8000;
-    const magnitude = bits[i] & 0x7fffffff;
-    if (magnitude >= 0x477ff000) { // 65520: as near to 65504 as to what would come next.
-      finite = false;
-      target[i] = sign | 0x7c00;
-    } else if ((magnitude - 1) >>> 0 < 0x387fffff) { // Above 0 and below 2^-14, the least normal one.
-      target[i] = sign | (Math.abs(values[i]) * 2 ** 24 + ROUNDER - ROUNDER);
-    } else {
-      // The exponent's bias goes from 127 to 15; a carry out of the fraction is right as it is.
-      const half = (magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13;
-      target[i] = sign | half & -nonzero(magnitude);
-    }
-  }
-  return finite;
-}
-
-/** float32 of each of the 65,536 float16 values, made on first use. */
-let halfTable: Float32Array | undefined;
-
-function halves(): Float32Array {
-  if (halfTable) return halfTable;
-  const table = new Float32Array(65536);
-  for (let bits = 0; bits < 65536; bits++) {
-    const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    table[bits] = exponent === 0
-      ? sign * fraction * 2 ** -24
-      : exponent === 31
-      ? fraction ? NaN : sign * Infinity
-      : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  }
-  return halfTable = table;
 }

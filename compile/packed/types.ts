@@ -2,8 +2,8 @@
  * The shapes of packed sparse matrices, and what all of their formats check alike.
  *
  * `docs/format.md` describes every format byte by byte. The modules of this folder import nothing of
- * the project but `errors.ts`: encoders run where models are compiled, decoders and validators where
- * they are loaded.
+ * the project but `errors.ts` and `half.ts`: encoders run where models are compiled, decoders and
+ * validators where they are loaded.
  * @module
  */
 import { FormatUnfitError, NotFiniteError, PackedFormatError } from "../../src/errors.ts";

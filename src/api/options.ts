@@ -58,7 +58,7 @@ export const running = {
   ),
   threads: z.int().min(1).max(256).optional().describe("CPU threads (default: all)"),
   memory: bytes.optional().describe(
-    "memory the process may take, e.g. 2GB (default: 1.5GB, or what the model needs at least)",
+    "memory the process may take, e.g. 2GB (default: 1.3GB, or what the model needs at least)",
   ),
 };
 

@@ -4,6 +4,7 @@
  */
 import { TensorTypeError } from "../errors.ts";
 import { TensorProto_DataType as DataType } from "./generated/onnx_pb.ts";
+import { halves, toHalves } from "./half.ts";
 
 /** Element types that weights are computed from. */
 export type FloatType = "f32" | "f16" | "bf16";
@@ -38,25 +39,6 @@ export function floatTypeOf(number: number, name: string): FloatType {
       DataType[number] ?? `type ${number}`
     }; weights must be float32, float16 or bfloat16`,
   );
-}
-
-/** float32 of each of the 65,536 float16 values, made on first use. */
-let halfTable: Float32Array | undefined;
-
-function halves(): Float32Array {
-  if (halfTable) return halfTable;
-  const table = new Float32Array(65536);
-  for (let bits = 0; bits < 65536; bits++) {
-    const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    table[bits] = exponent === 0
-      ? sign * fraction * 2 ** -24
-      : exponent === 31
-      ? fraction ? NaN : sign * Infinity
-      : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  }
-  return halfTable = table;
 }
 
 /**
@@ -110,37 +92,23 @@ export function firstNotFinite(bytes: Uint8Array, type: FloatType): number {
 /**
  * Stores float32 values in a smaller type, rounded to nearest, ties to even.
  *
- * @param values The values; those too great for float16 become infinite.
+ * @param values The values; those too great for the type become infinite.
  * @param type The type.
  * @returns Little-endian bytes.
  */
 export function narrowTo(values: Float32Array, type: FloatType): Uint8Array {
   if (type === "f32") return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const result = new Uint16Array(values.length);
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  for (let i = 0; i < values.length; i++) {
-    result[i] = type === "f16"
-      ? halfBits(bits[i])
-      : (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) >>> 16;
+  if (type === "f16") {
+    toHalves(values, result);
+  } else {
+    const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    for (let i = 0; i < values.length; i++) {
+      // Rounded, a NaN could become 0; its first bit of fraction keeps it one.
+      result[i] = (bits[i] & 0x7fffffff) > 0x7f800000
+        ? bits[i] >>> 16 | 0x40
+        : (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) >>> 16;
+    }
   }
   return new Uint8Array(result.buffer);
-}
-
-/** Bits of the float16 nearest to a float32 given by its bits. */
-function halfBits(bits: number): number {
-  const sign = (bits >>> 16) & 0x8000;
-  const exponent = ((bits >>> 23) & 0xff) - 127;
-  const fraction = bits & 0x7fffff;
-  if (exponent === 128) return sign | 0x7c00 | (fraction ? 0x200 : 0);
-  if (exponent < -25) return sign;
-  // Below 2^-14 float16 has steps of 2^-24; above it, 10 bits of fraction.
-  const shift = exponent < -14 ? -1 - exponent : 13;
-  const mantissa = exponent < -14 ? fraction | 0x800000 : fraction;
-  const base = exponent < -14 ? 0 : (exponent + 15) << 10;
-  const kept = mantissa >>> shift;
-  const rest = mantissa & ((1 << shift) - 1);
-  const half = 1 << (shift - 1);
-  const up = rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0;
-  // A carry runs into the exponent, and past the greatest number into infinity.
-  return sign | Math.min(base + kept + up, 0x7c00);
 }

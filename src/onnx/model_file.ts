@@ -23,6 +23,8 @@ import {
 const LARGEST_GRAPH = 256 << 20;
 /** Dimensions of a tensor. */
 const MOST_DIMENSIONS = 8;
+/** Elements of a tensor, and of each of its dimensions. */
+const MOST_ELEMENTS = 2n ** 40n;
 
 /** Bits of an element, for the types that weights are stored in. */
 const BITS: Partial<Record<DataType, number>> = {
@@ -76,16 +78,16 @@ export class ModelFile {
           const data = join(dirname(path), range.location);
           if (fileSize(data) === undefined) {
             throw new OnnxError(
-              `${path}: data file ${range.location} is missing: it belongs beside it`,
+              `${path}: data file ${quote(range.location)} is missing: it belongs beside it`,
             );
           }
           files.set(range.location, file = PositionedFile.open(data, "read"));
         }
         if (range.offset + range.length > file.size) {
           throw new OnnxError(
-            `${path}: tensor ${tensor.name} reaches to byte ${
+            `${path}: tensor ${quote(tensor.name)} reaches to byte ${
               range.offset + range.length
-            } of ${range.location}, which has ${file.size}: the file was truncated`,
+            } of ${quote(range.location)}, which has ${file.size}: the file was truncated`,
           );
         }
       }
@@ -100,11 +102,25 @@ export class ModelFile {
     return this.model.graph!;
   }
 
+  /** Bytes of a tensor. */
+  bytesOf(tensor: TensorProto): number {
+    return bytesOf(this.path, tensor);
+  }
+
   /** Reads a tensor's bytes, little-endian, wherever they lie. */
   read(name: string): Uint8Array {
     const tensor = this.tensors.get(name);
-    if (!tensor) throw new OnnxError(`${this.path}: there is no initializer ${name}`);
-    if (tensor.dataLocation !== DataLocation.EXTERNAL) return tensor.rawData.slice();
+    if (!tensor) throw new OnnxError(`${this.path}: there is no initializer ${quote(name)}`);
+    if (tensor.dataLocation !== DataLocation.EXTERNAL) {
+      // Graphs may hold small constants in fields by type; weights are bytes, here or in a file.
+      const wanted = bytesOf(this.path, tensor);
+      if (tensor.rawData.length !== wanted) {
+        throw new OnnxError(
+          `${this.path}: tensor ${quote(name)} has ${tensor.rawData.length} of its ${wanted} bytes`,
+        );
+      }
+      return new Uint8Array(tensor.rawData);
+    }
     const range = checkedRange(this.path, tensor);
     const bytes = new Uint8Array(range.length);
     this.#files.get(range.location)!.read(bytes, range.offset);
@@ -160,15 +176,18 @@ export function parseModel(bytes: Uint8Array, path: string): ModelProto {
 function checkGraph(graph: GraphProto, path: string): void {
   const known = new Set<string>();
   for (const tensor of graph.initializer) {
-    if (tensor.name === "" || known.has(tensor.name)) {
-      throw new OnnxError(`${path}: initializer ${JSON.stringify(tensor.name)} is there twice`);
+    if (tensor.name === "") throw new OnnxError(`${path}: an initializer has no name`);
+    if (known.has(tensor.name)) {
+      throw new OnnxError(`${path}: initializer ${quote(tensor.name)} is there twice`);
     }
     known.add(tensor.name);
     const bytes = bytesOf(path, tensor);
     if (tensor.dataLocation === DataLocation.EXTERNAL) checkedRange(path, tensor);
     else if (tensor.rawData.length > 0 && tensor.rawData.length !== bytes) {
       throw new OnnxError(
-        `${path}: tensor ${tensor.name} should have ${bytes} bytes and has ${tensor.rawData.length}`,
+        `${path}: tensor ${
+          quote(tensor.name)
+        } should have ${bytes} bytes and has ${tensor.rawData.length}`,
       );
     }
   }
@@ -178,8 +197,8 @@ function checkGraph(graph: GraphProto, path: string): void {
       // Nodes must be in topological order, so a cycle shows as a value used before it is made.
       if (name !== "" && !known.has(name)) {
         throw new OnnxError(
-          `${path}: node ${node.name || node.opType} reads ${
-            JSON.stringify(name)
+          `${path}: node ${quote(node.name || node.opType)} reads ${
+            quote(name)
           }, which nothing before it makes`,
         );
       }
@@ -187,13 +206,17 @@ function checkGraph(graph: GraphProto, path: string): void {
     for (const name of node.output) {
       if (name === "") continue;
       if (known.has(name)) {
-        throw new OnnxError(`${path}: ${JSON.stringify(name)} is made twice`);
+        throw new OnnxError(
+          `${path}: node ${quote(node.name || node.opType)} makes ${
+            quote(name)
+          }, which is there already`,
+        );
       }
       known.add(name);
     }
   }
   for (const { name } of graph.output) {
-    if (!known.has(name)) throw new OnnxError(`${path}: output ${name} is made by nothing`);
+    if (!known.has(name)) throw new OnnxError(`${path}: output ${quote(name)} is made by nothing`);
   }
 }
 
@@ -201,12 +224,22 @@ function checkGraph(graph: GraphProto, path: string): void {
 function bytesOf(path: string, tensor: TensorProto): number {
   const bits = BITS[tensor.dataType as DataType];
   if (bits === undefined) {
-    throw new OnnxError(`${path}: tensor ${tensor.name} has the unknown type ${tensor.dataType}`);
+    throw new OnnxError(
+      `${path}: tensor ${quote(tensor.name)} has the unknown type ${tensor.dataType}`,
+    );
   }
   const { dims } = tensor;
+  // Their number first: the product of a million dimensions would take hours.
+  if (dims.length > MOST_DIMENSIONS) {
+    throw new OnnxError(
+      `${path}: tensor ${
+        quote(tensor.name)
+      } has ${dims.length} dimensions; at most ${MOST_DIMENSIONS} are read`,
+    );
+  }
   const elements = dims.reduce((product, dim) => product * dim, 1n);
-  if (dims.length > MOST_DIMENSIONS || dims.some((dim) => dim < 0n) || elements > 2n ** 40n) {
-    throw new OnnxError(`${path}: tensor ${tensor.name} has the impossible shape [${dims}]`);
+  if (dims.some((dim) => dim < 0n || dim > MOST_ELEMENTS) || elements > MOST_ELEMENTS) {
+    throw new OnnxError(`${path}: tensor ${quote(tensor.name)} has the impossible shape [${dims}]`);
   }
   return Math.ceil(Number(elements) * bits / 8);
 }
@@ -214,7 +247,9 @@ function bytesOf(path: string, tensor: TensorProto): number {
 /** The range of a tensor's data, checked against its shape; the file's end is checked by the caller. */
 function checkedRange(path: string, tensor: TensorProto): ExternalRange {
   const range = externalRange(tensor);
-  if (!range) throw new OnnxError(`${path}: tensor ${tensor.name} does not say where its data are`);
+  if (!range) {
+    throw new OnnxError(`${path}: tensor ${quote(tensor.name)} does not say where its data are`);
+  }
   const { location, offset, length } = range;
   // Data lie beside the model: a name that climbs is an attack or a mistake.
   if (
@@ -222,20 +257,25 @@ function checkedRange(path: string, tensor: TensorProto): ExternalRange {
     location === ".."
   ) {
     throw new OnnxError(
-      `${path}: tensor ${tensor.name} has its data in ${
-        JSON.stringify(location)
+      `${path}: tensor ${quote(tensor.name)} has its data in ${
+        quote(location)
       }; only a file beside the model is read`,
     );
   }
   const wanted = bytesOf(path, tensor);
   if (!Number.isSafeInteger(offset) || offset < 0 || length !== wanted) {
     throw new OnnxError(
-      `${path}: tensor ${tensor.name} of ${wanted} bytes cannot be bytes ${offset} to ${
+      `${path}: tensor ${quote(tensor.name)} of ${wanted} bytes cannot be bytes ${offset} to ${
         offset + length
-      } of ${location}`,
+      } of ${quote(location)}`,
     );
   }
   return range;
+}
+
+/** A name for messages: in a damaged file it may be of any length. */
+export function quote(name: string): string {
+  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name);
 }
 
 /** Serialises a model. */

@@ -71,7 +71,7 @@ describe("the plan", () => {
 
   test("needs more memory for weights that the runtime copies", () => {
     const copied = planFor({ ...work, copiesWeights: true }, 16e9);
-    expect(copied.bytes - planFor(work, 16e9).bytes).toBe(work.blockBytes);
+    expect(copied.bytes - planFor(work, 16e9).bytes).toBeGreaterThan(work.blockBytes);
   });
 });
 
