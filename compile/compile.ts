@@ -4,7 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { basename, join, resolve } from "node:path";
-import { cutIntoSections } from "../src/onnx/sections.ts";
+import { cutIntoSections, isExternal } from "../src/onnx/sections.ts";
 import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
 import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
 import { buildGraph } from "../src/checkpoint/architectures/mod.ts";
@@ -12,8 +12,9 @@ import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
 import { modelOf } from "../src/onnx/builder.ts";
 import { modelBytes } from "../src/onnx/model_file.ts";
-import { OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
+import { type GraphProto, OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
 import {
+  assertApart,
   assertFree,
   copyFile,
   exists,
@@ -121,14 +122,17 @@ export async function compile(
   const output = resolve(settings.output ?? `${checkpoint.name}-onnx`);
   let pending: PendingFolder | undefined;
   try {
+    assertApart(output, checkpoint.folder);
     assertFree(output, settings.force);
     pending = new PendingFolder(output, { force: settings.force });
     const folder = pending.path;
     makeFolder(join(folder, "onnx"));
     const data = new DataFileWriter(join(folder, "onnx", "model.onnx_data"), "model.onnx_data");
     try {
-      const sections = cutIntoSections(buildGraph(checkpoint, spec, 1));
-      const names = sections.blocks.flatMap(({ linears }) => linears.map(({ weight }) => weight));
+      const dense = buildGraph(checkpoint, spec, 1);
+      const names = cutIntoSections(dense).blocks.flatMap(({ linears }) =>
+        linears.map(({ weight }) => weight)
+      );
       const packed = await phases.run(
         "pack linears",
         "linears",
@@ -140,18 +144,19 @@ export async function compile(
         phases.note("the linears hold no zeros: everything is stored dense; prune first");
       }
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));
-      const before = data.size;
+      let embeddings = 0;
       const head = settings.head ?? settings.values;
-      const tables = tablesOf(checkpoint, names, sections.head.weight);
+      const tables = tablesOf(dense, names);
       await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
         for (const [i, name] of tables.entries()) {
           throwIfAborted(hooks.signal);
-          matrices.set(name, storeDense(checkpoint, name, head, data));
+          const stored = storeDense(checkpoint, name, head, data);
+          matrices.set(name, stored);
+          embeddings += bytesOf(stored);
           step(i + 1);
           await new Promise((resume) => setTimeout(resume, 0));
         }
       });
-      const embeddings = data.size - before;
       const context = Math.min(spec.context, settings.context ?? LONGEST_CONTEXT);
       const graph = buildDecoder(
         spec,
@@ -279,9 +284,6 @@ function pack(
       : { format, matrix: encodeBitmap(matrix, options) };
     stored = store(packed, write);
   }
-  const tensors = stored.format === "dense"
-    ? [stored.values, ...stored.scales ? [stored.scales] : []]
-    : Object.values(stored.tensors);
   return {
     stored,
     linear: {
@@ -291,9 +293,17 @@ function pack(
       pattern: format === "nm" ? `${pattern!.n}:${pattern!.m}` : undefined,
       values: settings.values,
       sparsity: 1 - nonzeros / (rows * columns),
-      bytes: tensors.reduce((sum, { range }) => sum + range.length, 0),
+      bytes: bytesOf(stored),
     },
   };
+}
+
+/** Bytes of all tensors of a matrix. */
+function bytesOf(stored: Stored): number {
+  const tensors = stored.format === "dense"
+    ? [stored.values, ...stored.scales ? [stored.scales] : []]
+    : Object.values(stored.tensors);
+  return tensors.reduce((sum, { range }) => sum + range.length, 0);
 }
 
 /** The format that takes the fewest bytes; of equals the one that is simplest to compute on. */
@@ -329,13 +339,14 @@ function checkGroup({ name, columns }: Matrix, { values, group }: CompileSetting
   }
 }
 
-/** Matrices that are not linears of blocks: embeddings, positions, projections, the head. */
-function tablesOf(checkpoint: Checkpoint, linears: readonly string[], head: string): string[] {
+/**
+ * Matrices that are not linears of blocks: embeddings, positions, projections, the head. A checkpoint
+ * may hold more than its graph uses, e.g. a head beside the embedding that it is tied to.
+ */
+function tablesOf(graph: GraphProto, linears: readonly string[]): string[] {
   const packed = new Set(linears);
-  // A head that is tied has no tensor of its own in use, though the file may hold one.
-  return [...checkpoint.tensors.values()]
-    .filter(({ name, shape, type }) => type && shape.length === 2 && !packed.has(name))
-    .filter(({ name }) => name === head || !/(^|\.)lm_head\.weight$/.test(name))
+  return graph.initializer
+    .filter((tensor) => isExternal(tensor) && tensor.dims.length === 2 && !packed.has(tensor.name))
     .map(({ name }) => name);
 }
 

@@ -2,10 +2,21 @@
  * A compiled model on disk, read back: which linear is packed how, and its dense weights.
  * @module
  */
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { z } from "zod";
-import { CheckpointNotFoundError, OnnxError, PackedFormatError } from "../src/errors.ts";
-import { floatTypeOf, widen as widenFloats } from "../src/onnx/element_type.ts";
+import {
+  CheckpointNotFoundError,
+  ConfigError,
+  NotFiniteError,
+  OnnxError,
+  quote,
+} from "../src/errors.ts";
+import {
+  firstNotFinite,
+  FLOAT_BYTES,
+  floatTypeOf,
+  widen as widenFloats,
+} from "../src/onnx/element_type.ts";
 import {
   type NodeProto,
   type TensorProto,
@@ -13,17 +24,34 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
-import { DOMAIN, inputsOf, operatorOf } from "./functions.ts";
+import { DOMAIN, inputsOf, operatorOf, type Scaling, type SparseFormat } from "./functions.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
-import { decodeNm } from "./packed/nm.ts";
-import type { Values } from "./packed/types.ts";
+import { codeBits, decodeNm } from "./packed/nm.ts";
+import { widen as widenValues } from "./packed/quantize.ts";
+import { checkValues, type Values } from "./packed/types.ts";
 
 /** As much of a compiled model's `espalier.json` as is read back. */
 const recordSchema = z.looseObject({
   kind: z.literal("compiled"),
   dtype: z.enum(["f32", "f16", "bf16"]).optional(),
 });
+
+/**
+ * Most weights that a byte of a packed linear may stand for: a damaged file must not claim gigabytes.
+ * Nothing takes fewer bytes than an empty row in CSR, 4; so rows of up to 65,536 weights pass whatever
+ * is in them, and no model has longer ones.
+ */
+const MOST_WEIGHTS_A_BYTE = 1 << 14;
+
+/** Types of the tensors that are not values. */
+const PART_TYPES: Readonly<Record<string, DataType>> = {
+  codes: DataType.UINT8,
+  gaps: DataType.UINT8,
+  row_pointers: DataType.INT32,
+  bits: DataType.UINT8,
+  scales: DataType.FLOAT,
+};
 
 /** A packed linear of a compiled model. */
 export interface PackedLinear {
@@ -71,6 +99,7 @@ export class CompiledModel {
    * Opens a compiled model.
    *
    * @throws {CheckpointNotFoundError} When the folder holds none.
+   * @throws {ConfigError} When `config.json` is not a JSON object.
    * @throws {OnnxError} When its graph or its data are damaged.
    */
   static open(folder: string): CompiledModel {
@@ -90,8 +119,8 @@ export class CompiledModel {
       );
     }
     const config = readJson(join(folder, "config.json"), 64 << 20);
-    if (typeof config !== "object" || config === null) {
-      throw new CheckpointNotFoundError(`${folder}: config.json is not a JSON object`);
+    if (typeof config !== "object" || config === null || Array.isArray(config)) {
+      throw new ConfigError(`${join(folder, "config.json")} is not a JSON object`);
     }
     return new CompiledModel(
       folder,
@@ -105,21 +134,22 @@ export class CompiledModel {
     return basename(this.folder);
   }
 
-  /** The packed linears, in the order of the graph. */
+  /**
+   * The packed linears, in the order of the graph.
+   *
+   * @throws {OnnxError} When a node is none of ours, or lacks something.
+   */
   linears(): PackedLinear[] {
     return [...this.#nodes].map(([name, node]) => {
-      const { format } = operatorOf(node.opType)!;
-      const tensors = this.#tensorsOf(node);
-      const n = attribute(node, "n");
-      const m = attribute(node, "m");
+      const { format, rows, columns, tensors, bytes } = this.#read(node);
       return {
         name,
         format,
-        rows: attribute(node, "rows")!,
-        columns: attribute(node, "columns")!,
-        pattern: format === "nm" ? `${n}:${m}` : undefined,
+        rows,
+        columns,
+        pattern: format === "nm" ? `${attribute(node, "n")}:${attribute(node, "m")}` : undefined,
         values: valueTypeOf(tensors.values),
-        bytes: Object.values(tensors).reduce((sum, t) => sum + this.#bytes(t.name).length, 0),
+        bytes,
       };
     });
   }
@@ -127,57 +157,58 @@ export class CompiledModel {
   /**
    * The dense weights of a packed linear, `[rows, columns]`.
    *
+   * @throws {OnnxError} When its node is none of ours, or lacks something.
    * @throws {PackedFormatError} When its tensors are damaged.
    */
   dense(name: string): Float32Array {
     const node = this.#nodes.get(name)!;
-    const { format, scaling } = operatorOf(node.opType)!;
-    const tensors = this.#tensorsOf(node);
-    const rows = attribute(node, "rows") ?? 0;
-    const columns = attribute(node, "columns") ?? 0;
-    const group = scaling === "group" ? attribute(node, "group") ?? 0 : columns;
-    const values = this.#values(tensors.values, tensors.scales, group);
-    const common = { name, rows, columns, values };
+    const { format, scaling, rows, columns, tensors } = this.#read(node);
+    const group = scaling === "group" ? attribute(node, "group") : columns;
+    const common = { name, rows, columns, values: this.#values(tensors, group) };
     switch (format) {
       case "nm":
         return decodeNm({
           ...common,
-          n: attribute(node, "n") ?? 0,
-          m: attribute(node, "m") ?? 0,
-          codes: this.#bytes(tensors.codes.name),
+          n: attribute(node, "n"),
+          m: attribute(node, "m"),
+          codes: this.#bytes(tensors.codes),
         });
       case "csr": {
-        const pointers = this.#bytes(tensors.row_pointers.name);
+        const pointers = this.#bytes(tensors.row_pointers);
         return decodeCsr({
           ...common,
-          gaps: this.#bytes(tensors.gaps.name),
+          gaps: this.#bytes(tensors.gaps),
           rowPointers: new Int32Array(pointers.buffer, 0, pointers.length / 4),
         });
       }
       case "bitmap":
-        return decodeBitmap({ ...common, bits: this.#bytes(tensors.bits.name) });
+        return decodeBitmap({ ...common, bits: this.#bytes(tensors.bits) });
     }
   }
 
-  /** A tensor that is stored dense, as float32: a norm, a bias, an embedding, a dense linear. */
+  /**
+   * A tensor that is stored dense, as float32: a norm, a bias, an embedding, a dense linear.
+   *
+   * @throws {OnnxError} When it is not there, or int8 without scales.
+   * @throws {PackedFormatError} When its int8 values or their scales are damaged.
+   * @throws {TensorTypeError} When it is not stored as int8, float32, float16 or bfloat16.
+   * @throws {NotFiniteError} When a value is NaN or infinite.
+   */
   plain(name: string): Float32Array {
-    const tensor = this.file.tensors.get(name)!;
-    const bytes = this.#bytes(name);
-    if (tensor.dataType !== DataType.INT8) {
-      const type = floatTypeOf(tensor.dataType, name);
-      const size = tensor.dims.reduce((product, dim) => product * Number(dim), 1);
-      const values = new Float32Array(size);
-      widenFloats(bytes, type, values);
-      return values;
+    const tensor = this.file.tensors.get(name);
+    if (!tensor) throw new OnnxError(`${this.file.path}: there is no tensor ${quote(name)}`);
+    if (tensor.dataType === DataType.INT8) return this.#plainInt8(tensor);
+    const type = floatTypeOf(tensor.dataType, quote(name));
+    const bytes = this.#bytes(tensor);
+    const at = firstNotFinite(bytes, type);
+    if (at >= 0) {
+      throw new NotFiniteError(
+        `${this.file.path}: tensor ${quote(name)} holds NaN or infinity at element ${at}`,
+      );
     }
-    const scales = this.plain(name.replace(/\.weight$/, ".scales"));
-    const rows = Number(tensor.dims[0]);
-    const columns = Number(tensor.dims[1]);
-    if (scales.length !== rows) {
-      throw new OnnxError(`${name} has ${scales.length} scales for ${rows} rows`);
-    }
-    const elements = new Int8Array(bytes.buffer, 0, bytes.length);
-    return Float32Array.from(elements, (q, i) => q * scales[Math.floor(i / columns)]);
+    const values = new Float32Array(bytes.length / FLOAT_BYTES[type]);
+    widenFloats(bytes, type, values);
+    return values;
   }
 
   /** Closes its data files. */
@@ -185,48 +216,89 @@ export class CompiledModel {
     this.file.close();
   }
 
-  #bytes(name: string): Uint8Array {
-    return this.file.read(name);
+  #bytes(tensor: TensorProto): Uint8Array {
+    return this.file.read(tensor.name);
   }
 
-  #values(tensor: TensorProto, scales: TensorProto | undefined, group: number): Values {
-    const bytes = this.#bytes(tensor.name);
-    switch (valueTypeOf(tensor)) {
+  /** Rows of int8 with a scale each. */
+  #plainInt8({ name, dims }: TensorProto): Float32Array {
+    const scales = this.file.tensors.get(name.replace(/\.weight$/, ".scales"));
+    if (dims.length !== 2 || scales?.dataType !== DataType.FLOAT) {
+      throw new OnnxError(`${this.file.path}: tensor ${quote(name)} is int8 without scales`);
+    }
+    const values = this.#int8(this.file.read(name), scales, Number(dims[1]));
+    const shape = { name, rows: Number(dims[0]), columns: Number(dims[1]) };
+    checkValues({ ...shape, values }, shape.rows * shape.columns);
+    return widenValues(values, shape);
+  }
+
+  /** The stored elements of a packed linear; `group` is for int8. */
+  #values({ values, scales }: Record<string, TensorProto>, group: number): Values {
+    const bytes = this.#bytes(values);
+    switch (valueTypeOf(values)) {
       case "f32":
         return { type: "f32", data: new Float32Array(bytes.buffer, 0, bytes.length / 4) };
       case "f16":
         return { type: "f16", data: new Uint16Array(bytes.buffer, 0, bytes.length / 2) };
-      case "int8": {
-        if (!scales) throw new PackedFormatError(`${tensor.name} has no scales`);
-        const scaleBytes = this.#bytes(scales.name);
-        return {
-          type: "int8",
-          data: new Int8Array(bytes.buffer, 0, bytes.length),
-          scales: new Float32Array(scaleBytes.buffer, 0, scaleBytes.length / 4),
-          group,
-        };
-      }
+      case "int8":
+        return this.#int8(bytes, scales, group);
     }
   }
 
-  /** A node's tensors by the names of the operator's inputs. */
-  #tensorsOf(node: NodeProto): Record<string, TensorProto> {
+  #int8(bytes: Uint8Array, scales: TensorProto, group: number): Values {
+    const scaleBytes = this.#bytes(scales);
+    return {
+      type: "int8",
+      data: new Int8Array(bytes.buffer, 0, bytes.length),
+      scales: new Float32Array(scaleBytes.buffer, 0, scaleBytes.length / 4),
+      group,
+    };
+  }
+
+  /** What a node says, checked as far as that goes without its data. */
+  #read(node: NodeProto): {
+    format: SparseFormat;
+    scaling: Scaling;
+    rows: number;
+    columns: number;
+    /** By the names of the operator's inputs. */
+    tensors: Record<string, TensorProto>;
+    bytes: number;
+  } {
+    const fail = (what: string) =>
+      new OnnxError(`${this.file.path}: node ${quote(node.name)} ${what}`);
     const operator = operatorOf(node.opType);
     if (!operator) {
-      throw new OnnxError(
-        `${
-          dirname(this.file.path)
-        }: operator ${node.opType} of ${DOMAIN} is not known: it was made by a newer version`,
-      );
+      throw fail(`is of the unknown operator ${quote(node.opType)}: it is from a newer version`);
     }
-    const parts = inputsOf(operator.format, operator.scaling).slice(1);
-    return Object.fromEntries(parts.map((part, i) => {
+    const { format, scaling } = operator;
+    const parts = inputsOf(format, scaling).slice(1);
+    const tensors = Object.fromEntries(parts.map((part, i) => {
       const tensor = this.file.tensors.get(node.input[i + 1]);
-      if (!tensor) {
-        throw new OnnxError(`${this.file.path}: node ${node.name} lacks its tensor ${part}`);
+      if (!tensor) throw fail(`lacks its tensor ${part}`);
+      const type = PART_TYPES[part];
+      if (type !== undefined && tensor.dataType !== type) {
+        throw fail(`has its tensor ${part} as ${DataType[tensor.dataType]}, not ${DataType[type]}`);
       }
       return [part, tensor];
     }));
+    const isScaled = valueTypeOf(tensors.values) === "int8";
+    if (isScaled !== (scaling !== "none")) {
+      throw fail(
+        `has ${isScaled ? "int8 values without" : "values that are not int8, and"} scales`,
+      );
+    }
+    if (format === "nm" && attribute(node, "bits") !== codeBits(attribute(node, "m"))) {
+      throw fail(`has codes of ${attribute(node, "bits")} bits for M = ${attribute(node, "m")}`);
+    }
+    const bytes = Object.values(tensors).reduce((sum, t) => sum + this.file.bytesOf(t), 0);
+    const rows = attribute(node, "rows");
+    const columns = attribute(node, "columns");
+    // Written so that NaN fails it.
+    if (!(rows >= 1 && columns >= 1 && rows * columns <= bytes * MOST_WEIGHTS_A_BYTE)) {
+      throw fail(`has ${bytes} bytes, which cannot be ${rows} × ${columns} weights`);
+    }
+    return { format, scaling, rows, columns, tensors, bytes };
   }
 }
 
@@ -234,9 +306,9 @@ function stemOf(node: NodeProto): string {
   return (node.input[1] ?? node.name).replace(/\.values$/, "");
 }
 
-function attribute(node: NodeProto, name: string): number | undefined {
-  const found = node.attribute.find((a) => a.name === name);
-  return found && Number(found.i);
+/** An attribute of a node; NaN where it has none of that name. */
+function attribute(node: NodeProto, name: string): number {
+  return Number(node.attribute.find((a) => a.name === name)?.i ?? NaN);
 }
 
 function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" {
@@ -248,6 +320,8 @@ function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" {
     case DataType.INT8:
       return "int8";
     default:
-      throw new OnnxError(`${tensor.name} holds ${DataType[tensor.dataType]}, not weights`);
+      throw new OnnxError(
+        `tensor ${quote(tensor.name)} holds ${DataType[tensor.dataType]}, not weights`,
+      );
   }
 }

@@ -4,8 +4,9 @@
  */
 import { join, resolve } from "node:path";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
-import { throwIfAborted } from "../src/errors.ts";
+import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
 import {
+  assertApart,
   assertFree,
   copyFile,
   listFolder,
@@ -40,6 +41,7 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
   let pending: PendingFolder | undefined;
   try {
     const output = resolve(settings.output ?? `${model.name}-dense`);
+    assertApart(output, model.folder);
     assertFree(output, settings.force);
     const tensors = tensorsOf(model);
     const dtype = settings.dtype ?? model.dtype;
@@ -76,8 +78,13 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
   }
 }
 
-/** Packed linears, and what is stored dense: everything but scales, packed parts and constants. */
-function tensorsOf(model: CompiledModel): OutgoingTensor[] {
+/**
+ * The tensors of the dense checkpoint: packed linears, and what is stored dense; everything but scales,
+ * packed parts and constants.
+ *
+ * @throws {OnnxError} When two have the same name, or a packed linear lacks something.
+ */
+export function tensorsOf(model: CompiledModel): OutgoingTensor[] {
   const linears = model.linears().map(({ name, rows, columns }) => ({
     name: `${name}.weight`,
     shape: [rows, columns],
@@ -90,5 +97,8 @@ function tensorsOf(model: CompiledModel): OutgoingTensor[] {
       shape: dims.map(Number),
       read: () => model.plain(name),
     }));
-  return [...linears, ...plain].sort((a, b) => a.name < b.name ? -1 : 1);
+  const tensors = [...linears, ...plain].sort((a, b) => a.name < b.name ? -1 : 1);
+  const twice = tensors.find(({ name }, i) => i > 0 && name === tensors[i - 1].name);
+  if (twice) throw new OnnxError(`${model.file.path}: ${quote(twice.name)} is there twice`);
+  return tensors;
 }

@@ -67,12 +67,13 @@ export function inspectCompiled(folder: string): CompiledInspectReport {
       };
     });
     const dense = [...model.file.tensors.values()]
-      .filter(({ name, dims }) => dims.length === 2 && /\.layers\.\d+\..*\.weight$/.test(name))
+      .filter(({ name }) => /\.layers\.\d+\./.test(name) && name.endsWith(".weight"))
+      .filter(({ dims }) => dims.length === 2 && dims.every((dim) => dim > 0n))
       .map((tensor): CompiledLinearReport => {
         const [rows, columns] = tensor.dims.map(Number);
         const values = model.plain(tensor.name);
         const scales = model.file.tensors.get(tensor.name.replace(/weight$/, "scales"));
-        const bytes = model.file.read(tensor.name).length + (scales ? 4 * rows : 0);
+        const bytes = model.file.bytesOf(tensor) + (scales ? 4 * rows : 0);
         return {
           name: tensor.name.replace(/\.weight$/, ""),
           shape: [rows, columns],
@@ -102,9 +103,9 @@ export function inspectCompiled(folder: string): CompiledInspectReport {
       linears,
       totals: {
         weights,
-        sparsity: zeros / weights,
+        sparsity: weights === 0 ? 0 : zeros / weights,
         bytes,
-        bytesPerWeight: bytes / weights,
+        bytesPerWeight: weights === 0 ? 0 : bytes / weights,
         fileBytes,
         dense: {
           f16: 2 * weights,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type Backend, openBackend, type Session, type Tensor } from "../src/engine/ort/backend.ts";
 import { logits } from "../src/engine/ort/head.ts";
 import type { StagedModel } from "../src/engine/ort/staged.ts";
-import { throwIfAborted } from "../src/errors.ts";
+import { OnnxError, throwIfAborted } from "../src/errors.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { cutWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
@@ -69,6 +69,12 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
         for (const [i, window] of windows.entries()) {
           throwIfAborted(hooks.signal);
           const a = await compiledLogits(session, backend, spec, window);
+          if (a.length !== window.length * spec.vocabulary) {
+            throw new OnnxError(
+              `${compiled.name} gives ${a.length} logits for ${window.length} tokens and a vocabulary ` +
+                `of ${spec.vocabulary}: to be verified it must be compiled with --logits all`,
+            );
+          }
           const b = await checkpointLogits(model, window);
           add(sums, compare(a, b, window, spec.vocabulary));
           step(i + 1);

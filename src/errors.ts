@@ -162,3 +162,8 @@ export class AbortError extends EspalierError {
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortError("stopped before the end: nothing was written");
 }
+
+/** A name for messages: it may come from a damaged file, and be of any length. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
+}

@@ -2,7 +2,7 @@
  * N:M: `n` of every `m` neighbours in a row, with their positions among the `m`.
  * @module
  */
-import { FormatUnfitError } from "../../src/errors.ts";
+import { FormatUnfitError, quote } from "../../src/errors.ts";
 import {
   applyScales,
   bitsOf,
@@ -23,7 +23,6 @@ import {
   newDense,
   type NmPattern,
   type PackedNm,
-  quote,
   type Shape,
   type ValueOptions,
   type ValueType,

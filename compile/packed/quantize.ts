@@ -2,14 +2,13 @@
  * Value types: float32 weights as float16 bits or as int8 with scales, and back.
  * @module
  */
-import { FormatUnfitError } from "../../src/errors.ts";
+import { FormatUnfitError, quote } from "../../src/errors.ts";
 import { halves, toHalves } from "../../src/onnx/half.ts";
 import {
   checkMatrix,
   GREATEST_SCALE,
   type Matrix,
   placeOf,
-  quote,
   type Shape,
   type ValueOptions,
   type Values,

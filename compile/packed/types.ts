@@ -6,7 +6,7 @@
  * validators where they are loaded.
  * @module
  */
-import { FormatUnfitError, NotFiniteError, PackedFormatError } from "../../src/errors.ts";
+import { FormatUnfitError, NotFiniteError, PackedFormatError, quote } from "../../src/errors.ts";
 
 /** Most weights of a matrix: their indices must fit a signed 32-bit number. */
 export const MOST_WEIGHTS = 2 ** 31 - 1;
@@ -256,11 +256,6 @@ export function newDense(packed: Shape & { readonly name: string }): Float32Arra
 /** Row and column of a weight, for messages. */
 export function placeOf(index: number, columns: number): string {
   return `row ${Math.floor(index / columns)}, column ${index % columns}`;
-}
-
-/** A name for messages: it may come from a damaged file, and be of any length. */
-export function quote(text: string): string {
-  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 }
 
 function isShape({ rows, columns }: Shape): boolean {

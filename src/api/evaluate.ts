@@ -2,7 +2,6 @@
  * `evaluate`: the perplexity of a checkpoint on a text.
  * @module
  */
-import { openBackend } from "../engine/ort/backend.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
 import { assertInVocabulary, consecutiveWindows } from "../text/windows.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
@@ -51,7 +50,7 @@ export async function evaluate(
       ? cutWindows(source.windows, length).slice(0, settings.windows)
       : consecutiveWindows(source.tokens, length, settings.windows);
     assertInVocabulary(windows, spec.vocabulary);
-    const backend = await openBackend(settings.backend, settings.threads);
+    const backend = await opened.openBackend(settings.backend, settings.threads);
     const model = opened.stage(backend, length);
     const plan = planWindows(model, spec, windows.length, length, settings.memory);
     const states = statesOf(windows, spec, plan);

@@ -2,7 +2,7 @@
  * `prune`: a checkpoint in, a pruned checkpoint out.
  * @module
  */
-import { join, resolve, sep } from "node:path";
+import { join, resolve } from "node:path";
 import { batchesOf, type Plan } from "../calibrate/plan.ts";
 import {
   type Importance,
@@ -16,10 +16,10 @@ import { buildGraph } from "../checkpoint/architectures/mod.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { type Backend, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
-import { OutputExistsError, throwIfAborted, UsageError } from "../errors.ts";
+import { throwIfAborted, UsageError } from "../errors.ts";
 import { evaluateWindows, measureLosses } from "../evaluate/perplexity.ts";
 import { cutIntoSections, type Sections } from "../onnx/sections.ts";
-import { assertFree, PendingFolder, realPath, writeText } from "../platform/files.ts";
+import { assertApart, assertFree, PendingFolder, writeText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { AllocationName } from "../prune/types.ts";
@@ -234,19 +234,14 @@ class PruneRun {
     const { output, dryRun, force } = this.#settings;
     const target = resolve(output ?? `${this.#opened.checkpoint.name}-pruned`);
     if (dryRun) return target;
-    const [a, b] = [target, this.#opened.checkpoint.folder].map((path) => realPath(path) + sep);
-    if (a.startsWith(b) || b.startsWith(a)) {
-      throw new OutputExistsError(
-        `output folder ${target} and the model's folder lie in one another: name another output`,
-      );
-    }
+    assertApart(target, this.#opened.checkpoint.folder);
     assertFree(target, force);
     return target;
   }
 
   async #openModel(length: number): Promise<void> {
     const { backend, threads } = this.#settings;
-    this.#backend = await openBackend(backend, threads);
+    this.#backend = await this.#opened.openBackend(backend, threads);
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.#phases.note(

@@ -5,7 +5,7 @@ import { WindowStates } from "../calibrate/states.ts";
 import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { Backend } from "../engine/ort/backend.ts";
+import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
@@ -14,6 +14,9 @@ import type { ProgressEvent, RunHooks } from "./options.ts";
 
 /** Windows are this long unless the caller, the model or the text says otherwise. */
 const DEFAULT_SEQLEN = 2048;
+
+/** Bytes of a block's weights from which on memory is given back after every run. */
+const LARGE_BLOCK = 128e6;
 
 /** A checkpoint with its description; the tokenizer is opened when text needs it. */
 export class OpenModel {
@@ -39,6 +42,13 @@ export class OpenModel {
     if (corpus.kind === "windows") return { windows: corpus.windows };
     this.#tokenizer ??= openTokenizer(this.checkpoint.folder);
     return { tokens: this.#tokenizer.encode(corpus.text) };
+  }
+
+  /** Opens a backend that suits the model's size. */
+  openBackend(wanted: BackendName | "auto", threads: number | undefined): Promise<Backend> {
+    const { hidden, intermediate } = this.spec;
+    const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
+    return openBackend(wanted, threads, { lean: blockBytes > LARGE_BLOCK });
   }
 
   /** The model, ready to run windows of up to `length` tokens. */

@@ -8,7 +8,7 @@
  */
 import { z } from "zod";
 import { FLOAT_BYTES, type FloatType } from "../onnx/element_type.ts";
-import { SafetensorsError } from "../errors.ts";
+import { quote, SafetensorsError } from "../errors.ts";
 
 /** Bytes of the longest header that is read; the format's own limit. */
 export const LARGEST_HEADER = 100_000_000;
@@ -153,8 +153,4 @@ export function readSafetensorsHeader(source: ByteSource): TensorEntry[] {
 /** Whether the tensor's bytes start at a multiple of its element's size within the file. */
 export function isAligned(entry: TensorEntry): boolean {
   return entry.type !== undefined && entry.offset % FLOAT_BYTES[entry.type] === 0;
-}
-
-function quote(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text);
 }

@@ -2,8 +2,8 @@
  * Writing a safetensors file, a tensor at a time.
  * @module
  */
-import { narrowTo } from "../onnx/element_type.ts";
-import { FLOAT_BYTES, type FloatType } from "../onnx/element_type.ts";
+import { FormatUnfitError, quote } from "../errors.ts";
+import { firstNotFinite, FLOAT_BYTES, type FloatType, narrowTo } from "../onnx/element_type.ts";
 import { PositionedFile } from "../platform/files.ts";
 
 /** A tensor to be written. */
@@ -21,6 +21,7 @@ export interface OutgoingTensor {
  * @param tensors The tensors, in the order in which they will lie in the file.
  * @param type How values are stored, rounded to nearest.
  * @param onTensor Called after each tensor, with the number written.
+ * @throws {FormatUnfitError} When the type cannot hold a value: it would become infinite.
  */
 export async function writeSafetensors(
   path: string,
@@ -47,7 +48,15 @@ export async function writeSafetensors(
     file.write(bytes, 8);
     let position = 8 + bytes.length;
     for (const [i, tensor] of tensors.entries()) {
-      const stored = narrowTo(tensor.read(), type);
+      const values = tensor.read();
+      const stored = narrowTo(values, type);
+      const at = firstNotFinite(stored, type);
+      if (at >= 0) {
+        throw new FormatUnfitError(
+          `${quote(tensor.name)} has ${values[at]} at element ${at}, which ${type} cannot hold: ` +
+            `store it as ${type === "f16" ? "bf16 or f32" : "f32"}`,
+        );
+      }
       file.write(stored, position);
       position += stored.length;
       onTensor(i + 1);

@@ -7,7 +7,7 @@
  */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { basename, dirname, join } from "node:path";
-import { OnnxError } from "../errors.ts";
+import { OnnxError, quote } from "../errors.ts";
 import { fileSize, PositionedFile } from "../platform/files.ts";
 import { type ExternalRange, externalRange } from "./external.ts";
 import {
@@ -271,11 +271,6 @@ function checkedRange(path: string, tensor: TensorProto): ExternalRange {
     );
   }
   return range;
-}
-
-/** A name for messages: in a damaged file it may be of any length. */
-export function quote(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name);
 }
 
 /** Serialises a model. */

@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
 import {
   DiskFullError,
@@ -347,6 +347,21 @@ export function assertFree(target: string, force: boolean): void {
   if (force && fs.readdirSync(target).length > 0 && !exists(join(target, "config.json"))) {
     throw new OutputExistsError(
       `output folder ${target} is not empty and holds no model: --force replaces only earlier output`,
+    );
+  }
+}
+
+/**
+ * Checks that an output folder is not the model's, nor in it or around it: replacing it would take the
+ * model away.
+ *
+ * @throws {OutputExistsError} When it is.
+ */
+export function assertApart(target: string, model: string): void {
+  const [a, b] = [target, model].map((path) => realPath(path) + sep);
+  if (a.startsWith(b) || b.startsWith(a)) {
+    throw new OutputExistsError(
+      `output folder ${target} and the model's folder lie in one another: name another output`,
     );
   }
 }

@@ -16,8 +16,13 @@ export interface Projections {
 
 /** A form of attention. One object serves one graph. */
 export interface Attention {
-  /** Called before the blocks, outside their scopes: inputs and values that all blocks share. */
-  begin(b: GraphBuilder, spec: DecoderSpec, ids: string, positions: string): void;
+  /**
+   * Called before the blocks, outside their scopes: inputs beside the ids, and values that all blocks
+   * share.
+   *
+   * @returns The tokens' positions `[batch, sequence]`, one of the inputs.
+   */
+  begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string;
   /** One layer's attention, `[batch, sequence, heads · headDim]`. */
   attend(b: GraphBuilder, layer: number, projections: Projections): string;
   /** Called after the head: outputs beside the logits. */
@@ -89,11 +94,13 @@ export class WindowAttention implements Attention {
     this.#rotary = new Rotary(length);
   }
 
-  begin(b: GraphBuilder, spec: DecoderSpec, ids: string, positions: string): void {
+  begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string {
     this.#spec = spec;
+    const positions = positionsInput(b);
     this.#positions = b.node("Identity", [positions], { outputs: ["positions"] });
     b.describe(this.#positions, DataType.INT64, ["batch_size", "sequence_length"]);
     this.#distances = this.#measureDistances(b, ids);
+    return positions;
   }
 
   attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
@@ -177,10 +184,10 @@ export class CachedAttention implements Attention {
     this.#rotary = new Rotary(context, write);
   }
 
-  begin(b: GraphBuilder, spec: DecoderSpec, _ids: string, positions: string): void {
+  begin(b: GraphBuilder, spec: DecoderSpec): string {
     this.#spec = spec;
-    this.#positions = positions;
     const mask = b.input("attention_mask", DataType.INT64, ["batch_size", "total_sequence_length"]);
+    this.#positions = positionsInput(b);
     for (let layer = 0; layer < spec.layers; layer++) {
       for (const part of ["key", "value"]) {
         b.input(
@@ -198,6 +205,7 @@ export class CachedAttention implements Attention {
       const total = b.node("Gather", [b.node("Shape", [mask]), index], { attributes: { axis: 0 } });
       this.#total = b.node("Cast", [total], cast);
     });
+    return this.#positions;
   }
 
   attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
@@ -238,6 +246,10 @@ export class CachedAttention implements Attention {
       }
     }
   }
+}
+
+function positionsInput(b: GraphBuilder): string {
+  return b.input("position_ids", DataType.INT64, ["batch_size", "sequence_length"]);
 }
 
 function cacheShape({ keyValueHeads, headDim }: DecoderSpec, length: string): (number | string)[] {

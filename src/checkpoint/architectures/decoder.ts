@@ -46,8 +46,7 @@ class DecoderBuilder {
     const { root, layers } = this.#spec;
     const b = this.#b;
     const ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
-    const positions = b.input("position_ids", DataType.INT64, ["batch_size", "sequence_length"]);
-    this.#attention.begin(b, this.#spec, ids, positions);
+    const positions = this.#attention.begin(b, this.#spec, ids);
     const rootScope = root.replaceAll(".", "/");
     let hidden = b.within(rootScope, () => this.#embed(ids, positions));
     this.#describeHidden(hidden);

@@ -57,15 +57,19 @@ export interface Backend {
  *
  * @param wanted `auto` takes onnxruntime-node where it is installed, else WebAssembly.
  * @param threads Threads for the CPU; all processors when left out.
+ * @param options `lean`: give memory back after every run. It costs a little time, and little only
+ *   where runs are long.
  * @throws {BackendError} When the wanted one is not there.
  */
 export async function openBackend(
   wanted: BackendName | "auto",
   threads: number = processors(),
+  options: { lean?: boolean } = {},
 ): Promise<Backend> {
+  const lean = options.lean ?? false;
   switch (wanted) {
     case "node":
-      return nodeBackend(requireNode(), threads);
+      return nodeBackend(requireNode(), threads, lean);
     case "wasm":
       return await wasmBackend(threads);
     case "webgpu":
@@ -73,7 +77,7 @@ export async function openBackend(
     case "auto": {
       if (!hasNode()) return await wasmBackend(threads);
       try {
-        return nodeBackend(requireNode(), threads);
+        return nodeBackend(requireNode(), threads, lean);
       } catch {
         // Installed, but without a library for this platform.
         return await wasmBackend(threads);
@@ -107,11 +111,15 @@ function requireNode(): OrtModule {
   }
 }
 
-function nodeBackend(ort: OrtModule, threads: number): Backend {
+function nodeBackend(ort: OrtModule, threads: number, lean: boolean): Backend {
   return new OrtBackend(ort, "node", `onnxruntime-node ${ort.env.versions.node ?? ""}`, threads, {
     executionProviders: ["cpu"],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
+    // Every session keeps an arena of its own, and a second one once it has learnt the pattern of its
+    // allocations: with large blocks that is a gigabyte which nobody uses.
+    enableCpuMemArena: !lean,
+    enableMemPattern: !lean,
   });
 }
 
