@@ -113,29 +113,19 @@ function unpackCsr(f: FunctionBuilder): string {
   return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
 }
 
-/** `[columns, rows]` from bits: where they are on, the values go, in the same order. */
+/** `[columns, rows]` from bits: a weight's place among the values is the count of bits up to it. */
 function unpackBitmap(f: FunctionBuilder): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
-  const eight = f.integer(8);
-  // The bits of each byte that there is: `[256, 8]`, which all linears of a model share.
-  const bytes = f.byte(f.node("Range", [f.integer(0), f.integer(256), f.integer(1)]));
-  const apart = f.node("Unsqueeze", [bytes, f.vector([-1])]);
+  const apart = f.node("Unsqueeze", ["bits", f.vector([-1])]);
   const lifted = f.shift(apart, f.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
-  const table = f.shift(lifted, f.bytes([7]), "RIGHT");
-  const flags = f.node("Gather", [table, f.cast("bits", DataType.INT32)]);
-  const positions = f.node("NonZero", [f.node("Reshape", [flags, f.vector([-1])])]);
-  // Value 0 is a zero, and belongs to no bit.
-  const kept = f.node("Slice", ["values", f.vector([1]), f.vector([2 ** 31 - 1])]);
-  const padded = f.node("Mul", [
-    f.node("Div", [f.node("Add", [columns, f.integer(7)]), eight]),
-    eight,
-  ]);
-  const zeros = f.zerosLike("values", f.shape(f.integer(1), f.node("Mul", [rows, padded])));
-  const updates = f.node("Unsqueeze", [kept, f.vector([0])]);
-  const flat = f.node("ScatterElements", [zeros, positions, updates], { axis: 1 });
-  const inRows = f.node("Reshape", [flat, f.shape(rows, padded)]);
-  const dense = f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]);
-  return f.turned(dense);
+  const single = f.shift(lifted, f.bytes([7]), "RIGHT");
+  const inRows = f.node("Reshape", [single, f.shape(rows, f.integer(-1))]);
+  const kept = f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]);
+  const flags = f.cast(f.node("Reshape", [kept, f.vector([-1])]), DataType.INT32);
+  const counts = f.node("CumSum", [flags, f.integer(0)]);
+  // Value 0 is a zero: where the bit is off, the place is 0.
+  const flat = f.node("Gather", ["values", f.node("Mul", [counts, flags])]);
+  return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
 }
 
 /** y = x · dense, scaled. */

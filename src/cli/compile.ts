@@ -104,7 +104,8 @@ async function runCommand<T>(
 ): Promise<number> {
   const bare = schema === compileSchema;
   const line = readCommandLine(words, schema, { modelIsOptional: bare });
-  if (line.options.model !== undefined) checkOptions(schema, line.options);
+  // Before the example is pruned, which takes its time: a model will be there by then.
+  checkOptions(schema, { model: ".", ...line.options });
   const view = new ProgressView();
   const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
   const report = await work(line.options, hooks).finally(() => view.finish());

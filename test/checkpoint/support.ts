@@ -3,7 +3,16 @@
  * is allocated.
  * @module
  */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -131,6 +140,17 @@ export class Workshop {
 /** The bytes of a file of a fixture. */
 export function fixtureBytes(fixture: string, file = "model.safetensors"): Uint8Array {
   return new Uint8Array(readFileSync(join(FIXTURES, fixture, file)));
+}
+
+/** All files under a folder with their bytes. */
+export function filesOf(folder: string): Map<string, string> {
+  const names = readdirSync(folder, { recursive: true }).map(String).sort();
+  return new Map(
+    names.filter((name) => statSync(join(folder, name)).isFile()).map((name) => [
+      name.replaceAll("\\", "/"),
+      readFileSync(join(folder, name)).toString("base64"),
+    ]),
+  );
 }
 
 /** Reads a JSON file of a folder. */

@@ -4,24 +4,25 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
-  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join, relative } from "node:path";
 import process from "node:process";
+import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
 import { evaluateSchema, inspectSchema, pruneSchema } from "../../src/api/options.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { VERSION } from "../../src/version.ts";
-import { Workshop } from "../checkpoint/support.ts";
+import { filesOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
+import { fail, failAll, matches, report, start, succeed } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -36,141 +37,27 @@ const CALIBRATED = ["--calibration", TEXT, "--samples", "4", ...QUICK];
 /** No model needs to run for this. */
 const PLAIN = ["--method", "magnitude", "--allocation", "uniform"];
 
-const COMMAND = runtime().name === "deno" ? ["run", "-A", "--no-check", "mod.ts"] : ["mod.ts"];
-
-/** How a run ended. */
-interface Ended {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** A running program. */
-interface Running {
-  readonly ended: Promise<Ended>;
-  /** Waits until its standard error has some text. */
-  says(text: string): Promise<void>;
-  kill(signal: "SIGINT" | "SIGTERM"): void;
-}
-
-function start(words: readonly string[]): Running {
-  const child = spawn(process.execPath, [...COMMAND, ...words], {
-    cwd: ROOT,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
-  });
-  let stdout = "";
-  let stderr = "";
-  let heard = () => {};
-  child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-    heard();
-  });
-  const ended = new Promise<Ended>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code: number | null) => resolve({ code, stdout, stderr }));
-  });
-  return {
-    ended,
-    says: (text) =>
-      Promise.race([
-        new Promise<void>((resolve) => {
-          heard = () => {
-            if (stderr.includes(text)) resolve();
-          };
-          heard();
-        }),
-        ended.then(() => {
-          throw new Error(`it ended without ${JSON.stringify(text)}: ${stderr}`);
-        }),
-      ]),
-    // Not child.kill(): after that Deno reports the signal, whatever code the program ends with.
-    kill: (signal) => void process.kill(child.pid!, signal),
-  };
-}
-
-/** Runs the program to its end. */
-function run(...words: string[]): Promise<Ended> {
-  return start(words).ended;
-}
-
-/** Runs it, and checks that it succeeds. */
-async function succeed(...words: string[]): Promise<Ended> {
-  const ended = await run(...words);
-  expect({ words, code: ended.code, stderr: ended.code === 0 ? "" : ended.stderr })
-    .toEqual({ words, code: 0, stderr: "" });
-  return ended;
-}
-
-/** Runs it with `--json`, and parses the one line that it prints. */
-// deno-lint-ignore no-explicit-any
-async function report(...words: string[]): Promise<any> {
-  const { stdout } = await succeed(...words, "--json");
-  expect(stdout).toMatch(/^\{[^\n]*\}\n$/);
-  return JSON.parse(stdout);
-}
-
-/** `toMatchObject` on a copy: Bun leaves the matchers in the object in place of what they matched. */
-function matches(found: object, expected: object): void {
-  expect(structuredClone(found)).toMatchObject(expected);
-}
-
-/** Runs it, and checks that it fails with one line of an error, and with nothing on stdout. */
-async function fail(exit: 1 | 2, code: string, words: string[], ...parts: string[]) {
-  const { code: status, stdout, stderr } = await run(...words);
-  const errors = stderr.split("\n").filter((line) => line.startsWith("error "));
-  expect({
-    words,
-    status,
-    stdout,
-    errors: errors.length,
-    stderr: errors.length === 1 ? "" : stderr,
-  })
-    .toEqual({ words, status: exit, stdout: "", errors: 1, stderr: "" });
-  for (const part of [`error ${code}: `, ...parts]) expect(errors[0]).toContain(part);
-  expect(stderr).not.toContain("internal error");
-  if (exit === 2) expect(stderr).toMatch(/\ntry .* --help\n$/);
-  return stderr;
-}
-
-/** Checks that commands fail, a few at a time. */
-async function failAll(
-  exit: 1 | 2,
-  code: string,
-  cases: readonly (readonly [words: string[], ...parts: string[]])[],
-) {
-  const waiting = [...cases];
-  const worker = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) await fail(exit, code, ...next);
-  };
-  await Promise.all([worker(), worker(), worker()]);
-}
-
-/** All files under a folder with their bytes. */
-function filesOf(folder: string): Map<string, string> {
-  const names = readdirSync(folder, { recursive: true }).map(String).sort();
-  return new Map(
-    names.filter((name) => statSync(join(folder, name)).isFile()).map((name) => [
-      name,
-      readFileSync(join(folder, name)).toString("base64"),
-    ]),
-  );
-}
-
 describe("help", () => {
+  const commands = {
+    prune: { schema: pruneSchema, folder: "MODEL_DIR" },
+    compile: { schema: compileSchema, folder: "PRUNED_DIR" },
+    eval: { schema: evaluateSchema, folder: "MODEL_DIR" },
+    inspect: { schema: inspectSchema, folder: "MODEL_DIR" },
+    verify: { schema: verifySchema, folder: "OUT" },
+    expand: { schema: expandSchema, folder: "OUT" },
+  };
+
   test("lists the commands, however it is asked for", async () => {
     for (const words of [[], ["--help"], ["-h"], ["help"]]) {
       const { stdout, stderr } = await succeed(...words);
-      for (const name of ["prune", "eval", "inspect", "--help", "Usage:"]) {
+      for (const name of [...Object.keys(commands), "--help", "Usage:"]) {
         expect(stdout).toContain(name);
       }
       expect(stderr).toBe("");
     }
   });
 
-  const commands = { prune: pruneSchema, eval: evaluateSchema, inspect: inspectSchema };
-  for (const [command, schema] of Object.entries(commands)) {
+  for (const [command, { schema, folder }] of Object.entries(commands)) {
     test(`on ${command} names every option with its meaning and its default`, async () => {
       const { stdout, stderr } = await succeed(command, "--help");
       expect(stderr).toBe("");
@@ -186,8 +73,8 @@ describe("help", () => {
         const shown = typeof defaultValue === "string" || typeof defaultValue === "number";
         if (shown) expect(line).toContain(`(default: ${defaultValue})`);
       }
-      for (const flag of ["--config", "--json", "-h, --help", "Examples:", "MODEL_DIR"]) {
-        if (command !== "inspect" || flag !== "MODEL_DIR") expect(stdout).toContain(flag);
+      for (const flag of ["--config", "--json", "-h, --help", "Examples:", folder]) {
+        expect(stdout).toContain(flag);
       }
       expect((await succeed("help", command)).stdout).toBe(stdout);
       expect((await succeed(command, "nowhere", "-h")).stdout).toBe(stdout);
@@ -214,7 +101,9 @@ describe("a command that cannot be right", () => {
       [["prun"], "unknown command prun", "did you mean prune?"],
       [["evla"], "did you mean eval?"],
       [["inspekt", TINY], "did you mean inspect?"],
-      [["zzz"], "unknown command zzz", "prune, eval, inspect"],
+      [["zzz"], "unknown command zzz", "prune, compile, eval, inspect, verify, expand"],
+      [["compil"], "did you mean compile?"],
+      [["expnd"], "did you mean expand?"],
       [[...prune, "--sparsty", "0.5"], "unknown option --sparsty", "did you mean --sparsity?"],
       [[...prune, "--sparsty=0.5"], "unknown option --sparsty:", "did you mean --sparsity?"],
       [[...prune, "--dryrun"], "did you mean --dry-run?"],

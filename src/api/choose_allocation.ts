@@ -1,0 +1,183 @@
+/**
+ * Which allocation `prune` carries out: the one that was named, or the best of those that were tried.
+ * @module
+ */
+import { type Importance, judge, prunePass, type PruneRules } from "../calibrate/passes.ts";
+import { measureLosses } from "../evaluate/perplexity.ts";
+import type { AllocationName } from "../prune/types.ts";
+import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
+import type { PruneSettings } from "./options.ts";
+import type { Trial } from "./prune_report.ts";
+import type { PruneWindows } from "./prune_windows.ts";
+import type { Workbench } from "./workbench.ts";
+
+/** Windows of calibration, and of text kept apart, that `--allocation auto` tries each one on. */
+const TRIAL_WINDOWS = 16;
+
+/** The allocation that will be carried out, and how it was found. */
+export interface Chosen {
+  readonly allocation: AllocationName | "given";
+  readonly densities: Float64Array;
+  readonly importance?: Importance;
+  readonly trials: readonly Trial[];
+}
+
+/** What is to be pruned. */
+export interface PruneRequest {
+  readonly settings: PruneSettings;
+  readonly blocks: number;
+  /** Mean sparsity to aim at. */
+  readonly sparsity: number;
+  /** Whether a weight of that name is left dense. */
+  readonly skipped: (name: string) => boolean;
+  /** Densities that the caller gave. */
+  readonly given?: Float64Array;
+}
+
+/** How to prune by the shares of an allocation. */
+export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): PruneRules {
+  const { method, pattern } = request.settings;
+  return { method, pattern, shares, skipped: request.skipped };
+}
+
+/** Finds the allocation of a request, judging or trying what it needs. */
+export class AllocationChooser {
+  readonly #request: PruneRequest;
+  readonly #bench: Workbench;
+
+  constructor(request: PruneRequest, bench: Workbench) {
+    this.#request = request;
+    this.#bench = bench;
+  }
+
+  /** The allocation that will be carried out. */
+  async choose(windows: PruneWindows | undefined): Promise<Chosen> {
+    const { allocation, pattern } = this.#request.settings;
+    const { blocks } = this.#request;
+    const { given } = this.#request;
+    if (given) return { allocation: "given", densities: given, trials: [] };
+    if (pattern.kind === "nm") {
+      return {
+        allocation: "uniform",
+        densities: densitiesOf("uniform", blocks, this.#allocationSettings(), undefined),
+        trials: [],
+      };
+    }
+    if (allocation !== "auto") {
+      const importance = needsImportance(allocation)
+        ? await this.#judge(windows!.windows, this.#request.settings.compare ? "both" : allocation)
+        : undefined;
+      return {
+        allocation,
+        densities: densitiesOf(allocation, blocks, this.#allocationSettings(), importance),
+        importance,
+        trials: [],
+      };
+    }
+    return await this.#tryAll(windows!);
+  }
+
+  #allocationSettings() {
+    const { alpha, lambda, beta } = this.#request.settings;
+    return { sparsity: this.#request.sparsity, alpha, lambda, beta };
+  }
+
+  /** `--allocation auto`: the one with the lowest perplexity on calibration text kept apart. */
+  async #tryAll(windows: PruneWindows): Promise<Chosen> {
+    const calibration = windows.windows.slice(0, TRIAL_WINDOWS);
+    const apart = windows.apart!.slice(0, TRIAL_WINDOWS);
+    const once = 3 * windows.windows.length;
+    const all = ALLOCATIONS.length * (2 * calibration.length + apart.length);
+    this.#bench.phases.note(
+      `auto tries ${ALLOCATIONS.length} allocations on ${calibration.length} calibration windows and ${apart.length} held-out ones: ` +
+        `about ${(all / once).toFixed(1)} times the work of pruning once`,
+    );
+    const importance = await this.#judge(windows.windows, "both");
+    const trials: Trial[] = [];
+    let best: Chosen | undefined;
+    let least = Infinity;
+    for (const allocation of ALLOCATIONS) {
+      const trial = await this.#try(allocation, calibration, apart, importance, "calibration");
+      if (!trial) continue;
+      trials.push(trial.trial);
+      if (trial.trial.perplexity < least) {
+        least = trial.trial.perplexity;
+        best = { allocation, densities: trial.densities, importance, trials };
+      }
+    }
+    // Uniform never fails, so there is always a best.
+    return best!;
+  }
+
+  /** `--compare`: the other allocations, measured on the held-out text. */
+  async compare(
+    windows: PruneWindows,
+    heldOut: readonly Int32Array[],
+    chosen: Chosen,
+  ): Promise<Trial[]> {
+    const trials: Trial[] = [];
+    const importance = chosen.importance ?? await this.#judge(windows.windows, "both");
+    for (const allocation of ALLOCATIONS) {
+      if (allocation === chosen.allocation) continue;
+      const tried = await this.#try(allocation, windows.windows, heldOut, importance, "text");
+      if (tried) trials.push(tried.trial);
+    }
+    return trials;
+  }
+
+  /** Prunes in memory only, and measures; nothing when the allocation is impossible. */
+  async #try(
+    allocation: AllocationName,
+    calibration: readonly Int32Array[],
+    heldOut: readonly Int32Array[],
+    importance: Importance,
+    on: Trial["on"],
+  ): Promise<{ trial: Trial; densities: Float64Array } | undefined> {
+    const { blocks } = this.#request;
+    let densities: Float64Array;
+    try {
+      densities = densitiesOf(allocation, blocks, this.#allocationSettings(), importance);
+    } catch (error) {
+      this.#bench.phases.note(`${allocation} is left out: ${(error as Error).message}`);
+      return undefined;
+    }
+    const rules = rulesFor(this.#request, sharesOf(densities, this.#request.settings.pattern));
+    const states = this.#request.settings.method === "wanda"
+      ? await this.#bench.room(calibration)
+      : undefined;
+    const measured = await this.#bench.room(heldOut);
+    const perplexity = await this.#bench.overBlocks(
+      `try ${allocation}`,
+      2 * (states?.batches.length ?? 0) + measured.batches.length,
+      async (hooks) => {
+        await prunePass(await this.#bench.model(), rules, states, () => {}, measured, hooks);
+        return (await measureLosses(await this.#bench.model(), measured, this.#bench.signal))
+          .perplexity;
+      },
+    );
+    this.#bench.free(states);
+    this.#bench.free(measured);
+    return { trial: { allocation, on, perplexity }, densities };
+  }
+
+  /** Judges the blocks for one allocation, or for all that need it. */
+  async #judge(
+    windows: readonly Int32Array[],
+    wanted: AllocationName | "both",
+  ): Promise<Importance> {
+    const { reducer, outlierThreshold } = this.#request.settings;
+    const states = await this.#bench.room(windows);
+    const questions = {
+      reducer: wanted === "owl" ? undefined : reducer,
+      threshold: wanted === "dlp" ? undefined : outlierThreshold,
+      skipped: this.#request.skipped,
+    };
+    const importance = await this.#bench.overBlocks(
+      "judge blocks",
+      states.batches.length,
+      async (hooks) => judge(await this.#bench.model(), states, questions, hooks),
+    );
+    this.#bench.free(states);
+    return importance;
+  }
+}

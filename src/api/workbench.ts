@@ -1,0 +1,130 @@
+/**
+ * Where `prune` runs its model: the backend, room for hidden states, progress in blocks.
+ * @module
+ */
+import { batchesOf } from "../calibrate/plan.ts";
+import type { PassHooks } from "../calibrate/passes.ts";
+import { WindowStates } from "../calibrate/states.ts";
+import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
+import type { StagedModel } from "../engine/ort/staged.ts";
+import { evaluateWindows } from "../evaluate/perplexity.ts";
+import { type OpenModel, type Phases, planWindows } from "./shared.ts";
+
+/** How to run. */
+export interface WorkbenchSettings {
+  readonly backend: BackendName | "auto";
+  readonly threads?: number;
+  /** Bytes that the process may take. */
+  readonly memory?: number;
+}
+
+/** A model and what it needs to run; {@linkcode close} it when done. */
+export class Workbench {
+  readonly phases: Phases;
+  readonly signal: AbortSignal | undefined;
+  readonly #opened: OpenModel;
+  readonly #settings: WorkbenchSettings;
+  readonly #states = new Set<WindowStates>();
+  #backend: Backend | undefined;
+  #model: StagedModel | undefined;
+
+  constructor(
+    opened: OpenModel,
+    settings: WorkbenchSettings,
+    phases: Phases,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#opened = opened;
+    this.#settings = settings;
+    this.phases = phases;
+    this.signal = signal;
+  }
+
+  /** Opens the backend, and the model for windows of up to `length` tokens. */
+  async open(length: number): Promise<void> {
+    const { backend, threads } = this.#settings;
+    this.#backend = await this.#opened.openBackend(backend, threads);
+    this.#model = this.#opened.stage(this.#backend, length);
+    if (this.#backend.name === "wasm" && backend === "auto") {
+      this.phases.note(
+        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes about a quarter of the time`,
+      );
+    }
+  }
+
+  /** The backend, once it is open. */
+  get backend(): Backend | undefined {
+    return this.#backend;
+  }
+
+  /** The model; where none was opened, one that reads weights and runs nothing. */
+  async model(): Promise<StagedModel> {
+    return this.#model ??= this.#opened.stage(await openBackend("wasm", 1), 1);
+  }
+
+  /** Makes room for the hidden states of windows; give it back with {@linkcode free}. */
+  async room(windows: readonly Int32Array[]): Promise<WindowStates> {
+    const { spec } = this.#opened;
+    const { memory } = this.#settings;
+    const length = windows[0].length;
+    const plan = planWindows(await this.model(), spec, windows.length, length, memory);
+    const batches = batchesOf(windows, plan.windowsPerBatch);
+    const states = new WindowStates(batches, spec.hidden, plan.spill);
+    this.#states.add(states);
+    return states;
+  }
+
+  /** Gives room back. */
+  free(states: WindowStates | undefined): void {
+    if (!states) return;
+    states.close();
+    this.#states.delete(states);
+  }
+
+  /** Runs a pass with its progress counted in blocks, parts of a block included. */
+  async overBlocks<T>(
+    phase: string,
+    runsPerBlock: number,
+    work: (hooks: PassHooks) => Promise<T>,
+  ): Promise<T> {
+    const blocks = (await this.model()).blocks.length;
+    return await this.phases.run(phase, "blocks", blocks, (step) => {
+      let blocksDone = 0;
+      let runs = 0;
+      return work({
+        signal: this.signal,
+        onBatch: () => step(Math.min(blocksDone + ++runs / runsPerBlock, blocksDone + 0.99)),
+        onBlock: (index) => {
+          blocksDone = index + 1;
+          runs = 0;
+          step(blocksDone);
+        },
+      });
+    });
+  }
+
+  /** The perplexity of the model, or of another checkpoint of its shape, on windows. */
+  async measure(
+    phase: string,
+    windows: readonly Int32Array[],
+    other?: OpenModel,
+  ): Promise<number> {
+    const model = other ? other.stage(this.#backend!, windows[0].length) : await this.model();
+    const states = await this.room(windows);
+    const steps = model.blocks.length + 1;
+    const { perplexity } = await this.phases.run(
+      phase,
+      "blocks",
+      steps,
+      (step) => evaluateWindows(model, states, step, this.signal),
+    );
+    this.free(states);
+    if (other) await model.close();
+    return perplexity;
+  }
+
+  async close(): Promise<void> {
+    for (const states of this.#states) states.close();
+    await this.#model?.close();
+  }
+}

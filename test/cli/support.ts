@@ -1,0 +1,126 @@
+/**
+ * What the tests of the command line share: the program in a process of its own, in the runtime that
+ * runs the tests.
+ * @module
+ */
+import { expect } from "bun:test";
+import { spawn } from "node:child_process";
+import process from "node:process";
+import { runtime } from "../../src/platform/runtime.ts";
+import { fromRoot } from "../support/paths.ts";
+
+const COMMAND = runtime().name === "deno" ? ["run", "-A", "--no-check", "mod.ts"] : ["mod.ts"];
+
+/** How a run ended. */
+export interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A running program. */
+export interface Running {
+  readonly ended: Promise<Ended>;
+  /** Waits until its standard error has some text. */
+  says(text: string): Promise<void>;
+  kill(signal: "SIGINT" | "SIGTERM"): void;
+}
+
+/**
+ * Starts the program.
+ *
+ * @param root Where it lies: the project, or a copy.
+ */
+export function start(words: readonly string[], root = fromRoot("")): Running {
+  const child = spawn(process.execPath, [...COMMAND, ...words], {
+    cwd: root,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+  });
+  let stdout = "";
+  let stderr = "";
+  let heard = () => {};
+  child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+    heard();
+  });
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code: number | null) => resolve({ code, stdout, stderr }));
+  });
+  return {
+    ended,
+    says: (text) =>
+      Promise.race([
+        new Promise<void>((resolve) => {
+          heard = () => {
+            if (stderr.includes(text)) resolve();
+          };
+          heard();
+        }),
+        ended.then(() => {
+          throw new Error(`it ended without ${JSON.stringify(text)}: ${stderr}`);
+        }),
+      ]),
+    // Not child.kill(): after that Deno reports the signal, whatever code the program ends with.
+    kill: (signal) => void process.kill(child.pid!, signal),
+  };
+}
+
+/** Runs the program to its end. */
+export function run(...words: string[]): Promise<Ended> {
+  return start(words).ended;
+}
+
+/** Runs it, and checks that it succeeds. */
+export async function succeed(...words: string[]): Promise<Ended> {
+  const ended = await run(...words);
+  expect({ words, code: ended.code, stderr: ended.code === 0 ? "" : ended.stderr })
+    .toEqual({ words, code: 0, stderr: "" });
+  return ended;
+}
+
+/** Runs it with `--json`, and parses the one line that it prints. */
+// deno-lint-ignore no-explicit-any
+export async function report(...words: string[]): Promise<any> {
+  const { stdout } = await succeed(...words, "--json");
+  expect(stdout).toMatch(/^\{[^\n]*\}\n$/);
+  return JSON.parse(stdout);
+}
+
+/** `toMatchObject` on a copy: Bun leaves the matchers in the object in place of what they matched. */
+export function matches(found: object, expected: object): void {
+  expect(structuredClone(found)).toMatchObject(expected);
+}
+
+/** Runs it, and checks that it fails with one line of an error, and with nothing on stdout. */
+export async function fail(exit: 1 | 2, code: string, words: string[], ...parts: string[]) {
+  const { code: status, stdout, stderr } = await run(...words);
+  const errors = stderr.split("\n").filter((line) => line.startsWith("error "));
+  expect({
+    words,
+    status,
+    stdout,
+    errors: errors.length,
+    stderr: errors.length === 1 ? "" : stderr,
+  })
+    .toEqual({ words, status: exit, stdout: "", errors: 1, stderr: "" });
+  for (const part of [`error ${code}: `, ...parts]) expect(errors[0]).toContain(part);
+  expect(stderr).not.toContain("internal error");
+  if (exit === 2) expect(stderr).toMatch(/\ntry .* --help\n$/);
+  return stderr;
+}
+
+/** Checks that commands fail, a few at a time. */
+export async function failAll(
+  exit: 1 | 2,
+  code: string,
+  cases: readonly (readonly [words: string[], ...parts: string[]])[],
+) {
+  const waiting = [...cases];
+  const worker = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) await fail(exit, code, ...next);
+  };
+  await Promise.all([worker(), worker(), worker()]);
+}

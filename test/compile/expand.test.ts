@@ -1,0 +1,163 @@
+/**
+ * Compiled models turned back into checkpoints: the same weights, bit by bit, where the value type has
+ * kept them.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expand } from "../../compile/expand.ts";
+import { inspect } from "../../src/api/inspect.ts";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { filesOf, readJsonOf, rejectionOf } from "../checkpoint/support.ts";
+import { checkpointLogits, CompileWorkshop, type How, sourceOf } from "./support.ts";
+
+const workshop = new CompileWorkshop();
+afterAll(() => workshop.remove());
+
+/** A checkpoint's tensors as they are stored. */
+function tensorsOf(folder: string): Map<string, string> {
+  const checkpoint = Checkpoint.open(folder);
+  try {
+    return new Map(
+      [...checkpoint.tensors.values()].map(({ name, file, dtype, shape, offset, length }) => {
+        const bytes = new Uint8Array(length);
+        checkpoint.file(file).read(bytes, offset);
+        return [name, `${dtype} [${shape}] ${Buffer.from(bytes).toString("base64")}`];
+      }),
+    );
+  } finally {
+    checkpoint.close();
+  }
+}
+
+describe("a model that is expanded", () => {
+  const cases: [
+    model: string,
+    pattern: string | number,
+    how: How,
+    dtype: "f32" | "f16" | "bf16",
+  ][] = [
+    ["llama", "2:4", { format: "nm", values: "f32" }, "f16"],
+    ["llama", "2:4", { format: "nm", values: "f16" }, "f16"],
+    ["llama", 0.7, { format: "csr", values: "f16" }, "f16"],
+    ["opt-post-norm", 0.7, { format: "bitmap", values: "f16" }, "f16"],
+    ["opt", "8:16", { format: "dense", values: "f16" }, "f16"],
+    ["qwen2", 0.7, { format: "bitmap", values: "f32" }, "bf16"],
+    ["mistral-sliding", "8:16", { format: "nm", values: "f32" }, "bf16"],
+    ["llama-rope-scaled", 0.7, { format: "csr", values: "f32" }, "bf16"],
+    ["qwen3", "2:4", { format: "nm", values: "f32" }, "f32"],
+    ["llama-bias-linear-rope", 0.7, { format: "csr", values: "f32" }, "f32"],
+  ];
+  for (const [model, pattern, how, dtype] of cases) {
+    test(`is the pruned checkpoint, bit by bit: ${model}, ${JSON.stringify(how)}`, async () => {
+      const source = await workshop.pruned(model, pattern);
+      const { output } = await workshop.compile(source, how);
+      const dense = workshop.fresh("expanded");
+      const report = await expand({ model: output, output: dense });
+      const [found, expected] = [tensorsOf(dense), tensorsOf(source)];
+      expect(report).toMatchObject({ output: dense, dtype, tensors: expected.size });
+      expect([...found.keys()].sort()).toEqual([...expected.keys()].sort());
+      for (const [name, tensor] of expected) {
+        if (found.get(name) !== tensor) throw new Error(`${name} is another`);
+      }
+      expect(readJsonOf(dense, "config.json")).toEqual(readJsonOf(source, "config.json"));
+      expect(existsSync(join(dense, "onnx"))).toBe(false);
+      // It loads, and runs.
+      expect(inspect({ model: dense }).linears.sparsity)
+        .toBe(inspect({ model: source }).linears.sparsity);
+      expect(await checkpointLogits(dense)).toEqual(await checkpointLogits(source));
+    });
+  }
+
+  test("keeps its zeros, and is near the rest, when values were rounded to int8", async () => {
+    const source = await workshop.pruned("qwen3", 0.7);
+    const [byRow, byGroup] = [
+      await workshop.compile(source, {}),
+      await workshop.compile(source, { group: 16 }),
+    ];
+    const original = Checkpoint.open(source);
+    const error = new Map<string, number>();
+    for (const { output } of [byRow, byGroup]) {
+      const dense = await workshop.expand(output);
+      const expanded = Checkpoint.open(dense);
+      let [sum, squares] = [0, 0];
+      for (const { name, shape } of original.tensors.values()) {
+        const size = shape.reduce((a, b) => a * b, 1);
+        const [a, b] = [new Float32Array(size), new Float32Array(size)];
+        original.readFloats(name, a);
+        expanded.readFloats(name, b);
+        if (!name.includes("_proj")) continue;
+        a.forEach((value, i) => {
+          if (value === 0 && b[i] !== 0) throw new Error(`${name}: a zero became ${b[i]}`);
+          sum += (value - b[i]) ** 2;
+          squares += value ** 2;
+        });
+      }
+      error.set(output, Math.sqrt(sum / squares));
+      expanded.close();
+    }
+    original.close();
+    expect(error.get(byRow.output)!).toBeLessThan(0.01);
+    expect(error.get(byGroup.output)!).toBeLessThan(error.get(byRow.output)!);
+  });
+
+  test("takes another type where that is asked for, and carries the tokenizer", async () => {
+    const { output } = await workshop.compile(await workshop.pruned("tiny", "2:4"), {
+      values: "f16",
+    });
+    const dense = workshop.fresh("expanded");
+    const report = await expand({ model: output, output: dense, dtype: "bf16" });
+    expect(report.dtype).toBe("bf16");
+    expect(inspect({ model: dense }).blocks[0].linears[0].dtype).toBe("BF16");
+    expect(readdirSync(dense).sort()).toEqual([
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+  });
+
+  test("cannot take a type that does not hold its weights", async () => {
+    const source = workshop.withLargeWeight();
+    const { output: model } = await workshop.compile(source, { values: "f32" });
+    const place = workshop.folder();
+    const options = { model, output: join(place, "out") };
+    const error = await rejectionOf(expand({ ...options, dtype: "f16" }));
+    expect(error.code).toBe("FORMAT_UNFIT");
+    expect(error.message).toContain('"model.embed_tokens.weight" has 999424 at element 5');
+    expect(readdirSync(place)).toEqual([]);
+    await expand(options);
+    expect(tensorsOf(options.output)).toEqual(tensorsOf(source));
+  });
+
+  test("can be compiled again, to the same bytes", async () => {
+    const { output } = await workshop.compile(await workshop.pruned("llama", "2:4"), {
+      values: "f16",
+    });
+    const dense = await workshop.expand(output);
+    const again = await workshop.compile(dense, { values: "f16" });
+    for (const file of ["onnx/model.onnx", "onnx/model.onnx_data"]) {
+      expect(filesOf(again.output).get(file)).toBe(filesOf(output).get(file));
+    }
+  });
+
+  test("must be a compiled model", async () => {
+    const place = workshop.folder();
+    for (const model of [sourceOf("llama"), join(place, "nowhere")]) {
+      const error = await rejectionOf(expand({ model, output: join(place, "out") }));
+      expect(error.code).toBe("CHECKPOINT_NOT_FOUND");
+    }
+    const { output } = await workshop.compile(await workshop.pruned("llama", "2:4"), {});
+    mkdirSync(join(place, "onnx"));
+    writeFileSync(
+      join(place, "onnx", "model.onnx"),
+      readFileSync(join(output, "onnx", "model.onnx")),
+    );
+    const error = await rejectionOf(expand({ model: place, output: join(place, "out") }));
+    expect(error.code).toBe("CHECKPOINT_NOT_FOUND");
+    expect(error.message).toContain("espalier.json");
+    expect(readdirSync(place)).toEqual(["onnx"]);
+  });
+});

@@ -1,0 +1,460 @@
+/**
+ * What compile writes: the layout that transformers.js expects, the smallest formats, the same bytes
+ * again; and nothing where it fails.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { compile } from "../../compile/compile.ts";
+import { expand } from "../../compile/expand.ts";
+import { operatorName } from "../../compile/functions.ts";
+import { inspectCompiled } from "../../compile/inspect.ts";
+import type { CompileOptions } from "../../compile/options.ts";
+import type { ProgressEvent } from "../../src/api/options.ts";
+import { externalRange } from "../../src/onnx/external.ts";
+import {
+  type ModelProto,
+  TensorProto_DataType as DataType,
+} from "../../src/onnx/generated/onnx_pb.ts";
+import { VERSION } from "../../src/version.ts";
+import {
+  editSafetensors,
+  filesOf,
+  parseSafetensors,
+  readJsonOf,
+  rejectionOf,
+  safetensors,
+} from "../checkpoint/support.ts";
+import {
+  cacheNames,
+  checkpointLogits,
+  compiledLogits,
+  CompileWorkshop,
+  distance,
+  formatsFor,
+  type How,
+  LONG,
+  modelOf,
+  PATTERNS,
+  sourceOf,
+  specOf,
+} from "./support.ts";
+
+const workshop = new CompileWorkshop();
+afterAll(() => workshop.remove());
+
+describe("the output folder", () => {
+  test("is laid out as transformers.js loads it", async () => {
+    const source = workshop.fresh("tiny");
+    cpSync(await workshop.pruned("tiny", "8:16"), source, { recursive: true });
+    writeFileSync(join(source, "LICENSE"), "do what you want");
+    writeFileSync(join(source, "training_args.bin"), "not needed");
+    const { output, bytes } = await workshop.compile(source, {});
+    expect([...filesOf(output).keys()]).toEqual([
+      "LICENSE",
+      "config.json",
+      "espalier.json",
+      "generation_config.json",
+      "onnx/model.onnx",
+      "onnx/model.onnx_data",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+    expect(readJsonOf(output, "config.json")).toEqual({
+      ...readJsonOf(source, "config.json"),
+      "transformers.js_config": {
+        dtype: "fp32",
+        use_external_data_format: { "model.onnx": 1 },
+      },
+    });
+    for (const name of ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]) {
+      expect(readFileSync(join(output, name))).toEqual(readFileSync(join(source, name)));
+    }
+    const graphBytes = statSync(join(output, "onnx", "model.onnx")).size;
+    expect(graphBytes).toBeLessThan(2_000_000);
+    expect(bytes.graph).toBe(graphBytes);
+    expect(bytes.data).toBe(statSync(join(output, "onnx", "model.onnx_data")).size);
+  });
+
+  test("has a record of what was done, without times and paths", async () => {
+    const source = await workshop.pruned("tiny", "8:16");
+    const report = await workshop.compile(source, { format: "nm", values: "f16" });
+    const record = readJsonOf(report.output, "espalier.json");
+    const { options, linears, sparsity, bytes } = JSON.parse(JSON.stringify(report));
+    expect(record).toMatchObject({
+      format: 1,
+      kind: "compiled",
+      espalier: VERSION,
+      source: basename(source),
+      dtype: "f16",
+      options,
+      sparsity,
+      bytes,
+      pruning: readJsonOf(source, "espalier.json"),
+    });
+    expect(record.linears).toEqual(linears);
+    expect(linears).toHaveLength(56);
+    expect(linears[0]).toEqual({
+      name: "model.layers.0.self_attn.q_proj.weight",
+      shape: [192, 192],
+      format: "nm",
+      pattern: "8:16",
+      values: "f16",
+      sparsity: 0.5,
+      bytes: 192 * 192 / 2 * 2.5,
+    });
+    expect(JSON.stringify(record)).not.toContain(workshop.path);
+  });
+
+  test("has its tensors at pages of their own in the data file, none over another", async () => {
+    const { output } = await workshop.compile(await workshop.pruned("opt", 0.7), {
+      values: "int8",
+      group: 16,
+    });
+    const ranges = modelOf(output).graph!.initializer.flatMap((tensor) => {
+      const range = externalRange(tensor);
+      return range ? [range] : [];
+    }).sort((a, b) => a.offset - b.offset);
+    expect(ranges.length).toBeGreaterThan(60);
+    let end = 0;
+    for (const { location, offset, length } of ranges) {
+      expect(location).toBe("model.onnx_data");
+      expect(offset % 4096).toBe(0);
+      expect(offset).toBe(Math.ceil(end / 4096) * 4096);
+      end = offset + length;
+    }
+    expect(end).toBe(statSync(join(output, "onnx", "model.onnx_data")).size);
+  });
+
+  for (const model of ["llama", "opt"]) {
+    test(`has the inputs and outputs that transformers.js feeds and reads: ${model}`, async () => {
+      const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), {});
+      const spec = specOf(output);
+      const valuesOf = (infos: NonNullable<ModelProto["graph"]>["input"]) =>
+        infos.map(({ name, type }) => {
+          const tensor = type!.value;
+          if (tensor.case !== "tensorType") throw new Error(name);
+          const dims = tensor.value.shape!.dim.map(({ value }) =>
+            value.case === "dimValue" ? Number(value.value) : value.value
+          );
+          return [name, DataType[tensor.value.elemType], ...dims];
+        });
+      const { graph } = modelOf(output);
+      const cache = (prefix: string, length: string) =>
+        cacheNames(spec).map((name) => [
+          `${prefix}.${name}`,
+          "FLOAT",
+          "batch_size",
+          spec.keyValueHeads,
+          length,
+          spec.headDim,
+        ]);
+      expect(valuesOf(graph!.input)).toEqual([
+        ["input_ids", "INT64", "batch_size", "sequence_length"],
+        ["attention_mask", "INT64", "batch_size", "total_sequence_length"],
+        ["position_ids", "INT64", "batch_size", "sequence_length"],
+        ...cache("past_key_values", "past_sequence_length"),
+      ]);
+      expect(valuesOf(graph!.output)).toEqual([
+        ["logits", "FLOAT", "batch_size", "sequence_length", spec.vocabulary],
+        ...cache("present", "total_sequence_length"),
+      ]);
+    });
+  }
+
+  test("has the same bytes when it is made again", async () => {
+    for (const how of [{}, { values: "f16", format: "csr", logits: "last" }] as How[]) {
+      const source = await workshop.pruned("llama-rope-scaled", 0.7);
+      const [first, second] = [
+        await workshop.compile(source, how),
+        await workshop.compile(source, how),
+      ];
+      expect([...filesOf(second.output)]).toEqual([...filesOf(first.output)]);
+      expect(second.linears).toEqual(first.linears);
+    }
+  });
+
+  test("imports the operator sets that its nodes need, and no more", async () => {
+    const source = await workshop.pruned("llama", 0.7);
+    const imported = async (how: How) => {
+      const model = modelOf((await workshop.compile(source, how)).output);
+      const domains = new Set(model.graph!.node.map(({ domain }) => domain));
+      expect(new Set(model.opsetImport.map(({ domain }) => domain))).toEqual(domains);
+      const operators = model.graph!.node.filter(({ domain }) => domain === "ai.espalier");
+      expect(new Set(model.functions.map(({ name }) => name)))
+        .toEqual(new Set(operators.map(({ opType }) => opType)));
+      for (const { domain, opsetImport } of model.functions) {
+        expect(domain).toBe("ai.espalier");
+        expect(opsetImport.map(({ domain, version }) => [domain, version])).toEqual([["", 17n]]);
+      }
+      return {
+        sets: model.opsetImport.map(({ domain, version }) => `${domain} ${version}`),
+        functions: model.functions.map(({ name }) => name),
+      };
+    };
+    expect(await imported({ format: "bitmap" })).toEqual({
+      sets: [" 17", "com.microsoft 1", "ai.espalier 1"],
+      functions: [operatorName("bitmap", "row")],
+    });
+    expect(await imported({ format: "csr", values: "f16" })).toEqual({
+      sets: [" 17", "com.microsoft 1", "ai.espalier 1"],
+      functions: [operatorName("csr", "none")],
+    });
+    expect(await imported({ format: "dense" })).toEqual({
+      sets: [" 17", "com.microsoft 1"],
+      functions: [],
+    });
+  });
+});
+
+describe("an embedding", () => {
+  const elements = 320 * 64;
+
+  test("that is tied to the head is stored once", async () => {
+    for (const [values, size] of [["f32", 4], ["f16", 2]] as const) {
+      const { output, bytes } = await workshop.compile(await workshop.pruned("qwen3", "2:4"), {
+        values,
+      });
+      expect(bytes.embeddings).toBe(size * elements);
+      const names = modelOf(output).graph!.initializer.map(({ name }) => name);
+      expect(names.filter((name) => /embed|head/.test(name))).toEqual([
+        "model.embed_tokens.weight",
+      ]);
+    }
+    const { bytes } = await workshop.compile(await workshop.pruned("qwen3", "2:4"), {
+      values: "int8",
+    });
+    expect(bytes.embeddings).toBe(elements + 4 * 320);
+  });
+
+  test("that is not tied is stored beside the head", async () => {
+    const { bytes } = await workshop.compile(await workshop.pruned("llama", "2:4"), {
+      values: "f16",
+    });
+    expect(bytes.embeddings).toBe(2 * 2 * elements);
+  });
+
+  test("is stored as --head says, whatever the linears are", async () => {
+    const { options, bytes } = await workshop.compile(await workshop.pruned("llama", "2:4"), {
+      head: "f32",
+    });
+    expect(options).toMatchObject({ values: "int8", head: "f32" });
+    expect(bytes.embeddings).toBe(2 * 4 * elements);
+  });
+
+  test("goes without what the checkpoint holds and the model does not use", async () => {
+    const source = workshop.copy("qwen3");
+    const before = await workshop.compile(source, { values: "f16" });
+    const path = join(source, "model.safetensors");
+    const { header, data } = parseSafetensors(new Uint8Array(readFileSync(path)));
+    const end = data.length;
+    const size = 4 * elements;
+    header["lm_head.weight"] = {
+      dtype: "F32",
+      shape: [320, 64],
+      data_offsets: [end, end + size],
+    };
+    header["some.table"] = {
+      dtype: "F32",
+      shape: [64, 320],
+      data_offsets: [end + size, end + 2 * size],
+    };
+    const more = new Uint8Array(end + 2 * size);
+    more.set(data);
+    writeFileSync(path, safetensors(header, more));
+    const after = await workshop.compile(source, { values: "f16" });
+    expect(after.bytes).toEqual(before.bytes);
+    expect(filesOf(after.output).get("onnx/model.onnx"))
+      .toBe(filesOf(before.output).get("onnx/model.onnx"));
+  });
+});
+
+describe("a checkpoint without zeros", () => {
+  test("is compiled dense, and a note says so", async () => {
+    const events: ProgressEvent[] = [];
+    const source = sourceOf("llama");
+    const output = workshop.fresh("compiled");
+    const report = await compile({ model: source, output, values: "f32" }, {
+      onProgress: (event) => events.push(event),
+    });
+    expect(report.notes).toHaveLength(1);
+    expect(report.notes[0]).toContain("prune first");
+    expect(events).toContainEqual({ type: "note", text: report.notes[0] });
+    expect(new Set(report.linears.map(({ format }) => format))).toEqual(new Set(["dense"]));
+    expect(report.linears).toHaveLength(21);
+    expect(distance(await compiledLogits(output), await checkpointLogits(source)))
+      .toBeLessThan(1e-4);
+  });
+
+  test("gets no note when it has zeros", async () => {
+    expect((await workshop.compile(await workshop.pruned("llama", "2:4"), {})).notes).toEqual([]);
+  });
+});
+
+describe("--format auto", () => {
+  for (const pattern of [...PATTERNS, 0.95, 0.2]) {
+    for (
+      const how of [{ values: "int8" }, { values: "f32" }, { values: "int8", group: 16 }] as How[]
+    ) {
+      test(`takes the smallest format: ${pattern}, ${JSON.stringify(how)}`, async () => {
+        const source = await workshop.pruned("llama", pattern);
+        const auto = await workshop.compile(source, how);
+        const { linears, totals } = inspectCompiled(auto.output);
+        expect(
+          linears.map(({ name, format, pattern, bytes }) => [name, format, pattern, bytes]).sort(),
+        )
+          .toEqual(
+            auto.linears.map(({ name, format, pattern, bytes }) => [
+              name.replace(/\.weight$/, ""),
+              format,
+              pattern,
+              bytes,
+            ]).sort(),
+          );
+        expect(totals.bytes).toBe(auto.bytes.linears);
+        expect(totals.sparsity).toBeCloseTo(auto.sparsity, 6);
+        for (const format of formatsFor(pattern)) {
+          const single = await workshop.compile(source, { ...how, format });
+          expect(auto.bytes.linears).toBeLessThanOrEqual(single.bytes.linears);
+          single.linears.forEach(({ bytes }, i) => {
+            expect(auto.linears[i].bytes).toBeLessThanOrEqual(bytes);
+          });
+        }
+      }, LONG);
+    }
+  }
+});
+
+describe("what cannot be compiled", () => {
+  /** Compiles; returns the error, and checks that nothing is left. */
+  async function refused(options: CompileOptions): Promise<Error & { code?: string }> {
+    const place = workshop.folder();
+    const error = await rejectionOf(compile({ output: join(place, "deep", "out"), ...options }));
+    expect(readdirSync(place)).toEqual([]);
+    return error;
+  }
+
+  test("is a linear without N:M as N:M; it is named with what to do", async () => {
+    const error = await refused({ model: await workshop.pruned("llama", 0.1), format: "nm" });
+    expect(error.code).toBe("FORMAT_UNFIT");
+    for (const part of ["model.layers.0.self_attn.q_proj.weight", "10.0 %", "8:16", "bitmap"]) {
+      expect(error.message).toContain(part);
+    }
+  });
+
+  test("is a linear whose rows the group does not divide", async () => {
+    const error = await refused({ model: await workshop.pruned("llama", 0.7), group: 48 });
+    expect(error.code).toBe("FORMAT_UNFIT");
+    expect(error.message).toContain("--group 48");
+    expect(error.message).toContain("model.layers.0.self_attn.q_proj.weight");
+  });
+
+  test("is a weight that float16 cannot hold, as float16", async () => {
+    const error = await refused({ model: workshop.withLargeWeight(), values: "f16" });
+    expect(error.code).toBe("FORMAT_UNFIT");
+    expect(error.message).toContain('"model.embed_tokens.weight" has 999424 at row 0, column 5');
+  });
+
+  test("is a weight that is not a number", async () => {
+    const model = workshop.copy("qwen2");
+    editSafetensors(model, "model.safetensors", (header, data) => {
+      const [start] = header["model.layers.1.mlp.up_proj.weight"].data_offsets as number[];
+      data.set([0xc0, 0x7f], start);
+    });
+    const error = await refused({ model });
+    expect(error.code).toBe("NOT_FINITE");
+    expect(error.message).toContain("model.layers.1.mlp.up_proj.weight");
+  });
+
+  test("is what is no checkpoint, or options that are none", async () => {
+    expect((await refused({ model: workshop.folder() })).code).toBe("CHECKPOINT_NOT_FOUND");
+    const model = sourceOf("llama");
+    expect((await refused({ model, format: "coo" as "csr" })).code).toBe("USAGE");
+    expect((await refused({ model, group: 1 })).code).toBe("USAGE");
+    const { output } = await workshop.compile(await workshop.pruned("llama", "2:4"), {});
+    expect((await refused({ model: output })).code).toBe("CHECKPOINT_NOT_FOUND");
+  });
+});
+
+describe("an output folder that is there", () => {
+  test("is kept, or replaced where that is asked for", async () => {
+    const model = await workshop.pruned("llama", "2:4");
+    const output = workshop.folder();
+    writeFileSync(join(output, "notes.txt"), "mine");
+    for (const force of [false, true]) {
+      const error = await rejectionOf(compile({ model, output, force }));
+      expect(error.code).toBe("OUTPUT_EXISTS");
+      expect(readdirSync(output)).toEqual(["notes.txt"]);
+    }
+    writeFileSync(join(output, "config.json"), "{}");
+    await compile({ model, output, force: true });
+    expect(readdirSync(output).sort()).toEqual([
+      "config.json",
+      "espalier.json",
+      "generation_config.json",
+      "onnx",
+    ]);
+    expect((await rejectionOf(compile({ model, output }))).code).toBe("OUTPUT_EXISTS");
+    await compile({ model, output, force: true });
+  });
+
+  test("is never the folder that is read", async () => {
+    const model = workshop.copy("llama");
+    const before = filesOf(model);
+    for (const output of [model, join(model, "onnx"), join(model, "..")]) {
+      const error = await rejectionOf(compile({ model, output, force: true }));
+      expect(error.code).toBe("OUTPUT_EXISTS");
+      expect(error.message).toContain("in one another");
+    }
+    expect(filesOf(model)).toEqual(before);
+
+    const { output } = await workshop.compile(model, {});
+    const after = filesOf(output);
+    const error = await rejectionOf(expand({ model: output, output, force: true }));
+    expect(error.message).toContain("in one another");
+    expect(filesOf(output)).toEqual(after);
+  });
+});
+
+describe("work that is stopped in the middle", () => {
+  for (const phase of ["pack linears", "pack embeddings"]) {
+    test(`leaves nothing: ${phase}`, async () => {
+      const place = workshop.folder();
+      const stop = new AbortController();
+      let unfinished = false;
+      const error = await rejectionOf(
+        compile(
+          { model: await workshop.pruned("llama", "2:4"), output: join(place, "new", "out") },
+          {
+            signal: stop.signal,
+            onProgress: (event) => {
+              if (event.type !== "progress" || event.phase !== phase || event.done < 1) return;
+              unfinished = readdirSync(join(place, "new")).length === 1;
+              stop.abort();
+            },
+          },
+        ),
+      );
+      expect(error.code).toBe("ABORTED");
+      expect(unfinished).toBe(true);
+      expect(readdirSync(place)).toEqual([]);
+    });
+  }
+
+  test("leaves nothing of a checkpoint that is expanded, either", async () => {
+    const { output: model } = await workshop.compile(await workshop.pruned("llama", "2:4"), {});
+    const place = workshop.folder();
+    const stop = new AbortController();
+    const error = await rejectionOf(
+      expand({ model, output: join(place, "out") }, {
+        signal: stop.signal,
+        onProgress: (event) => {
+          if (event.type === "progress" && event.done === 3) stop.abort();
+        },
+      }),
+    );
+    expect(error.code).toBe("ABORTED");
+    expect(readdirSync(place)).toEqual([]);
+  });
+});
