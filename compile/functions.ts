@@ -113,19 +113,37 @@ function unpackCsr(f: FunctionBuilder): string {
   return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
 }
 
-/** `[columns, rows]` from bits: a weight's place among the values is the count of bits up to it. */
+/**
+ * `[columns, rows]` from bits, a byte of them at a time: a weight's place among the values is the count
+ * of bits before its byte, and of those up to it in the byte.
+ */
 function unpackBitmap(f: FunctionBuilder): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
-  const apart = f.node("Unsqueeze", ["bits", f.vector([-1])]);
+  const bytes = f.cast(f.node("Reshape", ["bits", f.vector([-1])]), DataType.INT32);
+  // The bits of every byte that there is, first bit first: `[256, 8]`.
+  const all = f.byte(f.node("Range", [f.integer(0), f.integer(256), f.integer(1)]));
+  const apart = f.node("Unsqueeze", [all, f.vector([-1])]);
   const lifted = f.shift(apart, f.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
-  const single = f.shift(lifted, f.bytes([7]), "RIGHT");
-  const inRows = f.node("Reshape", [single, f.shape(rows, f.integer(-1))]);
-  const kept = f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]);
-  const flags = f.cast(f.node("Reshape", [kept, f.vector([-1])]), DataType.INT32);
-  const counts = f.node("CumSum", [flags, f.integer(0)]);
-  // Value 0 is a zero: where the bit is off, the place is 0.
-  const flat = f.node("Gather", ["values", f.node("Mul", [counts, flags])]);
-  return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
+  const flags = f.cast(f.shift(lifted, f.bytes([7]), "RIGHT"), DataType.INT32);
+  const counts = f.node("ReduceSum", [flags, f.vector([1])], { keepdims: 0 });
+  const before = f.node("CumSum", [f.node("Gather", [counts, bytes]), f.integer(0)], {
+    exclusive: 1,
+  });
+  // The first value is a zero. As many zeros again are put before all: a bit that is off takes one of
+  // those, the one at the count of bits before its byte; a bit that is on reaches over them.
+  const stored = f.node("Shape", ["values"]);
+  const padded = f.node("Concat", [f.zerosLike("values", stored), "values"], { axis: 0 });
+  const upTo = f.node("Add", [
+    f.node("CumSum", [flags, f.integer(1)]),
+    f.cast(stored, DataType.INT32),
+  ]);
+  const inByte = f.node("Gather", [f.node("Mul", [upTo, flags]), bytes]);
+  const places = f.node("Add", [inByte, f.node("Unsqueeze", [before, f.vector([-1])])]);
+  const inRows = f.node("Reshape", [
+    f.node("Gather", [padded, places]),
+    f.shape(rows, f.integer(-1)),
+  ]);
+  return f.turned(f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]));
 }
 
 /** y = x · dense, scaled. */
@@ -137,11 +155,10 @@ function multiply(f: FunctionBuilder, dense: string, scaling: Scaling): void {
     // A row's scale is common to its sum: applied after it, the weights are not copied once more.
     f.node("Mul", [f.node("MatMul", ["x", weights]), "scales"], {}, "y");
   } else {
-    const [rows, columns, group] = ["rows", "columns", "group"].map((a) => f.attribute(a));
-    const grouped = f.node("Reshape", [weights, f.shape(f.integer(-1), group, rows)]);
-    const scales = f.node("Unsqueeze", [f.turned("scales"), f.vector([1])]);
-    const scaled = f.node("Mul", [grouped, scales]);
-    f.node("MatMul", ["x", f.node("Reshape", [scaled, f.shape(columns, rows)])], {}, "y");
+    const [columns, group] = ["columns", "group"].map((a) => f.attribute(a));
+    const all = f.node("Range", [f.integer(0), columns, f.integer(1)]);
+    const scales = f.node("Gather", [f.turned("scales"), f.node("Div", [all, group])]);
+    f.node("MatMul", ["x", f.node("Mul", [weights, scales])], {}, "y");
   }
 }
 

@@ -79,7 +79,7 @@ describe("a compiled model gives the logits of its pruned checkpoint", () => {
         const rounded = new Map<string, Float32Array>();
         for (const { on, ...way } of waysFor(model, pattern)) {
           const { output, linears } = await workshop.compile(folder, way);
-          expect(new Set(linears.map(({ format }) => format))).toEqual(new Set([way.format]));
+          expect(linears.filter(({ format }) => format !== way.format)).toEqual([]);
           let expected = masked;
           let bound = way.values === "f16" ? NEAR : SAME;
           if (way.values === "int8" || (way.values === "f16" && type === "f32")) {
