@@ -6,7 +6,10 @@
  * model costs. Our own engine reads the packed tensors instead. `docs/format.md` describes them.
  *
  * Index tensors are uint8: some builds of ONNX Runtime have no casts from 16-bit integers. Values stay
- * in their small type until the last step, since runtimes keep what they fold until all is folded.
+ * in their small type until the last step: runtimes keep what they fold until all is folded, so loading
+ * takes the sum of all that a body computes on the way. Every shape follows from attributes and from
+ * shapes of inputs, never from values, as NonZero's would: ONNX Runtime does not fold what it cannot
+ * size beforehand, and would unpack at every run.
  * @module
  */
 import { create } from "@bufbuild/protobuf";

@@ -23,14 +23,15 @@ const CASES = {
   "dense-int8": ["dense", "dense", "int8"],
   "bitmap-f16-50": ["50 %", "bitmap", "f16"],
   "bitmap-int8-50": ["50 %", "bitmap", "int8"],
+  "bitmap-int8-50-group-64": ["50 %", "bitmap", "int8", 64],
   "bitmap-int8-70": ["70 %", "bitmap", "int8"],
   "csr-int8-70": ["70 %", "csr", "int8"],
   "nm-int8-8-16": ["8:16", "nm", "int8"],
-} satisfies Record<string, [Pruning, Format, Values]>;
+} satisfies Record<string, [Pruning, Format, Values, number?]>;
 
 /** A model that is loaded. */
 export type LoadCase = keyof typeof CASES;
-/** Their names: format, values, zeros. */
+/** Their names: format, values, zeros, inputs that share a scale. */
 export const LOAD_CASES = Object.keys(CASES) as LoadCase[];
 
 /** Builds of ONNX Runtime. */
@@ -85,10 +86,10 @@ export async function measureLoad(
   const runs: Measured[] = [];
   await withFolder(async (folder) => {
     for (const name of options.cases) {
-      const [pruning, format, values] = CASES[name];
+      const [pruning, format, values, group]: [Pruning, Format, Values, number?] = CASES[name];
       const pruned = await pruneTo(tool, options.model, pruning, folder);
       const output = join(folder, name);
-      const { report: { bytes } } = await compileTo(tool, pruned, format, values, output);
+      const { report: { bytes } } = await compileTo(tool, pruned, format, values, output, group);
       if (pruned !== options.model) rmSync(pruned, { recursive: true, force: true });
       for (const backend of options.backends) {
         for (const { name: runtime, path } of runtimes) {

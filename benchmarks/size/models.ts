@@ -65,8 +65,9 @@ export async function compileTo(
   format: Format,
   values: Values,
   output: string,
+  group?: number,
 ): Promise<Finished & { report: CompileReport }> {
-  const how = ["--format", format, "--values", values];
+  const how = ["--format", format, "--values", values, ...group ? ["--group", String(group)] : []];
   const finished = await runJson([...words, "compile", model, "-o", output, "--json", ...how]);
   return { ...finished, report: finished.value as CompileReport };
 }

@@ -2,15 +2,17 @@
 
     onnx_check.py --prompt 1,2,3 [--steps 8] COMPILED_DIR...
 
-Prints one JSON array, {model, operators, tokens, top, mean} for each folder: the likeliest token after
-the prompt, and after each of --steps cached steps; the logit of each; the mean of the step's logits.
-Ends with 1 and says why when a model is refused. Needs onnx, onnxruntime and numpy.
+Prints {versions, models: [{model, operators, unfolded, tokens, top, mean}]}: our operators in the model;
+what ONNX Runtime computes anew at every run though it is constant; the likeliest token after the prompt,
+and after each of --steps cached steps; the logit of each; the mean of the step's logits. Ends with 1 and
+says why when a model is refused. Needs onnx, onnxruntime and numpy.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 
 import numpy as np
 import onnx
@@ -36,11 +38,21 @@ def check(path):
     return sorted(used)
 
 
-def run(path, prompt, steps):
-    """The likeliest tokens after a prompt, from a cache after the first."""
+def load(path):
+    """A session, and the operators that it was to fold and did not."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        model = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    constant = {t.name for t in model.graph.initializer} | {""}
+    unfolded = {n.op_type for n in model.graph.node if constant.issuperset(n.input)}
+    return session, sorted(unfolded)
+
+
+def run(session, prompt, steps):
+    """The likeliest tokens after a prompt, from a cache after the first."""
     outputs = [o.name for o in session.get_outputs()]
     past = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
     cache = {i.name: np.zeros((1, i.shape[1], 0, i.shape[3]), np.float32) for i in past}
@@ -57,7 +69,7 @@ def run(path, prompt, steps):
         found = dict(zip(outputs, values))
         logits = found["logits"]
         if logits.shape[:2] != (1, len(given)) or not np.isfinite(logits).all():
-            raise ValueError(f"{path}: logits of shape {logits.shape}, or not finite")
+            raise ValueError(f"logits of shape {logits.shape}, or not finite")
         last = logits[0, -1]
         tokens.append(int(last.argmax()))
         top.append(float(last.max()))
@@ -81,12 +93,13 @@ def main():
         path = os.path.join(folder, "onnx", "model.onnx")
         try:
             operators = check(path)
-            found = run(path, prompt, arguments.steps)
+            session, unfolded = load(path)
+            found = run(session, prompt, arguments.steps)
         except Exception as error:
             print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr)
             return 1
         name = os.path.basename(os.path.normpath(folder))
-        results.append({"model": name, "operators": operators, **found})
+        results.append({"model": name, "operators": operators, "unfolded": unfolded, **found})
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     print(json.dumps({"versions": versions, "models": results}))
     return 0

@@ -31,7 +31,13 @@ const TOLERANCE = 1e-4;
 /** What onnx_check.py prints. */
 interface PythonResult {
   readonly versions: Record<string, string>;
-  readonly models: { model: string; operators: string[]; tokens: number[]; top: number[] }[];
+  readonly models: {
+    model: string;
+    operators: string[];
+    unfolded: string[];
+    tokens: number[];
+    top: number[];
+  }[];
 }
 
 /** What transformers_js.mjs prints. */
@@ -93,6 +99,7 @@ async function checkPython(checks: Checks, models: readonly Made[], folder: stri
       const [found] = result.models;
       const operators = found.operators.join(", ");
       checks.that(`${name} is valid, with ${operators}`, found.operators.length > 0);
+      checks.same(`${name}: all is unpacked at load`, found.unfolded, []);
       checks.same(`${name}: tokens`, found.tokens, expected.tokens.slice(0, STEPS + 1));
       const worst = Math.max(
         ...found.top.map((logit, i) => Math.abs(logit - expected.top[i]) / Math.abs(logit)),

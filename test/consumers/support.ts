@@ -77,7 +77,10 @@ export async function has(program: string): Promise<boolean> {
 export async function npmInstall(folder: string, packages: string[]): Promise<string | undefined> {
   const npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
   const { code, stderr } = await run([...npm, "--prefix", folder, ...packages], folder);
-  return code === 0 ? undefined : `npm could not install ${packages.join(", ")}: ${stderr.trim()}`;
+  if (code === 0) return undefined;
+  // What went wrong comes first, a stack and advice after it.
+  const reason = stderr.replaceAll("npm error ", "").trim().split("\n").slice(0, 4).join("; ");
+  return `npm could not install ${packages.join(", ")}: ${reason}`;
 }
 
 /** Calls `use` with a folder that is removed afterwards. */
