@@ -101,7 +101,9 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
       });
 
       const zeros = zerosOf(report, oracle);
-      const most = run.method === "wanda" ? 0 : 2;
+      // One score of a hundred million that ends on the other side of OWL's threshold moves every
+      // density by 2e-6, and with it a threshold at which a few equal weights go together.
+      const most = run.method === "wanda" ? 0 : run.allocation === "owl" ? 4 : 2;
       run.zeros?.forEach((linears, b) =>
         linears.forEach((count, i) =>
           expect(Math.abs(count - zeros[b][i])).toBeLessThanOrEqual(most)
