@@ -25,6 +25,7 @@ import {
   writeBytes,
   writeText,
 } from "../src/platform/files.ts";
+import { letEventsIn } from "../src/platform/events.ts";
 import { peakResidentBytes } from "../src/platform/runtime.ts";
 import { VERSION } from "../src/version.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
@@ -154,7 +155,7 @@ export async function compile(
           matrices.set(name, stored);
           embeddings += bytesOf(stored);
           step(i + 1);
-          await new Promise((resume) => setTimeout(resume, 0));
+          await letEventsIn();
         }
       });
       const context = Math.min(spec.context, settings.context ?? LONGEST_CONTEXT);
@@ -252,7 +253,7 @@ async function packAll(
     packed.push(pack(checkpoint, readMatrix(checkpoint, name, buffer), settings, data));
     step(i + 1);
     // Lets Ctrl-C in: packing is all synchronous.
-    await new Promise((resume) => setTimeout(resume, 0));
+    await letEventsIn();
   }
   return packed;
 }

@@ -58,7 +58,8 @@ export function run(command: readonly string[]): Promise<Finished> {
       clearInterval(timer);
       const seconds = (performance.now() - started) / 1000;
       if (code === 0) return resolve({ stdout, seconds, peakBytes });
-      reject(new ProgramError(reasonIn(stderr) ?? `ended with ${signal ?? `code ${code}`}`));
+      const reason = signal === null ? reasonIn(stderr) : `ended by ${signal}`;
+      reject(new ProgramError(reason ?? `ended with code ${code}`));
     });
   });
 }

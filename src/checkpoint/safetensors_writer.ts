@@ -4,6 +4,7 @@
  */
 import { FormatUnfitError, quote } from "../errors.ts";
 import { firstNotFinite, FLOAT_BYTES, type FloatType, narrowTo } from "../onnx/element_type.ts";
+import { letEventsIn } from "../platform/events.ts";
 import { PositionedFile } from "../platform/files.ts";
 
 /** A tensor to be written. */
@@ -61,7 +62,7 @@ export async function writeSafetensors(
       position += stored.length;
       onTensor(i + 1);
       // Lets Ctrl-C in: writing is all synchronous calls.
-      await new Promise((resume) => setTimeout(resume, 0));
+      await letEventsIn();
     }
   } finally {
     file.close();

@@ -1,4 +1,5 @@
 /** Letting the runtime's events in. @module */
+import { setImmediate } from "node:timers";
 
 /**
  * Waits until signals, timers and output have had their turn.
@@ -7,5 +8,6 @@
  * kept already. Without a pause between them, Ctrl-C would wait for the end of all work.
  */
 export function letEventsIn(): Promise<void> {
-  return new Promise((resume) => setTimeout(resume, 0));
+  // Not setTimeout: runtimes make a timer of 0 wait for milliseconds, and there are many pauses.
+  return new Promise((resume) => setImmediate(resume));
 }
