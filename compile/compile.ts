@@ -7,7 +7,6 @@ import { basename, join, resolve } from "node:path";
 import { cutIntoSections, isExternal } from "../src/onnx/sections.ts";
 import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
 import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
-import { buildGraph } from "../src/checkpoint/architectures/mod.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
 import { modelOf } from "../src/onnx/builder.ts";
@@ -37,9 +36,9 @@ import { type CompileOptions, compileSchema, type CompileSettings } from "./opti
 import { bytesOfBitmap, encodeBitmap } from "./packed/bitmap.ts";
 import { bytesOfCsr, countEntries, encodeCsr } from "./packed/csr.ts";
 import { bytesOfNm, encodeNm, findPattern } from "./packed/nm.ts";
-import { countNonzeros } from "./packed/quantize.ts";
+import { bytesOfValues, countNonzeros } from "./packed/quantize.ts";
 import type { Matrix, NmPattern, ValueOptions } from "./packed/types.ts";
-import { bytesOfDense, CompiledWeights, readMatrix, type Stored, storeDense } from "./weights.ts";
+import { CompiledWeights, readMatrix, type Stored, storeDense } from "./weights.ts";
 
 /** Rotary tables for more positions are made only when asked for. */
 const LONGEST_CONTEXT = 32768;
@@ -130,8 +129,7 @@ export async function compile(
     makeFolder(join(folder, "onnx"));
     const data = new DataFileWriter(join(folder, "onnx", "model.onnx_data"), "model.onnx_data");
     try {
-      const dense = buildGraph(checkpoint, spec, 1);
-      const names = cutIntoSections(dense).blocks.flatMap(({ linears }) =>
+      const names = cutIntoSections(opened.graph).blocks.flatMap(({ linears }) =>
         linears.map(({ weight }) => weight)
       );
       const packed = await phases.run(
@@ -147,7 +145,7 @@ export async function compile(
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));
       let embeddings = 0;
       const head = settings.head ?? settings.values;
-      const tables = tablesOf(dense, names);
+      const tables = tablesOf(opened.graph, names);
       await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
         for (const [i, name] of tables.entries()) {
           throwIfAborted(hooks.signal);
@@ -315,7 +313,8 @@ function smallest(
   options: ValueOptions,
 ): "nm" | "csr" | "bitmap" | "dense" {
   const sizes: ["nm" | "csr" | "bitmap" | "dense", number][] = [
-    ["dense", bytesOfDense(matrix.rows, matrix.columns, options)],
+    // A dense matrix has a scale for each row, whatever the group.
+    ["dense", bytesOfValues(matrix, { type: options.type }, matrix.values.length)],
     ["nm", pattern ? bytesOfNm(matrix, pattern, options) : Infinity],
     ["bitmap", bytesOfBitmap(matrix, nonzeros, options)],
     ["csr", bytesOfCsr(matrix, countEntries(matrix.values), options)],

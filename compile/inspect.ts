@@ -4,20 +4,16 @@
  */
 import { join } from "node:path";
 import { fileSize } from "../src/platform/files.ts";
+import type { CompiledLinear } from "./compile.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 
 /** One linear of a compiled model. */
-export interface CompiledLinearReport {
+export interface CompiledLinearReport extends CompiledLinear {
+  /** Name of its weight in the checkpoint, without `.weight`. */
   readonly name: string;
-  /** `[out, in]`. */
-  readonly shape: readonly [number, number];
-  readonly format: "nm" | "csr" | "bitmap" | "dense";
-  readonly pattern?: string;
-  readonly values: string;
   /** Fraction of weights that are 0, counted in what is stored. */
   readonly sparsity: number;
-  readonly bytes: number;
   readonly bytesPerWeight: number;
 }
 

@@ -4,13 +4,11 @@
  */
 import { join } from "node:path";
 import { type Backend, openBackend, type Session, type Tensor } from "../src/engine/ort/backend.ts";
-import { logits } from "../src/engine/ort/head.ts";
-import type { StagedModel } from "../src/engine/ort/staged.ts";
+import { windowLogits } from "../src/engine/ort/head.ts";
 import { OnnxError, throwIfAborted } from "../src/errors.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
-import { cutWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
+import { evaluationWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
-import { assertInVocabulary, consecutiveWindows } from "../src/text/windows.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { type VerifyOptions, verifySchema } from "./options.ts";
 
@@ -51,10 +49,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
     const { spec } = opened;
     const wanted = settings.seqlen ?? ("windows" in source ? undefined : DEFAULT_SEQLEN);
     const length = windowLength(wanted, spec.context, source, (text) => phases.note(text));
-    const windows = "windows" in source
-      ? cutWindows(source.windows, length).slice(0, settings.windows)
-      : consecutiveWindows(source.tokens, length, settings.windows);
-    assertInVocabulary(windows, spec.vocabulary);
+    const windows = evaluationWindows(source, length, spec.vocabulary, settings.windows);
     const backend = await openBackend(settings.backend, settings.threads);
     const session = await phases.run(
       "load compiled model",
@@ -75,7 +70,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
                 `of ${spec.vocabulary}: to be verified it must be compiled with --logits all`,
             );
           }
-          const b = await checkpointLogits(model, window);
+          const b = await windowLogits(model, window);
           add(sums, compare(a, b, window, spec.vocabulary));
           step(i + 1);
         }
@@ -127,16 +122,6 @@ export async function compiledLogits(
     }
   }
   return (await session.run(feeds)).logits.data as Float32Array;
-}
-
-async function checkpointLogits(model: StagedModel, window: Int32Array): Promise<Float32Array> {
-  const activations = await model.embed({ tokens: window, windows: 1, length: window.length });
-  for (const { index } of model.blocks) {
-    const want = { squares: false, output: true };
-    const result = await model.runBlock(index, model.readBlock(index), activations, want);
-    activations.hidden = result.hidden!;
-  }
-  return await logits(model, await model.finish(activations));
 }
 
 interface Sums {

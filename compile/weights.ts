@@ -4,15 +4,13 @@
  * @module
  */
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
-import type { DecoderWeights } from "../src/checkpoint/architectures/weights.ts";
-import { requireTensor } from "../src/checkpoint/architectures/weights.ts";
+import { type DecoderWeights, requireTensor } from "../src/checkpoint/architectures/weights.ts";
 import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { DataFileWriter } from "./data_file.ts";
 import { emit, type StoredSparse, type StoredTensor, valueTypeOf } from "./emit.ts";
-import { VALUE_BYTES } from "./packed/quantize.ts";
-import { narrow } from "./packed/quantize.ts";
-import type { Matrix, ValueOptions, ValueType } from "./packed/types.ts";
+import { narrow, VALUE_BYTES } from "./packed/quantize.ts";
+import type { Matrix, ValueType } from "./packed/types.ts";
 
 /** A dense matrix `[rows, columns]` that has been written. */
 export interface StoredDense {
@@ -73,11 +71,6 @@ export function readMatrix(checkpoint: Checkpoint, name: string, buffer: Float32
   const values = buffer.subarray(0, rows * columns);
   checkpoint.readFloats(name, values);
   return { name, values, rows, columns };
-}
-
-/** Bytes of a matrix stored dense. */
-export function bytesOfDense(rows: number, columns: number, options: ValueOptions): number {
-  return rows * columns * VALUE_BYTES[options.type] + (options.type === "int8" ? 4 * rows : 0);
 }
 
 /** Weights that have been written to a data file. */

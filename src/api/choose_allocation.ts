@@ -53,8 +53,7 @@ export class AllocationChooser {
   /** The allocation that will be carried out. */
   async choose(windows: PruneWindows | undefined): Promise<Chosen> {
     const { allocation, pattern } = this.#request.settings;
-    const { blocks } = this.#request;
-    const { given } = this.#request;
+    const { blocks, given } = this.#request;
     if (given) return { allocation: "given", densities: given, trials: [] };
     if (pattern.kind === "nm") {
       return {

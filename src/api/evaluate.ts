@@ -3,10 +3,9 @@
  * @module
  */
 import { evaluateWindows } from "../evaluate/perplexity.ts";
-import { assertInVocabulary, consecutiveWindows } from "../text/windows.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { type EvaluateOptions, evaluateSchema, parseOptions, type RunHooks } from "./options.ts";
-import { cutWindows, OpenModel, Phases, planWindows, statesOf, windowLength } from "./shared.ts";
+import { evaluationWindows, OpenModel, Phases, roomFor, windowLength } from "./shared.ts";
 
 /** What `evaluate` found. */
 export interface EvaluateReport {
@@ -46,14 +45,10 @@ export async function evaluate(
     const source = opened.read(settings.text);
     const { spec } = opened;
     const length = windowLength(settings.seqlen, spec.context, source, (text) => phases.note(text));
-    const windows = "windows" in source
-      ? cutWindows(source.windows, length).slice(0, settings.windows)
-      : consecutiveWindows(source.tokens, length, settings.windows);
-    assertInVocabulary(windows, spec.vocabulary);
+    const windows = evaluationWindows(source, length, spec.vocabulary, settings.windows);
     const backend = await opened.openBackend(settings.backend, settings.threads);
     const model = opened.stage(backend, length);
-    const plan = planWindows(model, spec, windows.length, length, settings.memory);
-    const states = statesOf(windows, spec, plan);
+    const states = roomFor(model, spec, windows, settings.memory);
     try {
       const { perplexity, losses } = await phases.run(
         "evaluate",

@@ -2,8 +2,8 @@
  * `inspect`: what a checkpoint holds, and how sparse it is.
  * @module
  */
-import { buildGraph } from "../checkpoint/architectures/mod.ts";
 import { cutIntoSections } from "../onnx/sections.ts";
+import { countZeros } from "../prune/mask.ts";
 import { type InspectOptions, inspectSchema, parseOptions } from "./options.ts";
 import { OpenModel } from "./shared.ts";
 
@@ -55,9 +55,9 @@ const PIECE = 1 << 20;
  */
 export function inspect(options: InspectOptions): InspectReport {
   const settings = parseOptions(inspectSchema, options);
-  const { checkpoint, spec } = new OpenModel(settings.model);
+  const { checkpoint, spec, graph } = new OpenModel(settings.model);
   try {
-    const sections = cutIntoSections(buildGraph(checkpoint, spec, 1));
+    const sections = cutIntoSections(graph);
     const buffer = new Float32Array(PIECE);
     const blocks = sections.blocks.map((block) => {
       const linears = block.linears.map(({ name, weight, rows, columns }): LinearReport => {
@@ -66,7 +66,7 @@ export function inspect(options: InspectOptions): InspectReport {
         for (let first = 0; first < size; first += PIECE) {
           const values = buffer.subarray(0, Math.min(PIECE, size - first));
           checkpoint.readFloats(weight, values, first);
-          for (let i = 0; i < values.length; i++) if (values[i] === 0) zeros++;
+          zeros += countZeros(values);
         }
         const { dtype, length } = checkpoint.tensors.get(weight)!;
         return {

@@ -4,12 +4,12 @@
  */
 import { join, resolve } from "node:path";
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
-import { buildGraph } from "../checkpoint/architectures/mod.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
 import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { assertApart, assertFree, PendingFolder, writeText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
+import { countZeros } from "../prune/mask.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import {
   checkPattern,
@@ -81,7 +81,7 @@ class PruneRun {
     this.#signal = hooks.signal;
     this.#phases = new Phases(hooks);
     this.#bench = new Workbench(opened, settings, this.#phases, hooks.signal);
-    this.#blocks = cutIntoSections(buildGraph(opened.checkpoint, opened.spec, 1)).blocks;
+    this.#blocks = cutIntoSections(opened.graph).blocks;
   }
 
   async run(): Promise<PruneReport> {
@@ -242,9 +242,7 @@ class PruneRun {
         states,
         ({ weight, mask, values }) => {
           writer.prune(weight, mask);
-          let count = 0;
-          for (let i = 0; i < values.length; i++) if (values[i] === 0) count++;
-          zeros.set(weight, count);
+          zeros.set(weight, countZeros(values));
         },
         undefined,
         hooks,

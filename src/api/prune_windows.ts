@@ -7,7 +7,13 @@ import { basename } from "node:path";
 import { TextError, UsageError } from "../errors.ts";
 import { assertInVocabulary, consecutiveWindows, randomWindows } from "../text/windows.ts";
 import type { PruneSettings } from "./options.ts";
-import { cutWindows, type OpenModel, type Phases, windowLength } from "./shared.ts";
+import {
+  cutWindows,
+  evaluationWindows,
+  type OpenModel,
+  type Phases,
+  windowLength,
+} from "./shared.ts";
 
 const DEFAULT_SAMPLES = 128;
 const DEFAULT_HELD_OUT = 32;
@@ -85,13 +91,11 @@ export function heldOutWindows(
 ): PruneWindows {
   const path = settings.text!;
   const source = opened.read(path);
-  const most = settings.windows ?? DEFAULT_HELD_OUT;
-  const wanted = "windows" in source ? undefined : calibrated ?? settings.seqlen;
+  const fixed = "windows" in source;
+  const most = settings.windows ?? (fixed ? undefined : DEFAULT_HELD_OUT);
+  const wanted = fixed ? undefined : calibrated ?? settings.seqlen;
   const length = windowLength(wanted, opened.spec.context, source, (text) => phases.note(text));
-  const windows = "windows" in source
-    ? cutWindows(source.windows, length).slice(0, settings.windows)
-    : consecutiveWindows(source.tokens, length, most);
-  assertInVocabulary(windows, opened.spec.vocabulary);
+  const windows = evaluationWindows(source, length, opened.spec.vocabulary, most);
   return { file: basename(path), windows, length, sha256: fingerprint(windows) };
 }
 

@@ -1,6 +1,5 @@
 /** What prune, evaluate and inspect do alike. @module */
-import { type Plan, planFor } from "../calibrate/plan.ts";
-import { batchesOf } from "../calibrate/plan.ts";
+import { batchesOf, planFor } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
 import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
@@ -8,8 +7,10 @@ import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
+import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import { assertInVocabulary, consecutiveWindows } from "../text/windows.ts";
 import type { ProgressEvent, RunHooks } from "./options.ts";
 
 /** Windows are this long unless the caller, the model or the text says otherwise. */
@@ -18,10 +19,15 @@ const DEFAULT_SEQLEN = 2048;
 /** Bytes of a block's weights from which on memory is given back after every run. */
 const LARGE_BLOCK = 128e6;
 
+/** A text's token ids, or windows that are fixed. */
+export type WindowSource = { readonly tokens: Int32Array } | { readonly windows: Int32Array[] };
+
 /** A checkpoint with its description; the tokenizer is opened when text needs it. */
 export class OpenModel {
   readonly checkpoint: Checkpoint;
   readonly spec: DecoderSpec;
+  /** Its graph, for looking into: it runs windows of one token only. */
+  readonly graph: GraphProto;
   #tokenizer: Tokenizer | undefined;
 
   constructor(folder: string) {
@@ -29,7 +35,7 @@ export class OpenModel {
     try {
       this.spec = describe(this.checkpoint.config);
       // Finds missing tensors and wrong shapes before any work is done.
-      buildGraph(this.checkpoint, this.spec, 1);
+      this.graph = buildGraph(this.checkpoint, this.spec, 1);
     } catch (error) {
       this.checkpoint.close();
       throw error;
@@ -37,7 +43,7 @@ export class OpenModel {
   }
 
   /** Token ids of a text file, or the windows that it fixes. */
-  read(path: string): { tokens: Int32Array } | { windows: Int32Array[] } {
+  read(path: string): WindowSource {
     const corpus: Corpus = readCorpus(path);
     if (corpus.kind === "windows") return { windows: corpus.windows };
     this.#tokenizer ??= openTokenizer(this.checkpoint.folder);
@@ -73,7 +79,7 @@ export class OpenModel {
 export function windowLength(
   wanted: number | undefined,
   context: number,
-  source: { tokens: Int32Array } | { windows: Int32Array[] },
+  source: WindowSource,
   note: (text: string) => void,
 ): number {
   if ("windows" in source) {
@@ -111,27 +117,42 @@ export function cutWindows(windows: readonly Int32Array[], length: number): Int3
   return windows.map((window) => window.subarray(0, length));
 }
 
-/** How to run a model on windows within the budget. */
-export function planWindows(
+/**
+ * Windows to measure on: those that a file fixes, or consecutive ones of a text.
+ *
+ * @param most At most so many; all when left out.
+ * @throws {TextError} When the text is shorter than one window.
+ * @throws {TokenRangeError} When an id is outside the vocabulary.
+ */
+export function evaluationWindows(
+  source: WindowSource,
+  length: number,
+  vocabulary: number,
+  most?: number,
+): Int32Array[] {
+  const windows = "windows" in source
+    ? cutWindows(source.windows, length).slice(0, most)
+    : consecutiveWindows(source.tokens, length, most);
+  assertInVocabulary(windows, vocabulary);
+  return windows;
+}
+
+/** Makes room for the hidden states of windows, within the budget. */
+export function roomFor(
   model: StagedModel,
   spec: DecoderSpec,
-  windows: number,
-  length: number,
+  windows: readonly Int32Array[],
   budget: number | undefined,
-): Plan {
-  return planFor({
-    windows,
-    length,
+): WindowStates {
+  const plan = planFor({
+    windows: windows.length,
+    length: windows[0].length,
     hidden: spec.hidden,
     intermediate: spec.intermediate,
     heads: spec.heads,
     blockBytes: model.largestBlockBytes,
     copiesWeights: model.backend.name !== "node",
   }, budget);
-}
-
-/** Makes room for the hidden states of windows. */
-export function statesOf(windows: readonly Int32Array[], spec: DecoderSpec, plan: Plan) {
   return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
 }
 

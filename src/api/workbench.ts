@@ -2,13 +2,12 @@
  * Where `prune` runs its model: the backend, room for hidden states, progress in blocks.
  * @module
  */
-import { batchesOf } from "../calibrate/plan.ts";
 import type { PassHooks } from "../calibrate/passes.ts";
-import { WindowStates } from "../calibrate/states.ts";
+import type { WindowStates } from "../calibrate/states.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
-import { type OpenModel, type Phases, planWindows } from "./shared.ts";
+import { type OpenModel, type Phases, roomFor } from "./shared.ts";
 
 /** How to run. */
 export interface WorkbenchSettings {
@@ -47,7 +46,7 @@ export class Workbench {
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(
-        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes about a quarter of the time`,
+        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes about a third of the time`,
       );
     }
   }
@@ -64,12 +63,8 @@ export class Workbench {
 
   /** Makes room for the hidden states of windows; give it back with {@linkcode free}. */
   async room(windows: readonly Int32Array[]): Promise<WindowStates> {
-    const { spec } = this.#opened;
     const { memory } = this.#settings;
-    const length = windows[0].length;
-    const plan = planWindows(await this.model(), spec, windows.length, length, memory);
-    const batches = batchesOf(windows, plan.windowsPerBatch);
-    const states = new WindowStates(batches, spec.hidden, plan.spill);
+    const states = roomFor(await this.model(), this.#opened.spec, windows, memory);
     this.#states.add(states);
     return states;
   }

@@ -14,7 +14,7 @@ import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
 import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
 import type { WindowStates } from "./states.ts";
-import { embedAll, runAll, weightsOf } from "./statistics.ts";
+import { embedAll, runAll, weightOf } from "./statistics.ts";
 
 /** What the judging pass finds. */
 export interface Importance {
@@ -67,7 +67,9 @@ export async function judge(
     // Nobody reads what the last block puts out.
     const want = { norms: true, advance: index < count - 1 };
     const norms = await runAll(model, index, weights, states, want, onBatch, signal);
-    const linears = weightsOf(model, index, weights, norms, questions.skipped);
+    const linears = model.blocks[index].linears
+      .filter(({ weight }) => !questions.skipped(weight))
+      .map((linear) => weightOf(linear, weights, norms));
     if (reducer && linears.length > 0) scores[index] = blockScore(linears, reducer);
     if (threshold && linears.length > 0) outliers[index] = outlierPercent(linears, threshold);
     onBlock?.(index);
@@ -87,11 +89,8 @@ export interface PruneRules {
 
 /** A pruned linear, while its weights are still in memory. */
 export interface PrunedLinear {
-  readonly block: number;
   /** Name of its weight in the checkpoint. */
   readonly weight: string;
-  /** Name inside the block. */
-  readonly name: string;
   readonly mask: Mask;
   /** The weights, pruned ones set to 0. */
   readonly values: Float32Array;
@@ -132,12 +131,12 @@ export async function prunePass(
         signal,
       )
       : new Map<string, Float32Array>();
-    const byName = new Map(model.blocks[index].linears.map(({ name, weight }) => [name, weight]));
-    for (const linear of weightsOf(model, index, weights, norms, rules.skipped)) {
-      const mask = maskOf(linear, rules.method, rules.pattern, rules.shares[index]);
-      applyMask(linear.values, mask);
-      const weight = byName.get(linear.name)!;
-      onLinear({ block: index, weight, name: linear.name, mask, values: linear.values });
+    for (const linear of model.blocks[index].linears) {
+      if (rules.skipped(linear.weight)) continue;
+      const weight = weightOf(linear, weights, norms);
+      const mask = maskOf(weight, rules.method, rules.pattern, rules.shares[index]);
+      applyMask(weight.values, mask);
+      onLinear({ weight: linear.weight, mask, values: weight.values });
       await letEventsIn();
       throwIfAborted(signal);
     }

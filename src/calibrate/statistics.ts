@@ -4,6 +4,7 @@
  */
 import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
 import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import type { Linear } from "../onnx/sections.ts";
 import { InputNorms } from "../prune/importance.ts";
 import type { Weight } from "../prune/types.ts";
 import type { WindowStates } from "./states.ts";
@@ -73,25 +74,20 @@ export async function runAll(
 }
 
 /**
- * A block's linears with their weights and statistics, as the core takes them.
+ * A linear with its weights and statistics, as the core takes it.
  *
  * @param norms From {@linkcode runAll}; ones where it was not run, so that scores are magnitudes.
- * @param skipped Names of linears to leave out.
  */
-export function weightsOf(
-  model: StagedModel,
-  index: number,
+export function weightOf(
+  { name, weight, input, rows, columns }: Linear,
   weights: BlockWeights,
   norms: ReadonlyMap<string, Float32Array>,
-  skipped: (name: string) => boolean = () => false,
-): Weight[] {
-  return model.blocks[index].linears
-    .filter(({ weight }) => !skipped(weight))
-    .map(({ name, weight, input, rows, columns }) => ({
-      name,
-      values: weights.get(weight)!,
-      rows,
-      columns,
-      norms: norms.get(input) ?? new Float32Array(columns).fill(1),
-    }));
+): Weight {
+  return {
+    name,
+    values: weights.get(weight)!,
+    rows,
+    columns,
+    norms: norms.get(input) ?? new Float32Array(columns).fill(1),
+  };
 }

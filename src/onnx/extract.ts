@@ -20,7 +20,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "./generated/onnx_pb.ts";
-import { isExternal, type Section } from "./sections.ts";
+import { isExternal, neededBy, type Section } from "./sections.ts";
 
 /** A section that a runtime can load. */
 export interface ExtractedModel {
@@ -151,21 +151,6 @@ export function extract(
   const bytes = toBinary(ModelProtoSchema, modelOf(result));
   const inputs = new Set(result.input.map(({ name }) => name));
   return { bytes, weights, inputs, gathered, rename };
-}
-
-/** The nodes of a section that the values `names` are computed from. */
-function neededBy(names: readonly string[], nodes: readonly NodeProto[]): NodeProto[] {
-  const makerOf = new Map<string, NodeProto>();
-  for (const node of nodes) for (const output of node.output) makerOf.set(output, node);
-  const needed = new Set<NodeProto>();
-  const open = [...names];
-  while (open.length > 0) {
-    const node = makerOf.get(open.pop()!);
-    if (!node || needed.has(node)) continue;
-    needed.add(node);
-    open.push(...node.input);
-  }
-  return nodes.filter((node) => needed.has(node));
 }
 
 function renamed(info: ValueInfoProto, rename: (name: string) => string): ValueInfoProto {

@@ -7,8 +7,12 @@
  * @module
  */
 import { GraphError } from "../errors.ts";
-import type { GraphProto, NodeProto, TensorProto } from "./generated/onnx_pb.ts";
-import { TensorProto_DataLocation as DataLocation } from "./generated/onnx_pb.ts";
+import {
+  type GraphProto,
+  type NodeProto,
+  type TensorProto,
+  TensorProto_DataLocation as DataLocation,
+} from "./generated/onnx_pb.ts";
 
 /** A weight `[rows, columns]`, i.e. `[out, in]`, and the one activation that it multiplies. */
 export interface Linear {
@@ -25,8 +29,6 @@ export interface Linear {
 /** A part of the graph that runs by itself. */
 export interface Section {
   readonly nodes: readonly NodeProto[];
-  /** Values that it reads from outside, initializers not counted. */
-  readonly inputs: readonly string[];
 }
 
 /** One transformer layer. */
@@ -64,8 +66,7 @@ const BLOCK_SCOPE = /^((?:\/[^/]+)*?\/((?:layers?|h|blocks?)\.(\d+)))\//;
  */
 export function cutIntoSections(graph: GraphProto): Sections {
   const initializers = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]));
-  const makerOf = new Map<string, NodeProto>();
-  for (const node of graph.node) for (const output of node.output) makerOf.set(output, node);
+  const makerOf = makersOf(graph.node);
 
   const byBlock = new Map<number, { label: string; nodes: NodeProto[] }>();
   const blockOf = new Map<NodeProto, number>();
@@ -84,6 +85,7 @@ export function cutIntoSections(graph: GraphProto): Sections {
     );
   }
 
+  /** Values that nodes read from outside, initializers not counted. */
   const inputsOf = (nodes: readonly NodeProto[]): string[] => {
     const made = new Set(nodes.flatMap((node) => node.output));
     const inputs = new Set<string>();
@@ -124,7 +126,6 @@ export function cutIntoSections(graph: GraphProto): Sections {
       index,
       label: found.label,
       nodes: found.nodes,
-      inputs,
       linears,
       hiddenIn,
       hiddenOut: "",
@@ -133,8 +134,7 @@ export function cutIntoSections(graph: GraphProto): Sections {
 
   const last = blocks.length - 1;
   const { head, after } = cutAfter(graph, makerOf, blockOf, initializers);
-  const afterInputs = inputsOf(after);
-  const hiddenOut = afterInputs.find((name) => blockOf.get(makerOf.get(name)!) === last);
+  const hiddenOut = inputsOf(after).find((name) => blockOf.get(makerOf.get(name)!) === last);
   if (!hiddenOut) throw new GraphError("the output head does not read the last block's output");
   blocks[last] = { ...blocks[last], hiddenOut };
 
@@ -144,9 +144,9 @@ export function cutIntoSections(graph: GraphProto): Sections {
     !blockOf.has(node) && !afterNodes.has(node) && !headNodes.has(node)
   );
   return {
-    before: { nodes: before, inputs: inputsOf(before) },
+    before: { nodes: before },
     blocks,
-    after: { nodes: after, inputs: afterInputs },
+    after: { nodes: after },
     head,
     shared: [...shared],
   };
@@ -173,15 +173,27 @@ function cutAfter(
     columns,
   };
 
+  const outsideBlocks = graph.node.filter((node) => !blockOf.has(node));
+  return { head, after: neededBy([head.input], outsideBlocks) };
+}
+
+/** The node that makes each value. */
+function makersOf(nodes: readonly NodeProto[]): Map<string, NodeProto> {
+  return new Map(nodes.flatMap((node) => node.output.map((output) => [output, node] as const)));
+}
+
+/** Those of `nodes` that the values `names` are computed from, in their order. */
+export function neededBy(names: readonly string[], nodes: readonly NodeProto[]): NodeProto[] {
+  const makerOf = makersOf(nodes);
   const needed = new Set<NodeProto>();
-  const open = [head.input];
+  const open = [...names];
   while (open.length > 0) {
     const node = makerOf.get(open.pop()!);
-    if (!node || blockOf.has(node) || needed.has(node)) continue;
+    if (!node || needed.has(node)) continue;
     needed.add(node);
     open.push(...node.input);
   }
-  return { head, after: graph.node.filter((node) => needed.has(node)) };
+  return nodes.filter((node) => needed.has(node));
 }
 
 /** Every MatMul of a block that multiplies an activation with a constant matrix. */

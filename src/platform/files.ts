@@ -366,16 +366,6 @@ export function assertApart(target: string, model: string): void {
   }
 }
 
-/** A folder's free bytes, for messages; undefined where the system does not tell. */
-export function freeBytes(folder: string): number | undefined {
-  try {
-    const stat = fs.statfsSync(folder);
-    return stat.bavail * stat.bsize;
-  } catch {
-    return undefined;
-  }
-}
-
 /** What is at `path`; undefined where there is nothing, or nothing can be, e.g. below a file. */
 function statOf(path: string): fs.Stats | undefined {
   try {

@@ -2,7 +2,7 @@
  * Which JavaScript runtime this is, and what the machine has: the only file that looks.
  * @module
  */
-import { availableParallelism, totalmem } from "node:os";
+import { availableParallelism } from "node:os";
 import process from "node:process";
 
 /** The runtimes that Espalier knows apart. */
@@ -19,11 +19,6 @@ export function runtime(): { name: Runtime; version: string } {
 /** Threads that the machine can run at once. */
 export function processors(): number {
   return Math.max(1, availableParallelism());
-}
-
-/** Bytes of the machine's memory. */
-export function machineMemory(): number {
-  return totalmem();
 }
 
 /** Bytes of memory that this process holds now. */

@@ -106,6 +106,13 @@ export function applyMask(values: Float32Array, mask: Mask): void {
   for (let i = 0; i < values.length; i++) if (mask[i] === 0) values[i] = 0;
 }
 
+/** How many weights are 0. */
+export function countZeros(values: Float32Array): number {
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] === 0) count++;
+  return count;
+}
+
 /**
  * Packs a mask to one bit a weight: eight weights a byte, the first in the lowest bit, no padding
  * between rows.

@@ -3,7 +3,7 @@ import { buildGraph, describe } from "../../src/checkpoint/architectures/mod.ts"
 import type { DecoderSpec } from "../../src/checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type Backend, hasNode, openBackend } from "../../src/engine/ort/backend.ts";
-import { logits } from "../../src/engine/ort/head.ts";
+import { windowLogits } from "../../src/engine/ort/head.ts";
 import { StagedModel } from "../../src/engine/ort/staged.ts";
 import { fromRoot } from "./paths.ts";
 
@@ -46,16 +46,6 @@ export async function load(
 }
 
 /** The logits of every position of one window, `[length, vocabulary]`. */
-export async function forward(model: StagedModel, tokens: readonly number[]) {
-  const batch = { tokens: Int32Array.from(tokens), windows: 1, length: tokens.length };
-  const activations = await model.embed(batch);
-  for (const { index } of model.blocks) {
-    const weights = model.readBlock(index);
-    const result = await model.runBlock(index, weights, activations, {
-      squares: false,
-      output: true,
-    });
-    activations.hidden = result.hidden!;
-  }
-  return await logits(model, await model.finish(activations));
+export function forward(model: StagedModel, tokens: readonly number[]): Promise<Float32Array> {
+  return windowLogits(model, Int32Array.from(tokens));
 }

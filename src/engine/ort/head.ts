@@ -71,6 +71,20 @@ export async function negativeLogLikelihoods(
   );
 }
 
+/** The logits of every position of one window, `[length, vocabulary]`. */
+export async function windowLogits(
+  model: StagedModel,
+  window: Int32Array,
+): Promise<Float32Array> {
+  const activations = await model.embed({ tokens: window, windows: 1, length: window.length });
+  for (const { index } of model.blocks) {
+    const want = { squares: false, output: true };
+    const result = await model.runBlock(index, model.readBlock(index), activations, want);
+    activations.hidden = result.hidden!;
+  }
+  return await logits(model, await model.finish(activations));
+}
+
 /**
  * The logits of some positions.
  *

@@ -53,6 +53,8 @@ export class StagedModel {
   readonly weights: WeightSource;
   readonly #graph: GraphProto;
   readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #sessionOf = new Map<ExtractedModel, Promise<Session>>();
+  readonly #extracted = new Map<string, ExtractedModel>();
   readonly #buffers = new Map<string, Float32Array>();
 
   /**
@@ -90,9 +92,10 @@ export class StagedModel {
     const { sections, backend } = this;
     const { tokens, windows, length } = batch;
     const hiddenIn = sections.blocks[0].hiddenIn;
-    const model = extract(this.#graph, sections.before, {
-      outputs: [hiddenIn, ...sections.shared],
-    });
+    const model = this.#once(
+      "before",
+      () => extract(this.#graph, sections.before, { outputs: [hiddenIn, ...sections.shared] }),
+    );
     const dims = [windows, length];
     const positions = new BigInt64Array(tokens.length);
     for (let i = 0; i < positions.length; i++) positions[i] = BigInt(i % length);
@@ -178,7 +181,7 @@ export class StagedModel {
     const { batch: { windows, length }, hidden } = activations;
     if (after.nodes.length === 0) return hidden;
     const hiddenOut = blocks.at(-1)!.hiddenOut;
-    const model = extract(this.#graph, after, { outputs: [head.input] });
+    const model = this.#once("after", () => extract(this.#graph, after, { outputs: [head.input] }));
     const feeds: Record<string, Tensor> = {
       [hiddenOut]: this.backend.floats(hidden, [
         windows,
@@ -195,6 +198,7 @@ export class StagedModel {
   async close(): Promise<void> {
     for (const session of this.#sessions.values()) await (await session).release();
     this.#sessions.clear();
+    this.#sessionOf.clear();
     this.#buffers.clear();
   }
 
@@ -206,24 +210,30 @@ export class StagedModel {
     return session;
   }
 
+  /** The session of a section, found without comparing bytes at every run. */
   #session(model: ExtractedModel): Promise<Session> {
-    return this.session(model.bytes);
+    let session = this.#sessionOf.get(model);
+    if (!session) this.#sessionOf.set(model, session = this.session(model.bytes));
+    return session;
   }
 
-  readonly #extracted = new Map<string, ExtractedModel>();
-
   #extractBlock(block: Block, want: { squares: boolean; output: boolean }): ExtractedModel {
-    const key = `${block.index} ${want.squares} ${want.output}`;
+    return this.#once(
+      `${block.index} ${want.squares} ${want.output}`,
+      () =>
+        extract(this.#graph, block, {
+          label: block.label,
+          names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
+          outputs: want.output ? [block.hiddenOut] : [],
+          squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
+        }),
+    );
+  }
+
+  /** Extracts a section the first time that it is asked for. */
+  #once(key: string, make: () => ExtractedModel): ExtractedModel {
     let model = this.#extracted.get(key);
-    if (!model) {
-      model = extract(this.#graph, block, {
-        label: block.label,
-        names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
-        outputs: want.output ? [block.hiddenOut] : [],
-        squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
-      });
-      this.#extracted.set(key, model);
-    }
+    if (!model) this.#extracted.set(key, model = make());
     return model;
   }
 
