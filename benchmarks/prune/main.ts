@@ -13,6 +13,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { oneOf, positive, say, UsageError, whole } from "../support/arguments.ts";
 import { catchInterrupts, ownRuntime, type RuntimeName } from "../support/process.ts";
 import { describeMemory, measureMemory } from "./memory.ts";
 import type { BackendName } from "./report.ts";
@@ -22,38 +23,6 @@ const USAGE = `usage: main.ts speed --model DIR --windows FILE.json [--python py
                      [--repeat 3] [--sparsity 0.7] [--runtime deno|bun]... [--backend node|wasm]... [--json]
        main.ts memory [--gb 3] [--dir DIR] [--threads N] [--runtime deno|bun]... [--backend node|wasm]...
                       [--json]`;
-
-/** Wrong options: the message says which. */
-class UsageError extends Error {}
-
-function positive(name: string, text: string): number {
-  const number = Number(text);
-  if (!(number > 0) || number === Infinity) {
-    throw new UsageError(`--${name} must be a number above 0, not "${text}"`);
-  }
-  return number;
-}
-
-function whole(name: string, text: string): number {
-  const number = positive(name, text);
-  if (!Number.isSafeInteger(number)) {
-    throw new UsageError(`--${name} must be a whole number, not "${text}"`);
-  }
-  return number;
-}
-
-function oneOf<T extends string>(name: string, texts: readonly string[], known: readonly T[]): T[] {
-  for (const text of texts) {
-    if (!known.includes(text as T)) {
-      throw new UsageError(`--${name} is ${known.join(" or ")}, not "${text}"`);
-    }
-  }
-  return [...new Set(texts as readonly T[])];
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
 
 async function main(): Promise<void> {
   const { values, positionals: [command, ...others] } = parseArgs({

@@ -11,6 +11,7 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { oneOf, say, UsageError, whole } from "../support/arguments.ts";
 import { catchInterrupts, ownRuntime } from "../support/process.ts";
 import { describeFiles, measureFiles } from "./files.ts";
 import { describeLoad, LOAD_CASES, measureLoad } from "./load.ts";
@@ -19,30 +20,6 @@ const USAGE = `usage: main.ts files --model DIR [--runtime deno|bun] [--json]
        main.ts load --model DIR [--case NAME]... [--runtime deno|bun]... [--backend node|wasm]...
                     [--threads 1] [--tokens 16] [--json]
 cases: ${LOAD_CASES.join(", ")}`;
-
-/** Wrong options: the message says which. */
-class UsageError extends Error {}
-
-function whole(name: string, text: string): number {
-  const number = Number(text);
-  if (!Number.isSafeInteger(number) || number < 1) {
-    throw new UsageError(`--${name} must be a whole number above 0, not "${text}"`);
-  }
-  return number;
-}
-
-function oneOf<T extends string>(name: string, texts: readonly string[], known: readonly T[]): T[] {
-  for (const text of texts) {
-    if (!known.includes(text as T)) {
-      throw new UsageError(`--${name} is ${known.join(" or ")}, not "${text}"`);
-    }
-  }
-  return [...new Set(texts as readonly T[])];
-}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
 
 async function main(): Promise<void> {
   const { values, positionals: [command, ...others] } = parseArgs({

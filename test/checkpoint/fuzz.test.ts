@@ -9,7 +9,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import {
   buildGraph,
   describe as describeConfig,
@@ -17,9 +16,8 @@ import {
 } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { readSafetensorsHeader, type TensorEntry } from "../../src/checkpoint/safetensors.ts";
-import { EspalierError } from "../../src/errors.ts";
 import { readCorpus } from "../../src/text/corpus.ts";
-import { uniformNumbers } from "../../src/text/windows.ts";
+import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
 import {
   fixtureBytes,
   largestAllocation,
@@ -30,9 +28,6 @@ import {
   Workshop,
 } from "./support.ts";
 
-const SEED = Number(process.env.ESPALIER_FUZZ_SEED ?? 1);
-const MANY = ["true", "1"].includes(process.env.CI ?? "");
-
 /** Changes of each kind: 21,000 with `CI=true`. */
 const CASES = {
   safetensors: MANY ? 12_000 : 1_200,
@@ -41,66 +36,11 @@ const CASES = {
   corpora: MANY ? 2_000 : 200,
 };
 
-/** Longest time for one case. Most take a millisecond; the rest is for a busy machine. */
-const LIMIT_MS = 2_000;
 /** Bytes of an array that a small model's description may take: rotary tables, and no more. */
 const SMALL = 256 << 10;
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
-
-/** Choices at random. */
-class Dice {
-  readonly next: () => number;
-
-  constructor(seed: number) {
-    this.next = uniformNumbers(seed);
-  }
-
-  /** A whole number from 0 to below `end`. */
-  below(end: number): number {
-    return Math.floor(this.next() * end);
-  }
-
-  /** One of several. */
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)];
-  }
-}
-
-/**
- * Runs cases, each with dice of its own. A case that throws anything but an error of ours, or takes
- * too long, fails the test with its number.
- *
- * @returns How many ended in a result, and how many in each error.
- */
-function fuzz(cases: number, run: (dice: Dice) => void): Map<string, number> {
-  const endings = new Map<string, number>();
-  for (let i = 0; i < cases; i++) {
-    const start = performance.now();
-    let ending = "result";
-    try {
-      run(new Dice(SEED * 1_000_003 + i));
-    } catch (error) {
-      if (!(error instanceof EspalierError)) {
-        throw new Error(`case ${i} of seed ${SEED}: ${error}`, { cause: error });
-      }
-      if (error.message === "" || error.message.length > 2000) {
-        throw new Error(`case ${i} of seed ${SEED}: message ${JSON.stringify(error.message)}`);
-      }
-      ending = error.code;
-    }
-    const took = performance.now() - start;
-    if (took > LIMIT_MS) throw new Error(`case ${i} of seed ${SEED}: took ${took.toFixed()} ms`);
-    endings.set(ending, (endings.get(ending) ?? 0) + 1);
-  }
-  return endings;
-}
-
-/** Fails a case for a reason of the test. */
-function must(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what);
-}
 
 /** Values that a number, or anything else in JSON, is replaced by, as text. */
 const ODD_JSON = [

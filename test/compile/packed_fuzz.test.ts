@@ -7,17 +7,15 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
-import process from "node:process";
 import { decodeBitmap, encodeBitmap, validateBitmap } from "../../compile/packed/bitmap.ts";
 import { decodeCsr, encodeCsr, validateCsr } from "../../compile/packed/csr.ts";
 import { decodeNm, encodeNm, validateNm } from "../../compile/packed/nm.ts";
 import type { Matrix, Shape, ValueOptions, Values } from "../../compile/packed/types.ts";
 import { EspalierError } from "../../src/errors.ts";
-import { uniformNumbers } from "../../src/text/windows.ts";
+import { Dice, MANY, SEED } from "../support/fuzz.ts";
 
-const SEED = Number(process.env.ESPALIER_FUZZ_SEED ?? 1);
 /** Changes of each format: 21,000 together with `CI=true`. */
-const CASES = ["true", "1"].includes(process.env.CI ?? "") ? 7_000 : 700;
+const CASES = MANY ? 7_000 : 700;
 
 /** A matrix of more weights than this is validated but not decoded: a few bytes can claim 8 GB. */
 const LARGEST_DECODED = 1 << 20;
@@ -53,25 +51,6 @@ const ODD_NUMBERS = [
 ];
 
 type Tensor = Uint8Array | Uint16Array | Int8Array | Int32Array | Float32Array;
-
-/** Choices at random. */
-class Dice {
-  readonly next: () => number;
-
-  constructor(seed: number) {
-    this.next = uniformNumbers(seed);
-  }
-
-  /** A whole number from 0 to below `end`. */
-  below(end: number): number {
-    return Math.floor(this.next() * end);
-  }
-
-  /** One of several. */
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)];
-  }
-}
 
 /** A matrix of some shape, N of every 4 neighbours or fewer kept. */
 function randomMatrix(dice: Dice): Matrix {

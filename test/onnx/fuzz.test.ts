@@ -10,14 +10,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { compile } from "../../compile/compile.ts";
 import { CompiledModel } from "../../compile/compiled_model.ts";
 import { tensorsOf } from "../../compile/expand.ts";
 import { inspectCompiled } from "../../compile/inspect.ts";
 import type { CompileOptions } from "../../compile/options.ts";
 import { writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
-import { EspalierError } from "../../src/errors.ts";
 import {
   type ModelProto,
   type NodeProto,
@@ -27,18 +25,14 @@ import {
 } from "../../src/onnx/generated/onnx_pb.ts";
 import { modelBytes, parseModel } from "../../src/onnx/model_file.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
+import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
 import { largestAllocation, Workshop } from "../checkpoint/support.ts";
-
-const SEED = Number(process.env.ESPALIER_FUZZ_SEED ?? 1);
-const MANY = ["true", "1"].includes(process.env.CI ?? "");
 
 /** Changes of each kind. */
 const CASES = { graphs: MANY ? 20_000 : 2_000, folders: MANY ? 4_000 : 400 };
 
 /** Longest time for a test: Bun's own limit is 5 s. */
 const LONG = 120_000;
-/** Longest time for one case. Most take a millisecond; the rest is for a busy machine. */
-const LIMIT_MS = 2_000;
 /** Bytes of weights that a byte of a packed linear may stand for, as `compiled_model.ts` says. */
 const MOST_BYTES_A_BYTE = 4 << 14;
 
@@ -118,59 +112,6 @@ async function writeCheckpoint(folder: string): Promise<void> {
     linear("mlp.down_proj", [hidden, intermediate]),
     tensor("norm", [hidden]),
   ], "f16");
-}
-
-/** Choices at random. */
-class Dice {
-  readonly next: () => number;
-
-  constructor(seed: number) {
-    this.next = uniformNumbers(seed);
-  }
-
-  /** A whole number from 0 to below `end`. */
-  below(end: number): number {
-    return Math.floor(this.next() * end);
-  }
-
-  /** One of several. */
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)];
-  }
-}
-
-/**
- * Runs cases, each with dice of its own. A case that throws anything but an error of ours, or takes
- * too long, fails the test with its number.
- *
- * @returns How many ended in a result, and how many in each error.
- */
-function fuzz(cases: number, run: (dice: Dice) => void): Map<string, number> {
-  const endings = new Map<string, number>();
-  for (let i = 0; i < cases; i++) {
-    const start = performance.now();
-    let ending = "result";
-    try {
-      run(new Dice(SEED * 1_000_003 + i));
-    } catch (error) {
-      if (!(error instanceof EspalierError)) {
-        throw new Error(`case ${i} of seed ${SEED}: ${error}`, { cause: error });
-      }
-      if (error.message === "" || error.message.length > 2000) {
-        throw new Error(`case ${i} of seed ${SEED}: message ${JSON.stringify(error.message)}`);
-      }
-      ending = error.code;
-    }
-    const took = performance.now() - start;
-    if (took > LIMIT_MS) throw new Error(`case ${i} of seed ${SEED}: took ${took.toFixed()} ms`);
-    endings.set(ending, (endings.get(ending) ?? 0) + 1);
-  }
-  return endings;
-}
-
-/** Fails a case for a reason of the test. */
-function must(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what);
 }
 
 /** What numbers of a model are replaced by. */
