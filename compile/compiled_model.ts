@@ -4,6 +4,7 @@
  */
 import { basename, join } from "node:path";
 import { z } from "zod";
+import { type PackedNode, readPackedNode, valueTypeOf } from "../src/engine/sparse/packed_node.ts";
 import {
   CheckpointNotFoundError,
   ConfigError,
@@ -24,10 +25,10 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
-import { DOMAIN, inputsOf, operatorOf, type Scaling, type SparseFormat } from "./functions.ts";
+import { DOMAIN } from "./functions.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
-import { codeBits, decodeNm } from "./packed/nm.ts";
+import { decodeNm } from "./packed/nm.ts";
 import { widen as widenValues } from "./packed/quantize.ts";
 import { checkValues, type Values } from "./packed/types.ts";
 
@@ -36,22 +37,6 @@ const recordSchema = z.looseObject({
   kind: z.literal("compiled"),
   dtype: z.enum(["f32", "f16", "bf16"]).optional(),
 });
-
-/**
- * Most weights that a byte of a packed linear may stand for: a damaged file must not claim gigabytes.
- * Nothing takes fewer bytes than an empty row in CSR, 4; so rows of up to 65,536 weights pass whatever
- * is in them, and no model has longer ones.
- */
-const MOST_WEIGHTS_A_BYTE = 1 << 14;
-
-/** Types of the tensors that are not values. */
-const PART_TYPES: Readonly<Record<string, DataType>> = {
-  codes: DataType.UINT8,
-  gaps: DataType.UINT8,
-  row_pointers: DataType.INT32,
-  bits: DataType.UINT8,
-  scales: DataType.FLOAT,
-};
 
 /** A packed linear of a compiled model. */
 export interface PackedLinear {
@@ -141,14 +126,14 @@ export class CompiledModel {
    */
   linears(): PackedLinear[] {
     return [...this.#nodes].map(([name, node]) => {
-      const { format, rows, columns, tensors, bytes } = this.#read(node);
+      const { format, rows, columns, attributes, values, bytes } = this.#read(node);
       return {
         name,
         format,
         rows,
         columns,
-        pattern: format === "nm" ? `${attribute(node, "n")}:${attribute(node, "m")}` : undefined,
-        values: valueTypeOf(tensors.values),
+        pattern: format === "nm" ? `${attributes.n}:${attributes.m}` : undefined,
+        values,
         bytes,
       };
     });
@@ -162,15 +147,15 @@ export class CompiledModel {
    */
   dense(name: string): Float32Array {
     const node = this.#nodes.get(name)!;
-    const { format, scaling, rows, columns, tensors } = this.#read(node);
-    const group = scaling === "group" ? attribute(node, "group") : columns;
+    const { format, scaling, rows, columns, attributes, tensors } = this.#read(node);
+    const group = scaling === "group" ? attributes.group : columns;
     const common = { name, rows, columns, values: this.#values(tensors, group) };
     switch (format) {
       case "nm":
         return decodeNm({
           ...common,
-          n: attribute(node, "n"),
-          m: attribute(node, "m"),
+          n: attributes.n,
+          m: attributes.m,
           codes: this.#bytes(tensors.codes),
         });
       case "csr": {
@@ -255,73 +240,11 @@ export class CompiledModel {
     };
   }
 
-  /** What a node says, checked as far as that goes without its data. */
-  #read(node: NodeProto): {
-    format: SparseFormat;
-    scaling: Scaling;
-    rows: number;
-    columns: number;
-    /** By the names of the operator's inputs. */
-    tensors: Record<string, TensorProto>;
-    bytes: number;
-  } {
-    const fail = (what: string) =>
-      new OnnxError(`${this.file.path}: node ${quote(node.name)} ${what}`);
-    const operator = operatorOf(node.opType);
-    if (!operator) {
-      throw fail(`is of the unknown operator ${quote(node.opType)}: it is from a newer version`);
-    }
-    const { format, scaling } = operator;
-    const parts = inputsOf(format, scaling).slice(1);
-    const tensors = Object.fromEntries(parts.map((part, i) => {
-      const tensor = this.file.tensors.get(node.input[i + 1]);
-      if (!tensor) throw fail(`lacks its tensor ${part}`);
-      const type = PART_TYPES[part];
-      if (type !== undefined && tensor.dataType !== type) {
-        throw fail(`has its tensor ${part} as ${DataType[tensor.dataType]}, not ${DataType[type]}`);
-      }
-      return [part, tensor];
-    }));
-    const isScaled = valueTypeOf(tensors.values) === "int8";
-    if (isScaled !== (scaling !== "none")) {
-      throw fail(
-        `has ${isScaled ? "int8 values without" : "values that are not int8, and"} scales`,
-      );
-    }
-    if (format === "nm" && attribute(node, "bits") !== codeBits(attribute(node, "m"))) {
-      throw fail(`has codes of ${attribute(node, "bits")} bits for M = ${attribute(node, "m")}`);
-    }
-    const bytes = Object.values(tensors).reduce((sum, t) => sum + this.file.bytesOf(t), 0);
-    const rows = attribute(node, "rows");
-    const columns = attribute(node, "columns");
-    // Written so that NaN fails it.
-    if (!(rows >= 1 && columns >= 1 && rows * columns <= bytes * MOST_WEIGHTS_A_BYTE)) {
-      throw fail(`has ${bytes} bytes, which cannot be ${rows} × ${columns} weights`);
-    }
-    return { format, scaling, rows, columns, tensors, bytes };
+  #read(node: NodeProto): PackedNode {
+    return readPackedNode(node, this.file.tensors, this.file.path);
   }
 }
 
 function stemOf(node: NodeProto): string {
   return (node.input[1] ?? node.name).replace(/\.values$/, "");
-}
-
-/** An attribute of a node; NaN where it has none of that name. */
-function attribute(node: NodeProto, name: string): number {
-  return Number(node.attribute.find((a) => a.name === name)?.i ?? NaN);
-}
-
-function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" {
-  switch (tensor.dataType) {
-    case DataType.FLOAT:
-      return "f32";
-    case DataType.FLOAT16:
-      return "f16";
-    case DataType.INT8:
-      return "int8";
-    default:
-      throw new OnnxError(
-        `tensor ${quote(tensor.name)} holds ${DataType[tensor.dataType]}, not weights`,
-      );
-  }
 }

@@ -148,6 +148,31 @@ export class MemoryBudgetError extends EspalierError {
   readonly code = "MEMORY_BUDGET";
 }
 
+/** Tokens that do not fit into a model's context, or a context that does not fit into the model. */
+export class ContextOverflowError extends EspalierError {
+  readonly code = "CONTEXT_OVERFLOW";
+}
+
+/** An ONNX operator that the sparse engine has no kernel for. */
+export class UnsupportedOperatorError extends EspalierError {
+  readonly code = "OPERATOR_UNSUPPORTED";
+}
+
+/** A thread of the engine that has died or does not answer. */
+export class WorkerLostError extends EspalierError {
+  readonly code = "WORKER_LOST";
+}
+
+/** A model that has been closed. */
+export class ModelClosedError extends EspalierError {
+  readonly code = "MODEL_CLOSED";
+}
+
+/** A chat template that is missing or cannot be used. */
+export class ChatTemplateError extends EspalierError {
+  readonly code = "CHAT_TEMPLATE";
+}
+
 /** Work that was stopped by its `AbortSignal` or by Ctrl-C. */
 export class AbortError extends EspalierError {
   readonly code = "ABORTED";

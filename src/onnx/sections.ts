@@ -191,7 +191,7 @@ export function neededBy(names: readonly string[], nodes: readonly NodeProto[]):
     const node = makerOf.get(open.pop()!);
     if (!node || needed.has(node)) continue;
     needed.add(node);
-    open.push(...node.input);
+    for (const name of node.input) open.push(name);
   }
   return nodes.filter((node) => needed.has(node));
 }

@@ -32,3 +32,8 @@ export function peakResidentBytes(): number {
   const reported = process.resourceUsage().maxRSS * 1024;
   return Math.max(reported, residentBytes());
 }
+
+/** Whether this thread may wait for others asleep: the main thread of a browser may not. */
+export function mainMaySleep(): boolean {
+  return typeof document === "undefined";
+}

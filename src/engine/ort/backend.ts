@@ -19,7 +19,7 @@ export type Tensor = Ort.Tensor;
 
 /** A loaded graph. */
 export interface Session {
-  /** Runs it; outputs are on the CPU. */
+  /** Runs it; outputs are on the CPU, but for those that were asked to stay. */
   run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>;
   /** Frees what it holds. */
   release(): Promise<void>;
@@ -41,9 +41,10 @@ export interface Backend {
   /**
    * Loads a model file whose weights lie in `NAME_data` beside it.
    *
+   * @param stay Outputs to leave on the device where there is one, until they are disposed of.
    * @throws {BackendError} When the runtime refuses it.
    */
-  loadFile(path: string): Promise<Session>;
+  loadFile(path: string, stay?: readonly string[]): Promise<Session>;
   /** Makes a float32 tensor; the data is not copied. */
   floats(data: Float32Array, dims: readonly number[]): Tensor;
   /** Makes an int32 tensor. */
@@ -105,7 +106,7 @@ function requireNode(): OrtModule {
     return createRequire(import.meta.url)("onnxruntime-node");
   } catch (cause) {
     throw new BackendError(
-      "onnxruntime-node is not installed here: run `npm install` (or `bun install`), or use --backend wasm",
+      "onnxruntime-node is not installed here: run `npm install` (or `bun install`), or use WebAssembly (wasm)",
       { cause },
     );
   }
@@ -138,8 +139,10 @@ async function wasmBackend(threads: number): Promise<Backend> {
 async function webgpuBackend(): Promise<Backend> {
   const adapter = await webgpuAdapter();
   if (!adapter) {
+    const { name } = runtime();
     throw new BackendError(
-      `${runtime().name} finds no WebGPU adapter here: use --backend node or --backend wasm`,
+      `${name} finds no WebGPU adapter here: ` +
+        `${name === "bun" ? "install the package bun-webgpu, or " : ""}use the CPU or WebAssembly`,
     );
   }
   const ort = await import("onnxruntime-web/webgpu");
@@ -170,17 +173,21 @@ class OrtBackend implements Backend {
     return this.#open(() => this.#ort.InferenceSession.create(model, this.#options));
   }
 
-  loadFile(path: string): Promise<Session> {
+  loadFile(path: string, stay: readonly string[] = []): Promise<Session> {
     if (this.name === "node") {
       return this.#open(() => this.#ort.InferenceSession.create(path, this.#options));
     }
     const location = `${basename(path)}_data`;
-    return this.#open(() =>
-      this.#ort.InferenceSession.create(readBytes(path), {
-        ...this.#options,
-        externalData: [{ path: location, data: readBytes(join(dirname(path), location)) }],
-      })
-    );
+    const options: Ort.InferenceSession.SessionOptions = {
+      ...this.#options,
+      externalData: [{ path: location, data: readBytes(join(dirname(path), location)) }],
+    };
+    if (this.name === "webgpu") {
+      options.preferredOutputLocation = Object.fromEntries(
+        stay.map((name) => [name, "gpu-buffer"]),
+      );
+    }
+    return this.#open(() => this.#ort.InferenceSession.create(readBytes(path), options));
   }
 
   async #open(create: () => Promise<Ort.InferenceSession>): Promise<Session> {

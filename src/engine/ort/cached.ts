@@ -1,0 +1,311 @@
+/**
+ * A compiled model on ONNX Runtime, token after token: whole matrices, any operator.
+ * @module
+ */
+import {
+  AbortError,
+  ContextOverflowError,
+  ModelClosedError,
+  OnnxError,
+  TokenRangeError,
+  UsageError,
+} from "../../errors.ts";
+import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
+import {
+  type Backend,
+  type BackendName,
+  openBackend,
+  type Session,
+  type Tensor,
+} from "./backend.ts";
+import { Cache, commonLength } from "./cache.ts";
+import { type DecoderFile, readDecoderFile } from "./decoder_file.ts";
+
+/** Bytes that the logits of one run may take. */
+const LOGIT_BYTES = 32 << 20;
+/**
+ * Tokens of one run at most: a run cannot be stopped. In WebAssembly attention takes more than its
+ * share of a long run, so several short ones are faster.
+ */
+const LARGEST_PIECE: Record<BackendName, number> = { node: 128, wasm: 32, webgpu: 128 };
+
+/** What ONNX Runtime can run on. */
+export type OrtDevice = "wasm" | "webgpu" | "cpu";
+
+/** How to load a model. */
+export interface OrtOptions {
+  /** `auto` takes the CPU where onnxruntime-node is installed, else WebAssembly. */
+  readonly device?: OrtDevice | "auto";
+  /** Threads; all processors when left out. The first model in WebAssembly decides for all others. */
+  readonly threads?: number;
+  /** Most tokens of a sequence; as many as the model allows when left out. */
+  readonly context?: number;
+}
+
+/**
+ * Loads a compiled model.
+ *
+ * @param folder Its folder, with `onnx/model.onnx` in it.
+ * @throws {BackendError} When the device is not there, or the runtime refuses the model.
+ * @throws {ContextOverflowError} When the context asked for is more than the model has.
+ * @throws {OnnxError} When the file is damaged, or is no decoder with a cache.
+ */
+export async function loadOrt(folder: string, options: OrtOptions = {}): Promise<EngineModel> {
+  const { device = "auto", threads } = options;
+  const file = readDecoderFile(folder);
+  const context = options.context ?? file.context;
+  if (context > file.context) {
+    throw new ContextOverflowError(
+      `a context of ${context} tokens was asked for: the model allows ${file.context}`,
+    );
+  }
+  const backend = await openBackend(device === "cpu" ? "node" : device, threads);
+  const session = await backend.loadFile(file.path, file.cache.map((part) => `present.${part}`));
+  return new OrtModel(file, backend, session, context);
+}
+
+const DEVICES: Record<BackendName, string> = {
+  node: "CPU",
+  wasm: "WebAssembly",
+  webgpu: "WebGPU",
+};
+
+class OrtModel implements EngineModel {
+  readonly info: ModelInfo;
+  readonly file: DecoderFile;
+  readonly backend: Backend;
+  readonly #session: Session;
+  readonly #open = new Set<OrtSequence>();
+  /** The cache of the sequence that was closed last. */
+  #kept: Cache | undefined;
+  #closed = false;
+  /** Settles when the runs before have ended: the runtime takes one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(file: DecoderFile, backend: Backend, session: Session, context: number) {
+    this.file = file;
+    this.backend = backend;
+    this.#session = session;
+    this.info = {
+      engine: "ort",
+      device: `${DEVICES[backend.name]}, ${backend.label}`,
+      threads: backend.threads,
+      vocabulary: file.vocabulary,
+      context,
+      weightBytes: file.weightBytes,
+      cacheBytesPerToken: file.cache.length * file.keyValueHeads * file.headDim * 4,
+    };
+  }
+
+  open(prompt?: ArrayLike<number>): Sequence {
+    this.assertOpen();
+    const sequence = new OrtSequence(this, ...this.#beginningOf(prompt));
+    this.#open.add(sequence);
+    return sequence;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#last.catch(() => {});
+    for (const sequence of [...this.#open]) sequence.close();
+    this.#kept?.giveBack();
+    this.#kept = undefined;
+    await this.#session.release();
+  }
+
+  assertOpen(): void {
+    if (this.#closed) throw new ModelClosedError("the model has been closed");
+  }
+
+  /** Does work when the work before has ended. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work, work);
+    this.#last = result;
+    return result;
+  }
+
+  /** Takes over the cache of a sequence that has been closed. */
+  forget(sequence: OrtSequence, cache: Cache | undefined): void {
+    this.#open.delete(sequence);
+    if (!cache) return;
+    this.#kept?.giveBack();
+    this.#kept = cache;
+  }
+
+  /**
+   * Runs one piece of a sequence.
+   *
+   * @param past What has been run before; stays with the caller.
+   * @returns Logits as the model gives them, and the cache with the piece in it.
+   */
+  async runPiece(
+    past: Cache | undefined,
+    piece: Int32Array,
+  ): Promise<{ logits: Float32Array; cache: Cache }> {
+    const { backend, file } = this;
+    const before = past?.tokens.length ?? 0;
+    const total = before + piece.length;
+    const feeds: Record<string, Tensor> = {};
+    const feed = (name: string, values: BigInt64Array) => {
+      if (file.inputs.has(name)) feeds[name] = backend.int64(values, [1, values.length]);
+    };
+    feed("input_ids", BigInt64Array.from(piece, BigInt));
+    feed("attention_mask", new BigInt64Array(total).fill(1n));
+    feed("position_ids", BigInt64Array.from(piece, (_, i) => BigInt(before + i)));
+    for (const part of file.cache) {
+      feeds[`past_key_values.${part}`] = past?.tensors.get(part) ??
+        backend.floats(new Float32Array(0), [1, file.keyValueHeads, 0, file.headDim]);
+    }
+    const outputs = await this.#session.run(feeds);
+    const logits = outputs.logits.data as Float32Array;
+    if (logits.length !== (file.lastOnly ? 1 : piece.length) * file.vocabulary) {
+      throw new OnnxError(
+        `${file.path}: it gives ${logits.length} logits for ${piece.length} tokens, ` +
+          `which is not what it declares`,
+      );
+    }
+    const tokens = new Int32Array(total);
+    tokens.set(past?.tokens ?? []);
+    tokens.set(piece, before);
+    const tensors = new Map(file.cache.map((part) => [part, outputs[`present.${part}`]]));
+    return { logits, cache: new Cache(tokens, tensors) };
+  }
+
+  /** The longest beginning of a prompt that some cache holds, and that cache. */
+  #beginningOf(prompt: ArrayLike<number> | undefined): [Cache | undefined, number] {
+    if (!prompt || prompt.length < 2) return [undefined, 0];
+    const caches = [this.#kept, ...[...this.#open].map(({ cache }) => cache)];
+    let best: Cache | undefined;
+    let longest = 0;
+    for (const cache of caches) {
+      if (!cache) continue;
+      // The last token is run whatever there is: its logits are wanted.
+      const length = Math.min(commonLength(prompt, cache.tokens), prompt.length - 1);
+      if (length > longest) [best, longest] = [cache, length];
+    }
+    if (best === this.#kept && best) {
+      this.#kept = undefined;
+      return [best, longest];
+    }
+    return [best?.take(), longest];
+  }
+}
+
+class OrtSequence implements Sequence {
+  readonly #model: OrtModel;
+  /** Holds the sequence's tokens, and maybe others after them that have been cut off since. */
+  #cache: Cache | undefined;
+  #length: number;
+  #running = false;
+  #closed = false;
+
+  constructor(model: OrtModel, cache: Cache | undefined, length: number) {
+    this.#model = model;
+    this.#cache = cache;
+    this.#length = length;
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** What another sequence may begin with. */
+  get cache(): Cache | undefined {
+    return this.#cache;
+  }
+
+  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+    const given = Array.from(tokens);
+    return this.#model.inTurn(async () => {
+      this.#assertOpen();
+      this.#check(given);
+      this.#running = true;
+      try {
+        return await this.#run(Int32Array.from(given), options);
+      } finally {
+        this.#running = false;
+        if (this.#closed) this.#letGo();
+      }
+    });
+  }
+
+  truncate(length: number): void {
+    this.#assertOpen();
+    if (!Number.isInteger(length) || length < 0 || length > this.#length) {
+      throw new UsageError(`a sequence of ${this.#length} tokens cannot be cut to ${length}`);
+    }
+    this.#length = length;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // What a run reads now is let go when it has ended.
+    if (!this.#running) this.#letGo();
+  }
+
+  #letGo(): void {
+    this.#model.forget(this, this.#cache);
+    this.#cache = undefined;
+    this.#length = 0;
+  }
+
+  #assertOpen(): void {
+    this.#model.assertOpen();
+    if (this.#closed) throw new ModelClosedError("the sequence has been closed");
+  }
+
+  #check(tokens: readonly number[]): void {
+    const { vocabulary, context } = this.#model.info;
+    if (tokens.length === 0) throw new UsageError("no tokens to run: at least one is needed");
+    const wrong = tokens.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocabulary));
+    if (wrong !== undefined) {
+      throw new TokenRangeError(
+        `token ${wrong} is outside the model's vocabulary of ${vocabulary}: ` +
+          `the text was tokenized for another model`,
+      );
+    }
+    if (this.#length + tokens.length > context) {
+      throw new ContextOverflowError(
+        `${this.#length} tokens and ${tokens.length} more do not fit into the context of ${context}`,
+      );
+    }
+  }
+
+  async #run(tokens: Int32Array, { signal, logits = "last" }: RunOptions): Promise<Float32Array> {
+    const { vocabulary } = this.#model.info;
+    const { backend, file } = this.#model;
+    const fitting = Math.max(1, Math.floor(LOGIT_BYTES / (4 * vocabulary)));
+    const largest = logits === "all" && file.lastOnly
+      ? 1
+      : Math.min(LARGEST_PIECE[backend.name], fitting);
+    const all = logits === "all" ? new Float32Array(tokens.length * vocabulary) : undefined;
+    let given: Float32Array = new Float32Array(0);
+    for (let first = 0; first < tokens.length; first += largest) {
+      if (signal?.aborted) {
+        throw new AbortError(`stopped after ${first} of ${tokens.length} tokens`);
+      }
+      this.#assertOpen();
+      given = await this.#runPiece(tokens.subarray(first, first + largest));
+      all?.set(given, first * vocabulary);
+    }
+    return all ?? given.subarray(given.length - vocabulary);
+  }
+
+  /** Runs a piece, and takes the longer cache in place of the one before. */
+  async #runPiece(piece: Int32Array): Promise<Float32Array> {
+    const past = this.#length === 0
+      ? undefined
+      : await this.#cache!.first(this.#length, this.#model.backend);
+    try {
+      const { logits, cache } = await this.#model.runPiece(past, piece);
+      this.#cache?.giveBack();
+      this.#cache = cache;
+      this.#length = cache.tokens.length;
+      return logits;
+    } finally {
+      past?.giveBack();
+    }
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * What an ONNX file says of the decoder in it, read without its weights.
+ * @module
+ */
+import { join } from "node:path";
+import { z } from "zod";
+import { DOMAIN, type SparseFormat } from "../../../compile/functions.ts";
+import { CheckpointNotFoundError, ConfigError, OnnxError, quote } from "../../errors.ts";
+import { MICROSOFT } from "../../onnx/builder.ts";
+import {
+  type GraphProto,
+  type NodeProto,
+  TensorProto_DataType as DataType,
+  type ValueInfoProto,
+} from "../../onnx/generated/onnx_pb.ts";
+import { ModelFile } from "../../onnx/model_file.ts";
+import { exists, readJson } from "../../platform/files.ts";
+import { readPackedNode } from "../sparse/packed_node.ts";
+
+/** A decoder with a cache, in the names that transformers.js expects. */
+export interface DecoderFile {
+  /** The `.onnx` file. */
+  readonly path: string;
+  /** Names of the graph's inputs. */
+  readonly inputs: ReadonlySet<string>;
+  /** The cache's parts, e.g. `0.key`: `past_key_values.PART` in, `present.PART` out. */
+  readonly cache: readonly string[];
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly vocabulary: number;
+  /** Most tokens of a sequence: what its config says, or fewer where its rotary tables end before. */
+  readonly context: number;
+  /** Whether it gives logits for the last token alone. */
+  readonly lastOnly: boolean;
+  /** Bytes of the weights as they are stored. */
+  readonly fileBytes: number;
+  /** Bytes of the weights as ONNX Runtime holds them: what is multiplied by is dense float32 there. */
+  readonly weightBytes: number;
+  /** Bytes that ONNX Runtime needs to load it, as far as that can be foretold. */
+  readonly loadBytes: number;
+}
+
+/** What ONNX Runtime takes to load a model of dense weights, over those in float32. */
+const LOAD_FACTOR = 1.6;
+/** What it takes beyond that to unpack a weight, by format: it keeps what it unpacks from to the end. */
+const UNPACK_BYTES: Record<SparseFormat, number> = { nm: 5, csr: 3.5, bitmap: 14 };
+/** Bytes of the largest `config.json` that is read. */
+const LARGEST_CONFIG = 64 << 20;
+/** A dimension of a cache or a vocabulary: more than any model has. */
+const LARGEST_DIMENSION = 1 << 24;
+
+const configSchema = z.looseObject({ max_position_embeddings: z.int().positive().optional() });
+
+/**
+ * Reads and checks the graph of a compiled model.
+ *
+ * @param folder The model's folder, with `onnx/model.onnx` in it.
+ * @throws {CheckpointNotFoundError} When it is not there.
+ * @throws {ConfigError} When its config cannot be used.
+ * @throws {OnnxError} When it is damaged, its data are truncated, or it is no decoder with a cache.
+ */
+export function readDecoderFile(folder: string): DecoderFile {
+  const path = join(folder, "onnx", "model.onnx");
+  if (!exists(path)) {
+    throw new CheckpointNotFoundError(
+      `${folder} holds no onnx/model.onnx: name a folder that compile wrote`,
+    );
+  }
+  const file = ModelFile.open(path);
+  try {
+    const { graph } = file;
+    const logits = dimsOf(graph.output.find(({ name }) => name === "logits"));
+    if (logits?.length !== 3) throw new OnnxError(`${path}: it has no logits of three dimensions`);
+    const pasts = graph.input.filter(({ name }) => name.startsWith(PAST));
+    if (pasts.length === 0) {
+      throw new OnnxError(`${path}: it has no inputs past_key_values.N.key: it keeps no cache`);
+    }
+    const [, heads, , headDim] = cacheDims(path, pasts[0]);
+    for (const past of pasts) {
+      const [, otherHeads, , otherDim] = cacheDims(path, past);
+      const present = past.name.replace(PAST, PRESENT);
+      if (
+        otherHeads !== heads || otherDim !== headDim ||
+        !graph.output.some(({ name }) => name === present)
+      ) {
+        throw new OnnxError(`${path}: ${quote(past.name)} does not fit the rest of the cache`);
+      }
+    }
+    return {
+      path,
+      inputs: new Set(graph.input.map(({ name }) => name)),
+      cache: pasts.map(({ name }) => name.slice(PAST.length)),
+      keyValueHeads: size(path, heads),
+      headDim: size(path, headDim),
+      vocabulary: size(path, logits[2]),
+      context: Math.min(positionsOf(file), positionsIn(folder)),
+      lastOnly: logits[1] === 1,
+      fileBytes: [...file.tensors.values()].reduce((sum, tensor) => sum + file.bytesOf(tensor), 0),
+      ...needsOf(file),
+    };
+  } finally {
+    file.close();
+  }
+}
+
+const PAST = "past_key_values.";
+const PRESENT = "present.";
+
+function cacheDims(path: string, value: ValueInfoProto): (number | undefined)[] {
+  const dims = dimsOf(value);
+  if (dims?.length !== 4 || elementTypeOf(value) !== DataType.FLOAT) {
+    throw new OnnxError(`${path}: ${quote(value.name)} is not float32 of four dimensions`);
+  }
+  return dims;
+}
+
+/** Dimensions of a value: numbers, or undefined where they have names. */
+function dimsOf(value: ValueInfoProto | undefined): (number | undefined)[] | undefined {
+  if (value?.type?.value.case !== "tensorType") return undefined;
+  return value.type.value.value.shape?.dim.map(({ value }) =>
+    value.case === "dimValue" ? Number(value.value) : undefined
+  );
+}
+
+function elementTypeOf(value: ValueInfoProto): number | undefined {
+  return value.type?.value.case === "tensorType" ? value.type.value.value.elemType : undefined;
+}
+
+function size(path: string, dim: number | undefined): number {
+  if (dim === undefined || !(dim >= 1 && dim <= LARGEST_DIMENSION)) {
+    throw new OnnxError(`${path}: heads, head size or vocabulary are not given as numbers`);
+  }
+  return dim;
+}
+
+/** Positions that rotary tables hold. */
+function positionsOf({ graph, tensors }: ModelFile): number {
+  const rotary = graph.node.filter(({ opType, domain }) =>
+    opType === "RotaryEmbedding" && domain === MICROSOFT
+  );
+  return Math.min(...rotary.map(({ input }) => Number(tensors.get(input[2])?.dims[0] ?? Infinity)));
+}
+
+/** Positions that the config names. */
+function positionsIn(folder: string): number {
+  const path = join(folder, "config.json");
+  const config = configSchema.safeParse(exists(path) ? readJson(path, LARGEST_CONFIG) : {});
+  if (!config.success) {
+    throw new ConfigError(`${path}: max_position_embeddings is not a whole number above 0`);
+  }
+  return config.data.max_position_embeddings ?? Infinity;
+}
+
+/** What the weights take in ONNX Runtime: for good, and while it loads them. */
+function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
+  const { graph, tensors } = file;
+  const readers = readersOf(graph);
+  let kept = 0;
+  for (const tensor of tensors.values()) {
+    const nodes = readers.get(tensor.name) ?? [];
+    const elements = Number(tensor.dims.reduce((product, dim) => product * dim, 1n));
+    // Turned and widened once, when the model is loaded.
+    if (tensor.dims.length === 2 && nodes.some(({ opType }) => opType === "Transpose")) {
+      kept += 4 * elements;
+    }
+    // A table that rows are taken from stays as it is stored, even where the head is tied to it.
+    if (nodes.some(({ opType, domain }) => opType !== "Transpose" && domain !== DOMAIN)) {
+      kept += file.bytesOf(tensor);
+    }
+  }
+  let unpacking = 0;
+  for (const node of graph.node) {
+    if (node.domain !== DOMAIN) continue;
+    const { format, rows, columns } = readPackedNode(node, tensors, file.path);
+    kept += 4 * rows * columns;
+    unpacking += UNPACK_BYTES[format] * rows * columns;
+  }
+  return { weightBytes: kept, loadBytes: LOAD_FACTOR * kept + unpacking };
+}
+
+function readersOf(graph: GraphProto): Map<string, NodeProto[]> {
+  const readers = new Map<string, NodeProto[]>();
+  for (const node of graph.node) {
+    for (const name of node.input) readers.set(name, [...readers.get(name) ?? [], node]);
+  }
+  return readers;
+}

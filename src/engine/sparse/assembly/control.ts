@@ -1,0 +1,75 @@
+/**
+ * The words that JavaScript and all threads share, and the barrier.
+ *
+ * `layout.ts` beside this folder has the same numbers for JavaScript.
+ */
+
+/** Bumped by the main thread to start a run. */
+export const EPOCH: usize = 64;
+/** Not 0: workers leave their loop. */
+export const QUIT: usize = 68;
+/** Threads that have arrived at the barrier. */
+const ARRIVED: usize = 128;
+/** Barriers that all threads have passed. */
+const GENERATION: usize = 192;
+/** Threads that sleep at the barrier. */
+const SLEEPERS: usize = 196;
+/** Not 0: a thread was lost, and the run is given up. */
+export const FAILED: usize = 200;
+export const THREADS: usize = 256;
+/** Tokens of this run. */
+export const TOKENS: usize = 260;
+/** Position of the first of them. */
+export const POSITION: usize = 264;
+/** Which logits are wanted: 0 none, 1 the last token's, 2 all tokens'. */
+export const LOGITS: usize = 268;
+export const PROGRAM: usize = 272;
+/** Token ids, int32. */
+export const IDS: usize = 276;
+/** Addresses of the pages of the sequence. */
+export const PAGES: usize = 280;
+/** Rounds that a thread spins at a barrier before it sleeps. */
+export const SPINS: usize = 284;
+/** Milliseconds without an answer after which a thread counts as lost. */
+export const PATIENCE: usize = 288;
+/** Not 0: the main thread may not sleep, only spin. */
+export const MAIN_SPINS: usize = 292;
+/** 16 bytes of 15, then 8 halves of 1: constants that kernels load, for they would be made anew each time. */
+export const NIBBLES: usize = 320;
+export const ONES: usize = 336;
+
+/** Puts the constants in place. */
+export function setUp(): void {
+  memory.fill(NIBBLES, 15, 16);
+  for (let i: usize = 0; i < 8; i++) store<u16>(ONES + (i << 1), 1);
+}
+
+/** Waits until all threads are here. False: a thread was lost. */
+export function barrier(thread: i32, threads: i32): bool {
+  if (threads == 1) return true;
+  if (atomic.load<i32>(FAILED) != 0) return false;
+  const generation = atomic.load<i32>(GENERATION);
+  if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
+    atomic.store<i32>(ARRIVED, 0);
+    atomic.add<i32>(GENERATION, 1);
+    if (atomic.load<i32>(SLEEPERS) != 0) atomic.notify(GENERATION, -1);
+    return true;
+  }
+  const spins = load<i32>(SPINS);
+  for (let i = 0; i < spins; i++) {
+    if (atomic.load<i32>(GENERATION) != generation) return true;
+  }
+  const mayNotSleep = thread == 0 && load<i32>(MAIN_SPINS) != 0;
+  // Sleeps are short, so that a thread that fails is noticed by the others.
+  const naps = max(1, load<i32>(PATIENCE) / 20);
+  atomic.add<i32>(SLEEPERS, 1);
+  for (let i = 0; i < naps || mayNotSleep; i++) {
+    if (atomic.load<i32>(GENERATION) != generation) break;
+    if (atomic.load<i32>(FAILED) != 0) break;
+    if (!mayNotSleep) atomic.wait<i32>(GENERATION, generation, 20_000_000);
+  }
+  atomic.sub<i32>(SLEEPERS, 1);
+  if (atomic.load<i32>(GENERATION) != generation) return true;
+  atomic.store<i32>(FAILED, 1);
+  return false;
+}

@@ -1,0 +1,5 @@
+/** What JavaScript calls. */
+export { setUp } from "./control";
+export { measure, pack, packDense, survey } from "./pack";
+export { isRight, race } from "./probe";
+export { run, work } from "./program";

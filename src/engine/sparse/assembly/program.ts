@@ -1,0 +1,83 @@
+/**
+ * Runs a program: every thread goes through all steps and does its share of each.
+ *
+ * A step is a row of 32-bit words: its operation, its size in words, its arguments. `plan/encode.ts`
+ * writes them.
+ */
+import { append, attend } from "./attention";
+import { barrier, EPOCH, FAILED, LOGITS, PROGRAM, QUIT, SPINS, THREADS, TOKENS } from "./control";
+import { denseF16, denseF32, denseInt8 } from "./dense";
+import { DENSE_F16, DENSE_F32, DENSE_INT8, KIND, LISTS_F16, LISTS_F32, ROWS } from "./linear";
+import { listsF16, listsF32 } from "./lists";
+import { slots } from "./slots";
+import { elementwise, embed, norm, quantise, selectLast, share } from "./vectors";
+
+const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
+const APPEND = 7, ATTEND = 8, SELECT_LAST = 9;
+
+/** One thread's part of a run; false when another thread was lost. */
+function runShare(thread: i32): bool {
+  const threads = load<i32>(THREADS), logits = load<i32>(LOGITS);
+  let tokens = load<i32>(TOKENS);
+  let a = load<usize>(PROGRAM);
+  for (;;) {
+    const op = load<i32>(a);
+    if (op == LINEAR) {
+      linear(a, tokens, thread, threads);
+    } else if (op == BARRIER) {
+      // Some are needed only where threads share out the tokens.
+      if (load<i32>(a, 8) == 0 || tokens > 1) {
+        if (!barrier(thread, threads)) return false;
+      }
+    } else if (op == QUANTISE) quantise(a, tokens, thread, threads);
+    else if (op == NORM) norm(a, tokens, thread, threads);
+    else if (op == APPEND) append(a, tokens, thread, threads);
+    else if (op == ATTEND) attend(a, tokens, thread, threads);
+    else if (op == ELEMENTWISE) elementwise(a, tokens, thread, threads);
+    else if (op == EMBED) embed(a, tokens, thread, threads);
+    else if (op == SELECT_LAST) {
+      if (logits == 0) break;
+      selectLast(a, tokens, thread, threads, logits == 2);
+      if (logits == 1) tokens = 1;
+    } else break;
+    a += <usize> load<u32>(a, 4) << 2;
+  }
+  return barrier(thread, threads);
+}
+
+function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
+  const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
+  if (kind < DENSE_INT8) slots(kind, a, first, last, tokens, thread);
+  else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
+  else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
+  else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
+  else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);
+  else if (kind == DENSE_F16) denseF16(a, first, last, tokens, thread);
+}
+
+/** The main thread's run. 0: done; 1: a thread was lost. */
+export function run(): i32 {
+  if (load<i32>(THREADS) > 1) {
+    atomic.add<i32>(EPOCH, 1);
+    atomic.notify(EPOCH, -1);
+  }
+  return runShare(0) ? 0 : 1;
+}
+
+/** Another thread's life: waits for runs until it is told to quit. */
+export function work(thread: i32): void {
+  let seen = 0;
+  for (;;) {
+    const spins = load<i32>(SPINS);
+    let epoch = atomic.load<i32>(EPOCH);
+    for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(EPOCH);
+    while (epoch == seen) {
+      atomic.wait<i32>(EPOCH, seen, -1);
+      epoch = atomic.load<i32>(EPOCH);
+    }
+    if (atomic.load<i32>(QUIT) != 0) return;
+    seen = epoch;
+    if (!runShare(thread)) return;
+  }
+}

@@ -1,0 +1,66 @@
+/** Vector operations that builds make in different ways, all with the same result. */
+import { FUSED_DOT } from "./variant";
+import { ONES } from "./control";
+
+/** The vector of eight halves of 1 that {@link dot} wants: loaded once by a kernel. */
+// @ts-ignore: decorator
+
+export function ones(): v128 {
+  return v128.load(ONES);
+}
+
+/** sum + the products of int8 weights and activations from 0 to 127, four to a lane. */
+// @ts-ignore: decorator
+
+export function dot(weights: v128, activations: v128, sum: v128, one: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    if (FUSED_DOT) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, activations, sum);
+    // Two products of 127 · 127 fit 16 bits: nothing saturates.
+    return i32x4.add(
+      sum,
+      i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(weights, activations), one),
+    );
+  }
+  const low = i16x8.extmul_low_i8x16_s(weights, activations);
+  const high = i16x8.extmul_high_i8x16_s(weights, activations);
+  // Sums of neighbours: lanes 0 and 1 from the low half, 2 and 3 from the high one, each of two products.
+  const even = i8x16.shuffle(low, high, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
+  const odd = i8x16.shuffle(low, high, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.add(even, odd), one));
+}
+
+/** Bytes of `from` at indices of 0 to 15. */
+// @ts-ignore: decorator
+
+export function pick(from: v128, indices: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(from, indices);
+  return i8x16.swizzle(from, indices);
+}
+
+/** Sum of the lanes, always in the same order. */
+// @ts-ignore: decorator
+
+export function sumLanes(v: v128): f32 {
+  return (f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 1)) +
+    (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3));
+}
+
+/** Largest of the lanes. */
+// @ts-ignore: decorator
+
+export function maxLane(v: v128): f32 {
+  return max(
+    max(f32x4.extract_lane(v, 0), f32x4.extract_lane(v, 1)),
+    max(f32x4.extract_lane(v, 2), f32x4.extract_lane(v, 3)),
+  );
+}
+
+/** Four float16 numbers, in the low halves of lanes, as float32: exact, subnormal numbers too. */
+// @ts-ignore: decorator
+
+export function widenHalves(bits: v128): v128 {
+  const sign = i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16);
+  const rest = i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13);
+  // The exponent is 112 too small; multiplying mends it, and makes subnormal numbers normal.
+  return v128.or(f32x4.mul(rest, f32x4.splat(5192296858534827628530496329220096.0)), sign);
+}

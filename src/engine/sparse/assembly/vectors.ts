@@ -1,0 +1,298 @@
+/**
+ * Steps on vectors, one for each token: embedding, norms, activations, sums, quantisation.
+ *
+ * With one token, a step whose output is `private` is done by every thread for itself, into a copy of
+ * its own: that is cheaper than a barrier. Otherwise threads share the tokens out, and one token is the
+ * first thread's.
+ */
+import { activate } from "./math";
+import { maxLane, sumLanes, widenHalves } from "./simd";
+import { int8Bytes } from "./dense";
+import { DENSE_F32, DENSE_INT8 } from "./linear";
+import { IDS, POSITION } from "./control";
+
+/** Words that all these steps begin with. */
+const IN: usize = 8, IN_STRIDE: usize = 12, IN_COPY: usize = 16;
+const OUT: usize = 20, OUT_STRIDE: usize = 24, OUT_COPY: usize = 28;
+const WIDTH: usize = 32;
+
+/** First token of a thread's share. */
+// @ts-ignore: decorator
+
+export function share(count: i32, thread: i32, threads: i32): i32 {
+  return <i32> (<i64> count * thread / threads);
+}
+
+// @ts-ignore: decorator
+
+function firstToken(a: usize, tokens: i32, thread: i32, threads: i32): i32 {
+  if (tokens == 1) return load<u32>(a, OUT_COPY) != 0 || thread == 0 ? 0 : 1;
+  return share(tokens, thread, threads);
+}
+
+// @ts-ignore: decorator
+
+function lastToken(tokens: i32, thread: i32, threads: i32): i32 {
+  return tokens == 1 ? 1 : share(tokens, thread + 1, threads);
+}
+
+// @ts-ignore: decorator
+
+function input(a: usize, token: i32, tokens: i32, thread: i32): usize {
+  if (tokens == 1) return load<usize>(a, IN) + <usize> thread * <usize> load<u32>(a, IN_COPY);
+  return load<usize>(a, IN) + <usize> token * <usize> load<u32>(a, IN_STRIDE);
+}
+
+// @ts-ignore: decorator
+
+function output(a: usize, token: i32, tokens: i32, thread: i32): usize {
+  if (tokens == 1) return load<usize>(a, OUT) + <usize> thread * <usize> load<u32>(a, OUT_COPY);
+  return load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE);
+}
+
+/** Rows of a table in one of the dense layouts. */
+export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  const table = load<usize>(a, 36), kind = load<i32>(a, 40), windows = load<i32>(a, 44);
+  const segments = load<i32>(a, 48), scales = load<usize>(a, 52);
+  const ofPositions = load<i32>(a, 56), offset = load<i32>(a, 60);
+  const width = load<i32>(a, WIDTH);
+  for (
+    let t = firstToken(a, tokens, thread, threads);
+    t < lastToken(tokens, thread, threads);
+    t++
+  ) {
+    const row = ofPositions != 0
+      ? load<i32>(POSITION) + t + offset
+      : load<i32>(load<usize>(IDS) + (<usize> t << 2));
+    const out = output(a, t, tokens, thread);
+    const group = <usize> (row >> 4), lane = <usize> (row & 15);
+    if (kind == DENSE_INT8) {
+      let at = table + group * int8Bytes(windows, segments) + (<usize> segments << 5) + (lane << 2);
+      const scale = f32x4.splat(load<f32>(scales + (<usize> row << 2)));
+      for (let i = 0; i < width; i += 4) {
+        const v = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at)));
+        v128.store(out + (<usize> i << 2), f32x4.mul(f32x4.convert_i32x4_s(v), scale));
+        at += 64;
+      }
+    } else if (kind == DENSE_F32) {
+      const at = table + group * (<usize> windows << 10) + (lane << 2);
+      for (let i = 0; i < width; i++) {
+        store<f32>(
+          out + (<usize> i << 2),
+          load<f32>(at + (<usize> i << 6)),
+        );
+      }
+    } else {
+      const at = table + group * (<usize> windows << 9) + (lane << 1);
+      for (let i = 0; i < width; i++) {
+        const half = i32x4.splat(load<u16>(at + (<usize> i << 5)));
+        store<f32>(out + (<usize> i << 2), f32x4.extract_lane(widenHalves(half), 0));
+      }
+    }
+  }
+}
+
+/** RMS norm, or layer norm, of each of `groups` equal parts. */
+export function norm(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  const groups = load<i32>(a, 36), weight = load<usize>(a, 40), bias = load<usize>(a, 44);
+  const epsilon = load<f32>(a, 48), isLayer = load<i32>(a, 52) != 0;
+  const part = load<i32>(a, WIDTH) / groups;
+  for (
+    let t = firstToken(a, tokens, thread, threads);
+    t < lastToken(tokens, thread, threads);
+    t++
+  ) {
+    const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
+    for (let g = 0; g < groups; g++) {
+      const at = <usize> (g * part) << 2;
+      if (part & 3) slowNorm(from + at, to + at, part, weight, bias, epsilon, isLayer);
+      else fastNorm(from + at, to + at, part, weight, bias, epsilon, isLayer);
+    }
+  }
+}
+
+function fastNorm(
+  from: usize,
+  to: usize,
+  width: i32,
+  weight: usize,
+  bias: usize,
+  epsilon: f32,
+  isLayer: bool,
+): void {
+  const bytes = <usize> width << 2;
+  let mean = f32x4.splat(0);
+  if (isLayer) {
+    let sum = f32x4.splat(0);
+    for (let i: usize = 0; i < bytes; i += 16) sum = f32x4.add(sum, v128.load(from + i));
+    mean = f32x4.splat(sumLanes(sum) / <f32> width);
+  }
+  let squares = f32x4.splat(0);
+  for (let i: usize = 0; i < bytes; i += 16) {
+    let v = v128.load(from + i);
+    if (isLayer) v = f32x4.sub(v, mean);
+    squares = f32x4.add(squares, f32x4.mul(v, v));
+  }
+  const factor = f32x4.splat(1 / sqrt<f32>(sumLanes(squares) / <f32> width + epsilon));
+  for (let i: usize = 0; i < bytes; i += 16) {
+    let v = v128.load(from + i);
+    if (isLayer) v = f32x4.sub(v, mean);
+    v = f32x4.mul(v, factor);
+    if (weight != 0) v = f32x4.mul(v, v128.load(weight + i));
+    if (bias != 0) v = f32x4.add(v, v128.load(bias + i));
+    v128.store(to + i, v);
+  }
+}
+
+/** For widths that are no multiple of 4. */
+function slowNorm(
+  from: usize,
+  to: usize,
+  width: i32,
+  weight: usize,
+  bias: usize,
+  epsilon: f32,
+  isLayer: bool,
+): void {
+  const bytes = <usize> width << 2;
+  let mean: f32 = 0;
+  if (isLayer) {
+    for (let i: usize = 0; i < bytes; i += 4) mean += load<f32>(from + i);
+    mean /= <f32> width;
+  }
+  let squares: f32 = 0;
+  for (let i: usize = 0; i < bytes; i += 4) {
+    const v = load<f32>(from + i) - mean;
+    squares += v * v;
+  }
+  const factor: f32 = 1 / sqrt<f32>(squares / <f32> width + epsilon);
+  for (let i: usize = 0; i < bytes; i += 4) {
+    let v = (load<f32>(from + i) - mean) * factor;
+    if (weight != 0) v *= load<f32>(weight + i);
+    if (bias != 0) v += load<f32>(bias + i);
+    store<f32>(to + i, v);
+  }
+}
+
+/** What {@link elementwise} does with two vectors. */
+const ADD = 0, MULTIPLY = 1, COPY = 2;
+
+/** Activation of a + b, a · b, or a. */
+export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  const kind = load<i32>(a, 36), other = load<usize>(a, 40), otherStride = load<u32>(a, 44);
+  const activation = load<i32>(a, 48);
+  const bytes = ((<usize> load<i32>(a, WIDTH) << 2) + 15) & ~15;
+  for (
+    let t = firstToken(a, tokens, thread, threads);
+    t < lastToken(tokens, thread, threads);
+    t++
+  ) {
+    const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
+    const second = other + <usize> t * <usize> otherStride;
+    for (let i: usize = 0; i < bytes; i += 16) {
+      let v = v128.load(from + i);
+      if (kind == ADD) v = f32x4.add(v, v128.load(second + i));
+      else if (kind == MULTIPLY) v = f32x4.mul(v, v128.load(second + i));
+      v128.store(to + i, activate(activation, v));
+    }
+  }
+}
+
+/** Where only the last token's logits are wanted: its vector, for each thread. Else all vectors. */
+export function selectLast(a: usize, tokens: i32, thread: i32, threads: i32, all: bool): void {
+  const bytes = <usize> load<i32>(a, WIDTH) << 2;
+  if (all && tokens > 1) {
+    for (let t = share(tokens, thread, threads); t < share(tokens, thread + 1, threads); t++) {
+      memory.copy(output(a, t, tokens, thread), input(a, t, tokens, thread), bytes);
+    }
+    return;
+  }
+  const from = load<usize>(a, IN) + <usize> (tokens - 1) * <usize> load<u32>(a, IN_STRIDE);
+  memory.copy(output(a, 0, 1, thread), from, bytes);
+}
+
+/**
+ * Inputs to 7 bits with the zero at 64, or to 14 with it at 8192, a scale for each segment.
+ *
+ * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it.
+ */
+export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  const segment = load<i32>(a, 36) << 4, low = <usize> load<u32>(a, 40);
+  const scales = load<usize>(a, 44), scalesCopy = <usize> load<u32>(a, 48);
+  const width = load<i32>(a, WIDTH);
+  const segments = (width + segment - 1) / segment;
+  for (
+    let t = firstToken(a, tokens, thread, threads);
+    t < lastToken(tokens, thread, threads);
+    t++
+  ) {
+    const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
+    let scale = scales +
+      (tokens == 1 ? <usize> thread * scalesCopy : <usize> t * (<usize> segments << 2));
+    for (let s = 0; s < width; s += segment) {
+      const at = from + (<usize> s << 2);
+      const count = min(segment, width - s);
+      store<f32>(scale, low != 0 ? wide(at, to + s, low, count) : narrow(at, to + s, count));
+      scale += 4;
+    }
+  }
+}
+
+/** Largest size of `count` numbers. What lies behind them, up to a multiple of 4, must be zeros. */
+// @ts-ignore: decorator
+
+export function largest(from: usize, count: i32): f32 {
+  let most = f32x4.splat(0);
+  for (let i = 0; i < count; i += 4) {
+    most = f32x4.max(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
+  }
+  return maxLane(most);
+}
+
+/** To 1 … 127; returns the scale. */
+// @ts-ignore: decorator
+
+export function narrow(from: usize, to: usize, count: i32): f32 {
+  const most = largest(from, count);
+  const factor = f32x4.splat(most > 0 ? <f32> 63 / most : 0);
+  const zero = i32x4.splat(64);
+  let i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const at = from + (<usize> i << 2);
+    const v0 = round(v128.load(at), factor, zero), v1 = round(v128.load(at, 16), factor, zero);
+    const v2 = round(v128.load(at, 32), factor, zero), v3 = round(v128.load(at, 48), factor, zero);
+    v128.store(
+      to + i,
+      i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(v0, v1), i16x8.narrow_i32x4_s(v2, v3)),
+    );
+  }
+  for (; i < count; i += 4) {
+    const v = round(v128.load(from + (<usize> i << 2)), factor, zero);
+    const halves = i16x8.narrow_i32x4_s(v, v);
+    v128.store32_lane(to + i, i8x16.narrow_i16x8_s(halves, halves), 0);
+  }
+  return most / 63;
+}
+
+/** To 1 … 16383, in two parts; returns the scale. */
+// @ts-ignore: decorator
+
+export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
+  const most = largest(from, count);
+  const factor = f32x4.splat(most > 0 ? <f32> 8191 / most : 0);
+  const zero = i32x4.splat(8192), seven = i32x4.splat(127);
+  for (let i = 0; i < count; i += 4) {
+    const v = round(v128.load(from + (<usize> i << 2)), factor, zero);
+    const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(v, 7), v);
+    const lower = i16x8.narrow_i32x4_s(v128.and(v, seven), v);
+    v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
+    v128.store32_lane(to + i + low, i8x16.narrow_i16x8_s(lower, lower), 0);
+  }
+  return most / 8191;
+}
+
+// @ts-ignore: decorator
+
+function round(v: v128, factor: v128, zero: v128): v128 {
+  return i32x4.add(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v, factor))), zero);
+}

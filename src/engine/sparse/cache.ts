@@ -1,0 +1,182 @@
+/**
+ * The key/value cache: pages out of a common pool, and sequences that hold pages.
+ *
+ * Pages that are full may belong to several sequences, which begin alike. What closed sequences had in
+ * their cache is kept for a while: the next request often begins with the same tokens.
+ * @module
+ */
+import { PAGE } from "./layout.ts";
+import type { EngineMemory } from "./memory.ts";
+
+/** Least tokens for which a page that is not full is copied. */
+const LEAST_COPIED = 8;
+
+/** Pages of one model. */
+export class PagePool {
+  readonly #memory: EngineMemory;
+  readonly #bytes: number;
+  readonly #free: number[] = [];
+  readonly #holders = new Map<number, number>();
+  /** Gives pages up that are only kept for later; false when there are none. */
+  #reclaim: () => boolean = () => false;
+
+  constructor(memory: EngineMemory, pageBytes: number) {
+    this.#memory = memory;
+    this.#bytes = pageBytes;
+  }
+
+  /** Pages that sequences hold. */
+  get held(): number {
+    return this.#holders.size;
+  }
+
+  onShortage(reclaim: () => boolean): void {
+    this.#reclaim = reclaim;
+  }
+
+  /**
+   * A page of one's own; what is in it is of no meaning.
+   *
+   * @throws {MemoryBudgetError} When there is no memory for one.
+   */
+  take(): number {
+    let page = this.#free.pop();
+    if (page === undefined && this.#reclaim()) page = this.#free.pop();
+    page ??= this.#memory.reserve(this.#bytes);
+    this.#holders.set(page, 1);
+    return page;
+  }
+
+  hold(page: number): void {
+    this.#holders.set(page, this.#holders.get(page)! + 1);
+  }
+
+  give(page: number): void {
+    const holders = this.#holders.get(page)! - 1;
+    if (holders > 0) this.#holders.set(page, holders);
+    else {
+      this.#holders.delete(page);
+      this.#free.push(page);
+    }
+  }
+
+  isShared(page: number): boolean {
+    return this.#holders.get(page)! > 1;
+  }
+
+  /** A page of one's own with what is in another. */
+  copy(page: number): number {
+    const own = this.take();
+    this.#memory.bytes(own, this.#bytes).set(this.#memory.bytes(page, this.#bytes));
+    return own;
+  }
+}
+
+/** Tokens and the pages with their keys and values. */
+export class CachedTokens {
+  readonly #pool: PagePool;
+  #pages: number[] = [];
+  readonly tokens: number[] = [];
+
+  constructor(pool: PagePool) {
+    this.#pool = pool;
+  }
+
+  get pages(): readonly number[] {
+    return this.#pages;
+  }
+
+  /** How many tokens both begin with, up to `most`. */
+  common(tokens: ArrayLike<number>, most: number): number {
+    const end = Math.min(most, this.tokens.length);
+    let i = 0;
+    while (i < end && this.tokens[i] === tokens[i]) i++;
+    return i;
+  }
+
+  /** Begins with the first `length` tokens of another. */
+  share(other: CachedTokens, length: number): void {
+    const full = Math.floor(length / PAGE);
+    for (const page of other.#pages.slice(0, full)) {
+      this.#pool.hold(page);
+      this.#pages.push(page);
+    }
+    let kept = full * PAGE;
+    if (length - kept >= LEAST_COPIED) {
+      this.#pages.push(this.#pool.copy(other.#pages[full]));
+      kept = length;
+    }
+    this.tokens.push(...other.tokens.slice(0, kept));
+  }
+
+  /**
+   * Pages for `count` tokens more, all that will be written its own.
+   *
+   * @throws {MemoryBudgetError} When there is no memory for them.
+   */
+  grow(count: number): void {
+    const first = Math.floor(this.tokens.length / PAGE);
+    if (first < this.#pages.length && this.#pool.isShared(this.#pages[first])) {
+      const page = this.#pages[first];
+      this.#pages[first] = this.#pool.copy(page);
+      this.#pool.give(page);
+    }
+    while (this.#pages.length * PAGE < this.tokens.length + count) {
+      this.#pages.push(this.#pool.take());
+    }
+  }
+
+  truncate(length: number): void {
+    this.tokens.length = Math.min(length, this.tokens.length);
+    const pages = Math.ceil(this.tokens.length / PAGE);
+    for (const page of this.#pages.splice(pages)) this.#pool.give(page);
+  }
+}
+
+/** Caches of closed sequences, the latest last. */
+export class PrefixStore {
+  readonly #most: number;
+  #kept: CachedTokens[] = [];
+
+  /** @param most Sequences that are kept. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  keep(cached: CachedTokens): void {
+    if (cached.tokens.length === 0) return cached.truncate(0);
+    // One that goes on where another ends makes that one needless.
+    this.#kept = this.#kept.filter((other) => {
+      const isPart = cached.common(other.tokens, other.tokens.length) === other.tokens.length;
+      if (isPart) other.truncate(0);
+      return !isPart;
+    });
+    this.#kept.push(cached);
+    while (this.#kept.length > this.#most) this.drop();
+  }
+
+  /** Gives the oldest up. */
+  drop(): boolean {
+    const oldest = this.#kept.shift();
+    oldest?.truncate(0);
+    return oldest !== undefined;
+  }
+
+  /** The one with the longest common beginning. */
+  find(
+    tokens: ArrayLike<number>,
+    most: number,
+  ): { cached: CachedTokens; length: number } | undefined {
+    let best: { cached: CachedTokens; length: number } | undefined;
+    for (const cached of this.#kept) {
+      const length = cached.common(tokens, most);
+      if (length > (best?.length ?? 0)) best = { cached, length };
+    }
+    return best;
+  }
+
+  /** Hands one out, to be gone on with. */
+  remove(cached: CachedTokens): void {
+    this.#kept = this.#kept.filter((other) => other !== cached);
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * A decoder as the sparse engine sees it: a list of steps on values, each a vector for every token.
+ *
+ * Lowering makes it from an ONNX graph (`lower.ts`), planning makes a program of it (`plan.ts`).
+ * Tensors of norms, biases and rotary tables are float32.
+ * @module
+ */
+import type { Scaling, SparseFormat } from "../../../compile/functions.ts";
+
+/** Index into {@linkcode Decoder.widths}. */
+export type Value = number;
+
+/**
+ * A weight matrix `[rows, columns]` in the model's file; names are those of its tensors there.
+ *
+ * Two steps may name the same tensors: an embedding and the head that is tied to it do.
+ */
+export type MatrixRef =
+  & { readonly name: string; readonly rows: number; readonly columns: number }
+  & (
+    | {
+      readonly kind: "dense";
+      readonly type: "f32" | "f16" | "int8";
+      readonly values: string;
+      /** `[rows]`, for int8. */
+      readonly scales?: string;
+    }
+    | {
+      readonly kind: "sparse";
+      readonly type: "f32" | "f16" | "int8";
+      readonly format: SparseFormat;
+      readonly scaling: Scaling;
+      /** The operator's attributes, by name. */
+      readonly attributes: Readonly<Record<string, number>>;
+      /** Tensors by the names of the operator's inputs (`values`, `codes`, …), without x. */
+      readonly tensors: Readonly<Record<string, string>>;
+    }
+  );
+
+/** One step. Where a step has `input` and `output`, they may not be the same value. */
+export type Step =
+  /** Rows of a table: those of the token ids, or of the positions plus an offset. */
+  | {
+    readonly op: "embed";
+    readonly table: MatrixRef & { kind: "dense" };
+    readonly of: "tokens" | "positions";
+    readonly offset: number;
+    readonly output: Value;
+  }
+  /** x / √(mean(x²) + ε) · weight, over each of `groups` equal parts of the vector on its own. */
+  | {
+    readonly op: "rmsNorm";
+    readonly input: Value;
+    readonly output: Value;
+    readonly groups: number;
+    readonly epsilon: number;
+    /** Tensor `[width / groups]`. */
+    readonly weight: string;
+  }
+  | {
+    readonly op: "layerNorm";
+    readonly input: Value;
+    readonly output: Value;
+    readonly epsilon: number;
+    /** Tensors `[width]`; a missing bias is zeros. */
+    readonly weight: string;
+    readonly bias?: string;
+  }
+  /** W·x (+ bias). */
+  | {
+    readonly op: "linear";
+    readonly input: Value;
+    readonly output: Value;
+    readonly matrix: MatrixRef;
+    /** Tensor `[rows]`. */
+    readonly bias?: string;
+  }
+  /** Turns each head's halves by the token's position: tables `[positions, headDim / 2]`. */
+  | {
+    readonly op: "rotary";
+    readonly input: Value;
+    readonly output: Value;
+    readonly heads: number;
+    readonly cosines: string;
+    readonly sines: string;
+    /** Rows of the tables. */
+    readonly positions: number;
+  }
+  /** Causal attention; appends keys and values to the cache of its layer. */
+  | {
+    readonly op: "attention";
+    readonly queries: Value;
+    readonly keys: Value;
+    readonly values: Value;
+    readonly output: Value;
+    /** From 0 to below {@linkcode Decoder.layers}, each once; steps need not be in that order. */
+    readonly layer: number;
+    readonly heads: number;
+    readonly keyValueHeads: number;
+    readonly headDim: number;
+    /** Factor of the scores. */
+    readonly scale: number;
+    /** Tokens that are seen, the token itself among them; all when undefined. */
+    readonly window?: number;
+  }
+  /** Element-wise; `gelu` is the exact one, x · Φ(x). */
+  | {
+    readonly op: "sigmoid" | "silu" | "gelu" | "relu";
+    readonly input: Value;
+    readonly output: Value;
+  }
+  | { readonly op: "add" | "mul"; readonly a: Value; readonly b: Value; readonly output: Value };
+
+/** A decoder. */
+export interface Decoder {
+  /** Width of each value. */
+  readonly widths: readonly number[];
+  readonly steps: readonly Step[];
+  /** The value that is the logits. */
+  readonly logits: Value;
+  /** Whether the graph gives logits for the last token alone. */
+  readonly lastOnly: boolean;
+  /** Rows of the token table: token ids are below it. */
+  readonly vocabulary: number;
+  /** Positions that its tables hold; undefined where nothing bounds them. */
+  readonly positions?: number;
+  readonly layers: number;
+}
+
+/** The values that a step reads. */
+export function valuesReadBy(step: Step): Value[] {
+  switch (step.op) {
+    case "embed":
+      return [];
+    case "attention":
+      return [step.queries, step.keys, step.values];
+    case "add":
+    case "mul":
+      return [step.a, step.b];
+    default:
+      return [step.input];
+  }
+}

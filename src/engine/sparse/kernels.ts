@@ -1,0 +1,161 @@
+/**
+ * The compiled kernels: which build this machine runs best, and whether it runs it right.
+ *
+ * All builds give the same bits. `relaxed` and `relaxed-fused` use relaxed SIMD, whose results may
+ * differ between processors in cases that the kernels avoid; that is checked, not believed.
+ * @module
+ */
+import { BackendError } from "../../errors.ts";
+import { readAsset } from "../../platform/assets.ts";
+import { CONTROL } from "./layout.ts";
+import type { EngineMemory } from "./memory.ts";
+
+/** The builds, best first where all are right. */
+export const BUILDS = ["relaxed", "relaxed-fused", "simd"] as const;
+
+/** A build of the kernels. */
+export type Build = (typeof BUILDS)[number];
+
+/** What a build exports. */
+export interface Kernels {
+  setUp(): void;
+  run(): number;
+  survey(descriptor: number): number;
+  measure(descriptor: number): number;
+  pack(descriptor: number): number;
+  packDense(descriptor: number): number;
+  isRight(address: number): number;
+  race(address: number, rounds: number): number;
+}
+
+/** A build that was chosen. */
+export interface ChosenBuild {
+  readonly build: Build;
+  /** For a memory that is shared, or for one that is not. */
+  readonly module: WebAssembly.Module;
+}
+
+const chosen = new Map<boolean, Promise<ChosenBuild>>();
+
+/**
+ * The build that this machine runs fastest among those that it runs right.
+ *
+ * @param shared Whether threads will share its memory.
+ * @param only Takes this build, if it is right.
+ * @throws {BackendError} When none runs here.
+ */
+export function chooseBuild(shared: boolean, only?: Build): Promise<ChosenBuild> {
+  if (only) return tryBuilds(shared, [only]);
+  let promise = chosen.get(shared);
+  if (!promise) {
+    promise = tryBuilds(shared, BUILDS);
+    chosen.set(shared, promise);
+  }
+  return promise;
+}
+
+async function tryBuilds(shared: boolean, builds: readonly Build[]): Promise<ChosenBuild> {
+  const right: (ChosenBuild & { readonly seconds: number })[] = [];
+  for (const build of builds) {
+    const bytes = await readAsset(new URL(`./wasm/${build}.wasm`, import.meta.url));
+    const module = await compileBuild(shared ? bytes : unshared(bytes));
+    const seconds = module && trial(module, shared);
+    if (module && seconds !== undefined) right.push({ build, module, seconds });
+    // Plain SIMD is never faster.
+    if (right.length > 0 && build === "relaxed-fused") break;
+  }
+  if (right.length === 0) {
+    throw new BackendError("this runtime has no WebAssembly with 128-bit SIMD and threads");
+  }
+  return right.reduce((best, next) => next.seconds < best.seconds ? next : best);
+}
+
+/** Compiles a build; nothing where its instructions are not known. */
+async function compileBuild(
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<WebAssembly.Module | undefined> {
+  try {
+    return await WebAssembly.compile(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Seconds that some products take; nothing when they are wrong. */
+function trial(module: WebAssembly.Module, shared: boolean): number | undefined {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
+  const kernels = instantiate(module, memory);
+  kernels.setUp();
+  const address = 4096;
+  // The second time the compiler may have replaced the code by better code.
+  for (let i = 0; i < 2; i++) {
+    if (!kernels.isRight(address)) return undefined;
+    kernels.race(address, 20_000);
+  }
+  let best = Infinity;
+  for (let i = 0; i < 5; i++) {
+    const started = performance.now();
+    kernels.race(address, 100_000);
+    best = Math.min(best, performance.now() - started);
+  }
+  return kernels.isRight(address) ? best : undefined;
+}
+
+/** Makes the kernels of a module run on a memory. */
+export function instantiate(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory | EngineMemory,
+): Kernels {
+  const shared = memory instanceof WebAssembly.Memory ? memory : memory.memory;
+  return new WebAssembly.Instance(module, { env: { memory: shared } })
+    .exports as unknown as Kernels;
+}
+
+/**
+ * The same module for a memory that is not shared: there may be no shared memory, as in pages without
+ * cross-origin isolation. Changes one flag of the imported memory; atomic instructions work on both.
+ */
+export function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const copy = bytes.slice();
+  let at = 8;
+  const leb = (): number => {
+    for (let value = 0, shift = 0;; shift += 7) {
+      const byte = copy[at++];
+      value |= (byte & 127) << shift;
+      if (byte < 128) return value >>> 0;
+    }
+  };
+  while (at < copy.length) {
+    const section = copy[at++];
+    const end = leb() + at;
+    if (section === IMPORTS) {
+      // One import: the memory, its module and name before its kind and flags.
+      const count = leb();
+      for (let i = 0; i < 2; i++) {
+        const length = leb();
+        at += length;
+      }
+      if (count !== 1 || copy[at++] !== MEMORY || copy[at] !== SHARED) break;
+      copy[at] &= ~2;
+      return copy;
+    }
+    at = end;
+  }
+  throw new BackendError("the kernels are damaged: they import no shared memory");
+}
+
+const IMPORTS = 2;
+const MEMORY = 2;
+/** Flags of a memory with a maximum that is shared. */
+const SHARED = 3;
+
+/** Tells the kernels how they are run. */
+export function configure(
+  memory: EngineMemory,
+  settings: { threads: number; spins: number; patience: number; mainMaySleep: boolean },
+): void {
+  memory.set(CONTROL.THREADS, settings.threads);
+  memory.set(CONTROL.SPINS, settings.spins);
+  memory.set(CONTROL.PATIENCE, settings.patience);
+  memory.set(CONTROL.MAIN_SPINS, settings.mainMaySleep ? 0 : 1);
+}

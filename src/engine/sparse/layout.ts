@@ -1,0 +1,118 @@
+/**
+ * Numbers that JavaScript and the kernels agree on. The kernels have them in `assembly/control.ts`,
+ * `program.ts`, `linear.ts` and `pack.ts`.
+ * @module
+ */
+
+/** Words of the control block, as byte addresses. */
+export const CONTROL = {
+  EPOCH: 64,
+  QUIT: 68,
+  GENERATION: 192,
+  FAILED: 200,
+  THREADS: 256,
+  TOKENS: 260,
+  POSITION: 264,
+  LOGITS: 268,
+  PROGRAM: 272,
+  IDS: 276,
+  PAGES: 280,
+  SPINS: 284,
+  PATIENCE: 288,
+  MAIN_SPINS: 292,
+} as const;
+
+/** First address that is free: what lies before belongs to the control block. */
+export const FIRST_FREE = 1024;
+
+/** What a run gives: nothing, the last token's logits, all tokens'. */
+export const LOGITS = { none: 0, last: 1, all: 2 } as const;
+
+/** Operations of a program. */
+export const OP = {
+  END: 0,
+  BARRIER: 1,
+  EMBED: 2,
+  NORM: 3,
+  QUANTISE: 4,
+  LINEAR: 5,
+  ELEMENTWISE: 6,
+  APPEND: 7,
+  ATTEND: 8,
+  SELECT_LAST: 9,
+} as const;
+
+/** Layouts of matrices. */
+export const KIND = {
+  SLOTS_ONE: 0,
+  SLOTS_TWO: 1,
+  SLOTS_ANY: 2,
+  DENSE_INT8: 3,
+  LISTS_F32: 4,
+  LISTS_F16: 5,
+  DENSE_F32: 6,
+  DENSE_F16: 7,
+} as const;
+
+/** A layout of matrices. */
+export type Kind = (typeof KIND)[keyof typeof KIND];
+
+/** Whether a layout is multiplied with quantised inputs. */
+export function isQuantised(kind: Kind): boolean {
+  return kind <= KIND.DENSE_INT8;
+}
+
+/** Activations. */
+export const ACTIVATION = { none: 0, silu: 1, gelu: 2, relu: 3, sigmoid: 4 } as const;
+
+/** What an element-wise step does with two vectors. */
+export const ELEMENTWISE = { add: 0, mul: 1, copy: 2 } as const;
+
+/** Words of the descriptor of a matrix that is being packed, as byte offsets. */
+export const DESCRIPTOR = {
+  FORMAT: 0,
+  TYPE: 4,
+  ROWS: 8,
+  COLUMNS: 12,
+  VALUES: 16,
+  COUNT: 20,
+  INDICES: 24,
+  INDEX_BYTES: 28,
+  ROW_POINTERS: 32,
+  N: 36,
+  M: 40,
+  BITS: 44,
+  SCRATCH: 48,
+  KIND: 52,
+  SEGMENT: 56,
+  OUT: 60,
+  TABLE: 64,
+  SCALES: 68,
+  GROUP: 72,
+  MOST: 112,
+  TOTAL: 116,
+} as const;
+
+/** Bytes of a descriptor. */
+export const DESCRIPTOR_BYTES = 128;
+
+/** Numbers of file formats and value types in a descriptor. */
+export const FORMAT = { bitmap: 0, csr: 1, nm: 2 } as const;
+export const TYPE = { f32: 0, f16: 1, int8: 2 } as const;
+
+/** Positions of a page of the cache. */
+export const PAGE = 64;
+
+/** Inputs of a window, and windows of a segment where a matrix does not want it otherwise. */
+export const WINDOW = 16;
+export const SEGMENT = 8;
+
+/** The next multiple. */
+export function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
+
+/** Windows that an input of this width takes: an even number. */
+export function windowsOf(columns: number): number {
+  return roundUp(columns, 2 * WINDOW) / WINDOW;
+}

@@ -1,0 +1,211 @@
+/**
+ * Which operators are understood, and what each makes of what its inputs mean.
+ * @module
+ */
+import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
+import {
+  attend,
+  castLengths,
+  countTokens,
+  lessOne,
+  rotate,
+  shapeOfMask,
+  totalLength,
+} from "./attention.ts";
+import { type Activation, type Meaning, type MeaningOf, ordered } from "./meaning.ts";
+import { listed, type NodeView } from "./node_view.ts";
+import { addEpsilon, divide, layerNorm, mean, root, square, weighNorm } from "./norms.ts";
+import type { StepList } from "./step_list.ts";
+import {
+  addBias,
+  flat,
+  gatherRows,
+  multiply,
+  scaleProduct,
+  scaleRows,
+  unsqueezeScales,
+  widenRows,
+} from "./weights.ts";
+
+/** What a node's outputs mean: the only one, or the first ones. */
+export type Rule = (view: NodeView, steps: StepList) => Meaning | Meaning[];
+
+/** By the operator's name with its domain. */
+export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ["Add", add],
+  ["Cast", cast],
+  ["Div", divide],
+  ["Gather", gather],
+  ["Identity", (view) => view.meaning(0)],
+  ["LayerNormalization", layerNorm],
+  ["MatMul", multiply],
+  ["Mul", mul],
+  ["Pow", square],
+  ["ReduceMean", mean],
+  ["ReduceSum", countTokens],
+  ["Relu", elementwise("relu")],
+  ["Reshape", reshape],
+  ["Shape", shapeOfMask],
+  ["Sigmoid", elementwise("sigmoid")],
+  ["Slice", slice],
+  ["Sqrt", root],
+  ["Sub", sub],
+  ["Transpose", transpose],
+  ["Unsqueeze", unsqueezeScales],
+  ["com.microsoft.Gelu", elementwise("gelu")],
+  ["com.microsoft.GroupQueryAttention", attend],
+  ["com.microsoft.RotaryEmbedding", rotate],
+]);
+
+/** Two activations, a bias, ε, an offset of positions, or −1 of a length. */
+function add(view: NodeView, steps: StepList): Meaning {
+  const pair = view.pair();
+  const biased = ordered(pair, "activation", "tensor");
+  if (biased) return addBias(view, steps, ...biased);
+  const both = ordered(pair, "activation", "activation");
+  if (both) return combine(view, steps, "add", both);
+  // What is left adds a small constant to something.
+  const place = pair[0].kind === "tensor" ? 0 : 1;
+  const other = pair[1 - place];
+  switch (other.kind) {
+    case "part of a norm":
+      return addEpsilon(view, other, place);
+    case "lengths":
+      return lessOne(view, other, -view.number(place, "integers"));
+    case "ids":
+      return shift(view, other, view.number(place, "integers"));
+    default:
+      throw mixed(view, pair);
+  }
+}
+
+function sub(view: NodeView): Meaning {
+  return lessOne(view, view.input(0, "lengths"), view.number(1, "integers"));
+}
+
+/** Positions from an offset on. */
+function shift(view: NodeView, ids: MeaningOf<"ids">, by: number): Meaning {
+  if (ids.of === "positions") return { ...ids, offset: ids.offset + by };
+  throw view.unsupported(`adds ${by} to token ids`);
+}
+
+/** Two activations, an activation and its sigmoid, or the last node of a norm or of a scaled product. */
+function mul(view: NodeView, steps: StepList): Meaning {
+  const pair = view.pair();
+  const both = ordered(pair, "activation", "activation");
+  if (both) return gate(view, steps, both);
+  const norm = ordered(pair, "norm without weight", "tensor");
+  if (norm) return weighNorm(view, steps, ...norm);
+  const product = ordered(pair, "product without scales", "tensor");
+  if (product) return scaleProduct(view, steps, ...product);
+  const rows = ordered(pair, "rows", "scales of rows");
+  if (rows) return scaleRows(view, steps, ...rows);
+  throw mixed(view, pair);
+}
+
+function gate(view: NodeView, steps: StepList, [a, b]: [Activation, Activation]): Meaning {
+  for (const [x, gated] of [[a, b], [b, a]]) {
+    const maker = steps.makerOf(gated.value);
+    const isOfX = maker.op === "sigmoid" && maker.input === x.value;
+    if (isOfX && sameShape(x, gated)) return apply(steps, "silu", x);
+  }
+  return combine(view, steps, "mul", [a, b]);
+}
+
+function combine(
+  view: NodeView,
+  steps: StepList,
+  op: "add" | "mul",
+  [a, b]: [Activation, Activation],
+): Meaning {
+  const [width, other] = [a, b].map(({ value }) => steps.widthOf(value));
+  if (width !== other) throw view.damaged(`reads ${width} and ${other} elements a token`);
+  if (!sameShape(a, b)) throw view.unsupported("reads values of two shapes");
+  const output = steps.value(width);
+  steps.push({ op, a: a.value, b: b.value, output });
+  return { ...a, value: output };
+}
+
+/** Whether two activations of one width have the same shape. */
+function sameShape(a: Activation, b: Activation): boolean {
+  return a.heads === b.heads && a.lastOnly === b.lastOnly;
+}
+
+function mixed(view: NodeView, [a, b]: [Meaning, Meaning]): Error {
+  return view.unsupported(`reads two inputs of the kinds "${a.kind}" and "${b.kind}"`);
+}
+
+function elementwise(op: "relu" | "sigmoid" | "gelu"): Rule {
+  return (view, steps) => apply(steps, op, view.input(0, "activation"));
+}
+
+function apply(
+  steps: StepList,
+  op: "relu" | "sigmoid" | "silu" | "gelu",
+  x: Activation,
+): Activation {
+  const output = steps.value(steps.widthOf(x.value));
+  steps.push({ op, input: x.value, output });
+  return { ...x, value: output };
+}
+
+function cast(view: NodeView, steps: StepList): Meaning {
+  const x = view.meaning(0);
+  const to = view.integer("to");
+  if (x.kind === "lengths") return castLengths(view, x, to);
+  if (to === DataType.FLOAT) {
+    if (x.kind === "rows") return widenRows(view, steps, { ...x, wide: true });
+    if (x.kind === "tensor") return { ...x, wide: true };
+    if (x.kind === "activation") return x;
+  }
+  throw view.unsupported(`casts a value of the kind "${x.kind}" to ${DataType[to] ?? to}`);
+}
+
+function gather(view: NodeView, steps: StepList): Meaning {
+  return view.meaning(0).kind === "lengths" ? totalLength(view) : gatherRows(view, steps);
+}
+
+function transpose(view: NodeView): Meaning {
+  const matrix = view.input(0, "tensor");
+  const perm = view.integers("perm") ?? [1, 0];
+  if (matrix.tensor.dims.length !== 2 || perm.length !== 2 || perm[0] !== 1 || perm[1] !== 0) {
+    throw view.unsupported(`has the order of axes ${listed(perm)}; matrices are transposed here`);
+  }
+  return { ...matrix, transposed: !matrix.transposed };
+}
+
+/** Vectors cut into heads, or heads put together again. */
+function reshape(view: NodeView, steps: StepList): Meaning {
+  const x = view.input(0, "activation");
+  view.expectInteger("allowzero", 0);
+  const shape = view.numbers(1, "integers");
+  const [batch, sequence, ...rest] = shape;
+  const unknown = rest.indexOf(-1);
+  if (batch !== 0 || sequence !== 0 || rest.length < 1 || rest.length > 2 || rest.includes(0)) {
+    throw view.unsupported(`makes the shape ${listed(shape)}; [0, 0, …] of 3 or 4 are understood`);
+  }
+  const width = steps.widthOf(x.value);
+  if (unknown >= 0) rest[unknown] = width / (rest[1 - unknown] ?? 1);
+  const [heads, headDim] = rest.length === 2 ? rest : [1, rest[0]];
+  if (!(heads >= 1 && headDim >= 1 && Number.isInteger(headDim) && heads * headDim === width)) {
+    throw view.damaged(`makes the shape ${listed(shape)} of ${width} elements a token`);
+  }
+  return { ...x, heads: rest.length === 2 ? heads : undefined };
+}
+
+/** The last token alone, as the head of a model that gives no other logits reads it. */
+function slice(view: NodeView): Meaning {
+  const x = flat(view, 0);
+  const start = view.number(1, "integers");
+  const end = view.number(2, "integers");
+  const axis = view.has(3) ? view.number(3, "integers") : 0;
+  const step = view.has(4) ? view.number(4, "integers") : 1;
+  // Any end that no sequence reaches: exporters write the greatest integer of some type.
+  if (start !== -1 || end < 2 ** 31 - 1 || (axis !== 1 && axis !== -2) || step !== 1) {
+    throw view.unsupported(
+      `cuts from ${start} to ${end} by ${step} along axis ${axis}; ` +
+        `the last token of the sequence is understood`,
+    );
+  }
+  return { ...x, lastOnly: true };
+}

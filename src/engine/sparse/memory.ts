@@ -1,0 +1,80 @@
+/**
+ * The one memory in which a model lies: weights, buffers and cache, each placed once.
+ * @module
+ */
+import { MemoryBudgetError } from "../../errors.ts";
+import { FIRST_FREE, roundUp } from "./layout.ts";
+
+const PAGE_BYTES = 65536;
+/** Bytes that WebAssembly can address. */
+const ADDRESSABLE = 65536 * PAGE_BYTES;
+
+/** A WebAssembly memory from which room is handed out and never taken back. */
+export class EngineMemory {
+  readonly memory: WebAssembly.Memory;
+  readonly #most: number;
+  #top = FIRST_FREE;
+
+  /**
+   * @param shared Whether threads share it.
+   * @param most Bytes that it may grow to.
+   */
+  constructor(shared: boolean, most = ADDRESSABLE) {
+    this.#most = Math.min(most, ADDRESSABLE);
+    this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
+  }
+
+  /** Bytes that have been handed out. */
+  get used(): number {
+    return this.#top;
+  }
+
+  /**
+   * Room of zeros.
+   *
+   * @returns Its address, a multiple of 64.
+   * @throws {MemoryBudgetError} When there is not as much.
+   */
+  reserve(bytes: number): number {
+    const address = roundUp(this.#top, 64);
+    const end = address + bytes;
+    const missing = end - this.memory.buffer.byteLength;
+    if (missing > 0) {
+      const fail = (cause?: unknown) =>
+        new MemoryBudgetError(
+          `the model needs more than ${Math.floor(end / 1e6)} MB, and may have ` +
+            `${Math.floor(this.#most / 1e6)} MB: give it more memory or a shorter context`,
+          { cause },
+        );
+      if (end > this.#most) throw fail();
+      try {
+        this.memory.grow(Math.ceil(missing / PAGE_BYTES));
+      } catch (cause) {
+        throw fail(cause);
+      }
+    }
+    this.#top = end;
+    return address;
+  }
+
+  /** Bytes at an address. Views hold until more room is reserved. */
+  bytes(address: number, length: number): Uint8Array {
+    return new Uint8Array(this.memory.buffer, address, length);
+  }
+
+  floats(address: number, length: number): Float32Array {
+    return new Float32Array(this.memory.buffer, address, length);
+  }
+
+  words(address: number, length: number): Int32Array {
+    return new Int32Array(this.memory.buffer, address, length);
+  }
+
+  get(address: number): number {
+    return new Uint32Array(this.memory.buffer, address, 1)[0];
+  }
+
+  set(address: number, value: number): void {
+    new Uint32Array(this.memory.buffer, address, 1)[0] = value;
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Words of steps, as the kernels read them: `assembly/linear.ts`, `vectors.ts` and `attention.ts` have
+ * the same places.
+ * @module
+ */
+import { ACTIVATION, ELEMENTWISE, KIND, OP } from "../layout.ts";
+import type { PlacedMatrix } from "../weights.ts";
+import type { Activation } from "./fuse.ts";
+
+/** Vectors that a step reads or writes. */
+export interface Vectors {
+  readonly address: number;
+  /** Bytes from one token's vector to the next one's. */
+  readonly stride: number;
+  /** Bytes from one thread's copy to the next one's, where each has its own when there is one token; 0 else. */
+  readonly copy: number;
+}
+
+/** Quantised vectors and their scales. */
+export interface QuantisedVectors extends Vectors {
+  /** Bytes from upper to lower seven bits; 0 where there are only seven. */
+  readonly low: number;
+  readonly scales: number;
+  readonly scalesCopy: number;
+  /** Windows of a segment. */
+  readonly segment: number;
+}
+
+/** Words of a program; numbers that are no integers are written as float32. */
+export class Program {
+  readonly #words: number[] = [];
+
+  /** The program, with its end. */
+  finish(): Int32Array {
+    return Int32Array.from([...this.#words, OP.END, 2]);
+  }
+
+  /** @param batchOnly Whether it is needed only where there are several tokens. */
+  barrier(batchOnly: boolean): void {
+    this.#step(OP.BARRIER, [batchOnly ? 1 : 0]);
+  }
+
+  embed(
+    out: Vectors,
+    width: number,
+    table: PlacedMatrix,
+    ofPositions: boolean,
+    offset: number,
+  ): void {
+    this.#step(OP.EMBED, [
+      ...[0, 0, 0, ...vectors(out), width],
+      table.address,
+      table.kind,
+      table.windows,
+      table.kind === KIND.DENSE_INT8 ? Math.ceil(table.windows / table.segment) : 0,
+      table.rowScales,
+      ofPositions ? 1 : 0,
+      offset,
+    ]);
+  }
+
+  norm(
+    input: Vectors,
+    out: Vectors,
+    width: number,
+    options: { groups: number; weight: number; bias: number; epsilon: number; isLayer: boolean },
+  ): void {
+    const { groups, weight, bias, epsilon, isLayer } = options;
+    this.#step(OP.NORM, [
+      ...[...vectors(input), ...vectors(out), width],
+      ...[groups, weight, bias, bits(epsilon), isLayer ? 1 : 0],
+    ]);
+  }
+
+  quantise(input: Vectors, out: QuantisedVectors, width: number): void {
+    this.#step(OP.QUANTISE, [
+      ...[...vectors(input), ...vectors(out), width],
+      ...[out.segment, out.low, out.scales, out.scalesCopy],
+    ]);
+  }
+
+  elementwise(
+    input: Vectors,
+    out: Vectors,
+    width: number,
+    kind: keyof typeof ELEMENTWISE,
+    other: Vectors | undefined,
+    activation: Activation,
+  ): void {
+    this.#step(OP.ELEMENTWISE, [
+      ...[...vectors(input), ...vectors(out), width],
+      ...[ELEMENTWISE[kind], other?.address ?? 0, other?.stride ?? 0, ACTIVATION[activation]],
+    ]);
+  }
+
+  selectLast(input: Vectors, out: Vectors, width: number): void {
+    this.#step(OP.SELECT_LAST, [...vectors(input), ...vectors(out), width]);
+  }
+
+  linear(
+    matrix: PlacedMatrix,
+    input: Vectors | QuantisedVectors,
+    out: Vectors,
+    options: { bias: number; activation: Activation; times: number; plus: number },
+  ): void {
+    const quantised = "scales" in input ? input : undefined;
+    this.#step(OP.LINEAR, [
+      ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.windows, matrix.segment],
+      ...[input.address, input.stride, quantised?.scales ?? 0, quantised?.low ?? 0],
+      ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
+      ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
+      ...[matrix.table, input.copy, quantised?.scalesCopy ?? 0],
+    ]);
+  }
+
+  /** Puts keys and values into the cache, then attends: two steps, with a barrier between. */
+  attention(
+    parts: { queries: Vectors; keys: Vectors; values: Vectors; out: Vectors },
+    options: {
+      heads: number;
+      keyValueHeads: number;
+      headDim: number;
+      /** Bytes from a page's beginning to the layer's part. */
+      layerOffset: number;
+      cosines: number;
+      sines: number;
+      window: number;
+      scale: number;
+      isInt8: boolean;
+      scratch: number;
+      scratchBytes: number;
+      wideQueries: boolean;
+    },
+  ): void {
+    const { queries, keys, values, out } = parts;
+    const words = [
+      ...[queries.address, queries.stride, keys.address, keys.stride],
+      ...[values.address, values.stride, out.address, out.stride],
+      ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
+      ...[options.cosines, options.sines, options.window, bits(options.scale)],
+      ...[options.isInt8 ? 1 : 0, options.scratch, options.scratchBytes],
+      options.wideQueries ? 1 : 0,
+    ];
+    this.#step(OP.APPEND, words);
+    this.barrier(false);
+    this.#step(OP.ATTEND, words);
+  }
+
+  #step(op: number, args: readonly number[]): void {
+    this.#words.push(op, args.length + 2, ...args);
+  }
+}
+
+function vectors({ address, stride, copy }: Vectors): number[] {
+  return [address, stride, copy];
+}
+
+const float = new Float32Array(1);
+const word = new Int32Array(float.buffer);
+
+/** The bits of a float32. */
+function bits(value: number): number {
+  float[0] = value;
+  return word[0];
+}

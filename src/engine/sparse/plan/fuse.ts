@@ -1,0 +1,231 @@
+/**
+ * From a decoder's steps to fewer, larger ones: what follows a matrix product row by row is done as its
+ * sums are finished.
+ * @module
+ */
+import { UnsupportedOperatorError } from "../../../errors.ts";
+import { type Decoder, type MatrixRef, type Step, type Value, valuesReadBy } from "../ir.ts";
+
+/** A step that the kernels have. */
+export type FusedStep =
+  | Extract<Step, { op: "embed" | "rmsNorm" | "layerNorm" }>
+  | LinearStep
+  | {
+    readonly op: "elementwise";
+    readonly kind: "add" | "mul" | "copy";
+    readonly a: Value;
+    /** For `add` and `mul`. */
+    readonly b?: Value;
+    readonly activation: Activation;
+    readonly output: Value;
+  }
+  /** Attention, with the rotary embedding of its queries and keys. */
+  | (Extract<Step, { op: "attention" }> & {
+    readonly rotary?: { readonly cosines: string; readonly sines: string };
+  })
+  /** From here on only tokens whose logits are wanted. */
+  | { readonly op: "selectLast"; readonly input: Value; readonly output: Value };
+
+/** An activation function, or none. */
+export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "relu";
+
+/** activation(W·x + bias) · times + plus. */
+export interface LinearStep {
+  readonly op: "linear";
+  readonly input: Value;
+  readonly matrix: MatrixRef;
+  readonly bias?: string;
+  readonly activation: Activation;
+  readonly times?: Value;
+  readonly plus?: Value;
+  readonly output: Value;
+}
+
+/** A fused program. */
+export interface FusedDecoder {
+  readonly widths: readonly number[];
+  readonly steps: readonly FusedStep[];
+  readonly logits: Value;
+}
+
+/**
+ * Fuses a decoder's steps.
+ *
+ * @throws {UnsupportedOperatorError} When rotary embedding is used for something else than attention.
+ */
+export function fuse(decoder: Decoder): FusedDecoder {
+  return new Fuser(decoder).run();
+}
+
+class Fuser {
+  readonly #decoder: Decoder;
+  readonly #widths: number[];
+  readonly #steps: FusedStep[] = [];
+  readonly #uses: number[];
+  /** Products that may still take in what follows them, by the value that they make now. */
+  readonly #open = new Map<Value, LinearStep>();
+  readonly #rotaries = new Map<Value, Extract<Step, { op: "rotary" }>>();
+
+  constructor(decoder: Decoder) {
+    this.#decoder = decoder;
+    this.#widths = [...decoder.widths];
+    this.#uses = new Array(decoder.widths.length).fill(0);
+    for (const step of decoder.steps) for (const value of valuesReadBy(step)) this.#uses[value]++;
+    this.#uses[decoder.logits]++;
+  }
+
+  run(): FusedDecoder {
+    const { steps, logits } = this.#decoder;
+    const tail = this.#tail();
+    let selected: { from: Value; to: Value } | undefined;
+    steps.forEach((step, i) => {
+      if (i === tail) {
+        const [from] = valuesReadBy(step);
+        this.#close(from);
+        const to = this.#widths.push(this.#widths[from]) - 1;
+        this.#steps.push({ op: "selectLast", input: from, output: to });
+        selected = { from, to };
+      }
+      this.#add(selected && i === tail ? { ...step, input: selected.to } as Step : step);
+    });
+    this.#close(logits);
+    if (selected) return { widths: this.#widths, steps: this.#steps, logits };
+    const output = this.#widths.push(this.#widths[logits]) - 1;
+    this.#steps.push({ op: "selectLast", input: logits, output });
+    return { widths: this.#widths, steps: this.#steps, logits: output };
+  }
+
+  /**
+   * The first of the steps at the end that treat each token alone and have one input: what only tokens
+   * whose logits are wanted need.
+   */
+  #tail(): number {
+    const { steps, logits } = this.#decoder;
+    const maker = new Map(steps.map((step, i) => [step.op === "attention" ? -1 : step.output, i]));
+    let first = steps.length;
+    for (let value = logits;;) {
+      const at = maker.get(value);
+      const step = at === undefined ? undefined : steps[at];
+      if (!step || at! >= first) break;
+      if (!["linear", "rmsNorm", "layerNorm", "relu", "gelu", "silu"].includes(step.op)) break;
+      const [input] = valuesReadBy(step);
+      // A value that something else needs as well is not the tail's alone.
+      if (value !== logits && this.#uses[value] > 1) break;
+      first = at!;
+      value = input;
+    }
+    // Nothing that is not of the tail may come after its beginning.
+    const chain = new Set<Value>();
+    for (let i = first; i < steps.length; i++) {
+      const step = steps[i];
+      const reads = valuesReadBy(step);
+      if (i > first && !reads.every((value) => chain.has(value))) return steps.length;
+      chain.add((step as { output: Value }).output);
+    }
+    return first;
+  }
+
+  #add(step: Step): void {
+    switch (step.op) {
+      case "linear":
+        this.#close(step.input);
+        this.#open.set(step.output, { ...step, activation: "none" });
+        return;
+      case "sigmoid":
+      case "silu":
+      case "gelu":
+      case "relu":
+        return this.#activate(step.op, step.input, step.output);
+      case "mul":
+      case "add":
+        return this.#combine(step.op, step.a, step.b, step.output);
+      case "rotary":
+        this.#close(step.input);
+        this.#rotaries.set(step.output, step);
+        return;
+      case "attention":
+        return this.#attend(step);
+      default:
+        for (const value of valuesReadBy(step)) this.#close(value);
+        this.#steps.push(step);
+    }
+  }
+
+  /** The product that makes a value and may take in its only consumer. */
+  #growing(value: Value): LinearStep | undefined {
+    const open = this.#open.get(value);
+    return open && this.#uses[value] === 1 ? open : undefined;
+  }
+
+  #activate(activation: Activation, input: Value, output: Value): void {
+    const open = this.#growing(input);
+    if (open && open.activation === "none" && open.times === undefined && open.plus === undefined) {
+      this.#open.delete(input);
+      this.#open.set(output, { ...open, activation, output });
+      return;
+    }
+    this.#close(input);
+    this.#steps.push({ op: "elementwise", kind: "copy", a: input, activation, output });
+  }
+
+  #combine(kind: "add" | "mul", a: Value, b: Value, output: Value): void {
+    // The one with an activation first: a gate, whose other side is a plain product.
+    const order = this.#open.get(b)?.activation !== undefined &&
+        this.#open.get(b)!.activation !== "none"
+      ? [b, a]
+      : [a, b];
+    for (const value of order) {
+      const other = value === a ? b : a;
+      const open = this.#growing(value);
+      if (!open || other === value || open.plus !== undefined) continue;
+      if (kind === "mul" && open.times !== undefined) continue;
+      this.#close(other);
+      this.#open.delete(value);
+      const grown = kind === "add" ? { plus: other } : { times: other };
+      this.#open.set(output, { ...open, ...grown, output });
+      return;
+    }
+    this.#close(a);
+    this.#close(b);
+    this.#steps.push({ op: "elementwise", kind, a, b, activation: "none", output });
+  }
+
+  #attend(step: Extract<Step, { op: "attention" }>): void {
+    const queries = this.#rotaries.get(step.queries), keys = this.#rotaries.get(step.keys);
+    for (const value of [step.queries, step.keys, step.values]) {
+      if (!this.#rotaries.has(value)) this.#close(value);
+    }
+    const same = queries && keys && queries.cosines === keys.cosines &&
+      queries.sines === keys.sines;
+    const alone = [step.queries, step.keys, queries?.input, keys?.input].every((value) =>
+      value === undefined || this.#uses[value] === 1
+    );
+    if ((queries || keys) && (!same || !alone)) {
+      throw new UnsupportedOperatorError(
+        `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +
+          `with the same tables`,
+      );
+    }
+    this.#steps.push({
+      ...step,
+      queries: queries?.input ?? step.queries,
+      keys: keys?.input ?? step.keys,
+      rotary: queries && { cosines: queries.cosines, sines: queries.sines },
+    });
+  }
+
+  /** Lets a product be made as it is. */
+  #close(value: Value): void {
+    const open = this.#open.get(value);
+    if (!open) {
+      if (this.#rotaries.has(value)) {
+        throw new UnsupportedOperatorError(
+          "RotaryEmbedding is supported for queries and keys of attention only",
+        );
+      }
+      return;
+    }
+    this.#open.delete(value);
+    this.#steps.push(open);
+  }
+}

@@ -1,0 +1,390 @@
+/**
+ * From fused steps to a program: every vector gets a place, and threads meet where one needs what
+ * another has written.
+ * @module
+ */
+import type { Value } from "../ir.ts";
+import { isQuantised, PAGE, roundUp, windowsOf } from "../layout.ts";
+import type { EngineMemory } from "../memory.ts";
+import type { PlacedMatrix, WeightLoader } from "../weights.ts";
+import { type Buffer, Buffers } from "./buffers.ts";
+import { Program, type QuantisedVectors, type Vectors } from "./encode.ts";
+import type { FusedDecoder, FusedStep, LinearStep } from "./fuse.ts";
+
+/** What a plan is made for. */
+export interface PlanOptions {
+  readonly threads: number;
+  /** Most tokens of a run, and of a run that gives all logits. */
+  readonly tokens: number;
+  readonly tokensWithLogits: number;
+  readonly context: number;
+  readonly kv: "f32" | "int8";
+  /** Bits of quantised activations: 7, or 14. */
+  readonly activations: "int8" | "int16";
+}
+
+/** A program in memory, and what it needs to be run. */
+export interface Plan {
+  /** Address of the program. */
+  readonly program: number;
+  readonly logits: Vectors;
+  /** Bytes of a page of the cache. */
+  readonly pageBytes: number;
+  /** Bytes of buffers, cache left out. */
+  readonly bufferBytes: number;
+}
+
+/** Places all weights of a program and writes it. */
+export async function makePlan(
+  decoder: FusedDecoder,
+  weights: WeightLoader,
+  memory: EngineMemory,
+  options: PlanOptions,
+): Promise<Plan> {
+  // In the order of the file, so that it is read from front to back.
+  const matrices = new Map<FusedStep, PlacedMatrix>();
+  for (const step of decoder.steps) {
+    if (step.op === "linear") matrices.set(step, await weights.matrix(step.matrix));
+    if (step.op === "embed") matrices.set(step, await weights.matrix(step.table));
+  }
+  const vectors = new Map<string, number>();
+  for (const name of decoder.steps.flatMap(vectorsOf)) {
+    vectors.set(name, await weights.vector(name));
+  }
+  return new Planner(decoder, matrices, vectors, memory, weights.stage, options).run();
+}
+
+/** Names of the vectors that a step needs. */
+function vectorsOf(step: FusedStep): string[] {
+  switch (step.op) {
+    case "rmsNorm":
+      return [step.weight];
+    case "layerNorm":
+      return [step.weight, ...(step.bias ? [step.bias] : [])];
+    case "linear":
+      return step.bias ? [step.bias] : [];
+    case "attention":
+      return step.rotary ? [step.rotary.cosines, step.rotary.sines] : [];
+    default:
+      return [];
+  }
+}
+
+/** Who has written a value since threads last met. */
+type Dirt =
+  /** Nobody: all threads see it. */
+  | "clean"
+  /** Each thread its rows. */
+  | "rows"
+  /** Each thread its tokens; with one token, each thread its own copy. */
+  | "tokens"
+  /** Each thread some of it, by another rule. */
+  | "scattered";
+
+interface Placed extends Vectors {
+  readonly buffer: Buffer;
+}
+
+class Planner {
+  readonly #decoder: FusedDecoder;
+  readonly #options: PlanOptions;
+  readonly #program = new Program();
+  readonly #buffers: Buffers;
+  readonly #memory: EngineMemory;
+  readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
+  readonly #vectors: ReadonlyMap<string, number>;
+  readonly #placed = new Map<Value, Placed>();
+  readonly #dirt = new Map<Value, Dirt>();
+  /** Steps that have still to read a value. */
+  readonly #readers: number[];
+  /** When threads last met, and when a value was last read, in steps. */
+  #met = -1;
+  readonly #lastRead = new Map<Value, number>();
+  /** Quantised forms of values, by value and segment. */
+  readonly #quantised = new Map<string, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
+  #selected = false;
+  #pageBytes = 0;
+  #scratch: { readonly address: number; readonly bytes: number };
+
+  constructor(
+    decoder: FusedDecoder,
+    matrices: ReadonlyMap<FusedStep, PlacedMatrix>,
+    vectors: ReadonlyMap<string, number>,
+    memory: EngineMemory,
+    spare: Buffer,
+    options: PlanOptions,
+  ) {
+    this.#decoder = decoder;
+    this.#matrices = matrices;
+    this.#vectors = vectors;
+    this.#memory = memory;
+    this.#options = options;
+    this.#buffers = new Buffers(memory, {
+      address: roundUp(spare.address, 64),
+      bytes: spare.bytes,
+    });
+    memory.bytes(spare.address, spare.bytes).fill(0);
+    this.#readers = new Array(decoder.widths.length).fill(0);
+    for (const step of decoder.steps) for (const value of readBy(step)) this.#readers[value]++;
+    this.#readers[decoder.logits]++;
+    this.#scratch = this.#reserveScratch();
+  }
+
+  run(): Plan {
+    const { steps, logits } = this.#decoder;
+    steps.forEach((step, i) => {
+      this.#encode(step, i);
+      for (const value of readBy(step)) this.#done(value, i);
+    });
+    const words = this.#program.finish();
+    const program = this.#memory.reserve(words.byteLength);
+    this.#memory.words(program, words.length).set(words);
+    return {
+      program,
+      logits: this.#placed.get(logits)!,
+      pageBytes: this.#pageBytes,
+      bufferBytes: this.#buffers.bytes + this.#scratch.bytes * this.#options.threads,
+    };
+  }
+
+  #encode(step: FusedStep, at: number): void {
+    switch (step.op) {
+      case "embed": {
+        const out = this.#place(step.output, "scattered");
+        const width = this.#decoder.widths[step.output];
+        const table = this.#matrices.get(step)!;
+        this.#program.embed(out, width, table, step.of === "positions", step.offset);
+        return;
+      }
+      case "rmsNorm":
+      case "layerNorm": {
+        const input = this.#toRead(step.input, "tokens", at);
+        // With one token every thread norms for itself, where only products read the result.
+        const isPrivate = this.#isReadByProductsAlone(step.output);
+        const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
+        this.#program.norm(input, out, this.#decoder.widths[step.input], {
+          groups: step.op === "rmsNorm" ? step.groups : 1,
+          weight: this.#vectors.get(step.weight)!,
+          bias: step.op === "layerNorm" && step.bias ? this.#vectors.get(step.bias)! : 0,
+          epsilon: step.epsilon,
+          isLayer: step.op === "layerNorm",
+        });
+        return;
+      }
+      case "elementwise": {
+        const a = this.#toRead(step.a, "tokens", at);
+        const b = step.b === undefined ? undefined : this.#toRead(step.b, "tokens", at);
+        if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
+        const out = this.#place(step.output, "scattered");
+        const width = this.#decoder.widths[step.output];
+        this.#program.elementwise(a, out, width, step.kind, b, step.activation);
+        return;
+      }
+      case "selectLast": {
+        const input = this.#toRead(step.input, "all", at);
+        this.#selected = true;
+        const out = this.#place(step.output, "tokens", true);
+        this.#program.selectLast(input, out, this.#decoder.widths[step.input]);
+        return;
+      }
+      case "linear":
+        return this.#encodeLinear(step, at);
+      case "attention":
+        return this.#encodeAttention(step, at);
+    }
+  }
+
+  #encodeLinear(step: LinearStep, at: number): void {
+    const matrix = this.#matrices.get(step)!;
+    const input = isQuantised(matrix.kind)
+      ? this.#quantise(step.input, matrix.segment, at)
+      : this.#toRead(step.input, "all", at);
+    const times = step.times === undefined ? undefined : this.#toRead(step.times, "rows", at);
+    const readBefore = step.plus === undefined ? at : this.#lastRead.get(step.plus) ?? -1;
+    const plus = step.plus === undefined ? undefined : this.#toRead(step.plus, "rows", at);
+    // A sum takes the place of what it is added to, unless another thread may still be reading that.
+    const inPlace = step.plus !== undefined && step.plus !== step.input &&
+      this.#readers[step.plus] === 1 &&
+      readBefore < this.#met && plus!.copy === 0 &&
+      step.plus !== step.times;
+    const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
+    this.#program.linear(matrix, input, out, {
+      bias: step.bias ? this.#vectors.get(step.bias)! : 0,
+      activation: step.activation,
+      times: times?.address ?? 0,
+      plus: plus?.address ?? 0,
+    });
+  }
+
+  #encodeAttention(step: Extract<FusedStep, { op: "attention" }>, at: number): void {
+    const queries = this.#toRead(step.queries, "all", at);
+    const keys = this.#toRead(step.keys, "all", at);
+    const values = this.#toRead(step.values, "all", at);
+    const out = this.#place(step.output, "scattered");
+    const isInt8 = this.#options.kv === "int8" && step.headDim % 4 === 0;
+    const headBytes = isInt8 ? step.headDim * 128 + 768 : step.headDim * 512;
+    this.#program.attention({ queries, keys, values, out }, {
+      heads: step.heads,
+      keyValueHeads: step.keyValueHeads,
+      headDim: step.headDim,
+      layerOffset: this.#pageBytes,
+      cosines: step.rotary ? this.#vectors.get(step.rotary.cosines)! : 0,
+      sines: step.rotary ? this.#vectors.get(step.rotary.sines)! : 0,
+      window: step.window ?? 0,
+      scale: step.scale,
+      isInt8,
+      scratch: this.#scratch.address,
+      scratchBytes: this.#scratch.bytes,
+      wideQueries: this.#options.activations === "int16",
+    });
+    // There is a barrier inside.
+    this.#meet(at);
+    this.#dirt.set(step.output, "scattered");
+    this.#pageBytes += step.keyValueHeads * headBytes;
+  }
+
+  /** Where a value lies, after a barrier if the reader needs what other threads have written. */
+  #toRead(value: Value, by: "rows" | "tokens" | "all", at: number): Placed {
+    const dirt = this.#dirt.get(value) ?? "clean";
+    const isOwn = dirt === "clean" || dirt === by;
+    if (!isOwn) {
+      // Each thread has its own copy when there is one token: then nobody need wait.
+      if (dirt === "tokens") this.#program.barrier(true);
+      else this.#barrier(at);
+      if (dirt === "tokens") this.#dirt.set(value, "clean");
+    }
+    this.#lastRead.set(value, at);
+    return this.#placed.get(value)!;
+  }
+
+  #barrier(at: number): void {
+    this.#program.barrier(false);
+    this.#meet(at);
+  }
+
+  #meet(at: number): void {
+    this.#met = at;
+    this.#dirt.clear();
+    for (const quantised of this.#quantised.values()) quantised.dirty = false;
+    this.#buffers.barrier();
+  }
+
+  /** The quantised form of a value. */
+  #quantise(value: Value, segment: number, at: number): QuantisedVectors {
+    const key = `${value}/${segment}`;
+    const known = this.#quantised.get(key);
+    if (known) {
+      this.#waitForQuantised(known);
+      return known;
+    }
+    const input = this.#toRead(value, "tokens", at);
+    const width = this.#decoder.widths[value];
+    const rows = this.#rows();
+    // Windows may begin anywhere, so the last may reach 16 bytes beyond.
+    const stride = windowsOf(width) * 16 + 16;
+    const segments = Math.ceil(width / (segment * 16));
+    const plane = rows * stride;
+    const low = this.#options.activations === "int16" ? plane : 0;
+    const bytes = this.#buffers.take(low ? 2 * plane : plane);
+    const scales = this.#buffers.take(rows * segments * 4);
+    const quantised = {
+      address: bytes.address,
+      stride,
+      copy: stride,
+      low,
+      scales: scales.address,
+      scalesCopy: segments * 4,
+      segment,
+      buffers: [bytes, scales],
+      dirty: true,
+    };
+    this.#program.quantise(input, quantised, width);
+    this.#quantised.set(key, quantised);
+    this.#waitForQuantised(quantised);
+    return quantised;
+  }
+
+  #waitForQuantised(quantised: { dirty: boolean }): void {
+    if (quantised.dirty) this.#program.barrier(true);
+    quantised.dirty = false;
+  }
+
+  /** Vectors that a buffer must have room for. */
+  #rows(): number {
+    const { tokens, tokensWithLogits, threads } = this.#options;
+    // Four tokens are computed together, and each thread may have a copy.
+    return roundUp(Math.max(this.#selected ? tokensWithLogits : tokens, threads), 4);
+  }
+
+  #place(value: Value, dirt: Dirt, isPrivate = false): Placed {
+    const stride = roundUp(this.#decoder.widths[value], 32) * 4;
+    const buffer = this.#buffers.take(this.#rows() * stride);
+    const placed = {
+      address: buffer.address,
+      stride,
+      copy: isPrivate ? stride : 0,
+      buffer,
+    };
+    this.#placed.set(value, placed);
+    this.#dirt.set(value, dirt);
+    return placed;
+  }
+
+  /** Lets a value take the place of another. */
+  #move(from: Value, to: Value): Placed {
+    const placed = this.#placed.get(from)!;
+    this.#placed.delete(from);
+    this.#placed.set(to, placed);
+    this.#dirt.set(to, "rows");
+    return placed;
+  }
+
+  /** Whether a value is read by products only, none of which adds or multiplies with it. */
+  #isReadByProductsAlone(value: Value): boolean {
+    return this.#decoder.steps.every((step) =>
+      !readBy(step).includes(value) ||
+      (step.op === "linear" && step.times !== value && step.plus !== value)
+    );
+  }
+
+  /** A step has read a value; the last gives its place back. */
+  #done(value: Value, at: number): void {
+    this.#lastRead.set(value, at);
+    if (--this.#readers[value] > 0) return;
+    const placed = this.#placed.get(value);
+    if (placed) this.#buffers.give(placed.buffer);
+    for (const [key, { buffers }] of this.#quantised) {
+      if (!key.startsWith(`${value}/`)) continue;
+      for (const buffer of buffers) this.#buffers.give(buffer);
+      this.#quantised.delete(key);
+    }
+  }
+
+  /** Room for each thread's scores. */
+  #reserveScratch(): { address: number; bytes: number } {
+    const widest = Math.max(
+      0,
+      ...this.#decoder.steps.map((step) => step.op === "attention" ? step.headDim : 0),
+    );
+    const bytes = roundUp(1024 + widest * 6 + roundUp(this.#options.context, PAGE) * 4 + 64, 64);
+    return { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
+  }
+}
+
+/** The values that a fused step reads, each once. */
+function readBy(step: FusedStep): Value[] {
+  switch (step.op) {
+    case "embed":
+      return [];
+    case "attention":
+      return [...new Set([step.queries, step.keys, step.values])];
+    case "elementwise":
+      return [...new Set(step.b === undefined ? [step.a] : [step.a, step.b])];
+    case "linear":
+      return [
+        ...new Set([step.input, step.times, step.plus].filter((value) => value !== undefined)),
+      ];
+    default:
+      return [step.input];
+  }
+}

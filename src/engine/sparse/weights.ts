@@ -1,0 +1,398 @@
+/**
+ * Weights on their way from a file to their place: read a piece at a time, checked, and packed by the
+ * kernels into the layouts that they read. Nothing is ever dense that was not dense in the file.
+ * @module
+ */
+import { OnnxError, PackedFormatError, quote, UnsupportedOperatorError } from "../../errors.ts";
+import type { MatrixRef } from "./ir.ts";
+import type { Kernels } from "./kernels.ts";
+import {
+  DESCRIPTOR,
+  DESCRIPTOR_BYTES,
+  FORMAT,
+  KIND,
+  type Kind,
+  roundUp,
+  SEGMENT,
+  TYPE,
+  WINDOW,
+  windowsOf,
+} from "./layout.ts";
+import type { EngineMemory } from "./memory.ts";
+import type { ModelReader } from "./model_reader.ts";
+
+/** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
+const PIECE = 4 << 20;
+/** Columns are indexed by 16 bits. */
+const MOST_COLUMNS = 1 << 16;
+/** Greatest scale of int8 values; see docs/format.md. */
+const GREATEST_SCALE = 2 ** 121;
+/** Windows of a segment: sums of its weights must fit int16, offsets in it uint8. */
+const MOST_WINDOWS = 16;
+
+/** What the kernels' decoders report, by number. */
+const FAULTS: readonly string[] = [
+  "",
+  "has fewer values than its indices say",
+  "has more values than its indices say",
+  "has a weight outside of its row",
+  "has places that do not ascend",
+  "holds NaN or infinity",
+  "has row pointers that do not fit its entries",
+  "has bits behind the last column",
+  "has a gap of 0",
+];
+
+/** A matrix in memory. */
+export interface PlacedMatrix {
+  readonly kind: Kind;
+  readonly address: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** Rows with those that fill the last sixteen. */
+  readonly paddedRows: number;
+  readonly windows: number;
+  /** Windows that share a scale of the input. */
+  readonly segment: number;
+  /** Address of a scale for each row; 0 for none. */
+  readonly rowScales: number;
+  /** Address of scales `[rows / 4, segment, 4]`; 0 for none. */
+  readonly groupScales: number;
+  /** Address of the places of each four rows; 0 for layouts that need none. */
+  readonly table: number;
+  /** Bytes that a multiplication reads. */
+  readonly bytes: number;
+}
+
+/** Places the weights of one model. */
+export class WeightLoader {
+  readonly #reader: ModelReader;
+  readonly #memory: EngineMemory;
+  readonly #kernels: Kernels;
+  readonly #matrices = new Map<string, PlacedMatrix>();
+  readonly #vectors = new Map<string, number>();
+  readonly #piece = new Uint8Array(PIECE);
+  /** Room for what is being packed. */
+  readonly #stage: number;
+  readonly #stageBytes: number;
+
+  /** @param matrices All that will be asked for: they decide how much room packing takes. */
+  constructor(
+    reader: ModelReader,
+    memory: EngineMemory,
+    kernels: Kernels,
+    matrices: readonly MatrixRef[],
+  ) {
+    this.#reader = reader;
+    this.#memory = memory;
+    this.#kernels = kernels;
+    this.#stageBytes = Math.max(0, ...matrices.map((matrix) => this.#bytesToStage(matrix)));
+    this.#stage = memory.reserve(this.#stageBytes);
+  }
+
+  /** The room that packing took, free once all weights are placed. */
+  get stage(): { readonly address: number; readonly bytes: number } {
+    return { address: this.#stage, bytes: this.#stageBytes };
+  }
+
+  /** Bytes of all weights that were placed. */
+  get bytes(): number {
+    return [...this.#matrices.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /**
+   * Places a matrix; one that is asked for again is placed once.
+   *
+   * @throws {PackedFormatError} When it is damaged.
+   * @throws {UnsupportedOperatorError} When it has more columns than kernels can index.
+   */
+  async matrix(ref: MatrixRef): Promise<PlacedMatrix> {
+    const key = ref.kind === "dense" ? ref.values : ref.tensors.values;
+    let placed = this.#matrices.get(key);
+    if (!placed) {
+      if (ref.columns > MOST_COLUMNS) {
+        throw new UnsupportedOperatorError(
+          `${quote(ref.name)} has ${ref.columns} columns; the sparse engine takes ${MOST_COLUMNS}`,
+        );
+      }
+      placed = ref.kind === "dense" ? await this.#dense(ref) : await this.#sparse(ref);
+      this.#matrices.set(key, placed);
+    }
+    return placed;
+  }
+
+  /**
+   * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
+   *
+   * @returns Its address.
+   */
+  async vector(name: string): Promise<number> {
+    let address = this.#vectors.get(name);
+    if (address === undefined) {
+      const { byteLength } = this.#reader.tensor(name);
+      address = this.#memory.reserve(roundUp(byteLength, 64));
+      await this.#read(name, 0, address, byteLength);
+      this.#checkFinite(name, address, byteLength / 4);
+      this.#vectors.set(name, address);
+    }
+    return address;
+  }
+
+  async #dense(ref: MatrixRef & { kind: "dense" }): Promise<PlacedMatrix> {
+    const { rows, columns, type, name } = ref;
+    const kind = { f32: KIND.DENSE_F32, f16: KIND.DENSE_F16, int8: KIND.DENSE_INT8 }[type];
+    const element = { f32: 4, f16: 2, int8: 1 }[type];
+    const windows = windowsOf(columns);
+    const segments = Math.ceil(windows / SEGMENT);
+    const perGroup = type === "int8"
+      ? segments * 32 + windows * 256
+      : windows * WINDOW * 16 * element;
+    const paddedRows = roundUp(rows, 16);
+    const bytes = paddedRows / 16 * perGroup;
+    const address = this.#memory.reserve(bytes);
+    const perPiece = Math.max(16, Math.floor(PIECE / (columns * element) / 16) * 16);
+    for (let first = 0; first < rows; first += perPiece) {
+      const count = Math.min(perPiece, rows - first);
+      const values = this.#stage + DESCRIPTOR_BYTES;
+      await this.#read(ref.values, first * columns * element, values, count * columns * element);
+      this.#describe({
+        TYPE: TYPE[type],
+        ROWS: count,
+        COLUMNS: columns,
+        VALUES: values,
+        KIND: kind,
+        SEGMENT,
+        OUT: address + first / 16 * perGroup,
+      });
+      this.#check(name, this.#kernels.packDense(this.#stage));
+    }
+    return {
+      kind,
+      address,
+      rows,
+      columns,
+      paddedRows,
+      windows,
+      segment: SEGMENT,
+      rowScales: ref.scales ? await this.#scales(ref.scales, rows) : 0,
+      groupScales: 0,
+      table: 0,
+      bytes,
+    };
+  }
+
+  async #sparse(ref: MatrixRef & { kind: "sparse" }): Promise<PlacedMatrix> {
+    const { rows, columns, name, tensors, format } = ref;
+    const memory = this.#memory;
+    const parts = await this.#stageSparse(ref);
+    this.#describe(parts.descriptor);
+    this.#check(name, this.#kernels.survey(this.#stage));
+    const most = memory.get(this.#stage + DESCRIPTOR.MOST);
+    const total = memory.get(this.#stage + DESCRIPTOR.TOTAL);
+
+    const windows = windowsOf(columns);
+    const paddedRows = roundUp(rows, 16);
+    const group = ref.scaling === "group" ? ref.attributes.group : columns;
+    const segment = segmentOf(ref, group);
+    const kind = kindOf(ref, segment, most, total);
+    memory.set(this.#stage + DESCRIPTOR.KIND, kind);
+    memory.set(this.#stage + DESCRIPTOR.SEGMENT, segment ?? SEGMENT);
+    const table = kind >= KIND.SLOTS_ANY ? memory.reserve(paddedRows * 2 + 8) : 0;
+    memory.set(this.#stage + DESCRIPTOR.TABLE, table);
+    const scales = ref.scaling === "none" ? 0 : await this.#scales(
+      tensors.scales,
+      rows * Math.ceil(columns / group),
+    );
+    memory.set(this.#stage + DESCRIPTOR.SCALES, scales);
+    memory.set(this.#stage + DESCRIPTOR.GROUP, group);
+    memory.set(this.#stage + DESCRIPTOR.OUT, 0);
+
+    const segments = Math.ceil(windows / (segment ?? SEGMENT));
+    const bytes = kind >= KIND.SLOTS_ANY
+      ? this.#kernels.measure(this.#stage) >>> 0
+      : paddedRows / 4 *
+        (roundUp(segments * 8, 16) + windows * (kind === KIND.SLOTS_ONE ? 24 : 48));
+    const address = memory.reserve(bytes);
+    memory.set(this.#stage + DESCRIPTOR.OUT, address);
+    const written = this.#kernels.pack(this.#stage) >>> 0;
+    if (written !== bytes) {
+      throw new PackedFormatError(`${quote(name)}: ${format} changed while it was read`);
+    }
+    const isInt8 = ref.type === "int8" && kind < KIND.LISTS_F32;
+    const isGrouped = isInt8 && ref.scaling === "group";
+    return {
+      kind,
+      address,
+      rows,
+      columns,
+      paddedRows,
+      windows,
+      segment: segment ?? SEGMENT,
+      rowScales: isInt8 && !isGrouped ? scales : 0,
+      groupScales: isGrouped
+        ? this.#spreadScales(scales, rows, columns, group, segment!, segments)
+        : 0,
+      table,
+      bytes: bytes + (table ? paddedRows * 2 : 0),
+    };
+  }
+
+  /** Reads a sparse matrix's tensors into the stage. */
+  async #stageSparse(
+    { name, rows, columns, type, format, tensors, attributes }: MatrixRef & { kind: "sparse" },
+  ): Promise<{ descriptor: Partial<Record<keyof typeof DESCRIPTOR, number>> }> {
+    const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits" }[format]];
+    const element = { f32: 4, f16: 2, int8: 1 }[type];
+    const scratch = this.#stage + DESCRIPTOR_BYTES;
+    let top = roundUp(scratch + 4 * columns * 6 + 16, 64);
+    const put = async (tensor: string): Promise<{ at: number; length: number }> => {
+      const { byteLength: length } = this.#reader.tensor(tensor);
+      const at = top;
+      top = roundUp(at + length, 64);
+      await this.#read(tensor, 0, at, length);
+      return { at, length };
+    };
+    const values = await put(tensors.values);
+    const indices = await put(index);
+    const pointers = format === "csr" ? await put(tensors.row_pointers) : undefined;
+    const count = values.length / element;
+    const { n, m, bits } = attributes;
+    const expected = {
+      bitmap: rows * Math.ceil(columns / 8),
+      csr: count,
+      nm: columns / m * n * Math.ceil(rows * bits / 8),
+    }[format];
+    if (
+      indices.length !== expected || count < 1 ||
+      (format === "nm" && count !== columns / m * n * rows) ||
+      (pointers && pointers.length !== 4 * (rows + 1))
+    ) {
+      throw new PackedFormatError(
+        `${
+          quote(name)
+        }: its tensors have not the lengths of ${rows} × ${columns} weights as ${format}`,
+      );
+    }
+    return {
+      descriptor: {
+        FORMAT: FORMAT[format],
+        TYPE: TYPE[type],
+        ROWS: rows,
+        COLUMNS: columns,
+        VALUES: values.at,
+        COUNT: count,
+        INDICES: indices.at,
+        INDEX_BYTES: indices.length,
+        ROW_POINTERS: pointers?.at ?? 0,
+        N: n ?? 0,
+        M: m ?? 0,
+        BITS: bits ?? 0,
+        SCRATCH: scratch,
+      },
+    };
+  }
+
+  #bytesToStage(ref: MatrixRef): number {
+    if (ref.kind === "dense") {
+      const element = { f32: 4, f16: 2, int8: 1 }[ref.type];
+      return DESCRIPTOR_BYTES + Math.max(PIECE, 16 * ref.columns * element) + 64;
+    }
+    const tensors = Object.entries(ref.tensors).filter(([part]) => part !== "scales");
+    return tensors.reduce(
+      (sum, [, tensor]) => sum + roundUp(this.#reader.tensor(tensor).byteLength, 64),
+      DESCRIPTOR_BYTES + 4 * ref.columns * 6 + 256,
+    );
+  }
+
+  #describe(words: Partial<Record<keyof typeof DESCRIPTOR, number>>): void {
+    this.#memory.bytes(this.#stage, DESCRIPTOR_BYTES).fill(0);
+    for (const [word, value] of Object.entries(words)) {
+      this.#memory.set(this.#stage + DESCRIPTOR[word as keyof typeof DESCRIPTOR], value);
+    }
+  }
+
+  #check(name: string, fault: number): void {
+    if (fault !== 0) throw new PackedFormatError(`${quote(name)} ${FAULTS[fault]}`);
+  }
+
+  /** Places scales, one of which each row or group has; those of rows that do not exist are 0. */
+  async #scales(name: string, count: number): Promise<number> {
+    const { byteLength } = this.#reader.tensor(name);
+    if (byteLength !== 4 * count) {
+      throw new OnnxError(`${quote(name)} has ${byteLength / 4} scales, not ${count}`);
+    }
+    const address = await this.vector(name);
+    for (const scale of this.#memory.floats(address, count)) {
+      if (!(scale > 0 && scale <= GREATEST_SCALE)) {
+        throw new PackedFormatError(`${quote(name)} has the scale ${scale}`);
+      }
+    }
+    return address;
+  }
+
+  /** Scales of groups, as kernels read them: for each four rows and each segment, four. */
+  #spreadScales(
+    from: number,
+    rows: number,
+    columns: number,
+    group: number,
+    segment: number,
+    segments: number,
+  ): number {
+    const perRow = Math.ceil(columns / group);
+    const address = this.#memory.reserve(roundUp(rows, 16) * segments * 4);
+    const source = this.#memory.floats(from, rows * perRow);
+    const target = this.#memory.floats(address, roundUp(rows, 16) * segments);
+    for (let row = 0; row < rows; row++) {
+      for (let s = 0; s < segments; s++) {
+        const place = ((row >> 2) * segments + s) * 4 + (row & 3);
+        const at = Math.min(perRow - 1, Math.floor(s * segment * WINDOW / group));
+        target[place] = source[row * perRow + at];
+      }
+    }
+    return address;
+  }
+
+  #checkFinite(name: string, address: number, count: number): void {
+    const bits = this.#memory.words(address, count);
+    for (let i = 0; i < count; i++) {
+      if ((bits[i] & 0x7f800000) === 0x7f800000) {
+        throw new PackedFormatError(`${quote(name)} holds NaN or infinity at element ${i}`);
+      }
+    }
+  }
+
+  /** Reads a part of a tensor to an address. */
+  async #read(name: string, offset: number, address: number, length: number): Promise<void> {
+    // By way of memory that is not shared: runtimes do not read files into shared memory.
+    for (let done = 0; done < length; done += PIECE) {
+      const piece = this.#piece.subarray(0, Math.min(PIECE, length - done));
+      await this.#reader.readRange(name, offset + done, piece);
+      this.#memory.bytes(address + done, piece.length).set(piece);
+    }
+  }
+}
+
+/** Windows of a segment, so that a segment has one scale of its weights; nothing where that cannot be. */
+function segmentOf({ type, scaling }: MatrixRef & { kind: "sparse" }, group: number) {
+  if (type !== "int8") return undefined;
+  if (scaling !== "group" || group % (SEGMENT * WINDOW) === 0) return SEGMENT;
+  return group % WINDOW === 0 && group / WINDOW <= MOST_WINDOWS ? group / WINDOW : undefined;
+}
+
+/** The layout that costs least. */
+function kindOf(
+  { type, rows, columns }: MatrixRef & { kind: "sparse" },
+  segment: number | undefined,
+  most: number,
+  total: number,
+): Kind {
+  if (type === "f16") return KIND.LISTS_F16;
+  if (segment === undefined) return KIND.LISTS_F32;
+  // What a window of 16 takes in slots when their windows are free: measured on random masks.
+  const free = Math.max(0.1, total / (rows * columns) * WINDOW / 4 * 1.2);
+  // One slot a window comes in pairs of windows.
+  if (most <= 4 && segment % 2 === 0 && free > 0.8) return KIND.SLOTS_ONE;
+  if (most <= 8 && free > 1.6) return KIND.SLOTS_TWO;
+  return KIND.SLOTS_ANY;
+}

@@ -1,0 +1,278 @@
+/**
+ * A model on a web server.
+ *
+ * Large files are read by ranges where the server has them. Many have not, and answer with the whole
+ * file: that is then taken once, into a `Blob`, which browsers may keep on disk.
+ * @module
+ */
+import { AbortError, FileReadError, UsageError } from "../errors.ts";
+import {
+  checkBounds,
+  checkedPath,
+  checkSmall,
+  contentFile,
+  LARGEST_SMALL_FILE,
+  type ModelSource,
+  shortRead,
+  type SourceFile,
+} from "./source.ts";
+
+/** Largest file that is taken whole: what a wasm memory holds. */
+const LARGEST_WHOLE = 2 ** 32;
+/** Bytes of a body that are gathered before they go into a Blob. */
+const PIECE = 16 << 20;
+
+/** The part of `fetch` that is used. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+/** How files are asked for. */
+export interface UrlSourceOptions {
+  /** Headers of every request, e.g. `authorization`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Stops requests that are under way, and makes later ones fail. */
+  readonly signal?: AbortSignal;
+  /** In place of the runtime's own. */
+  readonly fetch?: Fetch;
+}
+
+/**
+ * The files below a URL.
+ *
+ * @param base An http or https URL of the model's folder; its query goes along with every request.
+ * @throws {UsageError} When it is none.
+ */
+export function urlSource(base: string | URL, options: UrlSourceOptions = {}): ModelSource {
+  return new UrlSource(base, options);
+}
+
+class UrlSource implements ModelSource {
+  readonly name: string;
+  readonly #base: URL;
+  readonly #options: UrlSourceOptions;
+
+  constructor(base: string | URL, options: UrlSourceOptions) {
+    const url = URL.canParse(base) ? new URL(base) : undefined;
+    if (url?.protocol !== "http:" && url?.protocol !== "https:") {
+      throw new UsageError(`${JSON.stringify(String(base))} is no http or https URL of a model`);
+    }
+    this.#base = url;
+    this.#options = options;
+    // Without the query, and without user and password: they are secrets.
+    this.name = (url.origin + url.pathname).replace(/\/+$/, "");
+  }
+
+  async has(path: string): Promise<boolean> {
+    // Not HEAD: servers that sign URLs allow one method.
+    const response = await this.request(path, "bytes=0-0");
+    await discard(response);
+    // 416: there is a file, and it has no first byte.
+    if (response.ok || response.status === 416) return true;
+    if (response.status === 404 || response.status === 410) return false;
+    throw this.#failed(path, response);
+  }
+
+  async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
+    const place = this.#place(path);
+    const blob = await this.whole(path, await this.request(path), largest);
+    const bytes = new Uint8Array(blob.size);
+    await contentFile(blob, place).read(0, bytes);
+    return bytes;
+  }
+
+  async open(path: string): Promise<SourceFile> {
+    const place = this.#place(path);
+    const response = await this.request(path, "bytes=0-0");
+    const range = rangeOf(response);
+    if (range && range.first === 0 && range.last === 0) {
+      await discard(response);
+      return new RangedFile(this, path, place, range.size, response.headers.get("etag"));
+    }
+    if (response.status === 200) {
+      return contentFile(await this.whole(path, response, LARGEST_WHOLE), place);
+    }
+    await discard(response);
+    // A range without its place, or none at all, as of an empty file: the file can still be had whole.
+    if (response.status !== 206 && response.status !== 416) throw this.#failed(path, response);
+    return contentFile(
+      await this.whole(path, await this.request(path), LARGEST_WHOLE),
+      place,
+    );
+  }
+
+  /** Asks for a file or a range of it; any status is an answer. */
+  async request(path: string, range?: string): Promise<Response> {
+    const { headers, signal, fetch = globalThis.fetch } = this.#options;
+    const url = new URL(this.#base);
+    const folder = url.pathname.replace(/\/+$/, "");
+    url.pathname = `${folder}/${checkedPath(path).split("/").map(encodeURIComponent).join("/")}`;
+    try {
+      return await fetch(url.href, {
+        // Ranges are of the file's own bytes; browsers see to that by themselves.
+        headers: range ? { ...headers, range, "accept-encoding": "identity" } : { ...headers },
+        signal,
+      });
+    } catch (cause) {
+      throw this.broken(path, cause);
+    }
+  }
+
+  /** The body of an answer to a request for a whole file. */
+  async whole(path: string, response: Response, largest: number): Promise<Blob> {
+    const place = this.#place(path);
+    if (response.status !== 200) {
+      await discard(response);
+      throw this.#failed(path, response);
+    }
+    const declared = lengthOf(response);
+    try {
+      checkSmall(place, declared ?? 0, largest);
+    } catch (error) {
+      await discard(response);
+      throw error;
+    }
+    const parts: Blob[] = [];
+    let pending: Uint8Array<ArrayBuffer>[] = [];
+    let [size, gathered] = [0, 0];
+    await this.#eachChunk(path, response, (chunk) => {
+      checkSmall(place, size += chunk.length, largest);
+      pending.push(chunk);
+      gathered += chunk.length;
+      if (gathered < PIECE) return;
+      parts.push(new Blob(pending));
+      [pending, gathered] = [[], 0];
+    });
+    if (declared !== undefined && size < declared) throw shortRead(place, size, declared);
+    return new Blob([...parts, ...pending]);
+  }
+
+  /** Fills `target` with the body of an answer, which must have as many bytes. */
+  async fill(path: string, response: Response, target: Uint8Array): Promise<void> {
+    let done = 0;
+    await this.#eachChunk(path, response, (chunk) => {
+      if (done + chunk.length > target.length) {
+        throw new FileReadError(
+          `${this.#place(path)}: the server gave more than the ${target.length} bytes asked for`,
+        );
+      }
+      target.set(chunk, done);
+      done += chunk.length;
+    });
+    if (done !== target.length) throw shortRead(this.#place(path), done, target.length);
+  }
+
+  /** The error for a connection that broke, or was stopped. */
+  broken(path: string, cause: unknown): Error {
+    if (this.#options.signal?.aborted) {
+      return new AbortError(`${this.#place(path)}: stopped before the end`, { cause });
+    }
+    const message = cause instanceof Error ? cause.message : String(cause);
+    return new FileReadError(`cannot read ${this.#place(path)}: ${message}`, { cause });
+  }
+
+  async #eachChunk(
+    path: string,
+    response: Response,
+    take: (chunk: Uint8Array<ArrayBuffer>) => void,
+  ): Promise<void> {
+    const reader = response.body?.getReader();
+    if (!reader) return;
+    try {
+      for (;;) {
+        const { done, value } = await reader.read().catch((cause) => {
+          throw this.broken(path, cause);
+        });
+        if (done) return;
+        take(value);
+      }
+    } finally {
+      // Where all was read, there is nothing left to stop.
+      await reader.cancel().catch(() => {});
+    }
+  }
+
+  #failed(path: string, { status, statusText }: Response): FileReadError {
+    const reason = `${status} ${statusText}`.trim();
+    return new FileReadError(`cannot read ${this.#place(path)}: the server answered ${reason}`);
+  }
+
+  #place(path: string): string {
+    return `${this.name}/${path}`;
+  }
+}
+
+/** A file of a server that has ranges. */
+class RangedFile implements SourceFile {
+  readonly #source: UrlSource;
+  readonly #path: string;
+  readonly #place: string;
+  readonly #etag: string | null;
+  /** The whole file, where the server has stopped giving ranges. */
+  #whole: Promise<SourceFile> | undefined;
+
+  constructor(
+    source: UrlSource,
+    path: string,
+    place: string,
+    readonly size: number,
+    etag: string | null,
+  ) {
+    this.#source = source;
+    this.#path = path;
+    this.#place = place;
+    this.#etag = etag;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    checkBounds(this.#place, this.size, offset, target.length);
+    if (target.length === 0) return;
+    if (this.#whole) return (await this.#whole).read(offset, target);
+    const last = offset + target.length - 1;
+    const response = await this.#source.request(this.#path, `bytes=${offset}-${last}`);
+    if (response.status === 200) {
+      if (this.#whole) await discard(response);
+      else this.#whole = this.#takeWhole(response);
+      return (await this.#whole).read(offset, target);
+    }
+    const range = rangeOf(response);
+    const etag = response.headers.get("etag");
+    const changed = range?.size !== this.size || (etag ?? this.#etag) !== this.#etag;
+    if (range?.first !== offset || range.last !== last || changed) {
+      await discard(response);
+      throw new FileReadError(
+        `${this.#place}: the server answered ${response.status} to a request for bytes ${offset} to ` +
+          `${last} of ${this.size}${range ? ": the file has changed" : ""}`,
+      );
+    }
+    await this.#source.fill(this.#path, response, target);
+  }
+
+  close(): void {
+    this.#whole = undefined;
+  }
+
+  async #takeWhole(response: Response): Promise<SourceFile> {
+    const blob = await this.#source.whole(this.#path, response, LARGEST_WHOLE);
+    if (blob.size !== this.size) throw shortRead(this.#place, blob.size, this.size);
+    return contentFile(blob, this.#place);
+  }
+}
+
+/** What a partial answer says it is; nothing where it says nothing usable. */
+function rangeOf(response: Response): { first: number; last: number; size: number } | undefined {
+  const header = response.headers.get("content-range") ?? "";
+  const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(header);
+  if (response.status !== 206 || !match) return undefined;
+  const [first, last, size] = match.slice(1).map(Number);
+  return { first, last, size };
+}
+
+/** Bytes that an answer announces; nothing where it is compressed, or does not say. */
+function lengthOf({ headers }: Response): number | undefined {
+  const length = headers.get("content-length") ?? "";
+  const isPlain = (headers.get("content-encoding") ?? "identity") === "identity";
+  return isPlain && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
+}
+
+async function discard(response: Response): Promise<void> {
+  await response.body?.cancel().catch(() => {});
+}

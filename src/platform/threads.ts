@@ -1,0 +1,55 @@
+/**
+ * Threads: web Workers where there are any, else those of Node. The only file that looks which.
+ * @module
+ */
+
+/** A running thread. */
+export interface Thread {
+  post(message: unknown): void;
+  terminate(): void;
+}
+
+/** What a thread tells. */
+export interface ThreadListener {
+  onMessage(message: unknown): void;
+  onError(reason: string): void;
+}
+
+/**
+ * Starts a thread.
+ *
+ * @param source A script. It finds `self.onmessage` and `self.postMessage` in every runtime.
+ */
+export async function startThread(source: string, listener: ThreadListener): Promise<Thread> {
+  if (typeof Worker === "undefined") return await startNodeThread(source, listener);
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const worker = new Worker(url, { type: "module" });
+  worker.onmessage = (event) => listener.onMessage(event.data);
+  worker.onerror = (event) => {
+    event.preventDefault?.();
+    listener.onError(event.message);
+  };
+  return {
+    post: (message) => worker.postMessage(message),
+    terminate: () => {
+      worker.terminate();
+      URL.revokeObjectURL(url);
+    },
+  };
+}
+
+async function startNodeThread(source: string, listener: ThreadListener): Promise<Thread> {
+  const { Worker: NodeWorker } = await import("node:worker_threads");
+  const prelude = `const { parentPort } = require("node:worker_threads");
+const self = { postMessage: (message) => parentPort.postMessage(message) };
+parentPort.on("message", (data) => self.onmessage({ data }));
+`;
+  const worker = new NodeWorker(prelude + source, { eval: true });
+  worker.on("message", (message) => listener.onMessage(message));
+  worker.on("error", (error) => listener.onError(String(error)));
+  worker.unref();
+  return {
+    post: (message) => worker.postMessage(message),
+    terminate: () => void worker.terminate(),
+  };
+}
