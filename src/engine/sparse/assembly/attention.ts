@@ -34,13 +34,13 @@ const WIDE_QUERIES: usize = 84;
 
 /** Bytes that a head takes of a page. */
 // @ts-ignore: decorator
-
+@inline
 function headBytes(dim: usize, isInt8: bool): usize {
   return isInt8 ? (dim << 7) + 768 : dim << 9;
 }
 
 // @ts-ignore: decorator
-
+@inline
 function page(index: i32): usize {
   return load<usize>(load<usize>(PAGES) + (<usize> index << 2));
 }
@@ -354,7 +354,7 @@ function mixInt8(
 }
 
 // @ts-ignore: decorator
-
+@inline
 function addTo(at: usize, upper: v128, lower: v128, scale: v128): void {
   const sum = i32x4.add(i32x4.shl(upper, 7), lower);
   v128.store(at, f32x4.add(v128.load(at), f32x4.mul(f32x4.convert_i32x4_s(sum), scale)));

@@ -21,13 +21,13 @@ import {
 
 /** Bytes of 16 rows of int8. */
 // @ts-ignore: decorator
-
+@inline
 export function int8Bytes(windows: usize, segments: usize): usize {
   return (segments << 5) + (windows << 8);
 }
 
 // @ts-ignore: decorator
-
+@inline
 function one(a: usize, first: i32, last: i32, thread: i32, wide: bool): void {
   const one_ = ones();
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
@@ -103,7 +103,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, wide: bool): void {
 
 /** Four tokens with the 4 rows at `row`; two passes make 8 rows, which share what they read of x. */
 // @ts-ignore: decorator
-
+@inline
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, wide: bool): void {
   const one_ = ones();
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
@@ -203,7 +203,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, wide: bool
 }
 
 // @ts-ignore: decorator
-
+@inline
 function scaled(f: v128, p: v128, scale: usize, g: v128, isGrouped: usize): v128 {
   let part = f32x4.mul(f32x4.convert_i32x4_s(p), v128.load32_splat(scale));
   if (isGrouped != 0) part = f32x4.mul(part, g);
@@ -247,7 +247,7 @@ export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: 
 
 /** y = W·x of floats. */
 // @ts-ignore: decorator
-
+@inline
 function floats(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halves: bool): void {
   const columns = load<i32>(a, WINDOWS) << 4;
   const stride = <usize> load<u32>(a, X_STRIDE);

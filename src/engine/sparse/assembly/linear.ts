@@ -49,7 +49,7 @@ export const LISTS_F32 = 4, LISTS_F16 = 5, DENSE_F32 = 6, DENSE_F16 = 7;
 
 /** Writes four rows' results for one token. */
 // @ts-ignore: decorator
-
+@inline
 export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   const at = <usize> token * <usize> load<u32>(a, OUT_STRIDE) + (<usize> row << 2);
   let v = sum;

@@ -9,7 +9,7 @@ import { widenHalves } from "./simd";
 import { finish, TABLE, X, X_COPY, X_STRIDE } from "./linear";
 
 // @ts-ignore: decorator
-
+@inline
 function lists(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halves: bool): void {
   const stride = <usize> load<u32>(a, X_STRIDE);
   const base = load<usize>(a, X) +

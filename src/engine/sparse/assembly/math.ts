@@ -2,7 +2,7 @@
 
 /** e^x, to 2 units in the last place; 0 below -87, and finite above 88. */
 // @ts-ignore: decorator
-
+@inline
 export function exp(x: v128): v128 {
   // Cody-Waite: x = n·ln 2 + r with |r| ≤ ln 2 / 2, and a polynomial for e^r.
   const bounded = f32x4.min(f32x4.max(x, f32x4.splat(-87.3)), f32x4.splat(88.3));
@@ -22,7 +22,7 @@ export function exp(x: v128): v128 {
 
 /** 1 / (1 + e^-x). */
 // @ts-ignore: decorator
-
+@inline
 export function sigmoid(x: v128): v128 {
   const one = f32x4.splat(1);
   return f32x4.div(one, f32x4.add(one, exp(f32x4.neg(x))));
@@ -30,14 +30,14 @@ export function sigmoid(x: v128): v128 {
 
 /** x · sigmoid(x). */
 // @ts-ignore: decorator
-
+@inline
 export function silu(x: v128): v128 {
   return f32x4.div(x, f32x4.add(f32x4.splat(1), exp(f32x4.neg(x))));
 }
 
 /** x · Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (to 1.5e-7). */
 // @ts-ignore: decorator
-
+@inline
 export function gelu(x: v128): v128 {
   const one = f32x4.splat(1);
   const z = f32x4.abs(f32x4.mul(x, f32x4.splat(0.70710678118654752)));
@@ -57,9 +57,7 @@ export function gelu(x: v128): v128 {
 /** Activations by their number in a program. */
 export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4;
 
-/** An activation; the number is known where it is called, or costs a few jumps. */
-// @ts-ignore: decorator
-
+/** An activation. Not inlined: it would be there some hundred times. */
 export function activate(kind: i32, x: v128): v128 {
   if (kind == SILU) return silu(x);
   if (kind == GELU) return gelu(x);

@@ -39,14 +39,14 @@ const PADDING = 7, GAP = 8;
 
 /** Columns of list `i`, uint16. */
 // @ts-ignore: decorator
-
+@inline
 function columnsOf(d: usize, i: i32): usize {
   return load<usize>(d, SCRATCH) + <usize> i * <usize> load<u32>(d, COLUMNS) * 2;
 }
 
 /** Values of list `i`, each in four bytes. */
 // @ts-ignore: decorator
-
+@inline
 function valuesOf(d: usize, i: i32): usize {
   const columns = <usize> load<u32>(d, COLUMNS);
   return load<usize>(d, SCRATCH) + ((columns * 8 + 15) & ~15) + <usize> i * columns * 4;
@@ -54,7 +54,7 @@ function valuesOf(d: usize, i: i32): usize {
 
 /** Puts element `e` into a list at `n`; returns the list's new length: zeros are left out. */
 // @ts-ignore: decorator
-
+@inline
 function put(
   values: usize,
   type: i32,
@@ -166,13 +166,13 @@ function decodeNm(d: usize, row: i32, i: i32): i32 {
 
 /** Whether a float's bits are NaN or infinite. */
 // @ts-ignore: decorator
-
+@inline
 function isNotFinite(type: i32, bits: u32): bool {
   return type == F16 ? (bits & 0x7c00) == 0x7c00 : (bits & 0x7f800000) == 0x7f800000;
 }
 
 // @ts-ignore: decorator
-
+@inline
 function length(d: usize, i: i32): i32 {
   return load<i32>(d + (<usize> i << 2), LENGTHS);
 }
@@ -365,14 +365,14 @@ function packAny(d: usize, row: i32, out: usize, isWritten: bool): usize {
 }
 
 // @ts-ignore: decorator
-
+@inline
 function next(columns: usize, j: i32, n: i32): i32 {
   return j < n ? <i32> load<u16>(columns + (<usize> j << 1)) : i32.MAX_VALUE;
 }
 
 /** After up to four entries before `stop`. */
 // @ts-ignore: decorator
-
+@inline
 function skip(columns: usize, j: i32, n: i32, stop: i32): i32 {
   const most = min(n, j + 4);
   while (j < most && <i32> load<u16>(columns + (<usize> j << 1)) < stop) j++;

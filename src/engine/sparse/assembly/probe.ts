@@ -6,14 +6,14 @@ import { dot, ones, pick } from "./simd";
 
 /** Weights and inputs at the ends of their ranges, and between. */
 // @ts-ignore: decorator
-
+@inline
 function weight(i: i32): i32 {
   const k = i % 7;
   return k == 0 ? 127 : k == 1 ? -127 : k == 2 ? -128 : (i * 89) % 255 - 127;
 }
 
 // @ts-ignore: decorator
-
+@inline
 function activation(i: i32): i32 {
   const k = i % 5;
   return k == 0 ? 127 : k == 1 ? 0 : (i * 57) % 128;

@@ -4,14 +4,14 @@ import { ONES } from "./control";
 
 /** The vector of eight halves of 1 that {@link dot} wants: loaded once by a kernel. */
 // @ts-ignore: decorator
-
+@inline
 export function ones(): v128 {
   return v128.load(ONES);
 }
 
 /** sum + the products of int8 weights and activations from 0 to 127, four to a lane. */
 // @ts-ignore: decorator
-
+@inline
 export function dot(weights: v128, activations: v128, sum: v128, one: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) {
     if (FUSED_DOT) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, activations, sum);
@@ -31,7 +31,7 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
 
 /** Bytes of `from` at indices of 0 to 15. */
 // @ts-ignore: decorator
-
+@inline
 export function pick(from: v128, indices: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(from, indices);
   return i8x16.swizzle(from, indices);
@@ -39,7 +39,7 @@ export function pick(from: v128, indices: v128): v128 {
 
 /** Sum of the lanes, always in the same order. */
 // @ts-ignore: decorator
-
+@inline
 export function sumLanes(v: v128): f32 {
   return (f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 1)) +
     (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3));
@@ -47,7 +47,7 @@ export function sumLanes(v: v128): f32 {
 
 /** Largest of the lanes. */
 // @ts-ignore: decorator
-
+@inline
 export function maxLane(v: v128): f32 {
   return max(
     max(f32x4.extract_lane(v, 0), f32x4.extract_lane(v, 1)),
@@ -57,7 +57,7 @@ export function maxLane(v: v128): f32 {
 
 /** Four float16 numbers, in the low halves of lanes, as float32: exact, subnormal numbers too. */
 // @ts-ignore: decorator
-
+@inline
 export function widenHalves(bits: v128): v128 {
   const sign = i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16);
   const rest = i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13);

@@ -39,28 +39,28 @@ import {
 
 /** Bytes of the sums before four rows. */
 // @ts-ignore: decorator
-
+@inline
 function headBytes(segments: usize): usize {
   return ((segments << 3) + 15) & ~15;
 }
 
 /** Bytes of four rows of a layout whose rows have a common size. */
 // @ts-ignore: decorator
-
+@inline
 function quadBytes(kind: i32, windows: usize, segments: usize): usize {
   return headBytes(segments) + (kind == SLOTS_ONE ? windows * 24 : windows * 48);
 }
 
 /** A segment's sums begin with this: the zero point's part. */
 // @ts-ignore: decorator
-
+@inline
 function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
 }
 
 /** One token: rows `first` to `last` (multiples of 4). */
 // @ts-ignore: decorator
-
+@inline
 function one(a: usize, first: i32, last: i32, thread: i32, kind: i32, wide: bool): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
@@ -145,7 +145,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32, wide: bool
 
 /** Four tokens. */
 // @ts-ignore: decorator
-
+@inline
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32, wide: bool): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
@@ -287,7 +287,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32,
 
 /** Eight tokens, inputs of 7 bits: what most of a prefill runs. */
 // @ts-ignore: decorator
-
+@inline
 function eight(a: usize, row: i32, token: i32, at: usize, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
@@ -424,7 +424,7 @@ function eight(a: usize, row: i32, token: i32, at: usize, kind: i32): void {
 }
 
 // @ts-ignore: decorator
-
+@inline
 function scaled(f: v128, p: v128, scale: usize, g: v128, isGrouped: usize): v128 {
   let part = f32x4.mul(f32x4.convert_i32x4_s(p), v128.load32_splat(scale));
   if (isGrouped != 0) part = f32x4.mul(part, g);
@@ -433,7 +433,7 @@ function scaled(f: v128, p: v128, scale: usize, g: v128, isGrouped: usize): v128
 
 /** Many tokens: each four rows meet all of them before the next four are read. */
 // @ts-ignore: decorator
-
+@inline
 function many(a: usize, first: i32, last: i32, tokens: i32, kind: i32): void {
   const windows = load<i32>(a, WINDOWS), segment = load<i32>(a, SEGMENT);
   const size = quadBytes(kind, windows, (windows + segment - 1) / segment);

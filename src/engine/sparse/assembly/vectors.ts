@@ -18,33 +18,33 @@ const WIDTH: usize = 32;
 
 /** First token of a thread's share. */
 // @ts-ignore: decorator
-
+@inline
 export function share(count: i32, thread: i32, threads: i32): i32 {
   return <i32> (<i64> count * thread / threads);
 }
 
 // @ts-ignore: decorator
-
+@inline
 function firstToken(a: usize, tokens: i32, thread: i32, threads: i32): i32 {
   if (tokens == 1) return load<u32>(a, OUT_COPY) != 0 || thread == 0 ? 0 : 1;
   return share(tokens, thread, threads);
 }
 
 // @ts-ignore: decorator
-
+@inline
 function lastToken(tokens: i32, thread: i32, threads: i32): i32 {
   return tokens == 1 ? 1 : share(tokens, thread + 1, threads);
 }
 
 // @ts-ignore: decorator
-
+@inline
 function input(a: usize, token: i32, tokens: i32, thread: i32): usize {
   if (tokens == 1) return load<usize>(a, IN) + <usize> thread * <usize> load<u32>(a, IN_COPY);
   return load<usize>(a, IN) + <usize> token * <usize> load<u32>(a, IN_STRIDE);
 }
 
 // @ts-ignore: decorator
-
+@inline
 function output(a: usize, token: i32, tokens: i32, thread: i32): usize {
   if (tokens == 1) return load<usize>(a, OUT) + <usize> thread * <usize> load<u32>(a, OUT_COPY);
   return load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE);
@@ -240,7 +240,7 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
 
 /** Largest size of `count` numbers. What lies behind them, up to a multiple of 4, must be zeros. */
 // @ts-ignore: decorator
-
+@inline
 export function largest(from: usize, count: i32): f32 {
   let most = f32x4.splat(0);
   for (let i = 0; i < count; i += 4) {
@@ -251,7 +251,7 @@ export function largest(from: usize, count: i32): f32 {
 
 /** To 1 … 127; returns the scale. */
 // @ts-ignore: decorator
-
+@inline
 export function narrow(from: usize, to: usize, count: i32): f32 {
   const most = largest(from, count);
   const factor = f32x4.splat(most > 0 ? <f32> 63 / most : 0);
@@ -276,7 +276,7 @@ export function narrow(from: usize, to: usize, count: i32): f32 {
 
 /** To 1 … 16383, in two parts; returns the scale. */
 // @ts-ignore: decorator
-
+@inline
 export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
   const most = largest(from, count);
   const factor = f32x4.splat(most > 0 ? <f32> 8191 / most : 0);
@@ -292,7 +292,7 @@ export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
 }
 
 // @ts-ignore: decorator
-
+@inline
 function round(v: v128, factor: v128, zero: v128): v128 {
   return i32x4.add(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v, factor))), zero);
 }
