@@ -9,7 +9,8 @@ import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
-import { openTokenizer, type Tokenizer } from "../text/tokenizer.ts";
+import { openTokenizer } from "../text/folder.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { assertInVocabulary, consecutiveWindows } from "../text/windows.ts";
 import type { ProgressEvent, RunHooks } from "./options.ts";
 

@@ -1,46 +1,202 @@
 /**
- * The tokenizer of a checkpoint, by `@huggingface/tokenizers`.
+ * The tokenizer of a model, from the parsed files of its checkpoint. It needs no file system; where
+ * there is one, `folder.ts` reads the files.
+ *
+ * Text becomes tokens by `@huggingface/tokenizers`, tokens become text by our own code: it has to do so
+ * one token at a time.
+ *
  * @module
  */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
-import { join } from "node:path";
+import { z } from "zod";
 import { TokenizerError } from "../errors.ts";
-import { exists, readJson } from "../platform/files.ts";
+import { Detokenizer, type DetokenizerOptions, type DetokenizerSource } from "./detokenizer.ts";
+import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
 
-/** Bytes of the largest `tokenizer.json` that is read; Gemma's has 33 MB. */
-const LARGEST_TOKENIZER = 128 << 20;
-
-/** Text to token ids. */
-export interface Tokenizer {
-  /** Ids of a whole text, without special tokens around it. */
-  encode(text: string): Int32Array;
+/** The files of a checkpoint that say how text goes in and out. JSON is parsed. */
+export interface TextFiles {
+  /** `tokenizer.json` */
+  readonly tokenizer: unknown;
+  /** `tokenizer_config.json` */
+  readonly tokenizerConfig?: unknown;
+  /** `config.json` */
+  readonly config?: unknown;
+  /** `generation_config.json` */
+  readonly generationConfig?: unknown;
+  /** `chat_template.jinja` */
+  readonly chatTemplate?: string;
 }
 
+/** Text to token ids and back. */
+export interface Tokenizer extends DetokenizerSource {
+  /**
+   * Ids of a text.
+   *
+   * @param options `addSpecialTokens` adds what the model wants around a text, mostly a token at its
+   *   beginning; without it (the default) the ids are the text's alone.
+   */
+  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array;
+  /**
+   * The text of ids. Bytes that are no UTF-8 become U+FFFD, ids that are not known nothing. Unlike
+   * some versions of transformers it never takes away spaces before punctuation.
+   *
+   * @throws {TokenizerError} When the tokenizer's decoder is of a form that is not known.
+   */
+  decode(ids: ArrayLike<number>, options?: DetokenizerOptions): string;
+  /** The id of a token, spelled as in the vocabulary. */
+  idOf(token: string): number | undefined;
+  /** The token of an id, spelled as in the vocabulary. */
+  tokenOf(id: number): string | undefined;
+  /** Ids after which a text has ended: all that the model's configurations name. */
+  readonly endIds: ReadonlySet<number>;
+  /** The id that begins a text, where the configuration names one; whether `encode` adds it is the tokenizer's. */
+  readonly beginId: number | undefined;
+}
+
+/** A token in `tokenizer_config.json`: its text, or an object that holds it. */
+const namedToken = z.union([
+  z.string(),
+  z.looseObject({ content: z.string() }).transform(({ content }) => content),
+]).nullish();
+const tokenizerConfigSchema = z.looseObject({
+  bos_token: namedToken,
+  eos_token: namedToken,
+  additional_special_tokens: z.array(namedToken).nullish(),
+});
+const tokenId = z.int().nonnegative();
+/** Some configurations say -1 for "none". */
+const tokenIds = z.union([z.int(), z.array(z.int())]).nullish().transform((ids) =>
+  [ids ?? []].flat().filter((id) => id >= 0)
+);
+const modelConfigSchema = z.looseObject({ bos_token_id: tokenIds, eos_token_id: tokenIds });
+const addedTokensSchema = z.looseObject({
+  added_tokens: z.array(z.looseObject({
+    id: tokenId,
+    special: z.boolean().default(false),
+  })).default([]),
+  decoder: z.unknown(),
+});
+
 /**
- * Opens the tokenizer of a checkpoint.
+ * Makes a tokenizer of parsed files.
  *
- * @param folder The folder with `tokenizer.json`.
- * @throws {TokenizerError} When there is none, or it cannot be used.
+ * @param files At least `tokenizer.json`.
+ * @throws {TokenizerError} Naming the file that cannot be used.
  */
-export function openTokenizer(folder: string): Tokenizer {
-  const path = join(folder, "tokenizer.json");
-  if (!exists(path)) {
-    throw new TokenizerError(
-      `${folder} holds no tokenizer.json, which is needed to read text: save the fast tokenizer there, ` +
-        `or give token ids as {"windows": [[…], …]}`,
-    );
-  }
+export function tokenizerFrom(files: TextFiles): Tokenizer {
+  const named = checked("tokenizer_config.json", tokenizerConfigSchema, files.tokenizerConfig);
+  const model = checked("config.json", modelConfigSchema, files.config);
+  const generation = checked(
+    "generation_config.json",
+    modelConfigSchema,
+    files.generationConfig,
+  );
+  let hub: HubTokenizer;
   try {
-    const configPath = join(folder, "tokenizer_config.json");
-    const tokenizer = new HubTokenizer(
-      readJson(path, LARGEST_TOKENIZER) as object,
-      (exists(configPath) ? readJson(configPath, LARGEST_TOKENIZER) : {}) as object,
-    );
-    return {
-      encode: (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false }).ids),
-    };
+    hub = new HubTokenizer(files.tokenizer as object, named);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TokenizerError(`${path} cannot be used: ${reason}`, { cause });
+    throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
   }
+  const { added_tokens, decoder } = checked("tokenizer.json", addedTokensSchema, files.tokenizer);
+  const idsOf = (tokens: readonly (string | null | undefined)[]) =>
+    tokens.flatMap((token) => {
+      const id = typeof token === "string" ? hub.token_to_id(token) : undefined;
+      return id === undefined ? [] : [id];
+    });
+
+  const added = new Set(added_tokens.map(({ id }) => id));
+  const specialIds = new Set([
+    ...added_tokens.filter(({ special }) => special).map(({ id }) => id),
+    ...idsOf(named.additional_special_tokens ?? []),
+  ]);
+  const [beginId] = [
+    ...idsOf([named.bos_token]),
+    ...generation.bos_token_id,
+    ...model.bos_token_id,
+  ];
+  return new ModelTokenizer(hub, decoder, added, {
+    specialIds,
+    beginId,
+    endIds: new Set([
+      ...generation.eos_token_id,
+      ...model.eos_token_id,
+      ...idsOf([named.eos_token]),
+    ]),
+  });
+}
+
+class ModelTokenizer implements Tokenizer {
+  readonly specialIds: ReadonlySet<number>;
+  readonly beginId: number | undefined;
+  readonly endIds: ReadonlySet<number>;
+  readonly #hub: HubTokenizer;
+  readonly #decoder: unknown;
+  readonly #added: ReadonlySet<number>;
+  readonly #bytes = new Map<number, Uint8Array>();
+  #rule: TokenBytes | undefined;
+
+  constructor(
+    hub: HubTokenizer,
+    decoder: unknown,
+    added: ReadonlySet<number>,
+    ids: Pick<Tokenizer, "specialIds" | "beginId" | "endIds">,
+  ) {
+    this.#hub = hub;
+    this.#decoder = decoder;
+    this.#added = added;
+    this.specialIds = ids.specialIds;
+    this.beginId = ids.beginId;
+    this.endIds = ids.endIds;
+  }
+
+  encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): Int32Array {
+    const { ids } = this.#hub.encode(text, {
+      add_special_tokens: options.addSpecialTokens ?? false,
+    });
+    return Int32Array.from(ids);
+  }
+
+  decode(ids: ArrayLike<number>, options: DetokenizerOptions = {}): string {
+    const detokenizer = new Detokenizer(this, options);
+    let text = "";
+    for (let i = 0; i < ids.length; i++) text += detokenizer.push(ids[i]);
+    return text + detokenizer.end();
+  }
+
+  idOf(token: string): number | undefined {
+    return this.#hub.token_to_id(token);
+  }
+
+  tokenOf(id: number): string | undefined {
+    return this.#hub.id_to_token(id);
+  }
+
+  bytesOf(id: number): Uint8Array {
+    const known = this.#bytes.get(id);
+    if (known) return known;
+    const token = this.tokenOf(id);
+    if (token === undefined) return new Uint8Array();
+    const bytes = this.#knownRule().bytesOf(token, this.#added.has(id));
+    this.#bytes.set(id, bytes);
+    return bytes;
+  }
+
+  get leadingSpaces(): number {
+    return this.#knownRule().leadingSpaces;
+  }
+
+  /** Read when it is first needed: who only reads text needs no decoder. */
+  #knownRule(): TokenBytes {
+    return this.#rule ??= tokenBytesFrom(this.#decoder);
+  }
+}
+
+function checked<T extends z.ZodType>(file: string, schema: T, json: unknown): z.output<T> {
+  const parsed = schema.safeParse(json === undefined ? {} : json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new TokenizerError(
+    `${file} cannot be used: ${issue.path.join(".") || "it"}: ${issue.message}`,
+  );
 }

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { compile, prune } from "../../mod.ts";
-import { openTokenizer } from "../../src/text/tokenizer.ts";
+import { openTokenizer } from "../../src/text/folder.ts";
 import { fromRoot } from "../support/paths.ts";
 import { type Greedy, greedy } from "./reference.ts";
 

@@ -9,7 +9,7 @@ import {
   TokenRangeError,
 } from "../../src/errors.ts";
 import { type Corpus, readCorpus } from "../../src/text/corpus.ts";
-import { openTokenizer } from "../../src/text/tokenizer.ts";
+import { openTokenizer } from "../../src/text/folder.ts";
 import {
   assertInVocabulary,
   consecutiveWindows,

@@ -1,0 +1,155 @@
+/**
+ * Chooses the next token.
+ *
+ * In this order, which is that of transformers:
+ *
+ * 1. repetition penalty (each token of prompt and text: a positive logit is divided by it, a negative
+ *    one multiplied), then frequency and presence penalty (each token that was generated: its logit
+ *    less `count · frequencyPenalty + presencePenalty`, as OpenAI defines it), then the bias;
+ * 2. temperature 0: the largest logit, of equal ones the lowest id, and that is all;
+ * 3. temperature: logits are divided by it;
+ * 4. top-k: exactly K tokens stay;
+ * 5. top-p: the fewest tokens whose probability, among those that stayed, is at least P;
+ * 6. min-p: tokens with at least this part of the likeliest one's probability;
+ * 7. one of what is left is drawn.
+ *
+ * The same logits and the same seed give the same token in every runtime: no step that decides uses a
+ * function whose last bit is the engine's own affair.
+ *
+ * @module
+ */
+import { NotFiniteError, TokenRangeError } from "../errors.ts";
+import { Candidates } from "./candidates.ts";
+import { type ChoiceLogprobs, logprobsOf } from "./logprobs.ts";
+import { randomSeed, Xoshiro128 } from "./random.ts";
+import type { SamplingSettings } from "./sampling_options.ts";
+
+/** A chosen token. */
+export interface Choice {
+  readonly token: number;
+  /**
+   * Of the model's own distribution, before penalties, bias and temperature. Only when they were asked
+   * for.
+   */
+  readonly logprobs?: ChoiceLogprobs;
+}
+
+/** Chooses the tokens of one sequence. */
+export class Sampler {
+  /** The seed that is drawn with: the one of the settings, or a random one. */
+  readonly seed: number;
+  readonly #settings: SamplingSettings;
+  readonly #random: Xoshiro128;
+  readonly #bias: readonly (readonly [id: number, bias: number])[];
+  /** How often each token was generated. Tokens of the prompt alone are there with 0. */
+  readonly #counts = new Map<number, number>();
+  readonly #vocabulary: number;
+  /** Made at first use: a greedy choice without penalties needs none. */
+  #candidates: Candidates | undefined;
+  #adjusted: Float32Array | undefined;
+
+  /**
+   * @param settings Checked options.
+   * @param vocabulary Logits of a token.
+   * @param prompt Tokens before the first that is chosen, for the repetition penalty.
+   * @throws {TokenRangeError} When a token of the prompt or of the bias is not in the vocabulary.
+   */
+  constructor(settings: SamplingSettings, vocabulary: number, prompt: ArrayLike<number> = []) {
+    this.#settings = settings;
+    this.#vocabulary = vocabulary;
+    this.seed = settings.seed ?? randomSeed();
+    this.#random = Xoshiro128.fromSeed(this.seed);
+    this.#bias = Object.entries(settings.logitBias ?? {}).map(([id, bias]) => [Number(id), bias]);
+    for (const [id] of this.#bias) this.#assertInVocabulary(id, "logitBias");
+    for (let i = 0; i < prompt.length; i++) {
+      this.#assertInVocabulary(prompt[i], `token ${i} of the prompt`);
+      this.#counts.set(prompt[i], 0);
+    }
+  }
+
+  /**
+   * Chooses a token, and counts it as generated.
+   *
+   * @param logits `[vocabulary]`, of the token before. They are not changed and not kept. NaN and −∞
+   *   are never chosen.
+   * @throws {NotFiniteError} When there is nothing to choose: no logit is finite, or one is infinite.
+   */
+  next(logits: Float32Array): Choice {
+    if (logits.length !== this.#vocabulary) {
+      throw new TokenRangeError(
+        `${logits.length} logits were given, the vocabulary has ${this.#vocabulary} tokens`,
+      );
+    }
+    const { temperature, logprobs } = this.#settings;
+    const scores = this.#adjust(logits);
+    const likeliest = argmax(scores);
+    const token = temperature === 0 ? likeliest : this.#draw(scores, scores[likeliest]);
+    this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
+    if (logprobs === undefined) return { token };
+    const highest = scores === logits ? scores[likeliest] : logits[argmax(logits)];
+    return { token, logprobs: logprobsOf(logits, highest, token, logprobs) };
+  }
+
+  #draw(scores: Float32Array, highest: number): number {
+    const { temperature, topK, topP, minP } = this.#settings;
+    const candidates = this.#candidates ??= new Candidates(this.#vocabulary);
+    candidates.begin(scores, highest, topK);
+    candidates.weigh(highest, temperature);
+    if (topP < 1) candidates.keepNucleus(topP);
+    if (minP > 0) candidates.keepAtLeast(minP);
+    return candidates.at(this.#random.uniform());
+  }
+
+  /** Logits after penalties and bias; the logits themselves where there are none. */
+  #adjust(logits: Float32Array): Float32Array {
+    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#settings;
+    const repetition = repetitionPenalty !== 1;
+    const counted = frequencyPenalty !== 0 || presencePenalty !== 0;
+    if (!repetition && !counted && this.#bias.length === 0) return logits;
+
+    const scores = this.#adjusted ??= new Float32Array(this.#vocabulary);
+    scores.set(logits);
+    if (repetition || counted) {
+      for (const [id, count] of this.#counts) {
+        let score = scores[id];
+        if (repetition) {
+          score = score < 0 ? score * repetitionPenalty : score / repetitionPenalty;
+        }
+        if (count > 0) score -= count * frequencyPenalty + presencePenalty;
+        scores[id] = score;
+      }
+    }
+    for (const [id, bias] of this.#bias) scores[id] += bias;
+    return scores;
+  }
+
+  #assertInVocabulary(id: number, where: string): void {
+    if (Number.isInteger(id) && id >= 0 && id < this.#vocabulary) return;
+    throw new TokenRangeError(
+      `${where}: id ${id} is outside the model's vocabulary of ${this.#vocabulary}`,
+    );
+  }
+}
+
+/**
+ * The id of the largest score, of equal ones the lowest.
+ *
+ * @throws {NotFiniteError} When it is not finite.
+ */
+function argmax(scores: Float32Array): number {
+  let best = 0;
+  let highest = -Infinity;
+  for (let id = 0; id < scores.length; id++) {
+    if (scores[id] > highest) {
+      highest = scores[id];
+      best = id;
+    }
+  }
+  if (Number.isFinite(highest)) return best;
+  throw new NotFiniteError(
+    `the model's logits hold ${
+      highest > 0 ? "an infinite value" : "no finite value"
+    }, so no token ` +
+      `can be chosen: the model is damaged, or its values overflow`,
+  );
+}

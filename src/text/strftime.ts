@@ -1,0 +1,73 @@
+/**
+ * Dates as Python writes them, for chat templates.
+ * @module
+ */
+
+const MONTHS = [
+  "January",
+  "February",
+  "March",
+  "April",
+  "May",
+  "June",
+  "July",
+  "August",
+  "September",
+  "October",
+  "November",
+  "December",
+];
+const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+
+/**
+ * Formats a local time as Python's `strftime` does in its C locale: models were trained on English
+ * names, whatever the machine's language is.
+ *
+ * @param format Directives `%Y %y %m %d %b %B %a %A %H %I %M %S %p %j %%`; others stay as they are.
+ */
+export function formatTime(time: Date, format: string): string {
+  const two = (value: number) => String(value).padStart(2, "0");
+  const hour = time.getHours();
+  return format.replace(/%[a-zA-Z%]/g, (directive) => {
+    switch (directive) {
+      case "%Y":
+        return String(time.getFullYear());
+      case "%y":
+        return two(time.getFullYear() % 100);
+      case "%m":
+        return two(time.getMonth() + 1);
+      case "%d":
+        return two(time.getDate());
+      case "%b":
+        return MONTHS[time.getMonth()].slice(0, 3);
+      case "%B":
+        return MONTHS[time.getMonth()];
+      case "%a":
+        return DAYS[time.getDay()].slice(0, 3);
+      case "%A":
+        return DAYS[time.getDay()];
+      case "%H":
+        return two(hour);
+      case "%I":
+        return two(hour % 12 || 12);
+      case "%M":
+        return two(time.getMinutes());
+      case "%S":
+        return two(time.getSeconds());
+      case "%p":
+        return hour < 12 ? "AM" : "PM";
+      case "%j":
+        return String(dayOfYear(time)).padStart(3, "0");
+      case "%%":
+        return "%";
+      default:
+        return directive;
+    }
+  });
+}
+
+/** 1 for the first of January. In UTC, where every day has 24 hours. */
+function dayOfYear(time: Date): number {
+  const day = Date.UTC(time.getFullYear(), time.getMonth(), time.getDate());
+  return 1 + (day - Date.UTC(time.getFullYear(), 0, 1)) / 86_400_000;
+}

@@ -1,0 +1,190 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { ChatTemplateError } from "../../src/errors.ts";
+import {
+  ChatTemplate,
+  chatTemplateFrom,
+  type Message,
+  requireTemplate,
+} from "../../src/text/chat_template.ts";
+import { formatTime } from "../../src/text/strftime.ts";
+import { thrownBy } from "../checkpoint/support.ts";
+import { fromRoot } from "../support/paths.ts";
+import { LARGE_MODEL } from "./support.ts";
+
+/** What transformers makes of conversations, with and without the beginning of an answer. */
+interface Fixture {
+  readonly now: string;
+  readonly conversations: Message[][];
+  readonly templates: readonly {
+    readonly name: string;
+    readonly template: string;
+    readonly bos_token: string | null;
+    readonly eos_token: string | null;
+    readonly variables: Record<string, unknown>;
+    readonly rendered: readonly { readonly text?: string; readonly error?: string }[];
+  }[];
+}
+const fixture = JSON.parse(
+  readFileSync(fromRoot("test/fixtures/chat/chat.json"), "utf8"),
+) as Fixture;
+const now = new Date(fixture.now);
+const HELLO: Message[] = [{ role: "user", content: "Hello" }];
+
+/** Checks that rendering fails, and gives the one line that says why. */
+function refusal(source: string, messages: Message[] = HELLO): string {
+  const error = thrownBy(() => new ChatTemplate(source).render(messages));
+  expect(error).toBeInstanceOf(ChatTemplateError);
+  expect(error.message).not.toContain("\n");
+  return error.message;
+}
+
+describe("a chat template", () => {
+  for (const { name, template, rendered, variables, ...tokens } of fixture.templates) {
+    test(`in the form of ${name} gives what transformers gives`, () => {
+      const chat = chatTemplateFrom({ tokenizerConfig: { ...tokens, chat_template: template } })!;
+      let at = 0;
+      for (const messages of fixture.conversations) {
+        for (const addGenerationPrompt of [true, false]) {
+          const { text, error } = rendered[at++];
+          const render = () => chat.render(messages, { addGenerationPrompt, variables, now });
+          if (error === undefined) {
+            expect(render()).toBe(text!);
+          } else {
+            expect(thrownBy(render)).toBeInstanceOf(ChatTemplateError);
+            expect(thrownBy(render).message).toContain(error);
+          }
+        }
+      }
+      expect(at).toBe(rendered.length);
+    });
+  }
+
+  const own = `${LARGE_MODEL}/chat_template.jinja`;
+  test.if(existsSync(own))("of the large model, SmolLM2, is the one of the fixture", () => {
+    const source = readFileSync(own, "utf8");
+    const { rendered } = fixture.templates.find(({ name }) => name === "SmolLM2")!;
+    expect(new ChatTemplate(source).render(fixture.conversations[0])).toBe(rendered[0].text!);
+  });
+
+  test("ends with the beginning of an answer unless told otherwise", () => {
+    const chat = new ChatTemplate("{% if add_generation_prompt %}go{% endif %}");
+    expect(chat.render(HELLO)).toBe("go");
+    expect(chat.render(HELLO, { addGenerationPrompt: false })).toBe("");
+  });
+
+  test("sees further fields of messages, and variables, but cannot be given other messages", () => {
+    const chat = new ChatTemplate("{{ messages[0].name }} {{ mood }} {{ messages | length }}");
+    const messages = [{ role: "user", content: "Hello", name: "Ada" }];
+    expect(chat.render(messages, { variables: { mood: "calm", messages: [] } })).toBe("Ada calm 1");
+  });
+
+  test("that refuses a conversation says why", () => {
+    const source = "{{ raise_exception('Roles must\n  alternate') }}";
+    expect(refusal(source)).toContain("refuses this: Roles must alternate");
+    const long = refusal(`{{ raise_exception('${"x".repeat(5000)}') }}`);
+    expect(long.length).toBeLessThan(300);
+  });
+
+  test("that is broken fails when it is used, and says why", () => {
+    const cases = [
+      "{% for %}",
+      "{% if messages %}",
+      "{{ 1 + }}",
+      "{{ nothing() }}",
+      "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+      "{% unknown %}",
+    ];
+    for (const source of cases) expect(refusal(source)).toContain("chat template fails: ");
+  });
+
+  test("cannot make lists as long as it likes", () => {
+    expect(new ChatTemplate("{{ range(3) | join }}{{ range(4, 0, -2) | join }}").render(HELLO))
+      .toBe("01242");
+    for (const call of ["range(1000000000)", "range(0, 10, 0)", "range(0, -100000000, -1)"]) {
+      expect(refusal(`{{ ${call} | length }}`)).toContain("range()");
+    }
+  });
+
+  test("reaches nothing outside", () => {
+    for (const name of ["process", "Deno", "globalThis", "require", "constructor", "__proto__"]) {
+      expect(new ChatTemplate(`{{ ${name} is defined }}`).render(HELLO)).toBe("false");
+    }
+    const escape = "{{ messages.constructor is defined }}{{ messages[0].__proto__ is defined }}";
+    expect(new ChatTemplate(escape).render(HELLO)).toBe("falsefalse");
+  });
+
+  test("wants messages with a role and text", () => {
+    const bad = [[], [{ role: "user" }], [{ role: "", content: "" }], [{
+      role: "user",
+      content: 7,
+    }]];
+    for (const messages of bad) {
+      expect(refusal("{{ messages }}", messages as Message[])).toContain("messages");
+    }
+    const second = [...HELLO, { role: "user", content: null }] as unknown as Message[];
+    expect(refusal("{{ messages }}", second)).toContain("messages 1.content");
+  });
+});
+
+describe("the chat template of a model", () => {
+  const text = (files: Parameters<typeof chatTemplateFrom>[0]) =>
+    chatTemplateFrom(files)?.render(HELLO);
+
+  test("is chat_template.jinja, or else in tokenizer_config.json", () => {
+    expect(text({})).toBeUndefined();
+    expect(text({ tokenizerConfig: {} })).toBeUndefined();
+    expect(text({ tokenizerConfig: { chat_template: null } })).toBeUndefined();
+    expect(text({ tokenizerConfig: { chat_template: "config" } })).toBe("config");
+    expect(text({ chatTemplate: "jinja", tokenizerConfig: { chat_template: "config" } })).toBe(
+      "jinja",
+    );
+    expect(text({ chatTemplate: "jinja", tokenizerConfig: { chat_template: 7 } })).toBe("jinja");
+  });
+
+  test("is the one named default where there are several", () => {
+    const several = [{ name: "tool_use", template: "tools" }, {
+      name: "default",
+      template: "plain",
+    }];
+    expect(text({ tokenizerConfig: { chat_template: several } })).toBe("plain");
+    const error = thrownBy(() => text({ tokenizerConfig: { chat_template: several.slice(0, 1) } }));
+    expect(error).toBeInstanceOf(ChatTemplateError);
+    expect(error.message).toContain('"tool_use"');
+  });
+
+  test("must be one", () => {
+    for (const chat_template of [7, {}, ["a"], [{ name: "default" }]]) {
+      const error = thrownBy(() => text({ tokenizerConfig: { chat_template } }));
+      expect(error).toBeInstanceOf(ChatTemplateError);
+      expect(error.message).toContain("tokenizer_config.json");
+    }
+  });
+
+  test("can name special tokens, written as text or as an object", () => {
+    const tokenizerConfig = {
+      bos_token: "<s>",
+      eos_token: { content: "</s>", lstrip: false },
+      pad_token: null,
+      add_bos_token: true,
+      chat_template: "{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}",
+    };
+    expect(text({ tokenizerConfig })).toBe("<s></s>false");
+  });
+
+  test("that is missing is asked for in words", () => {
+    const error = thrownBy(() => requireTemplate(undefined));
+    expect(error).toBeInstanceOf(ChatTemplateError);
+    expect(error.message).toContain("chat_template.jinja");
+  });
+});
+
+describe("a date", () => {
+  test("keeps what it does not know, and counts from 12 at night", () => {
+    const night = new Date(2023, 0, 1, 0, 5, 7);
+    expect(formatTime(night, "%I:%M %p, day %j, %Q %z % %%d")).toBe(
+      "12:05 AM, day 001, %Q %z % %d",
+    );
+    expect(formatTime(new Date(2024, 11, 31, 12), "%j %I %p")).toBe("366 12 PM");
+  });
+});

@@ -1,0 +1,306 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { TokenizerError } from "../../src/errors.ts";
+import { openTokenizer } from "../../src/text/folder.ts";
+import { modelTextFrom } from "../../src/text/model_text.ts";
+import { tokenizerFrom } from "../../src/text/tokenizer.ts";
+import { uniformNumbers } from "../../src/text/windows.ts";
+import { thrownBy, Workshop } from "../checkpoint/support.ts";
+import { fromRoot } from "../support/paths.ts";
+import { LARGE_MODEL } from "./support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const TINY = fromRoot("examples/tiny");
+const json = (path: string) => JSON.parse(readFileSync(path, "utf8"));
+const tinyJson = json(join(TINY, "tokenizer.json"));
+
+/** What the tokenizers library for Python makes of texts, for a tokenizer in Llama 2's form. */
+interface Fixture {
+  readonly tokenizer: object;
+  readonly cases: readonly {
+    readonly text: string;
+    readonly ids: number[];
+    readonly idsWithSpecialTokens: number[];
+    readonly decoded: string;
+    readonly decodedWithoutSpecialTokens: string;
+  }[];
+}
+const sentencePiece = json(fromRoot("test/fixtures/tokenizers/sentencepiece.json")) as Fixture;
+
+/** Random ids below `end`. */
+function randomIds(count: number, end: number, seed: number): number[] {
+  const next = uniformNumbers(seed);
+  return Array.from({ length: count }, () => Math.floor(next() * end));
+}
+
+describe("decoding", () => {
+  const replace = (from: string, to: string) => ({
+    type: "Replace",
+    pattern: { String: from },
+    content: to,
+  });
+  const models = [["the example", TINY], ["the large model", LARGE_MODEL]] as const;
+  for (const [name, folder] of models) {
+    test.if(folder !== undefined)(`gives the library's text for ids of ${name}`, () => {
+      const hub = new HubTokenizer(json(join(folder!, "tokenizer.json")), {});
+      const tokenizer = openTokenizer(folder!);
+      const vocabulary = hub.get_vocab().size;
+      for (let seed = 0; seed < 200; seed++) {
+        const ids = randomIds(1 + seed % 40, vocabulary, seed);
+        if (seed % 3 === 0) ids[seed % ids.length] = 0;
+        for (const skipSpecialTokens of [false, true]) {
+          expect(tokenizer.decode(ids, { skipSpecialTokens })).toBe(
+            hub.decode(ids, {
+              skip_special_tokens: skipSpecialTokens,
+              clean_up_tokenization_spaces: false,
+            }),
+          );
+        }
+      }
+    });
+
+    test.if(folder !== undefined)(`gives back any text that ${name} has encoded`, () => {
+      const tokenizer = openTokenizer(folder!);
+      const texts = [
+        "",
+        "a",
+        " , . ' n't",
+        "\ufeffmark",
+        "你好 🌳👨‍👩‍👧 e\u0301\u0323",
+        "\r\n\t\u0000",
+        "don't .",
+      ];
+      for (const text of texts) expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+    });
+  }
+
+  test("gives the Python library's text for a tokenizer in Llama 2's form", () => {
+    const tokenizer = tokenizerFrom({ tokenizer: sentencePiece.tokenizer });
+    for (const { text, idsWithSpecialTokens, decoded, ...rest } of sentencePiece.cases) {
+      expect({ text, decoded: tokenizer.decode(idsWithSpecialTokens) }).toEqual({ text, decoded });
+      expect({ text, decoded: tokenizer.decode(idsWithSpecialTokens, { skipSpecialTokens: true }) })
+        .toEqual({ text, decoded: rest.decodedWithoutSpecialTokens });
+    }
+  });
+
+  test("keeps a space at the beginning that continues a text", () => {
+    const tokenizer = tokenizerFrom({ tokenizer: sentencePiece.tokenizer });
+    const ids = tokenizer.encode("the river");
+    expect(tokenizer.decode(ids)).toBe("the river");
+    expect(tokenizer.decode(ids, { continues: true })).toBe(" the river");
+  });
+
+  test("knows the decoders that models in use have", () => {
+    const of = (decoder: unknown) => {
+      const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, decoder, added_tokens: [] } });
+      const ids = ["T", "h", "e", "<|endoftext|>"].map((token) => tokenizer.idOf(token) ?? -1);
+      return tokenizer.decode(ids);
+    };
+    const plain = "The<|endoftext|>";
+    expect(of({ type: "ByteLevel" })).toBe(plain);
+    expect(of({ type: "Sequence", decoders: [{ type: "ByteLevel" }, { type: "Fuse" }] })).toBe(
+      plain,
+    );
+    expect(of(null)).toBe("T h e <|endoftext|>");
+    expect(of({ type: "Metaspace", replacement: "T" })).toBe("he<|endoftext|>");
+    expect(of({ type: "Metaspace", replacement: "T", prepend_scheme: "never" })).toBe(
+      " he<|endoftext|>",
+    );
+    expect(of({ type: "Sequence", decoders: [replace("h", " "), { type: "Fuse" }] })).toBe(
+      "T e<|endoftext|>",
+    );
+    const strip = { type: "Strip", content: " ", start: 1, stop: 0 };
+    expect(of({ type: "Sequence", decoders: [replace("T", "  "), { type: "Fuse" }, strip] })).toBe(
+      " he<|endoftext|>",
+    );
+  });
+
+  test("is refused for other decoders, but encoding is not", () => {
+    const nested = (depth: number): unknown =>
+      depth === 0 ? { type: "Fuse" } : { type: "Sequence", decoders: [nested(depth - 1)] };
+    const decoders = [
+      { type: "WordPiece", prefix: "##", cleanup: true },
+      { type: "CTC" },
+      { type: "Strip", content: " ", start: 1, stop: 0 },
+      { type: "Sequence", decoders: [{ type: "ByteLevel" }, { type: "ByteFallback" }] },
+      { type: "Sequence", decoders: [{ type: "Replace", pattern: { Regex: "a+" }, content: "" }] },
+      { type: "Sequence", decoders: Array(60).fill(replace("e", "ee")) },
+      nested(20),
+    ];
+    for (const decoder of decoders) {
+      let tokenizer;
+      try {
+        tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, decoder } });
+      } catch (error) {
+        expect(error).toBeInstanceOf(TokenizerError);
+        continue;
+      }
+      const ids = tokenizer.encode("The river");
+      expect(ids.length).toBeGreaterThan(0);
+      const error = thrownBy(() => tokenizer.decode(ids));
+      expect(error).toBeInstanceOf(TokenizerError);
+      expect(error.message).toContain("decoder");
+    }
+  });
+
+  test("gives no text for ids that are not in the vocabulary", () => {
+    const tokenizer = openTokenizer(TINY);
+    const [the] = tokenizer.encode("The");
+    expect(tokenizer.decode([4096, the, 999_999, -1])).toBe(tokenizer.decode([the]));
+    expect(tokenizer.decode([])).toBe("");
+  });
+
+  test("writes tokens that are added as they are spelled, in any letters", () => {
+    const added = [...tinyJson.added_tokens, {
+      id: 4096,
+      content: "naïve 你",
+      special: false,
+      normalized: false,
+    }];
+    const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, added_tokens: added } });
+    expect([...tokenizer.encode("naïve 你")]).toEqual([4096]);
+    expect(tokenizer.decode([4096])).toBe("naïve 你");
+  });
+});
+
+describe("encoding", () => {
+  test("adds what the tokenizer's post-processor adds, where it is asked to", () => {
+    const tokenizer = tokenizerFrom({ tokenizer: sentencePiece.tokenizer });
+    for (const { text, ids, idsWithSpecialTokens } of sentencePiece.cases) {
+      expect({ text, ids: [...tokenizer.encode(text)] }).toEqual({ text, ids });
+      expect({ text, ids: [...tokenizer.encode(text, { addSpecialTokens: true })] }).toEqual({
+        text,
+        ids: idsWithSpecialTokens,
+      });
+    }
+  });
+});
+
+describe("special tokens", () => {
+  const files = { tokenizer: sentencePiece.tokenizer };
+  const ends = (more: object) => [...tokenizerFrom({ ...files, ...more }).endIds].sort();
+
+  test("that end a text are those of all configurations", () => {
+    expect(ends({})).toEqual([]);
+    expect(ends({ config: { eos_token_id: 5 } })).toEqual([5]);
+    expect(ends({ config: { eos_token_id: null }, generationConfig: { eos_token_id: [6, 7] } }))
+      .toEqual([6, 7]);
+    expect(ends({ tokenizerConfig: { eos_token: "</s>" } })).toEqual([2]);
+    expect(ends({ tokenizerConfig: { eos_token: { content: "</s>", lstrip: false } } })).toEqual([
+      2,
+    ]);
+    expect(ends({ tokenizerConfig: { eos_token: "<not there>" } })).toEqual([]);
+    const all = {
+      config: { eos_token_id: 3 },
+      generationConfig: { eos_token_id: [3, 4] },
+      tokenizerConfig: { eos_token: "</s>" },
+    };
+    expect(ends(all)).toEqual([2, 3, 4]);
+    expect(ends({ config: { eos_token_id: -1 } })).toEqual([]);
+  });
+
+  test("that begin a text are named by the tokenizer's configuration first", () => {
+    const begin = (more: object) => tokenizerFrom({ ...files, ...more }).beginId;
+    expect(begin({})).toBeUndefined();
+    expect(begin({ config: { bos_token_id: 7 } })).toBe(7);
+    expect(begin({ config: { bos_token_id: 7 }, tokenizerConfig: { bos_token: "<s>" } })).toBe(1);
+  });
+
+  test("are those that are declared so, by id", () => {
+    const tokenizer = tokenizerFrom(files);
+    expect([...tokenizer.specialIds]).toEqual([0, 1, 2]);
+    expect(tokenizer.idOf("</s>")).toBe(2);
+    expect(tokenizer.tokenOf(2)).toBe("</s>");
+    expect(tokenizer.idOf("no such token")).toBeUndefined();
+    expect(tokenizer.tokenOf(-1)).toBeUndefined();
+    const more = { ...files, tokenizerConfig: { additional_special_tokens: ["▁the", "nowhere"] } };
+    expect(tokenizerFrom(more).specialIds.has(tokenizer.idOf("▁the")!)).toBe(true);
+  });
+
+  test("of the example are all the one that ends a text", () => {
+    const tokenizer = openTokenizer(TINY);
+    expect([...tokenizer.endIds]).toEqual([0]);
+    expect([...tokenizer.specialIds]).toEqual([0]);
+    expect(tokenizer.beginId).toBe(0);
+    expect([...tokenizer.encode("a", { addSpecialTokens: true })]).toEqual([
+      ...tokenizer.encode("a"),
+    ]);
+  });
+});
+
+describe("files of a model", () => {
+  test("that cannot be used are named", () => {
+    const tokenizer = tinyJson;
+    const cases: [object, string][] = [
+      [{ tokenizer: null }, "tokenizer.json"],
+      [{ tokenizer: { ...tinyJson, added_tokens: [{ id: "0", content: "a" }] } }, "tokenizer.json"],
+      [{ tokenizer, tokenizerConfig: { eos_token: 5 } }, "tokenizer_config.json"],
+      [{ tokenizer, tokenizerConfig: [] }, "tokenizer_config.json"],
+      [{ tokenizer, config: { eos_token_id: "0" } }, "config.json"],
+      [{ tokenizer, generationConfig: { eos_token_id: [0.5] } }, "generation_config.json"],
+      [{ tokenizer, generationConfig: null }, "generation_config.json"],
+    ];
+    for (const [files, name] of cases) {
+      const error = thrownBy(() => tokenizerFrom(files as Parameters<typeof tokenizerFrom>[0]));
+      expect(error).toBeInstanceOf(TokenizerError);
+      expect(error.message).toContain(name);
+    }
+  });
+
+  test("are read from its folder", () => {
+    const folder = workshop.folder();
+    cpSync(join(TINY, "tokenizer.json"), join(folder, "tokenizer.json"));
+    writeFileSync(join(folder, "generation_config.json"), '{"eos_token_id": [7, 8]}');
+    expect([...openTokenizer(folder).endIds]).toEqual([7, 8]);
+
+    writeFileSync(join(folder, "generation_config.json"), "{");
+    const error = thrownBy(() => openTokenizer(folder));
+    expect(error).toBeInstanceOf(TokenizerError);
+    expect(error.message).toContain(join(folder, "generation_config.json"));
+  });
+
+  test("make a tokenizer and, where there is one, a chat template", () => {
+    const files = { tokenizer: tinyJson };
+    expect(modelTextFrom(files).template).toBeUndefined();
+    const { tokenizer, template } = modelTextFrom({
+      ...files,
+      chatTemplate: "{{ messages[0].content }}!",
+    });
+    expect(template?.render([{ role: "user", content: "Hello" }])).toBe("Hello!");
+    expect(tokenizer.decode(tokenizer.encode("Hello"))).toBe("Hello");
+  });
+});
+
+describe("src/text", () => {
+  /** Files that need a file system, and are meant to. */
+  const OF_FILES = ["folder.ts", "corpus.ts"];
+
+  test("runs where there is no file system, but for what opens files", () => {
+    const root = fromRoot("src/text");
+    const needs = (path: string, seen: Set<string>): string[] => {
+      if (seen.has(path)) return [];
+      seen.add(path);
+      const imports = [
+        ...readFileSync(path, "utf8").matchAll(/^(?:import|export)[^"]*? from "(.+?)"/gms),
+      ];
+      return imports.map(([, name]) => name).flatMap((name) =>
+        name.startsWith(".")
+          ? needs(resolve(dirname(path), name), seen)
+          : name.startsWith("node:")
+          ? [`${relative(root, path)} imports ${name}`]
+          : []
+      );
+    };
+    const files = readdirSync(root).filter((name) => !OF_FILES.includes(name));
+    expect(files.length).toBeGreaterThan(10);
+    for (const name of files) expect(needs(join(root, name), new Set())).toEqual([]);
+    expect(needs(join(root, "folder.ts"), new Set()).length).toBeGreaterThan(0);
+    for (const name of ["generate.ts", "options.ts", "prompt.ts"]) {
+      expect(needs(fromRoot(`src/generate/${name}`), new Set())).toEqual([]);
+    }
+  });
+});
