@@ -10,8 +10,16 @@ import {
 } from "../../../onnx/generated/onnx_pb.ts";
 import type { MatrixRef, Value } from "../ir.ts";
 import { type PackedNode, readPackedNode } from "../packed_node.ts";
-import type { Activation, Ids, Meaning, Rows, RowScales, Stored, Unscaled } from "./meaning.ts";
-import { sameIds } from "./meaning.ts";
+import {
+  type Activation,
+  type Ids,
+  type Meaning,
+  type Rows,
+  type RowScales,
+  sameIds,
+  type Stored,
+  type Unscaled,
+} from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";
 

@@ -1,0 +1,468 @@
+/**
+ * Where models are read from: a folder, files in memory, a web server; all give the same bytes, and
+ * none gives fewer than were asked for.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { folderSource } from "../../../src/engine/folder_source.ts";
+import { filesSource, type ModelSource } from "../../../src/engine/source.ts";
+import { urlSource } from "../../../src/engine/url_source.ts";
+import { FileReadError } from "../../../src/errors.ts";
+import { rejectionOf, thrownBy, Workshop } from "../../checkpoint/support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const DATA = Uint8Array.from({ length: 100_000 }, (_, i) => i * 7 + (i >> 8));
+const CONFIG = new TextEncoder().encode('{"model_type":"llama"}');
+const FILES = { "config.json": CONFIG, "onnx/data.bin": DATA, "onnx/empty": new Uint8Array(0) };
+const BASE = "http://models.example/a b/";
+
+/** How a server treats requests for ranges. */
+type Ranges = "gives" | "ignores" | "hides";
+
+/** A web server that is a function. */
+class FakeServer {
+  readonly requests: string[] = [];
+  readonly headers: Record<string, string>[] = [];
+  /** Changes answers before they are given. */
+  change: (response: Response, request: number) => Response | Promise<Response> = (r) => r;
+
+  constructor(
+    public ranges: Ranges = "gives",
+    readonly files: Record<string, Uint8Array<ArrayBuffer>> = FILES,
+  ) {}
+
+  readonly fetch = async (url: string, init: RequestInit): Promise<Response> => {
+    init.signal?.throwIfAborted();
+    const headers = init.headers as Record<string, string>;
+    this.headers.push(headers);
+    const path = decodeURIComponent(new URL(url).pathname).replace("/a b/", "");
+    const range = headers.range;
+    this.requests.push(range ? `${path} ${range}` : path);
+    return await this.change(this.#answer(path, range), this.requests.length - 1);
+  };
+
+  #answer(path: string, range: string | undefined): Response {
+    const bytes = this.files[path];
+    if (!bytes) return new Response("no such file", { status: 404, statusText: "Not Found" });
+    const [first, last] = range?.slice("bytes=".length).split("-").map(Number) ?? [];
+    if (range && this.ranges !== "ignores") {
+      if (first >= bytes.length) return new Response(null, { status: 416 });
+      const place = { "content-range": `bytes ${first}-${last}/${bytes.length}` };
+      return new Response(inChunks(bytes.subarray(first, last + 1)), {
+        status: 206,
+        headers: this.ranges === "hides" ? {} : place,
+      });
+    }
+    return new Response(inChunks(bytes), {
+      headers: { "content-length": String(bytes.length) },
+    });
+  }
+}
+
+/** A body that comes in pieces, as bodies do. */
+function inChunks(bytes: Uint8Array<ArrayBuffer>, size = 7000): ReadableStream<Uint8Array> {
+  let at = 0;
+  return new ReadableStream({
+    pull(controller) {
+      if (at >= bytes.length) return controller.close();
+      controller.enqueue(bytes.slice(at, at += size));
+    },
+  });
+}
+
+function folder(): string {
+  const path = workshop.folder();
+  mkdirSync(join(path, "onnx"));
+  for (const [name, bytes] of Object.entries(FILES)) writeFileSync(join(path, name), bytes);
+  return path;
+}
+
+const SOURCES: Record<string, () => ModelSource> = {
+  "a folder": () => folderSource(folder()),
+  "files in memory": () => filesSource(FILES),
+  "a map of blobs": () =>
+    filesSource(new Map(Object.entries(FILES).map(([path, bytes]) => [path, new Blob([bytes])]))),
+  "a server with ranges": () => urlSource(BASE, { fetch: new FakeServer().fetch }),
+  "a server that ignores ranges": () => urlSource(BASE, { fetch: new FakeServer("ignores").fetch }),
+  "a server that hides ranges": () => urlSource(BASE, { fetch: new FakeServer("hides").fetch }),
+};
+
+for (const [name, open] of Object.entries(SOURCES)) {
+  describe(`${name} as a source`, () => {
+    test("tells which files there are", async () => {
+      const source = open();
+      for (const path of Object.keys(FILES)) expect(await source.has(path)).toBe(true);
+      for (const path of ["config.jso", "onnx/data", "nothing/data.bin"]) {
+        expect(await source.has(path)).toBe(false);
+      }
+    });
+
+    test("reads small files whole, and no larger ones", async () => {
+      const source = open();
+      expect(await source.read("config.json")).toEqual(CONFIG);
+      expect(await source.read("config.json", CONFIG.length)).toEqual(CONFIG);
+      expect(await source.read("onnx/empty")).toEqual(new Uint8Array(0));
+      const error = await rejectionOf(source.read("onnx/data.bin", 99_999));
+      expect(error).toBeInstanceOf(FileReadError);
+      expect(error.message).toContain("at most 99999 are read");
+    });
+
+    test("reads any bytes of a large file, in any order, and several at a time", async () => {
+      const file = await open().open("onnx/data.bin");
+      expect(file.size).toBe(DATA.length);
+      const places = [[99_000, 1000], [0, 10], [50_000, 0], [5, 60_000], [0, 100_000], [
+        100_000,
+        0,
+      ]];
+      const read = async ([offset, length]: number[]) => {
+        const target = new Uint8Array(length + 2).fill(0xee);
+        await file.read(offset, target.subarray(1, length + 1));
+        expect(target.subarray(1, length + 1)).toEqual(DATA.subarray(offset, offset + length));
+        expect([target[0], target[length + 1]]).toEqual([0xee, 0xee]);
+      };
+      for (const place of places) await read(place);
+      await Promise.all(places.map(read));
+      file.close();
+      file.close();
+    });
+
+    test("reads into memory that threads share", async () => {
+      const file = await open().open("onnx/data.bin");
+      const shared = new Uint8Array(new SharedArrayBuffer(1000));
+      await file.read(300, shared);
+      expect([...shared]).toEqual([...DATA.subarray(300, 1300)]);
+      file.close();
+    });
+
+    test("opens an empty file", async () => {
+      const file = await open().open("onnx/empty");
+      expect(file.size).toBe(0);
+      await file.read(0, new Uint8Array(0));
+      expect((await rejectionOf(file.read(0, new Uint8Array(1)))).message).toContain("has 0 bytes");
+      file.close();
+    });
+
+    test("refuses bytes outside a file", async () => {
+      const file = await open().open("onnx/data.bin");
+      for (const [offset, length] of [[99_999, 2], [100_001, 0], [-1, 4], [0.5, 1], [NaN, 1]]) {
+        const error = await rejectionOf(file.read(offset, new Uint8Array(length)));
+        expect(error).toBeInstanceOf(FileReadError);
+        expect(error.message).toContain("onnx/data.bin has 100000 bytes, and bytes");
+      }
+      file.close();
+    });
+
+    test("refuses files that are not there, and paths that lead out of the model", async () => {
+      const source = open();
+      for (const read of [source.read("nothing"), source.open("nothing")]) {
+        expect(await rejectionOf(read)).toBeInstanceOf(FileReadError);
+      }
+      for (
+        const path of ["../config.json", "", "/etc/passwd", "onnx//x", ".", "a\\b", "C:x", "a\0"]
+      ) {
+        for (const read of [() => source.read(path), () => source.open(path)]) {
+          const error = await rejectionOf(read());
+          expect(error).toBeInstanceOf(FileReadError);
+          expect(error.message).toContain("is no path of a file inside a model");
+        }
+      }
+    });
+  });
+}
+
+describe("a folder as a source", () => {
+  test("refuses folders, and files that become shorter", async () => {
+    const path = folder();
+    const source = folderSource(path);
+    expect(await source.has("onnx")).toBe(false);
+    expect(await rejectionOf(source.open("onnx"))).toBeInstanceOf(FileReadError);
+    const file = await source.open("onnx/data.bin");
+    truncateSync(join(path, "onnx/data.bin"), 500);
+    const error = await rejectionOf(file.read(0, new Uint8Array(1000)));
+    expect(error).toBeInstanceOf(FileReadError);
+    expect(error.message).toContain("ends at byte 500");
+    file.close();
+    expect((await rejectionOf(file.read(0, new Uint8Array(1)))).message).toContain("closed");
+  });
+});
+
+describe("a Blob as a source", () => {
+  test("that cannot be read any more is an error", async () => {
+    const blob = new Blob([DATA]);
+    blob.slice = () => ({ arrayBuffer: () => Promise.reject(new Error("gone")) }) as Blob;
+    const file = await filesSource({ data: blob }, "chosen").open("data");
+    const error = await rejectionOf(file.read(0, new Uint8Array(1)));
+    expect(error).toBeInstanceOf(FileReadError);
+    expect(error.message).toBe("cannot read chosen/data: gone");
+  });
+
+  test("that gives less than it has is an error", async () => {
+    const blob = new Blob([DATA]);
+    const whole = blob.slice.bind(blob);
+    blob.slice = (start, end) => whole(start, end! - 1);
+    const file = await filesSource({ data: blob }).open("data");
+    const error = await rejectionOf(file.read(0, new Uint8Array(100)));
+    expect(error.message).toContain("gave 99 of 100 bytes");
+  });
+});
+
+/** A file of a server, opened, and the server. */
+async function opened(ranges: Ranges = "gives") {
+  const server = new FakeServer(ranges);
+  const file = await urlSource(BASE, { fetch: server.fetch }).open("onnx/data.bin");
+  return { server, file };
+}
+
+describe("a web server as a source", () => {
+  test("is asked for the ranges that are read, and for nothing else", async () => {
+    const { server, file } = await opened();
+    await file.read(500, new Uint8Array(100));
+    await file.read(0, new Uint8Array(1));
+    expect(server.requests).toEqual([
+      "onnx/data.bin bytes=0-0",
+      "onnx/data.bin bytes=500-599",
+      "onnx/data.bin bytes=0-0",
+    ]);
+    expect(server.headers[1]["accept-encoding"]).toBe("identity");
+  });
+
+  test("that ignores ranges is asked for a file once", async () => {
+    const { server, file } = await opened("ignores");
+    for (const offset of [90_000, 10, 50_000]) await file.read(offset, new Uint8Array(500));
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test("that stops giving ranges is asked for the rest once", async () => {
+    const { server, file } = await opened();
+    await file.read(0, new Uint8Array(10));
+    server.ranges = "ignores";
+    const targets = [10, 20, 30].map((length) => new Uint8Array(length));
+    await Promise.all(targets.map((target) => file.read(70_000, target)));
+    for (const target of targets) {
+      expect(target).toEqual(DATA.subarray(70_000, 70_000 + target.length));
+    }
+    const asked = server.requests.length;
+    await file.read(1, new Uint8Array(1));
+    expect(server.requests).toHaveLength(asked);
+  });
+
+  test("gets its query and headers with every request, and tells nobody of them", async () => {
+    const server = new FakeServer();
+    const urls: string[] = [];
+    const source = urlSource("https://me:secret@models.example/a%20b?token=hidden", {
+      headers: { authorization: "Bearer hidden" },
+      fetch: (url, init) => {
+        urls.push(url);
+        return server.fetch(url, init);
+      },
+    });
+    await source.read("config.json");
+    await (await source.open("onnx/data.bin")).read(0, new Uint8Array(1));
+    expect(urls[0]).toBe("https://me:secret@models.example/a%20b/config.json?token=hidden");
+    expect(new Set(server.headers.map(({ authorization }) => authorization)))
+      .toEqual(new Set(["Bearer hidden"]));
+    const { message } = await rejectionOf(source.read("nothing"));
+    expect(message)
+      .toBe("cannot read https://models.example/a%20b/nothing: the server answered 404 Not Found");
+  });
+
+  test("gets names with odd characters as they are", async () => {
+    const server = new FakeServer("gives", { "onnx/a#b?c%20 ü": CONFIG });
+    expect(await urlSource(BASE, { fetch: server.fetch }).read("onnx/a#b?c%20 ü")).toEqual(CONFIG);
+  });
+
+  test("must be named by an http or https URL", () => {
+    for (const url of ["file:///etc", "models/llama", "", "data:,x", "blob:http://x/1"]) {
+      expect(thrownBy(() => urlSource(url)).code).toBe("USAGE");
+    }
+  });
+
+  test("that fails is an error with its answer", async () => {
+    for (const status of [401, 403, 500, 503]) {
+      const source = urlSource(BASE, {
+        fetch: () => Promise.resolve(new Response("sorry", { status, statusText: "Sorry" })),
+      });
+      for (const read of [source.has("x"), source.read("x"), source.open("x")]) {
+        const error = await rejectionOf(read);
+        expect(error).toBeInstanceOf(FileReadError);
+        expect(error.message).toContain(`the server answered ${status} Sorry`);
+      }
+    }
+  });
+
+  test("that cannot be reached is an error with the reason", async () => {
+    const fetch = () => Promise.reject(new TypeError("connection refused"));
+    const error = await rejectionOf(urlSource(BASE, { fetch }).open("x"));
+    expect(error).toBeInstanceOf(FileReadError);
+    expect(error.message).toBe(
+      "cannot read http://models.example/a%20b/x: connection refused",
+    );
+  });
+
+  test("is left alone when the caller says so", async () => {
+    const controller = new AbortController();
+    const server = new FakeServer();
+    const source = urlSource(BASE, { fetch: server.fetch, signal: controller.signal });
+    const file = await source.open("onnx/data.bin");
+    controller.abort();
+    for (const read of [source.read("config.json"), file.read(0, new Uint8Array(9))]) {
+      expect((await rejectionOf(read)).code).toBe("ABORTED");
+    }
+  });
+
+  const failing = (stream: ReadableStream<Uint8Array>) => {
+    const reader = stream.getReader();
+    return new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const { value } = await reader.read();
+        if (value && value.length >= 7000) return controller.enqueue(value);
+        controller.error(new Error("connection lost"));
+      },
+    });
+  };
+
+  test("that breaks off is an error, whatever was read", async () => {
+    const { server, file } = await opened();
+    server.change = (r) => new Response(failing(r.body!), { status: r.status, headers: r.headers });
+    const error = await rejectionOf(file.read(0, new Uint8Array(20_000)));
+    expect(error).toBeInstanceOf(FileReadError);
+    expect(error.message).toContain("connection lost");
+    server.ranges = "ignores";
+    expect((await rejectionOf(file.read(0, new Uint8Array(20)))).message)
+      .toContain("connection lost");
+  });
+
+  const wrong: [string, (r: Response) => Response, string][] = [
+    [
+      "fewer bytes than asked for",
+      (r) => new Response(inChunks(DATA.slice(0, 999)), { status: 206, headers: r.headers }),
+      "gave 999 of 1000 bytes",
+    ],
+    [
+      "more bytes than asked for",
+      (r) => new Response(inChunks(DATA), { status: 206, headers: r.headers }),
+      "more than the 1000 bytes",
+    ],
+    ["no body", (r) => new Response(null, { status: 206, headers: r.headers }), "gave 0 of 1000"],
+    [
+      "other bytes",
+      () => ranged("bytes 1-1000/100000"),
+      "answered 206 to a request for bytes 0 to 999 of 100000: the file has changed",
+    ],
+    ["a file of another size", () => ranged("bytes 0-999/100001"), "the file has changed"],
+    ["bytes of no place", () => ranged("bytes 0-999/*"), "answered 206 to a request"],
+    ["no place", () => new Response(inChunks(DATA.slice(0, 1000)), { status: 206 }), "206"],
+    ["a place beyond all numbers", () => ranged(`bytes 0-999/${"9".repeat(30)}`), "206"],
+    ["an error", () => new Response(null, { status: 500 }), "answered 500"],
+    ["nothing", () => new Response(null, { status: 204 }), "answered 204"],
+    ["no range of its own", () => new Response(null, { status: 416 }), "answered 416"],
+    [
+      "another version of the file",
+      () => ranged("bytes 0-999/100000", { etag: '"2"' }),
+      "the file has changed",
+    ],
+  ];
+  const ranged = (place: string, headers: Record<string, string> = {}) =>
+    new Response(inChunks(DATA.slice(0, 1000)), {
+      status: 206,
+      headers: { "content-range": place, ...headers },
+    });
+  for (const [title, change, message] of wrong) {
+    test(`that gives ${title} is an error`, async () => {
+      const { server, file } = await opened();
+      server.change = change;
+      const error = await rejectionOf(file.read(0, new Uint8Array(1000)));
+      expect(error).toBeInstanceOf(FileReadError);
+      expect(error.message).toContain(message);
+    });
+  }
+
+  test("that gives less of a whole file than it announces is an error", async () => {
+    const server = new FakeServer("ignores");
+    const short = new Uint8Array(500);
+    server.change = (r) => new Response(inChunks(short), { headers: r.headers });
+    const source = urlSource(BASE, { fetch: server.fetch });
+    for (const read of [source.read("onnx/data.bin"), source.open("onnx/data.bin")]) {
+      expect((await rejectionOf(read)).message).toContain("gave 500 of 100000 bytes");
+    }
+  });
+
+  test("that gives a whole file of another size than its ranges said is an error", async () => {
+    const { server, file } = await opened();
+    server.change = () => new Response(inChunks(new Uint8Array(99)));
+    expect((await rejectionOf(file.read(0, new Uint8Array(9)))).message)
+      .toContain("gave 99 of 100000 bytes");
+  });
+
+  test("that never ends is stopped", async () => {
+    let given = 0;
+    const endless = () =>
+      new ReadableStream<Uint8Array>({
+        pull(controller) {
+          given += 1000;
+          controller.enqueue(new Uint8Array(1000));
+        },
+      });
+    const fetch = () => Promise.resolve(new Response(endless()));
+    const error = await rejectionOf(urlSource(BASE, { fetch }).read("config.json", 50_000));
+    expect(error.message).toContain("at most 50000 are read");
+    expect(given).toBeLessThan(100_000);
+  });
+
+  test("may compress what is read whole", async () => {
+    const server = new FakeServer();
+    // What fetch gives is not compressed any more; the length is of what came.
+    server.change = (r) =>
+      new Response(r.body, { headers: { "content-encoding": "gzip", "content-length": "999999" } });
+    expect(await urlSource(BASE, { fetch: server.fetch }).read("config.json")).toEqual(CONFIG);
+  });
+});
+
+describe("a server on this machine", () => {
+  /** Serves {@linkcode FILES}, with ranges or without. */
+  async function serve(ranges: boolean): Promise<Server> {
+    const server = createServer((request, response) => {
+      const bytes = FILES[request.url!.slice(1) as keyof typeof FILES];
+      const match = ranges && /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
+      if (!bytes) {
+        response.writeHead(404).end();
+      } else if (match) {
+        const [first, last] = [Number(match[1]), Number(match[2])];
+        response.writeHead(206, { "content-range": `bytes ${first}-${last}/${bytes.length}` });
+        response.end(bytes.subarray(first, last + 1));
+      } else {
+        response.writeHead(200, { "content-length": bytes.length }).end(bytes);
+      }
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return server;
+  }
+
+  for (const ranges of [true, false]) {
+    test(`is read ${ranges ? "by ranges" : "whole"}`, async () => {
+      const server = await serve(ranges);
+      try {
+        const source = urlSource(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+        expect(await source.has("config.json")).toBe(true);
+        expect(await source.has("nothing")).toBe(false);
+        expect(await source.read("config.json")).toEqual(CONFIG);
+        const file = await source.open("onnx/data.bin");
+        const target = new Uint8Array(40_000);
+        await file.read(12_345, target);
+        expect(target).toEqual(DATA.subarray(12_345, 52_345));
+        file.close();
+      } finally {
+        await new Promise((resolve) => {
+          server.close(resolve);
+          server.closeAllConnections();
+        });
+      }
+    });
+  }
+});

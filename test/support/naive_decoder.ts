@@ -1,0 +1,211 @@
+/**
+ * Runs a lowered decoder in plain loops of float64, one token after the other.
+ *
+ * What lowering makes of a graph, and what the engine's kernels make of that, are held against this: it
+ * is written to be read and seen to be right, not to be fast.
+ * @module
+ */
+import type { Decoder, Step } from "../../src/engine/sparse/ir.ts";
+import type { NaiveWeights } from "./naive_weights.ts";
+
+/** A decoder with a cache of keys and values. */
+export class NaiveDecoder {
+  readonly #decoder: Decoder;
+  readonly #weights: NaiveWeights;
+  /** By layer, then by position: each `[keyValueHeads · headDim]`. */
+  readonly #keys: Float64Array[][];
+  readonly #values: Float64Array[][];
+  #length = 0;
+
+  constructor(decoder: Decoder, weights: NaiveWeights) {
+    this.#decoder = decoder;
+    this.#weights = weights;
+    this.#keys = Array.from({ length: decoder.layers }, () => []);
+    this.#values = Array.from({ length: decoder.layers }, () => []);
+  }
+
+  /** Tokens in the cache. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Runs tokens after those in the cache; returns the logits of each. */
+  run(tokens: readonly number[]): Float64Array[] {
+    return tokens.map((token) => {
+      const logits = this.#step(token);
+      this.#length++;
+      return logits;
+    });
+  }
+
+  /** Forgets all tokens but the first `length`. */
+  truncate(length: number): void {
+    for (const layer of [...this.#keys, ...this.#values]) layer.length = length;
+    this.#length = length;
+  }
+
+  /** One token through all steps. */
+  #step(token: number): Float64Array {
+    const values: Float64Array[] = [];
+    for (const step of this.#decoder.steps) values[step.output] = this.#run(step, values, token);
+    return values[this.#decoder.logits];
+  }
+
+  #run(step: Step, values: readonly Float64Array[], token: number): Float64Array {
+    const position = this.#length;
+    switch (step.op) {
+      case "embed": {
+        const row = step.of === "tokens" ? token : position + step.offset;
+        const { columns } = step.table;
+        return this.#weights.matrix(step.table).slice(row * columns, (row + 1) * columns);
+      }
+      case "rmsNorm":
+        return rmsNorm(
+          values[step.input],
+          this.#weights.vector(step.weight),
+          step.groups,
+          step.epsilon,
+        );
+      case "layerNorm":
+        return layerNorm(
+          values[step.input],
+          this.#weights.vector(step.weight),
+          step.bias === undefined ? undefined : this.#weights.vector(step.bias),
+          step.epsilon,
+        );
+      case "linear":
+        return linear(
+          values[step.input],
+          this.#weights.matrix(step.matrix),
+          step.matrix.rows,
+          step.bias === undefined ? undefined : this.#weights.vector(step.bias),
+        );
+      case "rotary": {
+        const half = values[step.input].length / step.heads / 2;
+        const row = (name: string) =>
+          this.#weights.vector(name).subarray(position * half, (position + 1) * half);
+        return rotate(values[step.input], step.heads, row(step.cosines), row(step.sines));
+      }
+      case "attention": {
+        const [keys, cached] = [this.#keys[step.layer], this.#values[step.layer]];
+        keys[position] = values[step.keys];
+        cached[position] = values[step.values];
+        const first = Math.max(0, position + 1 - (step.window ?? Infinity));
+        return attend(step, values[step.queries], keys.slice(first), cached.slice(first));
+      }
+      case "sigmoid":
+        return values[step.input].map(sigmoid);
+      case "silu":
+        return values[step.input].map((x) => x * sigmoid(x));
+      case "gelu":
+        return values[step.input].map((x) => x * (1 + erf(x / Math.SQRT2)) / 2);
+      case "relu":
+        return values[step.input].map((x) => Math.max(0, x));
+      case "add":
+        return values[step.a].map((x, i) => x + values[step.b][i]);
+      case "mul":
+        return values[step.a].map((x, i) => x * values[step.b][i]);
+    }
+  }
+}
+
+function rmsNorm(
+  x: Float64Array,
+  weight: Float64Array,
+  groups: number,
+  epsilon: number,
+): Float64Array {
+  const width = x.length / groups;
+  return x.map((value, i) => {
+    const start = Math.floor(i / width) * width;
+    const meanSquare = sum(width, (j) => x[start + j] ** 2) / width;
+    return value / Math.sqrt(meanSquare + epsilon) * weight[i % width];
+  });
+}
+
+function layerNorm(
+  x: Float64Array,
+  weight: Float64Array,
+  bias: Float64Array | undefined,
+  epsilon: number,
+): Float64Array {
+  const mean = sum(x.length, (i) => x[i]) / x.length;
+  const variance = sum(x.length, (i) => (x[i] - mean) ** 2) / x.length;
+  return x.map((value, i) =>
+    (value - mean) / Math.sqrt(variance + epsilon) * weight[i] + (bias?.[i] ?? 0)
+  );
+}
+
+function linear(
+  x: Float64Array,
+  matrix: Float64Array,
+  rows: number,
+  bias: Float64Array | undefined,
+): Float64Array {
+  return Float64Array.from(
+    { length: rows },
+    (_, r) => sum(x.length, (c) => matrix[r * x.length + c] * x[c]) + (bias?.[r] ?? 0),
+  );
+}
+
+function rotate(
+  x: Float64Array,
+  heads: number,
+  cosines: Float64Array,
+  sines: Float64Array,
+): Float64Array {
+  const half = cosines.length;
+  const turned = new Float64Array(x.length);
+  for (let head = 0; head < heads; head++) {
+    for (let i = 0; i < half; i++) {
+      const [a, b] = [head * 2 * half + i, head * 2 * half + half + i];
+      turned[a] = x[a] * cosines[i] - x[b] * sines[i];
+      turned[b] = x[b] * cosines[i] + x[a] * sines[i];
+    }
+  }
+  return turned;
+}
+
+function attend(
+  { heads, keyValueHeads, headDim, scale }: Step & { op: "attention" },
+  queries: Float64Array,
+  keys: readonly Float64Array[],
+  values: readonly Float64Array[],
+): Float64Array {
+  const result = new Float64Array(heads * headDim);
+  for (let head = 0; head < heads; head++) {
+    // Heads that share keys and values are neighbours.
+    const shared = Math.floor(head / (heads / keyValueHeads));
+    const scores = keys.map((key) =>
+      scale * sum(headDim, (i) => queries[head * headDim + i] * key[shared * headDim + i])
+    );
+    const greatest = Math.max(...scores);
+    const weights = scores.map((score) => Math.exp(score - greatest));
+    const total = sum(weights.length, (t) => weights[t]);
+    for (let i = 0; i < headDim; i++) {
+      result[head * headDim + i] = sum(weights.length, (t) =>
+        weights[t] * values[t][shared * headDim + i]) / total;
+    }
+  }
+  return result;
+}
+
+function sigmoid(x: number): number {
+  return 1 / (1 + Math.exp(-x));
+}
+
+/** A series of positive terms: nothing cancels. */
+function erf(x: number): number {
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let total = 0;
+  for (let n = 0, term = x; Math.abs(term) > 1e-18; n++, term *= 2 * x * x / (2 * n + 1)) {
+    total += term;
+  }
+  return 2 / Math.sqrt(Math.PI) * Math.exp(-x * x) * total;
+}
+
+function sum(count: number, term: (i: number) => number): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += term(i);
+  return total;
+}

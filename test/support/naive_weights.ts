@@ -1,0 +1,141 @@
+/**
+ * The weights of a lowered decoder, unpacked as `docs/format.md` says it: slow, and shared with nothing
+ * that is tested.
+ * @module
+ */
+import type { Decoder, MatrixRef } from "../../src/engine/sparse/ir.ts";
+import type { ModelReader } from "../../src/engine/sparse/model_reader.ts";
+
+/** Weights in float64. */
+export interface NaiveWeights {
+  /** Row-major `[rows, columns]`. */
+  matrix(ref: MatrixRef): Float64Array;
+  vector(name: string): Float64Array;
+}
+
+/** Reads all weights that a decoder names. */
+export async function loadWeights(decoder: Decoder, reader: ModelReader): Promise<NaiveWeights> {
+  const matrices = new Map<MatrixRef, Float64Array>();
+  const vectors = new Map<string, Float64Array>();
+  const addVector = async (name: string | undefined) => {
+    if (name !== undefined) vectors.set(name, floatsOf(await reader.readTensor(name), "f32"));
+  };
+  for (const step of decoder.steps) {
+    switch (step.op) {
+      case "embed":
+        matrices.set(step.table, await readMatrix(step.table, reader));
+        break;
+      case "linear":
+        matrices.set(step.matrix, await readMatrix(step.matrix, reader));
+        await addVector(step.bias);
+        break;
+      case "rmsNorm":
+        await addVector(step.weight);
+        break;
+      case "layerNorm":
+        await addVector(step.weight);
+        await addVector(step.bias);
+        break;
+      case "rotary":
+        await addVector(step.cosines);
+        await addVector(step.sines);
+    }
+  }
+  return { matrix: (ref) => matrices.get(ref)!, vector: (name) => vectors.get(name)! };
+}
+
+/** One matrix, dense. */
+export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<Float64Array> {
+  const { rows, columns } = ref;
+  const dense = new Float64Array(rows * columns);
+  const tensors = ref.kind === "sparse"
+    ? ref.tensors
+    : { values: ref.values, ...ref.scales ? { scales: ref.scales } : {} };
+  const bytes = new Map<string, Uint8Array>();
+  for (const [part, name] of Object.entries(tensors)) {
+    bytes.set(part, await reader.readTensor(name));
+  }
+
+  const values = floatsOf(bytes.get("values")!, ref.type);
+  if (ref.kind === "dense") dense.set(values);
+  else if (ref.format === "nm") unpackNm(ref, values, bytes.get("codes")!, dense);
+  else if (ref.format === "csr") unpackCsr(values, bytes.get("gaps")!, dense);
+  else unpackBitmap(ref, values, bytes.get("bits")!, dense);
+
+  const scaled = bytes.get("scales");
+  if (scaled) {
+    const scales = floatsOf(scaled, "f32");
+    const group = ref.kind === "sparse" && ref.scaling === "group" ? ref.attributes.group : columns;
+    const perRow = Math.ceil(columns / group);
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) {
+        dense[r * columns + c] *= scales[r * perRow + Math.floor(c / group)];
+      }
+    }
+  }
+  return dense;
+}
+
+type Sparse = MatrixRef & { readonly kind: "sparse" };
+
+function unpackNm(ref: Sparse, values: Float64Array, codes: Uint8Array, dense: Float64Array): void {
+  const { rows, columns, attributes: { n, m, bits } } = ref;
+  const codeRow = Math.ceil(rows * bits / 8);
+  for (let g = 0; g < columns / m; g++) {
+    for (let j = 0; j < n; j++) {
+      for (let r = 0; r < rows; r++) {
+        const byte = codes[(g * n + j) * codeRow + Math.floor(r * bits / 8)];
+        const code = byte >> (r * bits % 8) & (2 ** bits - 1);
+        dense[r * columns + g * m + code] = values[(g * n + j) * rows + r];
+      }
+    }
+  }
+}
+
+function unpackCsr(values: Float64Array, gaps: Uint8Array, dense: Float64Array): void {
+  let position = 0;
+  for (let e = 0; e < gaps.length; e++) {
+    position += gaps[e];
+    dense[position] = values[e];
+  }
+}
+
+function unpackBitmap(
+  { rows, columns }: Sparse,
+  values: Float64Array,
+  bits: Uint8Array,
+  dense: Float64Array,
+): void {
+  let kept = 0;
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      const byte = bits[r * Math.ceil(columns / 8) + Math.floor(c / 8)];
+      if (byte >> (c % 8) & 1) dense[r * columns + c] = values[++kept];
+    }
+  }
+}
+
+function floatsOf(bytes: Uint8Array, type: "f32" | "f16" | "int8"): Float64Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const size = { f32: 4, f16: 2, int8: 1 }[type];
+  return Float64Array.from({ length: bytes.length / size }, (_, i) => {
+    switch (type) {
+      case "f32":
+        return view.getFloat32(4 * i, true);
+      case "f16":
+        return halfOf(view.getUint16(2 * i, true));
+      case "int8":
+        return view.getInt8(i);
+    }
+  });
+}
+
+/** The number that the bits of a finite float16 stand for. */
+function halfOf(bits: number): number {
+  const sign = bits >> 15 ? -1 : 1;
+  const exponent = bits >> 10 & 31;
+  const fraction = bits & 1023;
+  return exponent === 0
+    ? sign * fraction * 2 ** -24
+    : sign * (1024 + fraction) * 2 ** (exponent - 25);
+}
