@@ -6,6 +6,7 @@ import type * as Ort from "onnxruntime-common";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { BackendError } from "../../errors.ts";
+import { setForLibraries } from "../../platform/environment.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { readBytes } from "../../platform/files.ts";
 import { processors, runtime } from "../../platform/runtime.ts";
@@ -102,6 +103,9 @@ export function hasNode(): boolean {
 // `require`, not `import`: Deno fetches every npm package that an import names, and this one has
 // 290 MB that nobody asked for. `require` takes it from node_modules, or says that it is not there.
 function requireNode(): OrtModule {
+  // Since 1.30 the library reports its use to Microsoft from Linux, too, and leaves files of that in the
+  // folder for temporary ones.
+  setForLibraries("ORT_DISABLE_TELEMETRY", "1");
   try {
     return createRequire(import.meta.url)("onnxruntime-node");
   } catch (cause) {

@@ -40,7 +40,11 @@ export const OP = {
   APPEND: 7,
   ATTEND: 8,
   SELECT_LAST: 9,
+  COMBINE: 10,
 } as const;
+
+/** When a barrier is needed. */
+export const BARRIER = { always: 0, forMany: 1, forOne: 2 } as const;
 
 /** Layouts of matrices. */
 export const KIND = {

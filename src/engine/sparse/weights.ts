@@ -39,8 +39,10 @@ const FAULTS: readonly string[] = [
   "has places that do not ascend",
   "holds NaN or infinity",
   "has row pointers that do not fit its entries",
-  "has bits behind the last column",
+  "has bits behind its last row or column",
   "has a gap of 0",
+  "has a first value that is not 0",
+  "holds -128, which int8 weights are not",
 ];
 
 /** A matrix in memory. */
@@ -107,7 +109,8 @@ export class WeightLoader {
    * @throws {UnsupportedOperatorError} When it has more columns than kernels can index.
    */
   async matrix(ref: MatrixRef): Promise<PlacedMatrix> {
-    const key = ref.kind === "dense" ? ref.values : ref.tensors.values;
+    // All of it: a damaged file may have two matrices share some of their tensors.
+    const key = JSON.stringify(ref);
     let placed = this.#matrices.get(key);
     if (!placed) {
       if (ref.columns > MOST_COLUMNS) {

@@ -10,9 +10,9 @@
  * at once or by how many threads.
  */
 import { PAGES, POSITION } from "./control";
-import { exp } from "./math";
+import { exp2OfNegative, integerOf, roundPlus, shift, wholeOf } from "./math";
 import { dot, maxLane, ones, sumLanes } from "./simd";
-import { largest, narrow, wide } from "./vectors";
+import { largest, LEAST, narrow } from "./vectors";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
 const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
@@ -24,10 +24,11 @@ const LAYER: usize = 52;
 const COSINES: usize = 56, SINES: usize = 60;
 /** Tokens that are seen; 0 is all. */
 const WINDOW: usize = 64;
+/** Factor of scores, log2 e in it: 2^x is cheaper than e^x. */
 const SCALE: usize = 68;
 /** Not 0: the cache is int8. */
 const IS_INT8: usize = 72;
-/** Room for a thread, and bytes of it: scores, then 1 kB for a head. */
+/** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 /** Not 0: queries have 14 bits. */
 const WIDE_QUERIES: usize = 84;
@@ -45,31 +46,58 @@ function page(index: i32): usize {
   return load<usize>(load<usize>(PAGES) + (<usize> index << 2));
 }
 
-/** Turns queries in place, and puts turned keys, and values, into the cache. */
+/** Bytes at the beginning of a thread's room: scores of a page, probabilities, and a turned key. */
+// @ts-ignore: decorator
+@inline
+function workBytes(dim: usize): usize {
+  return 1024 + (dim << 2);
+}
+
+/** Bytes of a partial result: what a head makes of a page. Largest score, sum of 2^…, mixed values. */
+// @ts-ignore: decorator
+@inline
+function partialBytes(dim: usize): usize {
+  return (dim << 2) + 16;
+}
+
+// @ts-ignore: decorator
+@inline
+function scratchOf(a: usize, thread: i32): usize {
+  return load<usize>(a, SCRATCH) + <usize>thread * <usize>load<u32>(a, SCRATCH_BYTES);
+}
+
+/**
+ * Turns queries in place, and puts turned keys, and values, into the cache.
+ *
+ * Where the cache is int8, queries are quantised too, in their own place: their scale takes the last
+ * four bytes.
+ */
 export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
-  const isInt8 = load<i32>(a, IS_INT8) != 0;
-  const head = <usize> dim << 2;
-  const scratch = load<usize>(a, SCRATCH) + <usize> thread * <usize> load<u32>(a, SCRATCH_BYTES);
+  const isInt8 = load<i32>(a, IS_INT8) != 0, isWide = load<i32>(a, WIDE_QUERIES) != 0;
+  const head = <usize>dim << 2;
+  const turned = scratchOf(a, thread) + 1024;
+  const scale = load<f32>(a, SCALE);
   const units = heads + kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
     const token = unit / units, which = unit % units;
     const position = load<i32>(POSITION) + token;
     if (which < heads) {
-      const q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
-        <usize> which * head;
+      const q = load<usize>(a, QUERIES) + <usize>token * <usize>load<u32>(a, QUERIES_STRIDE) +
+        <usize>which * head;
       turn(a, q, q, position, dim);
+      if (!isInt8) continue;
+      const factor = (isWide ? toHalves(q, q, dim) : narrow(q, q, dim)) * scale;
+      store<f32>(q + head - 4, factor);
       continue;
     }
     const h = which - heads;
-    const k = load<usize>(a, KEYS) + <usize> token * <usize> load<u32>(a, KEYS_STRIDE) +
-      <usize> h * head;
-    const v = load<usize>(a, VALUES) + <usize> token * <usize> load<u32>(a, VALUES_STRIDE) +
-      <usize> h * head;
-    turn(a, k, scratch, position, dim);
-    const to = page(position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
-    if (isInt8) appendInt8(scratch, v, to, position & 63, dim);
-    else appendF32(scratch, v, to, position & 63, dim);
+    const k = load<usize>(a, KEYS) + <usize>token * <usize>load<u32>(a, KEYS_STRIDE) + <usize>h * head;
+    const v = load<usize>(a, VALUES) + <usize>token * <usize>load<u32>(a, VALUES_STRIDE) + <usize>h * head;
+    turn(a, k, turned, position, dim);
+    const to = page(position >> 6) + load<usize>(a, LAYER) + <usize>h * headBytes(dim, isInt8);
+    if (isInt8) appendInt8(turned, v, to, position & 63, dim);
+    else appendF32(turned, v, to, position & 63, dim);
   }
 }
 
@@ -108,11 +136,11 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
   const group = <usize> (place >> 2), lane = <usize> (place & 3), width = <usize> dim;
   const scales = to + (width << 7) + (<usize> place << 2);
   let most = largest(k, dim);
-  let factor = f32x4.splat(most > 0 ? <f32> 127 / most : 0);
+  let factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
   let sum = i32x4.splat(0);
   const keys = to + group * (width << 2) + (lane << 2);
   for (let d: usize = 0; d < width; d += 4) {
-    const q = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(k + (d << 2)), factor)));
+    const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), 0);
     sum = i32x4.add(sum, q);
     const halves = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(keys + (d << 2), i8x16.narrow_i16x8_s(halves, halves), 0);
@@ -123,10 +151,10 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
     i32x4.extract_lane(sum, 3);
   store<i32>(scales, -64 * total, 256);
   most = largest(v, dim);
-  factor = f32x4.splat(most > 0 ? <f32> 127 / most : 0);
+  factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
   const values = to + (width << 6) + group * (width << 2) + lane;
   for (let d: usize = 0; d < width; d += 4) {
-    const q = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(v + (d << 2)), factor)));
+    const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), 0);
     store<u8>(values + (d << 2), i32x4.extract_lane(q, 0));
     store<u8>(values + (d << 2), i32x4.extract_lane(q, 1), 4);
     store<u8>(values + (d << 2), i32x4.extract_lane(q, 2), 8);
@@ -135,87 +163,233 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
   store<f32>(scales, most / 127, 512);
 }
 
-/** Each head of each token is one piece of work. */
+/** First page that a token sees. */
+// @ts-ignore: decorator
+@inline
+function firstSeen(a: usize, position: i32): i32 {
+  const window = load<i32>(a, WINDOW);
+  return window > 0 ? max(0, position - window + 1) : 0;
+}
+
+/**
+ * Attention page by page: all heads that share a page's keys meet it while it is in the nearest cache.
+ * Each page gives a partial result, which {@link combine} puts together in the order of pages.
+ *
+ * One token: pages are shared out among threads. Several: tokens are, and each is combined at once.
+ */
 export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const heads = load<i32>(a, HEADS);
-  for (let unit = thread; unit < heads * tokens; unit += threads) {
-    attendOne(a, unit / heads, unit % heads, thread);
+  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize>load<u32>(a, DIM);
+  const perGroup = load<i32>(a, HEADS) / kvHeads;
+  if (tokens == 1) {
+    const position = load<i32>(POSITION);
+    const first = firstSeen(a, position) >> 6, pages = (position >> 6) - first + 1;
+    const partials = scratchOf(a, 0) + workBytes(dim);
+    for (let unit = thread; unit < pages * kvHeads; unit += threads) {
+      const group = unit % kvHeads, index = unit / kvHeads;
+      const to = partials + <usize>(group * perGroup * pages + index) * partialBytes(dim);
+      attendPage(a, 0, group, first + index, to, <usize>pages * partialBytes(dim), thread);
+    }
+    return;
+  }
+  const partials = scratchOf(a, thread) + workBytes(dim);
+  for (let unit = thread; unit < kvHeads * tokens; unit += threads) {
+    const token = unit / kvHeads, group = unit % kvHeads;
+    const position = load<i32>(POSITION) + token;
+    const first = firstSeen(a, position) >> 6, pages = (position >> 6) - first + 1;
+    for (let index = 0; index < pages; index++) {
+      const to = partials + <usize>index * partialBytes(dim);
+      attendPage(a, token, group, first + index, to, <usize>pages * partialBytes(dim), thread);
+    }
+    for (let i = 0; i < perGroup; i++) {
+      const head = group * perGroup + i;
+      combineOne(a, token, head, partials + <usize>(i * pages) * partialBytes(dim), pages);
+    }
   }
 }
 
-function attendOne(a: usize, token: i32, head: i32, thread: i32): void {
-  const dim = load<i32>(a, DIM), width = <usize> dim;
-  const isInt8 = load<i32>(a, IS_INT8) != 0;
-  const scratch = load<usize>(a, SCRATCH) + <usize> thread * <usize> load<u32>(a, SCRATCH_BYTES);
-  // Quantised queries or probabilities, then the output as it grows, then scores.
-  const work = scratch, sums = scratch + 1024 + (width << 1), scores = sums + (width << 2);
-  const group = head / (load<i32>(a, HEADS) / load<i32>(a, KV_HEADS));
-  const at = load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
+/** Puts the partial results of one token together. */
+export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  if (tokens > 1) return;
+  const dim = <usize>load<u32>(a, DIM), position = load<i32>(POSITION);
+  const pages = (position >> 6) - (firstSeen(a, position) >> 6) + 1;
+  const partials = scratchOf(a, 0) + workBytes(dim);
+  for (let head = thread; head < load<i32>(a, HEADS); head += threads) {
+    combineOne(a, 0, head, partials + <usize>(head * pages) * partialBytes(dim), pages);
+  }
+}
+
+function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32): void {
+  const dim = <usize>load<u32>(a, DIM), size = partialBytes(dim);
+  const out = load<usize>(a, OUT) + <usize>token * <usize>load<u32>(a, OUT_STRIDE) +
+    (<usize>head * dim << 2);
+  let highest: f32 = -Infinity;
+  for (let i = 0; i < pages; i++) highest = max(highest, load<f32>(partials + <usize>i * size));
+  let total: f32 = 0;
+  memory.fill(out, 0, dim << 2);
+  for (let i = 0; i < pages; i++) {
+    const from = partials + <usize>i * size;
+    const weights = exp2OfNegative(f32x4.splat(load<f32>(from) - highest));
+    total += load<f32>(from, 4) * f32x4.extract_lane(weights, 0);
+    let d: usize = 0;
+    for (; d + 4 <= dim; d += 4) {
+      const at = out + (d << 2);
+      v128.store(at, f32x4.add(v128.load(at), f32x4.mul(v128.load(from + (d << 2), 16), weights)));
+    }
+    for (; d < dim; d++) {
+      const at = out + (d << 2);
+      store<f32>(at, load<f32>(at) + load<f32>(from + (d << 2), 16) * f32x4.extract_lane(weights, 0));
+    }
+  }
+  const factor: f32 = 1 / total;
+  for (let d: usize = 0; d < dim; d++) store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
+}
+
+/** What the heads of a group make of a page; the results are `apart` bytes from each other. */
+function attendPage(
+  a: usize,
+  token: i32,
+  group: i32,
+  index: i32,
+  to: usize,
+  apart: usize,
+  thread: i32,
+): void {
+  const dim = load<i32>(a, DIM), width = <usize>dim;
+  const isInt8 = load<i32>(a, IS_INT8) != 0, isWide = load<i32>(a, WIDE_QUERIES) != 0;
+  const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
   const position = load<i32>(POSITION) + token;
-  const window = load<i32>(a, WINDOW);
-  const first = window > 0 ? max(0, position - window + 1) : 0;
-  const q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
-    (<usize> head * width << 2);
-  const scale = load<f32>(a, SCALE);
-
-  // Scores of whole groups of four positions; those outside of what is seen are taken out after.
-  const firstGroup = first >> 2, lastGroup = position >> 2;
-  if (isInt8) {
-    const isWide = load<i32>(a, WIDE_QUERIES) != 0;
-    const qScale = (isWide ? wide(q, work, width, dim) : narrow(q, work, dim)) * scale;
-    for (let g = firstGroup; g <= lastGroup;) {
-      const end = min(lastGroup, g | 15);
-      const from = page(g >> 4) + at;
-      if (isWide) scoresWide(from, work, scores, g, end, width, qScale);
-      else scoresNarrow(from, work, scores, g, end, width, qScale);
-      g = end + 1;
+  // What is seen of the page, and the groups of four positions that it lies in.
+  const first = max(firstSeen(a, position) - (index << 6), 0), last = min(position - (index << 6), 63);
+  const firstGroup = first >> 2, lastGroup = last >> 2;
+  const scores = scratchOf(a, thread), work = scores + 256;
+  const from = page(index) + load<usize>(a, LAYER) + <usize>group * headBytes(width, isInt8);
+  let q = load<usize>(a, QUERIES) + <usize>token * <usize>load<u32>(a, QUERIES_STRIDE) +
+    (<usize>(group * perGroup) * width << 2);
+  const valueScale: f32 = isInt8 ? largestOf(from + (width << 7) + 512, first, last) : 0;
+  for (let i = 0; i < perGroup; i++) {
+    if (!isInt8) scoresF32(from, q, scores, firstGroup, lastGroup, width, load<f32>(a, SCALE));
+    else {
+      const scale = load<f32>(q + (width << 2) - 4);
+      if (isWide) scoresWide(from, q, scores, firstGroup, lastGroup, width, scale);
+      else scoresNarrow(from, q, scores, firstGroup, lastGroup, width, scale);
     }
-  } else {
-    for (let g = firstGroup; g <= lastGroup;) {
-      const end = min(lastGroup, g | 15);
-      scoresF32(page(g >> 4) + at, q, scores, g, end, width, scale);
-      g = end + 1;
+    for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
+    for (let p = last + 1; p <= (lastGroup << 2 | 3); p++) store<f32>(scores + (<usize>p << 2), -Infinity);
+    let most = v128.load(scores + (<usize>firstGroup << 4));
+    for (let g = firstGroup + 1; g <= lastGroup; g++) most = f32x4.pmax(most, v128.load(scores + (<usize>g << 4)));
+    const highest = maxLane(most);
+    store<f32>(to, highest);
+    if (!isInt8) {
+      store<f32>(to, exponentials(scores, firstGroup, lastGroup, highest), 4);
+      mixF32(from, scores, to + 16, first, last, width);
+    } else if (isWide) {
+      store<f32>(to, wideProbabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
+      mixWide(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 16383);
+    } else {
+      store<f32>(to, narrowProbabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
+      mixNarrow(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 127);
     }
+    to += apart;
+    q += width << 2;
   }
-  for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize> p << 2), -Infinity);
-  for (let p = position + 1; p <= (lastGroup << 2 | 3); p++) {
-    store<f32>(scores + (<usize> p << 2), -Infinity);
-  }
+}
 
-  let most = f32x4.splat(-Infinity);
-  for (let g = firstGroup; g <= lastGroup; g++) {
-    most = f32x4.max(most, v128.load(scores + (<usize> g << 4)));
-  }
-  const highest = f32x4.splat(maxLane(most));
+/** Largest of the scales of what is seen: what lies behind may be there already, or not yet. */
+function largestOf(scales: usize, first: i32, last: i32): f32 {
+  let most: f32 = 0, p = first;
+  for (; p <= last && (p & 3) != 0; p++) most = max(most, load<f32>(scales + (<usize>p << 2)));
+  let four = f32x4.splat(most);
+  for (; p + 3 <= last; p += 4) four = f32x4.pmax(four, v128.load(scales + (<usize>p << 2)));
+  most = maxLane(four);
+  for (; p <= last; p++) most = max(most, load<f32>(scales + (<usize>p << 2)));
+  return most;
+}
+
+/** 2^(score - highest) in place of scores; returns their sum. */
+function exponentials(scores: usize, first: i32, last: i32, highest: f32): f32 {
+  const most = f32x4.splat(highest);
   let total = f32x4.splat(0);
-  for (let g = firstGroup; g <= lastGroup; g++) {
-    const e = exp(f32x4.sub(v128.load(scores + (<usize> g << 4)), highest));
-    v128.store(scores + (<usize> g << 4), e);
+  for (let g = first; g <= last; g++) {
+    const at = scores + (<usize>g << 4);
+    const e = exp2OfNegative(f32x4.sub(v128.load(at), most));
+    v128.store(at, e);
     total = f32x4.add(total, e);
   }
-  memory.fill(sums, 0, width << 2);
-  for (let g = firstGroup; g <= lastGroup;) {
-    const end = min(lastGroup, g | 15);
-    const from = page(g >> 4) + at;
-    if (isInt8) mixInt8(from, work, scores, sums, g, end, width);
-    else mixF32(from, scores, sums, max(first, g << 2), min(position, end << 2 | 3), width);
-    g = end + 1;
-  }
-  const out = load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE) +
-    (<usize> head * width << 2);
-  const factor: f32 = <f32> 1 / sumLanes(total);
-  if (width & 3) {
-    for (let d: usize = 0; d < width; d++) {
-      store<f32>(out + (d << 2), load<f32>(sums + (d << 2)) * factor);
-    }
-  } else {
-    const factors = f32x4.splat(factor);
-    for (let d: usize = 0; d < width; d += 4) {
-      v128.store(out + (d << 2), f32x4.mul(v128.load(sums + (d << 2)), factors));
-    }
-  }
+  return sumLanes(total);
 }
 
+/**
+ * Probabilities times the scales of their values, to 7 bits; returns the sum of probabilities.
+ *
+ * What rounding takes from one position goes to the one four further on, so that many small ones are
+ * not all lost.
+ */
+function narrowProbabilities(
+  from: usize,
+  scores: usize,
+  work: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+  highest: f32,
+  valueScale: f32,
+): f32 {
+  const most = f32x4.splat(highest);
+  const factor = f32x4.splat(valueScale > LEAST ? <f32>127 / valueScale : 0);
+  const scales = from + (width << 7) + 512;
+  let total = f32x4.splat(0), rest = total;
+  for (let g = first; g <= last; g++) {
+    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize>g << 4)), most));
+    total = f32x4.add(total, e);
+    const exact = f32x4.add(
+      f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize>g << 4))), factor),
+      rest,
+    );
+    const shifted = shift(exact);
+    rest = f32x4.sub(exact, wholeOf(shifted));
+    const p = integerOf(shifted);
+    const halves = i16x8.narrow_i32x4_s(p, p);
+    v128.store32_lane(work + (<usize>g << 2), i8x16.narrow_i16x8_s(halves, halves), 0);
+  }
+  return sumLanes(total);
+}
+
+/** The same to 14 bits, as int16. */
+function wideProbabilities(
+  from: usize,
+  scores: usize,
+  work: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+  highest: f32,
+  valueScale: f32,
+): f32 {
+  const most = f32x4.splat(highest);
+  const factor = f32x4.splat(valueScale > LEAST ? <f32>16383 / valueScale : 0);
+  const scales = from + (width << 7) + 512;
+  let total = f32x4.splat(0);
+  for (let g = first; g <= last; g++) {
+    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize>g << 4)), most));
+    total = f32x4.add(total, e);
+    const p = roundPlus(f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize>g << 4))), factor), 0);
+    v128.store64_lane(work + (<usize>g << 3), i16x8.narrow_i32x4_s(p, p), 0);
+  }
+  return sumLanes(total);
+}
+
+/** Queries as int16; returns the scale. */
+function toHalves(from: usize, to: usize, width: usize): f32 {
+  const most = largest(from, <i32>width);
+  const factor = f32x4.splat(most > LEAST ? <f32>16383 / most : 0);
+  for (let d: usize = 0; d < width; d += 4) {
+    const v = roundPlus(f32x4.mul(v128.load(from + (d << 2)), factor), 0);
+    v128.store64_lane(to + (d << 1), i16x8.narrow_i32x4_s(v, v), 0);
+  }
+  return most / 16383;
+}
+
+/** Scores of int8 keys and queries of 7 bits: `scores[g]` for groups of four positions of one page. */
 function scoresNarrow(
   from: usize,
   q: usize,
@@ -226,20 +400,54 @@ function scoresNarrow(
   scale: f32,
 ): void {
   const one = ones(), factor = f32x4.splat(scale);
-  for (let g = first; g <= last; g++) {
-    const place = <usize> (g & 15);
-    const keys = from + place * (width << 2), scales = from + (width << 7) + (place << 4);
-    let sum = v128.load(scales, 256);
-    for (let d: usize = 0; d < width; d += 4) {
-      sum = dot(v128.load(keys + (d << 2)), v128.load32_splat(q + d), sum, one);
+  const step = width << 2;
+  let scalesAt = from + (width << 7) + (<usize>(first & 15) << 4);
+  let keys = from + <usize>(first & 15) * step;
+  let to = scores + (<usize>first << 4);
+  let g = first;
+  // Two groups at a time share what they read of the query.
+  for (; g < last; g += 2) {
+    let a = v128.load(scalesAt, 256), b = v128.load(scalesAt, 272);
+    let k = keys, l = keys + step, d: usize = 0;
+    for (; d + 16 <= width; d += 16) {
+      let x = v128.load32_splat(q + d);
+      a = dot(v128.load(k), x, a, one);
+      b = dot(v128.load(l), x, b, one);
+      x = v128.load32_splat(q + d, 4);
+      a = dot(v128.load(k, 16), x, a, one);
+      b = dot(v128.load(l, 16), x, b, one);
+      x = v128.load32_splat(q + d, 8);
+      a = dot(v128.load(k, 32), x, a, one);
+      b = dot(v128.load(l, 32), x, b, one);
+      x = v128.load32_splat(q + d, 12);
+      a = dot(v128.load(k, 48), x, a, one);
+      b = dot(v128.load(l, 48), x, b, one);
+      k += 64;
+      l += 64;
     }
-    v128.store(
-      scores + (<usize> g << 4),
-      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(sum), v128.load(scales)), factor),
-    );
+    for (; d < width; d += 4) {
+      const x = v128.load32_splat(q + d);
+      a = dot(v128.load(k), x, a, one);
+      b = dot(v128.load(l), x, b, one);
+      k += 16;
+      l += 16;
+    }
+    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(a), v128.load(scalesAt)), factor));
+    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(b), v128.load(scalesAt, 16)), factor), 16);
+    keys += step << 1;
+    scalesAt += 32;
+    to += 32;
+  }
+  if (g == last) {
+    let a = v128.load(scalesAt, 256);
+    for (let d: usize = 0; d < width; d += 4) {
+      a = dot(v128.load(keys + (d << 2)), v128.load32_splat(q + d), a, one);
+    }
+    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(a), v128.load(scalesAt)), factor));
   }
 }
 
+/** The same with queries of 15 bits, as int16. */
 function scoresWide(
   from: usize,
   q: usize,
@@ -249,22 +457,29 @@ function scoresWide(
   width: usize,
   scale: f32,
 ): void {
-  const one = ones(), factor = f32x4.splat(scale);
+  const factor = f32x4.splat(scale);
   for (let g = first; g <= last; g++) {
-    const place = <usize> (g & 15);
+    const place = <usize>(g & 15);
     const keys = from + place * (width << 2), scales = from + (width << 7) + (place << 4);
-    let sum = v128.load(scales, 256), low = i32x4.splat(0);
+    // Two positions each, with two lanes to a position.
+    let a = i32x4.splat(0), b = a;
     for (let d: usize = 0; d < width; d += 4) {
-      const k = v128.load(keys + (d << 2));
-      sum = dot(k, v128.load32_splat(q + d), sum, one);
-      low = dot(k, v128.load32_splat(q + width + d), low, one);
+      const x = v128.load64_splat(q + (d << 1));
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(keys + (d << 2)), x));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(keys + (d << 2), 8), x));
     }
-    sum = i32x4.add(i32x4.shl(sum, 7), low);
     v128.store(
-      scores + (<usize> g << 4),
-      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(sum), v128.load(scales)), factor),
+      scores + (<usize>g << 4),
+      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(pairSums(a, b)), v128.load(scales)), factor),
     );
   }
+}
+
+/** Sums of neighbouring lanes of two vectors. */
+// @ts-ignore: decorator
+@inline
+function pairSums(a: v128, b: v128): v128 {
+  return i32x4.add(i32x4.shuffle(a, b, 0, 2, 4, 6), i32x4.shuffle(a, b, 1, 3, 5, 7));
 }
 
 function scoresF32(
@@ -287,103 +502,98 @@ function scoresF32(
   }
 }
 
-/** Adds a page's values: probabilities times the values' scales become numbers of 14 bits. */
-function mixInt8(
+/** A page's int8 values, mixed by probabilities of 7 bits. */
+function mixNarrow(
   from: usize,
   work: usize,
-  scores: usize,
-  sums: usize,
+  to: usize,
   first: i32,
   last: i32,
   width: usize,
+  valueScale: f32,
 ): void {
-  const one = ones();
-  const scales = from + (width << 7) + 512;
-  let most = f32x4.splat(0);
-  for (let g = first; g <= last; g++) {
-    const p = f32x4.mul(
-      v128.load(scores + (<usize> g << 4)),
-      v128.load(scales + (<usize> (g & 15) << 4)),
-    );
-    v128.store(scores + (<usize> g << 4), p);
-    most = f32x4.max(most, p);
-  }
-  const largest = maxLane(most);
-  if (!(largest > 0)) return;
-  const factor = f32x4.splat(<f32> 16383 / largest), seven = i32x4.splat(127);
-  for (let g = first; g <= last; g++) {
-    const p = i32x4.trunc_sat_f32x4_s(
-      f32x4.nearest(f32x4.mul(v128.load(scores + (<usize> g << 4)), factor)),
-    );
-    const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(p, 7), p),
-      lower = i16x8.narrow_i32x4_s(v128.and(p, seven), p);
-    const at = work + (<usize> (g & 15) << 2);
-    v128.store32_lane(at, i8x16.narrow_i16x8_s(upper, upper), 0);
-    v128.store32_lane(at, i8x16.narrow_i16x8_s(lower, lower), 0, 64);
-  }
-  const scale = f32x4.splat(largest / 16383);
+  const one = ones(), scale = f32x4.splat(valueScale);
   const step = width << 2;
-  const begin = <usize> (first & 15), end = <usize> (last & 15);
+  const values = from + (width << 6) + <usize>first * step;
+  const begin = work + (<usize>first << 2), end = work + (<usize>last << 2);
   let d: usize = 0;
-  for (; d + 8 <= width; d += 8) {
-    let values = from + (width << 6) + begin * step + (d << 2);
-    let u = i32x4.splat(0), l = u, u2 = u, l2 = u;
-    for (let g = begin; g <= end; g++) {
-      const high = v128.load32_splat(work + (g << 2)), low = v128.load32_splat(work + (g << 2), 64);
-      const v = v128.load(values), w = v128.load(values, 16);
-      u = dot(v, high, u, one);
-      l = dot(v, low, l, one);
-      u2 = dot(w, high, u2, one);
-      l2 = dot(w, low, l2, one);
-      values += step;
+  for (; d + 16 <= width; d += 16) {
+    let at = values + (d << 2);
+    let a = i32x4.splat(0), b = a, c = a, e = a;
+    for (let w = begin; w <= end; w += 4) {
+      const p = v128.load32_splat(w);
+      a = dot(v128.load(at), p, a, one);
+      b = dot(v128.load(at, 16), p, b, one);
+      c = dot(v128.load(at, 32), p, c, one);
+      e = dot(v128.load(at, 48), p, e, one);
+      at += step;
     }
-    addTo(sums + (d << 2), u, l, scale);
-    addTo(sums + (d << 2) + 16, u2, l2, scale);
+    put(to + (d << 2), a, scale);
+    put(to + (d << 2) + 16, b, scale);
+    put(to + (d << 2) + 32, c, scale);
+    put(to + (d << 2) + 48, e, scale);
   }
   for (; d < width; d += 4) {
-    let values = from + (width << 6) + begin * step + (d << 2);
-    let u = i32x4.splat(0), l = u;
-    for (let g = begin; g <= end; g++) {
-      const v = v128.load(values);
-      u = dot(v, v128.load32_splat(work + (g << 2)), u, one);
-      l = dot(v, v128.load32_splat(work + (g << 2), 64), l, one);
-      values += step;
+    let at = values + (d << 2);
+    let a = i32x4.splat(0);
+    for (let w = begin; w <= end; w += 4) {
+      a = dot(v128.load(at), v128.load32_splat(w), a, one);
+      at += step;
     }
-    addTo(sums + (d << 2), u, l, scale);
+    put(to + (d << 2), a, scale);
+  }
+}
+
+/** The same by probabilities of 14 bits. */
+function mixWide(
+  from: usize,
+  work: usize,
+  to: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+  valueScale: f32,
+): void {
+  const scale = f32x4.splat(valueScale);
+  const step = width << 2;
+  const values = from + (width << 6) + <usize>first * step;
+  const begin = work + (<usize>first << 3), end = work + (<usize>last << 3);
+  for (let d: usize = 0; d < width; d += 4) {
+    let at = values + (d << 2);
+    // Two dims each, with two lanes to a dim.
+    let a = i32x4.splat(0), b = a;
+    for (let w = begin; w <= end; w += 8) {
+      const p = v128.load64_splat(w);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(at), p));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(at, 8), p));
+      at += step;
+    }
+    put(to + (d << 2), pairSums(a, b), scale);
   }
 }
 
 // @ts-ignore: decorator
 @inline
-function addTo(at: usize, upper: v128, lower: v128, scale: v128): void {
-  const sum = i32x4.add(i32x4.shl(upper, 7), lower);
-  v128.store(at, f32x4.add(v128.load(at), f32x4.mul(f32x4.convert_i32x4_s(sum), scale)));
+function put(at: usize, sum: v128, scale: v128): void {
+  v128.store(at, f32x4.mul(f32x4.convert_i32x4_s(sum), scale));
 }
 
-function mixF32(
-  from: usize,
-  scores: usize,
-  sums: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-): void {
+function mixF32(from: usize, scores: usize, to: usize, first: i32, last: i32, width: usize): void {
   const values = from + (width << 8);
   let d: usize = 0;
   for (; d + 4 <= width; d += 4) {
-    let sum = v128.load(sums + (d << 2));
+    let sum = f32x4.splat(0);
     for (let p = first; p <= last; p++) {
-      const v = v128.load(values + ((<usize> (p & 63) * width + d) << 2));
-      sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(scores + (<usize> p << 2))));
+      const v = v128.load(values + ((<usize>p * width + d) << 2));
+      sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(scores + (<usize>p << 2))));
     }
-    v128.store(sums + (d << 2), sum);
+    v128.store(to + (d << 2), sum);
   }
   for (; d < width; d++) {
-    let sum = load<f32>(sums + (d << 2));
+    let sum: f32 = 0;
     for (let p = first; p <= last; p++) {
-      sum += load<f32>(values + ((<usize> (p & 63) * width + d) << 2)) *
-        load<f32>(scores + (<usize> p << 2));
+      sum += load<f32>(values + ((<usize>p * width + d) << 2)) * load<f32>(scores + (<usize>p << 2));
     }
-    store<f32>(sums + (d << 2), sum);
+    store<f32>(to + (d << 2), sum);
   }
 }

@@ -3,6 +3,7 @@
  *
  * `layout.ts` beside this folder has the same numbers for JavaScript.
  */
+import { setUpMath } from "./math";
 
 /** Bumped by the main thread to start a run. */
 export const EPOCH: usize = 64;
@@ -38,10 +39,14 @@ export const MAIN_SPINS: usize = 292;
 export const NIBBLES: usize = 320;
 export const ONES: usize = 336;
 
+/** Constants of `math.ts`, 16 bytes each. */
+export const CONSTANTS: usize = 352;
+
 /** Puts the constants in place. */
 export function setUp(): void {
   memory.fill(NIBBLES, 15, 16);
   for (let i: usize = 0; i < 8; i++) store<u16>(ONES + (i << 1), 1);
+  setUpMath();
 }
 
 /** Waits until all threads are here. False: a thread was lost. */

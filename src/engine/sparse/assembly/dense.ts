@@ -6,6 +6,7 @@
  */
 import { dot, ones, widenHalves } from "./simd";
 import {
+  COLUMNS,
   finish,
   GROUP_SCALES,
   SEGMENT,
@@ -249,12 +250,12 @@ export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: 
 // @ts-ignore: decorator
 @inline
 function floats(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halves: bool): void {
-  const columns = load<i32>(a, WINDOWS) << 4;
+  const columns = load<i32>(a, COLUMNS);
   const stride = <usize> load<u32>(a, X_STRIDE);
   const x = load<usize>(a, X) +
     (tokens == 1 ? <usize> thread * <usize> load<u32>(a, X_COPY) : 0);
   const step: usize = halves ? 32 : 64;
-  const size = <usize> columns * step;
+  const size = (<usize> load<u32>(a, WINDOWS) << 4) * step;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let token = 0; token < tokens; token++) {

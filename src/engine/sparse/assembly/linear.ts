@@ -42,6 +42,8 @@ export const TABLE: usize = 76;
 export const X_COPY: usize = 80;
 /** The same for its scales. */
 export const X_SCALES_COPY: usize = 84;
+/** Inputs; what lies between them and the last window's end may be anything. */
+export const COLUMNS: usize = 88;
 
 /** Numbers of the kinds. */
 export const SLOTS_ONE = 0, SLOTS_TWO = 1, SLOTS_ANY = 2, DENSE_INT8 = 3;

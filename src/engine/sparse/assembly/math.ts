@@ -1,38 +1,130 @@
 /** Functions on four float32 numbers, of additions and multiplications alone: the same bits everywhere. */
 
+import { CONSTANTS } from "./control";
+
+/** Added to a number below 2²² in size, it leaves the nearest integer in the lowest bits. */
+const MAGIC: f32 = 12582912;
+/** The bits of that number. */
+const MAGIC_BITS = 0x4b400000;
+
+/**
+ * A vector that is the same all over, by its place in a table in memory. Engines make a constant vector
+ * anew wherever it is used, from two or three instructions; a load is one, or none.
+ */
+// @ts-ignore: decorator
+@inline
+function constant(place: usize): v128 {
+  return v128.load(CONSTANTS + (place << 4));
+}
+
+/** Fills the table. */
+export function setUpMath(): void {
+  put(0, MAGIC);
+  put(1, -87.3);
+  put(2, 88.3);
+  put(3, 1.44269504088896341);
+  // ln 2 in two parts, of which the first has few bits.
+  put(4, 0.693359375);
+  put(5, -2.12194440e-4);
+  put(6, 1.9875691500e-4);
+  put(7, 1.3981999507e-3);
+  put(8, 8.3334519073e-3);
+  put(9, 4.1665795894e-2);
+  put(10, 1.6666665459e-1);
+  put(11, 5.0000001201e-1);
+  put(12, 1);
+  // 2^r for |r| ≤ 1/2, by its Taylor series in r·ln 2, the last terms fitted.
+  put(13, -126);
+  put(14, 1.3333558146e-3);
+  put(15, 9.6181291076e-3);
+  put(16, 5.5504108665e-2);
+  put(17, 2.4022650696e-1);
+  put(18, 6.9314718056e-1);
+}
+
+function put(place: usize, value: f32): void {
+  v128.store(CONSTANTS + (place << 4), f32x4.splat(value));
+}
+
+/** The nearest integers, ties to even, of numbers below 2²² in size; plus a constant. */
+// @ts-ignore: decorator
+@inline
+export function roundPlus(x: v128, plus: i32): v128 {
+  return i32x4.add(f32x4.add(x, constant(0)), i32x4.splat(plus - MAGIC_BITS));
+}
+
+/** Numbers below 2²² in size with {@link MAGIC} added: nearest integers, ties to even, in the lowest bits. */
+// @ts-ignore: decorator
+@inline
+export function shift(x: v128): v128 {
+  return f32x4.add(x, constant(0));
+}
+
+/** Such a shifted number as a whole float. */
+// @ts-ignore: decorator
+@inline
+export function wholeOf(shifted: v128): v128 {
+  return f32x4.sub(shifted, constant(0));
+}
+
+/** Such a shifted number as an integer. */
+// @ts-ignore: decorator
+@inline
+export function integerOf(shifted: v128): v128 {
+  return i32x4.sub(shifted, constant(0));
+}
+
 /** e^x, to 2 units in the last place; 0 below -87, and finite above 88. */
 // @ts-ignore: decorator
 @inline
 export function exp(x: v128): v128 {
-  // Cody-Waite: x = n·ln 2 + r with |r| ≤ ln 2 / 2, and a polynomial for e^r.
-  const bounded = f32x4.min(f32x4.max(x, f32x4.splat(-87.3)), f32x4.splat(88.3));
-  const n = f32x4.nearest(f32x4.mul(bounded, f32x4.splat(1.44269504088896341)));
-  let r = f32x4.sub(bounded, f32x4.mul(n, f32x4.splat(0.693359375)));
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
-  let p = f32x4.splat(1.9875691500e-4);
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.3981999507e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000001201e-1));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), f32x4.splat(1));
-  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.and(f32x4.mul(p, power), f32x4.ge(x, f32x4.splat(-87.3)));
+  // Cody-Waite: x = n·ln 2 + r with |r| ≤ ln 2 / 2, and a polynomial for e^r. `pmin` and `pmax` are one
+  // instruction each where `min` and `max` are seven.
+  const bounded = f32x4.pmin(constant(2), f32x4.pmax(constant(1), x));
+  const shifted = f32x4.add(f32x4.mul(bounded, constant(3)), constant(0));
+  const n = f32x4.sub(shifted, constant(0));
+  let r = f32x4.sub(bounded, f32x4.mul(n, constant(4)));
+  r = f32x4.sub(r, f32x4.mul(n, constant(5)));
+  let p = constant(6);
+  p = f32x4.add(f32x4.mul(p, r), constant(7));
+  p = f32x4.add(f32x4.mul(p, r), constant(8));
+  p = f32x4.add(f32x4.mul(p, r), constant(9));
+  p = f32x4.add(f32x4.mul(p, r), constant(10));
+  p = f32x4.add(f32x4.mul(p, r), constant(11));
+  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), constant(12));
+  // 2^n: the lowest bits of `shifted` are n, and those of 1 are what is added.
+  const power = i32x4.add(i32x4.shl(shifted, 23), constant(12));
+  return v128.and(f32x4.mul(p, power), f32x4.gt(x, constant(1)));
+}
+
+/** 2^x for x ≤ 0, to 3 units in the last place; what is below 2^-126 is 2^-126. */
+// @ts-ignore: decorator
+@inline
+export function exp2OfNegative(x: v128): v128 {
+  const bounded = f32x4.pmax(constant(13), x);
+  const shifted = f32x4.add(bounded, constant(0));
+  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+  let p = constant(14);
+  p = f32x4.add(f32x4.mul(p, r), constant(15));
+  p = f32x4.add(f32x4.mul(p, r), constant(16));
+  p = f32x4.add(f32x4.mul(p, r), constant(17));
+  p = f32x4.add(f32x4.mul(p, r), constant(18));
+  p = f32x4.add(f32x4.mul(p, r), constant(12));
+  return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
 }
 
 /** 1 / (1 + e^-x). */
 // @ts-ignore: decorator
 @inline
 export function sigmoid(x: v128): v128 {
-  const one = f32x4.splat(1);
-  return f32x4.div(one, f32x4.add(one, exp(f32x4.neg(x))));
+  return f32x4.div(constant(12), f32x4.add(constant(12), exp(f32x4.neg(x))));
 }
 
 /** x · sigmoid(x). */
 // @ts-ignore: decorator
 @inline
 export function silu(x: v128): v128 {
-  return f32x4.div(x, f32x4.add(f32x4.splat(1), exp(f32x4.neg(x))));
+  return f32x4.div(x, f32x4.add(constant(12), exp(f32x4.neg(x))));
 }
 
 /** x · Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (to 1.5e-7). */
@@ -61,7 +153,7 @@ export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4;
 export function activate(kind: i32, x: v128): v128 {
   if (kind == SILU) return silu(x);
   if (kind == GELU) return gelu(x);
-  if (kind == RELU) return f32x4.max(x, f32x4.splat(0));
+  if (kind == RELU) return f32x4.pmax(f32x4.splat(0), x);
   if (kind == SIGMOID) return sigmoid(x);
   return x;
 }

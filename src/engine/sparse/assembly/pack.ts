@@ -35,7 +35,7 @@ const OK = 0,
   NOT_ASCENDING = 4,
   NOT_FINITE = 5,
   POINTERS = 6;
-const PADDING = 7, GAP = 8;
+const PADDING = 7, GAP = 8, FIRST_VALUE = 9, LEAST_INT8 = 10;
 
 /** Columns of list `i`, uint16. */
 // @ts-ignore: decorator
@@ -186,11 +186,30 @@ function decodeFour(d: usize, row: i32): i32 {
   return OK;
 }
 
-/** Whether all elements were read. */
+/** Whether all elements were read, and nothing lies between them that should not. */
 function checkEnd(d: usize): i32 {
   const format = load<i32>(d, FORMAT), entry = load<u32>(d, ENTRY), count = load<u32>(d, COUNT);
-  if (format == BITMAP) return entry + 1 == count ? OK : TOO_MANY;
   if (format == CSR) return entry == count ? OK : TOO_MANY;
+  if (format != BITMAP) return checkCodes(d);
+  if (entry + 1 != count) return TOO_MANY;
+  const first = load<u32>(load<usize>(d, VALUES));
+  const type = load<i32>(d, TYPE);
+  // Stock runtimes fetch this one for every weight that is not there.
+  const bits = type == INT8 ? first & 0xff : type == F16 ? first & 0x7fff : first & 0x7fffffff;
+  return bits == 0 ? OK : FIRST_VALUE;
+}
+
+/** Whether bits behind the codes of the last row are 0. */
+function checkCodes(d: usize): i32 {
+  const used = load<i32>(d, ROWS) * load<i32>(d, BITS);
+  if ((used & 7) == 0) return OK;
+  const perRow = <usize> (used + 7) >> 3;
+  const slots = load<i32>(d, COLUMNS) / load<i32>(d, M) * load<i32>(d, N);
+  let last = load<usize>(d, INDICES) + perRow - 1;
+  for (let i = 0; i < slots; i++) {
+    if (load<u8>(last) >> <u8> (used & 7) != 0) return PADDING;
+    last += perRow;
+  }
   return OK;
 }
 
@@ -212,10 +231,11 @@ export function survey(d: usize): i32 {
       most = max(most, k - j);
       j = k;
     }
-    if (type != INT8) {
-      for (let j = 0; j < n; j++) {
-        if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return NOT_FINITE;
-      }
+    for (let j = 0; j < n; j++) {
+      const bits = load<u32>(vs + (<usize> j << 2));
+      if (type == INT8) {
+        if (<i32> bits == -128) return LEAST_INT8;
+      } else if (isNotFinite(type, bits)) return NOT_FINITE;
     }
   }
   store<i32>(d, most, MOST);

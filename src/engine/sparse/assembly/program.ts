@@ -4,7 +4,7 @@
  * A step is a row of 32-bit words: its operation, its size in words, its arguments. `plan/encode.ts`
  * writes them.
  */
-import { append, attend } from "./attention";
+import { append, attend, combine } from "./attention";
 import { barrier, EPOCH, FAILED, LOGITS, PROGRAM, QUIT, SPINS, THREADS, TOKENS } from "./control";
 import { denseF16, denseF32, denseInt8 } from "./dense";
 import { DENSE_F16, DENSE_F32, DENSE_INT8, KIND, LISTS_F16, LISTS_F32, ROWS } from "./linear";
@@ -13,7 +13,10 @@ import { slots } from "./slots";
 import { elementwise, embed, norm, quantise, selectLast, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
-const APPEND = 7, ATTEND = 8, SELECT_LAST = 9;
+const APPEND = 7, ATTEND = 8, SELECT_LAST = 9, COMBINE = 10;
+
+/** When a barrier is needed. */
+const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
 
 /** One thread's part of a run; false when another thread was lost. */
 function runShare(thread: i32): bool {
@@ -25,14 +28,16 @@ function runShare(thread: i32): bool {
     if (op == LINEAR) {
       linear(a, tokens, thread, threads);
     } else if (op == BARRIER) {
-      // Some are needed only where threads share out the tokens.
-      if (load<i32>(a, 8) == 0 || tokens > 1) {
+      // Some are needed only where threads share out the tokens, and some only where they do not.
+      const when = load<i32>(a, 8);
+      if (when == ALWAYS || (when == FOR_MANY) == (tokens > 1)) {
         if (!barrier(thread, threads)) return false;
       }
     } else if (op == QUANTISE) quantise(a, tokens, thread, threads);
     else if (op == NORM) norm(a, tokens, thread, threads);
     else if (op == APPEND) append(a, tokens, thread, threads);
     else if (op == ATTEND) attend(a, tokens, thread, threads);
+    else if (op == COMBINE) combine(a, tokens, thread, threads);
     else if (op == ELEMENTWISE) elementwise(a, tokens, thread, threads);
     else if (op == EMBED) embed(a, tokens, thread, threads);
     else if (op == SELECT_LAST) {

@@ -5,7 +5,7 @@
  * its own: that is cheaper than a barrier. Otherwise threads share the tokens out, and one token is the
  * first thread's.
  */
-import { activate } from "./math";
+import { activate, roundPlus } from "./math";
 import { maxLane, sumLanes, widenHalves } from "./simd";
 import { int8Bytes } from "./dense";
 import { DENSE_F32, DENSE_INT8 } from "./linear";
@@ -220,7 +220,8 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
   const segment = load<i32>(a, 36) << 4, low = <usize> load<u32>(a, 40);
   const scales = load<usize>(a, 44), scalesCopy = <usize> load<u32>(a, 48);
   const width = load<i32>(a, WIDTH);
-  const segments = (width + segment - 1) / segment;
+  // As products count them: in whole pairs of windows. The last segment may have no inputs.
+  const segments = (((width + 31) & ~31) + segment - 1) / segment;
   for (
     let t = firstToken(a, tokens, thread, threads);
     t < lastToken(tokens, thread, threads);
@@ -235,8 +236,12 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
       store<f32>(scale, low != 0 ? wide(at, to + s, low, count) : narrow(at, to + s, count));
       scale += 4;
     }
+    if (segments * segment - width >= segment) store<f32>(scale, 0);
   }
 }
+
+/** Numbers below count as zeros: their inverse would be infinite. */
+export const LEAST: f32 = 1e-30;
 
 /** Largest size of `count` numbers. What lies behind them, up to a multiple of 4, must be zeros. */
 // @ts-ignore: decorator
@@ -244,7 +249,7 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
 export function largest(from: usize, count: i32): f32 {
   let most = f32x4.splat(0);
   for (let i = 0; i < count; i += 4) {
-    most = f32x4.max(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
+    most = f32x4.pmax(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
   }
   return maxLane(most);
 }
@@ -254,20 +259,19 @@ export function largest(from: usize, count: i32): f32 {
 @inline
 export function narrow(from: usize, to: usize, count: i32): f32 {
   const most = largest(from, count);
-  const factor = f32x4.splat(most > 0 ? <f32> 63 / most : 0);
-  const zero = i32x4.splat(64);
+  const factor = f32x4.splat(most > LEAST ? <f32>63 / most : 0);
   let i = 0;
   for (; i + 16 <= count; i += 16) {
-    const at = from + (<usize> i << 2);
-    const v0 = round(v128.load(at), factor, zero), v1 = round(v128.load(at, 16), factor, zero);
-    const v2 = round(v128.load(at, 32), factor, zero), v3 = round(v128.load(at, 48), factor, zero);
+    const at = from + (<usize>i << 2);
+    const v0 = scaled(v128.load(at), factor, 64), v1 = scaled(v128.load(at, 16), factor, 64);
+    const v2 = scaled(v128.load(at, 32), factor, 64), v3 = scaled(v128.load(at, 48), factor, 64);
     v128.store(
       to + i,
       i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(v0, v1), i16x8.narrow_i32x4_s(v2, v3)),
     );
   }
   for (; i < count; i += 4) {
-    const v = round(v128.load(from + (<usize> i << 2)), factor, zero);
+    const v = scaled(v128.load(from + (<usize>i << 2)), factor, 64);
     const halves = i16x8.narrow_i32x4_s(v, v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(halves, halves), 0);
   }
@@ -279,10 +283,10 @@ export function narrow(from: usize, to: usize, count: i32): f32 {
 @inline
 export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
   const most = largest(from, count);
-  const factor = f32x4.splat(most > 0 ? <f32> 8191 / most : 0);
-  const zero = i32x4.splat(8192), seven = i32x4.splat(127);
+  const factor = f32x4.splat(most > LEAST ? <f32>8191 / most : 0);
+  const seven = i32x4.splat(127);
   for (let i = 0; i < count; i += 4) {
-    const v = round(v128.load(from + (<usize> i << 2)), factor, zero);
+    const v = scaled(v128.load(from + (<usize>i << 2)), factor, 8192);
     const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(v, 7), v);
     const lower = i16x8.narrow_i32x4_s(v128.and(v, seven), v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
@@ -293,6 +297,6 @@ export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
 
 // @ts-ignore: decorator
 @inline
-function round(v: v128, factor: v128, zero: v128): v128 {
-  return i32x4.add(i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v, factor))), zero);
+function scaled(v: v128, factor: v128, zero: i32): v128 {
+  return roundPlus(f32x4.mul(v, factor), zero);
 }

@@ -3,7 +3,7 @@
  * the same places.
  * @module
  */
-import { ACTIVATION, ELEMENTWISE, KIND, OP } from "../layout.ts";
+import { ACTIVATION, BARRIER, ELEMENTWISE, KIND, OP } from "../layout.ts";
 import type { PlacedMatrix } from "../weights.ts";
 import type { Activation } from "./fuse.ts";
 
@@ -35,9 +35,8 @@ export class Program {
     return Int32Array.from([...this.#words, OP.END, 2]);
   }
 
-  /** @param batchOnly Whether it is needed only where there are several tokens. */
-  barrier(batchOnly: boolean): void {
-    this.#step(OP.BARRIER, [batchOnly ? 1 : 0]);
+  barrier(when: keyof typeof BARRIER): void {
+    this.#step(OP.BARRIER, [BARRIER[when]]);
   }
 
   embed(
@@ -109,11 +108,11 @@ export class Program {
       ...[input.address, input.stride, quantised?.scales ?? 0, quantised?.low ?? 0],
       ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
-      ...[matrix.table, input.copy, quantised?.scalesCopy ?? 0],
+      ...[matrix.table, input.copy, quantised?.scalesCopy ?? 0, matrix.columns],
     ]);
   }
 
-  /** Puts keys and values into the cache, then attends: two steps, with a barrier between. */
+  /** Puts keys and values into the cache, then attends: three steps, with barriers between. */
   attention(
     parts: { queries: Vectors; keys: Vectors; values: Vectors; out: Vectors },
     options: {
@@ -142,8 +141,10 @@ export class Program {
       options.wideQueries ? 1 : 0,
     ];
     this.#step(OP.APPEND, words);
-    this.barrier(false);
+    this.barrier("always");
     this.#step(OP.ATTEND, words);
+    this.barrier("forOne");
+    this.#step(OP.COMBINE, words);
   }
 
   #step(op: number, args: readonly number[]): void {

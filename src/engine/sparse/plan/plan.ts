@@ -231,7 +231,7 @@ class Planner {
       cosines: step.rotary ? this.#vectors.get(step.rotary.cosines)! : 0,
       sines: step.rotary ? this.#vectors.get(step.rotary.sines)! : 0,
       window: step.window ?? 0,
-      scale: step.scale,
+      scale: step.scale * Math.LOG2E,
       isInt8,
       scratch: this.#scratch.address,
       scratchBytes: this.#scratch.bytes,
@@ -249,7 +249,7 @@ class Planner {
     const isOwn = dirt === "clean" || dirt === by;
     if (!isOwn) {
       // Each thread has its own copy when there is one token: then nobody need wait.
-      if (dirt === "tokens") this.#program.barrier(true);
+      if (dirt === "tokens") this.#program.barrier("forMany");
       else this.#barrier(at);
       if (dirt === "tokens") this.#dirt.set(value, "clean");
     }
@@ -258,7 +258,7 @@ class Planner {
   }
 
   #barrier(at: number): void {
-    this.#program.barrier(false);
+    this.#program.barrier("always");
     this.#meet(at);
   }
 
@@ -282,7 +282,7 @@ class Planner {
     const rows = this.#rows();
     // Windows may begin anywhere, so the last may reach 16 bytes beyond.
     const stride = windowsOf(width) * 16 + 16;
-    const segments = Math.ceil(width / (segment * 16));
+    const segments = Math.ceil(windowsOf(width) / segment);
     const plane = rows * stride;
     const low = this.#options.activations === "int16" ? plane : 0;
     const bytes = this.#buffers.take(low ? 2 * plane : plane);
@@ -305,7 +305,7 @@ class Planner {
   }
 
   #waitForQuantised(quantised: { dirty: boolean }): void {
-    if (quantised.dirty) this.#program.barrier(true);
+    if (quantised.dirty) this.#program.barrier("forMany");
     quantised.dirty = false;
   }
 
@@ -360,14 +360,20 @@ class Planner {
     }
   }
 
-  /** Room for each thread's scores. */
+  /** Room for each thread: scores of a page, and partial results of all pages. */
   #reserveScratch(): { address: number; bytes: number } {
-    const widest = Math.max(
+    const { context, threads } = this.#options;
+    const pages = Math.ceil(context / PAGE) + 1;
+    const bytes = Math.max(
       0,
-      ...this.#decoder.steps.map((step) => step.op === "attention" ? step.headDim : 0),
+      ...this.#decoder.steps.map((step) =>
+        step.op === "attention"
+          ? 1024 + step.headDim * 4 + step.heads * pages * (step.headDim * 4 + 16)
+          : 0
+      ),
     );
-    const bytes = roundUp(1024 + widest * 6 + roundUp(this.#options.context, PAGE) * 4 + 64, 64);
-    return { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
+    const size = roundUp(bytes, 64);
+    return { address: this.#memory.reserve(size * threads), bytes: size };
   }
 }
 
