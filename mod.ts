@@ -5,10 +5,15 @@
  *
  * @example
  * ```ts
- * import { evaluate, inspect, prune } from "./mod.ts";
+ * import { evaluate, load, prune } from "./mod.ts";
  *
- * await prune({ model: "MODEL_DIR", output: "OUT", sparsity: 0.6, calibration: "text.txt" });
+ * await prune({ model: "MODEL_DIR", output: "OUT", pattern: "8:16", calibration: "text.txt" });
  * const { perplexity } = await evaluate({ model: "OUT", text: "held-out.txt" });
+ *
+ * await using model = await load("OUT");
+ * for await (const piece of model.generate("Once upon a time", { maxTokens: 50 })) {
+ *   if (piece.type === "text") console.log(piece.text);
+ * }
  * ```
  * @module
  */
@@ -31,6 +36,16 @@ export type {
   RunHooks,
 } from "./src/api/options.ts";
 export { prune } from "./src/api/prune.ts";
+export { bench, type BenchReport } from "./src/generate/bench.ts";
+export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
+export { load } from "./src/generate/load.ts";
+export type { LoadOptions } from "./src/generate/load_options.ts";
+export type { LoadedInfo, Model } from "./src/generate/model.ts";
+export type { GenerationOptions } from "./src/generate/options.ts";
+export type { ModelFiles, ModelLocation } from "./src/generate/place.ts";
+export type { Prompt } from "./src/generate/prompt.ts";
+export type { Message } from "./src/text/chat_template.ts";
+export type { ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
 export type { BlockReport, PruneReport, Trial } from "./src/api/prune_report.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";

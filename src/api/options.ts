@@ -11,7 +11,7 @@ const path = z.string().min(1);
 const seqlen = z.int().min(2).max(1 << 20);
 
 /** A number of bytes, or text such as `800MB` or `1.5GB`. */
-const bytes = z.union([z.number().positive(), z.string()]).transform((value, context) => {
+export const bytes = z.union([z.number().positive(), z.string()]).transform((value, context) => {
   if (typeof value === "number") return value;
   const match = /^\s*([\d.]+)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\s*$/.exec(value);
   const units: Record<string, number> = {

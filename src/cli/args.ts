@@ -32,7 +32,7 @@ export interface Flag {
 /** Words for a field that are shorter than its name. */
 const ALIASES: Record<string, string> = { o: "output" };
 /** Fields that name files: in a config file they are relative to that file. */
-const PATHS = ["model", "output", "calibration", "text", "densities", "against"];
+const PATHS = ["model", "output", "calibration", "text", "densities", "against", "promptFile"];
 
 /** The flags of a schema, without the positional `model`. */
 export function flagsOf(schema: CommandSchema): Flag[] {
@@ -67,7 +67,7 @@ export function readCommandLine(
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
   const known = [...byName.keys(), "config", "json", "help"];
-  const parsed = parseArgs(joinNegatives(words, flags), {
+  const parsed = parseArgs(joinDashes(words, flags), {
     boolean: [
       ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
       "json",
@@ -113,12 +113,14 @@ export function readCommandLine(
 }
 
 /** Joins `--beta -0.1` to `--beta=-0.1`: the parser takes a word with a dash for another flag. */
-function joinNegatives(words: readonly string[], flags: readonly Flag[]): string[] {
-  const numbers = new Set(flags.filter(({ kind }) => kind === "number").map((f) => `--${f.name}`));
+function joinDashes(words: readonly string[], flags: readonly Flag[]): string[] {
+  const kinds = new Map(flags.map(({ name, kind }) => [`--${name}`, kind]));
   const joined: string[] = [];
   for (const word of words) {
-    const before = joined.at(-1);
-    if (before !== undefined && numbers.has(before) && /^-\.?\d/.test(word)) {
+    const before = joined.at(-1) ?? "";
+    const kind = kinds.get(before);
+    // A dash alone is standard input.
+    if ((kind === "number" && /^-\.?\d/.test(word)) || (kind === "text" && word === "-")) {
       joined[joined.length - 1] = `${before}=${word}`;
     } else {
       joined.push(word);

@@ -7,14 +7,21 @@ import { AbortError, EspalierError, UsageError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
 import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
+import { benchCommand } from "./bench.ts";
+import { chatCommand } from "./chat.ts";
 import { evaluateCommand } from "./eval.ts";
+import { generateCommand } from "./generate.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
+import { offerInterrupt } from "./interrupts.ts";
 import { pruneCommand } from "./prune.ts";
 
 const COMMANDS: readonly Command[] = [
   pruneCommand,
   compileCommand,
+  generateCommand,
+  chatCommand,
+  benchCommand,
   evaluateCommand,
   inspectCommand,
   verifyCommand,
@@ -24,7 +31,8 @@ const COMMANDS: readonly Command[] = [
 /**
  * Runs the command that the process was started with, and ends the process.
  *
- * The first Ctrl-C stops the work and cleans up; a second one ends the process at once.
+ * The first Ctrl-C stops the work and cleans up; a second one ends the process at once. A command that
+ * has another use for Ctrl-C takes it.
  */
 export async function main(words: readonly string[] = process.argv.slice(2)): Promise<never> {
   const stop = new AbortController();
@@ -33,7 +41,9 @@ export async function main(words: readonly string[] = process.argv.slice(2)): Pr
     stop.abort();
     process.stderr.write("\nstopping …\n");
   };
-  process.on("SIGINT", onSignal);
+  process.on("SIGINT", () => {
+    if (!offerInterrupt()) onSignal();
+  });
   process.on("SIGTERM", onSignal);
   // A reader that goes away (`… | head`) is no error of ours.
   process.stdout.on("error", () => process.exit(0));

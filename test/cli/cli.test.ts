@@ -18,6 +18,11 @@ import { join, relative } from "node:path";
 import process from "node:process";
 import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
 import { evaluateSchema, inspectSchema, pruneSchema } from "../../src/api/options.ts";
+import {
+  benchCommandSchema,
+  chatCommandSchema,
+  generateCommandSchema,
+} from "../../src/generate/command_options.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { VERSION } from "../../src/version.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
@@ -45,6 +50,9 @@ describe("help", () => {
     inspect: { schema: inspectSchema, folder: "MODEL_DIR" },
     verify: { schema: verifySchema, folder: "OUT" },
     expand: { schema: expandSchema, folder: "OUT" },
+    generate: { schema: generateCommandSchema, folder: "MODEL" },
+    chat: { schema: chatCommandSchema, folder: "MODEL" },
+    bench: { schema: benchCommandSchema, folder: "MODEL" },
   };
 
   test("lists the commands, however it is asked for", async () => {
@@ -101,7 +109,11 @@ describe("a command that cannot be right", () => {
       [["prun"], "unknown command prun", "did you mean prune?"],
       [["evla"], "did you mean eval?"],
       [["inspekt", TINY], "did you mean inspect?"],
-      [["zzz"], "unknown command zzz", "prune, compile, eval, inspect, verify, expand"],
+      [
+        ["zzz"],
+        "unknown command zzz",
+        "prune, compile, generate, chat, bench, eval, inspect, verify, expand",
+      ],
       [["compil"], "did you mean compile?"],
       [["expnd"], "did you mean expand?"],
       [[...prune, "--sparsty", "0.5"], "unknown option --sparsty", "did you mean --sparsity?"],

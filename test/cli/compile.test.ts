@@ -134,7 +134,7 @@ describe("compile", () => {
       Object.assign(options, { samples: 2, seqlen: 32, backend: "wasm", threads: 1 });
     });
     const bare = async (...words: string[]) => {
-      const { code, stdout, stderr } = await start(["compile", ...words], root).ended;
+      const { code, stdout, stderr } = await start(["compile", ...words], { root }).ended;
       expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
       return { stdout, stderr };
     };

@@ -23,46 +23,58 @@ export interface Running {
   readonly ended: Promise<Ended>;
   /** Waits until its standard error has some text. */
   says(text: string): Promise<void>;
+  /** Waits until its standard output has some text. */
+  prints(text: string): Promise<void>;
   kill(signal: "SIGINT" | "SIGTERM"): void;
 }
 
-/**
- * Starts the program.
- *
- * @param root Where it lies: the project, or a copy.
- */
-export function start(words: readonly string[], root = fromRoot("")): Running {
+/** What a program starts with. */
+export interface Start {
+  /** Where it lies: the project, or a copy. */
+  readonly root?: string;
+  /** Its standard input; empty when left out. */
+  readonly input?: string;
+  /** Variables of its environment, beside ours. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Starts the program. */
+export function start(words: readonly string[], options: Start = {}): Running {
   const child = spawn(process.execPath, [...COMMAND, ...words], {
-    cwd: root,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
+    cwd: options.root ?? fromRoot(""),
+    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env },
   });
-  let stdout = "";
-  let stderr = "";
-  let heard = () => {};
-  child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-    heard();
-  });
+  child.stdin?.end(options.input);
+  const heard = { stdout: "", stderr: "" };
+  const waiting = new Set<() => void>();
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name]!.setEncoding("utf8").on("data", (text: string) => {
+      heard[name] += text;
+      for (const look of waiting) look();
+    });
+  }
   const ended = new Promise<Ended>((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code: number | null) => resolve({ code, stdout, stderr }));
+    child.on("close", (code: number | null) => resolve({ code, ...heard }));
   });
+  const has = (name: "stdout" | "stderr", text: string) =>
+    Promise.race([
+      new Promise<void>((resolve) => {
+        const look = () => {
+          if (heard[name].includes(text)) resolve();
+        };
+        waiting.add(look);
+        look();
+      }),
+      ended.then(() => {
+        throw new Error(`it ended without ${JSON.stringify(text)}: ${heard.stderr}`);
+      }),
+    ]);
   return {
     ended,
-    says: (text) =>
-      Promise.race([
-        new Promise<void>((resolve) => {
-          heard = () => {
-            if (stderr.includes(text)) resolve();
-          };
-          heard();
-        }),
-        ended.then(() => {
-          throw new Error(`it ended without ${JSON.stringify(text)}: ${stderr}`);
-        }),
-      ]),
+    says: (text) => has("stderr", text),
+    prints: (text) => has("stdout", text),
     // Not child.kill(): after that Deno reports the signal, whatever code the program ends with.
     kill: (signal) => void process.kill(child.pid!, signal),
   };

@@ -1,0 +1,161 @@
+/**
+ * `generate`: the command.
+ * @module
+ */
+import process from "node:process";
+import type { EndPiece } from "../generate/generate.ts";
+import { generateCommandSchema } from "../generate/command_options.ts";
+import type { Model } from "../generate/model.ts";
+import { UsageError } from "../errors.ts";
+import { readText } from "../platform/files.ts";
+import { peakResidentBytes } from "../platform/runtime.ts";
+import type { ChoiceLogprobs } from "../text/logprobs.ts";
+import { checkOptions, readCommandLine } from "./args.ts";
+import type { Command } from "./help.ts";
+import {
+  describeEngine,
+  describeFigures,
+  figuresOf,
+  generationOf,
+  openModel,
+  type Options,
+  say,
+} from "./model.ts";
+import { ProgressView } from "./terminal.ts";
+
+/** Bytes of the longest prompt that is read: no context holds more. */
+const LONGEST_PROMPT = 16 << 20;
+/** What the example continues when it is not told. */
+const EXAMPLE_PROMPT = "The population of the country";
+
+/** The `generate` command. */
+export const generateCommand: Command = {
+  name: "generate",
+  summary: "Continue a text with a compiled model, or with a checkpoint compiled on the way.",
+  usage: "generate [MODEL] [--prompt TEXT] [OPTIONS]",
+  schema: generateCommandSchema,
+  details: [
+    "The text goes to standard output as it is made, figures to standard error.",
+    "Without MODEL the example is pruned, compiled and run, all in temporary folders. Without --prompt",
+    "and --prompt-file the prompt is read from standard input (the example has one of its own).",
+    "With --json: model, prompt, text, tokens, logprobs [{token, logprob, top [{token, logprob}]}],",
+    "finishReason, stopString, promptTokens, cachedTokens, completionTokens, secondsToFirstToken,",
+    "tokensPerSecond, seed, engine {engine, device, threads, context, why, …}, notes, peakBytes.",
+  ].join("\n"),
+  examples: [
+    ["generate", "the example, pruned and compiled on the way, continues a text"],
+    ['generate MODEL --prompt "The population of"', "the likeliest tokens"],
+    [
+      'generate MODEL --prompt "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 7',
+      "drawn by chance; the same seed draws the same text",
+    ],
+    ["generate MODEL --prompt-file - --max-tokens 400 < text.txt", "a prompt from elsewhere"],
+    ['generate MODEL --engine ort --device webgpu --prompt "Hello"', "ONNX Runtime on the GPU"],
+  ],
+  run: async (words, signal) => {
+    const line = readCommandLine(words, generateCommandSchema, { modelIsOptional: true });
+    const options = checkOptions(generateCommandSchema, line.options);
+    const prompt = await readPrompt(options);
+    if (options.model === undefined && !line.json) say(`prompt: ${prompt}`);
+    const view = new ProgressView();
+    const notes: string[] = [];
+    const model = await openModel(options, {
+      signal,
+      onProgress: (event) => {
+        if (event.type === "note") notes.push(event.text);
+        view.show(event);
+      },
+    }).finally(() => view.finish());
+    try {
+      const made = await stream(model, prompt, options, signal, !line.json);
+      const figures = figuresOf(made.end);
+      if (line.json) {
+        const { finishReason, stopString, seed } = made.end;
+        const { text, tokens, logprobs } = made;
+        const { name, ...engine } = model.info;
+        const report = { model: name, prompt, text, tokens, logprobs, finishReason, stopString };
+        const about = { seed, engine, notes, peakBytes: peakResidentBytes() };
+        process.stdout.write(`${JSON.stringify({ ...report, ...figures, ...about })}\n`);
+      } else {
+        say(describeFigures(figures));
+        say(`${describeEngine(model.info)}; seed ${made.end.seed}`);
+      }
+      return 0;
+    } finally {
+      await model.close();
+    }
+  },
+};
+
+/** The prompt, from where the options say. */
+async function readPrompt({ model, prompt, promptFile }: Options): Promise<string> {
+  if (prompt !== undefined && promptFile !== undefined) {
+    throw new UsageError("--prompt and --prompt-file: give one of them");
+  }
+  if (prompt !== undefined) return prompt as string;
+  if (promptFile !== undefined && promptFile !== "-") {
+    return readText(promptFile as string, LONGEST_PROMPT);
+  }
+  // Not for the example: who starts it from a script may have left standard input open.
+  if (model === undefined && promptFile === undefined) return EXAMPLE_PROMPT;
+  if (promptFile === undefined && process.stdin.isTTY) {
+    throw new UsageError("no prompt: give --prompt, --prompt-file, or text on standard input");
+  }
+  return await readInput();
+}
+
+/** All of standard input, without the line break at its end. */
+async function readInput(): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of process.stdin) {
+    size += part.length;
+    if (size > LONGEST_PROMPT) {
+      throw new UsageError(
+        `standard input has more than ${LONGEST_PROMPT} bytes: no context holds it`,
+      );
+    }
+    parts.push(part);
+  }
+  const text = new TextDecoder().decode(await new Blob(parts as BlobPart[]).arrayBuffer());
+  if (text.trim() === "") throw new UsageError("no prompt: standard input is empty");
+  return text.replace(/\r?\n$/, "");
+}
+
+/** What was generated. */
+interface Made {
+  readonly text: string;
+  readonly tokens: number[];
+  readonly logprobs?: ChoiceLogprobs[];
+  readonly end: EndPiece;
+}
+
+/** Generates, and writes text as it comes where `shown`. */
+async function stream(
+  model: Model,
+  prompt: string,
+  options: Options,
+  signal: AbortSignal,
+  shown: boolean,
+): Promise<Made> {
+  let text = "";
+  const tokens: number[] = [];
+  const logprobs: ChoiceLogprobs[] = [];
+  let end: EndPiece | undefined;
+  const write = (piece: string) => void (shown && piece !== "" && process.stdout.write(piece));
+  try {
+    for await (const piece of model.generate(prompt, { ...generationOf(options), signal })) {
+      if (piece.type === "end") {
+        end = piece;
+      } else {
+        text += piece.text;
+        tokens.push(...piece.tokens);
+        logprobs.push(...piece.logprobs ?? []);
+        write(piece.text);
+      }
+    }
+  } finally {
+    if (text !== "" || end) write("\n");
+  }
+  return { text, tokens, logprobs: logprobs.length > 0 ? logprobs : undefined, end: end! };
+}

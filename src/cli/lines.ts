@@ -1,0 +1,106 @@
+/**
+ * What a person types, a line at a time: at a terminal with editing and history, or from a pipe.
+ * @module
+ */
+import process from "node:process";
+import { createInterface } from "node:readline";
+
+/** Lines of standard input. */
+export interface LineReader {
+  /**
+   * The next line.
+   *
+   * @param prompt What stands before it at a terminal.
+   * @returns Undefined at the end of input, after Ctrl-D or Ctrl-C, and when the signal says so.
+   */
+  next(prompt: string): Promise<string | undefined>;
+  /** Ends reading. */
+  close(): void;
+}
+
+/** Reads standard input in the way that suits it. */
+export function openLines(signal: AbortSignal): LineReader {
+  return process.stdin.isTTY ? new TerminalLines(signal) : new PipedLines(signal);
+}
+
+/** Whether a person sits before it. */
+export function isTerminal(): boolean {
+  return Boolean(process.stdin.isTTY);
+}
+
+/**
+ * A terminal. While a line is typed, Ctrl-C is a key; in between it must be a signal again, so each
+ * line has an interface of its own.
+ */
+class TerminalLines implements LineReader {
+  readonly #signal: AbortSignal;
+  /** The latest first. */
+  #history: string[] = [];
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  next(prompt: string): Promise<string | undefined> {
+    if (this.#signal.aborted) return Promise.resolve(undefined);
+    const typed = createInterface({
+      input: process.stdin,
+      // Not standard output: that is for answers.
+      output: process.stderr,
+      terminal: true,
+      history: [...this.#history],
+    });
+    return new Promise((resolve) => {
+      let line: string | undefined;
+      const stop = () => typed.close();
+      this.#signal.addEventListener("abort", stop);
+      typed.on("line", (text: string) => {
+        line = text;
+        if (text.trim() !== "") this.#history = [text, ...this.#history];
+        typed.close();
+      });
+      typed.on("SIGINT", stop);
+      typed.on("close", () => {
+        this.#signal.removeEventListener("abort", stop);
+        if (line === undefined) process.stderr.write("\n");
+        resolve(line);
+      });
+      typed.setPrompt(prompt);
+      typed.prompt();
+    });
+  }
+
+  close(): void {}
+}
+
+/** A pipe or a file: lines may come before they are asked for. */
+class PipedLines implements LineReader {
+  readonly #lines: string[] = [];
+  #ended = false;
+  #wake = () => {};
+  readonly #input = createInterface({ input: process.stdin, terminal: false });
+
+  constructor(signal: AbortSignal) {
+    const end = () => {
+      this.#ended = true;
+      this.#wake();
+    };
+    this.#input.on("line", (line: string) => {
+      this.#lines.push(line);
+      this.#wake();
+    });
+    this.#input.on("close", end);
+    signal.addEventListener("abort", end);
+  }
+
+  async next(): Promise<string | undefined> {
+    while (this.#lines.length === 0 && !this.#ended) {
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    return this.#lines.shift();
+  }
+
+  close(): void {
+    this.#input.close();
+  }
+}

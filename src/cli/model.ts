@@ -1,0 +1,116 @@
+/**
+ * What the commands that run a model do alike: the example, loading, figures.
+ * @module
+ */
+import { join } from "node:path";
+import process from "node:process";
+import { prune } from "../api/prune.ts";
+import type { RunHooks } from "../api/options.ts";
+import type { EndPiece } from "../generate/generate.ts";
+import { load } from "../generate/load.ts";
+import { loadFields, type LoadOptions } from "../generate/load_options.ts";
+import type { LoadedInfo, Model } from "../generate/model.ts";
+import { generationFields, type GenerationOptions } from "../generate/options.ts";
+import { TemporaryFolder } from "../platform/temporary.ts";
+import { readConfigFile } from "./args.ts";
+import { EXAMPLE_CONFIG } from "./prune.ts";
+import { formatSeconds } from "./terminal.ts";
+
+/** Options of a command, as they were typed or stand in a file. */
+export type Options = Readonly<Record<string, unknown>>;
+
+/**
+ * Loads the model of a command: the one that it names, or the example, pruned on the way.
+ *
+ * @param options The command's, checked by its schema.
+ */
+export async function openModel(options: Options, hooks: RunHooks): Promise<Model> {
+  const settings = loadingOf(options) as LoadOptions;
+  if (options.model !== undefined) return await load(options.model as string, settings, hooks);
+  const pruned = await prunedExample(hooks);
+  try {
+    return await load(pruned.folder, settings, hooks);
+  } finally {
+    // The model has been compiled from it, into a folder of its own.
+    pruned.dispose();
+  }
+}
+
+/** The example, pruned to 8 of 16 weights, in a temporary folder. */
+export async function prunedExample(
+  hooks: RunHooks,
+): Promise<{ folder: string; dispose: () => void }> {
+  const temporary = new TemporaryFolder("example");
+  const folder = join(temporary.path, "tiny");
+  const { model, calibration, samples, seqlen, seed } = readConfigFile(EXAMPLE_CONFIG);
+  try {
+    await prune(
+      { model, calibration, samples, seqlen, seed, output: folder, pattern: "8:16" } as Parameters<
+        typeof prune
+      >[0],
+      hooks,
+    );
+    return { folder, dispose: () => temporary.remove() };
+  } catch (error) {
+    temporary.remove();
+    throw error;
+  }
+}
+
+/** The options that `load` takes. */
+export function loadingOf(options: Options): Record<string, unknown> {
+  return pick(options, loadFields);
+}
+
+/** The options that `generate` takes. */
+export function generationOf(options: Options): GenerationOptions {
+  return pick(options, generationFields) as GenerationOptions;
+}
+
+function pick(options: Options, fields: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => name in fields));
+}
+
+/** What a generation took, for a script. */
+export interface Figures {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly secondsToFirstToken: number;
+  /** Of the tokens after the first; undefined where there is none. */
+  readonly tokensPerSecond?: number;
+}
+
+/** Figures of a generation that has ended. */
+export function figuresOf(end: EndPiece): Figures {
+  const { promptTokens, cachedTokens, completionTokens, seconds } = end;
+  const later = completionTokens - 1;
+  return {
+    promptTokens,
+    cachedTokens,
+    completionTokens,
+    secondsToFirstToken: seconds.prefill,
+    tokensPerSecond: later > 0 && seconds.decode > 0 ? later / seconds.decode : undefined,
+  };
+}
+
+/** The figures as a person reads them. */
+export function describeFigures(figures: Figures): string {
+  const { promptTokens, cachedTokens, completionTokens, tokensPerSecond } = figures;
+  const cached = cachedTokens > 0 ? ` (${cachedTokens} of them kept from before)` : "";
+  const rate = tokensPerSecond === undefined ? "" : `, ${tokensPerSecond.toFixed(1)} tokens/s`;
+  const first = figures.secondsToFirstToken;
+  const waited = first < 1 ? `${Math.ceil(1000 * first)} ms` : formatSeconds(first);
+  return `${promptTokens} tokens in${cached}, ${completionTokens} out: first after ${waited}${rate}`;
+}
+
+/** What runs a model, and why, as a person reads it. */
+export function describeEngine({ engine, device, why, loadSeconds }: LoadedInfo): string {
+  const name = engine === "sparse" ? "sparse engine" : "ONNX Runtime";
+  return `${name} on ${device}: ${why}; ready after ${formatSeconds(loadSeconds)}`;
+}
+
+/** Writes a line to standard error, where it does not mix with results. */
+export function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}

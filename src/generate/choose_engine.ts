@@ -1,0 +1,87 @@
+/**
+ * Which engine runs a model, and why.
+ * @module
+ */
+import { UnsupportedOperatorError, UsageError } from "../errors.ts";
+import type { EngineModel } from "../engine/model.ts";
+import type { LoadSettings } from "./load_options.ts";
+import type { Place } from "./place.ts";
+
+/** A loaded model, and why it runs where it runs. */
+export interface Chosen {
+  readonly model: EngineModel;
+  readonly why: string;
+}
+
+/**
+ * Loads a model into the engine that is asked for, or that suits it.
+ *
+ * @param note Told when the engine is not the first choice.
+ * @throws {UnsupportedOperatorError} When the sparse engine is wanted and has not all operators.
+ * @throws {UsageError} When the options do not go together.
+ */
+export async function chooseEngine(
+  place: Place,
+  settings: LoadSettings,
+  note: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<Chosen> {
+  const { engine, device } = settings;
+  const ofOrt = device === "webgpu" || device === "cpu";
+  if (engine === "sparse" && ofOrt) {
+    throw new UsageError(`the sparse engine runs on wasm: ${device} is for --engine ort`);
+  }
+  if (engine === "ort" || ofOrt) {
+    assertOrtCan(settings);
+    const why = ofOrt && engine === "auto" ? `${device} is ONNX Runtime's` : "it was asked for";
+    return { model: await loadInOrt(place, settings), why };
+  }
+  try {
+    const model = await loadInSparse(place, settings, signal);
+    return { model, why: engine === "sparse" ? "it was asked for" : "it has every operator" };
+  } catch (error) {
+    if (engine === "sparse" || !(error instanceof UnsupportedOperatorError)) throw error;
+    const why = `the sparse engine does not run this model: ${error.message}`;
+    note(`ONNX Runtime takes over: ${why}`);
+    return { model: await loadInOrt(place, settings), why };
+  }
+}
+
+/** What is asked of ONNX Runtime by name must be something that it has. */
+function assertOrtCan({ kv, activations }: LoadSettings): void {
+  if (kv === "int8" || activations !== "auto") {
+    throw new UsageError(
+      `${kv === "int8" ? "--kv int8" : `--activations ${activations}`} is the sparse engine's: ` +
+        `ONNX Runtime computes in float32`,
+    );
+  }
+}
+
+async function loadInSparse(
+  { name, source, folder }: Place,
+  settings: LoadSettings,
+  signal: AbortSignal | undefined,
+): Promise<EngineModel> {
+  // Each engine, and what reads folders, not before it is needed: ONNX Runtime takes its time to load,
+  // and browsers and edge functions have no file system.
+  const { loadSparse } = await import("../engine/sparse/engine.ts");
+  const memory = folder === undefined
+    ? settings.memory
+    : (await import("./fit.ts")).assertFitsSparse(name, folder, settings);
+  const { threads, context, kv, activations } = settings;
+  return await loadSparse(source, { threads, context, kv, activations, memory, signal });
+}
+
+async function loadInOrt({ name, folder }: Place, settings: LoadSettings): Promise<EngineModel> {
+  if (folder === undefined) {
+    throw new UsageError(
+      `${name}: ONNX Runtime loads from a folder only; fetch the model into one`,
+    );
+  }
+  const { hasNode } = await import("../engine/ort/backend.ts");
+  const { loadOrt } = await import("../engine/ort/cached.ts");
+  const { assertFitsOrt } = await import("./fit.ts");
+  const device = settings.device ?? (hasNode() ? "cpu" : "wasm");
+  assertFitsOrt(name, folder, device, settings);
+  return await loadOrt(folder, { device, threads: settings.threads, context: settings.context });
+}

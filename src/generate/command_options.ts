@@ -1,0 +1,58 @@
+/**
+ * Options of the commands `generate`, `chat` and `bench`: the CLI's flags come from these schemas.
+ * @module
+ */
+import { z } from "zod";
+import { loadFields } from "./load_options.ts";
+import { generationFields } from "./options.ts";
+
+const path = z.string().min(1);
+const model = path.optional().describe(
+  "folder of a compiled model, or of a checkpoint (default: the example)",
+);
+
+/** Generation as the command line has it: every option on its own, and an end. */
+const generating = {
+  ...generationFields,
+  stop: z.array(z.string().min(1).max(1000)).max(16).default([]).describe(
+    "text to stop at; it is not a part of the answer. May be given several times",
+  ),
+};
+
+/** Options of the command `generate`. */
+export const generateCommandSchema = z.strictObject({
+  model,
+  prompt: z.string().min(1).optional().describe("text to continue"),
+  promptFile: path.optional().describe("file with the text to continue; - is standard input"),
+  ...generating,
+  maxTokens: generationFields.maxTokens.unwrap().default(128).describe("most tokens to generate"),
+  ...loadFields,
+});
+
+/** Options of the command `chat`. */
+export const chatCommandSchema = z.strictObject({
+  model,
+  system: z.string().min(1).optional().describe("what the model is told before the conversation"),
+  ...generating,
+  maxTokens: generationFields.maxTokens.unwrap().default(512).describe("most tokens of an answer"),
+  ...loadFields,
+});
+
+/** Options of the command `bench`. */
+export const benchCommandSchema = z.strictObject({
+  model,
+  ...loadFields,
+  engine: z.enum(["all", "auto", "sparse", "ort"]).default("all").describe(
+    "what to measure: all engines that are here, or one; WebGPU only where the device is asked for",
+  ),
+  repeat: z.int().min(1).max(100).default(3).describe(
+    "times that each figure is taken; the median is told",
+  ),
+});
+
+/** Options of the command `generate`, as a caller writes them. */
+export type GenerateCommandOptions = z.input<typeof generateCommandSchema>;
+/** Options of the command `chat`, as a caller writes them. */
+export type ChatCommandOptions = z.input<typeof chatCommandSchema>;
+/** Options of the command `bench`, as a caller writes them. */
+export type BenchCommandOptions = z.input<typeof benchCommandSchema>;

@@ -1,0 +1,92 @@
+/**
+ * Whether a model in a folder fits into memory, asked before any of its weights are read.
+ * @module
+ */
+import type { OrtDevice } from "../engine/ort/cached.ts";
+import { type DecoderFile, readDecoderFile } from "../engine/ort/decoder_file.ts";
+import { MemoryBudgetError } from "../errors.ts";
+import { freeBytes } from "../platform/memory.ts";
+import type { LoadSettings } from "./load_options.ts";
+
+/** Tokens that a cache is counted for where no context is asked for: it grows as it is filled. */
+const COUNTED_CONTEXT = 2048;
+/** WebAssembly has no more memory. */
+const WASM_BYTES = 2 ** 32;
+
+/**
+ * Checks that ONNX Runtime can load a model: it unpacks all weights.
+ *
+ * @param name What to call the model.
+ * @throws {MemoryBudgetError} With the figures, when it does not fit.
+ */
+export function assertFitsOrt(
+  name: string,
+  folder: string,
+  device: OrtDevice,
+  settings: LoadSettings,
+): void {
+  const file = readDecoderFile(folder);
+  const cachePerToken = 4 * elementsPerToken(file);
+  const context = countedContext(file, settings);
+  // Keys and values pass through JavaScript between runs: in WebAssembly they are not all at once.
+  if (device === "wasm") {
+    assertFits(name, file.loadBytes, 0, 0, WASM_BYTES, "WebAssembly has at most");
+  }
+  assertFits(name, file.loadBytes, cachePerToken, context, ...budgetOf(settings));
+}
+
+/**
+ * Checks that the sparse engine can load a model. What it makes of packed weights it knows when it has
+ * read them, and then checks again: it takes at least what is stored.
+ *
+ * @param name What to call the model.
+ * @returns Bytes that it may take.
+ * @throws {MemoryBudgetError} With the figures, when it does not fit.
+ */
+export function assertFitsSparse(name: string, folder: string, settings: LoadSettings): number {
+  const file = readDecoderFile(folder);
+  const cachePerToken = (settings.kv === "f32" ? 4 : 1) * elementsPerToken(file);
+  const context = countedContext(file, settings);
+  const budget = budgetOf(settings);
+  assertFits(name, file.fileBytes, cachePerToken, context, ...budget);
+  assertFits(name, file.fileBytes, cachePerToken, context, WASM_BYTES, "WebAssembly has at most");
+  return Math.min(budget[0], WASM_BYTES);
+}
+
+/** Keys and values of a token, in all layers. */
+function elementsPerToken({ cache, keyValueHeads, headDim }: DecoderFile): number {
+  return cache.length * keyValueHeads * headDim;
+}
+
+function countedContext(file: DecoderFile, { context }: LoadSettings): number {
+  return context ?? Math.min(file.context, COUNTED_CONTEXT);
+}
+
+/** Bytes that there are, and whose word that is. */
+function budgetOf({ memory }: LoadSettings): [number, string] {
+  return memory === undefined
+    ? [freeBytes(), "this machine has free"]
+    : [memory, "--memory allows"];
+}
+
+function assertFits(
+  name: string,
+  weights: number,
+  cachePerToken: number,
+  context: number,
+  bytes: number,
+  says: string,
+): void {
+  const cache = cachePerToken * context;
+  const all = weights + cache;
+  if (all <= bytes) return;
+  throw new MemoryBudgetError(
+    `${name} needs about ${megabytes(all)} (to load its weights ${megabytes(weights)}, ` +
+      `a cache of ${context} tokens ${megabytes(cache)}), ${says} ${megabytes(bytes)}: ` +
+      `take a smaller --context or a smaller model`,
+  );
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1e6)} MB`;
+}

@@ -1,0 +1,46 @@
+/**
+ * Models in folders: compiled ones, and checkpoints.
+ * @module
+ */
+import { basename, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { RunHooks } from "../api/options.ts";
+import { folderSource } from "../engine/folder_source.ts";
+import { exists, fileSize, listFolder } from "../platform/files.ts";
+import { compileFirst } from "./compile_first.ts";
+import type { LoadSettings } from "./load_options.ts";
+import type { Place } from "./place.ts";
+
+/**
+ * Finds the model in a folder; a checkpoint is compiled first.
+ *
+ * @throws {CheckpointNotFoundError} When the folder holds neither.
+ * @throws {EspalierError} As `compile` does.
+ */
+export async function folderPlace(
+  location: string | URL,
+  settings: LoadSettings,
+  hooks: RunHooks,
+): Promise<Place> {
+  const path = location instanceof URL ? fileURLToPath(location) : location;
+  const { folder, dispose } = isCompiled(path)
+    ? { folder: path, dispose: () => {} }
+    : await compileFirst(path, settings, hooks);
+  return {
+    name: basename(resolve(folder)),
+    source: folderSource(folder),
+    folder,
+    bytes: bytesIn(join(folder, "onnx")),
+    dispose,
+  };
+}
+
+/** Whether a folder holds a compiled model. */
+export function isCompiled(folder: string): boolean {
+  return exists(join(folder, "onnx", "model.onnx"));
+}
+
+/** Bytes of the files in a folder. */
+function bytesIn(folder: string): number {
+  return listFolder(folder).reduce((sum, { name }) => sum + (fileSize(join(folder, name)) ?? 0), 0);
+}

@@ -1,0 +1,215 @@
+/**
+ * The loop that makes text: run the prompt, choose a token, run the token, choose the next.
+ * @module
+ */
+import { parseOptions } from "../api/options.ts";
+import type { EngineModel, Sequence } from "../engine/model.ts";
+import { AbortError } from "../errors.ts";
+import { letEventsIn } from "../platform/events.ts";
+import type { ChoiceLogprobs } from "../text/logprobs.ts";
+import type { ModelText } from "../text/model_text.ts";
+import { Sampler } from "../text/sampler.ts";
+import { TextStream } from "../text/stream.ts";
+import { type GenerationOptions, generationSchema } from "./options.ts";
+import { type Prompt, promptTokens } from "./prompt.ts";
+
+/** Some more text. */
+export interface TextPiece {
+  readonly type: "text";
+  /** Whole characters; empty at most in the last piece. All pieces together are the answer. */
+  readonly text: string;
+  /** Tokens since the piece before, also those without text: an end of text, a stop string. */
+  readonly tokens: readonly number[];
+  /** For each of the tokens, where `logprobs` was asked for. */
+  readonly logprobs?: readonly ChoiceLogprobs[];
+}
+
+/** The end, after all text. */
+export interface EndPiece {
+  readonly type: "end";
+  /** `stop`: the model ended its text, or a stop string came. `length`: `maxTokens`, or the context is full. */
+  readonly finishReason: "stop" | "length";
+  /** The stop string that ended the text, if one did. */
+  readonly stopString?: string;
+  readonly promptTokens: number;
+  /** Tokens of the prompt that needed no run, since the engine still had them. */
+  readonly cachedTokens: number;
+  /** Tokens that were chosen, the end of text among them. */
+  readonly completionTokens: number;
+  /** Seconds from the start to the logits of the prompt, and from there to the end, the consumer's own not counted. */
+  readonly seconds: { readonly prefill: number; readonly decode: number };
+  /** The seed that gives the same text again. */
+  readonly seed: number;
+}
+
+/** What `generate` yields: text pieces, then one end. */
+export type GenerationPiece = TextPiece | EndPiece;
+
+/**
+ * Generates text.
+ *
+ * Options and prompt are checked by the call itself, before the first piece is asked for. The model's
+ * sequence is opened with the first piece and closed at the end, however it comes: also when the
+ * consumer stops early, or the signal stops the work. (`return()` of the generator waits for the token
+ * that is being run; the signal does not.)
+ *
+ * @param model A loaded model.
+ * @param text Its tokenizer and, for conversations, its chat template.
+ * @param prompt Text to continue, messages to answer, or token ids.
+ * @returns Pieces of text as they are certain, then the end.
+ * @throws {UsageError} When an option is wrong, or the prompt is empty.
+ * @throws {ChatTemplateError} When there is no chat template for messages, or it refuses them.
+ * @throws {ContextOverflowError} When the prompt leaves no room in the context.
+ * @throws {TokenRangeError} When an id is outside the vocabulary.
+ * @throws {AbortError} From the iteration, when the signal says so.
+ *
+ * @example
+ * ```ts
+ * for await (const piece of generate(model, text, "Once upon a time", { maxTokens: 50 })) {
+ *   if (piece.type === "text") process.stdout.write(piece.text);
+ * }
+ * ```
+ */
+export function generate(
+  model: EngineModel,
+  text: ModelText,
+  prompt: Prompt,
+  options: GenerationOptions = {},
+): AsyncGenerator<GenerationPiece, void, undefined> {
+  const { signal, templateVariables, ...rest } = options;
+  const settings = parseOptions(generationSchema, rest);
+  const { info } = model;
+  const { tokens, continues } = promptTokens(text, prompt, info, templateVariables);
+  return run({
+    model,
+    tokens,
+    sampler: new Sampler(settings, info.vocabulary, tokens),
+    stream: new TextStream(text.tokenizer, {
+      skipSpecialTokens: true,
+      continues,
+      stop: [settings.stop].flat(),
+    }),
+    endIds: settings.ignoreEos ? new Set() : text.tokenizer.endIds,
+    most: Math.min(settings.maxTokens ?? Infinity, info.context - tokens.length),
+    signal,
+  });
+}
+
+/** All that a run needs, checked. */
+interface Run {
+  readonly model: EngineModel;
+  readonly tokens: Int32Array;
+  readonly sampler: Sampler;
+  readonly stream: TextStream;
+  readonly endIds: ReadonlySet<number>;
+  /** Most tokens to generate; at least 1. */
+  readonly most: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined> {
+  const { model, tokens, sampler, stream, endIds, most, signal } = given;
+  assertGoingOn(signal, 0);
+  const prefill = new Stopwatch();
+  const decode = new Stopwatch();
+  prefill.start();
+  const sequence = model.open(tokens);
+  try {
+    const cachedTokens = sequence.length;
+    let logits = await step(sequence, tokens.subarray(cachedTokens), signal, 0);
+    prefill.stop();
+
+    let piece = new Piece();
+    for (let count = 1;; count++) {
+      decode.start();
+      // The engine's own array, which another sequence's run overwrites: nothing may be awaited before
+      // a token is chosen.
+      const { token, logprobs } = sampler.next(logits);
+      const ended = endIds.has(token);
+      piece.add(token, ended ? "" : stream.push(token), logprobs);
+
+      if (ended || stream.stopString !== undefined || count === most) {
+        piece.text += stream.end();
+        decode.stop();
+        yield piece.done();
+        yield {
+          type: "end",
+          finishReason: ended || stream.stopString !== undefined ? "stop" : "length",
+          ...(stream.stopString === undefined ? {} : { stopString: stream.stopString }),
+          promptTokens: tokens.length,
+          cachedTokens,
+          completionTokens: count,
+          seconds: { prefill: prefill.seconds, decode: decode.seconds },
+          seed: sampler.seed,
+        };
+        return;
+      }
+      if (piece.text !== "") {
+        decode.stop();
+        yield piece.done();
+        decode.start();
+        piece = new Piece();
+      }
+      logits = await step(sequence, [token], signal, count);
+      decode.stop();
+    }
+  } finally {
+    sequence.close();
+  }
+}
+
+/**
+ * Runs tokens, unless the work is to stop. An engine may compute without a pause: signals, timers and
+ * other sequences have their turn before.
+ */
+async function step(
+  sequence: Sequence,
+  tokens: ArrayLike<number>,
+  signal: AbortSignal | undefined,
+  count: number,
+): Promise<Float32Array> {
+  await letEventsIn();
+  assertGoingOn(signal, count);
+  return await sequence.run(tokens, { signal });
+}
+
+/** @throws {AbortError} When the signal has been aborted. */
+function assertGoingOn(signal: AbortSignal | undefined, count: number): void {
+  if (signal?.aborted) throw new AbortError(`stopped after ${count} generated tokens`);
+}
+
+/** A text piece that grows until there is text to give. */
+class Piece {
+  text = "";
+  readonly #tokens: number[] = [];
+  readonly #logprobs: ChoiceLogprobs[] = [];
+
+  add(token: number, text: string, logprobs: ChoiceLogprobs | undefined): void {
+    this.text += text;
+    this.#tokens.push(token);
+    if (logprobs) this.#logprobs.push(logprobs);
+  }
+
+  done(): TextPiece {
+    return {
+      type: "text",
+      text: this.text,
+      tokens: this.#tokens,
+      ...(this.#logprobs.length === 0 ? {} : { logprobs: this.#logprobs }),
+    };
+  }
+}
+
+/** Adds up stretches of time. */
+class Stopwatch {
+  seconds = 0;
+  #since = 0;
+
+  start(): void {
+    this.#since = performance.now();
+  }
+
+  stop(): void {
+    this.seconds += (performance.now() - this.#since) / 1000;
+  }
+}

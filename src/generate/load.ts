@@ -1,0 +1,66 @@
+/**
+ * `load`: a model from wherever it lies, ready to generate.
+ * @module
+ */
+import { parseOptions, type RunHooks } from "../api/options.ts";
+import { throwIfAborted } from "../errors.ts";
+import { chooseEngine } from "./choose_engine.ts";
+import { type LoadOptions, loadSchema } from "./load_options.ts";
+import { Model } from "./model.ts";
+import { findPlace, type ModelLocation } from "./place.ts";
+import { readText } from "./read_text.ts";
+
+/**
+ * Loads a model.
+ *
+ * A folder holds a compiled model, or a checkpoint, dense or pruned, which is then compiled into a
+ * temporary folder that goes when the model is closed. The sparse engine runs it where it has a kernel
+ * for every operator, else ONNX Runtime; `model.info` says which and why.
+ *
+ * @param model A folder, a URL that a compiled model's files lie under, or those files themselves.
+ * @param options See `deno run mod.ts generate --help`.
+ * @param hooks Progress and abort.
+ * @throws {MemoryBudgetError} With the figures, when it does not fit; nothing has been loaded then.
+ * @throws {BackendError} When the device is not there.
+ * @throws {EspalierError} Of the class that says what else is wrong.
+ *
+ * @example
+ * ```ts
+ * await using model = await load("SmolLM2-135M-pruned");
+ * for await (const piece of model.generate("Once upon a time", { maxTokens: 50 })) {
+ *   if (piece.type === "text") process.stdout.write(piece.text);
+ * }
+ * ```
+ */
+export async function load(
+  model: ModelLocation,
+  options: LoadOptions = {},
+  hooks: RunHooks = {},
+): Promise<Model> {
+  const started = performance.now();
+  const settings = parseOptions(loadSchema, options);
+  throwIfAborted(hooks.signal);
+  const place = await findPlace(model, settings, hooks);
+  try {
+    // Before the engine: who has no tokenizer, or a broken one, should not wait for the weights.
+    const text = await readText(place.source);
+    const note = (text: string) => hooks.onProgress?.({ type: "note", text });
+    const { model: engine, why } = await chooseEngine(place, settings, note, hooks.signal);
+    const loadSeconds = (performance.now() - started) / 1000;
+    return new Model({
+      engine,
+      text,
+      info: {
+        ...engine.info,
+        name: place.name,
+        ...(place.bytes === undefined ? {} : { fileBytes: place.bytes }),
+        why,
+        loadSeconds,
+      },
+      dispose: place.dispose,
+    });
+  } catch (error) {
+    place.dispose();
+    throw error;
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Options of `load`: the flags of the commands that run a model come from this schema.
+ * @module
+ */
+import { z } from "zod";
+import { bytes } from "../api/options.ts";
+
+/** The fields of {@linkcode loadSchema}, for schemas that have more. */
+export const loadFields = {
+  engine: z.enum(["auto", "sparse", "ort"]).default("auto").describe(
+    "sparse computes on packed weights, ort is ONNX Runtime; auto takes sparse where it has every operator",
+  ),
+  device: z.enum(["wasm", "webgpu", "cpu"]).optional().describe(
+    "where it runs; webgpu and cpu are ONNX Runtime's (default: wasm; with ort cpu, where it is installed)",
+  ),
+  threads: z.int().min(1).max(256).optional().describe("threads (default: all processors)"),
+  context: z.int().min(2).max(1 << 20).optional().describe(
+    "longest sequence of tokens (default: what the model allows)",
+  ),
+  kv: z.enum(["auto", "f32", "int8"]).default("auto").describe(
+    "how the sparse engine keeps keys and values of earlier tokens",
+  ),
+  activations: z.enum(["auto", "int8", "int16"]).default("auto").describe(
+    "what the sparse engine multiplies int8 weights with",
+  ),
+  memory: bytes.optional().describe(
+    "memory the model may take, e.g. 2GB (default: what the machine has free)",
+  ),
+  values: z.enum(["auto", "f32", "f16", "int8"]).default("auto").describe(
+    "a checkpoint is compiled on the way: how its weights are stored; auto is int8",
+  ),
+  format: z.enum(["auto", "nm", "csr", "bitmap", "dense"]).default("auto").describe(
+    "and how its linears are packed; auto takes the smallest that each one's zeros allow",
+  ),
+};
+
+/** Options of `load`. */
+export const loadSchema = z.strictObject(loadFields);
+
+/** Options of `load`, as a caller writes them. */
+export type LoadOptions = z.input<typeof loadSchema>;
+/** Options of `load`, checked, with their defaults. */
+export type LoadSettings = z.output<typeof loadSchema>;

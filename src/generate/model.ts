@@ -1,0 +1,162 @@
+/**
+ * A loaded model with its text: what a user of the library holds.
+ * @module
+ */
+import type { EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
+import { TokenizerError } from "../errors.ts";
+import { consecutiveWindows } from "../text/windows.ts";
+import { generate, type GenerationPiece } from "./generate.ts";
+import type { GenerationOptions } from "./options.ts";
+import { perplexityOf } from "./perplexity.ts";
+import type { ModelText } from "../text/model_text.ts";
+import type { Prompt } from "./prompt.ts";
+
+/** Tokens of a window of {@linkcode Model.perplexity} unless the caller or the model says otherwise. */
+const DEFAULT_SEQLEN = 512;
+
+/** What a loaded model is, and how it came to run where it runs. */
+export interface LoadedInfo extends ModelInfo {
+  /** Name of its folder. */
+  readonly name: string;
+  /** Bytes of its `onnx` folder, where it has a folder. */
+  readonly fileBytes?: number;
+  /** Why this engine runs it. */
+  readonly why: string;
+  /** Seconds from the call of `load` to the model, compiling included. */
+  readonly loadSeconds: number;
+}
+
+/** What a {@linkcode Model} is made of. */
+export interface ModelParts {
+  readonly engine: EngineModel;
+  /** Undefined for a model without a tokenizer: it takes and gives token ids only. */
+  readonly text: ModelText | undefined;
+  readonly info: LoadedInfo;
+  /** Removes what was made for it, after the engine has been closed. */
+  readonly dispose: () => void;
+}
+
+/** A loaded model. {@linkcode close} it when done, or declare it with `await using`. */
+export class Model implements AsyncDisposable {
+  readonly #engine: EngineModel;
+  readonly #text: ModelText | undefined;
+  readonly #dispose: () => void;
+  readonly info: LoadedInfo;
+
+  /** Use `load`. */
+  constructor(parts: ModelParts) {
+    this.#engine = parts.engine;
+    this.#text = parts.text;
+    this.#dispose = parts.dispose;
+    this.info = parts.info;
+  }
+
+  /** Whether it has a chat template, so that it can be given messages. */
+  get canChat(): boolean {
+    return this.#text?.template !== undefined;
+  }
+
+  /**
+   * Generates text; see `generate` of `src/generate/generate.ts` for all that it throws.
+   *
+   * @param prompt Text to continue, messages to answer, or token ids.
+   * @returns Pieces of text as they are certain, then one piece of type `end`.
+   */
+  generate(
+    prompt: Prompt,
+    options?: GenerationOptions,
+  ): AsyncGenerator<GenerationPiece, void, undefined> {
+    return generate(this.#engine, this.#requireText(), prompt, options);
+  }
+
+  /**
+   * Token ids of a text.
+   *
+   * @param options `addSpecialTokens`: also those that the model wants around a text, as a prompt has.
+   * @throws {TokenizerError} When the model has no tokenizer.
+   */
+  tokens(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array {
+    return this.#requireText().tokenizer.encode(text, options);
+  }
+
+  /**
+   * The text of token ids.
+   *
+   * @throws {TokenizerError} When the model has no tokenizer.
+   */
+  text(tokens: ArrayLike<number>): string {
+    return this.#requireText().tokenizer.decode(tokens);
+  }
+
+  /**
+   * Logits after each token, `[tokens, vocabulary]`, of a sequence of its own.
+   *
+   * @throws {ContextOverflowError} When the tokens do not fit into the context.
+   * @throws {TokenRangeError} When a token is not one of the vocabulary.
+   */
+  async logits(
+    tokens: ArrayLike<number>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
+    const sequence = this.#engine.open();
+    try {
+      // A copy: the engine's own array lasts until its next run.
+      return (await sequence.run(tokens, { ...options, logits: "all" })).slice();
+    } finally {
+      sequence.close();
+    }
+  }
+
+  /**
+   * Perplexity on consecutive windows of a text; what is left at its end is not used.
+   *
+   * @param text A text, or its token ids.
+   * @param options `seqlen`: tokens a window (default: 512, as far as context and text allow).
+   *   `windows`: at most so many.
+   * @throws {TextError} When the text is shorter than one window.
+   */
+  perplexity(
+    text: string | Int32Array,
+    options: {
+      readonly seqlen?: number;
+      readonly windows?: number;
+      readonly signal?: AbortSignal;
+    } = {},
+  ): Promise<number> {
+    const tokens = typeof text === "string" ? this.tokens(text) : text;
+    const seqlen = options.seqlen ??
+      Math.max(2, Math.min(DEFAULT_SEQLEN, this.info.context, tokens.length));
+    const windows = consecutiveWindows(tokens, seqlen, options.windows);
+    return perplexityOf(this.#engine, windows, options.signal);
+  }
+
+  /**
+   * Opens a sequence, to step through tokens without text.
+   *
+   * @param prompt Tokens that are going to be run: what the engine still holds of them need not be.
+   */
+  open(prompt?: ArrayLike<number>): Sequence {
+    return this.#engine.open(prompt);
+  }
+
+  /** Frees everything; a second call does nothing. */
+  async close(): Promise<void> {
+    try {
+      await this.#engine.close();
+    } finally {
+      this.#dispose();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #requireText(): ModelText {
+    if (this.#text) return this.#text;
+    throw new TokenizerError(
+      `${this.info.name} has no tokenizer.json, which is needed for text: save the fast tokenizer of the ` +
+        `model that it was made from beside it`,
+    );
+  }
+}

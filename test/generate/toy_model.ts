@@ -1,0 +1,102 @@
+/** An engine whose model is a function in the test. @module */
+import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../../src/engine/model.ts";
+import {
+  AbortError,
+  ContextOverflowError,
+  ModelClosedError,
+  TokenRangeError,
+} from "../../src/errors.ts";
+
+/** What a toy model is. */
+export interface ToyOptions {
+  readonly vocabulary: number;
+  readonly context?: number;
+  /** The logits after tokens; `[vocabulary]`. */
+  readonly logits: (tokens: readonly number[]) => ArrayLike<number>;
+  /** Called before each run, which waits for it. */
+  readonly beforeRun?: (tokens: readonly number[], run: number) => unknown;
+  /** Whether a sequence can begin with what the last one has left. */
+  readonly reusesPrefix?: boolean;
+}
+
+/** A model that keeps its promises by the letter, and writes down what it is asked to do. */
+export class ToyModel implements EngineModel {
+  readonly info: ModelInfo;
+  /** The tokens of each run. */
+  readonly runs: number[][] = [];
+  opened = 0;
+  closed = 0;
+  readonly #options: ToyOptions;
+  /** One array for all logits, as an engine has it. */
+  readonly #logits: Float32Array;
+  #left: number[] = [];
+
+  constructor(options: ToyOptions) {
+    this.#options = options;
+    this.#logits = new Float32Array(options.vocabulary);
+    this.info = {
+      engine: "sparse",
+      device: "a test",
+      threads: 1,
+      vocabulary: options.vocabulary,
+      context: options.context ?? 1000,
+      weightBytes: 0,
+      cacheBytesPerToken: 0,
+    };
+  }
+
+  open(prompt: ArrayLike<number> = []): Sequence {
+    this.opened++;
+    const tokens: number[] = [];
+    while (
+      this.#options.reusesPrefix && tokens.length < prompt.length - 1 &&
+      this.#left[tokens.length] === prompt[tokens.length]
+    ) {
+      tokens.push(prompt[tokens.length]);
+    }
+    let open = true;
+    const run = async (more: ArrayLike<number>, options: RunOptions = {}) => {
+      if (!open) throw new ModelClosedError("the sequence is closed");
+      const { context, vocabulary } = this.info;
+      const added = Array.from(more);
+      if (added.length === 0) throw new Error("a run needs a token");
+      if (tokens.length + added.length > context) throw new ContextOverflowError("no room");
+      if (added.some((id) => !(id >= 0 && id < vocabulary))) throw new TokenRangeError("no token");
+      this.runs.push(added);
+      await this.#options.beforeRun?.(added, this.runs.length);
+      if (options.signal?.aborted) throw new AbortError("stopped by the engine");
+      if (!open) throw new ModelClosedError("the sequence was closed while it ran");
+      tokens.push(...added);
+      this.#logits.set(Array.from(this.#options.logits(tokens)));
+      // Another sequence's run may come any time after this one's caller has had its turn.
+      setTimeout(() => this.#logits.fill(NaN));
+      return this.#logits;
+    };
+    return {
+      get length() {
+        return tokens.length;
+      },
+      run,
+      truncate: (length) => {
+        tokens.length = Math.min(tokens.length, length);
+      },
+      close: () => {
+        if (!open) throw new Error("closed twice");
+        open = false;
+        this.closed++;
+        this.#left = [...tokens];
+      },
+    };
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** Logits that leave no doubt: 10 for one token, 0 for all others. */
+export function certainly(token: number, vocabulary: number): Float32Array {
+  const logits = new Float32Array(vocabulary);
+  logits[token] = 10;
+  return logits;
+}
