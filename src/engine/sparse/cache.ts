@@ -8,7 +8,7 @@
 import { PAGE } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
 
-/** Least tokens for which a page that is not full is copied. */
+/** Least tokens for which a page that is not full is shared: it will have to be copied. */
 const LEAST_COPIED = 8;
 
 /** Pages of one model. */
@@ -41,7 +41,8 @@ export class PagePool {
    */
   take(): number {
     let page = this.#free.pop();
-    if (page === undefined && this.#reclaim()) page = this.#free.pop();
+    // What is given up may be shared with others, so that nothing comes free.
+    while (page === undefined && this.#reclaim()) page = this.#free.pop();
     page ??= this.#memory.reserve(this.#bytes);
     this.#holders.set(page, 1);
     return page;
@@ -94,19 +95,20 @@ export class CachedTokens {
     return i;
   }
 
-  /** Begins with the first `length` tokens of another. */
+  /**
+   * Begins with the first `length` tokens of another, or a few less.
+   *
+   * It takes no memory: a page that is not full is copied when it is written to, and the other may be
+   * given up before that.
+   */
   share(other: CachedTokens, length: number): void {
-    const full = Math.floor(length / PAGE);
-    for (const page of other.#pages.slice(0, full)) {
+    const rest = length % PAGE;
+    const shared = rest < LEAST_COPIED ? length - rest : length;
+    for (const page of other.#pages.slice(0, Math.ceil(shared / PAGE))) {
       this.#pool.hold(page);
       this.#pages.push(page);
     }
-    let kept = full * PAGE;
-    if (length - kept >= LEAST_COPIED) {
-      this.#pages.push(this.#pool.copy(other.#pages[full]));
-      kept = length;
-    }
-    this.tokens.push(...other.tokens.slice(0, kept));
+    for (let i = 0; i < shared; i++) this.tokens.push(other.tokens[i]);
   }
 
   /**

@@ -120,7 +120,8 @@ export function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   let at = 8;
   const leb = (): number => {
     for (let value = 0, shift = 0;; shift += 7) {
-      const byte = copy[at++];
+      // A file that was cut off ends in zeros.
+      const byte = copy[at++] ?? 0;
       value |= (byte & 127) << shift;
       if (byte < 128) return value >>> 0;
     }

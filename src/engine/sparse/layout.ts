@@ -50,12 +50,11 @@ export const BARRIER = { always: 0, forMany: 1, forOne: 2 } as const;
 export const KIND = {
   SLOTS_ONE: 0,
   SLOTS_TWO: 1,
-  SLOTS_ANY: 2,
-  DENSE_INT8: 3,
-  LISTS_F32: 4,
-  LISTS_F16: 5,
-  DENSE_F32: 6,
-  DENSE_F16: 7,
+  DENSE_INT8: 2,
+  LISTS_F32: 3,
+  LISTS_F16: 4,
+  DENSE_F32: 5,
+  DENSE_F16: 6,
 } as const;
 
 /** A layout of matrices. */
@@ -88,13 +87,14 @@ export const DESCRIPTOR = {
   BITS: 44,
   SCRATCH: 48,
   KIND: 52,
-  SEGMENT: 56,
-  OUT: 60,
+  OUT: 56,
+  LISTS_OUT: 60,
   TABLE: 64,
   SCALES: 68,
   GROUP: 72,
-  MOST: 112,
-  TOTAL: 116,
+  TOTAL: 112,
+  BEYOND_ONE: 116,
+  BEYOND_TWO: 120,
 } as const;
 
 /** Bytes of a descriptor. */
@@ -107,16 +107,15 @@ export const TYPE = { f32: 0, f16: 1, int8: 2 } as const;
 /** Positions of a page of the cache. */
 export const PAGE = 64;
 
-/** Inputs of a window, and windows of a segment where a matrix does not want it otherwise. */
-export const WINDOW = 16;
-export const SEGMENT = 8;
+/** Inputs of a segment: those that share a scale. */
+export const SEGMENT = 32;
 
 /** The next multiple. */
 export function roundUp(value: number, multiple: number): number {
   return Math.ceil(value / multiple) * multiple;
 }
 
-/** Windows that an input of this width takes: an even number. */
-export function windowsOf(columns: number): number {
-  return roundUp(columns, 2 * WINDOW) / WINDOW;
+/** Segments of an input. */
+export function segmentsOf(columns: number): number {
+  return Math.ceil(columns / SEGMENT);
 }

@@ -38,15 +38,15 @@ export class EngineMemory {
   reserve(bytes: number): number {
     const address = roundUp(this.#top, 64);
     const end = address + bytes;
+    const fail = (cause?: unknown) =>
+      new MemoryBudgetError(
+        `the model needs more than ${Math.floor(end / 1e6)} MB, and may have ` +
+          `${Math.floor(this.#most / 1e6)} MB: give it more memory or a shorter context`,
+        { cause },
+      );
+    if (end > this.#most) throw fail();
     const missing = end - this.memory.buffer.byteLength;
     if (missing > 0) {
-      const fail = (cause?: unknown) =>
-        new MemoryBudgetError(
-          `the model needs more than ${Math.floor(end / 1e6)} MB, and may have ` +
-            `${Math.floor(this.#most / 1e6)} MB: give it more memory or a shorter context`,
-          { cause },
-        );
-      if (end > this.#most) throw fail();
       try {
         this.memory.grow(Math.ceil(missing / PAGE_BYTES));
       } catch (cause) {

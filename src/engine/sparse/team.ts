@@ -15,7 +15,13 @@ const SCRIPT = `
 self.onmessage = ({ data: { module, memory, thread } }) => {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   self.postMessage("ready");
-  exports.work(thread);
+  try {
+    exports.work(thread);
+  } catch (error) {
+    // Others may be waiting for it, and see no event before they stop.
+    Atomics.store(new Int32Array(memory.buffer, ${CONTROL.FAILED}, 1), 0, 1);
+    throw error;
+  }
   self.postMessage("done");
 };
 `;

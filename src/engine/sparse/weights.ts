@@ -3,20 +3,27 @@
  * kernels into the layouts that they read. Nothing is ever dense that was not dense in the file.
  * @module
  */
-import { OnnxError, PackedFormatError, quote, UnsupportedOperatorError } from "../../errors.ts";
+import {
+  OnnxError,
+  PackedFormatError,
+  quote,
+  throwIfAborted,
+  UnsupportedOperatorError,
+} from "../../errors.ts";
+import { letEventsIn } from "../../platform/events.ts";
 import type { MatrixRef } from "./ir.ts";
 import type { Kernels } from "./kernels.ts";
 import {
   DESCRIPTOR,
   DESCRIPTOR_BYTES,
   FORMAT,
+  isQuantised,
   KIND,
   type Kind,
   roundUp,
   SEGMENT,
+  segmentsOf,
   TYPE,
-  WINDOW,
-  windowsOf,
 } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
 import type { ModelReader } from "./model_reader.ts";
@@ -27,8 +34,6 @@ const PIECE = 4 << 20;
 const MOST_COLUMNS = 1 << 16;
 /** Greatest scale of int8 values; see docs/format.md. */
 const GREATEST_SCALE = 2 ** 121;
-/** Windows of a segment: sums of its weights must fit int16, offsets in it uint8. */
-const MOST_WINDOWS = 16;
 
 /** What the kernels' decoders report, by number. */
 const FAULTS: readonly string[] = [
@@ -53,15 +58,14 @@ export interface PlacedMatrix {
   readonly columns: number;
   /** Rows with those that fill the last sixteen. */
   readonly paddedRows: number;
-  readonly windows: number;
-  /** Windows that share a scale of the input. */
-  readonly segment: number;
+  /** Segments of its input. */
+  readonly segments: number;
   /** Address of a scale for each row; 0 for none. */
   readonly rowScales: number;
   /** Address of scales `[rows / 4, segment, 4]`; 0 for none. */
   readonly groupScales: number;
-  /** Address of the places of each four rows; 0 for layouts that need none. */
-  readonly table: number;
+  /** Address of the places of lists, four rows each: of all weights, or of those beside slots; 0 for none. */
+  readonly lists: number;
   /** Bytes that a multiplication reads. */
   readonly bytes: number;
 }
@@ -77,14 +81,20 @@ export class WeightLoader {
   /** Room for what is being packed. */
   readonly #stage: number;
   readonly #stageBytes: number;
+  readonly #signal: AbortSignal | undefined;
 
-  /** @param matrices All that will be asked for: they decide how much room packing takes. */
+  /**
+   * @param matrices All that will be asked for: they decide how much room packing takes.
+   * @param signal Stops between two matrices.
+   */
   constructor(
     reader: ModelReader,
     memory: EngineMemory,
     kernels: Kernels,
     matrices: readonly MatrixRef[],
+    signal?: AbortSignal,
   ) {
+    this.#signal = signal;
     this.#reader = reader;
     this.#memory = memory;
     this.#kernels = kernels;
@@ -107,6 +117,7 @@ export class WeightLoader {
    *
    * @throws {PackedFormatError} When it is damaged.
    * @throws {UnsupportedOperatorError} When it has more columns than kernels can index.
+   * @throws {AbortError} When the signal says so.
    */
   async matrix(ref: MatrixRef): Promise<PlacedMatrix> {
     // All of it: a damaged file may have two matrices share some of their tensors.
@@ -118,6 +129,8 @@ export class WeightLoader {
           `${quote(ref.name)} has ${ref.columns} columns; the sparse engine takes ${MOST_COLUMNS}`,
         );
       }
+      if (this.#signal) await letEventsIn();
+      throwIfAborted(this.#signal);
       placed = ref.kind === "dense" ? await this.#dense(ref) : await this.#sparse(ref);
       this.#matrices.set(key, placed);
     }
@@ -145,11 +158,8 @@ export class WeightLoader {
     const { rows, columns, type, name } = ref;
     const kind = { f32: KIND.DENSE_F32, f16: KIND.DENSE_F16, int8: KIND.DENSE_INT8 }[type];
     const element = { f32: 4, f16: 2, int8: 1 }[type];
-    const windows = windowsOf(columns);
-    const segments = Math.ceil(windows / SEGMENT);
-    const perGroup = type === "int8"
-      ? segments * 32 + windows * 256
-      : windows * WINDOW * 16 * element;
+    const segments = segmentsOf(columns);
+    const perGroup = segments * 16 * (type === "int8" ? SEGMENT + 2 : SEGMENT * element);
     const paddedRows = roundUp(rows, 16);
     const bytes = paddedRows / 16 * perGroup;
     const address = this.#memory.reserve(bytes);
@@ -163,8 +173,6 @@ export class WeightLoader {
         ROWS: count,
         COLUMNS: columns,
         VALUES: values,
-        KIND: kind,
-        SEGMENT,
         OUT: address + first / 16 * perGroup,
       });
       this.#check(name, this.#kernels.packDense(this.#stage));
@@ -175,11 +183,10 @@ export class WeightLoader {
       rows,
       columns,
       paddedRows,
-      windows,
-      segment: SEGMENT,
+      segments,
       rowScales: ref.scales ? await this.#scales(ref.scales, rows) : 0,
       groupScales: 0,
-      table: 0,
+      lists: 0,
       bytes,
     };
   }
@@ -190,53 +197,54 @@ export class WeightLoader {
     const parts = await this.#stageSparse(ref);
     this.#describe(parts.descriptor);
     this.#check(name, this.#kernels.survey(this.#stage));
-    const most = memory.get(this.#stage + DESCRIPTOR.MOST);
-    const total = memory.get(this.#stage + DESCRIPTOR.TOTAL);
-
-    const windows = windowsOf(columns);
+    const found = (word: "TOTAL" | "BEYOND_ONE" | "BEYOND_TWO") =>
+      memory.get(this.#stage + DESCRIPTOR[word]);
+    const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
     const group = ref.scaling === "group" ? ref.attributes.group : columns;
-    const segment = segmentOf(ref, group);
-    const kind = kindOf(ref, segment, most, total);
-    memory.set(this.#stage + DESCRIPTOR.KIND, kind);
-    memory.set(this.#stage + DESCRIPTOR.SEGMENT, segment ?? SEGMENT);
-    const table = kind >= KIND.SLOTS_ANY ? memory.reserve(paddedRows * 2 + 8) : 0;
-    memory.set(this.#stage + DESCRIPTOR.TABLE, table);
+    const kind = kindOf(ref, group, found("BEYOND_ONE"), found("BEYOND_TWO"));
     const scales = ref.scaling === "none" ? 0 : await this.#scales(
       tensors.scales,
       rows * Math.ceil(columns / group),
     );
-    memory.set(this.#stage + DESCRIPTOR.SCALES, scales);
-    memory.set(this.#stage + DESCRIPTOR.GROUP, group);
-    memory.set(this.#stage + DESCRIPTOR.OUT, 0);
+    const isSlots = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_TWO;
+    const isGrouped = isSlots && ref.scaling === "group";
+    const hasRowScales = isQuantised(kind) && !isGrouped;
 
-    const segments = Math.ceil(windows / (segment ?? SEGMENT));
-    const bytes = kind >= KIND.SLOTS_ANY
-      ? this.#kernels.measure(this.#stage) >>> 0
-      : paddedRows / 4 *
-        (roundUp(segments * 8, 16) + windows * (kind === KIND.SLOTS_ONE ? 24 : 48));
+    const set = (word: keyof typeof DESCRIPTOR, value: number) =>
+      memory.set(this.#stage + DESCRIPTOR[word], value);
+    set("KIND", kind);
+    set("SCALES", hasRowScales ? 0 : scales);
+    set("GROUP", group);
+    const listBytes = kind === KIND.DENSE_INT8 ? 0 : this.#kernels.measure(this.#stage) >>> 0;
+    const perFour = roundUp(segments * 8, 16) + segments * (kind === KIND.SLOTS_ONE ? 48 : 96);
+    const bytes = isSlots
+      ? paddedRows / 4 * perFour
+      : kind === KIND.DENSE_INT8
+      ? paddedRows * segments * (SEGMENT + 2)
+      : 0;
+    const hasLists = !isQuantised(kind) || listBytes > 0;
+    const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
     const address = memory.reserve(bytes);
-    memory.set(this.#stage + DESCRIPTOR.OUT, address);
-    const written = this.#kernels.pack(this.#stage) >>> 0;
-    if (written !== bytes) {
+    const lists = memory.reserve(listBytes);
+    set("OUT", address);
+    set("LISTS_OUT", lists);
+    // Where there are no lists their table is written all the same, into the room for what is packed.
+    set("TABLE", hasLists ? table : this.#stage + this.#stageBytes - roundUp(paddedRows + 4, 64));
+    if (this.#kernels.pack(this.#stage) >>> 0 !== listBytes) {
       throw new PackedFormatError(`${quote(name)}: ${format} changed while it was read`);
     }
-    const isInt8 = ref.type === "int8" && kind < KIND.LISTS_F32;
-    const isGrouped = isInt8 && ref.scaling === "group";
     return {
       kind,
       address,
       rows,
       columns,
       paddedRows,
-      windows,
-      segment: segment ?? SEGMENT,
-      rowScales: isInt8 && !isGrouped ? scales : 0,
-      groupScales: isGrouped
-        ? this.#spreadScales(scales, rows, columns, group, segment!, segments)
-        : 0,
-      table,
-      bytes: bytes + (table ? paddedRows * 2 : 0),
+      segments,
+      rowScales: hasRowScales ? scales : 0,
+      groupScales: isGrouped ? this.#spreadScales(scales, rows, columns, group, segments) : 0,
+      lists: hasLists ? table : 0,
+      bytes: bytes + listBytes,
     };
   }
 
@@ -303,7 +311,7 @@ export class WeightLoader {
     const tensors = Object.entries(ref.tensors).filter(([part]) => part !== "scales");
     return tensors.reduce(
       (sum, [, tensor]) => sum + roundUp(this.#reader.tensor(tensor).byteLength, 64),
-      DESCRIPTOR_BYTES + 4 * ref.columns * 6 + 256,
+      DESCRIPTOR_BYTES + 4 * ref.columns * 6 + roundUp(roundUp(ref.rows, 16) + 4, 64) + 256,
     );
   }
 
@@ -339,7 +347,6 @@ export class WeightLoader {
     rows: number,
     columns: number,
     group: number,
-    segment: number,
     segments: number,
   ): number {
     const perRow = Math.ceil(columns / group);
@@ -349,7 +356,7 @@ export class WeightLoader {
     for (let row = 0; row < rows; row++) {
       for (let s = 0; s < segments; s++) {
         const place = ((row >> 2) * segments + s) * 4 + (row & 3);
-        const at = Math.min(perRow - 1, Math.floor(s * segment * WINDOW / group));
+        const at = Math.min(perRow - 1, Math.floor(s * SEGMENT / group));
         target[place] = source[row * perRow + at];
       }
     }
@@ -376,26 +383,24 @@ export class WeightLoader {
   }
 }
 
-/** Windows of a segment, so that a segment has one scale of its weights; nothing where that cannot be. */
-function segmentOf({ type, scaling }: MatrixRef & { kind: "sparse" }, group: number) {
-  if (type !== "int8") return undefined;
-  if (scaling !== "group" || group % (SEGMENT * WINDOW) === 0) return SEGMENT;
-  return group % WINDOW === 0 && group / WINDOW <= MOST_WINDOWS ? group / WINDOW : undefined;
-}
+/** Bytes that a segment of four rows takes in each layout, and what an entry of lists costs beside. */
+const ONE_BYTES = 56, TWO_BYTES = 104, DENSE_BYTES = 136;
+/** Of the four rows of a list the longest decides: 24 bytes serve 2.5 entries on average. */
+const LIST_BYTES = 24 / 2.5;
 
-/** The layout that costs least. */
+/** The layout that reads least. */
 function kindOf(
-  { type, rows, columns }: MatrixRef & { kind: "sparse" },
-  segment: number | undefined,
-  most: number,
-  total: number,
+  { type, rows, columns, scaling }: MatrixRef & { kind: "sparse" },
+  group: number,
+  beyondOne: number,
+  beyondTwo: number,
 ): Kind {
   if (type === "f16") return KIND.LISTS_F16;
-  if (segment === undefined) return KIND.LISTS_F32;
-  // What a window of 16 takes in slots when their windows are free: measured on random masks.
-  const free = Math.max(0.1, total / (rows * columns) * WINDOW / 4 * 1.2);
-  // One slot a window comes in pairs of windows.
-  if (most <= 4 && segment % 2 === 0 && free > 0.8) return KIND.SLOTS_ONE;
-  if (most <= 8 && free > 1.6) return KIND.SLOTS_TWO;
-  return KIND.SLOTS_ANY;
+  // A segment has one scale of its weights.
+  if (type === "f32" || (scaling === "group" && group % SEGMENT !== 0)) return KIND.LISTS_F32;
+  const segments = rows / 4 * segmentsOf(columns);
+  const one = segments * ONE_BYTES + beyondOne * LIST_BYTES;
+  const two = segments * TWO_BYTES + beyondTwo * LIST_BYTES;
+  if (scaling === "row" && segments * DENSE_BYTES < Math.min(one, two)) return KIND.DENSE_INT8;
+  return one < two ? KIND.SLOTS_ONE : KIND.SLOTS_TWO;
 }

@@ -87,7 +87,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
         <usize>which * head;
       turn(a, q, q, position, dim);
       if (!isInt8) continue;
-      const factor = (isWide ? toHalves(q, q, dim) : narrow(q, q, dim)) * scale;
+      const factor = (isWide ? toHalves(q, q, dim) : narrow(q, q, dim, largest(q, dim))) * scale;
       store<f32>(q + head - 4, factor);
       continue;
     }

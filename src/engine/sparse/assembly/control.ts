@@ -65,10 +65,12 @@ export function barrier(thread: i32, threads: i32): bool {
     if (atomic.load<i32>(GENERATION) != generation) return true;
   }
   const mayNotSleep = thread == 0 && load<i32>(MAIN_SPINS) != 0;
-  // Sleeps are short, so that a thread that fails is noticed by the others.
-  const naps = max(1, load<i32>(PATIENCE) / 20);
+  // Sleeps are short, so that a thread that fails is noticed by the others. There is no clock here: a
+  // thread that may not sleep counts its looks, some hundred thousand of which take a millisecond.
+  const patience = <i64> load<i32>(PATIENCE);
+  const looks: i64 = mayNotSleep ? patience * 100_000 : max<i64>(1, patience / 20);
   atomic.add<i32>(SLEEPERS, 1);
-  for (let i = 0; i < naps || mayNotSleep; i++) {
+  for (let i: i64 = 0; i < looks; i++) {
     if (atomic.load<i32>(GENERATION) != generation) break;
     if (atomic.load<i32>(FAILED) != 0) break;
     if (!mayNotSleep) atomic.wait<i32>(GENERATION, generation, 20_000_000);

@@ -5,8 +5,10 @@
  * formats are in `docs/format.md`, the layouts in `slots.ts`, `lists.ts` and `dense.ts`. What is read
  * may be damaged or made to do harm: a decoder goes nowhere beyond what the descriptor says is there.
  */
-import { DENSE_INT8, LISTS_F16, SLOTS_ANY, SLOTS_ONE } from "./linear";
+import { DENSE_INT8, LISTS_F16, SEGMENT, SLOTS_ONE } from "./linear";
+import { int8Bytes } from "./dense";
 import { widenHalves } from "./simd";
+import { headBytes, segmentBytes } from "./slots";
 
 /** Words of a descriptor; `layout.ts` beside this folder has them for JavaScript. */
 const FORMAT: usize = 0, TYPE: usize = 4, ROWS: usize = 8, COLUMNS: usize = 12;
@@ -14,15 +16,20 @@ const VALUES: usize = 16, COUNT: usize = 20, INDICES: usize = 24;
 const ROW_POINTERS: usize = 32, N: usize = 36, M: usize = 40, BITS: usize = 44;
 /** Room for lists: `4 · columns · 6` bytes. */
 const SCRATCH: usize = 48;
-const KIND: usize = 52, SEGMENT: usize = 56, OUT: usize = 60, TABLE: usize = 64;
-/** Scales and their group, where int8 becomes float32. */
+const KIND: usize = 52, OUT: usize = 56;
+/** Where lists go, and the table of their places. */
+const LISTS_OUT: usize = 60, TABLE: usize = 64;
+/** Scales that lists of int8 are multiplied with, or 0; and their group. */
 const SCALES: usize = 68, GROUP: usize = 72;
 /** Where a decoder is: entries read, and the position of the last. */
 const ENTRY: usize = 76, PLACE: usize = 80;
 /** Lengths of the four lists. */
 const LENGTHS: usize = 96;
-/** What {@link survey} finds: most weights of a row in a window of 16 inputs, and how many there are. */
-const MOST: usize = 112, TOTAL: usize = 116;
+/**
+ * What {@link survey} finds: how many weights there are, and how many of them find no slot when each
+ * window has one, or two.
+ */
+const TOTAL: usize = 112, BEYOND_ONE: usize = 116, BEYOND_TWO: usize = 120;
 
 const BITMAP = 0, CSR = 1; // and 2: N:M
 const F32 = 0, F16 = 1, INT8 = 2;
@@ -216,187 +223,122 @@ function checkCodes(d: usize): i32 {
 /** Goes through a matrix, checks it, and finds how dense it is. */
 export function survey(d: usize): i32 {
   const rows = load<i32>(d, ROWS), type = load<i32>(d, TYPE);
-  store<u32>(d, 0, ENTRY);
-  store<i32>(d, 0, PLACE);
-  let most = 0;
-  let total: u32 = 0;
+  rewind(d);
+  if (type == INT8) {
+    const values = load<usize>(d, VALUES), count = <usize>load<u32>(d, COUNT);
+    for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
+  }
+  let total: u32 = 0, beyondOne: u32 = 0, beyondTwo: u32 = 0;
   for (let row = 0; row < rows; row++) {
     const failure = decode(d, row, 0);
     if (failure != OK) return failure;
     const n = length(d, 0), cs = columnsOf(d, 0), vs = valuesOf(d, 0);
     total += n;
-    for (let j = 0, k = 0; j < n;) {
-      const window = load<u16>(cs + (<usize> j << 1)) >> 4;
-      for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window; k++) {}
-      most = max(most, k - j);
-      j = k;
+    for (let j = 0, k = 0; j < n; j = k) {
+      const window = load<u16>(cs + (<usize>j << 1)) >> 4;
+      for (k = j + 1; k < n && load<u16>(cs + (<usize>k << 1)) >> 4 == window;) k++;
+      beyondOne += max(0, k - j - 4);
+      beyondTwo += max(0, k - j - 8);
     }
-    for (let j = 0; j < n; j++) {
-      const bits = load<u32>(vs + (<usize> j << 2));
-      if (type == INT8) {
-        if (<i32> bits == -128) return LEAST_INT8;
-      } else if (isNotFinite(type, bits)) return NOT_FINITE;
+    if (type != INT8) {
+      for (let j = 0; j < n; j++) if (isNotFinite(type, load<u32>(vs + (<usize>j << 2)))) return NOT_FINITE;
     }
   }
-  store<i32>(d, most, MOST);
   store<u32>(d, total, TOTAL);
+  store<u32>(d, beyondOne, BEYOND_ONE);
+  store<u32>(d, beyondTwo, BEYOND_TWO);
   return checkEnd(d);
 }
 
-/** Bytes that {@link pack} will write for layouts whose rows have no common size. */
+function rewind(d: usize): void {
+  store<u32>(d, 0, ENTRY);
+  store<i32>(d, 0, PLACE);
+}
+
+/** Bytes of lists that {@link pack} will write. */
 export function measure(d: usize): u32 {
   return packRows(d, false);
 }
 
-/** Writes a matrix in its layout; it must have been surveyed. */
+/** Writes a matrix in its layout; it must have been surveyed. Returns the bytes of its lists. */
 export function pack(d: usize): u32 {
   return packRows(d, true);
 }
 
 function packRows(d: usize, isWritten: bool): u32 {
   const rows = (load<i32>(d, ROWS) + 15) & ~15, kind = load<i32>(d, KIND);
-  const begin = load<usize>(d, OUT);
-  store<u32>(d, 0, ENTRY);
-  store<i32>(d, 0, PLACE);
-  let out = begin;
+  const segments = <usize>((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
+  const begin = load<usize>(d, LISTS_OUT);
+  rewind(d);
+  let out = load<usize>(d, OUT), lists = begin;
   for (let row = 0; row < rows; row += 4) {
     decodeFour(d, row);
-    if (kind <= SLOTS_ANY) {
-      out = kind == SLOTS_ANY ? packAny(d, row, out, isWritten) : packRegular(d, out, kind);
-    } else out = packLists(d, row, out, isWritten);
-  }
-  if (isWritten && kind > SLOTS_ANY) store<usize>(load<usize>(d, TABLE) + rows, out);
-  return <u32> (out - begin);
-}
-
-/** -Σw of each segment of the four lists. */
-function packSums(d: usize, out: usize, segments: i32, inputs: i32): void {
-  for (let i = 0; i < 4; i++) {
-    const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    let j = 0;
-    for (let s = 0; s < segments; s++) {
-      const end = (s + 1) * inputs;
-      let sum = 0;
-      for (; j < n && <i32> load<u16>(cs + (<usize> j << 1)) < end; j++) {
-        sum += load<i32>(vs + (<usize> j << 2));
+    if (kind == DENSE_INT8) {
+      if ((row & 15) == 0) {
+        if (row > 0) out += int8Bytes(segments);
+        memory.fill(out, 0, int8Bytes(segments));
       }
-      store<i16>(out + (<usize> s << 3) + (<usize> i << 1), -sum);
+      packIntoDense(d, row, out, segments);
+      continue;
     }
+    if (kind < DENSE_INT8) {
+      out = packSlots(d, out, kind, segments, isWritten);
+    }
+    lists = packLists(d, row, lists, isWritten);
   }
+  if (isWritten && kind != DENSE_INT8) store<usize>(load<usize>(d, TABLE) + rows, lists);
+  return <u32>(lists - begin);
 }
 
-/** One or two slots for every window. */
-function packRegular(d: usize, out: usize, kind: i32): usize {
-  const windows = ((load<i32>(d, COLUMNS) + 31) >> 5) << 1, segment = load<i32>(d, SEGMENT);
-  const segments = (windows + segment - 1) / segment;
-  const head = ((<usize> segments << 3) + 15) & ~15;
-  const size = head + <usize> windows * (kind == SLOTS_ONE ? 24 : 48);
-  memory.fill(out, 0, size);
-  packSums(d, out, segments, segment << 4);
-  const body = out + head;
+/** One or two slots for every window; what finds none stays in the lists. */
+function packSlots(d: usize, out: usize, kind: i32, segments: usize, isWritten: bool): usize {
+  const most = kind == SLOTS_ONE ? 4 : 8;
+  const head = headBytes(segments), size = head + segments * segmentBytes(kind);
+  if (isWritten) memory.fill(out, 0, size);
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    let window = -1, k = 0;
+    let window = -1, k = 0, left = 0;
     for (let j = 0; j < n; j++) {
-      const column = <i32> load<u16>(cs + (<usize> j << 1));
+      const column = <i32>load<u16>(cs + (<usize>j << 1)), value = load<i32>(vs + (<usize>j << 2));
       if (column >> 4 != window) {
         window = column >> 4;
         k = 0;
       }
-      // The pair, the slot in it, and the lane's byte in the slot.
-      const pair = body + (kind == SLOTS_ONE ? <usize> (window >> 1) * 48 : <usize> window * 48);
-      const slot = kind == SLOTS_ONE ? window & 1 : k >> 2;
-      const byte = <usize> ((i << 2) + (k & 3));
-      store<i8>(pair + 16 + (<usize> slot << 4) + byte, load<i32>(vs + (<usize> j << 2)));
-      const index = pair + byte;
-      store<u8>(index, <i32> load<u8>(index) | (column & 15) << (slot << 2));
+      if (k == most) {
+        store<u16>(cs + (<usize>left << 1), column);
+        store<i32>(vs + (<usize>left << 2), value);
+        left++;
+        continue;
+      }
+      if (isWritten) {
+        const sum = out + (<usize>(window >> 1) << 3) + (<usize>i << 1);
+        store<i16>(sum, load<i16>(sum) - value);
+        // The pair, the slot in it, and the lane's byte in the slot.
+        const pair = out + head + <usize>(kind == SLOTS_ONE ? window >> 1 : window) * 48;
+        const slot = kind == SLOTS_ONE ? window & 1 : k >> 2;
+        const index = pair + <usize>((i << 2) + (k & 3));
+        store<i8>(index + 16 + (<usize>slot << 4), value);
+        store<u8>(index, <i32>load<u8>(index) | (column & 15) << (slot << 2));
+      }
       k++;
     }
+    store<i32>(d + (<usize>i << 2), left, LENGTHS);
   }
   return out + size;
 }
 
-/** As many slots for each segment as it needs, their windows where they are needed. */
-function packAny(d: usize, row: i32, out: usize, isWritten: bool): usize {
-  const windows = ((load<i32>(d, COLUMNS) + 31) >> 5) << 1, segment = load<i32>(d, SEGMENT);
-  const segments = (windows + segment - 1) / segment, inputs = segment << 4;
-  const c0 = columnsOf(d, 0), c1 = columnsOf(d, 1), c2 = columnsOf(d, 2), c3 = columnsOf(d, 3);
-  const n0 = length(d, 0), n1 = length(d, 1), n2 = length(d, 2), n3 = length(d, 3);
-  // Columns and lengths of the lists in turn; how far each has been read.
-  let j0 = 0, j1 = 0, j2 = 0, j3 = 0;
-  const counts = out + (<usize> segments << 3), offsets = counts + segments;
-  if (isWritten) packSums(d, out, segments, inputs);
-  // First the number of slots, for pairs begin behind the offsets of all.
-  let pairs = 0;
-  for (let s = 0; s < segments; s++) {
-    const end = (s + 1) * inputs;
-    let slots = 0;
-    for (;;) {
-      const start = min(
-        min(next(c0, j0, n0), next(c1, j1, n1)),
-        min(next(c2, j2, n2), next(c3, j3, n3)),
-      );
-      if (start >= end) break;
-      const stop = min(start + 16, end);
-      j0 = skip(c0, j0, n0, stop);
-      j1 = skip(c1, j1, n1, stop);
-      j2 = skip(c2, j2, n2, stop);
-      j3 = skip(c3, j3, n3, stop);
-      if (isWritten) store<u8>(offsets + (<usize> pairs << 1) + slots, start - s * inputs);
-      slots++;
-    }
-    if (isWritten) {
-      if (slots & 1) store<u8>(offsets + (<usize> pairs << 1) + slots, 0);
-      store<u8>(counts + s, (slots + 1) >> 1);
-    }
-    pairs += (slots + 1) >> 1;
-  }
-  const body = (offsets + (<usize> pairs << 1) + 15) & ~15;
-  const end = body + <usize> pairs * 48;
-  if (!isWritten) return end;
-
-  const table = load<usize>(d, TABLE) + (<usize> row << 1);
-  store<usize>(table, out);
-  store<usize>(table, body, 4);
-  memory.fill(body, 0, end - body);
+/** A matrix that is hardly sparse, into the dense layout. */
+function packIntoDense(d: usize, row: i32, out: usize, segments: usize): void {
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    let j = 0, offset = offsets, pair = body;
-    for (let s = 0; s < segments; s++) {
-      const stop = (s + 1) * inputs;
-      for (let p = <i32> load<u8>(counts + s); p > 0; p--) {
-        for (let slot = 0; slot < 2; slot++) {
-          const start = s * inputs + load<u8>(offset++);
-          const last = min(start + 16, stop);
-          for (let k = 0; k < 4 && j < n; k++, j++) {
-            const column = <i32> load<u16>(cs + (<usize> j << 1));
-            if (column >= last) break;
-            const byte = <usize> ((i << 2) + k);
-            store<i8>(pair + 16 + (<usize> slot << 4) + byte, load<i32>(vs + (<usize> j << 2)));
-            const index = pair + byte;
-            store<u8>(index, <i32> load<u8>(index) | (column - start) << (slot << 2));
-          }
-        }
-        pair += 48;
-      }
+    const lane = <usize>((row + i) & 15);
+    for (let j = 0; j < n; j++) {
+      const column = <usize>load<u16>(cs + (<usize>j << 1)), value = load<i32>(vs + (<usize>j << 2));
+      const sum = out + ((column / SEGMENT) << 5) + (lane << 1);
+      store<i16>(sum, load<i16>(sum) - value);
+      store<i8>(out + (segments << 5) + ((column >> 2) << 6) + (lane << 2) + (column & 3), value);
     }
   }
-  return end;
-}
-
-// @ts-ignore: decorator
-@inline
-function next(columns: usize, j: i32, n: i32): i32 {
-  return j < n ? <i32> load<u16>(columns + (<usize> j << 1)) : i32.MAX_VALUE;
-}
-
-/** After up to four entries before `stop`. */
-// @ts-ignore: decorator
-@inline
-function skip(columns: usize, j: i32, n: i32, stop: i32): i32 {
-  const most = min(n, j + 4);
-  while (j < most && <i32> load<u16>(columns + (<usize> j << 1)) < stop) j++;
-  return j;
 }
 
 /** Lists of floats, the four rows beside each other. */
@@ -410,7 +352,7 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
   memory.fill(out, 0, end - out);
   const columns = load<i32>(d, COLUMNS), group = load<i32>(d, GROUP);
   const scales = load<usize>(d, SCALES);
-  const perRow = type == INT8 ? (columns + group - 1) / group : 0;
+  const perRow = scales != 0 ? (columns + group - 1) / group : 0;
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i);
     for (let j = 0; j < length(d, i); j++) {
@@ -438,30 +380,27 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
  */
 export function packDense(d: usize): i32 {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), type = load<i32>(d, TYPE);
-  const kind = load<i32>(d, KIND);
   const values = load<usize>(d, VALUES);
-  const windows = ((columns + 31) >> 5) << 1, segment = load<i32>(d, SEGMENT);
-  const segments = (windows + segment - 1) / segment;
+  const segments = <usize>((columns + SEGMENT - 1) / SEGMENT);
+  const size: usize = type == INT8 ? int8Bytes(segments) : segments << (type == F16 ? 10 : 11);
   let out = load<usize>(d, OUT);
   for (let first = 0; first < rows; first += 16) {
-    const size: usize = kind == DENSE_INT8
-      ? (<usize> segments << 5) + (<usize> windows << 8)
-      : <usize> windows << (type == F16 ? 9 : 10);
     memory.fill(out, 0, size);
     for (let i = 0; i < 16 && first + i < rows; i++) {
-      const row = <usize> (first + i) * <usize> columns;
-      if (kind == DENSE_INT8) packDenseInt8(values + row, out, i, columns, segments, segment << 4);
-      else {
-        for (let c = 0; c < columns; c++) {
-          if (type == F16) {
-            const bits = load<u16>(values + ((row + c) << 1));
-            if (isNotFinite(F16, bits)) return NOT_FINITE;
-            store<u16>(out + (<usize> c << 5) + (<usize> i << 1), bits);
-          } else {
-            const bits = load<u32>(values + ((row + c) << 2));
-            if (isNotFinite(F32, bits)) return NOT_FINITE;
-            store<u32>(out + (<usize> c << 6) + (<usize> i << 2), bits);
-          }
+      const row = <usize>(first + i) * <usize>columns;
+      if (type == INT8) {
+        packDenseInt8(values + row, out, i, columns, segments);
+        continue;
+      }
+      for (let c = 0; c < columns; c++) {
+        if (type == F16) {
+          const bits = load<u16>(values + ((row + c) << 1));
+          if (isNotFinite(F16, bits)) return NOT_FINITE;
+          store<u16>(out + (<usize>c << 5) + (<usize>i << 1), bits);
+        } else {
+          const bits = load<u32>(values + ((row + c) << 2));
+          if (isNotFinite(F32, bits)) return NOT_FINITE;
+          store<u32>(out + (<usize>c << 6) + (<usize>i << 2), bits);
         }
       }
     }
@@ -470,23 +409,16 @@ export function packDense(d: usize): i32 {
   return OK;
 }
 
-function packDenseInt8(
-  row: usize,
-  out: usize,
-  i: i32,
-  columns: i32,
-  segments: i32,
-  inputs: i32,
-): void {
-  const body = out + (<usize> segments << 5) + (<usize> i << 2);
+function packDenseInt8(row: usize, out: usize, i: i32, columns: i32, segments: usize): void {
+  const body = out + (segments << 5) + (<usize>i << 2);
   let c = 0;
-  for (let s = 0; s < segments; s++) {
+  for (let s: usize = 0; s < segments; s++) {
     let sum = 0;
-    for (const end = min(columns, (s + 1) * inputs); c < end; c++) {
-      const v = load<i8>(row + <usize> c);
+    for (const end = min(columns, <i32>(s + 1) * SEGMENT); c < end; c++) {
+      const v = load<i8>(row + <usize>c);
       sum += v;
-      store<i8>(body + (<usize> (c >> 2) << 6) + (c & 3), v);
+      store<i8>(body + (<usize>(c >> 2) << 6) + (c & 3), v);
     }
-    store<i16>(out + (<usize> s << 5) + (<usize> i << 1), -sum);
+    store<i16>(out + (s << 5) + (<usize>i << 1), -sum);
   }
 }

@@ -8,7 +8,7 @@
 import { activate, roundPlus } from "./math";
 import { maxLane, sumLanes, widenHalves } from "./simd";
 import { int8Bytes } from "./dense";
-import { DENSE_F32, DENSE_INT8 } from "./linear";
+import { DENSE_F32, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
 import { IDS, POSITION } from "./control";
 
 /** Words that all these steps begin with. */
@@ -52,9 +52,9 @@ function output(a: usize, token: i32, tokens: i32, thread: i32): usize {
 
 /** Rows of a table in one of the dense layouts. */
 export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const table = load<usize>(a, 36), kind = load<i32>(a, 40), windows = load<i32>(a, 44);
-  const segments = load<i32>(a, 48), scales = load<usize>(a, 52);
-  const ofPositions = load<i32>(a, 56), offset = load<i32>(a, 60);
+  const table = load<usize>(a, 36), kind = load<i32>(a, 40), segments = load<usize>(a, 44);
+  const scales = load<usize>(a, 48);
+  const ofPositions = load<i32>(a, 52), offset = load<i32>(a, 56);
   const width = load<i32>(a, WIDTH);
   for (
     let t = firstToken(a, tokens, thread, threads);
@@ -67,7 +67,7 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const out = output(a, t, tokens, thread);
     const group = <usize> (row >> 4), lane = <usize> (row & 15);
     if (kind == DENSE_INT8) {
-      let at = table + group * int8Bytes(windows, segments) + (<usize> segments << 5) + (lane << 2);
+      let at = table + group * int8Bytes(segments) + (segments << 5) + (lane << 2);
       const scale = f32x4.splat(load<f32>(scales + (<usize> row << 2)));
       for (let i = 0; i < width; i += 4) {
         const v = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at)));
@@ -75,7 +75,7 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
         at += 64;
       }
     } else if (kind == DENSE_F32) {
-      const at = table + group * (<usize> windows << 10) + (lane << 2);
+      const at = table + group * (segments << 11) + (lane << 2);
       for (let i = 0; i < width; i++) {
         store<f32>(
           out + (<usize> i << 2),
@@ -83,7 +83,7 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
         );
       }
     } else {
-      const at = table + group * (<usize> windows << 9) + (lane << 1);
+      const at = table + group * (segments << 10) + (lane << 1);
       for (let i = 0; i < width; i++) {
         const half = i32x4.splat(load<u16>(at + (<usize> i << 5)));
         store<f32>(out + (<usize> i << 2), f32x4.extract_lane(widenHalves(half), 0));
@@ -212,32 +212,53 @@ export function selectLast(a: usize, tokens: i32, thread: i32, threads: i32, all
 }
 
 /**
- * Inputs to 7 bits with the zero at 64, or to 14 with it at 8192, a scale for each segment.
+ * Inputs to 7 bits with the zero at 64, a scale for each segment; to 14, with the zero at 64·128, in
+ * segments whose largest number is more than `ratio` times the root of the mean square of all.
  *
  * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it.
  */
 export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const segment = load<i32>(a, 36) << 4, low = <usize> load<u32>(a, 40);
-  const scales = load<usize>(a, 44), scalesCopy = <usize> load<u32>(a, 48);
+  const low = <usize>load<u32>(a, 36), scales = load<usize>(a, 40), scalesCopy = <usize>load<u32>(a, 44);
+  const flags = load<usize>(a, 48), flagsCopy = <usize>load<u32>(a, 52), ratio = load<f32>(a, 56);
   const width = load<i32>(a, WIDTH);
-  // As products count them: in whole pairs of windows. The last segment may have no inputs.
-  const segments = (((width + 31) & ~31) + segment - 1) / segment;
-  for (
-    let t = firstToken(a, tokens, thread, threads);
-    t < lastToken(tokens, thread, threads);
-    t++
-  ) {
+  const segments = <usize>((width + SEGMENT - 1) / SEGMENT);
+  for (let t = firstToken(a, tokens, thread, threads); t < lastToken(tokens, thread, threads); t++) {
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
-    let scale = scales +
-      (tokens == 1 ? <usize> thread * scalesCopy : <usize> t * (<usize> segments << 2));
-    for (let s = 0; s < width; s += segment) {
-      const at = from + (<usize> s << 2);
-      const count = min(segment, width - s);
-      store<f32>(scale, low != 0 ? wide(at, to + s, low, count) : narrow(at, to + s, count));
-      scale += 4;
+    let scale = scales, flag = flags;
+    if (tokens == 1) {
+      scale += <usize>thread * scalesCopy;
+      flag += <usize>thread * flagsCopy;
+    } else {
+      scale += <usize>t * (segments << 2);
+      flag += <usize>(t >> 3) * (segments << 3) + <usize>(t & 7);
     }
-    if (segments * segment - width >= segment) store<f32>(scale, 0);
+    const most = ratio * rootMeanSquare(from, width);
+    for (let s = 0; s < width; s += SEGMENT) {
+      const at = from + (<usize>s << 2), count = min(SEGMENT, width - s);
+      const size = largest(at, count), isWide = size > most;
+      store<u8>(flag, <u8>isWide);
+      if (isWide) store<f32>(scale, wide(at, to + s, low, count, size));
+      else {
+        store<f32>(scale, narrow(at, to + s, count, size));
+        // Other tokens of the same eight may need theirs.
+        if (tokens > 1) {
+          v128.store(to + low + s, i8x16.splat(0));
+          v128.store(to + low + s, i8x16.splat(0), 16);
+        }
+      }
+      scale += 4;
+      flag += 8;
+    }
   }
+}
+
+function rootMeanSquare(from: usize, width: i32): f32 {
+  let sum = f32x4.splat(0);
+  for (let i = 0; i < width; i += 4) {
+    const v = v128.load(from + (<usize>i << 2));
+    sum = f32x4.add(sum, f32x4.mul(v, v));
+  }
+  return sqrt<f32>(sumLanes(sum) / <f32>width);
 }
 
 /** Numbers below count as zeros: their inverse would be infinite. */
@@ -254,11 +275,10 @@ export function largest(from: usize, count: i32): f32 {
   return maxLane(most);
 }
 
-/** To 1 … 127; returns the scale. */
+/** To 1 … 127; returns the scale. `most` is the largest size of them. */
 // @ts-ignore: decorator
 @inline
-export function narrow(from: usize, to: usize, count: i32): f32 {
-  const most = largest(from, count);
+export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
   const factor = f32x4.splat(most > LEAST ? <f32>63 / most : 0);
   let i = 0;
   for (; i + 16 <= count; i += 16) {
@@ -278,11 +298,10 @@ export function narrow(from: usize, to: usize, count: i32): f32 {
   return most / 63;
 }
 
-/** To 1 … 16383, in two parts; returns the scale. */
+/** To 1 … 16383, in two parts; returns the scale of the upper one. */
 // @ts-ignore: decorator
 @inline
-export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
-  const most = largest(from, count);
+function wide(from: usize, to: usize, low: usize, count: i32, most: f32): f32 {
   const factor = f32x4.splat(most > LEAST ? <f32>8191 / most : 0);
   const seven = i32x4.splat(127);
   for (let i = 0; i < count; i += 4) {
@@ -292,7 +311,7 @@ export function wide(from: usize, to: usize, low: usize, count: i32): f32 {
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
     v128.store32_lane(to + i + low, i8x16.narrow_i16x8_s(lower, lower), 0);
   }
-  return most / 8191;
+  return most / 8191 / LOW_UNIT;
 }
 
 // @ts-ignore: decorator

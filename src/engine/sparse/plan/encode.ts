@@ -3,7 +3,7 @@
  * the same places.
  * @module
  */
-import { ACTIVATION, BARRIER, ELEMENTWISE, KIND, OP } from "../layout.ts";
+import { ACTIVATION, BARRIER, ELEMENTWISE, OP } from "../layout.ts";
 import type { PlacedMatrix } from "../weights.ts";
 import type { Activation } from "./fuse.ts";
 
@@ -18,12 +18,12 @@ export interface Vectors {
 
 /** Quantised vectors and their scales. */
 export interface QuantisedVectors extends Vectors {
-  /** Bytes from upper to lower seven bits; 0 where there are only seven. */
+  /** Bytes from upper to lower seven bits. */
   readonly low: number;
   readonly scales: number;
   readonly scalesCopy: number;
-  /** Windows of a segment. */
-  readonly segment: number;
+  readonly flags: number;
+  readonly flagsCopy: number;
 }
 
 /** Words of a program; numbers that are no integers are written as float32. */
@@ -50,8 +50,7 @@ export class Program {
       ...[0, 0, 0, ...vectors(out), width],
       table.address,
       table.kind,
-      table.windows,
-      table.kind === KIND.DENSE_INT8 ? Math.ceil(table.windows / table.segment) : 0,
+      table.segments,
       table.rowScales,
       ofPositions ? 1 : 0,
       offset,
@@ -71,10 +70,11 @@ export class Program {
     ]);
   }
 
-  quantise(input: Vectors, out: QuantisedVectors, width: number): void {
+  /** @param ratio A segment whose largest input is more than this times the usual one has 14 bits. */
+  quantise(input: Vectors, out: QuantisedVectors, width: number, ratio: number): void {
     this.#step(OP.QUANTISE, [
       ...[...vectors(input), ...vectors(out), width],
-      ...[out.segment, out.low, out.scales, out.scalesCopy],
+      ...[out.low, out.scales, out.scalesCopy, out.flags, out.flagsCopy, bits(ratio)],
     ]);
   }
 
@@ -96,19 +96,27 @@ export class Program {
     this.#step(OP.SELECT_LAST, [...vectors(input), ...vectors(out), width]);
   }
 
+  /**
+   * @param input Quantised inputs, or float32 ones.
+   * @param floats Float32 inputs for lists beside slots.
+   */
   linear(
     matrix: PlacedMatrix,
     input: Vectors | QuantisedVectors,
+    floats: Vectors | undefined,
     out: Vectors,
     options: { bias: number; activation: Activation; times: number; plus: number },
   ): void {
-    const quantised = "scales" in input ? input : undefined;
+    const quantised = "scales" in input
+      ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
+      : [0, 0, 0, 0, 0];
     this.#step(OP.LINEAR, [
-      ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.windows, matrix.segment],
-      ...[input.address, input.stride, quantised?.scales ?? 0, quantised?.low ?? 0],
+      ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.segments],
+      ...[input.address, input.stride, input.copy, ...quantised],
       ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
-      ...[matrix.table, input.copy, quantised?.scalesCopy ?? 0, matrix.columns],
+      ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
+      matrix.columns,
     ]);
   }
 

@@ -4,12 +4,19 @@
  * @module
  */
 import type { Value } from "../ir.ts";
-import { isQuantised, PAGE, roundUp, windowsOf } from "../layout.ts";
+import { isQuantised, PAGE, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { PlacedMatrix, WeightLoader } from "../weights.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Vectors } from "./encode.ts";
 import type { FusedDecoder, FusedStep, LinearStep } from "./fuse.ts";
+
+/**
+ * Segments whose largest input is more than this times the root mean square of all inputs have 14 bits.
+ * Measured on a pruned model of 135 million weights: 5 % of segments, and perplexity 0.2 % above that
+ * of exact inputs; with 7 bits everywhere it is 1.6 % above.
+ */
+const OUTLIER = 8;
 
 /** What a plan is made for. */
 export interface PlanOptions {
@@ -19,7 +26,7 @@ export interface PlanOptions {
   readonly tokensWithLogits: number;
   readonly context: number;
   readonly kv: "f32" | "int8";
-  /** Bits of quantised activations: 7, or 14. */
+  /** Quantised activations: 14 bits where there are outliers and 7 elsewhere, or 14 everywhere. */
   readonly activations: "int8" | "int16";
 }
 
@@ -100,8 +107,8 @@ class Planner {
   /** When threads last met, and when a value was last read, in steps. */
   #met = -1;
   readonly #lastRead = new Map<Value, number>();
-  /** Quantised forms of values, by value and segment. */
-  readonly #quantised = new Map<string, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
+  /** Quantised forms of values. */
+  readonly #quantised = new Map<Value, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
   #selected = false;
   #pageBytes = 0;
   #scratch: { readonly address: number; readonly bytes: number };
@@ -197,8 +204,11 @@ class Planner {
   #encodeLinear(step: LinearStep, at: number): void {
     const matrix = this.#matrices.get(step)!;
     const input = isQuantised(matrix.kind)
-      ? this.#quantise(step.input, matrix.segment, at)
+      ? this.#quantise(step.input, at)
       : this.#toRead(step.input, "all", at);
+    const floats = isQuantised(matrix.kind) && matrix.lists !== 0
+      ? this.#toRead(step.input, "all", at)
+      : undefined;
     const times = step.times === undefined ? undefined : this.#toRead(step.times, "rows", at);
     const readBefore = step.plus === undefined ? at : this.#lastRead.get(step.plus) ?? -1;
     const plus = step.plus === undefined ? undefined : this.#toRead(step.plus, "rows", at);
@@ -208,7 +218,7 @@ class Planner {
       readBefore < this.#met && plus!.copy === 0 &&
       step.plus !== step.times;
     const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
-    this.#program.linear(matrix, input, out, {
+    this.#program.linear(matrix, input, floats, out, {
       bias: step.bias ? this.#vectors.get(step.bias)! : 0,
       activation: step.activation,
       times: times?.address ?? 0,
@@ -270,36 +280,37 @@ class Planner {
   }
 
   /** The quantised form of a value. */
-  #quantise(value: Value, segment: number, at: number): QuantisedVectors {
-    const key = `${value}/${segment}`;
-    const known = this.#quantised.get(key);
+  #quantise(value: Value, at: number): QuantisedVectors {
+    const known = this.#quantised.get(value);
     if (known) {
       this.#waitForQuantised(known);
       return known;
     }
     const input = this.#toRead(value, "tokens", at);
-    const width = this.#decoder.widths[value];
+    const segments = segmentsOf(this.#decoder.widths[value]);
     const rows = this.#rows();
-    // Windows may begin anywhere, so the last may reach 16 bytes beyond.
-    const stride = windowsOf(width) * 16 + 16;
-    const segments = Math.ceil(windowsOf(width) / segment);
-    const plane = rows * stride;
-    const low = this.#options.activations === "int16" ? plane : 0;
-    const bytes = this.#buffers.take(low ? 2 * plane : plane);
+    // Not a power of two: vectors one after the other would compete for the same places in caches.
+    const stride = segments * SEGMENT + 16;
+    const bytes = this.#buffers.take(2 * rows * stride);
     const scales = this.#buffers.take(rows * segments * 4);
+    const flags = this.#buffers.take(
+      Math.max(roundUp(rows, 8), 8 * this.#options.threads) * segments,
+    );
     const quantised = {
       address: bytes.address,
       stride,
       copy: stride,
-      low,
+      low: rows * stride,
       scales: scales.address,
       scalesCopy: segments * 4,
-      segment,
-      buffers: [bytes, scales],
+      flags: flags.address,
+      flagsCopy: segments * 8,
+      buffers: [bytes, scales, flags],
       dirty: true,
     };
-    this.#program.quantise(input, quantised, width);
-    this.#quantised.set(key, quantised);
+    const ratio = this.#options.activations === "int8" ? OUTLIER : 0;
+    this.#program.quantise(input, quantised, this.#decoder.widths[value], ratio);
+    this.#quantised.set(value, quantised);
     this.#waitForQuantised(quantised);
     return quantised;
   }
@@ -353,11 +364,8 @@ class Planner {
     if (--this.#readers[value] > 0) return;
     const placed = this.#placed.get(value);
     if (placed) this.#buffers.give(placed.buffer);
-    for (const [key, { buffers }] of this.#quantised) {
-      if (!key.startsWith(`${value}/`)) continue;
-      for (const buffer of buffers) this.#buffers.give(buffer);
-      this.#quantised.delete(key);
-    }
+    for (const buffer of this.#quantised.get(value)?.buffers ?? []) this.#buffers.give(buffer);
+    this.#quantised.delete(value);
   }
 
   /** Room for each thread: scores of a page, and partial results of all pages. */
