@@ -65,11 +65,22 @@ export class PagePool {
     return this.#holders.get(page)! > 1;
   }
 
-  /** A page of one's own with what is in another. */
-  copy(page: number): number {
-    const own = this.take();
-    this.#memory.bytes(own, this.#bytes).set(this.#memory.bytes(page, this.#bytes));
-    return own;
+  /**
+   * A page of one's own with what is in a page that one holds, and gives back for it: the same page where
+   * nobody else holds it.
+   *
+   * @throws {MemoryBudgetError} When there is no memory for one.
+   */
+  own(page: number): number {
+    while (this.isShared(page)) {
+      // To give up what is kept may make room, and may leave nobody else who holds the page.
+      if (this.#free.length === 0 && this.#reclaim()) continue;
+      const own = this.take();
+      this.#memory.bytes(own, this.#bytes).set(this.#memory.bytes(page, this.#bytes));
+      this.give(page);
+      return own;
+    }
+    return page;
   }
 }
 
@@ -118,11 +129,7 @@ export class CachedTokens {
    */
   grow(count: number): void {
     const first = Math.floor(this.tokens.length / PAGE);
-    if (first < this.#pages.length && this.#pool.isShared(this.#pages[first])) {
-      const page = this.#pages[first];
-      this.#pages[first] = this.#pool.copy(page);
-      this.#pool.give(page);
-    }
+    if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first]);
     while (this.#pages.length * PAGE < this.tokens.length + count) {
       this.#pages.push(this.#pool.take());
     }

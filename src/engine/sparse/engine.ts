@@ -3,11 +3,13 @@
  * @module
  */
 import {
+  AbortError,
   ContextOverflowError,
   ModelClosedError,
   throwIfAborted,
   TokenRangeError,
   UnsupportedOperatorError,
+  UsageError,
 } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { mainMaySleep, processors } from "../../platform/runtime.ts";
@@ -87,7 +89,7 @@ export async function loadSparse(
       step.op === "linear" ? [step.matrix] : step.op === "embed" ? [step.table] : []
     );
     const precision = precisionOf(reader, matrices, options);
-    const weights = new WeightLoader(reader, memory, kernels, matrices);
+    const weights = new WeightLoader(reader, memory, kernels, matrices, options.signal);
     const plan = await makePlan(fused, weights, memory, {
       ...precision,
       threads,
@@ -265,6 +267,8 @@ class SparseSequence implements Sequence {
   readonly #context: number;
   readonly #steps: Steps;
   #isClosed = false;
+  /** Settles when the runs before have ended. */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(cached: CachedTokens, context: number, steps: Steps) {
     this.#cached = cached;
@@ -273,50 +277,47 @@ class SparseSequence implements Sequence {
   }
 
   get length(): number {
-    return this.#cached.tokens.length;
+    // Another sequence may go on with the cache of one that is closed.
+    return this.#isClosed ? 0 : this.#cached.tokens.length;
   }
 
-  async run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
-    if (this.#isClosed) throw new ModelClosedError("the sequence has been closed");
-    this.#steps.check(tokens);
-    if (tokens.length === 0) throw new TokenRangeError("a run needs at least one token");
-    if (this.length + tokens.length > this.#context) {
+  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+    const ids = Array.from(tokens);
+    const result = this.#last.then(() => this.#run(ids, options));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #run(ids: readonly number[], { signal, logits }: RunOptions): Promise<Float32Array> {
+    this.#assertOpen();
+    this.#steps.check(ids);
+    if (ids.length === 0) throw new UsageError("no tokens to run: at least one is needed");
+    if (this.length + ids.length > this.#context) {
       throw new ContextOverflowError(
-        `${this.length} tokens and ${tokens.length} more do not fit into ${this.#context}`,
+        `${this.length} tokens and ${ids.length} more do not fit into the context of ${this.#context}`,
       );
     }
-    const ids = Array.from(tokens);
-    if (options.logits === "all") return await this.#runAll(ids, options.signal);
+    const { vocabulary } = this.#steps;
+    const all = logits === "all" ? new Float32Array(ids.length * vocabulary) : undefined;
+    const most = all ? BATCH_WITH_LOGITS : BATCH;
     for (let done = 0;;) {
-      throwIfAborted(options.signal);
-      if (this.#isClosed) throw new ModelClosedError("the sequence has been closed");
-      const piece = ids.slice(done, done + BATCH);
+      if (signal?.aborted) throw new AbortError(`stopped after ${done} of ${ids.length} tokens`);
+      this.#assertOpen();
+      const piece = ids.slice(done, done + most);
+      const isLast = done + piece.length === ids.length;
+      const rows = this.#steps.step(piece, all ? LOGITS.all : isLast ? LOGITS.last : LOGITS.none);
+      if (all) copyRows(rows, piece.length, all.subarray(done * vocabulary), vocabulary);
       done += piece.length;
-      const isLast = done === ids.length;
-      const logits = this.#steps.step(piece, isLast ? LOGITS.last : LOGITS.none);
-      if (isLast) return logits.subarray(0, this.#steps.vocabulary);
+      if (isLast) return all ?? rows.subarray(0, vocabulary);
       await letEventsIn();
     }
   }
 
-  async #runAll(ids: readonly number[], signal: AbortSignal | undefined): Promise<Float32Array> {
-    const { vocabulary } = this.#steps;
-    const all = new Float32Array(ids.length * vocabulary);
-    for (let done = 0; done < ids.length; done += BATCH_WITH_LOGITS) {
-      throwIfAborted(signal);
-      if (this.#isClosed) throw new ModelClosedError("the sequence has been closed");
-      const piece = ids.slice(done, done + BATCH_WITH_LOGITS);
-      const rows = this.#steps.step(piece, LOGITS.all);
-      const stride = rows.length / piece.length;
-      for (let i = 0; i < piece.length; i++) {
-        all.set(rows.subarray(i * stride, i * stride + vocabulary), (done + i) * vocabulary);
-      }
-      if (done + piece.length < ids.length) await letEventsIn();
-    }
-    return all;
-  }
-
   truncate(length: number): void {
+    this.#assertOpen();
+    if (!Number.isInteger(length) || length < 0 || length > this.length) {
+      throw new UsageError(`a sequence of ${this.length} tokens cannot be cut to ${length}`);
+    }
     this.#cached.truncate(length);
   }
 
@@ -325,4 +326,14 @@ class SparseSequence implements Sequence {
     this.#isClosed = true;
     this.#steps.keep();
   }
+
+  #assertOpen(): void {
+    if (this.#isClosed) throw new ModelClosedError("the sequence has been closed");
+  }
+}
+
+/** Copies rows without what lies behind each. */
+function copyRows(from: Float32Array, rows: number, to: Float32Array, width: number): void {
+  const stride = from.length / rows;
+  for (let i = 0; i < rows; i++) to.set(from.subarray(i * stride, i * stride + width), i * width);
 }

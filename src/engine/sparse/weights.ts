@@ -217,9 +217,9 @@ export class WeightLoader {
     set("SCALES", hasRowScales ? 0 : scales);
     set("GROUP", group);
     const listBytes = kind === KIND.DENSE_INT8 ? 0 : this.#kernels.measure(this.#stage) >>> 0;
-    const perFour = roundUp(segments * 8, 16) + segments * (kind === KIND.SLOTS_ONE ? 48 : 96);
+    const perEight = segments * (kind === KIND.SLOTS_ONE ? 112 : 208);
     const bytes = isSlots
-      ? paddedRows / 4 * perFour
+      ? paddedRows / 8 * perEight
       : kind === KIND.DENSE_INT8
       ? paddedRows * segments * (SEGMENT + 2)
       : 0;

@@ -3,16 +3,16 @@
  *
  * A page has room for all layers and key/value heads of a model. For each layer and head it holds, as
  * int8: keys `[position / 4, dim / 4, 4 positions, 4 dims]`, values `[position / 4, dim, 4 positions]`,
- * then for each position the keys' scale, -64·Σk (int32), and the values' scale. As float32: keys
+ * then for each position the keys' scale, and for each the values' scale. As float32: keys
  * `[position / 4, dim, 4 positions]`, values `[position, dim]`.
  *
  * What a token gets depends on its position and on the cache alone, never on how many tokens are run
  * at once or by how many threads.
  */
 import { PAGES, POSITION } from "./control";
-import { exp2OfNegative, integerOf, roundPlus, shift, wholeOf } from "./math";
-import { dot, maxLane, ones, sumLanes } from "./simd";
-import { largest, LEAST, narrow } from "./vectors";
+import { exp2OfNegative, roundPlus } from "./math";
+import { maxLane, sumLanes } from "./simd";
+import { largest, LEAST } from "./vectors";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
 const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
@@ -30,14 +30,12 @@ const SCALE: usize = 68;
 const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
-/** Not 0: queries have 14 bits. */
-const WIDE_QUERIES: usize = 84;
 
 /** Bytes that a head takes of a page. */
 // @ts-ignore: decorator
 @inline
 function headBytes(dim: usize, isInt8: bool): usize {
-  return isInt8 ? (dim << 7) + 768 : dim << 9;
+  return isInt8 ? (dim << 7) + 512 : dim << 9;
 }
 
 // @ts-ignore: decorator
@@ -74,7 +72,7 @@ function scratchOf(a: usize, thread: i32): usize {
  */
 export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
-  const isInt8 = load<i32>(a, IS_INT8) != 0, isWide = load<i32>(a, WIDE_QUERIES) != 0;
+  const isInt8 = load<i32>(a, IS_INT8) != 0;
   const head = <usize>dim << 2;
   const turned = scratchOf(a, thread) + 1024;
   const scale = load<f32>(a, SCALE);
@@ -87,8 +85,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
         <usize>which * head;
       turn(a, q, q, position, dim);
       if (!isInt8) continue;
-      const factor = (isWide ? toHalves(q, q, dim) : narrow(q, q, dim, largest(q, dim))) * scale;
-      store<f32>(q + head - 4, factor);
+      store<f32>(q + head - 4, toHalves(q, q, dim) * scale);
       continue;
     }
     const h = which - heads;
@@ -137,19 +134,13 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
   const scales = to + (width << 7) + (<usize> place << 2);
   let most = largest(k, dim);
   let factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
-  let sum = i32x4.splat(0);
   const keys = to + group * (width << 2) + (lane << 2);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), 0);
-    sum = i32x4.add(sum, q);
     const halves = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(keys + (d << 2), i8x16.narrow_i16x8_s(halves, halves), 0);
   }
   store<f32>(scales, most / 127);
-  const total = i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1) +
-    i32x4.extract_lane(sum, 2) +
-    i32x4.extract_lane(sum, 3);
-  store<i32>(scales, -64 * total, 256);
   most = largest(v, dim);
   factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
   const values = to + (width << 6) + group * (width << 2) + lane;
@@ -160,7 +151,7 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
     store<u8>(values + (d << 2), i32x4.extract_lane(q, 2), 8);
     store<u8>(values + (d << 2), i32x4.extract_lane(q, 3), 12);
   }
-  store<f32>(scales, most / 127, 512);
+  store<f32>(scales, most / 127, 256);
 }
 
 /** First page that a token sees. */
@@ -255,7 +246,7 @@ function attendPage(
   thread: i32,
 ): void {
   const dim = load<i32>(a, DIM), width = <usize>dim;
-  const isInt8 = load<i32>(a, IS_INT8) != 0, isWide = load<i32>(a, WIDE_QUERIES) != 0;
+  const isInt8 = load<i32>(a, IS_INT8) != 0;
   const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
   const position = load<i32>(POSITION) + token;
   // What is seen of the page, and the groups of four positions that it lies in.
@@ -265,14 +256,10 @@ function attendPage(
   const from = page(index) + load<usize>(a, LAYER) + <usize>group * headBytes(width, isInt8);
   let q = load<usize>(a, QUERIES) + <usize>token * <usize>load<u32>(a, QUERIES_STRIDE) +
     (<usize>(group * perGroup) * width << 2);
-  const valueScale: f32 = isInt8 ? largestOf(from + (width << 7) + 512, first, last) : 0;
+  const valueScale: f32 = isInt8 ? largestOf(from + (width << 7) + 256, first, last) : 0;
   for (let i = 0; i < perGroup; i++) {
     if (!isInt8) scoresF32(from, q, scores, firstGroup, lastGroup, width, load<f32>(a, SCALE));
-    else {
-      const scale = load<f32>(q + (width << 2) - 4);
-      if (isWide) scoresWide(from, q, scores, firstGroup, lastGroup, width, scale);
-      else scoresNarrow(from, q, scores, firstGroup, lastGroup, width, scale);
-    }
+    else scoresInt8(from, q, scores, firstGroup, lastGroup, width, load<f32>(q + (width << 2) - 4));
     for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
     for (let p = last + 1; p <= (lastGroup << 2 | 3); p++) store<f32>(scores + (<usize>p << 2), -Infinity);
     let most = v128.load(scores + (<usize>firstGroup << 4));
@@ -282,12 +269,9 @@ function attendPage(
     if (!isInt8) {
       store<f32>(to, exponentials(scores, firstGroup, lastGroup, highest), 4);
       mixF32(from, scores, to + 16, first, last, width);
-    } else if (isWide) {
-      store<f32>(to, wideProbabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
-      mixWide(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 16383);
     } else {
-      store<f32>(to, narrowProbabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
-      mixNarrow(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 127);
+      store<f32>(to, probabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
+      mixInt8(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 16383);
     }
     to += apart;
     q += width << 2;
@@ -318,44 +302,8 @@ function exponentials(scores: usize, first: i32, last: i32, highest: f32): f32 {
   return sumLanes(total);
 }
 
-/**
- * Probabilities times the scales of their values, to 7 bits; returns the sum of probabilities.
- *
- * What rounding takes from one position goes to the one four further on, so that many small ones are
- * not all lost.
- */
-function narrowProbabilities(
-  from: usize,
-  scores: usize,
-  work: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-  highest: f32,
-  valueScale: f32,
-): f32 {
-  const most = f32x4.splat(highest);
-  const factor = f32x4.splat(valueScale > LEAST ? <f32>127 / valueScale : 0);
-  const scales = from + (width << 7) + 512;
-  let total = f32x4.splat(0), rest = total;
-  for (let g = first; g <= last; g++) {
-    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize>g << 4)), most));
-    total = f32x4.add(total, e);
-    const exact = f32x4.add(
-      f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize>g << 4))), factor),
-      rest,
-    );
-    const shifted = shift(exact);
-    rest = f32x4.sub(exact, wholeOf(shifted));
-    const p = integerOf(shifted);
-    const halves = i16x8.narrow_i32x4_s(p, p);
-    v128.store32_lane(work + (<usize>g << 2), i8x16.narrow_i16x8_s(halves, halves), 0);
-  }
-  return sumLanes(total);
-}
-
-/** The same to 14 bits, as int16. */
-function wideProbabilities(
+/** Probabilities times the scales of their values, as int16 of 14 bits; returns the sum of probabilities. */
+function probabilities(
   from: usize,
   scores: usize,
   work: usize,
@@ -367,7 +315,7 @@ function wideProbabilities(
 ): f32 {
   const most = f32x4.splat(highest);
   const factor = f32x4.splat(valueScale > LEAST ? <f32>16383 / valueScale : 0);
-  const scales = from + (width << 7) + 512;
+  const scales = from + (width << 7) + 256;
   let total = f32x4.splat(0);
   for (let g = first; g <= last; g++) {
     const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize>g << 4)), most));
@@ -389,66 +337,8 @@ function toHalves(from: usize, to: usize, width: usize): f32 {
   return most / 16383;
 }
 
-/** Scores of int8 keys and queries of 7 bits: `scores[g]` for groups of four positions of one page. */
-function scoresNarrow(
-  from: usize,
-  q: usize,
-  scores: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-  scale: f32,
-): void {
-  const one = ones(), factor = f32x4.splat(scale);
-  const step = width << 2;
-  let scalesAt = from + (width << 7) + (<usize>(first & 15) << 4);
-  let keys = from + <usize>(first & 15) * step;
-  let to = scores + (<usize>first << 4);
-  let g = first;
-  // Two groups at a time share what they read of the query.
-  for (; g < last; g += 2) {
-    let a = v128.load(scalesAt, 256), b = v128.load(scalesAt, 272);
-    let k = keys, l = keys + step, d: usize = 0;
-    for (; d + 16 <= width; d += 16) {
-      let x = v128.load32_splat(q + d);
-      a = dot(v128.load(k), x, a, one);
-      b = dot(v128.load(l), x, b, one);
-      x = v128.load32_splat(q + d, 4);
-      a = dot(v128.load(k, 16), x, a, one);
-      b = dot(v128.load(l, 16), x, b, one);
-      x = v128.load32_splat(q + d, 8);
-      a = dot(v128.load(k, 32), x, a, one);
-      b = dot(v128.load(l, 32), x, b, one);
-      x = v128.load32_splat(q + d, 12);
-      a = dot(v128.load(k, 48), x, a, one);
-      b = dot(v128.load(l, 48), x, b, one);
-      k += 64;
-      l += 64;
-    }
-    for (; d < width; d += 4) {
-      const x = v128.load32_splat(q + d);
-      a = dot(v128.load(k), x, a, one);
-      b = dot(v128.load(l), x, b, one);
-      k += 16;
-      l += 16;
-    }
-    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(a), v128.load(scalesAt)), factor));
-    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(b), v128.load(scalesAt, 16)), factor), 16);
-    keys += step << 1;
-    scalesAt += 32;
-    to += 32;
-  }
-  if (g == last) {
-    let a = v128.load(scalesAt, 256);
-    for (let d: usize = 0; d < width; d += 4) {
-      a = dot(v128.load(keys + (d << 2)), v128.load32_splat(q + d), a, one);
-    }
-    v128.store(to, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(a), v128.load(scalesAt)), factor));
-  }
-}
-
-/** The same with queries of 15 bits, as int16. */
-function scoresWide(
+/** Scores of int8 keys and int16 queries, for groups of four positions. */
+function scoresInt8(
   from: usize,
   q: usize,
   scores: usize,
@@ -459,18 +349,35 @@ function scoresWide(
 ): void {
   const factor = f32x4.splat(scale);
   for (let g = first; g <= last; g++) {
-    const place = <usize>(g & 15);
-    const keys = from + place * (width << 2), scales = from + (width << 7) + (place << 4);
+    const place = <usize>g;
+    let k = from + place * (width << 2), x = q, d: usize = 0;
     // Two positions each, with two lanes to a position.
     let a = i32x4.splat(0), b = a;
-    for (let d: usize = 0; d < width; d += 4) {
-      const x = v128.load64_splat(q + (d << 1));
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(keys + (d << 2)), x));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(keys + (d << 2), 8), x));
+    for (; d + 16 <= width; d += 16) {
+      const x0 = v128.load64_splat(x), x1 = v128.load64_splat(x, 8);
+      const x2 = v128.load64_splat(x, 16), x3 = v128.load64_splat(x, 24);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k), x0));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 8), x0));
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 16), x1));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 24), x1));
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 32), x2));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 40), x2));
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 48), x3));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 56), x3));
+      k += 64;
+      x += 32;
     }
+    for (; d < width; d += 4) {
+      const x0 = v128.load64_splat(x);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k), x0));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 8), x0));
+      k += 16;
+      x += 8;
+    }
+    const keyScales = v128.load(from + (width << 7) + (place << 4));
     v128.store(
-      scores + (<usize>g << 4),
-      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(pairSums(a, b)), v128.load(scales)), factor),
+      scores + (place << 4),
+      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(pairSums(a, b)), keyScales), factor),
     );
   }
 }
@@ -502,50 +409,8 @@ function scoresF32(
   }
 }
 
-/** A page's int8 values, mixed by probabilities of 7 bits. */
-function mixNarrow(
-  from: usize,
-  work: usize,
-  to: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-  valueScale: f32,
-): void {
-  const one = ones(), scale = f32x4.splat(valueScale);
-  const step = width << 2;
-  const values = from + (width << 6) + <usize>first * step;
-  const begin = work + (<usize>first << 2), end = work + (<usize>last << 2);
-  let d: usize = 0;
-  for (; d + 16 <= width; d += 16) {
-    let at = values + (d << 2);
-    let a = i32x4.splat(0), b = a, c = a, e = a;
-    for (let w = begin; w <= end; w += 4) {
-      const p = v128.load32_splat(w);
-      a = dot(v128.load(at), p, a, one);
-      b = dot(v128.load(at, 16), p, b, one);
-      c = dot(v128.load(at, 32), p, c, one);
-      e = dot(v128.load(at, 48), p, e, one);
-      at += step;
-    }
-    put(to + (d << 2), a, scale);
-    put(to + (d << 2) + 16, b, scale);
-    put(to + (d << 2) + 32, c, scale);
-    put(to + (d << 2) + 48, e, scale);
-  }
-  for (; d < width; d += 4) {
-    let at = values + (d << 2);
-    let a = i32x4.splat(0);
-    for (let w = begin; w <= end; w += 4) {
-      a = dot(v128.load(at), v128.load32_splat(w), a, one);
-      at += step;
-    }
-    put(to + (d << 2), a, scale);
-  }
-}
-
-/** The same by probabilities of 14 bits. */
-function mixWide(
+/** A page's int8 values, mixed by probabilities as int16. */
+function mixInt8(
   from: usize,
   work: usize,
   to: usize,
@@ -558,9 +423,30 @@ function mixWide(
   const step = width << 2;
   const values = from + (width << 6) + <usize>first * step;
   const begin = work + (<usize>first << 3), end = work + (<usize>last << 3);
-  for (let d: usize = 0; d < width; d += 4) {
+  let d: usize = 0;
+  // Two dims each, with two lanes to a dim.
+  for (; d + 16 <= width; d += 16) {
     let at = values + (d << 2);
-    // Two dims each, with two lanes to a dim.
+    let a = i32x4.splat(0), b = a, c = a, e = a, f = a, g = a, h = a, i = a;
+    for (let w = begin; w <= end; w += 8) {
+      const p = v128.load64_splat(w);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(at), p));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(at, 8), p));
+      c = i32x4.add(c, i32x4.dot_i16x8_s(v128.load8x8_s(at, 16), p));
+      e = i32x4.add(e, i32x4.dot_i16x8_s(v128.load8x8_s(at, 24), p));
+      f = i32x4.add(f, i32x4.dot_i16x8_s(v128.load8x8_s(at, 32), p));
+      g = i32x4.add(g, i32x4.dot_i16x8_s(v128.load8x8_s(at, 40), p));
+      h = i32x4.add(h, i32x4.dot_i16x8_s(v128.load8x8_s(at, 48), p));
+      i = i32x4.add(i, i32x4.dot_i16x8_s(v128.load8x8_s(at, 56), p));
+      at += step;
+    }
+    put(to + (d << 2), pairSums(a, b), scale);
+    put(to + (d << 2) + 16, pairSums(c, e), scale);
+    put(to + (d << 2) + 32, pairSums(f, g), scale);
+    put(to + (d << 2) + 48, pairSums(h, i), scale);
+  }
+  for (; d < width; d += 4) {
+    let at = values + (d << 2);
     let a = i32x4.splat(0), b = a;
     for (let w = begin; w <= end; w += 8) {
       const p = v128.load64_splat(w);

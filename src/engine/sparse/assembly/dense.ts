@@ -1,7 +1,7 @@
 /**
  * Dense matrices, 16 rows together.
  *
- * int8: -Σw of each segment as int16 `[segment, 16]`, then `[column / 4, 16 rows, 4 columns]`. Floats:
+ * int8: for each segment -Σw as int16 `[16]`, then its weights `[column / 4, 16 rows, 4 columns]`. Floats:
  * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
  */
 import { dot, ones, widenHalves } from "./simd";
@@ -21,12 +21,8 @@ import {
   X_STRIDE,
 } from "./linear";
 
-/** Bytes of 16 rows of int8. */
-// @ts-ignore: decorator
-@inline
-export function int8Bytes(segments: usize): usize {
-  return segments * (32 + 512);
-}
+/** Bytes of a segment of 16 rows of int8, of which the first 32 are sums. */
+export const SEGMENT_BYTES: usize = 32 + 512;
 
 /** A segment's sums begin with this: the zero point's part. */
 // @ts-ignore: decorator
@@ -35,52 +31,67 @@ function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
 }
 
+/** sum + a segment of four rows, whose weights begin at `w`; `x0` to `x7` are its inputs, four each. */
+// @ts-ignore: decorator
+@inline
+function addSegment(
+  w: usize,
+  x0: v128,
+  x1: v128,
+  x2: v128,
+  x3: v128,
+  x4: v128,
+  x5: v128,
+  x6: v128,
+  x7: v128,
+  sum: v128,
+  one_: v128,
+): v128 {
+  let p = dot(v128.load(w), x0, sum, one_);
+  p = dot(v128.load(w, 64), x1, p, one_);
+  p = dot(v128.load(w, 128), x2, p, one_);
+  p = dot(v128.load(w, 192), x3, p, one_);
+  p = dot(v128.load(w, 256), x4, p, one_);
+  p = dot(v128.load(w, 320), x5, p, one_);
+  p = dot(v128.load(w, 384), x6, p, one_);
+  return dot(v128.load(w, 448), x7, p, one_);
+}
+
 /** One token. */
 function one(a: usize, first: i32, last: i32, thread: i32): void {
   const one_ = ones();
-  const segments = load<usize>(a, SEGMENTS), size = int8Bytes(segments);
+  const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
   const x = load<usize>(a, X) + <usize>thread * <usize>load<u32>(a, X_COPY);
   const low = <usize>load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize>thread * <usize>load<u32>(a, X_SCALES_COPY);
   const flags = flagsOf(a, 0, thread, 1);
   let at = load<usize>(a, WEIGHTS) + (<usize>first >> 4) * size;
   for (let row = first; row < last; row += 16) {
-    let sums = at, w = at + (segments << 5), xp = x;
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
     for (let s: usize = 0; s < segments; s++) {
-      let p0 = begin(sums), p1 = begin(sums + 8), p2 = begin(sums + 16), p3 = begin(sums + 24);
-      sums += 32;
-      for (const end = w + 512; w < end; w += 64) {
-        const xs = v128.load32_splat(xp);
-        p0 = dot(v128.load(w), xs, p0, one_);
-        p1 = dot(v128.load(w, 16), xs, p1, one_);
-        p2 = dot(v128.load(w, 32), xs, p2, one_);
-        p3 = dot(v128.load(w, 48), xs, p3, one_);
-        xp += 4;
-      }
+      const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = x + (s << 5);
       const scale = v128.load32_splat(scales + (s << 2));
-      f0 = addScaled(f0, p0, scale);
-      f1 = addScaled(f1, p1, scale);
-      f2 = addScaled(f2, p2, scale);
-      f3 = addScaled(f3, p3, scale);
+      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
+      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
+      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
+      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
+      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
+      f1 = addScaled(f1, addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_), scale);
+      f2 = addScaled(f2, addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_), scale);
+      f3 = addScaled(f3, addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_), scale);
     }
     for (let s: usize = 0; s < segments; s++) {
       if (load<u8>(flags + (s << 3)) == 0) continue;
-      let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
-      let w = at + (segments << 5) + (s << 9), xp = x + low + (s << 5);
-      for (const end = w + 512; w < end; w += 64) {
-        const xs = v128.load32_splat(xp);
-        p0 = dot(v128.load(w), xs, p0, one_);
-        p1 = dot(v128.load(w, 16), xs, p1, one_);
-        p2 = dot(v128.load(w, 32), xs, p2, one_);
-        p3 = dot(v128.load(w, 48), xs, p3, one_);
-        xp += 4;
-      }
+      const w = at + s * SEGMENT_BYTES + 32, xp = x + low + (s << 5), zero = i32x4.splat(0);
       const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      f0 = addScaled(f0, p0, scale);
-      f1 = addScaled(f1, p1, scale);
-      f2 = addScaled(f2, p2, scale);
-      f3 = addScaled(f3, p3, scale);
+      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
+      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
+      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
+      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
+      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
+      f1 = addScaled(f1, addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
+      f2 = addScaled(f2, addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
+      f3 = addScaled(f3, addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
     }
     finish(a, row, 0, f0);
     finish(a, row + 4, 0, f1);
@@ -96,7 +107,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const segments = load<usize>(a, SEGMENTS);
   const stride = <usize>load<u32>(a, X_STRIDE), low = <usize>load<u32>(a, X_LOW);
   const inGroup = <usize>(row & 15);
-  const body = at + (segments << 5) + (inGroup << 2);
+  const body = at + 32 + (inGroup << 2);
   const x = load<usize>(a, X) + <usize>token * stride;
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize>token * next;
@@ -108,13 +119,13 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       if (pass == 1 && load<u32>(flags + (s << 3)) == 0) continue;
       let p0 = i32x4.splat(0), q0 = p0;
       if (pass == 0) {
-        const sums = at + (inGroup << 1) + (s << 5);
+        const sums = at + (inGroup << 1) + s * SEGMENT_BYTES;
         p0 = begin(sums);
         q0 = begin(sums + 8);
       }
       let p1 = p0, p2 = p0, p3 = p0, q1 = q0, q2 = q0, q3 = q0;
       let x0 = start + (s << 5), x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-      let w = body + (s << 9);
+      let w = body + s * SEGMENT_BYTES;
       for (const end = w + 512; w < end; w += 64) {
         const v = v128.load(w), u = v128.load(w, 16);
         let xs = v128.load32_splat(x0);
@@ -166,7 +177,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 /** y = W·x of int8 for rows `first` to `last`, multiples of 16. */
 export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   if (tokens == 1) return one(a, first, last, thread);
-  const size = int8Bytes(load<usize>(a, SEGMENTS));
+  const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
   let at = load<usize>(a, WEIGHTS) + (<usize>first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

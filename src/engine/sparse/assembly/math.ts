@@ -53,27 +53,6 @@ export function roundPlus(x: v128, plus: i32): v128 {
   return i32x4.add(f32x4.add(x, constant(0)), i32x4.splat(plus - MAGIC_BITS));
 }
 
-/** Numbers below 2²² in size with {@link MAGIC} added: nearest integers, ties to even, in the lowest bits. */
-// @ts-ignore: decorator
-@inline
-export function shift(x: v128): v128 {
-  return f32x4.add(x, constant(0));
-}
-
-/** Such a shifted number as a whole float. */
-// @ts-ignore: decorator
-@inline
-export function wholeOf(shifted: v128): v128 {
-  return f32x4.sub(shifted, constant(0));
-}
-
-/** Such a shifted number as an integer. */
-// @ts-ignore: decorator
-@inline
-export function integerOf(shifted: v128): v128 {
-  return i32x4.sub(shifted, constant(0));
-}
-
 /** e^x, to 2 units in the last place; 0 below -87, and finite above 88. */
 // @ts-ignore: decorator
 @inline

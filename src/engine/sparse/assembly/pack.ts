@@ -6,9 +6,9 @@
  * may be damaged or made to do harm: a decoder goes nowhere beyond what the descriptor says is there.
  */
 import { DENSE_INT8, LISTS_F16, SEGMENT, SLOTS_ONE } from "./linear";
-import { int8Bytes } from "./dense";
+import { SEGMENT_BYTES } from "./dense";
 import { widenHalves } from "./simd";
-import { headBytes, segmentBytes } from "./slots";
+import { pairBytes, segmentBytes } from "./slots";
 
 /** Words of a descriptor; `layout.ts` beside this folder has them for JavaScript. */
 const FORMAT: usize = 0, TYPE: usize = 4, ROWS: usize = 8, COLUMNS: usize = 12;
@@ -275,14 +275,15 @@ function packRows(d: usize, isWritten: bool): u32 {
     decodeFour(d, row);
     if (kind == DENSE_INT8) {
       if ((row & 15) == 0) {
-        if (row > 0) out += int8Bytes(segments);
-        memory.fill(out, 0, int8Bytes(segments));
+        if (row > 0) out += segments * SEGMENT_BYTES;
+        memory.fill(out, 0, segments * SEGMENT_BYTES);
       }
-      packIntoDense(d, row, out, segments);
+      packIntoDense(d, row, out);
       continue;
     }
     if (kind < DENSE_INT8) {
-      out = packSlots(d, out, kind, segments, isWritten);
+      packSlots(d, row, out, kind, segments, isWritten);
+      if ((row & 4) != 0) out += segments * segmentBytes(kind);
     }
     lists = packLists(d, row, lists, isWritten);
   }
@@ -291,10 +292,10 @@ function packRows(d: usize, isWritten: bool): u32 {
 }
 
 /** One or two slots for every window; what finds none stays in the lists. */
-function packSlots(d: usize, out: usize, kind: i32, segments: usize, isWritten: bool): usize {
+function packSlots(d: usize, row: i32, out: usize, kind: i32, segments: usize, isWritten: bool): void {
   const most = kind == SLOTS_ONE ? 4 : 8;
-  const head = headBytes(segments), size = head + segments * segmentBytes(kind);
-  if (isWritten) memory.fill(out, 0, size);
+  const second = <usize>((row & 4) >> 2);
+  if (isWritten && second == 0) memory.fill(out, 0, segments * segmentBytes(kind));
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     let window = -1, k = 0, left = 0;
@@ -311,10 +312,12 @@ function packSlots(d: usize, out: usize, kind: i32, segments: usize, isWritten: 
         continue;
       }
       if (isWritten) {
-        const sum = out + (<usize>(window >> 1) << 3) + (<usize>i << 1);
+        const segment = out + <usize>(window >> 1) * segmentBytes(kind);
+        const sum = segment + (second << 3) + (<usize>i << 1);
         store<i16>(sum, load<i16>(sum) - value);
         // The pair, the slot in it, and the lane's byte in the slot.
-        const pair = out + head + <usize>(kind == SLOTS_ONE ? window >> 1 : window) * 48;
+        const pair = segment + 16 + second * pairBytes(kind) +
+          (kind == SLOTS_ONE ? 0 : <usize>(window & 1) * 48);
         const slot = kind == SLOTS_ONE ? window & 1 : k >> 2;
         const index = pair + <usize>((i << 2) + (k & 3));
         store<i8>(index + 16 + (<usize>slot << 4), value);
@@ -324,19 +327,19 @@ function packSlots(d: usize, out: usize, kind: i32, segments: usize, isWritten: 
     }
     store<i32>(d + (<usize>i << 2), left, LENGTHS);
   }
-  return out + size;
 }
 
 /** A matrix that is hardly sparse, into the dense layout. */
-function packIntoDense(d: usize, row: i32, out: usize, segments: usize): void {
+function packIntoDense(d: usize, row: i32, out: usize): void {
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     const lane = <usize>((row + i) & 15);
     for (let j = 0; j < n; j++) {
       const column = <usize>load<u16>(cs + (<usize>j << 1)), value = load<i32>(vs + (<usize>j << 2));
-      const sum = out + ((column / SEGMENT) << 5) + (lane << 1);
+      const segment = out + column / SEGMENT * SEGMENT_BYTES;
+      const sum = segment + (lane << 1);
       store<i16>(sum, load<i16>(sum) - value);
-      store<i8>(out + (segments << 5) + ((column >> 2) << 6) + (lane << 2) + (column & 3), value);
+      store<i8>(segment + 32 + ((column % SEGMENT >> 2) << 6) + (lane << 2) + (column & 3), value);
     }
   }
 }
@@ -362,7 +365,8 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
       store<u16>(at + size + (<usize> i << 1), column);
       if (halves) store<u16>(at + (<usize> i << 1), bits);
       else if (type == INT8) {
-        const scale = load<f32>(
+        // Beside slots the scale of a row comes when all is summed.
+        const scale: f32 = scales == 0 ? 1 : load<f32>(
           scales + (<usize> ((row + i) * perRow + <i32> column / group) << 2),
         );
         store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scale);
@@ -382,7 +386,7 @@ export function packDense(d: usize): i32 {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), type = load<i32>(d, TYPE);
   const values = load<usize>(d, VALUES);
   const segments = <usize>((columns + SEGMENT - 1) / SEGMENT);
-  const size: usize = type == INT8 ? int8Bytes(segments) : segments << (type == F16 ? 10 : 11);
+  const size: usize = type == INT8 ? segments * SEGMENT_BYTES : segments << (type == F16 ? 10 : 11);
   let out = load<usize>(d, OUT);
   for (let first = 0; first < rows; first += 16) {
     memory.fill(out, 0, size);
@@ -410,15 +414,15 @@ export function packDense(d: usize): i32 {
 }
 
 function packDenseInt8(row: usize, out: usize, i: i32, columns: i32, segments: usize): void {
-  const body = out + (segments << 5) + (<usize>i << 2);
   let c = 0;
   for (let s: usize = 0; s < segments; s++) {
+    const segment = out + s * SEGMENT_BYTES, body = segment + 32 + (<usize>i << 2);
     let sum = 0;
-    for (const end = min(columns, <i32>(s + 1) * SEGMENT); c < end; c++) {
+    for (const end = min(columns, c + SEGMENT); c < end; c++) {
       const v = load<i8>(row + <usize>c);
       sum += v;
-      store<i8>(body + (<usize>(c >> 2) << 6) + (c & 3), v);
+      store<i8>(body + (<usize>(c % SEGMENT >> 2) << 6) + (c & 3), v);
     }
-    store<i16>(out + (s << 5) + (<usize>i << 1), -sum);
+    store<i16>(segment + (<usize>i << 1), -sum);
   }
 }

@@ -7,7 +7,7 @@
  */
 import { activate, roundPlus } from "./math";
 import { maxLane, sumLanes, widenHalves } from "./simd";
-import { int8Bytes } from "./dense";
+import { SEGMENT_BYTES } from "./dense";
 import { DENSE_F32, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
 import { IDS, POSITION } from "./control";
 
@@ -67,12 +67,12 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const out = output(a, t, tokens, thread);
     const group = <usize> (row >> 4), lane = <usize> (row & 15);
     if (kind == DENSE_INT8) {
-      let at = table + group * int8Bytes(segments) + (segments << 5) + (lane << 2);
-      const scale = f32x4.splat(load<f32>(scales + (<usize> row << 2)));
+      const scale = f32x4.splat(load<f32>(scales + (<usize>row << 2)));
       for (let i = 0; i < width; i += 4) {
+        const at = table + (group * segments + <usize>(i >> 5)) * SEGMENT_BYTES + 32 +
+          (<usize>(i & 31) << 4) + (lane << 2);
         const v = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at)));
-        v128.store(out + (<usize> i << 2), f32x4.mul(f32x4.convert_i32x4_s(v), scale));
-        at += 64;
+        v128.store(out + (<usize>i << 2), f32x4.mul(f32x4.convert_i32x4_s(v), scale));
       }
     } else if (kind == DENSE_F32) {
       const at = table + group * (segments << 11) + (lane << 2);
@@ -254,31 +254,44 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
 
 function rootMeanSquare(from: usize, width: i32): f32 {
   let sum = f32x4.splat(0);
-  for (let i = 0; i < width; i += 4) {
+  let i = 0;
+  for (; i + 4 <= width; i += 4) {
     const v = v128.load(from + (<usize>i << 2));
     sum = f32x4.add(sum, f32x4.mul(v, v));
   }
-  return sqrt<f32>(sumLanes(sum) / <f32>width);
+  let total = sumLanes(sum);
+  for (; i < width; i++) {
+    const v = load<f32>(from + (<usize>i << 2));
+    total += v * v;
+  }
+  return sqrt<f32>(total / <f32>width);
 }
 
 /** Numbers below count as zeros: their inverse would be infinite. */
 export const LEAST: f32 = 1e-30;
 
-/** Largest size of `count` numbers. What lies behind them, up to a multiple of 4, must be zeros. */
+/** Largest size of `count` numbers. */
 // @ts-ignore: decorator
 @inline
 export function largest(from: usize, count: i32): f32 {
   let most = f32x4.splat(0);
-  for (let i = 0; i < count; i += 4) {
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
     most = f32x4.pmax(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
   }
-  return maxLane(most);
+  let one = maxLane(most);
+  // What lies behind them may be anything.
+  for (; i < count; i++) {
+    const size = abs<f32>(load<f32>(from + (<usize> i << 2)));
+    if (size > one) one = size;
+  }
+  return one;
 }
 
 /** To 1 … 127; returns the scale. `most` is the largest size of them. */
 // @ts-ignore: decorator
 @inline
-export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
+function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
   const factor = f32x4.splat(most > LEAST ? <f32>63 / most : 0);
   let i = 0;
   for (; i + 16 <= count; i += 16) {

@@ -136,7 +136,6 @@ export class Program {
       isInt8: boolean;
       scratch: number;
       scratchBytes: number;
-      wideQueries: boolean;
     },
   ): void {
     const { queries, keys, values, out } = parts;
@@ -146,7 +145,6 @@ export class Program {
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch, options.scratchBytes],
-      options.wideQueries ? 1 : 0,
     ];
     this.#step(OP.APPEND, words);
     this.barrier("always");

@@ -232,7 +232,7 @@ class Planner {
     const values = this.#toRead(step.values, "all", at);
     const out = this.#place(step.output, "scattered");
     const isInt8 = this.#options.kv === "int8" && step.headDim % 4 === 0;
-    const headBytes = isInt8 ? step.headDim * 128 + 768 : step.headDim * 512;
+    const headBytes = isInt8 ? step.headDim * 128 + 512 : step.headDim * 512;
     this.#program.attention({ queries, keys, values, out }, {
       heads: step.heads,
       keyValueHeads: step.keyValueHeads,
@@ -245,7 +245,6 @@ class Planner {
       isInt8,
       scratch: this.#scratch.address,
       scratchBytes: this.#scratch.bytes,
-      wideQueries: this.#options.activations === "int16",
     });
     // There is a barrier inside.
     this.#meet(at);
