@@ -194,72 +194,69 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
   if (token + 3 < tokens) finish(a, row, token + 3, f3);
 }
 
-/** Eight tokens, without scales of groups: what most of a prefill runs. */
+/** Four tokens, without scales of groups: what most of a prefill runs. */
 // @ts-ignore: decorator
 @inline
-function eight(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
+function fast(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const segments = load<i32>(a, SEGMENTS);
   const stride = <usize>load<u32>(a, X_STRIDE), low = <usize>load<u32>(a, X_LOW);
   const lists = load<usize>(a, LISTS);
   const second = <usize>(row & 4) != 0;
   const pairs = at + 16 + (second ? pairBytes(kind) : 0);
-  const x0 = load<usize>(a, X) + <usize>token * stride, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  const x4 = x3 + stride, x5 = x4 + stride, x6 = x5 + stride, x7 = x6 + stride;
+  let x0 = load<usize>(a, X) + <usize>token * stride, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
   const next = <usize>segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize>token * next;
   const flags = flagsOf(a, token, 0, tokens);
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, f4 = f0, f5 = f0, f6 = f0, f7 = f0;
-  let w = pairs, sums = at + (second ? 8 : 0), xs: usize = 0, scale = scales;
+  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+  let w = pairs, sums = at + (second ? 8 : 0), scale = scales;
   for (const end = scales + next; scale < end; scale += 4) {
     const start = begin(sums);
-    // Indices stay in registers for all eight tokens; values are read again, there is no room for them.
-    const i = v128.load(w), k = kind == SLOTS_ONE ? i : v128.load(w, 48);
+    const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
     const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
-    const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
-    f0 = addScaled(f0, addPicked(kind, w, x0 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale));
-    f1 = addScaled(f1, addPicked(kind, w, x1 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + next));
-    f2 = addScaled(f2, addPicked(kind, w, x2 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 2 * next));
-    f3 = addScaled(f3, addPicked(kind, w, x3 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 3 * next));
-    f4 = addScaled(f4, addPicked(kind, w, x4 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 4 * next));
-    f5 = addScaled(f5, addPicked(kind, w, x5 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 5 * next));
-    f6 = addScaled(f6, addPicked(kind, w, x6 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 6 * next));
-    f7 = addScaled(f7, addPicked(kind, w, x7 + xs, start, i0, i1, i2, i3, one_), v128.load32_splat(scale + 7 * next));
+    if (kind == SLOTS_ONE) {
+      f0 = addScaled(f0, dot(v1, pick(v128.load(x0, 16), i1), dot(v0, pick(v128.load(x0), i0), start, one_), one_), v128.load32_splat(scale));
+      f1 = addScaled(f1, dot(v1, pick(v128.load(x1, 16), i1), dot(v0, pick(v128.load(x1), i0), start, one_), one_), v128.load32_splat(scale + next));
+      f2 = addScaled(f2, dot(v1, pick(v128.load(x2, 16), i1), dot(v0, pick(v128.load(x2), i0), start, one_), one_), v128.load32_splat(scale + 2 * next));
+      f3 = addScaled(f3, dot(v1, pick(v128.load(x3, 16), i1), dot(v0, pick(v128.load(x3), i0), start, one_), one_), v128.load32_splat(scale + 3 * next));
+    } else {
+      const k = v128.load(w, 48), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
+      const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
+      let x = v128.load(x0), y = v128.load(x0, 16);
+      f0 = addScaled(f0, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale));
+      x = v128.load(x1), y = v128.load(x1, 16);
+      f1 = addScaled(f1, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + next));
+      x = v128.load(x2), y = v128.load(x2, 16);
+      f2 = addScaled(f2, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + 2 * next));
+      x = v128.load(x3), y = v128.load(x3, 16);
+      f3 = addScaled(f3, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + 3 * next));
+    }
     w += segmentBytes(kind);
     sums += segmentBytes(kind);
-    xs += 32;
+    x0 += 32;
+    x1 += 32;
+    x2 += 32;
+    x3 += 32;
   }
+  const unit = f32x4.splat(LOW_UNIT), zero = i32x4.splat(0);
   for (let s: usize = 0; s < <usize>segments; s++) {
-    if (load<u64>(flags + (s << 3)) == 0) continue;
-    const w = pairs + s * segmentBytes(kind), xs = low + (s << 5);
-    const start = i32x4.splat(0), scale = scales + (s << 2), unit = f32x4.splat(LOW_UNIT);
-    f0 = addScaled(f0, addSegment(kind, w, x0 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale), unit));
-    f1 = addScaled(f1, addSegment(kind, w, x1 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + next), unit));
-    f2 = addScaled(f2, addSegment(kind, w, x2 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 2 * next), unit));
-    f3 = addScaled(f3, addSegment(kind, w, x3 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 3 * next), unit));
-    f4 = addScaled(f4, addSegment(kind, w, x4 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 4 * next), unit));
-    f5 = addScaled(f5, addSegment(kind, w, x5 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 5 * next), unit));
-    f6 = addScaled(f6, addSegment(kind, w, x6 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 6 * next), unit));
-    f7 = addScaled(f7, addSegment(kind, w, x7 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 7 * next), unit));
+    if (load<u32>(flags + (s << 3)) == 0) continue;
+    const w = pairs + s * segmentBytes(kind), xs = load<usize>(a, X) + <usize>token * stride + low + (s << 5), scale = scales + (s << 2);
+    f0 = addScaled(f0, addSegment(kind, w, xs, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale), unit));
+    f1 = addScaled(f1, addSegment(kind, w, xs + stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + next), unit));
+    f2 = addScaled(f2, addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 2 * next), unit));
+    f3 = addScaled(f3, addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 3 * next), unit));
   }
   if (lists != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
     f1 = addLists(a, row, token + 1, 0, tokens, f1);
     f2 = addLists(a, row, token + 2, 0, tokens, f2);
     f3 = addLists(a, row, token + 3, 0, tokens, f3);
-    f4 = addLists(a, row, token + 4, 0, tokens, f4);
-    f5 = addLists(a, row, token + 5, 0, tokens, f5);
-    f6 = addLists(a, row, token + 6, 0, tokens, f6);
-    f7 = addLists(a, row, token + 7, 0, tokens, f7);
   }
   finish(a, row, token, f0);
   finish(a, row, token + 1, f1);
   finish(a, row, token + 2, f2);
   finish(a, row, token + 3, f3);
-  finish(a, row, token + 4, f4);
-  finish(a, row, token + 5, f5);
-  finish(a, row, token + 6, f6);
-  finish(a, row, token + 7, f7);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
@@ -269,11 +266,11 @@ function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void
 function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   four(a, row, token, tokens, at, 1);
 }
-function eightOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  eight(a, row, token, tokens, at, 0);
+function fastOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  fast(a, row, token, tokens, at, 0);
 }
-function eightOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  eight(a, row, token, tokens, at, 1);
+function fastOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  fast(a, row, token, tokens, at, 1);
 }
 function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, 0);
@@ -290,15 +287,15 @@ export function slots(kind: i32, a: usize, first: i32, last: i32, tokens: i32, t
     return;
   }
   const size = load<usize>(a, SEGMENTS) * segmentBytes(kind);
-  const inEights = load<usize>(a, GROUP_SCALES) == 0 ? tokens & ~7 : 0;
+  const inFours = load<usize>(a, GROUP_SCALES) == 0 ? tokens & ~3 : 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize>row >> 3) * size;
-    for (let token = 0; token < inEights; token += 8) {
-      if (kind == SLOTS_ONE) eightOfOne(a, row, token, tokens, at);
-      else eightOfTwo(a, row, token, tokens, at);
+    for (let token = 0; token < inFours; token += 4) {
+      if (kind == SLOTS_ONE) fastOfOne(a, row, token, tokens, at);
+      else fastOfTwo(a, row, token, tokens, at);
     }
-    for (let token = inEights; token < tokens; token += 4) {
+    for (let token = inFours; token < tokens; token += 4) {
       if (kind == SLOTS_ONE) fourOfOne(a, row, token, tokens, at);
       else fourOfTwo(a, row, token, tokens, at);
     }
