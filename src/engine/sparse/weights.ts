@@ -202,7 +202,8 @@ export class WeightLoader {
     const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
     const group = ref.scaling === "group" ? ref.attributes.group : columns;
-    const kind = kindOf(ref, group, found("BEYOND_ONE"), found("BEYOND_TWO"));
+    const beyond = { one: found("BEYOND_ONE"), two: found("BEYOND_TWO") };
+    const kind = kindOf(ref, group, beyond.one, beyond.two);
     const scales = ref.scaling === "none" ? 0 : await this.#scales(
       tensors.scales,
       rows * Math.ceil(columns / group),
@@ -216,7 +217,9 @@ export class WeightLoader {
     set("KIND", kind);
     set("SCALES", hasRowScales ? 0 : scales);
     set("GROUP", group);
-    const listBytes = kind === KIND.DENSE_INT8 ? 0 : this.#kernels.measure(this.#stage) >>> 0;
+    const fits = kind === KIND.DENSE_INT8 || (kind === KIND.SLOTS_ONE && beyond.one === 0) ||
+      (kind === KIND.SLOTS_TWO && beyond.two === 0);
+    const listBytes = fits ? 0 : this.#kernels.measure(this.#stage) >>> 0;
     const perEight = segments * (kind === KIND.SLOTS_ONE ? 112 : 208);
     const bytes = isSlots
       ? paddedRows / 8 * perEight
