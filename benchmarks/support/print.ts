@@ -34,6 +34,11 @@ export function seconds(value: number): string {
   return value < 10 ? value.toFixed(2) : value.toFixed(1);
 }
 
+/** A number of things: `1 thread`, `2 threads`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** Bytes in gigabytes (10^9). */
 export function gigabytes(bytes: number | undefined): string {
   return bytes === undefined ? "?" : (bytes / 1e9).toFixed(2);

@@ -74,9 +74,11 @@ export async function runJson(command: readonly string[]): Promise<Finished & { 
   }
 }
 
-/** What a program's standard error says of its end: our own error line, else the last line. */
+/** What a program's standard error says of its end: our own error line, npm's first, else the last. */
 function reasonIn(stderr: string): string | undefined {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
+  const npm = lines.filter((line) => line.startsWith("npm error ")).slice(0, 4);
+  if (npm.length > 0) return npm.map((line) => line.slice("npm error ".length)).join("; ");
   return lines.find((line) => /^error \S+: /.test(line)) ?? lines.at(-1);
 }
 
@@ -112,6 +114,18 @@ export async function findRuntime(
   return { path, version: versions[name] };
 }
 
+/** Where the first program of these names lies on the path. */
+export async function findProgram(names: readonly string[]): Promise<string | undefined> {
+  for (const name of names) {
+    try {
+      return (await run(["sh", "-c", `command -v ${name}`])).stdout.trim();
+    } catch (error) {
+      if (!(error instanceof ProgramError)) throw error;
+    }
+  }
+  return undefined;
+}
+
 /** Words that start Espalier's command line in a runtime. */
 export function espalier(name: RuntimeName, path: string): string[] {
   return name === "deno" ? [path, "run", "-A", join(ROOT, "mod.ts")] : [path, join(ROOT, "mod.ts")];
@@ -138,12 +152,17 @@ export async function withFolder<T>(
 
 let interrupted = false;
 
-/** Lets work end by itself on Ctrl-C; see {@linkcode throwIfInterrupted}. */
-export function catchInterrupts(): void {
+/**
+ * Lets work end by itself on Ctrl-C; see {@linkcode throwIfInterrupted}.
+ *
+ * @param stop Called on the first one, to end what would not.
+ */
+export function catchInterrupts(stop: () => void = () => {}): void {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {
       if (interrupted) process.exit(130);
       interrupted = true;
+      stop();
     });
   }
 }

@@ -1,0 +1,180 @@
+/**
+ * The compiled kernels: those of the repository are what their sources give, they run on both kinds of
+ * memory, and a build that computes wrong here is not taken.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { pathToFileURL } from "node:url";
+import {
+  type Build,
+  BUILDS,
+  chooseBuild,
+  instantiate,
+  unshared,
+} from "../../../src/engine/sparse/kernels.ts";
+import { Workshop } from "../../checkpoint/support.ts";
+import { rejectionOf } from "../../checkpoint/support.ts";
+import { LONG } from "../../compile/support.ts";
+import { fromRoot } from "../../support/paths.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const FOLDER = "src/engine/sparse/wasm";
+
+function bytesOf(build: Build): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(readFileSync(fromRoot(`${FOLDER}/${build}.wasm`)));
+}
+
+/** The script that compiles them; nothing where its compiler is not installed, as under Deno. */
+async function compiler(): Promise<typeof import("../../../scripts/build_kernels.ts") | undefined> {
+  try {
+    return await import("../../../scripts/build_kernels.ts");
+  } catch {
+    return undefined;
+  }
+}
+
+const script = await compiler();
+
+test.if(script !== undefined)("the kernels are what their sources compile to", async () => {
+  const built = await script!.buildKernels();
+  expect([...built.keys()].sort()).toEqual([...BUILDS].sort());
+  for (const build of BUILDS) {
+    const same = Buffer.compare(built.get(build)!, bytesOf(build)) === 0;
+    // If not: bun scripts/build_kernels.ts
+    expect([build, same]).toEqual([build, true]);
+  }
+}, LONG);
+
+/** Runs the check of products that every build has. */
+function isRight(module: WebAssembly.Module, shared: boolean): boolean {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
+  const kernels = instantiate(module, memory);
+  kernels.setUp();
+  return kernels.isRight(4096) !== 0;
+}
+
+describe("kernels for a memory that is not shared", () => {
+  for (const build of BUILDS) {
+    test(`are those of ${build} with one flag less`, async () => {
+      const bytes = bytesOf(build);
+      const changed = unshared(bytes);
+      const differences = [...bytes.keys()].filter((i) => bytes[i] !== changed[i]);
+      expect(differences.length).toBe(1);
+      expect(bytes[differences[0]] ^ changed[differences[0]]).toBe(2);
+      // What was given is as it was.
+      expect(Buffer.compare(bytes, bytesOf(build))).toBe(0);
+      let module: WebAssembly.Module;
+      try {
+        module = await WebAssembly.compile(changed);
+      } catch (error) {
+        // A runtime without relaxed instructions.
+        if (build === "simd") throw error;
+        return;
+      }
+      expect(WebAssembly.Module.imports(module)).toMatchObject([{ kind: "memory" }]);
+      if (build === "simd") expect(isRight(module, false)).toBe(true);
+      // A module wants the kind of memory that it names.
+      expect(() => isRight(module, true)).toThrow();
+    });
+  }
+
+  test("are not made of bytes that are no kernels", () => {
+    const empty = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+    expect(() => unshared(empty)).toThrow("damaged");
+    for (let length = 0; length < 40; length++) {
+      expect(() => unshared(bytesOf("simd").subarray(0, length))).toThrow("damaged");
+    }
+    expect(() => unshared(unshared(bytesOf("simd")))).toThrow("damaged");
+  });
+});
+
+describe("a build is chosen", () => {
+  for (const shared of [true, false]) {
+    test(`that runs right here, for memory that is ${shared ? "" : "not "}shared`, async () => {
+      const { build, module } = await chooseBuild(shared);
+      expect([...BUILDS]).toContain(build);
+      expect(isRight(module, shared)).toBe(true);
+      expect((await chooseBuild(shared, "simd")).build).toBe("simd");
+    });
+  }
+
+  /** Dot products, and others of as many operands: what a processor that computes them wrong does. */
+  const WRONG: Partial<Record<Build, [number[], number[]]>> = {
+    // i16x8.relaxed_dot_i8x16_i7x16_s → i16x8.extmul_low_i8x16_s
+    relaxed: [[0xfd, 0x92, 0x02], [0xfd, 0x9c, 0x01]],
+    // i32x4.relaxed_dot_i8x16_i7x16_add_s → f32x4.relaxed_madd
+    "relaxed-fused": [[0xfd, 0x93, 0x02], [0xfd, 0x85, 0x02]],
+  };
+
+  /** The module that chooses, with kernels of its own. */
+  async function choiceOf(
+    kernels: Partial<Record<Build, Uint8Array>>,
+  ): Promise<typeof chooseBuild> {
+    const root = workshop.folder();
+    const copied = ["engine/sparse/kernels.ts", "engine/sparse/layout.ts", "errors.ts"];
+    for (const file of [...copied, "platform/assets.ts"]) {
+      const to = join(root, "src", file);
+      mkdirSync(dirname(to), { recursive: true });
+      cpSync(fromRoot(`src/${file}`), to);
+    }
+    mkdirSync(join(root, FOLDER));
+    for (const build of BUILDS) {
+      writeFileSync(join(root, FOLDER, `${build}.wasm`), kernels[build] ?? bytesOf(build));
+    }
+    const url = pathToFileURL(join(root, "src/engine/sparse/kernels.ts")).href;
+    return (await import(url) as { chooseBuild: typeof chooseBuild }).chooseBuild;
+  }
+
+  function replaced(bytes: Uint8Array, from: number[], to: number[]): Uint8Array {
+    const changed = bytes.slice();
+    let count = 0;
+    for (let i = 0; i + from.length <= bytes.length; i++) {
+      if (!from.every((byte, k) => bytes[i + k] === byte)) continue;
+      changed.set(to, i);
+      count++;
+    }
+    // If there are none, these are no longer the instructions that kernels use.
+    expect(count).toBeGreaterThan(10);
+    return changed;
+  }
+
+  test("that is plain SIMD where relaxed products are wrong", async () => {
+    const wrong = Object.fromEntries(
+      Object.entries(WRONG).map(([build, [from, to]]) => [
+        build,
+        replaced(bytesOf(build as Build), from, to),
+      ]),
+    );
+    for (const bytes of Object.values(wrong)) {
+      let module: WebAssembly.Module;
+      try {
+        module = await WebAssembly.compile(bytes as Uint8Array<ArrayBuffer>);
+      } catch {
+        continue;
+      }
+      expect(isRight(module, true)).toBe(false);
+    }
+    const choose = await choiceOf(wrong);
+    expect((await choose(true)).build).toBe("simd");
+    expect((await choose(false)).build).toBe("simd");
+    const error = await rejectionOf(choose(true, "relaxed"));
+    expect(error.code).toBe("BACKEND_FAILED");
+  }, LONG);
+
+  test("where one of the relaxed ones cannot be compiled", async () => {
+    const choose = await choiceOf({ relaxed: Uint8Array.of(0, 0x61, 0x73, 0x6d, 9, 9, 9, 9) });
+    expect((await choose(true)).build).not.toBe("relaxed");
+  }, LONG);
+
+  test("and where none can be it is an error that says so", async () => {
+    const broken = Uint8Array.of(1, 2, 3);
+    const choose = await choiceOf({ relaxed: broken, "relaxed-fused": broken, simd: broken });
+    const error = await rejectionOf(choose(true));
+    expect(error.code).toBe("BACKEND_FAILED");
+    expect(error.message).toContain("SIMD");
+  }, LONG);
+});

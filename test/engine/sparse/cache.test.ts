@@ -1,0 +1,185 @@
+/**
+ * Pages of the cache: whatever sequences do, each finds what it has written, and nothing is lost.
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { CachedTokens, PagePool, PrefixStore } from "../../../src/engine/sparse/cache.ts";
+import { PAGE } from "../../../src/engine/sparse/layout.ts";
+import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
+import { MemoryBudgetError } from "../../../src/errors.ts";
+import { Dice, fuzz, MANY, must } from "../../support/fuzz.ts";
+
+/** A page holds a number for each of its positions. */
+const BYTES = PAGE * 4;
+
+/** Runs tokens as the engine does: what is written at a position follows from all tokens before it. */
+function run(memory: EngineMemory, cached: CachedTokens, tokens: readonly number[]): void {
+  cached.grow(tokens.length);
+  for (const token of tokens) {
+    const at = cached.tokens.length;
+    const before = at === 0 ? 1 : contentAt(memory, cached, at - 1);
+    memory.set(addressOf(cached, at), before * 31 + token >>> 0);
+    cached.tokens.push(token);
+  }
+}
+
+function addressOf(cached: CachedTokens, position: number): number {
+  return cached.pages[Math.floor(position / PAGE)] + position % PAGE * 4;
+}
+
+function contentAt(memory: EngineMemory, cached: CachedTokens, position: number): number {
+  return memory.get(addressOf(cached, position));
+}
+
+/** Fails unless a sequence's pages hold what its tokens have written. */
+function check(memory: EngineMemory, cached: CachedTokens): void {
+  let wanted = 1;
+  cached.tokens.forEach((token, at) => {
+    wanted = wanted * 31 + token >>> 0;
+    must(contentAt(memory, cached, at) === wanted, `position ${at} of ${cached.tokens.length}`);
+  });
+}
+
+/** The part of the engine that opens and closes sequences. */
+class Sequences {
+  readonly memory: EngineMemory;
+  readonly pool: PagePool;
+  readonly kept = new PrefixStore(4);
+  readonly open: CachedTokens[] = [];
+
+  constructor(most?: number) {
+    this.memory = new EngineMemory(false, most);
+    this.pool = new PagePool(this.memory, BYTES);
+    this.pool.onShortage(() => this.kept.drop());
+  }
+
+  begin(prompt: readonly number[]): CachedTokens {
+    const found = this.kept.find(prompt, prompt.length - 1);
+    let cached = new CachedTokens(this.pool);
+    if (found && found.length === found.cached.tokens.length) {
+      cached = found.cached;
+      this.kept.remove(cached);
+    } else if (found) cached.share(found.cached, found.length);
+    this.open.push(cached);
+    return cached;
+  }
+
+  end(cached: CachedTokens): void {
+    this.open.splice(this.open.indexOf(cached), 1);
+    this.kept.keep(cached);
+  }
+}
+
+test("sequences that begin, share, go back and end at random keep what is theirs", () => {
+  fuzz(MANY ? 300 : 60, (dice) => {
+    const sequences = new Sequences();
+    const { memory, open } = sequences;
+    const some = (most: number) =>
+      Array.from({ length: 1 + dice.below(most) }, () => dice.below(3));
+    const prompts = Array.from({ length: 3 }, () => some(300));
+    for (let step = 0; step < 80; step++) {
+      const cached = open.length > 0 ? dice.pick(open) : undefined;
+      const what = dice.below(6);
+      if (!cached || (what < 2 && open.length < 5)) {
+        // A beginning of a prompt, and something else.
+        const prompt = dice.pick(prompts);
+        const all = [...prompt.slice(0, dice.below(prompt.length)), ...some(90)];
+        const begun = sequences.begin(all);
+        must(begun.tokens.length < all.length, "nothing is left to be run");
+        must(begun.tokens.every((token, i) => token === all[i]), "another beginning");
+        check(memory, begun);
+        run(memory, begun, all.slice(begun.tokens.length));
+      } else if (what === 2) sequences.end(cached);
+      else if (what === 3) cached.truncate(dice.below(cached.tokens.length + 2));
+      else run(memory, cached, some(80));
+      for (const each of open) check(memory, each);
+    }
+    for (const each of [...open]) {
+      each.truncate(0);
+      sequences.end(each);
+    }
+    while (sequences.kept.drop());
+    must(sequences.pool.held === 0, `${sequences.pool.held} pages are held by nobody`);
+  });
+});
+
+test("the tokens that two prompts begin with are found, though there is no free page", () => {
+  const sequences = new Sequences();
+  const { memory } = sequences;
+  const prompt = Array.from({ length: 100 }, (_, i) => i);
+  for (const common of [1, 7, 8, 63, 64, 65, 71, 72, 99]) {
+    const first = sequences.begin(prompt);
+    run(memory, first, prompt.slice(first.tokens.length));
+    sequences.end(first);
+    const second = [...prompt.slice(0, common), ...new Array(100 - common).fill(500)];
+    const begun = sequences.begin(second);
+    // Few tokens of a page are not worth a copy of it.
+    const wanted = common % PAGE < 8 ? common - common % PAGE : common;
+    expect([common, begun.tokens.length]).toEqual([common, wanted]);
+    run(memory, begun, second.slice(wanted));
+    check(memory, begun);
+    sequences.end(begun);
+    while (sequences.kept.drop());
+  }
+});
+
+describe("where memory is short", () => {
+  /** Room for 255 pages. */
+  const MOST = 65536 + 1024;
+
+  test("caches that are kept give way, and only then is it an error", () => {
+    const sequences = new Sequences(MOST);
+    const { memory, pool } = sequences;
+    for (let round = 0; round < 50; round++) {
+      const cached = sequences.begin([round]);
+      run(memory, cached, Array.from({ length: 60 * PAGE }, (_, i) => round + i));
+      check(memory, cached);
+      sequences.end(cached);
+    }
+    const before = memory.used;
+    const cached = sequences.begin([7]);
+    expect(() => run(memory, cached, new Array(300 * PAGE).fill(7))).toThrow(MemoryBudgetError);
+    expect(memory.used).toBeGreaterThanOrEqual(before);
+    expect(memory.used).toBeLessThanOrEqual(MOST);
+    // What was there is still there, and all of it comes back.
+    expect(cached.tokens.length).toBe(0);
+    cached.truncate(0);
+    expect(pool.held).toBe(0);
+    run(memory, cached, new Array(200 * PAGE).fill(1));
+    check(memory, cached);
+  });
+
+  test("kept caches that share all their pages with others are given up as far as it takes", () => {
+    const sequences = new Sequences(MOST);
+    const { memory } = sequences;
+    const dice = new Dice(1);
+    const first = sequences.begin([1]);
+    run(memory, first, Array.from({ length: 100 * PAGE }, () => dice.below(9)));
+    const prompt = [...first.tokens];
+    sequences.end(first);
+    // Three more, each with the pages of the first and one of its own.
+    for (let i = 0; i < 3; i++) {
+      const next = sequences.begin([...prompt.slice(0, -1), 10 + i, 1]);
+      run(memory, next, [10 + i, 1, 2]);
+      sequences.end(next);
+    }
+    const last = sequences.begin([77]);
+    run(memory, last, new Array(240 * PAGE).fill(77));
+    check(memory, last);
+  });
+
+  test("a page that is shared with what is given up needs no copy", () => {
+    // Two pages are all there is.
+    const sequences = new Sequences(1024 + 2 * BYTES);
+    const { memory } = sequences;
+    const first = sequences.begin([1]);
+    run(memory, first, Array.from({ length: 2 * PAGE }, (_, i) => i));
+    const prompt = [...first.tokens];
+    sequences.end(first);
+    const second = sequences.begin([...prompt.slice(0, PAGE + 20), 500]);
+    expect(second.tokens.length).toBe(PAGE + 20);
+    run(memory, second, [500, 501]);
+    check(memory, second);
+    expect(sequences.pool.held).toBe(2);
+  });
+});

@@ -1,0 +1,157 @@
+/**
+ * What the tests of the sparse engine share: compiled models made once, checkpoints of any shape, and
+ * running both.
+ * @module
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { folderSource } from "../../../src/engine/folder_source.ts";
+import type { EngineModel } from "../../../src/engine/model.ts";
+import { loadSparse, type SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import { safetensors } from "../../checkpoint/support.ts";
+import { CompileWorkshop, type How, sourceOf } from "../../compile/support.ts";
+import { Dice, SEED } from "../../support/fuzz.ts";
+
+/** Sizes of a decoder. */
+export interface DecoderSizes {
+  readonly hidden: number;
+  readonly intermediate: number;
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly vocabulary: number;
+  readonly layers?: number;
+  readonly positions?: number;
+  /** Of the linears' weights (default: 0.6). */
+  readonly zeros?: number;
+}
+
+/** A workshop that compiles each model once. */
+export class SparseWorkshop extends CompileWorkshop {
+  readonly #compiled = new Map<string, Promise<string>>();
+
+  /** The folder of a compiled model, pruned where a pattern is named: do not change it. */
+  compiled(model: string, how: How, pattern?: string | number): Promise<string> {
+    const key = JSON.stringify([model, how, pattern]);
+    const made = this.#compiled.get(key) ?? this.#compile(model, how, pattern);
+    this.#compiled.set(key, made);
+    return made;
+  }
+
+  async #compile(model: string, how: How, pattern?: string | number): Promise<string> {
+    const source = model.startsWith("/")
+      ? model
+      : pattern === undefined
+      ? sourceOf(model)
+      : await this.pruned(model, pattern);
+    return (await this.compile(source, how)).output;
+  }
+
+  /** A checkpoint of Llama's form with random weights. */
+  checkpoint(sizes: DecoderSizes): string {
+    const { hidden, intermediate, heads, keyValueHeads, headDim, vocabulary } = sizes;
+    const { layers = 2, positions = 256, zeros = 0.6 } = sizes;
+    const folder = this.fresh("checkpoint");
+    mkdirSync(folder);
+    writeFileSync(
+      join(folder, "config.json"),
+      JSON.stringify({
+        architectures: ["LlamaForCausalLM"],
+        model_type: "llama",
+        hidden_act: "silu",
+        hidden_size: hidden,
+        intermediate_size: intermediate,
+        num_attention_heads: heads,
+        num_key_value_heads: keyValueHeads,
+        head_dim: headDim,
+        num_hidden_layers: layers,
+        vocab_size: vocabulary,
+        max_position_embeddings: positions,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10000,
+        tie_word_embeddings: true,
+        torch_dtype: "float32",
+      }),
+    );
+    const dice = new Dice(SEED);
+    const header: Record<string, { dtype: string; shape: number[]; data_offsets: number[] }> = {};
+    const data: Float32Array[] = [];
+    let at = 0;
+    const add = (name: string, shape: number[], make: () => number) => {
+      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, make);
+      header[name] = { dtype: "F32", shape, data_offsets: [at, at + values.byteLength] };
+      at += values.byteLength;
+      data.push(values);
+    };
+    const linear = (name: string, rows: number, columns: number) =>
+      add(
+        `${name}.weight`,
+        [rows, columns],
+        () => dice.next() < zeros ? 0 : (dice.next() - 0.5) * 3 / Math.sqrt(columns),
+      );
+    const norm = (name: string) => add(`${name}.weight`, [hidden], () => 0.5 + dice.next());
+    add("model.embed_tokens.weight", [vocabulary, hidden], () => dice.next() - 0.5);
+    for (let i = 0; i < layers; i++) {
+      const layer = `model.layers.${i}`;
+      norm(`${layer}.input_layernorm`);
+      linear(`${layer}.self_attn.q_proj`, heads * headDim, hidden);
+      linear(`${layer}.self_attn.k_proj`, keyValueHeads * headDim, hidden);
+      linear(`${layer}.self_attn.v_proj`, keyValueHeads * headDim, hidden);
+      linear(`${layer}.self_attn.o_proj`, hidden, heads * headDim);
+      norm(`${layer}.post_attention_layernorm`);
+      linear(`${layer}.mlp.gate_proj`, intermediate, hidden);
+      linear(`${layer}.mlp.up_proj`, intermediate, hidden);
+      linear(`${layer}.mlp.down_proj`, hidden, intermediate);
+    }
+    norm("model.norm");
+    const bytes = new Uint8Array(at);
+    data.reduce((offset, values) => {
+      bytes.set(new Uint8Array(values.buffer), offset);
+      return offset + values.byteLength;
+    }, 0);
+    writeFileSync(join(folder, "model.safetensors"), safetensors(header, bytes));
+    return folder;
+  }
+}
+
+/** Calls `use` with a loaded model, and closes that. One thread unless told otherwise. */
+export async function withSparse<T>(
+  folder: string,
+  options: SparseOptions,
+  use: (model: EngineModel) => Promise<T>,
+): Promise<T> {
+  const model = await loadSparse(folderSource(folder), { threads: 1, ...options });
+  try {
+    return await use(model);
+  } finally {
+    await model.close();
+  }
+}
+
+/** All logits of tokens, run in pieces of these lengths: the last again and again. */
+export async function logitsInPieces(
+  model: EngineModel,
+  tokens: readonly number[],
+  pieces: readonly number[] = [tokens.length],
+): Promise<Float32Array> {
+  const sequence = model.open();
+  try {
+    const { vocabulary } = model.info;
+    const all = new Float32Array(tokens.length * vocabulary);
+    for (let done = 0, piece = 0; done < tokens.length; piece++) {
+      const part = tokens.slice(done, done + pieces[Math.min(piece, pieces.length - 1)]);
+      all.set(await sequence.run(part, { logits: "all" }), done * vocabulary);
+      done += part.length;
+    }
+    return all;
+  } finally {
+    sequence.close();
+  }
+}
+
+/** The index of the largest of some logits, the first of equal ones. */
+export function greedy(logits: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
+  return best;
+}
