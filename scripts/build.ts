@@ -1,13 +1,14 @@
 /**
- * Builds `dist/prune.js`: the pruning core as one module of plain JavaScript, for runtimes that
- * cannot import TypeScript from a package (Node, browsers, workerd).
+ * Builds `dist/prune.js`, the pruning core, and `dist/run.js`, what runs compiled models, each as one
+ * module of plain JavaScript, for runtimes that cannot import TypeScript from a package (Node,
+ * browsers). `dist/wasm` has the kernels.
  *
  * Run it with `bun scripts/build.ts`.
  *
  * @module
  */
 
-import { stat } from "node:fs/promises";
+import { cp, stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 
 /** A plugin of Bun's bundler, as far as this project uses them. */
@@ -31,7 +32,7 @@ export interface BundleOptions {
   outdir: string;
   naming: string;
   target: "browser" | "node";
-  plugins: BundlerPlugin[];
+  plugins?: BundlerPlugin[];
 }
 
 /**
@@ -72,8 +73,18 @@ async function main(): Promise<void> {
     target: "browser",
     plugins: [noPackages],
   });
-  const { size } = await stat(`${root}dist/prune.js`);
-  console.log(`dist/prune.js: ${(size / 1024).toFixed(1)} KiB`);
+  // For "node" modules of Node stay imports: they are asked for only where there is Node.
+  await bundle({
+    entrypoints: [`${root}src/generate/run.ts`],
+    outdir: `${root}dist`,
+    naming: "run.js",
+    target: "node",
+  });
+  await cp(`${root}src/engine/sparse/wasm`, `${root}dist/wasm`, { recursive: true });
+  for (const file of ["prune.js", "run.js"]) {
+    const { size } = await stat(`${root}dist/${file}`);
+    console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
+  }
 }
 
 if (import.meta.main) await main();

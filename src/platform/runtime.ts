@@ -2,8 +2,9 @@
  * Which JavaScript runtime this is, and what the machine has: the only file that looks.
  * @module
  */
-import { availableParallelism } from "node:os";
 import process from "node:process";
+
+export { processors } from "./machine.ts";
 
 /** The runtimes that Espalier knows apart. */
 export type Runtime = "deno" | "bun" | "node";
@@ -16,11 +17,6 @@ export function runtime(): { name: Runtime; version: string } {
   return { name: "node", version: process.version.replace(/^v/, "") };
 }
 
-/** Threads that the machine can run at once. */
-export function processors(): number {
-  return Math.max(1, availableParallelism());
-}
-
 /** Bytes of memory that this process holds now. */
 export function residentBytes(): number {
   return process.memoryUsage.rss();
@@ -31,9 +27,4 @@ export function peakResidentBytes(): number {
   // The unit of maxRSS is KiB in Node and Deno; Bun on Linux reports the same.
   const reported = process.resourceUsage().maxRSS * 1024;
   return Math.max(reported, residentBytes());
-}
-
-/** Whether this thread may wait for others asleep: the main thread of a browser may not. */
-export function mainMaySleep(): boolean {
-  return typeof document === "undefined";
 }

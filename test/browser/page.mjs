@@ -56,3 +56,24 @@ globalThis.greedy = async ({ model, provider, prompt, steps }) => {
   await session.release();
   return { version: ort.env.versions.web, tokens, top };
 };
+
+/** The same by our own engine, of `dist/run.js`. */
+globalThis.ours = async ({ model, threads, prompt, steps }) => {
+  const { runCompiled, urlSource } = await import("/dist/run.js");
+  const source = urlSource(new URL(`/models/${model}/`, location.href));
+  const loaded = await runCompiled(source, { threads });
+  const sequence = loaded.open();
+  const tokens = [];
+  const top = [];
+  let given = prompt;
+  for (let step = 0; step <= steps; step++) {
+    const logits = await sequence.run(given);
+    const token = logits.reduce((best, logit, i) => logit > logits[best] ? i : best, 0);
+    tokens.push(token);
+    top.push(logits[token]);
+    given = [token];
+  }
+  sequence.close();
+  await loaded.close();
+  return { version: loaded.info.device, tokens, top };
+};

@@ -1,6 +1,6 @@
 /**
- * Runs compiled models in headless Chromium with plain onnxruntime-web, and compares with what our own
- * code computes.
+ * Runs compiled models in headless Chromium, with plain onnxruntime-web and with our own engine
+ * (`dist/run.js`, so build first), and compares with what ONNX Runtime computes outside.
  *
  *     bun test/browser/run.ts
  *
@@ -35,11 +35,14 @@ const ON_WEBGPU = "int8-auto";
 const STEPS = 6;
 /** Largest difference of a logit, as a part of it. */
 const TOLERANCE = 1e-4;
+/** The same where inputs of int8 weights are quantised. */
+const QUANTISED_TOLERANCE = 1e-2;
 /** The same on WebGPU, which adds in another order. */
 const WEBGPU_TOLERANCE = 1e-3;
 
 const TYPES: Record<string, string> = {
   ".html": "text/html",
+  ".js": "text/javascript",
   ".mjs": "text/javascript",
   ".wasm": "application/wasm",
 };
@@ -91,6 +94,7 @@ async function serve(models: string): Promise<{ url: string; close(): void }> {
   const roots: Record<string, string> = {
     page: fromRoot("test/browser"),
     ort: fromRoot("node_modules/onnxruntime-web/dist"),
+    dist: fromRoot("dist"),
     models,
   };
   const server = createServer((request, response) => {
@@ -102,6 +106,9 @@ async function serve(models: string): Promise<{ url: string; close(): void }> {
     response.writeHead(200, {
       "content-type": TYPES[extname(file)] ?? "application/octet-stream",
       "content-length": found.size,
+      // Isolation, without which a page has no shared memory, and so no threads.
+      "cross-origin-opener-policy": "same-origin",
+      "cross-origin-embedder-policy": "require-corp",
     });
     createReadStream(file).pipe(response);
   });
@@ -171,6 +178,28 @@ async function checkBrowser(checks: Checks, folder: string, tools: string): Prom
       check(checks, `wasm, ${model.name}`, model, results[i + 1], TOLERANCE)
     );
     checks.same("the page said nothing", said, []);
+
+    const threads = [1, 2];
+    const ours = await drive(
+      tools,
+      chromium.path,
+      server.url,
+      models.flatMap(({ name }) =>
+        threads.map((threads) => ({
+          function: "ours",
+          argument: { model: name, threads, prompt: PROMPT_IDS, steps: STEPS },
+        }))
+      ),
+    );
+    ours.results.forEach((result, i) => {
+      const model = models[Math.floor(i / threads.length)];
+      const device = (result.value as Computed | undefined)?.version ?? "our engine";
+      const tolerance = model.name.startsWith("int8") ? QUANTISED_TOLERANCE : TOLERANCE;
+      check(checks, `${device}, ${model.name}`, model, result, tolerance);
+    });
+    // A model need not have a chat template; the browser reports the question as an error.
+    const said404 = ours.console.filter((line) => !line.includes("404 (Not Found)"));
+    checks.same("the page said nothing of our engine", said404, []);
 
     const adapter = results[0].value as string | undefined;
     const model = models.find(({ name }) => name === ON_WEBGPU)!;

@@ -12,7 +12,7 @@ import {
   UsageError,
 } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
-import { mainMaySleep, processors } from "../../platform/runtime.ts";
+import { mainMaySleep, processors } from "../../platform/machine.ts";
 import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
 import type { ModelSource } from "../source.ts";
 import { CachedTokens, PagePool, PrefixStore } from "./cache.ts";

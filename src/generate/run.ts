@@ -1,0 +1,50 @@
+/**
+ * What runs a compiled model where there is no file system, or only Node: `espalier/run`.
+ *
+ * @example
+ * ```js
+ * import { runCompiled, urlSource } from "espalier/run";
+ *
+ * const model = await runCompiled(urlSource("https://example.com/model/"), { threads: 1 });
+ * for await (const piece of model.generate("Once upon a time")) console.log(piece.text ?? "");
+ * ```
+ * @module
+ */
+import type { ModelSource } from "../engine/source.ts";
+import { loadSparse, type SparseOptions } from "../engine/sparse/engine.ts";
+import { Model } from "./model.ts";
+import { readText } from "./read_text.ts";
+
+export type { ModelSource, SparseOptions };
+export { filesSource } from "../engine/source.ts";
+export { urlSource } from "../engine/url_source.ts";
+export { EspalierError } from "../errors.ts";
+export { Model } from "./model.ts";
+
+/**
+ * Loads a compiled model into the sparse engine.
+ *
+ * @param source Its files: under a URL, or in memory.
+ * @param options Threads, context, precision. More than one thread needs shared memory: in a page,
+ *   cross-origin isolation.
+ * @throws {EspalierError} Of the class that says what is wrong.
+ */
+export async function runCompiled(
+  source: ModelSource,
+  options: SparseOptions = {},
+): Promise<Model> {
+  const started = performance.now();
+  const text = await readText(source);
+  const engine = await loadSparse(source, options);
+  return new Model({
+    engine,
+    text,
+    info: {
+      ...engine.info,
+      name: source.name,
+      why: "there is no other here",
+      loadSeconds: (performance.now() - started) / 1000,
+    },
+    dispose: () => {},
+  });
+}

@@ -1,0 +1,17 @@
+/** What a machine can do, without modules that browsers lack. @module */
+
+/** Threads that it can run at once. */
+export function processors(): number {
+  const { navigator, process } = globalThis as {
+    navigator?: { hardwareConcurrency?: number };
+    process?: { getBuiltinModule?(name: "node:os"): { availableParallelism(): number } };
+  };
+  // Node 20 has no navigator; where there is a process, it may be allowed less than there is.
+  const os = process?.getBuiltinModule?.("node:os");
+  return Math.max(1, os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1);
+}
+
+/** Whether this thread may wait for others asleep: the main thread of a browser may not. */
+export function mainMaySleep(): boolean {
+  return typeof document === "undefined";
+}
