@@ -23,7 +23,14 @@ export interface ThreadListener {
 export async function startThread(source: string, listener: ThreadListener): Promise<Thread> {
   if (typeof Worker === "undefined") return await startNodeThread(source, listener);
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const worker = new Worker(url, { type: "module" });
+  let worker: Worker;
+  try {
+    worker = new Worker(url, { type: "module" });
+  } catch {
+    // onnxruntime-web puts Node's Worker, which takes no such addresses, in the place of Bun's.
+    URL.revokeObjectURL(url);
+    return await startNodeThread(source, listener);
+  }
   worker.onmessage = (event) => listener.onMessage(event.data);
   worker.onerror = (event) => {
     event.preventDefault?.();

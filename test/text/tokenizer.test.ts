@@ -299,7 +299,7 @@ describe("src/text", () => {
     expect(files.length).toBeGreaterThan(10);
     for (const name of files) expect(needs(join(root, name), new Set())).toEqual([]);
     expect(needs(join(root, "folder.ts"), new Set()).length).toBeGreaterThan(0);
-    for (const name of ["generate.ts", "options.ts", "prompt.ts"]) {
+    for (const name of ["generate.ts", "options.ts", "prompt.ts", "run.ts"]) {
       expect(needs(fromRoot(`src/generate/${name}`), new Set())).toEqual([]);
     }
   });

@@ -14,18 +14,12 @@ import { basename, join } from "node:path";
 import type { Engine, EngineConfig } from "./engine.ts";
 import { engineOfSteps, likeliest, type Steps } from "./steps.ts";
 
-/**
- * Tokens of a prompt that go into WebAssembly together. GroupQueryAttention is so slow there that pieces
- * are faster than the whole: by a third for 512 tokens, five times for 1024.
- */
-const PIECE = 128;
-
 /** Loads a model file. */
 export async function open(config: EngineConfig): Promise<Engine> {
-  const native = config.variant === "node";
-  const { ort, session, product } = await (native ? openNode(config) : openWasm(config));
-  const begin = () => inPieces(sequence(ort, session), native ? Infinity : PIECE);
-  return engineOfSteps(product, begin, () => session.release());
+  const { ort, session, product } = config.variant === "node"
+    ? await openNode(config)
+    : await openWasm(config);
+  return engineOfSteps(product, () => sequence(ort, session), () => session.release());
 }
 
 async function openNode({ model, threads, packages }: EngineConfig) {
@@ -49,20 +43,6 @@ async function openWasm({ model, threads }: EngineConfig) {
       : {},
   });
   return { ort, session, product: `onnxruntime-web ${ort.env.versions.web}` };
-}
-
-/** The same sequence, which takes long prompts piece by piece. */
-function inPieces(steps: Steps, most: number): Steps {
-  return {
-    ...steps,
-    async run(tokens) {
-      let token = -1;
-      for (let from = 0; from < tokens.length; from += most) {
-        token = await steps.run(tokens.slice(from, from + most));
-      }
-      return token;
-    },
-  };
 }
 
 function sequence(ort: typeof Ort, session: Ort.InferenceSession): Steps {

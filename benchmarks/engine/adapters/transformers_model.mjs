@@ -5,9 +5,6 @@
  * search for the likeliest of the logits that come to JavaScript.
  */
 
-/** Tokens of a held prompt that are run together: nobody waits minutes for what is not timed. */
-const PIECE = 128;
-
 /**
  * @param {object} transformers The package's exports.
  * @param {string} name Of the model, below `env.localModelPath`.
@@ -59,14 +56,10 @@ export async function openModel(transformers, name, options) {
   return {
     product: `transformers.js ${env.version}`,
     generate: async (prompt, steps) => (await go(prompt.tokens, 1 + steps)).all,
-    async hold({ tokens }) {
-      let found;
-      for (let end = 0; end < tokens.length;) {
-        end = Math.min(end + PIECE, tokens.length);
-        found = await go(tokens.slice(0, end), 1, found?.cache);
-      }
-      held = { tokens: [...tokens, ...found.all.tokens], cache: { ...found.cache } };
-      return found.all;
+    async hold(prompt) {
+      const { all, cache } = await go(prompt.tokens, 1);
+      held = { tokens: [...prompt.tokens, ...all.tokens], cache: { ...cache } };
+      return all;
     },
     resume: async (steps) => (await go(held.tokens, steps, held.cache)).all,
     close: () => model.dispose(),

@@ -66,16 +66,20 @@ export class Team {
         reject(new BackendError(`thread ${thread} of the engine did not start: ${failure}`));
       };
     });
-    const started = await startThread(SCRIPT, {
-      onMessage: () => settle(),
-      // After the start as well: then the run that waits for it is told.
-      onError: (reason) => {
-        this.#memory.set(CONTROL.FAILED, 1);
-        settle(reason);
-      },
-    });
-    this.#threads.push(started);
-    started.post({ module, memory: this.#memory.memory, thread });
+    try {
+      const started = await startThread(SCRIPT, {
+        onMessage: () => settle(),
+        // After the start as well: then the run that waits for it is told.
+        onError: (reason) => {
+          this.#memory.set(CONTROL.FAILED, 1);
+          settle(reason);
+        },
+      });
+      this.#threads.push(started);
+      started.post({ module, memory: this.#memory.memory, thread });
+    } catch (error) {
+      settle(error instanceof Error ? error.message : String(error));
+    }
     await ready;
   }
 
