@@ -20,9 +20,14 @@ export class PagePool {
   /** Gives pages up that are only kept for later; false when there are none. */
   #reclaim: () => boolean = () => false;
 
-  constructor(memory: EngineMemory, pageBytes: number) {
+  readonly #plenty: number;
+  #made = 0;
+
+  /** @param plenty Pages up to which what is kept for later is not given up for new ones. */
+  constructor(memory: EngineMemory, pageBytes: number, plenty = 0) {
     this.#memory = memory;
     this.#bytes = pageBytes;
+    this.#plenty = plenty;
   }
 
   /** Pages that sequences hold. */
@@ -41,11 +46,30 @@ export class PagePool {
    */
   take(): number {
     let page = this.#free.pop();
-    // What is given up may be shared with others, so that nothing comes free.
-    while (page === undefined && this.#reclaim()) page = this.#free.pop();
-    page ??= this.#memory.reserve(this.#bytes);
+    if (page === undefined && this.#made >= this.#plenty) page = this.#reclaimed();
+    page ??= this.#reserve();
     this.#holders.set(page, 1);
     return page;
+  }
+
+  /** A page that was only kept for later, if there is one. */
+  #reclaimed(): number | undefined {
+    let page = this.#free.pop();
+    // What is given up may be shared with others, so that nothing comes free.
+    while (page === undefined && this.#reclaim()) page = this.#free.pop();
+    return page;
+  }
+
+  #reserve(): number {
+    try {
+      const page = this.#memory.reserve(this.#bytes);
+      this.#made++;
+      return page;
+    } catch (error) {
+      const page = this.#reclaimed();
+      if (page === undefined) throw error;
+      return page;
+    }
   }
 
   hold(page: number): void {
@@ -171,13 +195,18 @@ export class PrefixStore {
     return oldest !== undefined;
   }
 
-  /** The one with the longest common beginning. */
+  /**
+   * The one with the longest common beginning.
+   *
+   * @param others Caches that are looked at as well.
+   */
   find(
     tokens: ArrayLike<number>,
     most: number,
+    others: Iterable<CachedTokens> = [],
   ): { cached: CachedTokens; length: number } | undefined {
     let best: { cached: CachedTokens; length: number } | undefined;
-    for (const cached of this.#kept) {
+    for (const cached of [...this.#kept, ...others]) {
       const length = cached.common(tokens, most);
       if (length > (best?.length ?? 0)) best = { cached, length };
     }

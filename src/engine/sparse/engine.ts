@@ -163,6 +163,8 @@ class SparseModel implements EngineModel {
   readonly #plan: Plan;
   readonly #pool: PagePool;
   readonly #prefixes = new PrefixStore(KEPT);
+  /** Caches of open sequences. */
+  readonly #running = new Set<CachedTokens>();
   readonly #tokenIds: number;
   /** Addresses of the token ids and of the page table of a run. */
   readonly #ids: number;
@@ -185,7 +187,7 @@ class SparseModel implements EngineModel {
     this.#tokenIds = tokenIds;
     this.#ids = memory.reserve(BATCH * 4);
     this.#pages = memory.reserve(Math.ceil(info.context / PAGE) * 4);
-    this.#pool = new PagePool(memory, plan.pageBytes);
+    this.#pool = new PagePool(memory, plan.pageBytes, Math.ceil(info.context / PAGE));
     this.#pool.onShortage(() => this.#prefixes.drop());
     memory.set(CONTROL.PROGRAM, plan.program);
     memory.set(CONTROL.IDS, this.#ids);
@@ -195,17 +197,20 @@ class SparseModel implements EngineModel {
   open(prompt: ArrayLike<number> = []): Sequence {
     this.#assertOpen();
     // The last token has to be run, for its logits.
-    const found = this.#prefixes.find(prompt, prompt.length - 1);
+    const found = this.#prefixes.find(prompt, prompt.length - 1, this.#running);
     let cached = new CachedTokens(this.#pool);
-    if (found && found.length === found.cached.tokens.length) {
+    const isEnded = found && !this.#running.has(found.cached);
+    if (isEnded && found.length === found.cached.tokens.length) {
       // It goes on where the former ended.
       cached = found.cached;
       this.#prefixes.remove(cached);
     } else if (found) cached.share(found.cached, found.length);
+    this.#running.add(cached);
     return new SparseSequence(cached, this.info.context, {
       check: (tokens) => this.#check(tokens),
       step: (tokens, logits) => this.#step(cached, tokens, logits),
       keep: () => {
+        this.#running.delete(cached);
         if (this.#state === "open") this.#prefixes.keep(cached);
       },
       vocabulary: this.info.vocabulary,

@@ -236,6 +236,41 @@ describe("the beginning of a prompt that a closed sequence had", () => {
   }, LONG);
 });
 
+describe("the beginning of a prompt that an open sequence has", () => {
+  test("is not run again, gives the same, and leaves that sequence as it was", async () => {
+    const folder = await LARGE();
+    const common = tokensOf(7, 100);
+    const [first, second] = [[...common, ...tokensOf(8, 20)], [...common, ...tokensOf(9, 20)]];
+    const wanted = await Promise.all([first, second].map((tokens) => alone(folder, tokens)));
+    await withSparse(folder, {}, async (model) => {
+      const one = model.open(first);
+      await one.run(first.slice(0, 110));
+      const two = model.open(second);
+      expect(two.length).toBe(100);
+      expectSameBits(await run(two, second.slice(100)), wanted[1], "the second");
+      expectSameBits(await run(one, first.slice(110)), wanted[0], "the first");
+    });
+  });
+});
+
+describe("two conversations by turns", () => {
+  test("find what they had, each time", async () => {
+    const folder = await LARGE();
+    await withSparse(folder, { context: 256 }, async (model) => {
+      const conversations = [tokensOf(10, 70), tokensOf(11, 70)];
+      for (const turn of [0, 1, 2]) {
+        for (const tokens of conversations) {
+          const sequence = model.open(tokens);
+          if (turn > 0) expect(sequence.length).toBe(tokens.length - 4);
+          await sequence.run(tokens.slice(sequence.length));
+          sequence.close();
+          tokens.push(...tokensOf(12 + turn, 4));
+        }
+      }
+    });
+  });
+});
+
 describe("what cannot be run", () => {
   test("because the context is full is refused before anything has run", async () => {
     const folder = await SMALL();

@@ -61,7 +61,7 @@ function partialBytes(dim: usize): usize {
 // @ts-ignore: decorator
 @inline
 function scratchOf(a: usize, thread: i32): usize {
-  return load<usize>(a, SCRATCH) + <usize>thread * <usize>load<u32>(a, SCRATCH_BYTES);
+  return load<usize>(a, SCRATCH) + <usize> thread * <usize> load<u32>(a, SCRATCH_BYTES);
 }
 
 /**
@@ -73,7 +73,7 @@ function scratchOf(a: usize, thread: i32): usize {
 export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
   const isInt8 = load<i32>(a, IS_INT8) != 0;
-  const head = <usize>dim << 2;
+  const head = <usize> dim << 2;
   const turned = scratchOf(a, thread) + 1024;
   const scale = load<f32>(a, SCALE);
   const units = heads + kvHeads;
@@ -81,18 +81,20 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const token = unit / units, which = unit % units;
     const position = load<i32>(POSITION) + token;
     if (which < heads) {
-      const q = load<usize>(a, QUERIES) + <usize>token * <usize>load<u32>(a, QUERIES_STRIDE) +
-        <usize>which * head;
+      const q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
+        <usize> which * head;
       turn(a, q, q, position, dim);
       if (!isInt8) continue;
       store<f32>(q + head - 4, toHalves(q, q, dim) * scale);
       continue;
     }
     const h = which - heads;
-    const k = load<usize>(a, KEYS) + <usize>token * <usize>load<u32>(a, KEYS_STRIDE) + <usize>h * head;
-    const v = load<usize>(a, VALUES) + <usize>token * <usize>load<u32>(a, VALUES_STRIDE) + <usize>h * head;
+    const k = load<usize>(a, KEYS) + <usize> token * <usize> load<u32>(a, KEYS_STRIDE) +
+      <usize> h * head;
+    const v = load<usize>(a, VALUES) + <usize> token * <usize> load<u32>(a, VALUES_STRIDE) +
+      <usize> h * head;
     turn(a, k, turned, position, dim);
-    const to = page(position >> 6) + load<usize>(a, LAYER) + <usize>h * headBytes(dim, isInt8);
+    const to = page(position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
     if (isInt8) appendInt8(turned, v, to, position & 63, dim);
     else appendF32(turned, v, to, position & 63, dim);
   }
@@ -133,7 +135,7 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
   const group = <usize> (place >> 2), lane = <usize> (place & 3), width = <usize> dim;
   const scales = to + (width << 7) + (<usize> place << 2);
   let most = largest(k, dim);
-  let factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
+  let factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
   const keys = to + group * (width << 2) + (lane << 2);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), 0);
@@ -142,7 +144,7 @@ function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
   }
   store<f32>(scales, most / 127);
   most = largest(v, dim);
-  factor = f32x4.splat(most > LEAST ? <f32>127 / most : 0);
+  factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
   const values = to + (width << 6) + group * (width << 2) + lane;
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), 0);
@@ -169,7 +171,7 @@ function firstSeen(a: usize, position: i32): i32 {
  * One token: pages are shared out among threads. Several: tokens are, and each is combined at once.
  */
 export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize>load<u32>(a, DIM);
+  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
   const perGroup = load<i32>(a, HEADS) / kvHeads;
   if (tokens == 1) {
     const position = load<i32>(POSITION);
@@ -177,8 +179,8 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const partials = scratchOf(a, 0) + workBytes(dim);
     for (let unit = thread; unit < pages * kvHeads; unit += threads) {
       const group = unit % kvHeads, index = unit / kvHeads;
-      const to = partials + <usize>(group * perGroup * pages + index) * partialBytes(dim);
-      attendPage(a, 0, group, first + index, to, <usize>pages * partialBytes(dim), thread);
+      const to = partials + <usize> (group * perGroup * pages + index) * partialBytes(dim);
+      attendPage(a, 0, group, first + index, to, <usize> pages * partialBytes(dim), thread);
     }
     return;
   }
@@ -188,12 +190,12 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const position = load<i32>(POSITION) + token;
     const first = firstSeen(a, position) >> 6, pages = (position >> 6) - first + 1;
     for (let index = 0; index < pages; index++) {
-      const to = partials + <usize>index * partialBytes(dim);
-      attendPage(a, token, group, first + index, to, <usize>pages * partialBytes(dim), thread);
+      const to = partials + <usize> index * partialBytes(dim);
+      attendPage(a, token, group, first + index, to, <usize> pages * partialBytes(dim), thread);
     }
     for (let i = 0; i < perGroup; i++) {
       const head = group * perGroup + i;
-      combineOne(a, token, head, partials + <usize>(i * pages) * partialBytes(dim), pages);
+      combineOne(a, token, head, partials + <usize> (i * pages) * partialBytes(dim), pages);
     }
   }
 }
@@ -201,24 +203,24 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
 /** Puts the partial results of one token together. */
 export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (tokens > 1) return;
-  const dim = <usize>load<u32>(a, DIM), position = load<i32>(POSITION);
+  const dim = <usize> load<u32>(a, DIM), position = load<i32>(POSITION);
   const pages = (position >> 6) - (firstSeen(a, position) >> 6) + 1;
   const partials = scratchOf(a, 0) + workBytes(dim);
   for (let head = thread; head < load<i32>(a, HEADS); head += threads) {
-    combineOne(a, 0, head, partials + <usize>(head * pages) * partialBytes(dim), pages);
+    combineOne(a, 0, head, partials + <usize> (head * pages) * partialBytes(dim), pages);
   }
 }
 
 function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32): void {
-  const dim = <usize>load<u32>(a, DIM), size = partialBytes(dim);
-  const out = load<usize>(a, OUT) + <usize>token * <usize>load<u32>(a, OUT_STRIDE) +
-    (<usize>head * dim << 2);
+  const dim = <usize> load<u32>(a, DIM), size = partialBytes(dim);
+  const out = load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE) +
+    (<usize> head * dim << 2);
   let highest: f32 = -Infinity;
-  for (let i = 0; i < pages; i++) highest = max(highest, load<f32>(partials + <usize>i * size));
+  for (let i = 0; i < pages; i++) highest = max(highest, load<f32>(partials + <usize> i * size));
   let total: f32 = 0;
   memory.fill(out, 0, dim << 2);
   for (let i = 0; i < pages; i++) {
-    const from = partials + <usize>i * size;
+    const from = partials + <usize> i * size;
     const weights = exp2OfNegative(f32x4.splat(load<f32>(from) - highest));
     total += load<f32>(from, 4) * f32x4.extract_lane(weights, 0);
     let d: usize = 0;
@@ -228,11 +230,16 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
     }
     for (; d < dim; d++) {
       const at = out + (d << 2);
-      store<f32>(at, load<f32>(at) + load<f32>(from + (d << 2), 16) * f32x4.extract_lane(weights, 0));
+      store<f32>(
+        at,
+        load<f32>(at) + load<f32>(from + (d << 2), 16) * f32x4.extract_lane(weights, 0),
+      );
     }
   }
   const factor: f32 = 1 / total;
-  for (let d: usize = 0; d < dim; d++) store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
+  for (let d: usize = 0; d < dim; d++) {
+    store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
+  }
 }
 
 /** What the heads of a group make of a page; the results are `apart` bytes from each other. */
@@ -245,32 +252,41 @@ function attendPage(
   apart: usize,
   thread: i32,
 ): void {
-  const dim = load<i32>(a, DIM), width = <usize>dim;
+  const dim = load<i32>(a, DIM), width = <usize> dim;
   const isInt8 = load<i32>(a, IS_INT8) != 0;
   const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
   const position = load<i32>(POSITION) + token;
   // What is seen of the page, and the groups of four positions that it lies in.
-  const first = max(firstSeen(a, position) - (index << 6), 0), last = min(position - (index << 6), 63);
+  const first = max(firstSeen(a, position) - (index << 6), 0),
+    last = min(position - (index << 6), 63);
   const firstGroup = first >> 2, lastGroup = last >> 2;
   const scores = scratchOf(a, thread), work = scores + 256;
-  const from = page(index) + load<usize>(a, LAYER) + <usize>group * headBytes(width, isInt8);
-  let q = load<usize>(a, QUERIES) + <usize>token * <usize>load<u32>(a, QUERIES_STRIDE) +
-    (<usize>(group * perGroup) * width << 2);
+  const from = page(index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
+  let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
+    (<usize> (group * perGroup) * width << 2);
   const valueScale: f32 = isInt8 ? largestOf(from + (width << 7) + 256, first, last) : 0;
   for (let i = 0; i < perGroup; i++) {
     if (!isInt8) scoresF32(from, q, scores, firstGroup, lastGroup, width, load<f32>(a, SCALE));
     else scoresInt8(from, q, scores, firstGroup, lastGroup, width, load<f32>(q + (width << 2) - 4));
-    for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize>p << 2), -Infinity);
-    for (let p = last + 1; p <= (lastGroup << 2 | 3); p++) store<f32>(scores + (<usize>p << 2), -Infinity);
-    let most = v128.load(scores + (<usize>firstGroup << 4));
-    for (let g = firstGroup + 1; g <= lastGroup; g++) most = f32x4.pmax(most, v128.load(scores + (<usize>g << 4)));
+    for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize> p << 2), -Infinity);
+    for (let p = last + 1; p <= (lastGroup << 2 | 3); p++) {
+      store<f32>(scores + (<usize> p << 2), -Infinity);
+    }
+    let most = v128.load(scores + (<usize> firstGroup << 4));
+    for (let g = firstGroup + 1; g <= lastGroup; g++) {
+      most = f32x4.pmax(most, v128.load(scores + (<usize> g << 4)));
+    }
     const highest = maxLane(most);
     store<f32>(to, highest);
     if (!isInt8) {
       store<f32>(to, exponentials(scores, firstGroup, lastGroup, highest), 4);
       mixF32(from, scores, to + 16, first, last, width);
     } else {
-      store<f32>(to, probabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale), 4);
+      store<f32>(
+        to,
+        probabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale),
+        4,
+      );
       mixInt8(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 16383);
     }
     to += apart;
@@ -281,11 +297,11 @@ function attendPage(
 /** Largest of the scales of what is seen: what lies behind may be there already, or not yet. */
 function largestOf(scales: usize, first: i32, last: i32): f32 {
   let most: f32 = 0, p = first;
-  for (; p <= last && (p & 3) != 0; p++) most = max(most, load<f32>(scales + (<usize>p << 2)));
+  for (; p <= last && (p & 3) != 0; p++) most = max(most, load<f32>(scales + (<usize> p << 2)));
   let four = f32x4.splat(most);
-  for (; p + 3 <= last; p += 4) four = f32x4.pmax(four, v128.load(scales + (<usize>p << 2)));
+  for (; p + 3 <= last; p += 4) four = f32x4.pmax(four, v128.load(scales + (<usize> p << 2)));
   most = maxLane(four);
-  for (; p <= last; p++) most = max(most, load<f32>(scales + (<usize>p << 2)));
+  for (; p <= last; p++) most = max(most, load<f32>(scales + (<usize> p << 2)));
   return most;
 }
 
@@ -294,7 +310,7 @@ function exponentials(scores: usize, first: i32, last: i32, highest: f32): f32 {
   const most = f32x4.splat(highest);
   let total = f32x4.splat(0);
   for (let g = first; g <= last; g++) {
-    const at = scores + (<usize>g << 4);
+    const at = scores + (<usize> g << 4);
     const e = exp2OfNegative(f32x4.sub(v128.load(at), most));
     v128.store(at, e);
     total = f32x4.add(total, e);
@@ -314,22 +330,22 @@ function probabilities(
   valueScale: f32,
 ): f32 {
   const most = f32x4.splat(highest);
-  const factor = f32x4.splat(valueScale > LEAST ? <f32>16383 / valueScale : 0);
+  const factor = f32x4.splat(valueScale > LEAST ? <f32> 16383 / valueScale : 0);
   const scales = from + (width << 7) + 256;
   let total = f32x4.splat(0);
   for (let g = first; g <= last; g++) {
-    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize>g << 4)), most));
+    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize> g << 4)), most));
     total = f32x4.add(total, e);
-    const p = roundPlus(f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize>g << 4))), factor), 0);
-    v128.store64_lane(work + (<usize>g << 3), i16x8.narrow_i32x4_s(p, p), 0);
+    const p = roundPlus(f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize> g << 4))), factor), 0);
+    v128.store64_lane(work + (<usize> g << 3), i16x8.narrow_i32x4_s(p, p), 0);
   }
   return sumLanes(total);
 }
 
 /** Queries as int16; returns the scale. */
 function toHalves(from: usize, to: usize, width: usize): f32 {
-  const most = largest(from, <i32>width);
-  const factor = f32x4.splat(most > LEAST ? <f32>16383 / most : 0);
+  const most = largest(from, <i32> width);
+  const factor = f32x4.splat(most > LEAST ? <f32> 16383 / most : 0);
   for (let d: usize = 0; d < width; d += 4) {
     const v = roundPlus(f32x4.mul(v128.load(from + (d << 2)), factor), 0);
     v128.store64_lane(to + (d << 1), i16x8.narrow_i32x4_s(v, v), 0);
@@ -349,7 +365,7 @@ function scoresInt8(
 ): void {
   const factor = f32x4.splat(scale);
   for (let g = first; g <= last; g++) {
-    const place = <usize>g;
+    const place = <usize> g;
     let k = from + place * (width << 2), x = q, d: usize = 0;
     // Two positions each, with two lanes to a position.
     let a = i32x4.splat(0), b = a;
@@ -421,8 +437,8 @@ function mixInt8(
 ): void {
   const scale = f32x4.splat(valueScale);
   const step = width << 2;
-  const values = from + (width << 6) + <usize>first * step;
-  const begin = work + (<usize>first << 3), end = work + (<usize>last << 3);
+  const values = from + (width << 6) + <usize> first * step;
+  const begin = work + (<usize> first << 3), end = work + (<usize> last << 3);
   let d: usize = 0;
   // Two dims each, with two lanes to a dim.
   for (; d + 16 <= width; d += 16) {
@@ -470,15 +486,16 @@ function mixF32(from: usize, scores: usize, to: usize, first: i32, last: i32, wi
   for (; d + 4 <= width; d += 4) {
     let sum = f32x4.splat(0);
     for (let p = first; p <= last; p++) {
-      const v = v128.load(values + ((<usize>p * width + d) << 2));
-      sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(scores + (<usize>p << 2))));
+      const v = v128.load(values + ((<usize> p * width + d) << 2));
+      sum = f32x4.add(sum, f32x4.mul(v, v128.load32_splat(scores + (<usize> p << 2))));
     }
     v128.store(to + (d << 2), sum);
   }
   for (; d < width; d++) {
     let sum: f32 = 0;
     for (let p = first; p <= last; p++) {
-      sum += load<f32>(values + ((<usize>p * width + d) << 2)) * load<f32>(scores + (<usize>p << 2));
+      sum += load<f32>(values + ((<usize> p * width + d) << 2)) *
+        load<f32>(scores + (<usize> p << 2));
     }
     store<f32>(to + (d << 2), sum);
   }

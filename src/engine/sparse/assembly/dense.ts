@@ -61,11 +61,11 @@ function addSegment(
 function one(a: usize, first: i32, last: i32, thread: i32): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
-  const x = load<usize>(a, X) + <usize>thread * <usize>load<u32>(a, X_COPY);
-  const low = <usize>load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize>thread * <usize>load<u32>(a, X_SCALES_COPY);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flags = flagsOf(a, 0, thread, 1);
-  let at = load<usize>(a, WEIGHTS) + (<usize>first >> 4) * size;
+  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
     for (let s: usize = 0; s < segments; s++) {
@@ -76,9 +76,21 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
       const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
       const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
       f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
-      f1 = addScaled(f1, addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_), scale);
-      f2 = addScaled(f2, addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_), scale);
-      f3 = addScaled(f3, addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_), scale);
+      f1 = addScaled(
+        f1,
+        addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_),
+        scale,
+      );
+      f2 = addScaled(
+        f2,
+        addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_),
+        scale,
+      );
+      f3 = addScaled(
+        f3,
+        addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_),
+        scale,
+      );
     }
     for (let s: usize = 0; s < segments; s++) {
       if (load<u8>(flags + (s << 3)) == 0) continue;
@@ -105,12 +117,12 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS);
-  const stride = <usize>load<u32>(a, X_STRIDE), low = <usize>load<u32>(a, X_LOW);
-  const inGroup = <usize>(row & 15);
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
+  const inGroup = <usize> (row & 15);
   const body = at + 32 + (inGroup << 2);
-  const x = load<usize>(a, X) + <usize>token * stride;
+  const x = load<usize>(a, X) + <usize> token * stride;
   const next = segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize>token * next;
+  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
   for (let pass = 0; pass < 2; pass++) {
@@ -146,8 +158,10 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
         x3 += 4;
       }
       const scale = scales + (s << 2), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
-      const s0 = f32x4.mul(v128.load32_splat(scale), unit), s1 = f32x4.mul(v128.load32_splat(scale + next), unit);
-      const s2 = f32x4.mul(v128.load32_splat(scale + 2 * next), unit), s3 = f32x4.mul(v128.load32_splat(scale + 3 * next), unit);
+      const s0 = f32x4.mul(v128.load32_splat(scale), unit),
+        s1 = f32x4.mul(v128.load32_splat(scale + next), unit);
+      const s2 = f32x4.mul(v128.load32_splat(scale + 2 * next), unit),
+        s3 = f32x4.mul(v128.load32_splat(scale + 3 * next), unit);
       f0 = addScaled(f0, p0, s0);
       f1 = addScaled(f1, p1, s1);
       f2 = addScaled(f2, p2, s2);
@@ -178,7 +192,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   if (tokens == 1) return one(a, first, last, thread);
   const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
-  let at = load<usize>(a, WEIGHTS) + (<usize>first >> 4) * size;
+  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {
       for (let token = 0; token < tokens; token += 4) four(a, row + half, token, tokens, at);

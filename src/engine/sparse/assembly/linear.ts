@@ -69,20 +69,20 @@ export const LOW_UNIT: f32 = 0.0078125;
 @inline
 export function flagsOf(a: usize, token: i32, thread: i32, tokens: i32): usize {
   const flags = load<usize>(a, X_FLAGS);
-  if (tokens == 1) return flags + <usize>thread * <usize>load<u32>(a, X_FLAGS_COPY);
-  return flags + <usize>(token >> 3) * (<usize>load<u32>(a, SEGMENTS) << 3) + <usize>(token & 7);
+  if (tokens == 1) return flags + <usize> thread * <usize> load<u32>(a, X_FLAGS_COPY);
+  return flags + <usize> (token >> 3) * (<usize> load<u32>(a, SEGMENTS) << 3) + <usize> (token & 7);
 }
 
 /** Writes four rows' results for one token. */
 // @ts-ignore: decorator
 @inline
 export function finish(a: usize, row: i32, token: i32, sum: v128): void {
-  const at = <usize>token * <usize>load<u32>(a, OUT_STRIDE) + (<usize>row << 2);
+  const at = <usize> token * <usize> load<u32>(a, OUT_STRIDE) + (<usize> row << 2);
   let v = sum;
   const scales = load<usize>(a, ROW_SCALES);
-  if (scales != 0) v = f32x4.mul(v, v128.load(scales + (<usize>row << 2)));
+  if (scales != 0) v = f32x4.mul(v, v128.load(scales + (<usize> row << 2)));
   const bias = load<usize>(a, BIAS);
-  if (bias != 0) v = f32x4.add(v, v128.load(bias + (<usize>row << 2)));
+  if (bias != 0) v = f32x4.add(v, v128.load(bias + (<usize> row << 2)));
   const kind = load<i32>(a, ACTIVATION);
   if (kind != NONE) v = activate(kind, v);
   const times = load<usize>(a, TIMES);

@@ -26,10 +26,10 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
   let f = f32x4.splat(0), g = f32x4.splat(0);
   for (let at = begin; at < end; at += values + 8) {
     const columns = load<u64>(at + values);
-    let xs = v128.load32_zero(x + (<usize>(columns & 0xffff) << 2));
-    xs = v128.load32_lane(x + (<usize>((columns >> 16) & 0xffff) << 2), xs, 1);
-    xs = v128.load32_lane(x + (<usize>((columns >> 32) & 0xffff) << 2), xs, 2);
-    xs = v128.load32_lane(x + (<usize>(columns >> 48) << 2), xs, 3);
+    let xs = v128.load32_zero(x + (<usize> (columns & 0xffff) << 2));
+    xs = v128.load32_lane(x + (<usize> ((columns >> 16) & 0xffff) << 2), xs, 1);
+    xs = v128.load32_lane(x + (<usize> ((columns >> 32) & 0xffff) << 2), xs, 2);
+    xs = v128.load32_lane(x + (<usize> (columns >> 48) << 2), xs, 3);
     const w = halves ? widenHalves(v128.load16x4_u(at)) : v128.load(at);
     const sum = f32x4.add(g, f32x4.mul(w, xs));
     g = f;
@@ -39,27 +39,35 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
 }
 
 /** sum + the lists beside slots. */
-export function addLists(a: usize, row: i32, token: i32, thread: i32, tokens: i32, sum: v128): v128 {
-  const table = load<usize>(a, LISTS) + <usize>row;
+export function addLists(
+  a: usize,
+  row: i32,
+  token: i32,
+  thread: i32,
+  tokens: i32,
+  sum: v128,
+): v128 {
+  const table = load<usize>(a, LISTS) + <usize> row;
   const begin = load<usize>(table), end = load<usize>(table, 4);
   if (begin == end) return sum;
   const x = load<usize>(a, LISTS_X) +
     (tokens == 1
-      ? <usize>thread * <usize>load<u32>(a, LISTS_X_COPY)
-      : <usize>token * <usize>load<u32>(a, LISTS_X_STRIDE));
+      ? <usize> thread * <usize> load<u32>(a, LISTS_X_COPY)
+      : <usize> token * <usize> load<u32>(a, LISTS_X_STRIDE));
   return f32x4.add(sum, listTimes(begin, end, x, false));
 }
 
 // @ts-ignore: decorator
 @inline
 function lists(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halves: bool): void {
-  const stride = <usize>load<u32>(a, X_STRIDE);
-  const base = load<usize>(a, X) + (tokens == 1 ? <usize>thread * <usize>load<u32>(a, X_COPY) : 0);
+  const stride = <usize> load<u32>(a, X_STRIDE);
+  const base = load<usize>(a, X) +
+    (tokens == 1 ? <usize> thread * <usize> load<u32>(a, X_COPY) : 0);
   for (let row = first; row < last; row += 4) {
-    const table = load<usize>(a, LISTS) + <usize>row;
+    const table = load<usize>(a, LISTS) + <usize> row;
     const begin = load<usize>(table), end = load<usize>(table, 4);
     for (let token = 0; token < tokens; token++) {
-      finish(a, row, token, listTimes(begin, end, base + <usize>token * stride, halves));
+      finish(a, row, token, listTimes(begin, end, base + <usize> token * stride, halves));
     }
   }
 }

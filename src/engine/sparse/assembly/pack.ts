@@ -225,7 +225,7 @@ export function survey(d: usize): i32 {
   const rows = load<i32>(d, ROWS), type = load<i32>(d, TYPE);
   rewind(d);
   if (type == INT8) {
-    const values = load<usize>(d, VALUES), count = <usize>load<u32>(d, COUNT);
+    const values = load<usize>(d, VALUES), count = <usize> load<u32>(d, COUNT);
     for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
   }
   let total: u32 = 0, beyondOne: u32 = 0, beyondTwo: u32 = 0;
@@ -235,13 +235,15 @@ export function survey(d: usize): i32 {
     const n = length(d, 0), cs = columnsOf(d, 0), vs = valuesOf(d, 0);
     total += n;
     for (let j = 0, k = 0; j < n; j = k) {
-      const window = load<u16>(cs + (<usize>j << 1)) >> 4;
-      for (k = j + 1; k < n && load<u16>(cs + (<usize>k << 1)) >> 4 == window;) k++;
+      const window = load<u16>(cs + (<usize> j << 1)) >> 4;
+      for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window;) k++;
       beyondOne += max(0, k - j - 4);
       beyondTwo += max(0, k - j - 8);
     }
     if (type != INT8) {
-      for (let j = 0; j < n; j++) if (isNotFinite(type, load<u32>(vs + (<usize>j << 2)))) return NOT_FINITE;
+      for (let j = 0; j < n; j++) {
+        if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return NOT_FINITE;
+      }
     }
   }
   store<u32>(d, total, TOTAL);
@@ -267,7 +269,7 @@ export function pack(d: usize): u32 {
 
 function packRows(d: usize, isWritten: bool): u32 {
   const rows = (load<i32>(d, ROWS) + 15) & ~15, kind = load<i32>(d, KIND);
-  const segments = <usize>((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
+  const segments = <usize> ((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
   const begin = load<usize>(d, LISTS_OUT);
   rewind(d);
   let out = load<usize>(d, OUT), lists = begin;
@@ -288,44 +290,52 @@ function packRows(d: usize, isWritten: bool): u32 {
     lists = packLists(d, row, lists, isWritten);
   }
   if (isWritten && kind != DENSE_INT8) store<usize>(load<usize>(d, TABLE) + rows, lists);
-  return <u32>(lists - begin);
+  return <u32> (lists - begin);
 }
 
 /** One or two slots for every window; what finds none stays in the lists. */
-function packSlots(d: usize, row: i32, out: usize, kind: i32, segments: usize, isWritten: bool): void {
+function packSlots(
+  d: usize,
+  row: i32,
+  out: usize,
+  kind: i32,
+  segments: usize,
+  isWritten: bool,
+): void {
   const most = kind == SLOTS_ONE ? 4 : 8;
-  const second = <usize>((row & 4) >> 2);
+  const second = <usize> ((row & 4) >> 2);
   if (isWritten && second == 0) memory.fill(out, 0, segments * segmentBytes(kind));
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     let window = -1, k = 0, left = 0;
     for (let j = 0; j < n; j++) {
-      const column = <i32>load<u16>(cs + (<usize>j << 1)), value = load<i32>(vs + (<usize>j << 2));
+      const column = <i32> load<u16>(cs + (<usize> j << 1)),
+        value = load<i32>(vs + (<usize> j << 2));
       if (column >> 4 != window) {
         window = column >> 4;
         k = 0;
       }
       if (k == most) {
-        store<u16>(cs + (<usize>left << 1), column);
-        store<i32>(vs + (<usize>left << 2), value);
+        store<u16>(cs + (<usize> left << 1), column);
+        store<i32>(vs + (<usize> left << 2), value);
         left++;
         continue;
       }
       if (isWritten) {
-        const segment = out + <usize>(window >> 1) * segmentBytes(kind);
-        const sum = segment + (second << 3) + (<usize>i << 1);
+        const segment = out + <usize> (window >> 1) * segmentBytes(kind);
+        const sum = segment + (second << 3) + (<usize> i << 1);
         store<i16>(sum, load<i16>(sum) - value);
         // The pair, the slot in it, and the lane's byte in the slot.
         const pair = segment + 16 + second * pairBytes(kind) +
-          (kind == SLOTS_ONE ? 0 : <usize>(window & 1) * 48);
+          (kind == SLOTS_ONE ? 0 : <usize> (window & 1) * 48);
         const slot = kind == SLOTS_ONE ? window & 1 : k >> 2;
-        const index = pair + <usize>((i << 2) + (k & 3));
-        store<i8>(index + 16 + (<usize>slot << 4), value);
-        store<u8>(index, <i32>load<u8>(index) | (column & 15) << (slot << 2));
+        const index = pair + <usize> ((i << 2) + (k & 3));
+        store<i8>(index + 16 + (<usize> slot << 4), value);
+        store<u8>(index, <i32> load<u8>(index) | (column & 15) << (slot << 2));
       }
       k++;
     }
-    store<i32>(d + (<usize>i << 2), left, LENGTHS);
+    store<i32>(d + (<usize> i << 2), left, LENGTHS);
   }
 }
 
@@ -333,9 +343,10 @@ function packSlots(d: usize, row: i32, out: usize, kind: i32, segments: usize, i
 function packIntoDense(d: usize, row: i32, out: usize): void {
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    const lane = <usize>((row + i) & 15);
+    const lane = <usize> ((row + i) & 15);
     for (let j = 0; j < n; j++) {
-      const column = <usize>load<u16>(cs + (<usize>j << 1)), value = load<i32>(vs + (<usize>j << 2));
+      const column = <usize> load<u16>(cs + (<usize> j << 1)),
+        value = load<i32>(vs + (<usize> j << 2));
       const segment = out + column / SEGMENT * SEGMENT_BYTES;
       const sum = segment + (lane << 1);
       store<i16>(sum, load<i16>(sum) - value);
@@ -385,13 +396,13 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
 export function packDense(d: usize): i32 {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), type = load<i32>(d, TYPE);
   const values = load<usize>(d, VALUES);
-  const segments = <usize>((columns + SEGMENT - 1) / SEGMENT);
+  const segments = <usize> ((columns + SEGMENT - 1) / SEGMENT);
   const size: usize = type == INT8 ? segments * SEGMENT_BYTES : segments << (type == F16 ? 10 : 11);
   let out = load<usize>(d, OUT);
   for (let first = 0; first < rows; first += 16) {
     memory.fill(out, 0, size);
     for (let i = 0; i < 16 && first + i < rows; i++) {
-      const row = <usize>(first + i) * <usize>columns;
+      const row = <usize> (first + i) * <usize> columns;
       if (type == INT8) {
         packDenseInt8(values + row, out, i, columns, segments);
         continue;
@@ -400,11 +411,11 @@ export function packDense(d: usize): i32 {
         if (type == F16) {
           const bits = load<u16>(values + ((row + c) << 1));
           if (isNotFinite(F16, bits)) return NOT_FINITE;
-          store<u16>(out + (<usize>c << 5) + (<usize>i << 1), bits);
+          store<u16>(out + (<usize> c << 5) + (<usize> i << 1), bits);
         } else {
           const bits = load<u32>(values + ((row + c) << 2));
           if (isNotFinite(F32, bits)) return NOT_FINITE;
-          store<u32>(out + (<usize>c << 6) + (<usize>i << 2), bits);
+          store<u32>(out + (<usize> c << 6) + (<usize> i << 2), bits);
         }
       }
     }
@@ -416,13 +427,13 @@ export function packDense(d: usize): i32 {
 function packDenseInt8(row: usize, out: usize, i: i32, columns: i32, segments: usize): void {
   let c = 0;
   for (let s: usize = 0; s < segments; s++) {
-    const segment = out + s * SEGMENT_BYTES, body = segment + 32 + (<usize>i << 2);
+    const segment = out + s * SEGMENT_BYTES, body = segment + 32 + (<usize> i << 2);
     let sum = 0;
     for (const end = min(columns, c + SEGMENT); c < end; c++) {
-      const v = load<i8>(row + <usize>c);
+      const v = load<i8>(row + <usize> c);
       sum += v;
-      store<i8>(body + (<usize>(c % SEGMENT >> 2) << 6) + (c & 3), v);
+      store<i8>(body + (<usize> (c % SEGMENT >> 2) << 6) + (c & 3), v);
     }
-    store<i16>(segment + (<usize>i << 1), -sum);
+    store<i16>(segment + (<usize> i << 1), -sum);
   }
 }

@@ -100,15 +100,15 @@ function addPicked(
 function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
-  const x = load<usize>(a, X) + <usize>thread * <usize>load<u32>(a, X_COPY);
-  const low = <usize>load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize>thread * <usize>load<u32>(a, X_SCALES_COPY);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flags = flagsOf(a, 0, thread, 1);
   const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
-  let w = load<usize>(a, WEIGHTS) + (<usize>first >> 3) * size;
+  let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
     const at = w;
-    const g0 = groupScales + (<usize>(row >> 2) * segments << 4), g1 = g0 + (segments << 4);
+    const g0 = groupScales + (<usize> (row >> 2) * segments << 4), g1 = g0 + (segments << 4);
     let xp = x, f = f32x4.splat(0), g = f;
     for (let s: usize = 0; s < segments; s++) {
       const p = addSegment(kind, w + 16, xp, begin(w), nibbles, one_);
@@ -128,7 +128,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       const v = at + s * segmentBytes(kind) + 16, zero = i32x4.splat(0);
       const p = addSegment(kind, v, x + low + (s << 5), zero, nibbles, one_);
       const q = addSegment(kind, v + pairBytes(kind), x + low + (s << 5), zero, nibbles, one_);
-      let scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT)), other = scale;
+      let scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT)),
+        other = scale;
       if (groupScales != 0) {
         scale = f32x4.mul(scale, v128.load(g0 + (s << 4)));
         other = f32x4.mul(other, v128.load(g1 + (s << 4)));
@@ -151,36 +152,68 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const segments = load<i32>(a, SEGMENTS);
-  const stride = <usize>load<u32>(a, X_STRIDE), low = <usize>load<u32>(a, X_LOW);
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
   const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
-  const second = <usize>(row & 4) != 0;
+  const second = <usize> (row & 4) != 0;
   const sums = at + (second ? 8 : 0), pairs = at + 16 + (second ? pairBytes(kind) : 0);
-  const x0 = load<usize>(a, X) + <usize>token * stride;
+  const x0 = load<usize>(a, X) + <usize> token * stride;
   const x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  const next = <usize>segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize>token * next;
-  const groups = groupScales + (<usize>(row >> 2) * <usize>segments << 4);
+  const next = <usize> segments << 2;
+  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
+  const groups = groupScales + (<usize> (row >> 2) * <usize> segments << 4);
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-  for (let s: usize = 0; s < <usize>segments; s++) {
+  for (let s: usize = 0; s < <usize> segments; s++) {
     const w = pairs + s * segmentBytes(kind), xs = s << 5;
     const start = begin(sums + s * segmentBytes(kind)), scale = scales + (s << 2);
     const g = groupScales != 0 ? v128.load(groups + (s << 4)) : f32x4.splat(1);
-    f0 = addScaled(f0, addSegment(kind, w, x0 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale), g));
-    f1 = addScaled(f1, addSegment(kind, w, x1 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + next), g));
-    f2 = addScaled(f2, addSegment(kind, w, x2 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 2 * next), g));
-    f3 = addScaled(f3, addSegment(kind, w, x3 + xs, start, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 3 * next), g));
+    f0 = addScaled(
+      f0,
+      addSegment(kind, w, x0 + xs, start, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale), g),
+    );
+    f1 = addScaled(
+      f1,
+      addSegment(kind, w, x1 + xs, start, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + next), g),
+    );
+    f2 = addScaled(
+      f2,
+      addSegment(kind, w, x2 + xs, start, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + 2 * next), g),
+    );
+    f3 = addScaled(
+      f3,
+      addSegment(kind, w, x3 + xs, start, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + 3 * next), g),
+    );
   }
-  for (let s: usize = 0; s < <usize>segments; s++) {
+  for (let s: usize = 0; s < <usize> segments; s++) {
     if (load<u32>(flags + (s << 3)) == 0) continue;
     const w = pairs + s * segmentBytes(kind), xs = low + (s << 5);
     const start = i32x4.splat(0), scale = scales + (s << 2);
     const unit = f32x4.splat(LOW_UNIT);
     const g = groupScales != 0 ? v128.load(groups + (s << 4)) : f32x4.splat(1);
-    f0 = addScaled(f0, addSegment(kind, w, x0 + xs, start, nibbles, one_), f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), g));
-    f1 = addScaled(f1, addSegment(kind, w, x1 + xs, start, nibbles, one_), f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), g));
-    f2 = addScaled(f2, addSegment(kind, w, x2 + xs, start, nibbles, one_), f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), g));
-    f3 = addScaled(f3, addSegment(kind, w, x3 + xs, start, nibbles, one_), f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), g));
+    f0 = addScaled(
+      f0,
+      addSegment(kind, w, x0 + xs, start, nibbles, one_),
+      f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), g),
+    );
+    f1 = addScaled(
+      f1,
+      addSegment(kind, w, x1 + xs, start, nibbles, one_),
+      f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), g),
+    );
+    f2 = addScaled(
+      f2,
+      addSegment(kind, w, x2 + xs, start, nibbles, one_),
+      f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), g),
+    );
+    f3 = addScaled(
+      f3,
+      addSegment(kind, w, x3 + xs, start, nibbles, one_),
+      f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), g),
+    );
   }
   if (lists != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
@@ -200,13 +233,16 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
 function fast(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const segments = load<i32>(a, SEGMENTS);
-  const stride = <usize>load<u32>(a, X_STRIDE), low = <usize>load<u32>(a, X_LOW);
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
   const lists = load<usize>(a, LISTS);
-  const second = <usize>(row & 4) != 0;
+  const second = <usize> (row & 4) != 0;
   const pairs = at + 16 + (second ? pairBytes(kind) : 0);
-  let x0 = load<usize>(a, X) + <usize>token * stride, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  const next = <usize>segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize>token * next;
+  let x0 = load<usize>(a, X) + <usize> token * stride,
+    x1 = x0 + stride,
+    x2 = x1 + stride,
+    x3 = x2 + stride;
+  const next = <usize> segments << 2;
+  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
   let w = pairs, sums = at + (second ? 8 : 0), scale = scales;
@@ -215,21 +251,73 @@ function fast(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
     const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
     const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
     if (kind == SLOTS_ONE) {
-      f0 = addScaled(f0, dot(v1, pick(v128.load(x0, 16), i1), dot(v0, pick(v128.load(x0), i0), start, one_), one_), v128.load32_splat(scale));
-      f1 = addScaled(f1, dot(v1, pick(v128.load(x1, 16), i1), dot(v0, pick(v128.load(x1), i0), start, one_), one_), v128.load32_splat(scale + next));
-      f2 = addScaled(f2, dot(v1, pick(v128.load(x2, 16), i1), dot(v0, pick(v128.load(x2), i0), start, one_), one_), v128.load32_splat(scale + 2 * next));
-      f3 = addScaled(f3, dot(v1, pick(v128.load(x3, 16), i1), dot(v0, pick(v128.load(x3), i0), start, one_), one_), v128.load32_splat(scale + 3 * next));
+      f0 = addScaled(
+        f0,
+        dot(v1, pick(v128.load(x0, 16), i1), dot(v0, pick(v128.load(x0), i0), start, one_), one_),
+        v128.load32_splat(scale),
+      );
+      f1 = addScaled(
+        f1,
+        dot(v1, pick(v128.load(x1, 16), i1), dot(v0, pick(v128.load(x1), i0), start, one_), one_),
+        v128.load32_splat(scale + next),
+      );
+      f2 = addScaled(
+        f2,
+        dot(v1, pick(v128.load(x2, 16), i1), dot(v0, pick(v128.load(x2), i0), start, one_), one_),
+        v128.load32_splat(scale + 2 * next),
+      );
+      f3 = addScaled(
+        f3,
+        dot(v1, pick(v128.load(x3, 16), i1), dot(v0, pick(v128.load(x3), i0), start, one_), one_),
+        v128.load32_splat(scale + 3 * next),
+      );
     } else {
       const k = v128.load(w, 48), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
       const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
       let x = v128.load(x0), y = v128.load(x0, 16);
-      f0 = addScaled(f0, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale));
+      f0 = addScaled(
+        f0,
+        dot(
+          v3,
+          pick(y, i3),
+          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
+          one_,
+        ),
+        v128.load32_splat(scale),
+      );
       x = v128.load(x1), y = v128.load(x1, 16);
-      f1 = addScaled(f1, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + next));
+      f1 = addScaled(
+        f1,
+        dot(
+          v3,
+          pick(y, i3),
+          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
+          one_,
+        ),
+        v128.load32_splat(scale + next),
+      );
       x = v128.load(x2), y = v128.load(x2, 16);
-      f2 = addScaled(f2, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + 2 * next));
+      f2 = addScaled(
+        f2,
+        dot(
+          v3,
+          pick(y, i3),
+          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
+          one_,
+        ),
+        v128.load32_splat(scale + 2 * next),
+      );
       x = v128.load(x3), y = v128.load(x3, 16);
-      f3 = addScaled(f3, dot(v3, pick(y, i3), dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_), one_), v128.load32_splat(scale + 3 * next));
+      f3 = addScaled(
+        f3,
+        dot(
+          v3,
+          pick(y, i3),
+          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
+          one_,
+        ),
+        v128.load32_splat(scale + 3 * next),
+      );
     }
     w += segmentBytes(kind);
     sums += segmentBytes(kind);
@@ -239,13 +327,31 @@ function fast(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
     x3 += 32;
   }
   const unit = f32x4.splat(LOW_UNIT), zero = i32x4.splat(0);
-  for (let s: usize = 0; s < <usize>segments; s++) {
+  for (let s: usize = 0; s < <usize> segments; s++) {
     if (load<u32>(flags + (s << 3)) == 0) continue;
-    const w = pairs + s * segmentBytes(kind), xs = load<usize>(a, X) + <usize>token * stride + low + (s << 5), scale = scales + (s << 2);
-    f0 = addScaled(f0, addSegment(kind, w, xs, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale), unit));
-    f1 = addScaled(f1, addSegment(kind, w, xs + stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + next), unit));
-    f2 = addScaled(f2, addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 2 * next), unit));
-    f3 = addScaled(f3, addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_), f32x4.mul(v128.load32_splat(scale + 3 * next), unit));
+    const w = pairs + s * segmentBytes(kind),
+      xs = load<usize>(a, X) + <usize> token * stride + low + (s << 5),
+      scale = scales + (s << 2);
+    f0 = addScaled(
+      f0,
+      addSegment(kind, w, xs, zero, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale), unit),
+    );
+    f1 = addScaled(
+      f1,
+      addSegment(kind, w, xs + stride, zero, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + next), unit),
+    );
+    f2 = addScaled(
+      f2,
+      addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + 2 * next), unit),
+    );
+    f3 = addScaled(
+      f3,
+      addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_),
+      f32x4.mul(v128.load32_splat(scale + 3 * next), unit),
+    );
   }
   if (lists != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
@@ -290,7 +396,7 @@ export function slots(kind: i32, a: usize, first: i32, last: i32, tokens: i32, t
   const inFours = load<usize>(a, GROUP_SCALES) == 0 ? tokens & ~3 : 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
-    const at = load<usize>(a, WEIGHTS) + (<usize>row >> 3) * size;
+    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
     for (let token = 0; token < inFours; token += 4) {
       if (kind == SLOTS_ONE) fastOfOne(a, row, token, tokens, at);
       else fastOfTwo(a, row, token, tokens, at);

@@ -67,12 +67,12 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const out = output(a, t, tokens, thread);
     const group = <usize> (row >> 4), lane = <usize> (row & 15);
     if (kind == DENSE_INT8) {
-      const scale = f32x4.splat(load<f32>(scales + (<usize>row << 2)));
+      const scale = f32x4.splat(load<f32>(scales + (<usize> row << 2)));
       for (let i = 0; i < width; i += 4) {
-        const at = table + (group * segments + <usize>(i >> 5)) * SEGMENT_BYTES + 32 +
-          (<usize>(i & 31) << 4) + (lane << 2);
+        const at = table + (group * segments + <usize> (i >> 5)) * SEGMENT_BYTES + 32 +
+          (<usize> (i & 31) << 4) + (lane << 2);
         const v = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at)));
-        v128.store(out + (<usize>i << 2), f32x4.mul(f32x4.convert_i32x4_s(v), scale));
+        v128.store(out + (<usize> i << 2), f32x4.mul(f32x4.convert_i32x4_s(v), scale));
       }
     } else if (kind == DENSE_F32) {
       const at = table + group * (segments << 11) + (lane << 2);
@@ -218,25 +218,31 @@ export function selectLast(a: usize, tokens: i32, thread: i32, threads: i32, all
  * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it.
  */
 export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const low = <usize>load<u32>(a, 36), scales = load<usize>(a, 40), scalesCopy = <usize>load<u32>(a, 44);
-  const flags = load<usize>(a, 48), flagsCopy = <usize>load<u32>(a, 52), ratio = load<f32>(a, 56);
+  const low = <usize> load<u32>(a, 36),
+    scales = load<usize>(a, 40),
+    scalesCopy = <usize> load<u32>(a, 44);
+  const flags = load<usize>(a, 48), flagsCopy = <usize> load<u32>(a, 52), ratio = load<f32>(a, 56);
   const width = load<i32>(a, WIDTH);
-  const segments = <usize>((width + SEGMENT - 1) / SEGMENT);
-  for (let t = firstToken(a, tokens, thread, threads); t < lastToken(tokens, thread, threads); t++) {
+  const segments = <usize> ((width + SEGMENT - 1) / SEGMENT);
+  for (
+    let t = firstToken(a, tokens, thread, threads);
+    t < lastToken(tokens, thread, threads);
+    t++
+  ) {
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
     let scale = scales, flag = flags;
     if (tokens == 1) {
-      scale += <usize>thread * scalesCopy;
-      flag += <usize>thread * flagsCopy;
+      scale += <usize> thread * scalesCopy;
+      flag += <usize> thread * flagsCopy;
     } else {
-      scale += <usize>t * (segments << 2);
-      flag += <usize>(t >> 3) * (segments << 3) + <usize>(t & 7);
+      scale += <usize> t * (segments << 2);
+      flag += <usize> (t >> 3) * (segments << 3) + <usize> (t & 7);
     }
     const most = ratio * rootMeanSquare(from, width);
     for (let s = 0; s < width; s += SEGMENT) {
-      const at = from + (<usize>s << 2), count = min(SEGMENT, width - s);
+      const at = from + (<usize> s << 2), count = min(SEGMENT, width - s);
       const size = largest(at, count), isWide = size > most;
-      store<u8>(flag, <u8>isWide);
+      store<u8>(flag, <u8> isWide);
       if (isWide) store<f32>(scale, wide(at, to + s, low, count, size));
       else {
         store<f32>(scale, narrow(at, to + s, count, size));
@@ -256,15 +262,15 @@ function rootMeanSquare(from: usize, width: i32): f32 {
   let sum = f32x4.splat(0);
   let i = 0;
   for (; i + 4 <= width; i += 4) {
-    const v = v128.load(from + (<usize>i << 2));
+    const v = v128.load(from + (<usize> i << 2));
     sum = f32x4.add(sum, f32x4.mul(v, v));
   }
   let total = sumLanes(sum);
   for (; i < width; i++) {
-    const v = load<f32>(from + (<usize>i << 2));
+    const v = load<f32>(from + (<usize> i << 2));
     total += v * v;
   }
-  return sqrt<f32>(total / <f32>width);
+  return sqrt<f32>(total / <f32> width);
 }
 
 /** Numbers below count as zeros: their inverse would be infinite. */
@@ -292,10 +298,10 @@ export function largest(from: usize, count: i32): f32 {
 // @ts-ignore: decorator
 @inline
 function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
-  const factor = f32x4.splat(most > LEAST ? <f32>63 / most : 0);
+  const factor = f32x4.splat(most > LEAST ? <f32> 63 / most : 0);
   let i = 0;
   for (; i + 16 <= count; i += 16) {
-    const at = from + (<usize>i << 2);
+    const at = from + (<usize> i << 2);
     const v0 = scaled(v128.load(at), factor, 64), v1 = scaled(v128.load(at, 16), factor, 64);
     const v2 = scaled(v128.load(at, 32), factor, 64), v3 = scaled(v128.load(at, 48), factor, 64);
     v128.store(
@@ -304,7 +310,7 @@ function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
     );
   }
   for (; i < count; i += 4) {
-    const v = scaled(v128.load(from + (<usize>i << 2)), factor, 64);
+    const v = scaled(v128.load(from + (<usize> i << 2)), factor, 64);
     const halves = i16x8.narrow_i32x4_s(v, v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(halves, halves), 0);
   }
@@ -315,10 +321,10 @@ function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
 // @ts-ignore: decorator
 @inline
 function wide(from: usize, to: usize, low: usize, count: i32, most: f32): f32 {
-  const factor = f32x4.splat(most > LEAST ? <f32>8191 / most : 0);
+  const factor = f32x4.splat(most > LEAST ? <f32> 8191 / most : 0);
   const seven = i32x4.splat(127);
   for (let i = 0; i < count; i += 4) {
-    const v = scaled(v128.load(from + (<usize>i << 2)), factor, 8192);
+    const v = scaled(v128.load(from + (<usize> i << 2)), factor, 8192);
     const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(v, 7), v);
     const lower = i16x8.narrow_i32x4_s(v128.and(v, seven), v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
