@@ -3,8 +3,9 @@
     gguf_files.py CHECKPOINT_DIR OUT_DIR
 
 OUT_DIR gets q4_0.gguf and q8_0.gguf. As llama-quantize does it, norms stay float32, and the output head
-of a Q4_0 file (so the embedding, where the two are tied) has more bits than the rest: 8 here, since the
-gguf package quantises to no 6-bit type.
+of a Q4_0 file (so the embedding, where the two are tied) has more bits than the rest: 8, which
+llama-quantize takes where the width is no multiple of 256; elsewhere it takes 6, which the gguf package
+cannot write.
 
 Printed is {"files": {name: {"bytes", "tokenBytes"}}, "versions"}; tokenBytes are those of the weights
 that a token reads.
