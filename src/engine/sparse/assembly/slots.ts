@@ -24,6 +24,7 @@ import {
   LOW_UNIT,
   SEGMENTS,
   SLOTS_ONE,
+  SLOTS_TWO,
   WEIGHTS,
   X,
   X_COPY,
@@ -54,13 +55,29 @@ function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
 }
 
-/** sum + a pair of slots, of the windows at `x` and `y`. */
+/** sum + two slots, of the windows `x` and `y`: their values and their indices. */
+// @ts-ignore: decorator
+@inline
+function two(
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  x: v128,
+  y: v128,
+  sum: v128,
+  one_: v128,
+): v128 {
+  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one_), one_);
+}
+
+/** The same of the pair at `w`. */
 // @ts-ignore: decorator
 @inline
 function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
   const i = v128.load(w);
-  const first = dot(v128.load(w, 16), pick(x, v128.and(i, nibbles)), sum, one_);
-  return dot(v128.load(w, 32), pick(y, i8x16.shr_u(i, 4)), first, one_);
+  const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
+  return two(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one_);
 }
 
 /** sum + a segment of four rows. */
@@ -72,32 +89,33 @@ function addSegment(kind: i32, w: usize, x: usize, sum: v128, nibbles: v128, one
   return addPair(w + 48, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
 }
 
-/** The same where indices have been taken apart. */
+/** A token's scale of a segment, times those of the rows' groups where they have any. */
 // @ts-ignore: decorator
 @inline
-function addPicked(
-  kind: i32,
-  w: usize,
-  x: usize,
-  sum: v128,
-  i0: v128,
-  i1: v128,
-  i2: v128,
-  i3: v128,
-  one_: v128,
-): v128 {
-  const a = v128.load(x), b = v128.load(x, 16);
-  let p = dot(v128.load(w, 16), pick(a, i0), sum, one_);
-  if (kind == SLOTS_ONE) return dot(v128.load(w, 32), pick(b, i1), p, one_);
-  p = dot(v128.load(w, 32), pick(a, i1), p, one_);
-  p = dot(v128.load(w, 64), pick(b, i2), p, one_);
-  return dot(v128.load(w, 80), pick(b, i3), p, one_);
+function scaleOf(at: usize, groups: usize, isGrouped: bool): v128 {
+  const scale = v128.load32_splat(at);
+  return isGrouped ? f32x4.mul(scale, v128.load(groups)) : scale;
+}
+
+/** The same for lower seven bits. */
+// @ts-ignore: decorator
+@inline
+function lowScaleOf(at: usize, groups: usize, isGrouped: bool): v128 {
+  const scale = f32x4.mul(v128.load32_splat(at), f32x4.splat(LOW_UNIT));
+  return isGrouped ? f32x4.mul(scale, v128.load(groups)) : scale;
 }
 
 /** One token. */
 // @ts-ignore: decorator
 @inline
-function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
+function one(
+  a: usize,
+  first: i32,
+  last: i32,
+  thread: i32,
+  kind: i32,
+  isGrouped: bool,
+): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
@@ -113,13 +131,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     for (let s: usize = 0; s < segments; s++) {
       const p = addSegment(kind, w + 16, xp, begin(w), nibbles, one_);
       const q = addSegment(kind, w + 16 + pairBytes(kind), xp, begin(w + 8), nibbles, one_);
-      let scale = v128.load32_splat(scales + (s << 2)), other = scale;
-      if (groupScales != 0) {
-        scale = f32x4.mul(scale, v128.load(g0 + (s << 4)));
-        other = f32x4.mul(other, v128.load(g1 + (s << 4)));
-      }
-      f = addScaled(f, p, scale);
-      g = addScaled(g, q, other);
+      f = addScaled(f, p, scaleOf(scales + (s << 2), g0 + (s << 4), isGrouped));
+      g = addScaled(g, q, scaleOf(scales + (s << 2), g1 + (s << 4), isGrouped));
       w += segmentBytes(kind);
       xp += 32;
     }
@@ -128,14 +141,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       const v = at + s * segmentBytes(kind) + 16, zero = i32x4.splat(0);
       const p = addSegment(kind, v, x + low + (s << 5), zero, nibbles, one_);
       const q = addSegment(kind, v + pairBytes(kind), x + low + (s << 5), zero, nibbles, one_);
-      let scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT)),
-        other = scale;
-      if (groupScales != 0) {
-        scale = f32x4.mul(scale, v128.load(g0 + (s << 4)));
-        other = f32x4.mul(other, v128.load(g1 + (s << 4)));
-      }
-      f = addScaled(f, p, scale);
-      g = addScaled(g, q, other);
+      f = addScaled(f, p, lowScaleOf(scales + (s << 2), g0 + (s << 4), isGrouped));
+      g = addScaled(g, q, lowScaleOf(scales + (s << 2), g1 + (s << 4), isGrouped));
     }
     if (lists != 0) {
       f = addLists(a, row, 0, thread, 1, f);
@@ -146,74 +153,92 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   }
 }
 
-/** Four tokens of those from `token` on. */
+/** Up to four tokens from `token` on: a segment's weights stay in registers for all of them. */
 // @ts-ignore: decorator
 @inline
-function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
+function four(
+  a: usize,
+  row: i32,
+  token: i32,
+  tokens: i32,
+  at: usize,
+  kind: i32,
+  isGrouped: bool,
+): void {
   const nibbles = v128.load(NIBBLES), one_ = ones();
-  const segments = load<i32>(a, SEGMENTS);
+  const segments = load<usize>(a, SEGMENTS);
   const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
-  const second = <usize> (row & 4) != 0;
-  const sums = at + (second ? 8 : 0), pairs = at + 16 + (second ? pairBytes(kind) : 0);
-  const x0 = load<usize>(a, X) + <usize> token * stride;
-  const x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  const next = <usize> segments << 2;
+  const lists = load<usize>(a, LISTS);
+  const second = (row & 4) != 0;
+  const pairs = at + 16 + (second ? pairBytes(kind) : 0);
+  const x = load<usize>(a, X) + <usize> token * stride;
+  const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
-  const groups = groupScales + (<usize> (row >> 2) * <usize> segments << 4);
+  const groups = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-  for (let s: usize = 0; s < <usize> segments; s++) {
-    const w = pairs + s * segmentBytes(kind), xs = s << 5;
-    const start = begin(sums + s * segmentBytes(kind)), scale = scales + (s << 2);
-    const g = groupScales != 0 ? v128.load(groups + (s << 4)) : f32x4.splat(1);
-    f0 = addScaled(
-      f0,
-      addSegment(kind, w, x0 + xs, start, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale), g),
-    );
-    f1 = addScaled(
-      f1,
-      addSegment(kind, w, x1 + xs, start, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + next), g),
-    );
-    f2 = addScaled(
-      f2,
-      addSegment(kind, w, x2 + xs, start, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + 2 * next), g),
-    );
-    f3 = addScaled(
-      f3,
-      addSegment(kind, w, x3 + xs, start, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + 3 * next), g),
-    );
+  let x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
+  let w = pairs, sums = at + (second ? 8 : 0), scale = scales, group = groups;
+  for (const end = scales + next; scale < end; scale += 4) {
+    const start = begin(sums);
+    const s0 = scaleOf(scale, group, isGrouped), s1 = scaleOf(scale + next, group, isGrouped);
+    const s2 = scaleOf(scale + 2 * next, group, isGrouped);
+    const s3 = scaleOf(scale + 3 * next, group, isGrouped);
+    const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+    const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
+    if (kind == SLOTS_ONE) {
+      f0 = addScaled(f0, two(v0, v1, i0, i1, v128.load(x0), v128.load(x0, 16), start, one_), s0);
+      f1 = addScaled(f1, two(v0, v1, i0, i1, v128.load(x1), v128.load(x1, 16), start, one_), s1);
+      f2 = addScaled(f2, two(v0, v1, i0, i1, v128.load(x2), v128.load(x2, 16), start, one_), s2);
+      f3 = addScaled(f3, two(v0, v1, i0, i1, v128.load(x3), v128.load(x3, 16), start, one_), s3);
+    } else {
+      const k = v128.load(w, 48), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
+      const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
+      let y = v128.load(x0), z = v128.load(x0, 16);
+      f0 = addScaled(
+        f0,
+        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
+        s0,
+      );
+      y = v128.load(x1), z = v128.load(x1, 16);
+      f1 = addScaled(
+        f1,
+        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
+        s1,
+      );
+      y = v128.load(x2), z = v128.load(x2, 16);
+      f2 = addScaled(
+        f2,
+        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
+        s2,
+      );
+      y = v128.load(x3), z = v128.load(x3, 16);
+      f3 = addScaled(
+        f3,
+        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
+        s3,
+      );
+    }
+    w += segmentBytes(kind);
+    sums += segmentBytes(kind);
+    group += 16;
+    x0 += 32;
+    x1 += 32;
+    x2 += 32;
+    x3 += 32;
   }
-  for (let s: usize = 0; s < <usize> segments; s++) {
+  const zero = i32x4.splat(0);
+  for (let s: usize = 0; s < segments; s++) {
     if (load<u32>(flags + (s << 3)) == 0) continue;
-    const w = pairs + s * segmentBytes(kind), xs = low + (s << 5);
-    const start = i32x4.splat(0), scale = scales + (s << 2);
-    const unit = f32x4.splat(LOW_UNIT);
-    const g = groupScales != 0 ? v128.load(groups + (s << 4)) : f32x4.splat(1);
-    f0 = addScaled(
-      f0,
-      addSegment(kind, w, x0 + xs, start, nibbles, one_),
-      f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), g),
-    );
-    f1 = addScaled(
-      f1,
-      addSegment(kind, w, x1 + xs, start, nibbles, one_),
-      f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), g),
-    );
-    f2 = addScaled(
-      f2,
-      addSegment(kind, w, x2 + xs, start, nibbles, one_),
-      f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), g),
-    );
-    f3 = addScaled(
-      f3,
-      addSegment(kind, w, x3 + xs, start, nibbles, one_),
-      f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), g),
-    );
+    const w = pairs + s * segmentBytes(kind), xs = x + low + (s << 5);
+    const scale = scales + (s << 2), group = groups + (s << 4);
+    const s0 = lowScaleOf(scale, group, isGrouped), s1 = lowScaleOf(scale + next, group, isGrouped);
+    const s2 = lowScaleOf(scale + 2 * next, group, isGrouped);
+    const s3 = lowScaleOf(scale + 3 * next, group, isGrouped);
+    f0 = addScaled(f0, addSegment(kind, w, xs, zero, nibbles, one_), s0);
+    f1 = addScaled(f1, addSegment(kind, w, xs + stride, zero, nibbles, one_), s1);
+    f2 = addScaled(f2, addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_), s2);
+    f3 = addScaled(f3, addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_), s3);
   }
   if (lists != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
@@ -227,182 +252,52 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
   if (token + 3 < tokens) finish(a, row, token + 3, f3);
 }
 
-/** Four tokens, without scales of groups: what most of a prefill runs. */
-// @ts-ignore: decorator
-@inline
-function fast(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones();
-  const segments = load<i32>(a, SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const lists = load<usize>(a, LISTS);
-  const second = <usize> (row & 4) != 0;
-  const pairs = at + 16 + (second ? pairBytes(kind) : 0);
-  let x0 = load<usize>(a, X) + <usize> token * stride,
-    x1 = x0 + stride,
-    x2 = x1 + stride,
-    x3 = x2 + stride;
-  const next = <usize> segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
-  const flags = flagsOf(a, token, 0, tokens);
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-  let w = pairs, sums = at + (second ? 8 : 0), scale = scales;
-  for (const end = scales + next; scale < end; scale += 4) {
-    const start = begin(sums);
-    const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-    const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
-    if (kind == SLOTS_ONE) {
-      f0 = addScaled(
-        f0,
-        dot(v1, pick(v128.load(x0, 16), i1), dot(v0, pick(v128.load(x0), i0), start, one_), one_),
-        v128.load32_splat(scale),
-      );
-      f1 = addScaled(
-        f1,
-        dot(v1, pick(v128.load(x1, 16), i1), dot(v0, pick(v128.load(x1), i0), start, one_), one_),
-        v128.load32_splat(scale + next),
-      );
-      f2 = addScaled(
-        f2,
-        dot(v1, pick(v128.load(x2, 16), i1), dot(v0, pick(v128.load(x2), i0), start, one_), one_),
-        v128.load32_splat(scale + 2 * next),
-      );
-      f3 = addScaled(
-        f3,
-        dot(v1, pick(v128.load(x3, 16), i1), dot(v0, pick(v128.load(x3), i0), start, one_), one_),
-        v128.load32_splat(scale + 3 * next),
-      );
-    } else {
-      const k = v128.load(w, 48), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
-      const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
-      let x = v128.load(x0), y = v128.load(x0, 16);
-      f0 = addScaled(
-        f0,
-        dot(
-          v3,
-          pick(y, i3),
-          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
-          one_,
-        ),
-        v128.load32_splat(scale),
-      );
-      x = v128.load(x1), y = v128.load(x1, 16);
-      f1 = addScaled(
-        f1,
-        dot(
-          v3,
-          pick(y, i3),
-          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
-          one_,
-        ),
-        v128.load32_splat(scale + next),
-      );
-      x = v128.load(x2), y = v128.load(x2, 16);
-      f2 = addScaled(
-        f2,
-        dot(
-          v3,
-          pick(y, i3),
-          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
-          one_,
-        ),
-        v128.load32_splat(scale + 2 * next),
-      );
-      x = v128.load(x3), y = v128.load(x3, 16);
-      f3 = addScaled(
-        f3,
-        dot(
-          v3,
-          pick(y, i3),
-          dot(v2, pick(y, i2), dot(v1, pick(x, i1), dot(v0, pick(x, i0), start, one_), one_), one_),
-          one_,
-        ),
-        v128.load32_splat(scale + 3 * next),
-      );
-    }
-    w += segmentBytes(kind);
-    sums += segmentBytes(kind);
-    x0 += 32;
-    x1 += 32;
-    x2 += 32;
-    x3 += 32;
-  }
-  const unit = f32x4.splat(LOW_UNIT), zero = i32x4.splat(0);
-  for (let s: usize = 0; s < <usize> segments; s++) {
-    if (load<u32>(flags + (s << 3)) == 0) continue;
-    const w = pairs + s * segmentBytes(kind),
-      xs = load<usize>(a, X) + <usize> token * stride + low + (s << 5),
-      scale = scales + (s << 2);
-    f0 = addScaled(
-      f0,
-      addSegment(kind, w, xs, zero, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale), unit),
-    );
-    f1 = addScaled(
-      f1,
-      addSegment(kind, w, xs + stride, zero, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + next), unit),
-    );
-    f2 = addScaled(
-      f2,
-      addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + 2 * next), unit),
-    );
-    f3 = addScaled(
-      f3,
-      addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_),
-      f32x4.mul(v128.load32_splat(scale + 3 * next), unit),
-    );
-  }
-  if (lists != 0) {
-    f0 = addLists(a, row, token, 0, tokens, f0);
-    f1 = addLists(a, row, token + 1, 0, tokens, f1);
-    f2 = addLists(a, row, token + 2, 0, tokens, f2);
-    f3 = addLists(a, row, token + 3, 0, tokens, f3);
-  }
-  finish(a, row, token, f0);
-  finish(a, row, token + 1, f1);
-  finish(a, row, token + 2, f2);
-  finish(a, row, token + 3, f3);
-}
-
 /** Each in a function of its own: engines compile small functions better. */
 function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, 0);
+  four(a, row, token, tokens, at, SLOTS_ONE, false);
 }
 function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, 1);
+  four(a, row, token, tokens, at, SLOTS_TWO, false);
 }
-function fastOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  fast(a, row, token, tokens, at, 0);
+function fourOfOneGrouped(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  four(a, row, token, tokens, at, SLOTS_ONE, true);
 }
-function fastOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  fast(a, row, token, tokens, at, 1);
+function fourOfTwoGrouped(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  four(a, row, token, tokens, at, SLOTS_TWO, true);
 }
 function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, 0);
+  one(a, first, last, thread, SLOTS_ONE, false);
 }
 function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, 1);
+  one(a, first, last, thread, SLOTS_TWO, false);
+}
+function oneOfOneGrouped(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, SLOTS_ONE, true);
+}
+function oneOfTwoGrouped(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, SLOTS_TWO, true);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 8. */
 export function slots(kind: i32, a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+  const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
   if (tokens == 1) {
-    if (kind == SLOTS_ONE) oneOfOne(a, first, last, thread);
+    if (kind == SLOTS_ONE) {
+      if (isGrouped) oneOfOneGrouped(a, first, last, thread);
+      else oneOfOne(a, first, last, thread);
+    } else if (isGrouped) oneOfTwoGrouped(a, first, last, thread);
     else oneOfTwo(a, first, last, thread);
     return;
   }
   const size = load<usize>(a, SEGMENTS) * segmentBytes(kind);
-  const inFours = load<usize>(a, GROUP_SCALES) == 0 ? tokens & ~3 : 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
-    for (let token = 0; token < inFours; token += 4) {
-      if (kind == SLOTS_ONE) fastOfOne(a, row, token, tokens, at);
-      else fastOfTwo(a, row, token, tokens, at);
-    }
-    for (let token = inFours; token < tokens; token += 4) {
-      if (kind == SLOTS_ONE) fourOfOne(a, row, token, tokens, at);
+    for (let token = 0; token < tokens; token += 4) {
+      if (kind == SLOTS_ONE) {
+        if (isGrouped) fourOfOneGrouped(a, row, token, tokens, at);
+        else fourOfOne(a, row, token, tokens, at);
+      } else if (isGrouped) fourOfTwoGrouped(a, row, token, tokens, at);
       else fourOfTwo(a, row, token, tokens, at);
     }
   }
