@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { oneOf, say, UsageError, whole } from "../support/arguments.ts";
+import { oneOf, runMain, say, UsageError, whole } from "../support/arguments.ts";
 import { machineLine } from "../support/print.ts";
 import {
   catchInterrupts,
@@ -137,11 +137,4 @@ async function candidate(
 }
 
 catchInterrupts(stopAll);
-try {
-  await main();
-} catch (error) {
-  const usage = error instanceof UsageError ||
-    String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
-  say(`main.ts: ${(error as Error).message}${usage ? `\n${USAGE}` : ""}`);
-  process.exit(usage ? 2 : 1);
-}
+await runMain(main, USAGE);

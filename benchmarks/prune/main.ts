@@ -13,7 +13,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { oneOf, positive, say, UsageError, whole } from "../support/arguments.ts";
+import { oneOf, positive, runMain, say, UsageError, whole } from "../support/arguments.ts";
 import { catchInterrupts, ownRuntime, type RuntimeName } from "../support/process.ts";
 import { describeMemory, measureMemory } from "./memory.ts";
 import type { BackendName } from "./report.ts";
@@ -76,11 +76,4 @@ async function main(): Promise<void> {
 }
 
 catchInterrupts();
-try {
-  await main();
-} catch (error) {
-  const usage = error instanceof UsageError ||
-    String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
-  say(`main.ts: ${(error as Error).message}${usage ? `\n${USAGE}` : ""}`);
-  process.exit(usage ? 2 : 1);
-}
+await runMain(main, USAGE);

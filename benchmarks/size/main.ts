@@ -11,7 +11,7 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { oneOf, say, UsageError, whole } from "../support/arguments.ts";
+import { oneOf, runMain, say, UsageError, whole } from "../support/arguments.ts";
 import { catchInterrupts, ownRuntime } from "../support/process.ts";
 import { describeFiles, measureFiles } from "./files.ts";
 import { describeLoad, LOAD_CASES, measureLoad } from "./load.ts";
@@ -61,11 +61,4 @@ async function main(): Promise<void> {
 }
 
 catchInterrupts();
-try {
-  await main();
-} catch (error) {
-  const usage = error instanceof UsageError ||
-    String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
-  say(`main.ts: ${(error as Error).message}${usage ? `\n${USAGE}` : ""}`);
-  process.exit(usage ? 2 : 1);
-}
+await runMain(main, USAGE);

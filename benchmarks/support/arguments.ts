@@ -1,4 +1,4 @@
-/** Options of the benchmarks' command lines. */
+/** The benchmarks' command lines: options, messages, ends. */
 import process from "node:process";
 
 /** Wrong options: the message says which. */
@@ -39,4 +39,19 @@ export function oneOf<T extends string>(
 /** Writes a line of progress. */
 export function say(line: string): void {
   process.stderr.write(`${line}\n`);
+}
+
+/**
+ * Runs a benchmark's program; an error becomes a line, with the usage where the options are wrong, and
+ * the exit code.
+ */
+export async function runMain(main: () => Promise<void>, usage: string): Promise<void> {
+  try {
+    await main();
+  } catch (error) {
+    const isUsage = error instanceof UsageError ||
+      String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
+    say(`main.ts: ${(error as Error).message}${isUsage ? `\n${usage}` : ""}`);
+    process.exit(isUsage ? 2 : 1);
+  }
 }

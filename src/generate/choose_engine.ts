@@ -79,9 +79,11 @@ async function loadInOrt({ name, folder }: Place, settings: LoadSettings): Promi
     );
   }
   const { hasNode } = await import("../engine/ort/backend.ts");
-  const { loadOrt } = await import("../engine/ort/cached.ts");
+  const { loadOrtFile } = await import("../engine/ort/cached.ts");
+  const { readDecoderFile } = await import("../engine/ort/decoder_file.ts");
   const { assertFitsOrt } = await import("./fit.ts");
-  const device = settings.device ?? (hasNode() ? "cpu" : "wasm");
-  assertFitsOrt(name, folder, device, settings);
-  return await loadOrt(folder, { device, threads: settings.threads, context: settings.context });
+  const { threads, context, device = hasNode() ? "cpu" : "wasm" } = settings;
+  const file = readDecoderFile(folder);
+  assertFitsOrt(name, file, device, settings);
+  return await loadOrtFile(file, { device, threads, context });
 }

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { loadFields } from "./load_options.ts";
-import { generationFields } from "./options.ts";
+import { generationFields, stopList } from "./options.ts";
 
 const path = z.string().min(1);
 const model = path.optional().describe(
@@ -14,9 +14,7 @@ const model = path.optional().describe(
 /** Generation as the command line has it: every option on its own, and an end. */
 const generating = {
   ...generationFields,
-  stop: z.array(z.string().min(1).max(1000)).max(16).default([]).describe(
-    "text to stop at; it is not a part of the answer. May be given several times",
-  ),
+  stop: stopList.default([]).describe(generationFields.stop.description!),
 };
 
 /** Options of the command `generate`. */

@@ -21,11 +21,10 @@ const WASM_BYTES = 2 ** 32;
  */
 export function assertFitsOrt(
   name: string,
-  folder: string,
+  file: DecoderFile,
   device: OrtDevice,
   settings: LoadSettings,
 ): void {
-  const file = readDecoderFile(folder);
   const cachePerToken = 4 * elementsPerToken(file);
   const context = countedContext(file, settings);
   // Keys and values pass through JavaScript between runs: in WebAssembly they are not all at once.

@@ -4,9 +4,10 @@
  */
 import { basename, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { CompiledModel } from "../../compile/compiled_model.ts";
 import type { RunHooks } from "../api/options.ts";
 import { folderSource } from "../engine/folder_source.ts";
-import { exists, fileSize, listFolder } from "../platform/files.ts";
+import { fileSize, listFolder } from "../platform/files.ts";
 import { compileFirst } from "./compile_first.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";
@@ -23,7 +24,7 @@ export async function folderPlace(
   hooks: RunHooks,
 ): Promise<Place> {
   const path = location instanceof URL ? fileURLToPath(location) : location;
-  const { folder, dispose } = isCompiled(path)
+  const { folder, dispose } = CompiledModel.isAt(path)
     ? { folder: path, dispose: () => {} }
     : await compileFirst(path, settings, hooks);
   return {
@@ -33,11 +34,6 @@ export async function folderPlace(
     bytes: bytesIn(join(folder, "onnx")),
     dispose,
   };
-}
-
-/** Whether a folder holds a compiled model. */
-export function isCompiled(folder: string): boolean {
-  return exists(join(folder, "onnx", "model.onnx"));
 }
 
 /** Bytes of the files in a folder. */

@@ -11,13 +11,15 @@ const MOST_STOPS = 16;
 const LONGEST_STOP = 1000;
 
 const stopString = z.string().min(1).max(LONGEST_STOP);
+/** Stop strings as a list. */
+export const stopList = z.array(stopString).max(MOST_STOPS);
 
 /** The fields of {@linkcode generationSchema}, for schemas that have more. */
 export const generationFields = {
   maxTokens: z.int().min(1).optional().describe(
     "most tokens to generate (default: as many as the context holds)",
   ),
-  stop: z.union([stopString, z.array(stopString).max(MOST_STOPS)]).default([]).describe(
+  stop: z.union([stopString, stopList]).default([]).describe(
     "text to stop at; it is not a part of the answer. May be given several times",
   ),
   ignoreEos: z.boolean().default(false).describe("go on after the model has ended its text"),

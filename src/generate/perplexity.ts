@@ -3,6 +3,7 @@
  * @module
  */
 import type { EngineModel } from "../engine/model.ts";
+import { logprobsOf } from "../text/logprobs.ts";
 
 /**
  * exp of the mean over windows of the mean loss of a window's tokens but its first.
@@ -38,7 +39,5 @@ export async function perplexityOf(
 function lossOf(logits: Float32Array, token: number): number {
   let highest = -Infinity;
   for (const logit of logits) if (logit > highest) highest = logit;
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - highest);
-  return highest + Math.log(sum) - logits[token];
+  return -logprobsOf(logits, highest, token, 0).logprob;
 }

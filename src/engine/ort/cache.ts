@@ -59,10 +59,3 @@ export class Cache {
     return new Cache(this.tokens.slice(0, length), tensors);
   }
 }
-
-/** How many tokens two lists have in common at their beginning. */
-export function commonLength(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  const shorter = Math.min(a.length, b.length);
-  for (let i = 0; i < shorter; i++) if (a[i] !== b[i]) return i;
-  return shorter;
-}

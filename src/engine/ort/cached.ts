@@ -2,14 +2,7 @@
  * A compiled model on ONNX Runtime, token after token: whole matrices, any operator.
  * @module
  */
-import {
-  AbortError,
-  ContextOverflowError,
-  ModelClosedError,
-  OnnxError,
-  TokenRangeError,
-  UsageError,
-} from "../../errors.ts";
+import { AbortError, ModelClosedError, OnnxError, UsageError } from "../../errors.ts";
 import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
 import {
   type Backend,
@@ -18,7 +11,8 @@ import {
   type Session,
   type Tensor,
 } from "./backend.ts";
-import { Cache, commonLength } from "./cache.ts";
+import { assertRunnable, commonLength, contextWithin } from "../tokens.ts";
+import { Cache } from "./cache.ts";
 import { type DecoderFile, readDecoderFile } from "./decoder_file.ts";
 
 /** Bytes that the logits of one run may take. */
@@ -51,14 +45,13 @@ export interface OrtOptions {
  * @throws {OnnxError} When the file is damaged, or is no decoder with a cache.
  */
 export async function loadOrt(folder: string, options: OrtOptions = {}): Promise<EngineModel> {
+  return await loadOrtFile(readDecoderFile(folder), options);
+}
+
+/** The same for a file that has been read. */
+export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promise<EngineModel> {
   const { device = "auto", threads } = options;
-  const file = readDecoderFile(folder);
-  const context = options.context ?? file.context;
-  if (context > file.context) {
-    throw new ContextOverflowError(
-      `a context of ${context} tokens was asked for: the model allows ${file.context}`,
-    );
-  }
+  const context = contextWithin(options.context, file.context);
   const backend = await openBackend(device === "cpu" ? "node" : device, threads);
   const session = await backend.loadFile(file.path, file.cache.map((part) => `present.${part}`));
   return new OrtModel(file, backend, session, context);
@@ -219,7 +212,8 @@ class OrtSequence implements Sequence {
     const given = Array.from(tokens);
     return this.#model.inTurn(async () => {
       this.#assertOpen();
-      this.#check(given);
+      const { vocabulary, context } = this.#model.info;
+      assertRunnable(given, this.#length, vocabulary, context);
       this.#running = true;
       try {
         return await this.#run(Int32Array.from(given), options);
@@ -254,23 +248,6 @@ class OrtSequence implements Sequence {
   #assertOpen(): void {
     this.#model.assertOpen();
     if (this.#closed) throw new ModelClosedError("the sequence has been closed");
-  }
-
-  #check(tokens: readonly number[]): void {
-    const { vocabulary, context } = this.#model.info;
-    if (tokens.length === 0) throw new UsageError("no tokens to run: at least one is needed");
-    const wrong = tokens.find((id) => !(Number.isInteger(id) && id >= 0 && id < vocabulary));
-    if (wrong !== undefined) {
-      throw new TokenRangeError(
-        `token ${wrong} is outside the model's vocabulary of ${vocabulary}: ` +
-          `the text was tokenized for another model`,
-      );
-    }
-    if (this.#length + tokens.length > context) {
-      throw new ContextOverflowError(
-        `${this.#length} tokens and ${tokens.length} more do not fit into the context of ${context}`,
-      );
-    }
   }
 
   async #run(tokens: Int32Array, { signal, logits = "last" }: RunOptions): Promise<Float32Array> {

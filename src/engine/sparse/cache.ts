@@ -5,6 +5,7 @@
  * their cache is kept for a while: the next request often begins with the same tokens.
  * @module
  */
+import { commonLength } from "../tokens.ts";
 import { PAGE } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
 
@@ -122,14 +123,6 @@ export class CachedTokens {
     return this.#pages;
   }
 
-  /** How many tokens both begin with, up to `most`. */
-  common(tokens: ArrayLike<number>, most: number): number {
-    const end = Math.min(most, this.tokens.length);
-    let i = 0;
-    while (i < end && this.tokens[i] === tokens[i]) i++;
-    return i;
-  }
-
   /**
    * Begins with the first `length` tokens of another, or a few less.
    *
@@ -180,7 +173,7 @@ export class PrefixStore {
     if (cached.tokens.length === 0) return cached.truncate(0);
     // One that goes on where another ends makes that one needless.
     this.#kept = this.#kept.filter((other) => {
-      const isPart = cached.common(other.tokens, other.tokens.length) === other.tokens.length;
+      const isPart = commonLength(cached.tokens, other.tokens) === other.tokens.length;
       if (isPart) other.truncate(0);
       return !isPart;
     });
@@ -207,7 +200,7 @@ export class PrefixStore {
   ): { cached: CachedTokens; length: number } | undefined {
     let best: { cached: CachedTokens; length: number } | undefined;
     for (const cached of [...this.#kept, ...others]) {
-      const length = cached.common(tokens, most);
+      const length = Math.min(commonLength(cached.tokens, tokens), most);
       if (length > (best?.length ?? 0)) best = { cached, length };
     }
     return best;

@@ -4,10 +4,8 @@
  */
 import {
   AbortError,
-  ContextOverflowError,
   ModelClosedError,
   throwIfAborted,
-  TokenRangeError,
   UnsupportedOperatorError,
   UsageError,
 } from "../../errors.ts";
@@ -15,6 +13,7 @@ import { letEventsIn } from "../../platform/events.ts";
 import { mainMaySleep, processors } from "../../platform/machine.ts";
 import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
 import type { ModelSource } from "../source.ts";
+import { assertRunnable, contextWithin } from "../tokens.ts";
 import { CachedTokens, PagePool, PrefixStore } from "./cache.ts";
 import type { Decoder, MatrixRef } from "./ir.ts";
 import { type Build, chooseBuild, configure, instantiate, type Kernels } from "./kernels.ts";
@@ -125,15 +124,10 @@ export async function loadSparse(
 
 /** @throws {ContextOverflowError} When more is wanted than the model's tables hold. */
 function contextOf({ positions }: Decoder, wanted: number | undefined): number {
-  if (positions === undefined) {
-    if (wanted !== undefined) return wanted;
-    throw new UnsupportedOperatorError(
-      "the model does not say how long a sequence may be: give a context",
-    );
-  }
-  if (wanted === undefined || wanted <= positions) return wanted ?? positions;
-  throw new ContextOverflowError(
-    `a context of ${wanted} tokens was asked for, and the model's tables hold ${positions}`,
+  if (positions !== undefined) return contextWithin(wanted, positions);
+  if (wanted !== undefined) return wanted;
+  throw new UnsupportedOperatorError(
+    "the model does not say how long a sequence may be: give a context",
   );
 }
 
@@ -206,8 +200,12 @@ class SparseModel implements EngineModel {
       this.#prefixes.remove(cached);
     } else if (found) cached.share(found.cached, found.length);
     this.#running.add(cached);
-    return new SparseSequence(cached, this.info.context, {
-      check: (tokens) => this.#check(tokens),
+    return new SparseSequence(cached, {
+      check: (tokens) => {
+        this.#assertOpen();
+        const { length } = cached.tokens;
+        assertRunnable(tokens, length, this.#tokenIds, this.info.context);
+      },
       step: (tokens, logits) => this.#step(cached, tokens, logits),
       keep: () => {
         this.#running.delete(cached);
@@ -226,17 +224,6 @@ class SparseModel implements EngineModel {
   #assertOpen(): void {
     if (this.#state === "closed") throw new ModelClosedError("the model has been closed");
     if (this.#state === "lost") throw this.#team.lost();
-  }
-
-  #check(tokens: ArrayLike<number>): void {
-    this.#assertOpen();
-    for (let i = 0; i < tokens.length; i++) {
-      const token = tokens[i];
-      if (Number.isInteger(token) && token >= 0 && token < this.#tokenIds) continue;
-      throw new TokenRangeError(
-        `token ${token} at ${i} is not one of the model's ${this.#tokenIds}`,
-      );
-    }
   }
 
   /** Runs some tokens; returns the logits, in the engine's memory. */
@@ -261,7 +248,7 @@ class SparseModel implements EngineModel {
 }
 
 interface Steps {
-  check(tokens: ArrayLike<number>): void;
+  check(tokens: readonly number[]): void;
   step(tokens: readonly number[], logits: number): Float32Array;
   keep(): void;
   readonly vocabulary: number;
@@ -269,15 +256,13 @@ interface Steps {
 
 class SparseSequence implements Sequence {
   readonly #cached: CachedTokens;
-  readonly #context: number;
   readonly #steps: Steps;
   #isClosed = false;
   /** Settles when the runs before have ended. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(cached: CachedTokens, context: number, steps: Steps) {
+  constructor(cached: CachedTokens, steps: Steps) {
     this.#cached = cached;
-    this.#context = context;
     this.#steps = steps;
   }
 
@@ -296,12 +281,6 @@ class SparseSequence implements Sequence {
   async #run(ids: readonly number[], { signal, logits }: RunOptions): Promise<Float32Array> {
     this.#assertOpen();
     this.#steps.check(ids);
-    if (ids.length === 0) throw new UsageError("no tokens to run: at least one is needed");
-    if (this.length + ids.length > this.#context) {
-      throw new ContextOverflowError(
-        `${this.length} tokens and ${ids.length} more do not fit into the context of ${this.#context}`,
-      );
-    }
     const { vocabulary } = this.#steps;
     const all = logits === "all" ? new Float32Array(ids.length * vocabulary) : undefined;
     const most = all ? BATCH_WITH_LOGITS : BATCH;

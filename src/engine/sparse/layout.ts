@@ -80,7 +80,6 @@ export const DESCRIPTOR = {
   VALUES: 16,
   COUNT: 20,
   INDICES: 24,
-  INDEX_BYTES: 28,
   ROW_POINTERS: 32,
   N: 36,
   M: 40,
@@ -92,9 +91,8 @@ export const DESCRIPTOR = {
   TABLE: 64,
   SCALES: 68,
   GROUP: 72,
-  TOTAL: 112,
-  BEYOND_ONE: 116,
-  BEYOND_TWO: 120,
+  BEYOND_ONE: 112,
+  BEYOND_TWO: 116,
 } as const;
 
 /** Bytes of a descriptor. */
@@ -118,4 +116,27 @@ export function roundUp(value: number, multiple: number): number {
 /** Segments of an input. */
 export function segmentsOf(columns: number): number {
   return Math.ceil(columns / SEGMENT);
+}
+
+/** Bytes of a segment of four rows, sums included; nothing for lists, which have what they need. */
+export function segmentBytes(kind: Kind): number {
+  switch (kind) {
+    case KIND.SLOTS_ONE:
+      return 8 + 48;
+    case KIND.SLOTS_TWO:
+      return 8 + 2 * 48;
+    case KIND.DENSE_INT8:
+      return 8 + 4 * SEGMENT;
+    case KIND.DENSE_F16:
+      return 4 * SEGMENT * 2;
+    case KIND.DENSE_F32:
+      return 4 * SEGMENT * 4;
+    default:
+      return 0;
+  }
+}
+
+/** Bytes that a key/value head of this size takes of a page of the cache. */
+export function pageBytes(headDim: number, isInt8: boolean): number {
+  return PAGE * (isInt8 ? 2 * headDim + 8 : 8 * headDim);
 }

@@ -22,6 +22,7 @@ import {
   type Kind,
   roundUp,
   SEGMENT,
+  segmentBytes,
   segmentsOf,
   TYPE,
 } from "./layout.ts";
@@ -159,9 +160,9 @@ export class WeightLoader {
     const kind = { f32: KIND.DENSE_F32, f16: KIND.DENSE_F16, int8: KIND.DENSE_INT8 }[type];
     const element = { f32: 4, f16: 2, int8: 1 }[type];
     const segments = segmentsOf(columns);
-    const perGroup = segments * 16 * (type === "int8" ? SEGMENT + 2 : SEGMENT * element);
     const paddedRows = roundUp(rows, 16);
-    const bytes = paddedRows / 16 * perGroup;
+    const perFour = segments * segmentBytes(kind);
+    const bytes = paddedRows / 4 * perFour;
     const address = this.#memory.reserve(bytes);
     const perPiece = Math.max(16, Math.floor(PIECE / (columns * element) / 16) * 16);
     for (let first = 0; first < rows; first += perPiece) {
@@ -173,7 +174,7 @@ export class WeightLoader {
         ROWS: count,
         COLUMNS: columns,
         VALUES: values,
-        OUT: address + first / 16 * perGroup,
+        OUT: address + first / 4 * perFour,
       });
       this.#check(name, this.#kernels.packDense(this.#stage));
     }
@@ -197,8 +198,7 @@ export class WeightLoader {
     const parts = await this.#stageSparse(ref);
     this.#describe(parts.descriptor);
     this.#check(name, this.#kernels.survey(this.#stage));
-    const found = (word: "TOTAL" | "BEYOND_ONE" | "BEYOND_TWO") =>
-      memory.get(this.#stage + DESCRIPTOR[word]);
+    const found = (word: "BEYOND_ONE" | "BEYOND_TWO") => memory.get(this.#stage + DESCRIPTOR[word]);
     const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
     const group = ref.scaling === "group" ? ref.attributes.group : columns;
@@ -220,12 +220,7 @@ export class WeightLoader {
     const fits = kind === KIND.DENSE_INT8 || (kind === KIND.SLOTS_ONE && beyond.one === 0) ||
       (kind === KIND.SLOTS_TWO && beyond.two === 0);
     const listBytes = fits ? 0 : this.#kernels.measure(this.#stage) >>> 0;
-    const perEight = segments * (kind === KIND.SLOTS_ONE ? 112 : 208);
-    const bytes = isSlots
-      ? paddedRows / 8 * perEight
-      : kind === KIND.DENSE_INT8
-      ? paddedRows * segments * (SEGMENT + 2)
-      : 0;
+    const bytes = paddedRows / 4 * segments * segmentBytes(kind);
     const hasLists = !isQuantised(kind) || listBytes > 0;
     const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
     const address = memory.reserve(bytes);
@@ -296,7 +291,6 @@ export class WeightLoader {
         VALUES: values.at,
         COUNT: count,
         INDICES: indices.at,
-        INDEX_BYTES: indices.length,
         ROW_POINTERS: pointers?.at ?? 0,
         N: n ?? 0,
         M: m ?? 0,
@@ -386,9 +380,7 @@ export class WeightLoader {
   }
 }
 
-/** Bytes that a segment of four rows takes in each layout, and what an entry of lists costs beside. */
-const ONE_BYTES = 56, TWO_BYTES = 104, DENSE_BYTES = 136;
-/** Of the four rows of a list the longest decides: 24 bytes serve 2.5 entries on average. */
+/** What an entry of lists costs. Of the four rows the longest decides: 24 bytes serve 2.5 entries on average. */
 const LIST_BYTES = 24 / 2.5;
 
 /** The layout that reads least. */
@@ -402,8 +394,9 @@ function kindOf(
   // A segment has one scale of its weights.
   if (type === "f32" || (scaling === "group" && group % SEGMENT !== 0)) return KIND.LISTS_F32;
   const segments = rows / 4 * segmentsOf(columns);
-  const one = segments * ONE_BYTES + beyondOne * LIST_BYTES;
-  const two = segments * TWO_BYTES + beyondTwo * LIST_BYTES;
-  if (scaling === "row" && segments * DENSE_BYTES < Math.min(one, two)) return KIND.DENSE_INT8;
+  const one = segments * segmentBytes(KIND.SLOTS_ONE) + beyondOne * LIST_BYTES;
+  const two = segments * segmentBytes(KIND.SLOTS_TWO) + beyondTwo * LIST_BYTES;
+  const dense = segments * segmentBytes(KIND.DENSE_INT8);
+  if (scaling === "row" && dense < Math.min(one, two)) return KIND.DENSE_INT8;
   return one < two ? KIND.SLOTS_ONE : KIND.SLOTS_TWO;
 }

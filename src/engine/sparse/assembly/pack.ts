@@ -25,11 +25,8 @@ const SCALES: usize = 68, GROUP: usize = 72;
 const ENTRY: usize = 76, PLACE: usize = 80;
 /** Lengths of the four lists. */
 const LENGTHS: usize = 96;
-/**
- * What {@link survey} finds: how many weights there are, and how many of them find no slot when each
- * window has one, or two.
- */
-const TOTAL: usize = 112, BEYOND_ONE: usize = 116, BEYOND_TWO: usize = 120;
+/** What {@link survey} finds: how many weights have no slot when each window has one, or two. */
+const BEYOND_ONE: usize = 112, BEYOND_TWO: usize = 116;
 
 const BITMAP = 0, CSR = 1; // and 2: N:M
 const F32 = 0, F16 = 1, INT8 = 2;
@@ -228,12 +225,11 @@ export function survey(d: usize): i32 {
     const values = load<usize>(d, VALUES), count = <usize> load<u32>(d, COUNT);
     for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
   }
-  let total: u32 = 0, beyondOne: u32 = 0, beyondTwo: u32 = 0;
+  let beyondOne: u32 = 0, beyondTwo: u32 = 0;
   for (let row = 0; row < rows; row++) {
     const failure = decode(d, row, 0);
     if (failure != OK) return failure;
     const n = length(d, 0), cs = columnsOf(d, 0), vs = valuesOf(d, 0);
-    total += n;
     for (let j = 0, k = 0; j < n; j = k) {
       const window = load<u16>(cs + (<usize> j << 1)) >> 4;
       for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window;) k++;
@@ -246,7 +242,6 @@ export function survey(d: usize): i32 {
       }
     }
   }
-  store<u32>(d, total, TOTAL);
   store<u32>(d, beyondOne, BEYOND_ONE);
   store<u32>(d, beyondTwo, BEYOND_TWO);
   return checkEnd(d);

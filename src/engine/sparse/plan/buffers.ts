@@ -17,17 +17,11 @@ export class Buffers {
   #free: Buffer[] = [];
   /** Given back, but another thread may still be reading them, until all have met at a barrier. */
   #resting: Buffer[] = [];
-  #total = 0;
 
   /** @param spare Room that may be used first. */
   constructor(memory: EngineMemory, spare: Buffer) {
     this.#memory = memory;
     if (spare.bytes > 0) this.#free.push(spare);
-  }
-
-  /** Bytes that were reserved beyond the spare room. */
-  get bytes(): number {
-    return this.#total;
   }
 
   take(bytes: number): Buffer {
@@ -36,10 +30,7 @@ export class Buffers {
     const fitting = this.#free.filter((buffer) => buffer.bytes >= size).sort((a, b) =>
       a.bytes - b.bytes
     );
-    if (fitting.length === 0) {
-      this.#total += size;
-      return { address: this.#memory.reserve(size), bytes: size };
-    }
+    if (fitting.length === 0) return { address: this.#memory.reserve(size), bytes: size };
     const [best] = fitting;
     this.#free.splice(this.#free.indexOf(best), 1);
     // What is left of a much larger one can serve others.

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Value } from "../ir.ts";
-import { isQuantised, PAGE, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
+import { isQuantised, PAGE, pageBytes, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { PlacedMatrix, WeightLoader } from "../weights.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
@@ -37,8 +37,6 @@ export interface Plan {
   readonly logits: Vectors;
   /** Bytes of a page of the cache. */
   readonly pageBytes: number;
-  /** Bytes of buffers, cache left out. */
-  readonly bufferBytes: number;
 }
 
 /** Places all weights of a program and writes it. */
@@ -48,7 +46,6 @@ export async function makePlan(
   memory: EngineMemory,
   options: PlanOptions,
 ): Promise<Plan> {
-  // In the order of the file, so that it is read from front to back.
   const matrices = new Map<FusedStep, PlacedMatrix>();
   for (const step of decoder.steps) {
     if (step.op === "linear") matrices.set(step, await weights.matrix(step.matrix));
@@ -150,7 +147,6 @@ class Planner {
       program,
       logits: this.#placed.get(logits)!,
       pageBytes: this.#pageBytes,
-      bufferBytes: this.#buffers.bytes + this.#scratch.bytes * this.#options.threads,
     };
   }
 
@@ -232,7 +228,6 @@ class Planner {
     const values = this.#toRead(step.values, "all", at);
     const out = this.#place(step.output, "scattered");
     const isInt8 = this.#options.kv === "int8" && step.headDim % 4 === 0;
-    const headBytes = isInt8 ? step.headDim * 128 + 512 : step.headDim * 512;
     this.#program.attention({ queries, keys, values, out }, {
       heads: step.heads,
       keyValueHeads: step.keyValueHeads,
@@ -249,7 +244,7 @@ class Planner {
     // There is a barrier inside.
     this.#meet(at);
     this.#dirt.set(step.output, "scattered");
-    this.#pageBytes += step.keyValueHeads * headBytes;
+    this.#pageBytes += step.keyValueHeads * pageBytes(step.headDim, isInt8);
   }
 
   /** Where a value lies, after a barrier if the reader needs what other threads have written. */
