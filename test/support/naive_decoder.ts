@@ -94,13 +94,10 @@ export class NaiveDecoder {
         return attend(step, values[step.queries], keys.slice(first), cached.slice(first));
       }
       case "sigmoid":
-        return values[step.input].map(sigmoid);
       case "silu":
-        return values[step.input].map((x) => x * sigmoid(x));
       case "gelu":
-        return values[step.input].map((x) => x * (1 + erf(x / Math.SQRT2)) / 2);
       case "relu":
-        return values[step.input].map((x) => Math.max(0, x));
+        return values[step.input].map(ACTIVATIONS[step.op]);
       case "add":
         return values[step.a].map((x, i) => x + values[step.b][i]);
       case "mul":
@@ -189,6 +186,14 @@ function attend(
   }
   return result;
 }
+
+/** Activations in float64. */
+export const ACTIVATIONS = {
+  sigmoid,
+  silu: (x: number) => x * sigmoid(x),
+  gelu: (x: number) => x * (1 + erf(x / Math.SQRT2)) / 2,
+  relu: (x: number) => Math.max(0, x),
+} as const;
 
 function sigmoid(x: number): number {
   return 1 / (1 + Math.exp(-x));

@@ -1,0 +1,198 @@
+/**
+ * Attention over the cache against plain loops of float64; every build and every number of threads gives
+ * the same bits.
+ * @module
+ */
+import { afterAll, beforeAll, describe, test } from "bun:test";
+import { Program } from "../../../src/engine/sparse/plan/encode.ts";
+import { Dice, SEED } from "../../support/fuzz.ts";
+import { expectNear, Machines, normal } from "./kernel_support.ts";
+import { expectSameBits, type Machine } from "./machine.ts";
+
+const machines = new Machines();
+beforeAll(() => machines.start());
+afterAll(() => machines.stop());
+
+describe("attention", () => {
+  interface Shape {
+    readonly heads: number;
+    readonly keyValueHeads: number;
+    readonly headDim: number;
+    readonly window?: number;
+    readonly isInt8?: boolean;
+    readonly hasRotary?: boolean;
+  }
+
+  const LENGTH = 140;
+  /** On both sides of the borders of pages, of groups of four positions, and of windows. */
+  const CHECKED = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 62, 63, 64, 65, 100, 127, 128, 129, 139];
+  const SCALE = 0.31;
+
+  interface Inputs {
+    readonly queries: number[][];
+    readonly keys: number[][];
+    readonly values: number[][];
+    /** `[position, headDim / 2]` */
+    readonly cosines: number[][];
+    readonly sines: number[][];
+  }
+
+  function inputsOf({ heads, keyValueHeads, headDim }: Shape): Inputs {
+    const dice = new Dice(SEED + headDim);
+    const some = (width: number, size = 1) =>
+      Array.from(
+        { length: LENGTH },
+        () => Array.from({ length: width }, () => Math.fround(normal(dice) * size)),
+      );
+    const angles = some(headDim / 2, 3);
+    const values = some(keyValueHeads * headDim);
+    // Heads of nothing and of numbers that are far apart.
+    values[6].fill(0);
+    values[70][0] = 500;
+    const keys = some(keyValueHeads * headDim);
+    keys[9].fill(0);
+    return {
+      queries: some(heads * headDim),
+      keys,
+      values,
+      cosines: angles.map((row) => row.map((angle) => Math.fround(Math.cos(angle)))),
+      sines: angles.map((row) => row.map((angle) => Math.fround(Math.sin(angle)))),
+    };
+  }
+
+  /** Runs all positions, in pieces of these lengths (the last again and again). */
+  function run(
+    machine: Machine,
+    shape: Shape,
+    { queries, keys, values, cosines, sines }: Inputs,
+    pieces: readonly number[],
+    garbage = 0,
+  ): Float32Array[] {
+    const { heads, keyValueHeads, headDim, window = 0, isInt8 = false } = shape;
+    machine.reset();
+    const flat = (rows: number[][]) => machine.place([rows.flat()]).address;
+    const tables = shape.hasRotary
+      ? { cosines: flat(cosines), sines: flat(sines) }
+      : { cosines: 0, sines: 0 };
+    // As much as floats take, which is more than int8 does.
+    const headBytes = headDim * 512 + 1024;
+    // A layer before this one, so that the offset counts.
+    const layerOffset = 3 * headDim * 128;
+    const pages = machine.pages(LENGTH, layerOffset + keyValueHeads * headBytes, garbage);
+    const scratchBytes = 1024 + heads * 1024 * 4;
+    const scratch = machine.reserve(scratchBytes * machine.threads);
+    const found: Float32Array[] = [];
+    for (let done = 0, piece = 0; done < LENGTH; piece++) {
+      const tokens = Math.min(LENGTH - done, pieces[Math.min(piece, pieces.length - 1)]);
+      const part = (rows: number[][]) => machine.place(rows.slice(done, done + tokens));
+      const program = new Program();
+      const out = machine.room(tokens, heads * headDim);
+      program.attention({ queries: part(queries), keys: part(keys), values: part(values), out }, {
+        heads,
+        keyValueHeads,
+        headDim,
+        layerOffset,
+        ...tables,
+        window,
+        // Kernels take powers of 2.
+        scale: SCALE * Math.LOG2E,
+        isInt8,
+        scratch,
+        scratchBytes,
+      });
+      machine.run(program, { tokens, position: done, pages });
+      found.push(...machine.read(out, tokens, heads * headDim));
+      done += tokens;
+    }
+    return found;
+  }
+
+  function turned(head: number[], cosines: number[], sines: number[]): number[] {
+    const half = head.length / 2;
+    return head.map((x, i) =>
+      i < half
+        ? x * cosines[i] - head[i + half] * sines[i]
+        : x * cosines[i - half] + head[i - half] * sines[i - half]
+    );
+  }
+
+  /** To integers up to `most`, and back. */
+  function rounded(head: number[], most: number): number[] {
+    const scale = Math.max(...head.map(Math.abs)) / most;
+    return scale === 0 ? head : head.map((x) => Math.round(x / scale) * scale);
+  }
+
+  /** One head at one position. */
+  function expected(shape: Shape, given: Inputs, position: number, head: number): number[] {
+    const { heads, keyValueHeads, headDim, window, isInt8, hasRotary } = shape;
+    const shared = Math.floor(head / (heads / keyValueHeads));
+    const headOf = (row: number[], h: number) => row.slice(h * headDim, (h + 1) * headDim);
+    const turn = (row: number[], p: number) =>
+      hasRotary ? turned(row, given.cosines[p], given.sines[p]) : row;
+    const stored = (row: number[]) => isInt8 ? rounded(row, 127) : row;
+    let query = turn(headOf(given.queries[position], head), position);
+    if (isInt8) query = rounded(query, 16383);
+    const first = Math.max(0, position + 1 - (window ?? Infinity));
+    const scores: number[] = [];
+    for (let p = first; p <= position; p++) {
+      const key = stored(turn(headOf(given.keys[p], shared), p));
+      scores.push(SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0));
+    }
+    const most = Math.max(...scores);
+    const weights = scores.map((score) => Math.exp(score - most));
+    const total = weights.reduce((a, b) => a + b);
+    const result = new Array<number>(headDim).fill(0);
+    weights.forEach((weight, i) => {
+      const value = stored(headOf(given.values[first + i], shared));
+      for (let d = 0; d < headDim; d++) result[d] += weight / total * value[d];
+    });
+    return result;
+  }
+
+  const SHAPES: readonly Shape[] = [
+    ...[2, 4, 6, 10, 12, 32, 64, 80].map((headDim) => ({ heads: 3, keyValueHeads: 1, headDim })),
+    ...[4, 8, 12, 20, 32, 64, 128].map((headDim) => ({
+      heads: 4,
+      keyValueHeads: 2,
+      headDim,
+      isInt8: true,
+    })),
+    ...[1, 2, 5, 8, 63, 64, 65, 100, 1000].flatMap((window) =>
+      [false, true].map((isInt8) => ({ heads: 2, keyValueHeads: 2, headDim: 8, window, isInt8 }))
+    ),
+  ];
+
+  for (const [i, shape] of SHAPES.entries()) {
+    const { heads, keyValueHeads, headDim, window, isInt8 } = shape;
+    const withRotary = { ...shape, hasRotary: i % 4 !== 1 };
+    const what = `${headDim} elements a head, ${isInt8 ? "int8" : "float"}` +
+      (window ? `, a window of ${window}` : "");
+    test(`is right with ${what}`, () => {
+      const given = inputsOf(withRotary);
+      const pieces = [1, 3, 17, 2, 60, 1, 8];
+      const found = machines.everywhere((machine) => run(machine, withRotary, given, pieces));
+      for (const position of CHECKED) {
+        for (let head = 0; head < heads; head++) {
+          const wanted = expected(withRotary, given, position, head);
+          const first = Math.max(0, position + 1 - (window ?? Infinity));
+          const group = Math.floor(head / (heads / keyValueHeads));
+          const seen = given.values.slice(first, position + 1).flatMap((row) =>
+            row.slice(group * headDim, (group + 1) * headDim)
+          );
+          const most = Math.max(...seen.map(Math.abs));
+          // Probabilities are rounded to 14 bits; a key or value on the border of two integers may
+          // have gone to the other, which moves it by a part in 127.
+          const bound = most * (isInt8 ? 4e-3 : 1e-5);
+          wanted.forEach((value, d) => {
+            const what = `element ${d} of head ${head} at ${position}`;
+            expectNear(found[position][head * headDim + d], value, bound, what);
+          });
+        }
+      }
+      // To the bit the same for one token after the other, and whatever was in the pages before.
+      const [machine] = machines.all;
+      expectSameBits(run(machine, withRotary, given, [1]), found, "one by one");
+      expectSameBits(run(machine, withRotary, given, [128], 0x40), found, "at once");
+    });
+  }
+});

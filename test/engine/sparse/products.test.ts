@@ -1,0 +1,445 @@
+/**
+ * Products of matrices, and the quantisation of their inputs, against plain loops of float64, on random
+ * and on extreme inputs and odd sizes; every build and every number of threads gives the same bits.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
+import {
+  isQuantised,
+  KIND,
+  type Kind,
+  SEGMENT,
+  segmentsOf,
+} from "../../../src/engine/sparse/layout.ts";
+import {
+  Program,
+  type QuantisedVectors,
+  type Vectors,
+} from "../../../src/engine/sparse/plan/encode.ts";
+import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
+import type { PlacedMatrix } from "../../../src/engine/sparse/weights.ts";
+import { Dice, SEED } from "../../support/fuzz.ts";
+import { ACTIVATE, HALF_ULP, INPUTS, inputs, Machines, normal } from "./kernel_support.ts";
+import {
+  expectSameBits,
+  type Machine,
+  type Numbers,
+  Tensors,
+  toHalf,
+  weightsOf,
+} from "./machine.ts";
+
+const machines = new Machines();
+beforeAll(() => machines.start());
+afterAll(() => machines.stop());
+
+/** How many bits an input has: by the ratio to the usual size from which a segment has 14. */
+const RATIOS = { "14 bits": 0, "14 bits where there are outliers": 1.5, "7 bits": 1e30 };
+
+describe("products", () => {
+  interface Case {
+    readonly what: string;
+    readonly numbers: Numbers;
+    readonly weights: Float64Array;
+    readonly packed: boolean;
+    readonly bias: readonly number[];
+  }
+
+  /** Random elements, of which a place is kept where `isKept` says so. */
+  function numbersOf(
+    dice: Dice,
+    [rows, columns]: readonly [number, number],
+    type: Numbers["type"],
+    isKept: (row: number, column: number) => boolean,
+    group?: number,
+  ): Numbers {
+    const elements = Float64Array.from({ length: rows * columns }, (_, i) => {
+      if (!isKept(Math.floor(i / columns), i % columns)) return 0;
+      if (type === "int8") {
+        const some = Math.max(-127, Math.min(127, Math.round(normal(dice) * 40)));
+        return dice.below(4) === 0 ? dice.pick([-127, 127]) : some;
+      }
+      return type === "f16" ? toHalf(normal(dice)) : Math.fround(normal(dice));
+    });
+    if (type !== "int8") return { rows, columns, type, elements };
+    const count = rows * Math.ceil(columns / (group ?? columns));
+    const scales = Float32Array.from({ length: count }, () => (0.5 + dice.next()) / 127);
+    return { rows, columns, type, elements, scales, group };
+  }
+
+  /** N of every 16 columns, by row. */
+  function nOf16(dice: Dice, n: number): (row: number, column: number) => boolean {
+    const kept = new Map<string, Set<number>>();
+    return (row, column) => {
+      const key = `${row} ${column >> 4}`;
+      const set = kept.get(key) ?? new Set<number>();
+      while (set.size < n) set.add(dice.below(16));
+      kept.set(key, set);
+      return set.has(column & 15);
+    };
+  }
+
+  /** Odd sizes among round ones: rows that fill no sixteen, columns that fill no pair of windows. */
+  const SHAPES: readonly (readonly [number, number])[] = [
+    [16, 32],
+    [33, 80],
+    [50, 144],
+    [16, 300],
+    [7, 17],
+    [1, 1],
+  ];
+
+  const dice = new Dice(SEED);
+  const CASES = SHAPES.flatMap((shape): Case[] => {
+    const cases: Case[] = [];
+    const add = (what: string, numbers: Numbers, packed = true) => {
+      // A packed matrix has a weight.
+      if (numbers.elements.every((element) => element === 0)) numbers.elements[0] = 1;
+      cases.push({
+        what: `${what}, ${shape.join(" × ")}`,
+        numbers,
+        weights: weightsOf(numbers),
+        packed,
+        bias: Array.from({ length: shape[0] }, () => Math.fround(normal(dice))),
+      });
+    };
+    const random = (density: number) => () => dice.next() < density;
+    const always = () => true;
+    for (const group of [undefined, 16, 32, 48, 80, 128, 160, 256]) {
+      if (group && group > shape[1]) continue;
+      const what = group ? `groups of ${group}` : "scales of rows";
+      for (const n of [4, 8]) {
+        add(`${n}:16, ${what}`, numbersOf(dice, shape, "int8", nOf16(dice, n), group));
+      }
+      for (const density of [0.02, 0.1, 0.3, 0.6, 1]) {
+        const numbers = numbersOf(dice, shape, "int8", random(density), group);
+        add(`${density} random, ${what}`, numbers);
+      }
+    }
+    // All weights of some windows and none of others; the greatest weights everywhere.
+    add("lumps", numbersOf(dice, shape, "int8", (row, c) => (row + (c >> 4)) % 3 === 0));
+    for (const packed of [true, false]) {
+      for (const extreme of [127, -127]) {
+        const full = numbersOf(dice, shape, "int8", always);
+        add(`${extreme} everywhere`, { ...full, elements: full.elements.fill(extreme) }, packed);
+      }
+    }
+    add("int8, groups of 24", numbersOf(dice, shape, "int8", random(0.4), 24));
+    add("floats", numbersOf(dice, shape, "f32", random(0.4)));
+    add("halves", numbersOf(dice, shape, "f16", random(0.4)));
+    add("dense int8", numbersOf(dice, shape, "int8", random(0.9)), false);
+    add("dense floats", numbersOf(dice, shape, "f32", random(0.9)), false);
+    add("dense halves", numbersOf(dice, shape, "f16", random(0.9)), false);
+    return cases;
+  });
+
+  interface Placed {
+    readonly matrix: PlacedMatrix;
+    readonly bias: number;
+  }
+  /** By machine. */
+  const placed = new Map<Machine, Placed[]>();
+
+  beforeAll(async () => {
+    const file = new Tensors();
+    const refs = CASES.map(({ numbers, packed }): MatrixRef => file.matrix(numbers, packed));
+    const biases = CASES.map(({ bias }) => file.vector(bias));
+    const reader = await file.open();
+    for (const machine of machines.all) {
+      const loader = machine.loader(reader, refs);
+      const all: Placed[] = [];
+      for (const [i, ref] of refs.entries()) {
+        all.push({ matrix: await loader.matrix(ref), bias: await loader.vector(biases[i]) });
+      }
+      placed.set(machine, all);
+    }
+    reader.close();
+  });
+
+  test("of every layout are among the cases", () => {
+    const kinds = new Set(placed.get(machines.all[0])!.map(({ matrix }) => matrix.kind));
+    expect([...kinds].sort((a, b) => a - b)).toEqual(Object.values(KIND));
+  });
+
+  const ACTIVATIONS: readonly Activation[] = ["none", "silu", "gelu", "relu", "sigmoid"];
+
+  /** What is done to the sums of a case: something else in each run. */
+  function finishOf(c: number, run: number) {
+    const n = c + run * 7;
+    return {
+      activation: ACTIVATIONS[n % 3 === 0 ? Math.floor(n / 3) % 5 : 0],
+      hasBias: n % 2 === 0,
+      hasTimes: n % 5 === 1,
+      hasPlus: n % 4 === 3,
+    };
+  }
+
+  interface Outcome {
+    readonly out: Float32Array[];
+    /** The input that the kernel had, by token: what quantised numbers stand for, and exact ones. */
+    readonly x: Float64Array[];
+    readonly exact: Float64Array[];
+    /** By token and input, what is added to its upper seven bits at most, if anything is. */
+    readonly lower: Float64Array[];
+  }
+
+  /** Runs all cases in one program, on inputs that follow from the number of their columns. */
+  function runAll(
+    machine: Machine,
+    tokens: number,
+    inputsOf: (columns: number) => number[][],
+    ratio: number,
+    finish: (c: number) => ReturnType<typeof finishOf>,
+  ): Outcome[] {
+    machine.reset();
+    const program = new Program();
+    const xs = new Map<number, Vectors>();
+    const quantised = new Map<number, QuantisedVectors>();
+    for (const { matrix } of placed.get(machine)!) {
+      const { columns, kind } = matrix;
+      let x = xs.get(columns);
+      if (!x) xs.set(columns, x = machine.place(inputsOf(columns)));
+      if (!isQuantised(kind) || quantised.has(columns)) continue;
+      const to = machine.quantisedRoom(tokens, columns);
+      quantised.set(columns, to);
+      program.quantise(x, to, columns, ratio);
+    }
+    program.barrier("always");
+    const outs = CASES.map(({ numbers: { rows } }, c) => {
+      const { matrix, bias } = placed.get(machine)![c];
+      const { activation, hasBias, hasTimes, hasPlus } = finish(c);
+      const x = xs.get(matrix.columns)!;
+      const input = isQuantised(matrix.kind) ? quantised.get(matrix.columns)! : x;
+      const out = machine.room(tokens, rows);
+      program.linear(matrix, input, x, out, {
+        activation,
+        bias: hasBias ? bias : 0,
+        times: hasTimes ? machine.place(othersOf(c, tokens)).address : 0,
+        plus: hasPlus ? machine.place(othersOf(c, tokens)).address : 0,
+      });
+      return out;
+    });
+    machine.run(program, { tokens });
+    return CASES.map(({ numbers: { rows } }, c) => {
+      const { kind, columns } = placed.get(machine)![c].matrix;
+      const exact = machine.read(xs.get(columns)!, tokens, columns).map((x) =>
+        Float64Array.from(x)
+      );
+      const out = machine.read(outs[c], tokens, rows);
+      if (!isQuantised(kind)) {
+        return {
+          out,
+          exact,
+          x: exact,
+          lower: exact.map((x) => x.map(() => 0)),
+        };
+      }
+      const segments = quantisedOf(machine, quantised.get(columns)!, tokens, columns);
+      return {
+        out,
+        exact,
+        x: eachInput(
+          segments,
+          ({ isWide, scale }, integer) => (integer - (isWide ? 8192 : 64)) * scale,
+        ),
+        lower: eachInput(segments, ({ isWide, scale }) => isWide ? 128 * scale : 0),
+      };
+    });
+  }
+
+  /** What results are multiplied with, or what is added to them. */
+  function othersOf(c: number, tokens: number): number[][] {
+    const others = new Dice(SEED + c);
+    return Array.from(
+      { length: tokens },
+      () => CASES[c].bias.map(() => Math.fround(normal(others))),
+    );
+  }
+
+  /** Slots that a window has, in weights of a row; what is beyond has exact inputs. */
+  const ROOM: Partial<Record<Kind, number>> = { [KIND.SLOTS_ONE]: 4, [KIND.SLOTS_TWO]: 8 };
+
+  /** Which weights are in lists, where slots are full. */
+  function beyond(numbers: Numbers, kind: Kind): boolean[] {
+    const { columns, elements } = numbers;
+    let taken = 0;
+    return Array.from(elements, (element, i) => {
+      if (i % columns % 16 === 0) taken = 0;
+      return element !== 0 && ++taken > (ROOM[kind] ?? Infinity);
+    });
+  }
+
+  /** Fails where a result is further from the exact one than rounding to float32 can lead. */
+  function checkCase(c: number, run: number, kind: Kind, outcome: Outcome): void {
+    const { what, weights, bias, numbers } = CASES[c];
+    const { rows, columns } = numbers;
+    const { activation, hasBias, hasTimes, hasPlus } = finishOf(c, run);
+    const others = othersOf(c, outcome.out.length);
+    const listed = beyond(numbers, kind);
+    // Sums of integers are exact; those of floats round each product and each sum.
+    const isExact = isQuantised(kind) && !listed.includes(true);
+    const roundings = (isExact ? 4 * segmentsOf(columns) : 2 * columns) + 8;
+    outcome.out.forEach((row, t) => {
+      for (let r = 0; r < rows; r++) {
+        let [sum, size] = hasBias ? [bias[r], Math.abs(bias[r])] : [0, 0];
+        for (let i = 0; i < columns; i++) {
+          const at = r * columns + i;
+          const product = weights[at] * (listed[at] ? outcome.exact : outcome.x)[t][i];
+          sum += product;
+          // Upper and lower bits are summed apart.
+          size += Math.abs(product) + Math.abs(weights[at]) * outcome.lower[t][i];
+        }
+        let error = roundings * HALF_ULP * size;
+        if (activation !== "none") {
+          sum = ACTIVATE[activation](sum);
+          // No activation is steeper than 1.13; ours are good to a millionth.
+          error = 1.13 * error + 1e-6 * Math.max(Math.abs(sum), Math.min(1, size));
+        }
+        const factor = hasTimes ? others[t][r] : 1;
+        const wanted = sum * factor + (hasPlus ? others[t][r] : 0);
+        error = error * Math.abs(factor) + 4 * HALF_ULP * (Math.abs(sum * factor) + 1);
+        const difference = Math.abs(row[r] - wanted);
+        if (!(difference <= error)) {
+          throw new Error(
+            `${what}, kind ${kind}, ${outcome.out.length} tokens, run ${run}: row ${r} of token ` +
+              `${t} is ${row[r]}, not ${wanted} ± ${error}`,
+          );
+        }
+      }
+    });
+  }
+
+  const RUNS = [...INPUTS.map(() => 1), 2, 3, 4, 5, 8, 9, 17];
+  for (const [what, ratio] of Object.entries(RATIOS)) {
+    test(`are right to float32's rounding with inputs of ${what}`, () => {
+      RUNS.forEach((tokens, run) => {
+        const [first, ...others] = machines.all;
+        const given = inputsOf(tokens, run);
+        const expected = runAll(first, tokens, given, ratio, (c) => finishOf(c, run));
+        expected.forEach((outcome, c) => {
+          checkCase(c, run, placed.get(first)![c].matrix.kind, outcome);
+        });
+        for (const machine of others) {
+          const found = runAll(machine, tokens, given, ratio, (c) => finishOf(c, run));
+          found.forEach(({ out }, c) => {
+            expectSameBits(out, expected[c].out, `${CASES[c].what}, ${tokens} on ${machine.name}`);
+          });
+        }
+      });
+    });
+
+    test(`are the same for a token alone and among others, with inputs of ${what}`, () => {
+      const [machine] = machines.all;
+      const tokens = 21;
+      const given = inputsOf(tokens, 0);
+      const plain = {
+        activation: "none",
+        hasBias: false,
+        hasTimes: false,
+        hasPlus: false,
+      } as const;
+      const all = runAll(machine, tokens, given, ratio, () => plain);
+      for (let t = 0; t < tokens; t++) {
+        const alone = runAll(machine, 1, (columns) => [given(columns)[t]], ratio, () => plain);
+        alone.forEach(({ out }, c) => {
+          expectSameBits(out, [all[c].out[t]], `${CASES[c].what}, token ${t}`);
+        });
+      }
+    });
+  }
+
+  function inputsOf(tokens: number, run: number): (columns: number) => number[][] {
+    return (columns) => inputs(new Dice(SEED + run + columns), tokens, columns, run);
+  }
+});
+
+describe("quantisation", () => {
+  const WIDTHS = [1, 3, 16, 17, 31, 33, 48, 80, 130, 300];
+
+  for (const [what, ratio] of Object.entries(RATIOS)) {
+    test(`to ${what} is as near as a scale for each segment allows`, () => {
+      for (const width of WIDTHS) {
+        for (const tokens of [1, 9]) {
+          const vectors = inputs(new Dice(SEED + width), tokens, width, width);
+          const found = machines.all.map((machine) => {
+            machine.reset();
+            const program = new Program();
+            const to = machine.quantisedRoom(tokens, width);
+            program.quantise(machine.place(vectors), to, width, ratio);
+            machine.run(program, { tokens });
+            return quantisedOf(machine, to, tokens, width);
+          });
+          for (const each of found) expect(each).toEqual(found[0]);
+          found[0].forEach((segments, t) => {
+            const squares = vectors[t].reduce((sum, x) => sum + x * x, 0);
+            const usual = Math.sqrt(squares / width);
+            segments.forEach(({ isWide, scale, integers }, s) => {
+              const part = vectors[t].slice(s * SEGMENT, (s + 1) * SEGMENT);
+              const largest = Math.max(...part.map(Math.abs));
+              const [zero, most] = isWide ? [8192, 8191] : [64, 63];
+              const fail = (why: string) => {
+                throw new Error(`${part} became ${integers} · ${scale}: ${why}`);
+              };
+              // Near the border either will do; squares of tiny and of huge numbers are not exact.
+              const isOrdinary = largest > 1e-15 && largest < 1e15;
+              if (isOrdinary && largest > 1.001 * ratio * usual && !isWide) fail("7 bits");
+              if (isOrdinary && largest < 0.999 * ratio * usual && isWide) fail("14 bits");
+              // Below 1e-30 numbers count as 0.
+              if (scale * most > largest * (1 + 1e-6) + 1e-38) fail("a scale that is too large");
+              integers.forEach((integer, i) => {
+                if (!(integer >= 1 && integer <= 2 * zero - 1)) fail("out of range");
+                if (part[i] === 0 && integer !== zero) fail("zero is not zero");
+                const error = Math.abs((integer - zero) * scale - part[i]);
+                if (error > 0.5001 * scale + 1e-30) fail("too far");
+              });
+            });
+          });
+        }
+      }
+    });
+  }
+});
+
+interface Segment {
+  readonly isWide: boolean;
+  /** Of the whole integers. */
+  readonly scale: number;
+  /** With their zero in them. */
+  readonly integers: number[];
+}
+
+/** Quantised numbers, by token and segment; with one token those of the first thread. */
+function quantisedOf(
+  { memory }: Machine,
+  { address, stride, low, scales, flags }: QuantisedVectors,
+  tokens: number,
+  width: number,
+): Segment[][] {
+  const count = segmentsOf(width);
+  return Array.from({ length: tokens }, (_, t) =>
+    Array.from({ length: count }, (_, s) => {
+      const from = address + t * stride + s * SEGMENT;
+      const inputs = Math.min(SEGMENT, width - s * SEGMENT);
+      const [upper, lower] = [memory.bytes(from, inputs), memory.bytes(from + low, inputs)];
+      const isWide = memory.bytes(flags + (t >> 3) * count * 8 + s * 8 + (t & 7), 1)[0] !== 0;
+      const [scale] = memory.floats(scales + (t * count + s) * 4, 1);
+      return {
+        isWide,
+        scale: isWide ? scale / 128 : scale,
+        integers: Array.from(upper, (u, i) => isWide ? u * 128 + lower[i] : u),
+      };
+    }));
+}
+
+/** A number for each input of quantised vectors. */
+function eachInput(
+  vectors: readonly Segment[][],
+  number: (segment: Segment, integer: number) => number,
+): Float64Array[] {
+  return vectors.map((segments) =>
+    Float64Array.from(
+      segments.flatMap((segment) => segment.integers.map((integer) => number(segment, integer))),
+    )
+  );
+}

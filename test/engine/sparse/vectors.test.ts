@@ -1,0 +1,254 @@
+/**
+ * Norms, element-wise steps and embeddings against plain loops of float64; every build and every number
+ * of threads gives the same bits.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { Program } from "../../../src/engine/sparse/plan/encode.ts";
+import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
+import type { PlacedMatrix } from "../../../src/engine/sparse/weights.ts";
+import { Dice, SEED } from "../../support/fuzz.ts";
+import { ACTIVATE, expectNear, inputs, Machines, normal } from "./kernel_support.ts";
+import { type Machine, type Numbers, Tensors, toHalf, weightsOf } from "./machine.ts";
+
+const machines = new Machines();
+beforeAll(() => machines.start());
+afterAll(() => machines.stop());
+
+const TOKEN_COUNTS = [1, 2, 5, 17];
+
+describe("norms", () => {
+  const SHAPES: readonly { width: number; groups: number }[] = [
+    { width: 1, groups: 1 },
+    { width: 6, groups: 1 },
+    { width: 64, groups: 1 },
+    { width: 63, groups: 1 },
+    { width: 64, groups: 4 },
+    { width: 60, groups: 10 },
+    { width: 576, groups: 1 },
+  ];
+  // Squares of larger numbers are infinite in float32, here as in any other runtime.
+  const kinds = [0, 1, 2, 3, 4, 5, 7];
+
+  for (const isLayer of [false, true]) {
+    for (const { width, groups } of SHAPES) {
+      if (isLayer && groups > 1) continue;
+      test(`${isLayer ? "of layers" : "of squares"}, ${width} in ${groups}`, async () => {
+        const dice = new Dice(SEED + width);
+        const part = width / groups;
+        const weight = Float32Array.from({ length: part }, () => normal(dice));
+        const bias = Float32Array.from({ length: part }, () => normal(dice));
+        const file = new Tensors();
+        const names = [file.vector(weight), file.vector(bias)];
+        const reader = await file.open();
+        const placed = new Map<Machine, number[]>();
+        for (const machine of machines.all) {
+          const loader = machine.loader(reader, []);
+          placed.set(machine, [await loader.vector(names[0]), await loader.vector(names[1])]);
+        }
+        const epsilon = 1e-5;
+        for (const tokens of TOKEN_COUNTS) {
+          for (const hasBias of isLayer ? [true, false] : [false]) {
+            const vectors = Array.from(
+              { length: tokens },
+              (_, t) => inputs(dice, 1, width, kinds[(t + tokens) % kinds.length])[0],
+            );
+            const rows = machines.everywhere((machine) => {
+              const [weightAt, biasAt] = placed.get(machine)!;
+              const program = new Program();
+              const out = machine.room(tokens, width);
+              const options = { groups, weight: weightAt, bias: hasBias ? biasAt : 0, epsilon };
+              program.norm(machine.place(vectors), out, width, { ...options, isLayer });
+              machine.run(program, { tokens });
+              return machine.read(out, tokens, width);
+            });
+            rows.forEach((row, t) => {
+              for (let g = 0; g < groups; g++) {
+                const x = vectors[t].slice(g * part, (g + 1) * part);
+                const mean = isLayer ? x.reduce((a, b) => a + b, 0) / part : 0;
+                const squares = x.reduce((sum, v) => sum + (v - mean) ** 2, 0) / part;
+                const factor = 1 / Math.sqrt(squares + epsilon);
+                // A mean is good to the rounding of what it is the mean of.
+                const slack = 4e-6 * (1 + Math.max(...x.map(Math.abs)) * factor);
+                x.forEach((v, i) => {
+                  const wanted = (v - mean) * factor * weight[i] + (hasBias ? bias[i] : 0);
+                  const bound = slack * Math.abs(weight[i]) + 1e-6;
+                  expectNear(row[g * part + i], wanted, bound, `element ${i} of token ${t}`);
+                });
+              }
+            });
+          }
+        }
+        reader.close();
+      });
+    }
+  }
+
+  test("of one token give every thread a copy where they are told to", () => {
+    for (const machine of machines.all) {
+      machine.reset();
+      const out = machine.room(1, 8, true);
+      const ones = machine.place([new Array(8).fill(1)]);
+      const program = new Program();
+      const x = machine.place([[3, 3, 3, 3, 3, 3, 3, 3]]);
+      const options = { groups: 1, weight: ones.address, bias: 0, epsilon: 0, isLayer: false };
+      program.norm(x, out, 8, options);
+      machine.run(program, { tokens: 1 });
+      for (const copy of machine.read(out, machine.threads, 8)) {
+        expect([...copy]).toEqual(new Array(8).fill(1));
+      }
+    }
+  });
+});
+
+describe("element by element", () => {
+  /** From where activations are 0 to where they are 1, finely where they turn. */
+  const SWEEP = [
+    ...Array.from({ length: 4000 }, (_, i) => (i - 2000) / 20),
+    ...Array.from({ length: 4000 }, (_, i) => (i - 2000) / 400),
+    ...[0, -0, 1e-30, -1e-30, 1e-42, 87.2, 87.4, 88.5, -87.2, -87.4, -88.5, 1e4, -1e4, 1e38, -1e38],
+  ].map(Math.fround);
+
+  function activate(activation: Activation, values: readonly number[]): Float32Array {
+    return machines.everywhere((machine) => {
+      const program = new Program();
+      const out = machine.room(1, values.length);
+      const x = machine.place([values]);
+      program.elementwise(x, out, values.length, "copy", undefined, activation);
+      machine.run(program, { tokens: 1 });
+      return machine.read(out, 1, values.length);
+    })[0];
+  }
+
+  for (const activation of ["none", "silu", "sigmoid", "gelu", "relu"] as const) {
+    test(`${activation} is right from one end of float32 to the other`, () => {
+      const found = activate(activation, SWEEP);
+      SWEEP.forEach((x, i) => {
+        const wanted = ACTIVATE[activation](x);
+        // The error function that is used is right to 1.5e-7.
+        const bound = activation === "gelu"
+          ? 2e-7 * Math.abs(x) + 1e-6 * Math.abs(wanted)
+          : activation === "silu" || activation === "sigmoid"
+          // From 88 on, e^x is held back to stay finite.
+          ? 1e-6 * Math.abs(wanted) + (x < -87 ? 5e-39 * Math.max(1, Math.abs(x)) : 0)
+          : 0;
+        expectNear(found[i], wanted, bound, `${activation} of ${x}`);
+      });
+    });
+  }
+
+  for (const kind of ["add", "mul"] as const) {
+    test(`${kind} rounds once, and an activation follows`, () => {
+      for (const width of [1, 5, 64, 100]) {
+        for (const tokens of TOKEN_COUNTS) {
+          const dice = new Dice(SEED + width);
+          const [a, b] = [inputs(dice, tokens, width, 0), inputs(dice, tokens, width, 7)];
+          const rows = machines.everywhere((machine) => {
+            const program = new Program();
+            const out = machine.room(tokens, width);
+            program.elementwise(
+              machine.place(a),
+              out,
+              width,
+              kind,
+              machine.place(b),
+              "relu",
+            );
+            machine.run(program, { tokens });
+            return machine.read(out, tokens, width);
+          });
+          rows.forEach((row, t) => {
+            a[t].forEach((x, i) => {
+              const both = kind === "add" ? x + b[t][i] : x * b[t][i];
+              expect(row[i] + 0).toBe(Math.max(0, Math.fround(both)));
+            });
+          });
+        }
+      }
+    });
+  }
+
+  test("the last token's vector is chosen for every thread, or all tokens' are", () => {
+    for (const tokens of TOKEN_COUNTS) {
+      for (const logits of ["last", "all"] as const) {
+        for (const machine of machines.all) {
+          machine.reset();
+          const vectors = inputs(new Dice(SEED), tokens, 37, 0);
+          const program = new Program();
+          const [chosen, doubled] = [machine.room(tokens, 37, true), machine.room(tokens, 37)];
+          program.selectLast(machine.place(vectors), chosen, 37);
+          program.barrier("forMany");
+          program.elementwise(chosen, doubled, 37, "copy", undefined, "none");
+          machine.run(program, { tokens, logits });
+          const wanted = logits === "all" ? vectors : vectors.slice(-1);
+          const rows = machine.read(doubled, wanted.length, 37).map((row) => [...row]);
+          expect(rows).toEqual(wanted);
+          if (wanted.length === 1) {
+            const copies = machine.read(chosen, machine.threads, 37).map((row) => [...row]);
+            expect(copies).toEqual(copies.map(() => wanted[0]));
+          }
+        }
+      }
+    }
+  });
+
+  test("without logits a program ends where they would begin", () => {
+    for (const machine of machines.all) {
+      machine.reset();
+      const program = new Program();
+      const x = machine.place(inputs(new Dice(SEED), 3, 8, 0));
+      const out = machine.room(3, 8);
+      program.selectLast(x, out, 8);
+      machine.run(program, { tokens: 3, logits: "none" });
+      expect(machine.read(out, 3, 8).every((row) => row.every(Number.isNaN))).toBe(true);
+    }
+  });
+});
+
+describe("rows of tables", () => {
+  for (const type of ["f32", "f16", "int8"] as const) {
+    for (const columns of [1, 6, 32, 50, 144]) {
+      test(`${type}, ${columns} columns, come out as they were put in`, async () => {
+        const dice = new Dice(SEED + columns);
+        const rows = 37;
+        const elements = Float64Array.from({ length: rows * columns }, () => {
+          if (type === "int8") return dice.below(255) - 127;
+          // The least float16 numbers are below its normal ones.
+          return type === "f16" ? toHalf(normal(dice) * dice.pick([1, 2 ** -16])) : normal(dice);
+        }).map(Math.fround);
+        const scales = type === "int8"
+          ? Float32Array.from({ length: rows }, () => dice.next() + 0.1)
+          : undefined;
+        const numbers: Numbers = { rows, columns, type, elements, scales };
+        const weights = weightsOf(numbers);
+        const file = new Tensors();
+        const ref = file.matrix(numbers, false);
+        const reader = await file.open();
+        const tables = new Map<Machine, PlacedMatrix>();
+        for (const machine of machines.all) {
+          tables.set(machine, await machine.loader(reader, [ref]).matrix(ref));
+        }
+        reader.close();
+        for (const tokens of TOKEN_COUNTS) {
+          for (const offset of [undefined, 0, 2]) {
+            const position = 5;
+            const ids = Array.from({ length: tokens }, () => dice.below(rows));
+            const found = machines.everywhere((machine) => {
+              const program = new Program();
+              const out = machine.room(tokens, columns);
+              const table = tables.get(machine)!;
+              program.embed(out, columns, table, offset !== undefined, offset ?? 0);
+              machine.run(program, { tokens, ids, position });
+              return machine.read(out, tokens, columns);
+            });
+            found.forEach((vector, t) => {
+              const row = offset === undefined ? ids[t] : position + t + offset;
+              const wanted = weights.slice(row * columns, (row + 1) * columns);
+              expect([...vector]).toEqual([...wanted].map(Math.fround));
+            });
+          }
+        }
+      });
+    }
+  }
+});
