@@ -173,6 +173,11 @@ export class ChatTemplateError extends EspalierError {
   readonly code = "CHAT_TEMPLATE";
 }
 
+/** A JSON schema that is damaged, too large, or asks for something that cannot be promised. */
+export class SchemaError extends EspalierError {
+  readonly code = "SCHEMA_UNSUPPORTED";
+}
+
 /** Work that was stopped by its `AbortSignal` or by Ctrl-C. */
 export class AbortError extends EspalierError {
   readonly code = "ABORTED";

@@ -4,8 +4,9 @@
  */
 import { parseOptions } from "../api/options.ts";
 import type { EngineModel, Sequence } from "../engine/model.ts";
-import { AbortError } from "../errors.ts";
+import { AbortError, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
+import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
 import type { ModelText } from "../text/model_text.ts";
 import { Sampler } from "../text/sampler.ts";
@@ -27,7 +28,10 @@ export interface TextPiece {
 /** The end, after all text. */
 export interface EndPiece {
   readonly type: "end";
-  /** `stop`: the model ended its text, or a stop string came. `length`: `maxTokens`, or the context is full. */
+  /**
+   * `stop`: the model ended its text, a stop string came, or the text is all that its constraint lets it
+   * be. `length`: `maxTokens`, or the context is full.
+   */
   readonly finishReason: "stop" | "length";
   /** The stop string that ended the text, if one did. */
   readonly stopString?: string;
@@ -57,7 +61,8 @@ export type GenerationPiece = TextPiece | EndPiece;
  * @param text Its tokenizer and, for conversations, its chat template.
  * @param prompt Text to continue, messages to answer, or token ids.
  * @returns Pieces of text as they are certain, then the end.
- * @throws {UsageError} When an option is wrong, or the prompt is empty.
+ * @throws {UsageError} When an option is wrong, the prompt is empty, or the constraint has served before.
+ * @throws {SchemaError} From the iteration, when the tokenizer cannot write what the constraint wants.
  * @throws {ChatTemplateError} When there is no chat template for messages, or it refuses them.
  * @throws {ContextOverflowError} When the prompt leaves no room in the context.
  * @throws {TokenRangeError} When an id is outside the vocabulary.
@@ -76,14 +81,16 @@ export function generate(
   prompt: Prompt,
   options: GenerationOptions = {},
 ): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { signal, templateVariables, ...rest } = options;
+  const { signal, constraint, templateVariables, ...rest } = options;
+  assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);
   const { info } = model;
   const { tokens, continues } = promptTokens(text, prompt, info, templateVariables);
   return run({
     model,
     tokens,
-    sampler: new Sampler(settings, info.vocabulary, tokens),
+    sampler: new Sampler(settings, info.vocabulary, tokens, constraint),
+    constraint,
     stream: new TextStream(text.tokenizer, {
       skipSpecialTokens: true,
       continues,
@@ -100,6 +107,7 @@ interface Run {
   readonly model: EngineModel;
   readonly tokens: Int32Array;
   readonly sampler: Sampler;
+  readonly constraint: TokenConstraint | undefined;
   readonly stream: TextStream;
   readonly endIds: ReadonlySet<number>;
   /** Most tokens to generate; at least 1. */
@@ -108,8 +116,9 @@ interface Run {
 }
 
 async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { model, tokens, sampler, stream, endIds, most, signal } = given;
+  const { model, tokens, sampler, constraint, stream, endIds, most, signal } = given;
   assertGoingOn(signal, 0);
+  assertUnused(constraint);
   const prefill = new Stopwatch();
   const decode = new Stopwatch();
   prefill.start();
@@ -125,8 +134,9 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
       // The engine's own array, which another sequence's run overwrites: nothing may be awaited before
       // a token is chosen.
       const { token, logprobs } = sampler.next(logits);
-      const ended = endIds.has(token);
-      piece.add(token, ended ? "" : stream.push(token), logprobs);
+      const atEnd = endIds.has(token);
+      piece.add(token, atEnd ? "" : stream.push(token), logprobs);
+      const ended = atEnd || constraint?.complete === true;
 
       if (ended || stream.stopString !== undefined || count === most) {
         piece.text += stream.end();
@@ -171,6 +181,14 @@ async function step(
   await letEventsIn();
   assertGoingOn(signal, count);
   return await sequence.run(tokens, { signal });
+}
+
+/** @throws {UsageError} When the constraint belongs to another text. */
+function assertUnused(constraint: TokenConstraint | undefined): void {
+  if (!constraint?.begun) return;
+  throw new UsageError(
+    "the constraint has served a generation: it follows one text, so make another one for each",
+  );
 }
 
 /** @throws {AbortError} When the signal has been aborted. */

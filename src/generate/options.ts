@@ -3,6 +3,7 @@
  * @module
  */
 import { z } from "zod";
+import type { TokenConstraint } from "../text/constraint.ts";
 import { samplingFields } from "../text/sampling_options.ts";
 
 /** Most stop strings: each costs a step for every character. */
@@ -33,6 +34,11 @@ export const generationSchema = z.strictObject(generationFields);
 export interface GenerationOptions extends z.input<typeof generationSchema> {
   /** Stops the work, also within a long prompt; it then fails with `AbortError`. */
   readonly signal?: AbortSignal;
+  /**
+   * The form that the text must have, as `Model.constrain` makes it; for this one generation. The text
+   * ends with it. A stop string still cuts it short.
+   */
+  readonly constraint?: TokenConstraint;
   /** More variables for the chat template, e.g. `{ enable_thinking: false }`. */
   readonly templateVariables?: Readonly<Record<string, unknown>>;
 }

@@ -6,6 +6,7 @@
  * 1. repetition penalty (each token of prompt and text: a positive logit is divided by it, a negative
  *    one multiplied), then frequency and presence penalty (each token that was generated: its logit
  *    less `count · frequencyPenalty + presencePenalty`, as OpenAI defines it), then the bias;
+ *    Tokens that a constraint forbids are out after this step, whatever their logit;
  * 2. temperature 0: the largest logit, of equal ones the lowest id, and that is all;
  * 3. temperature: logits are divided by it;
  * 4. top-k: exactly K tokens stay;
@@ -20,6 +21,7 @@
  */
 import { NotFiniteError, TokenRangeError } from "../errors.ts";
 import { Candidates } from "./candidates.ts";
+import { forbid, type TokenConstraint } from "./constraint.ts";
 import { type ChoiceLogprobs, logprobsOf } from "./logprobs.ts";
 import { randomSeed, Xoshiro128 } from "./random.ts";
 import type { SamplingSettings } from "./sampling_options.ts";
@@ -28,8 +30,8 @@ import type { SamplingSettings } from "./sampling_options.ts";
 export interface Choice {
   readonly token: number;
   /**
-   * Of the model's own distribution, before penalties, bias and temperature. Only when they were asked
-   * for.
+   * Of the model's own distribution, before penalties, bias, constraint and temperature. Only when they
+   * were asked for.
    */
   readonly logprobs?: ChoiceLogprobs;
 }
@@ -44,6 +46,7 @@ export class Sampler {
   /** How often each token was generated. Tokens of the prompt alone are there with 0. */
   readonly #counts = new Map<number, number>();
   readonly #vocabulary: number;
+  readonly #constraint: TokenConstraint | undefined;
   /** Made at first use: a greedy choice without penalties needs none. */
   #candidates: Candidates | undefined;
   #adjusted: Float32Array | undefined;
@@ -52,11 +55,18 @@ export class Sampler {
    * @param settings Checked options.
    * @param vocabulary Logits of a token.
    * @param prompt Tokens before the first that is chosen, for the repetition penalty.
+   * @param constraint Says which tokens may be chosen, and is told which one was.
    * @throws {TokenRangeError} When a token of the prompt or of the bias is not in the vocabulary.
    */
-  constructor(settings: SamplingSettings, vocabulary: number, prompt: ArrayLike<number> = []) {
+  constructor(
+    settings: SamplingSettings,
+    vocabulary: number,
+    prompt: ArrayLike<number> = [],
+    constraint?: TokenConstraint,
+  ) {
     this.#settings = settings;
     this.#vocabulary = vocabulary;
+    this.#constraint = constraint;
     this.seed = settings.seed ?? randomSeed();
     this.#random = Xoshiro128.fromSeed(this.seed);
     this.#bias = Object.entries(settings.logitBias ?? {}).map(([id, bias]) => [Number(id), bias]);
@@ -73,6 +83,7 @@ export class Sampler {
    * @param logits `[vocabulary]`, of the token before. They are not changed and not kept. NaN and −∞
    *   are never chosen.
    * @throws {NotFiniteError} When there is nothing to choose: no logit is finite, or one is infinite.
+   * @throws {SchemaError} When the constraint leaves nothing to choose.
    */
   next(logits: Float32Array): Choice {
     if (logits.length !== this.#vocabulary) {
@@ -85,6 +96,7 @@ export class Sampler {
     const likeliest = argmax(scores);
     const token = temperature === 0 ? likeliest : this.#draw(scores, scores[likeliest]);
     this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
+    this.#constraint?.take(token);
     if (logprobs === undefined) return { token };
     const highest = scores === logits ? scores[likeliest] : logits[argmax(logits)];
     return { token, logprobs: logprobsOf(logits, highest, token, logprobs) };
@@ -100,12 +112,13 @@ export class Sampler {
     return candidates.at(this.#random.uniform());
   }
 
-  /** Logits after penalties and bias; the logits themselves where there are none. */
+  /** Logits after penalties, bias and constraint; the logits themselves where there are none. */
   #adjust(logits: Float32Array): Float32Array {
     const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#settings;
     const repetition = repetitionPenalty !== 1;
     const counted = frequencyPenalty !== 0 || presencePenalty !== 0;
-    if (!repetition && !counted && this.#bias.length === 0) return logits;
+    const constraint = this.#constraint;
+    if (!repetition && !counted && this.#bias.length === 0 && !constraint) return logits;
 
     const scores = this.#adjusted ??= new Float32Array(this.#vocabulary);
     scores.set(logits);
@@ -120,6 +133,7 @@ export class Sampler {
       }
     }
     for (const [id, bias] of this.#bias) scores[id] += bias;
+    if (constraint) forbid(scores, constraint.allowed());
     return scores;
   }
 

@@ -1,0 +1,74 @@
+import { describe, expect, test } from "bun:test";
+import { UsageError } from "../../src/errors.ts";
+import { generate } from "../../src/generate/generate.ts";
+import type { TokenConstraint } from "../../src/text/constraint.ts";
+import { thrownBy } from "../checkpoint/support.ts";
+import { babbler, END, PROMPT, take, text, tokenizer, VOCABULARY } from "./support.ts";
+
+/** Allows one text, and an end of text after some of its tokens. */
+class OneText implements TokenConstraint {
+  readonly #ids: readonly number[];
+  #at = 0;
+  #ended = false;
+  constructor(text: string, private readonly endsAt: readonly number[] = []) {
+    this.#ids = [...tokenizer.encode(text)];
+  }
+  get begun() {
+    return this.#at > 0 || this.#ended;
+  }
+  get complete() {
+    return this.#ended || this.#at === this.#ids.length;
+  }
+  allowed() {
+    const mask = new Uint32Array(VOCABULARY / 32);
+    for (const id of this.endsAt.includes(this.#at) ? [END] : [this.#ids[this.#at]]) {
+      mask[id >>> 5] |= 1 << (id & 31);
+    }
+    return mask;
+  }
+  take(token: number) {
+    if (token === END) this.#ended = true;
+    else this.#at++;
+  }
+}
+
+describe("a generation with a constraint", () => {
+  test("has the text that is allowed, and ends where it is complete", async () => {
+    const answer = ' {"river": "🌳 long"}';
+    for (const options of [{}, { temperature: 1.5, seed: 2 }, { ignoreEos: true }]) {
+      const constraint = new OneText(answer);
+      const outcome = await take(generate(babbler(), text, PROMPT, { ...options, constraint }));
+      expect(outcome.text).toBe(answer);
+      expect(outcome.end.finishReason).toBe("stop");
+      expect(outcome.tokens).toEqual([...tokenizer.encode(answer)]);
+    }
+  });
+
+  test("ends with an end of text where that is allowed, also when ends are ignored", async () => {
+    for (const ignoreEos of [false, true]) {
+      const constraint = new OneText(" is long", [1]);
+      const { tokens, end, text: written } = await take(
+        generate(babbler(), text, PROMPT, { ignoreEos, constraint }),
+      );
+      expect(tokens).toEqual([tokenizer.encode(" is long")[0], END]);
+      expect(written).toBe(tokenizer.decode(tokens.slice(0, 1)));
+      expect(end.finishReason).toBe("stop");
+    }
+  });
+
+  test("that ran out of tokens says so", async () => {
+    const constraint = new OneText(" is long and wide");
+    const { end } = await take(generate(babbler(), text, PROMPT, { maxTokens: 2, constraint }));
+    expect(end.finishReason).toBe("length");
+  });
+
+  test("refuses one that has served another text", async () => {
+    const constraint = new OneText(" is");
+    const waiting = generate(babbler(), text, PROMPT, { constraint });
+    await take(generate(babbler(), text, PROMPT, { constraint }));
+    const error = thrownBy(() => generate(babbler(), text, PROMPT, { constraint }));
+    expect(error).toBeInstanceOf(UsageError);
+    expect(error.message).toContain("another one for each");
+    await expect(take(waiting)).rejects.toBeInstanceOf(UsageError);
+  });
+});
