@@ -1,0 +1,225 @@
+// @ts-check
+/**
+ * Talks to the server: as much of OpenAI's protocol as the pages use.
+ * @module
+ */
+
+/**
+ * What the server says of a model, beside what OpenAI's protocol has.
+ *
+ * @typedef {object} Card
+ * @property {string} name
+ * @property {string} architecture
+ * @property {"sparse" | "ort"} engine
+ * @property {string} device
+ * @property {number} threads
+ * @property {number} context Longest sequence, in tokens.
+ * @property {boolean} canChat Whether it has a chat template.
+ * @property {number} [fileBytes]
+ * @property {number} weightBytes In memory.
+ * @property {number} cacheBytesPerToken
+ * @property {Weights} [card] Only from `GET /v1/models/{id}`, and not always.
+ */
+
+/**
+ * @typedef {object} Weights
+ * @property {number} parameters
+ * @property {number} sparsity Of the linears in blocks, 0 to 1.
+ * @property {Record<string, number>} formats How many linears have each.
+ * @property {string} values
+ * @property {{ index: number, sparsity: number, bytes: number }[]} blocks
+ * @property {{ f16: number, int8: number, int4: number }} dense Bytes of the same model unpruned.
+ */
+
+/** @typedef {{ id: string, espalier?: Card }} Model */
+/** @typedef {{ prompt_tokens: number, completion_tokens: number, total_tokens: number }} Usage */
+
+/** The server refused, or failed. */
+export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ status?: number, code?: string | null, retryAfter?: number }} [about] `retryAfter` in
+   *   seconds; no status where the answer had begun.
+   */
+  constructor(message, about = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = about.status;
+    this.code = about.code ?? undefined;
+    this.retryAfter = about.retryAfter;
+  }
+}
+
+/** The connection ended before the answer did. */
+export class LostError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = "LostError";
+  }
+}
+
+/** Asks the server, with the key that it wants. */
+export class Client {
+  #base;
+  #askForKey;
+
+  /** @type {string | undefined} */
+  key;
+
+  /**
+   * @param {string | URL} base Where the server's paths begin; it ends with a slash.
+   * @param {() => Promise<string | undefined>} askForKey Called when the server answers 401. Nothing
+   *   means that there is no key.
+   */
+  constructor(base, askForKey) {
+    this.#base = base;
+    this.#askForKey = askForKey;
+  }
+
+  /**
+   * Whether the server can answer yet.
+   *
+   * @returns {Promise<{ ready: boolean, retryAfter?: number }>}
+   */
+  async ready() {
+    const response = await this.#fetch("ready", {});
+    await response.body?.cancel();
+    return { ready: response.status !== 503, retryAfter: retryAfterOf(response) };
+  }
+
+  /** @returns {Promise<Model[]>} */
+  async models() {
+    return (await (await this.#ask("v1/models", {})).json()).data;
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<Model>}
+   */
+  async model(id) {
+    return await (await this.#ask(`v1/models/${encodeURIComponent(id)}`, {})).json();
+  }
+
+  /**
+   * Asks for a streamed answer, and gives its chunks.
+   *
+   * @param {string} path
+   * @param {object} body
+   * @param {AbortSignal} signal
+   * @returns {AsyncGenerator<any>} The JSON of each event.
+   * @throws {ApiError} When the server refuses, or says in mid-stream that it failed.
+   * @throws {LostError} When the stream ends before its end was said.
+   */
+  async *stream(path, body, signal) {
+    const response = await this.#ask(path, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "text/event-stream" },
+      body: JSON.stringify(body),
+      signal,
+    });
+    if (!response.body) throw new LostError("The server sent no answer.");
+    for await (const data of readEvents(response.body)) {
+      if (data === "[DONE]") return;
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+      yield chunk;
+    }
+    throw new LostError("The connection ended in the middle of the answer.");
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} init
+   * @returns {Promise<Response>} One that is ok.
+   */
+  async #ask(path, init) {
+    for (;;) {
+      const response = await this.#fetch(path, init);
+      if (response.ok) return response;
+      const refusal = await refusalOf(response);
+      if (response.status !== 401) throw refusal;
+      const key = await this.#askForKey();
+      if (!key) throw refusal;
+      this.key = key;
+    }
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} init
+   */
+  async #fetch(path, init) {
+    const headers = new Headers(init.headers);
+    if (this.key) headers.set("authorization", `Bearer ${this.key}`);
+    return await fetch(new URL(path, this.#base), { ...init, headers });
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {Promise<ApiError>}
+ */
+async function refusalOf(response) {
+  const { status } = response;
+  const retryAfter = retryAfterOf(response);
+  try {
+    const { error } = await response.json();
+    return new ApiError(error.message, { status, code: error.code, retryAfter });
+  } catch {
+    // Something between us and the server answered in its own way.
+    return new ApiError(`The server answered ${status}.`, { status, retryAfter });
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {number | undefined} Seconds.
+ */
+function retryAfterOf({ headers }) {
+  const value = headers.get("retry-after");
+  if (!value) return undefined;
+  const seconds = /^\d+$/.test(value)
+    ? Number(value)
+    : Math.ceil((Date.parse(value) - Date.now()) / 1000);
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined;
+}
+
+/**
+ * The data of server-sent events.
+ *
+ * Lines end with LF or CRLF; a lone CR, which the standard allows too, is sent by nobody and would make
+ * each piece wait for the next. Other fields than `data` are left out.
+ *
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<string>}
+ */
+export async function* readEvents(body) {
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  /** @type {string[]} */
+  let data = [];
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
+      const lines = rest.split("\n");
+      rest = lines.pop() ?? "";
+      for (const raw of lines) {
+        const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
+        if (line === "") {
+          if (data.length > 0) yield data.join("\n");
+          data = [];
+        } else if (line.startsWith("data:")) {
+          data.push(line.slice(line[5] === " " ? 6 : 5));
+        }
+      }
+      // An event without its empty line is not complete, so it counts for nothing.
+      if (done) return;
+    }
+  } finally {
+    // Who stops reading wants no more of it.
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,3333 @@
+// deno-fmt-ignore-file
+// Written by scripts/build_pages.ts: change the files beside this one, and run it again.
+
+import type { PageFile } from "./mod.ts";
+
+/** The pages' files by the path that they are served at. */
+export const files: Record<string, PageFile> = {
+  "/": {
+    type: "text/html; charset=utf-8",
+    hash: "ac3ed79e97aacb47",
+    body: `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport"
+      content="width=device-width, initial-scale=1, interactive-widget=resizes-content">
+    <meta name="color-scheme" content="light dark">
+    <meta name="description" content="Try the model that this server runs.">
+    <title>Espalier</title>
+    <link rel="icon" type="image/svg+xml" href="page/mark.svg">
+    <link rel="stylesheet" href="page/base.css">
+    <link rel="stylesheet" href="page/playground.css">
+    <script src="page/theme.js"></script>
+    <script type="module" src="page/playground.js"></script>
+  </head>
+  <body>
+    <a class="skip" href="#prompt" id="skip">Skip to the text field</a>
+
+    <header class="bar">
+      <a class="brand" href="./" aria-label="Espalier">
+        <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
+          <path
+            d="M16 29V5M16 24.5H9a4 4 0 0 1-4-4V17M16 24.5h7a4 4 0 0 0 4-4V17M16 15.5h-3a3 3 0 0 1-3-3V8M16 15.5h3a3 3 0 0 0 3-3V8" />
+        </svg>
+        <span class="wordmark">Espalier</span>
+      </a>
+      <div class="model-choice">
+        <span class="model-name" id="model-name" hidden></span>
+        <label class="unseen" for="model-select">Model</label>
+        <select id="model-select" hidden></select>
+      </div>
+      <nav class="bar-end" aria-label="Site">
+        <button class="tool" type="button" id="new" hidden>
+          <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+            <path d="M10 4v12M4 10h12" />
+          </svg>
+          <span class="tool-text">New chat</span>
+        </button>
+        <a class="tool wide-only" href="docs">API reference</a>
+        <button class="tool icon-only" type="button" data-theme-toggle
+          aria-label="Change the theme">
+          <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+            <circle cx="10" cy="10" r="6.5" />
+            <path class="filled" d="M10 3.5a6.5 6.5 0 0 1 0 13z" />
+          </svg>
+        </button>
+        <button class="tool icon-only narrow-only" type="button" id="open-panel"
+          aria-expanded="false" aria-controls="panel" aria-label="Model and settings"
+          title="Model and settings">
+          <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+            <path d="M3 6h7M14 6h3M3 14h3M10 14h7" />
+            <circle cx="12" cy="6" r="2" />
+            <circle cx="8" cy="14" r="2" />
+          </svg>
+        </button>
+      </nav>
+    </header>
+
+    <main id="main">
+      <h1 class="unseen">Espalier playground</h1>
+
+      <section class="notice" id="notice" aria-live="polite">
+        <svg class="mark growing" viewBox="0 0 32 32" aria-hidden="true">
+          <path pathLength="1" d="M16 29V5" />
+          <path pathLength="1" d="M16 24.5H9a4 4 0 0 1-4-4V17" />
+          <path pathLength="1" d="M16 24.5h7a4 4 0 0 0 4-4V17" />
+          <path pathLength="1" d="M16 15.5h-3a3 3 0 0 1-3-3V8" />
+          <path pathLength="1" d="M16 15.5h3a3 3 0 0 0 3-3V8" />
+        </svg>
+        <p class="notice-title" id="notice-title">Asking the server</p>
+        <p class="notice-text" id="notice-text"></p>
+        <button class="button" type="button" id="notice-retry" hidden>Try again</button>
+      </section>
+
+      <section class="view" id="chat" aria-label="Chat" hidden>
+        <div class="scroll" id="scroll" tabindex="0" role="region" aria-label="Conversation">
+          <div class="column">
+            <div class="greeting" id="greeting">
+              <h2 id="greeting-title"></h2>
+              <p id="greeting-text"></p>
+              <ul class="suggestions" id="suggestions" aria-label="Questions to begin with"></ul>
+            </div>
+            <ol class="messages" id="messages" aria-label="Messages"></ol>
+          </div>
+        </div>
+        <form class="composer column" id="composer">
+          <button class="latest" type="button" id="latest" hidden>To the latest</button>
+          <div class="composer-box">
+            <label class="unseen" for="prompt">Message</label>
+            <textarea id="prompt" rows="1" placeholder="Ask the model"
+              aria-describedby="composer-hint" autocomplete="off"></textarea>
+            <button class="send" type="submit" id="send" aria-label="Send" title="Send">
+              <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+                <path d="M10 16V4.5M5 9.5l5-5 5 5" />
+              </svg>
+            </button>
+            <button class="send" type="button" id="stop" aria-label="Stop" title="Stop" hidden>
+              <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+                <rect class="filled" x="5.5" y="5.5" width="9" height="9" rx="1.5" />
+              </svg>
+            </button>
+          </div>
+          <p class="hint"
+            id="composer-hint"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>&thinsp;<kbd>Enter</kbd> begins a line, <kbd>Esc</kbd> stops. Small models make things up.</p>
+        </form>
+      </section>
+
+      <section class="view" id="editor" aria-label="Continue a text" hidden>
+        <div class="editor column">
+          <p class="hint"
+            id="editor-hint">This model has no chat template. Begin a text, and it writes on: <kbd>Ctrl</kbd>&thinsp;<kbd>Enter</kbd> continues, <kbd>Esc</kbd> stops.</p>
+          <label class="unseen" for="text">Text</label>
+          <textarea id="text" aria-describedby="editor-hint" placeholder="Once upon a time"
+            autocomplete="off"></textarea>
+          <p class="measures" id="editor-measures"></p>
+          <div class="failure" id="editor-failure" hidden></div>
+          <div class="editor-tools">
+            <button class="button main" type="button" id="continue">Continue</button>
+            <button class="button main" type="button" id="editor-stop" hidden>Stop</button>
+            <button class="button" type="button" id="again" disabled>Try another</button>
+            <button class="button" type="button" id="undo" disabled>Take back</button>
+            <span class="spring"></span>
+            <button class="button" type="button" id="editor-copy">Copy</button>
+          </div>
+        </div>
+      </section>
+    </main>
+
+    <aside class="panel" id="panel" aria-label="Model and settings">
+      <div class="panel-top">
+        <div class="tabs" role="tablist" aria-label="Model and settings">
+          <button class="tab" type="button" role="tab" id="tab-model" aria-controls="pane-model"
+            aria-selected="true">Model</button>
+          <button class="tab" type="button" role="tab" id="tab-settings"
+            aria-controls="pane-settings" aria-selected="false" tabindex="-1">Settings</button>
+        </div>
+        <button class="tool icon-only narrow-only" type="button" id="close-panel" aria-label="Close"
+          title="Close">
+          <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+            <path d="M5 5l10 10M15 5L5 15" />
+          </svg>
+        </button>
+      </div>
+      <div class="pane" role="tabpanel" id="pane-model" aria-labelledby="tab-model" tabindex="0">
+        <div id="card"></div>
+      </div>
+      <div class="pane" role="tabpanel" id="pane-settings" aria-labelledby="tab-settings" hidden>
+        <form id="settings" autocomplete="off">
+          <div class="field" id="system-field">
+            <label for="system">System prompt</label>
+            <textarea id="system" rows="4" placeholder="None of your own"></textarea>
+            <p class="hint">Holds from the next message on.</p>
+          </div>
+          <fieldset>
+            <legend>Sampling</legend>
+            <p class="hint">What is left empty is the model’s own.</p>
+            <div class="pair">
+              <div class="field">
+                <label for="temperature">Temperature</label>
+                <input id="temperature" type="number" inputmode="decimal" min="0" max="2" step="any"
+                  placeholder="own">
+              </div>
+              <div class="field">
+                <label for="top_p">Top p</label>
+                <input id="top_p" type="number" inputmode="decimal" min="0" max="1" step="any"
+                  placeholder="own">
+              </div>
+              <div class="field">
+                <label for="max_tokens">Most tokens</label>
+                <input id="max_tokens" type="number" inputmode="numeric" min="1" step="1"
+                  placeholder="own">
+              </div>
+              <div class="field">
+                <label for="seed">Seed</label>
+                <input id="seed" type="number" inputmode="numeric" min="0" step="1"
+                  placeholder="random">
+              </div>
+              <div class="field">
+                <label for="frequency_penalty">Frequency penalty</label>
+                <input id="frequency_penalty" type="number" inputmode="decimal" min="-2" max="2"
+                  step="any" placeholder="0">
+              </div>
+              <div class="field">
+                <label for="presence_penalty">Presence penalty</label>
+                <input id="presence_penalty" type="number" inputmode="decimal" min="-2" max="2"
+                  step="any" placeholder="0">
+              </div>
+            </div>
+          </fieldset>
+          <div class="field">
+            <label for="stop-strings">Stop at</label>
+            <textarea id="stop-strings" rows="2" placeholder="One string a line"
+              aria-describedby="stop-hint"></textarea>
+            <p class="hint"
+              id="stop-hint">Up to four; <code>\\n</code> stands for the end of a line.</p>
+          </div>
+          <label class="switch" for="json">
+            <input id="json" type="checkbox" role="switch">
+            <span>Answer in JSON</span>
+          </label>
+          <button class="button" type="button" id="reset">Back to the model’s own</button>
+        </form>
+      </div>
+      <p class="panel-end narrow-only"><a href="docs">API reference</a></p>
+    </aside>
+
+    <dialog class="dialog" id="key-dialog" aria-labelledby="key-title">
+      <form id="key-form">
+        <h2 id="key-title">This server wants a key</h2>
+        <p id="key-text">It is kept until this tab is closed, and sent to this server only.</p>
+        <div class="field">
+          <label for="key">Key</label>
+          <input id="key" type="password" autocomplete="off" autocapitalize="off" spellcheck="false"
+            required>
+        </div>
+        <div class="dialog-tools">
+          <button class="button" type="button" id="key-cancel">Cancel</button>
+          <button class="button main" type="submit">Use the key</button>
+        </div>
+      </form>
+    </dialog>
+
+    <div class="unseen" id="announcer" role="log" aria-live="polite" aria-relevant="additions"
+      aria-label="Answers"></div>
+    <p class="unseen" id="status" role="status"></p>
+  </body>
+</html>
+`,
+  },
+  "/docs": {
+    type: "text/html; charset=utf-8",
+    hash: "52e88ad22881ca74",
+    body: `<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <meta name="color-scheme" content="light dark">
+    <meta name="description" content="The API of this server.">
+    <title>API reference · Espalier</title>
+    <link rel="icon" type="image/svg+xml" href="page/mark.svg">
+    <link rel="stylesheet" href="page/base.css">
+    <script src="page/theme.js"></script>
+  </head>
+  <body>
+    <main id="main"></main>
+  </body>
+</html>
+`,
+  },
+  "/page/announcer.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "e7fa50f9d876d7e3",
+    body: `// @ts-check
+/**
+ * Tells a screen reader an answer while it comes: by sentences, not by tokens.
+ * @module
+ */
+
+/** Milliseconds between two announcements, so that short sentences come together. */
+const PAUSE = 1000;
+const SENTENCE_END = /[.!?…:;。！？]["')\\]]*(?=\\s)|\\n/g;
+
+/** Announces an answer in a live region. */
+export class Announcer {
+  #region;
+  #waiting = "";
+  #last = 0;
+
+  /** @param {HTMLElement} region With role \`log\`: what is added to it is read. */
+  constructor(region) {
+    this.#region = region;
+  }
+
+  /** Begins an answer. What was announced before goes: it has been read, and the page has it. */
+  begin() {
+    this.#region.replaceChildren();
+    this.#waiting = "";
+    this.#last = 0;
+  }
+
+  /** @param {string} text The next piece. */
+  add(text) {
+    this.#waiting += text;
+    const now = performance.now();
+    if (now - this.#last < PAUSE) return;
+    let end = 0;
+    for (const match of this.#waiting.matchAll(SENTENCE_END)) end = match.index + match[0].length;
+    if (end === 0) return;
+    this.#last = now;
+    this.#say(this.#waiting.slice(0, end));
+    this.#waiting = this.#waiting.slice(end);
+  }
+
+  /** @param {string} [closing] Said after the rest. */
+  end(closing = "") {
+    this.#say(\`\${this.#waiting} \${closing}\`);
+    this.#waiting = "";
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    const words = text.trim();
+    if (words === "") return;
+    const line = document.createElement("p");
+    line.textContent = words;
+    this.#region.append(line);
+  }
+}
+`,
+  },
+  "/page/answer.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "bba10d22e87e6d42",
+    body: `// @ts-check
+/**
+ * One answer of a model: its text as it comes, and how fast it came.
+ * @module
+ */
+import { ApiError, LostError } from "./api.js";
+
+/** @typedef {import("./api.js").Client} Client */
+/** @typedef {import("./api.js").Usage} Usage */
+
+/**
+ * @typedef {object} Answer
+ * @property {string} text
+ * @property {string} [finish] \`stop\`, \`length\` …; \`stopped\` when the user stopped it.
+ * @property {Usage} [usage]
+ * @property {number} pieces Chunks with text: about as many as tokens.
+ * @property {number} [firstSeconds] From the question to the first text.
+ * @property {number} [seconds] From the first text to the last.
+ * @property {Error} [error] Why it ended early. What had come until then is in \`text\`.
+ */
+
+/**
+ * Asks for an answer.
+ *
+ * @param {Client} client
+ * @param {string} path
+ * @param {object} body
+ * @param {AbortSignal} signal
+ * @param {(text: string) => void} onText Gets each piece.
+ * @returns {Promise<Answer>} It never rejects: an answer may end early with half of its text.
+ */
+export async function ask(client, path, body, signal, onText) {
+  /** @type {Answer} */
+  const answer = { text: "", pieces: 0 };
+  const asked = performance.now();
+  let first = 0;
+  let last = 0;
+  const streamed = { ...body, stream: true, stream_options: { include_usage: true } };
+  try {
+    for await (const chunk of client.stream(path, streamed, signal)) {
+      const choice = chunk.choices?.[0];
+      const text = choice?.delta?.content ?? choice?.text;
+      if (text) {
+        last = performance.now();
+        first ||= last;
+        answer.pieces++;
+        answer.text += text;
+        onText(text);
+      }
+      if (choice?.finish_reason) answer.finish = choice.finish_reason;
+      if (chunk.usage) answer.usage = chunk.usage;
+    }
+  } catch (error) {
+    if (signal.aborted) answer.finish = "stopped";
+    else answer.error = readable(error);
+  }
+  if (first > 0) {
+    answer.firstSeconds = (first - asked) / 1000;
+    answer.seconds = (last - first) / 1000;
+  }
+  return answer;
+}
+
+/**
+ * @param {unknown} error
+ * @returns {Error}
+ */
+function readable(error) {
+  if (error instanceof ApiError || error instanceof LostError) return error;
+  // fetch and its streams report every failure of the network as a TypeError of unclear words.
+  if (error instanceof TypeError) return new LostError("The connection to the server was lost.");
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/**
+ * What to do about a failure, in a sentence.
+ *
+ * @param {Error} error
+ */
+export function explain(error) {
+  if (!(error instanceof ApiError)) return error.message;
+  if (error.status === 429 || error.status === 503) {
+    const { retryAfter } = error;
+    const wait = retryAfter
+      ? \`It asks to wait \${retryAfter} \${retryAfter === 1 ? "second" : "seconds"}.\`
+      : "Wait a moment.";
+    const what = error.status === 429 ? "The server is busy." : "The server is not ready.";
+    return \`\${what} \${wait}\`;
+  }
+  if (error.status === 401) return \`The server wants a key. \${error.message}\`;
+  return error.message;
+}
+
+/**
+ * How fast an answer came, and how long it is, in short parts.
+ *
+ * @param {Answer} answer
+ * @returns {string[]}
+ */
+export function measures({ usage, pieces, firstSeconds, seconds, finish }) {
+  const parts = [];
+  const tokens = usage?.completion_tokens ?? pieces;
+  // The first text needed the prompt; the rest tells the pace.
+  if (seconds && tokens > 1) parts.push(\`\${rate((tokens - 1) / seconds)} tokens/s\`);
+  if (firstSeconds !== undefined) parts.push(\`first after \${duration(firstSeconds)}\`);
+  if (tokens > 0 || usage) {
+    const asked = usage ? \` for \${count(usage.prompt_tokens)} of prompt\` : "";
+    parts.push(
+      \`\${usage ? "" : "about "}\${count(tokens)} \${tokens === 1 ? "token" : "tokens"}\${asked}\`,
+    );
+  }
+  if (finish === "length") parts.push("ended at the token limit");
+  if (finish === "stopped") parts.push("stopped");
+  return parts;
+}
+
+/** @param {number} value */
+const rate = (value) => value < 10 ? value.toFixed(1) : value.toFixed(0);
+
+/** @param {number} value */
+const count = (value) => value.toLocaleString("en");
+
+/** @param {number} seconds */
+const duration = (seconds) =>
+  seconds < 1 ? \`\${Math.round(seconds * 1000)} ms\` : \`\${seconds.toFixed(1)} s\`;
+`,
+  },
+  "/page/api.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "9d3e7f8329ccd256",
+    body: `// @ts-check
+/**
+ * Talks to the server: as much of OpenAI's protocol as the pages use.
+ * @module
+ */
+
+/**
+ * What the server says of a model, beside what OpenAI's protocol has.
+ *
+ * @typedef {object} Card
+ * @property {string} name
+ * @property {string} architecture
+ * @property {"sparse" | "ort"} engine
+ * @property {string} device
+ * @property {number} threads
+ * @property {number} context Longest sequence, in tokens.
+ * @property {boolean} canChat Whether it has a chat template.
+ * @property {number} [fileBytes]
+ * @property {number} weightBytes In memory.
+ * @property {number} cacheBytesPerToken
+ * @property {Weights} [card] Only from \`GET /v1/models/{id}\`, and not always.
+ */
+
+/**
+ * @typedef {object} Weights
+ * @property {number} parameters
+ * @property {number} sparsity Of the linears in blocks, 0 to 1.
+ * @property {Record<string, number>} formats How many linears have each.
+ * @property {string} values
+ * @property {{ index: number, sparsity: number, bytes: number }[]} blocks
+ * @property {{ f16: number, int8: number, int4: number }} dense Bytes of the same model unpruned.
+ */
+
+/** @typedef {{ id: string, espalier?: Card }} Model */
+/** @typedef {{ prompt_tokens: number, completion_tokens: number, total_tokens: number }} Usage */
+
+/** The server refused, or failed. */
+export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ status?: number, code?: string | null, retryAfter?: number }} [about] \`retryAfter\` in
+   *   seconds; no status where the answer had begun.
+   */
+  constructor(message, about = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = about.status;
+    this.code = about.code ?? undefined;
+    this.retryAfter = about.retryAfter;
+  }
+}
+
+/** The connection ended before the answer did. */
+export class LostError extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = "LostError";
+  }
+}
+
+/** Asks the server, with the key that it wants. */
+export class Client {
+  #base;
+  #askForKey;
+
+  /** @type {string | undefined} */
+  key;
+
+  /**
+   * @param {string | URL} base Where the server's paths begin; it ends with a slash.
+   * @param {() => Promise<string | undefined>} askForKey Called when the server answers 401. Nothing
+   *   means that there is no key.
+   */
+  constructor(base, askForKey) {
+    this.#base = base;
+    this.#askForKey = askForKey;
+  }
+
+  /**
+   * Whether the server can answer yet.
+   *
+   * @returns {Promise<{ ready: boolean, retryAfter?: number }>}
+   */
+  async ready() {
+    const response = await this.#fetch("ready", {});
+    await response.body?.cancel();
+    return { ready: response.status !== 503, retryAfter: retryAfterOf(response) };
+  }
+
+  /** @returns {Promise<Model[]>} */
+  async models() {
+    return (await (await this.#ask("v1/models", {})).json()).data;
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<Model>}
+   */
+  async model(id) {
+    return await (await this.#ask(\`v1/models/\${encodeURIComponent(id)}\`, {})).json();
+  }
+
+  /**
+   * Asks for a streamed answer, and gives its chunks.
+   *
+   * @param {string} path
+   * @param {object} body
+   * @param {AbortSignal} signal
+   * @returns {AsyncGenerator<any>} The JSON of each event.
+   * @throws {ApiError} When the server refuses, or says in mid-stream that it failed.
+   * @throws {LostError} When the stream ends before its end was said.
+   */
+  async *stream(path, body, signal) {
+    const response = await this.#ask(path, {
+      method: "POST",
+      headers: { "content-type": "application/json", accept: "text/event-stream" },
+      body: JSON.stringify(body),
+      signal,
+    });
+    if (!response.body) throw new LostError("The server sent no answer.");
+    for await (const data of readEvents(response.body)) {
+      if (data === "[DONE]") return;
+      const chunk = JSON.parse(data);
+      if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+      yield chunk;
+    }
+    throw new LostError("The connection ended in the middle of the answer.");
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} init
+   * @returns {Promise<Response>} One that is ok.
+   */
+  async #ask(path, init) {
+    for (;;) {
+      const response = await this.#fetch(path, init);
+      if (response.ok) return response;
+      const refusal = await refusalOf(response);
+      if (response.status !== 401) throw refusal;
+      const key = await this.#askForKey();
+      if (!key) throw refusal;
+      this.key = key;
+    }
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} init
+   */
+  async #fetch(path, init) {
+    const headers = new Headers(init.headers);
+    if (this.key) headers.set("authorization", \`Bearer \${this.key}\`);
+    return await fetch(new URL(path, this.#base), { ...init, headers });
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {Promise<ApiError>}
+ */
+async function refusalOf(response) {
+  const { status } = response;
+  const retryAfter = retryAfterOf(response);
+  try {
+    const { error } = await response.json();
+    return new ApiError(error.message, { status, code: error.code, retryAfter });
+  } catch {
+    // Something between us and the server answered in its own way.
+    return new ApiError(\`The server answered \${status}.\`, { status, retryAfter });
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {number | undefined} Seconds.
+ */
+function retryAfterOf({ headers }) {
+  const value = headers.get("retry-after");
+  if (!value) return undefined;
+  const seconds = /^\\d+$/.test(value)
+    ? Number(value)
+    : Math.ceil((Date.parse(value) - Date.now()) / 1000);
+  return Number.isFinite(seconds) ? Math.max(0, seconds) : undefined;
+}
+
+/**
+ * The data of server-sent events.
+ *
+ * Lines end with LF or CRLF; a lone CR, which the standard allows too, is sent by nobody and would make
+ * each piece wait for the next. Other fields than \`data\` are left out.
+ *
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<string>}
+ */
+export async function* readEvents(body) {
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  /** @type {string[]} */
+  let data = [];
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
+      const lines = rest.split("\\n");
+      rest = lines.pop() ?? "";
+      for (const raw of lines) {
+        const line = raw.endsWith("\\r") ? raw.slice(0, -1) : raw;
+        if (line === "") {
+          if (data.length > 0) yield data.join("\\n");
+          data = [];
+        } else if (line.startsWith("data:")) {
+          data.push(line.slice(line[5] === " " ? 6 : 5));
+        }
+      }
+      // An event without its empty line is not complete, so it counts for nothing.
+      if (done) return;
+    }
+  } finally {
+    // Who stops reading wants no more of it.
+    reader.cancel().catch(() => {});
+  }
+}
+`,
+  },
+  "/page/base.css": {
+    type: "text/css; charset=utf-8",
+    hash: "d6141d00eb088dd3",
+    body: `/* What both pages share: colours, type, controls. Two themes from one set of names. */
+
+:root {
+  color-scheme: light dark;
+
+  --paper: light-dark(#fcfcfa, #131613);
+  --raised: light-dark(#ffffff, #1a1e1a);
+  --sunken: light-dark(#f3f4ef, #0f120f);
+  --ink: light-dark(#1b211c, #e4e8e1);
+  --soft: light-dark(#555e56, #a2aca2);
+  --line: light-dark(#dfe2da, #2b312b);
+  --edge: light-dark(#868e85, #6f796f);
+  --leaf: light-dark(#2c6039, #93c49b);
+  --on-leaf: light-dark(#ffffff, #10160f);
+  --leaf-tint: light-dark(#e9f0e7, #202b21);
+  --branch: light-dark(#4b8458, #6da377);
+  --bare: light-dark(#e3e7de, #2a312a);
+  --warn: light-dark(#8a3a1c, #e9a98c);
+  --warn-tint: light-dark(#faefe9, #2b1d16);
+
+  --sans: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif;
+  --serif:
+    ui-serif, "Iowan Old Style", "Palatino Linotype", Palatino, "URW Palladio L", P052, Georgia,
+    serif;
+  --mono: ui-monospace, "SF Mono", "Cascadia Mono", "Segoe UI Mono", Menlo, Consolas, monospace;
+
+  --small: 0.8125rem;
+  --radius: 8px;
+}
+
+:root[data-theme="light"] {
+  color-scheme: light;
+}
+
+:root[data-theme="dark"] {
+  color-scheme: dark;
+}
+
+*,
+*::before,
+*::after {
+  box-sizing: border-box;
+}
+
+html {
+  -webkit-text-size-adjust: 100%;
+  text-size-adjust: 100%;
+}
+
+body {
+  margin: 0;
+  background: var(--paper);
+  color: var(--ink);
+  font: 1rem/1.6 var(--sans);
+  font-kerning: normal;
+  text-rendering: optimizeLegibility;
+}
+
+[hidden] {
+  display: none !important;
+}
+
+h1,
+h2,
+h3,
+p,
+ol,
+ul,
+dl,
+dd,
+fieldset,
+figure {
+  margin: 0;
+  padding: 0;
+}
+
+fieldset {
+  min-width: 0;
+  border: 0;
+}
+
+a {
+  color: var(--leaf);
+  text-decoration-thickness: 1px;
+  text-underline-offset: 0.18em;
+}
+
+code,
+kbd,
+pre {
+  font-family: var(--mono);
+  font-size: 0.875em;
+}
+
+kbd {
+  padding: 0 0.35em;
+  border: 1px solid var(--line);
+  border-radius: 4px;
+  font-family: var(--sans);
+  font-size: 0.92em;
+}
+
+button,
+input,
+select,
+textarea {
+  color: inherit;
+  font: inherit;
+}
+
+button,
+select,
+summary {
+  cursor: pointer;
+}
+
+:focus-visible {
+  outline: 2px solid var(--leaf);
+  outline-offset: 2px;
+}
+
+/* There for screen readers. */
+.unseen {
+  position: absolute;
+  width: 1px;
+  height: 1px;
+  margin: -1px;
+  padding: 0;
+  border: 0;
+  overflow: hidden;
+  clip-path: inset(50%);
+  white-space: nowrap;
+}
+
+.skip {
+  position: fixed;
+  inset-block-start: 0.5rem;
+  inset-inline-start: 0.5rem;
+  z-index: 10;
+  padding: 0.5rem 0.875rem;
+  border-radius: var(--radius);
+  background: var(--leaf);
+  color: var(--on-leaf);
+  transform: translateY(-200%);
+}
+
+.skip:focus {
+  transform: none;
+}
+
+/* The bar at the top. */
+
+.bar {
+  display: flex;
+  align-items: center;
+  gap: 1rem;
+  min-height: 3.5rem;
+  padding-inline: max(1.25rem, env(safe-area-inset-left)) max(0.75rem, env(safe-area-inset-right));
+  border-block-end: 1px solid var(--line);
+}
+
+.brand {
+  display: inline-flex;
+  flex: none;
+  align-items: center;
+  gap: 0.5rem;
+  border-radius: 4px;
+  color: var(--ink);
+  text-decoration: none;
+}
+
+.mark {
+  width: 1.75rem;
+  height: 1.75rem;
+  fill: none;
+  stroke: var(--branch);
+  stroke-width: 2;
+  stroke-linecap: round;
+  stroke-linejoin: round;
+}
+
+.wordmark {
+  font-family: var(--serif);
+  font-size: 1.25rem;
+  letter-spacing: 0.005em;
+}
+
+.bar-end {
+  display: flex;
+  flex: none;
+  align-items: center;
+  gap: 0.25rem;
+  margin-inline-start: auto;
+}
+
+.icon {
+  flex: none;
+  width: 1.25rem;
+  height: 1.25rem;
+  fill: none;
+  stroke: currentColor;
+  stroke-width: 1.5;
+  stroke-linecap: round;
+  stroke-linejoin: round;
+}
+
+.icon .filled {
+  fill: currentColor;
+  stroke: none;
+}
+
+.tool {
+  display: inline-flex;
+  align-items: center;
+  justify-content: center;
+  gap: 0.375rem;
+  min-height: 2.5rem;
+  padding: 0 0.75rem;
+  border: 0;
+  border-radius: var(--radius);
+  background: none;
+  color: var(--soft);
+  font-size: 0.875rem;
+  text-decoration: none;
+}
+
+.tool.icon-only {
+  width: 2.5rem;
+  padding: 0;
+}
+
+.tool:hover {
+  background: var(--sunken);
+  color: var(--ink);
+}
+
+/* Controls. */
+
+.button {
+  min-height: 2.5rem;
+  padding: 0 1rem;
+  border: 1px solid var(--line);
+  border-radius: var(--radius);
+  background: var(--raised);
+  font-size: 0.9375rem;
+}
+
+.button:hover {
+  border-color: var(--edge);
+}
+
+.button.main {
+  border-color: var(--leaf);
+  background: var(--leaf);
+  color: var(--on-leaf);
+}
+
+.button:disabled {
+  border-color: var(--line);
+  color: var(--soft);
+  cursor: default;
+  opacity: 0.65;
+}
+
+.quiet {
+  min-height: 1.75rem;
+  padding: 0 0.5rem;
+  border: 0;
+  border-radius: 6px;
+  background: none;
+  color: var(--soft);
+  font-size: var(--small);
+}
+
+.quiet:hover {
+  background: var(--sunken);
+  color: var(--ink);
+}
+
+input,
+select,
+textarea {
+  border: 1px solid var(--edge);
+  border-radius: var(--radius);
+  background: var(--raised);
+}
+
+::placeholder {
+  color: var(--soft);
+  opacity: 1;
+}
+
+.hint {
+  color: var(--soft);
+  font-size: var(--small);
+  line-height: 1.5;
+}
+
+table {
+  width: 100%;
+  border-collapse: collapse;
+  font-size: var(--small);
+  font-variant-numeric: tabular-nums;
+}
+
+th,
+td {
+  padding: 0.25rem 0;
+  text-align: start;
+  font-weight: inherit;
+}
+
+@media (prefers-reduced-motion: reduce) {
+  *,
+  *::before,
+  *::after {
+    animation: none !important;
+    transition: none !important;
+    scroll-behavior: auto !important;
+  }
+}
+
+@media (forced-colors: active) {
+  .icon .filled {
+    fill: CanvasText;
+  }
+}
+`,
+  },
+  "/page/card.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "ec749edd79d5b9ac",
+    body: `// @ts-check
+/**
+ * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
+ * block.
+ * @module
+ */
+import { draw, make } from "./dom.js";
+
+/** @typedef {import("./api.js").Card} Card */
+/** @typedef {import("./api.js").Weights} Weights */
+
+/**
+ * Bytes as people write them.
+ *
+ * @param {number} bytes
+ */
+export function size(bytes) {
+  const [value, unit] = bytes >= 1e9
+    ? [bytes / 1e9, "GB"]
+    : bytes >= 1e6
+    ? [bytes / 1e6, "MB"]
+    : [bytes / 1e3, "kB"];
+  return \`\${value < 10 ? value.toFixed(1) : Math.round(value)}\\u00a0\${unit}\`;
+}
+
+/**
+ * A number of parameters.
+ *
+ * @param {number} count
+ */
+export function parameters(count) {
+  if (count >= 1e9) return \`\${(count / 1e9).toFixed(count < 1e10 ? 2 : 0)} billion\`;
+  return \`\${count >= 1e7 ? Math.round(count / 1e6) : (count / 1e6).toFixed(1)} million\`;
+}
+
+/** @param {number} part */
+export const percent = (part) => \`\${(part * 100).toFixed(0)}\\u00a0%\`;
+
+/**
+ * What a model is, in a sentence or two.
+ *
+ * @param {Card} card
+ */
+export function sentence({ card, fileBytes, weightBytes }) {
+  const bytes = size(fileBytes ?? weightBytes);
+  if (!card) return \`\${bytes}, on this machine.\`;
+  const { sparsity, dense } = card;
+  const pruned = sparsity > 0.005
+    ? \`, \${percent(sparsity)} of its blocks’ weights pruned away\`
+    : "";
+  return \`\${parameters(card.parameters)} parameters\${pruned}: \${bytes} instead of \${
+    size(dense.f16)
+  }.\`;
+}
+
+/**
+ * The whole card.
+ *
+ * @param {Card} model
+ * @param {boolean} complete Whether more of it is on its way.
+ * @returns {HTMLElement}
+ */
+export function showCard(model, complete) {
+  const { card } = model;
+  const root = make("div", { class: "card" }, make("h2", {}, model.name));
+  if (card) root.append(make("p", { class: "card-lead" }, sentence(model)));
+  if (card) root.append(sizes(model, card));
+  if (card && card.blocks.length > 0) root.append(blocks(card));
+  if (!card && !complete) root.append(make("p", { class: "hint" }, "Reading its weights …"));
+  root.append(facts(model));
+  return root;
+}
+
+/**
+ * Bars of bytes, this model's and those of dense ones.
+ *
+ * @param {Card} model
+ * @param {Weights} card
+ */
+function sizes({ fileBytes, weightBytes }, { dense }) {
+  /** @type {[name: string, bytes: number, own: boolean][]} */
+  const rows = [
+    ["This model", fileBytes ?? weightBytes, true],
+    ["Dense, float16", dense.f16, false],
+    ["Dense, int8", dense.int8, false],
+    ["Dense, int4", dense.int4, false],
+  ];
+  const most = Math.max(...rows.map(([, bytes]) => bytes));
+  const body = rows.map(([name, bytes, own]) =>
+    make(
+      "tr",
+      { class: own ? "own" : undefined },
+      make("th", { scope: "row" }, name),
+      make("td", { class: "bar-cell" }, bar(bytes / most)),
+      make("td", { class: "number" }, size(bytes)),
+    )
+  );
+  return make(
+    "section",
+    {},
+    make("h3", { id: "sizes-title" }, "Size of the file"),
+    make("table", { class: "sizes", "aria-labelledby": "sizes-title" }, make("tbody", {}, ...body)),
+  );
+}
+
+/** @param {number} part Of the full width. */
+function bar(part) {
+  return draw(
+    "svg",
+    { class: "size-bar", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
+    draw("rect", { width: Math.max(0.5, part * 100), height: 8 }),
+  );
+}
+
+/** Height of a block's row in the plot, and of its bar. */
+const ROW = 9;
+const THICK = 5;
+const LEFT = 26;
+const WIDE = 260;
+
+/**
+ * What is left of each block: a branch a block, the first at the bottom, as trees grow.
+ *
+ * @param {Weights} card
+ */
+function blocks({ blocks, sparsity }) {
+  const height = blocks.length * ROW;
+  const kept = blocks.map((block) => 1 - block.sparsity);
+  const least = Math.min(...kept);
+  const most = Math.max(...kept);
+  const summary =
+    \`\${blocks.length} blocks, which keep from \${percent(least)} to \${percent(most)} \` +
+    \`of their weights; \${percent(1 - sparsity)} together.\`;
+  const every = Math.max(1, Math.ceil(blocks.length / 8));
+  const plot = draw("svg", {
+    class: "blocks",
+    viewBox: \`0 0 \${LEFT + WIDE + 14} \${height + 24}\`,
+    role: "img",
+    "aria-label": \`Bar plot. \${summary}\`,
+  });
+  for (const part of [0, 0.5, 1]) {
+    const x = LEFT + part * WIDE;
+    plot.append(
+      draw("path", { class: part === 0 ? "trunk" : "rule", d: \`M\${x} 0V\${height + 4}\` }),
+      draw(
+        "text",
+        { x, y: height + 18, "text-anchor": part === 0 ? "start" : "middle" },
+        part === 0 ? "0" : \`\${part * 100} %\`,
+      ),
+    );
+  }
+  blocks.forEach((block, i) => {
+    const y = height - (i + 1) * ROW + (ROW - THICK) / 2;
+    const row = draw(
+      "g",
+      {},
+      draw("title", {}, \`Block \${block.index}: \${percent(kept[i])} kept, \${size(block.bytes)}\`),
+      // The whole row answers to the pointer.
+      draw("rect", { class: "reach", x: 0, y: y - 2, width: LEFT + WIDE, height: ROW }),
+      draw("rect", { class: "bare", x: LEFT, y, width: WIDE, height: THICK }),
+      draw("rect", { class: "branch", x: LEFT, y, width: kept[i] * WIDE, height: THICK }),
+    );
+    if (i % every === 0) {
+      row.append(
+        draw("text", { x: LEFT - 7, y: y + THICK - 0.5, "text-anchor": "end" }, \`\${block.index}\`),
+      );
+    }
+    plot.append(row);
+  });
+  const rows = blocks.map(({ index, sparsity, bytes }) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, String(index)),
+      make("td", { class: "number" }, percent(1 - sparsity)),
+      make("td", { class: "number" }, percent(sparsity)),
+      make("td", { class: "number" }, size(bytes)),
+    )
+  );
+  const head = ["Block", "Kept", "Pruned", "Bytes"].map((name, i) =>
+    make("th", { scope: "col", class: i > 0 ? "number" : undefined }, name)
+  );
+  const table = make(
+    "table",
+    {},
+    make("thead", {}, make("tr", {}, ...head)),
+    make("tbody", {}, ...rows),
+  );
+  return make(
+    "section",
+    {},
+    make("h3", {}, "What is left of each block"),
+    plot,
+    make("details", { class: "as-table" }, make("summary", {}, "As a table"), table),
+  );
+}
+
+/** @param {Card} model */
+function facts(model) {
+  const { card } = model;
+  /** @type {[name: string, value: string | undefined][]} */
+  const rows = [
+    ["Architecture", model.architecture],
+    ["Format", card && formats(card.formats)],
+    ["Values", card?.values],
+    ["Engine", \`\${model.engine}, \${model.device}\`],
+    ["Threads", String(model.threads)],
+    ["Context", \`\${model.context.toLocaleString("en")} tokens\`],
+    ["Weights in memory", size(model.weightBytes)],
+    ["Cache", \`\${size(model.cacheBytesPerToken)} a token\`],
+    ["Full cache", size(model.cacheBytesPerToken * model.context)],
+  ];
+  const list = make("dl", { class: "facts" });
+  for (const [name, value] of rows) {
+    if (value) list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+  }
+  return make("section", {}, make("h3", {}, "Running"), list);
+}
+
+/** @param {Record<string, number>} formats */
+function formats(formats) {
+  const parts = Object.entries(formats).sort(([, a], [, b]) => b - a);
+  if (parts.length === 1) return parts[0][0];
+  return parts.map(([name, count]) => \`\${name} (\${count})\`).join(", ");
+}
+`,
+  },
+  "/page/chat.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "07c8ce1e5203c387",
+    body: `// @ts-check
+/**
+ * The conversation: what was said, the answer that is coming, and what can be done with it.
+ * @module
+ */
+import { ask, explain, measures } from "./answer.js";
+import { button, byId, copyButton, make } from "./dom.js";
+import { TextView } from "./text.js";
+
+/** @typedef {import("./answer.js").Answer} Answer */
+/** @typedef {import("./playground.js").Context} Context */
+/** @typedef {{ role: "user" | "assistant", content: string, element: HTMLElement }} Entry */
+
+/** How near to its end, in pixels, the conversation must be to follow new text. */
+const NEAR = 48;
+
+/** The view of a model that has a chat template. */
+export class Chat {
+  #context;
+  #view = byId("chat", HTMLElement);
+  #scroll = byId("scroll", HTMLElement);
+  #greeting = byId("greeting", HTMLElement);
+  #list = byId("messages", HTMLOListElement);
+  #form = byId("composer", HTMLFormElement);
+  #prompt = byId("prompt", HTMLTextAreaElement);
+  #send = byId("send", HTMLButtonElement);
+  #stop = byId("stop", HTMLButtonElement);
+  #latest = byId("latest", HTMLButtonElement);
+  /** @type {Entry[]} */
+  #entries = [];
+  /** Of the answer that is coming. @type {AbortController | undefined} */
+  #running;
+  #follows = true;
+
+  /** @param {Context} context */
+  constructor(context) {
+    this.#context = context;
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#prompt.addEventListener("keydown", (event) => {
+      // Enter that ends an input method's word sends nothing.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#prompt.addEventListener("input", () => this.#fit());
+    this.#stop.addEventListener("click", () => this.stop());
+    this.#latest.addEventListener("click", () => this.#toLatest());
+    this.#scroll.addEventListener("scroll", () => this.#noteScroll(), { passive: true });
+  }
+
+  /** @param {boolean} visible */
+  set visible(visible) {
+    this.#view.hidden = !visible;
+  }
+
+  focus() {
+    this.#prompt.focus();
+  }
+
+  stop() {
+    this.#running?.abort();
+  }
+
+  /** Begins anew. */
+  clear() {
+    this.stop();
+    this.#entries = [];
+    this.#list.replaceChildren();
+    this.#greeting.hidden = false;
+    this.#follows = true;
+    this.#noteScroll();
+    this.focus();
+  }
+
+  /** @param {string} text Sent as if it had been typed. */
+  say(text) {
+    this.#prompt.value = text;
+    this.#submit();
+  }
+
+  #submit() {
+    const content = this.#prompt.value.trim();
+    if (content === "" || this.#running || !this.#context.check()) return;
+    this.#prompt.value = "";
+    this.#fit();
+    this.#greeting.hidden = true;
+    const element = make(
+      "li",
+      { class: "message user" },
+      make("h3", { class: "unseen" }, "You"),
+      make("p", { class: "said" }, content),
+    );
+    this.#list.append(element);
+    this.#entries.push({ role: "user", content, element });
+    this.#toLatest();
+    void this.#answer();
+  }
+
+  /** Answers the last message. */
+  async #answer() {
+    const { client, settings, announcer } = this.#context;
+    const running = new AbortController();
+    this.#setRunning(running);
+    for (const old of this.#list.querySelectorAll("[data-again]")) old.remove();
+    const body = make("div", { class: "text" });
+    const element = make(
+      "li",
+      { class: "message model waiting" },
+      make("h3", { class: "unseen" }, "Model"),
+      body,
+    );
+    this.#list.append(element);
+    this.#toLatest();
+    announcer.begin();
+
+    const view = new TextView(body);
+    // Text that came between two frames goes into the page at once.
+    let waiting = "";
+    let frame = 0;
+    const flush = () => {
+      frame = 0;
+      view.add(waiting);
+      waiting = "";
+      this.#keepUp();
+    };
+    const { system } = settings;
+    const messages = this.#entries.map(({ role, content }) => ({ role, content }));
+    const answer = await ask(
+      client,
+      "v1/chat/completions",
+      {
+        model: this.#context.model(),
+        messages: system ? [{ role: "system", content: system }, ...messages] : messages,
+        ...settings.sampling,
+      },
+      running.signal,
+      (text) => {
+        element.classList.remove("waiting");
+        waiting += text;
+        frame ||= requestAnimationFrame(flush);
+        announcer.add(text);
+      },
+    );
+    cancelAnimationFrame(frame);
+    flush();
+    view.end();
+    element.classList.remove("waiting");
+    // It may have been cleared away meanwhile.
+    if (!element.isConnected) {
+      if (this.#running === running) this.#setRunning(undefined);
+      return;
+    }
+    this.#entries.push({ role: "assistant", content: answer.text, element });
+    this.#close(element, answer);
+    this.#setRunning(undefined);
+    this.#keepUp();
+    const closing = answer.error ? "" : measures(answer)[0] ?? "The answer is empty.";
+    announcer.end(answer.error ? explain(answer.error) : \`End of the answer. \${closing}\`);
+  }
+
+  /**
+   * Puts below an answer what it took and what can be done with it.
+   *
+   * @param {HTMLElement} element
+   * @param {Answer} answer
+   */
+  #close(element, answer) {
+    const again = () => this.#again();
+    if (answer.error) {
+      element.append(
+        make(
+          "div",
+          { class: "failure" },
+          make("p", {}, explain(answer.error)),
+          button("Try again", again, { class: "button", "data-again": true }),
+        ),
+      );
+    }
+    const tools = make("div", { class: "tools" });
+    if (answer.text) tools.append(copyButton(() => answer.text, "the answer"));
+    if (!answer.error) {
+      tools.append(button("Regenerate", again, { class: "quiet", "data-again": true }));
+    }
+    const parts = measures(answer);
+    if (!answer.text && !answer.error) parts.unshift("empty answer");
+    if (parts.length > 0) {
+      tools.append(
+        make("p", { class: "measures" }, ...parts.map((part) => make("span", {}, part))),
+      );
+    }
+    if (tools.childElementCount > 0) element.append(tools);
+  }
+
+  /** Answers the last message anew, in place of the answer that there is. */
+  #again() {
+    if (this.#running || !this.#context.check()) return;
+    const last = this.#entries.at(-1);
+    if (last?.role === "assistant") {
+      last.element.remove();
+      this.#entries.pop();
+    }
+    this.focus();
+    void this.#answer();
+  }
+
+  /** @param {AbortController | undefined} running */
+  #setRunning(running) {
+    const focused = document.activeElement;
+    this.#running = running;
+    this.#list.setAttribute("aria-busy", String(running !== undefined));
+    this.#send.hidden = running !== undefined;
+    this.#stop.hidden = running === undefined;
+    // A button that goes takes the focus along.
+    if (focused === this.#send || focused === this.#stop) this.focus();
+  }
+
+  /** Makes the field as high as its text, where CSS cannot. */
+  #fit() {
+    if (CSS.supports("field-sizing", "content")) return;
+    this.#prompt.style.height = "auto";
+    this.#prompt.style.height = \`\${this.#prompt.scrollHeight}px\`;
+  }
+
+  #keepUp() {
+    if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+  }
+
+  #toLatest() {
+    this.#follows = true;
+    this.#keepUp();
+    this.#latest.hidden = true;
+  }
+
+  #noteScroll() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
+    this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#latest.hidden = this.#follows;
+  }
+}
+`,
+  },
+  "/page/dom.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "fe321e2bb96d6a38",
+    body: `// @ts-check
+/**
+ * Builds elements. Text enters pages as text nodes only: nothing here takes markup.
+ * @module
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** @typedef {Node | string | undefined | null | false} Child */
+
+/**
+ * Makes an element.
+ *
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, string | number | boolean | undefined>} [attributes] True means present; false
+ *   and undefined mean absent.
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  set(element, attributes);
+  add(element, children);
+  return element;
+}
+
+/**
+ * The same for SVG.
+ *
+ * @template {keyof SVGElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, string | number | boolean | undefined>} [attributes]
+ * @param {...Child} children
+ * @returns {SVGElementTagNameMap[T]}
+ */
+export function draw(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  set(element, attributes);
+  add(element, children);
+  return element;
+}
+
+/**
+ * @param {Element} element
+ * @param {Record<string, string | number | boolean | undefined>} attributes
+ */
+function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === false) continue;
+    element.setAttribute(name, value === true ? "" : String(value));
+  }
+}
+
+/**
+ * @param {Element} element
+ * @param {Child[]} children
+ */
+function add(element, children) {
+  for (const child of children) if (child) element.append(child);
+}
+
+/**
+ * A button that does something.
+ *
+ * @param {string} text
+ * @param {() => void} act
+ * @param {Record<string, string | number | boolean | undefined>} [attributes]
+ * @returns {HTMLButtonElement}
+ */
+export function button(text, act, attributes = {}) {
+  const element = make("button", { type: "button", ...attributes }, text);
+  element.addEventListener("click", act);
+  return element;
+}
+
+/**
+ * A button that copies text, and says that it did.
+ *
+ * @param {() => string} text
+ * @param {string} [name] What is copied, for who does not see where the button stands.
+ * @returns {HTMLButtonElement}
+ */
+export function copyButton(text, name) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const element = button("Copy", async () => {
+    element.textContent = await copy(text()) ? "Copied" : "Not copied";
+    clearTimeout(timer);
+    timer = setTimeout(() => element.textContent = "Copy", 1600);
+  }, { class: "quiet", "data-copy": true });
+  if (name) element.append(make("span", { class: "unseen" }, \` \${name}\`));
+  return element;
+}
+
+/**
+ * @param {string} text
+ * @returns {Promise<boolean>} Whether it is on the clipboard.
+ */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // There is no clipboard object over plain HTTP from another machine; this old way is left there.
+    const area = make("textarea", { class: "unseen", readonly: true });
+    const focused = document.activeElement;
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (focused instanceof HTMLElement) focused.focus();
+    return done;
+  }
+}
+
+/**
+ * An element of the page that must be there.
+ *
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} kind
+ * @returns {T}
+ */
+export function byId(id, kind) {
+  const element = document.getElementById(id);
+  if (element instanceof kind) return element;
+  throw new TypeError(\`the page has no \${kind.name} with the id \${id}\`);
+}
+`,
+  },
+  "/page/editor.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "5670784c4a2b786f",
+    body: `// @ts-check
+/**
+ * The view of a model without a chat template: a text, which the model writes on.
+ * @module
+ */
+import { ask, explain, measures } from "./answer.js";
+import { button, byId, make } from "./dom.js";
+
+/** @typedef {import("./playground.js").Context} Context */
+
+/** A text that the model continues. */
+export class Editor {
+  #context;
+  #view = byId("editor", HTMLElement);
+  #text = byId("text", HTMLTextAreaElement);
+  #measures = byId("editor-measures", HTMLElement);
+  #failure = byId("editor-failure", HTMLElement);
+  #continue = byId("continue", HTMLButtonElement);
+  #stop = byId("editor-stop", HTMLButtonElement);
+  #again = byId("again", HTMLButtonElement);
+  #undo = byId("undo", HTMLButtonElement);
+  /** @type {AbortController | undefined} */
+  #running;
+  /** The text before it was continued, and after. @type {{ before: string, after: string } | undefined} */
+  #last;
+
+  /** @param {Context} context */
+  constructor(context) {
+    this.#context = context;
+    this.#continue.addEventListener("click", () => this.#run());
+    this.#stop.addEventListener("click", () => this.stop());
+    this.#undo.addEventListener("click", () => this.#takeBack());
+    this.#again.addEventListener("click", () => {
+      this.#takeBack();
+      void this.#run();
+    });
+    this.#text.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      event.preventDefault();
+      void this.#run();
+    });
+    this.#text.addEventListener("input", () => this.#setTools());
+    const copy = byId("editor-copy", HTMLButtonElement);
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard?.writeText(this.#text.value).then(
+        () => this.#context.say("Copied"),
+        () => this.#text.select(),
+      );
+    });
+  }
+
+  /** @param {boolean} visible */
+  set visible(visible) {
+    this.#view.hidden = !visible;
+  }
+
+  focus() {
+    this.#text.focus();
+  }
+
+  stop() {
+    this.#running?.abort();
+  }
+
+  clear() {
+    this.stop();
+    this.#text.value = "";
+    this.#last = undefined;
+    this.#measures.replaceChildren();
+    this.#failure.hidden = true;
+    this.#setTools();
+    this.focus();
+  }
+
+  #takeBack() {
+    if (!this.#last || this.#running) return;
+    this.#text.value = this.#last.before;
+    this.#last = undefined;
+    this.#measures.replaceChildren();
+    this.#failure.hidden = true;
+    this.#setTools();
+    this.focus();
+  }
+
+  async #run() {
+    if (this.#running || !this.#context.check()) return;
+    const { client, settings, announcer } = this.#context;
+    const running = new AbortController();
+    const before = this.#text.value;
+    this.#running = running;
+    this.#failure.hidden = true;
+    this.#measures.replaceChildren();
+    this.#text.readOnly = true;
+    this.#text.setAttribute("aria-busy", "true");
+    this.#setTools();
+    this.focus();
+    announcer.begin();
+
+    let waiting = "";
+    let frame = 0;
+    const flush = () => {
+      frame = 0;
+      const { scrollTop, scrollHeight, clientHeight, value } = this.#text;
+      const follows = scrollHeight - scrollTop - clientHeight < 48;
+      this.#text.setRangeText(waiting, value.length, value.length, "end");
+      waiting = "";
+      if (follows) this.#text.scrollTop = this.#text.scrollHeight;
+    };
+    const { response_format: _, ...sampling } = settings.sampling;
+    const answer = await ask(
+      client,
+      "v1/completions",
+      { model: this.#context.model(), prompt: before, ...sampling },
+      running.signal,
+      (text) => {
+        waiting += text;
+        frame ||= requestAnimationFrame(flush);
+        announcer.add(text);
+      },
+    );
+    cancelAnimationFrame(frame);
+    this.#running = undefined;
+    this.#text.readOnly = false;
+    this.#text.removeAttribute("aria-busy");
+    // Clearing stops the answer, and what still waited is no longer wanted.
+    if (this.#text.value.startsWith(before)) {
+      flush();
+      if (answer.text) this.#last = { before, after: this.#text.value };
+      this.#measures.replaceChildren(...measures(answer).map((part) => make("span", {}, part)));
+      if (answer.error) this.#showFailure(answer.error);
+    }
+    this.#setTools();
+    announcer.end(answer.error ? explain(answer.error) : "End of the text.");
+  }
+
+  /** @param {Error} error */
+  #showFailure(error) {
+    this.#failure.replaceChildren(
+      make("p", {}, explain(error)),
+      button("Try again", () => {
+        this.#takeBack();
+        void this.#run();
+      }, { class: "button" }),
+    );
+    this.#failure.hidden = false;
+  }
+
+  #setTools() {
+    const running = this.#running !== undefined;
+    const focused = document.activeElement;
+    this.#continue.hidden = running;
+    this.#stop.hidden = !running;
+    if (focused === this.#continue || focused === this.#stop) this.focus();
+    // What was edited since would be lost.
+    const intact = this.#last?.after === this.#text.value;
+    this.#again.disabled = running || !intact;
+    this.#undo.disabled = running || !intact;
+  }
+}
+`,
+  },
+  "/page/mark.svg": {
+    type: "image/svg+xml",
+    hash: "32ef3d1aa7f04290",
+    body: `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#3f7a4c"
+  stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round">
+  <path
+    d="M16 29V5M16 24.5H9a4 4 0 0 1-4-4V17M16 24.5h7a4 4 0 0 0 4-4V17M16 15.5h-3a3 3 0 0 1-3-3V8M16 15.5h3a3 3 0 0 0 3-3V8" />
+</svg>
+`,
+  },
+  "/page/panel.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "9ca7846ef44cf6d0",
+    body: `// @ts-check
+/**
+ * The panel of model and settings: two tabs, and on narrow screens a sheet over the page.
+ * @module
+ */
+import { byId } from "./dom.js";
+
+const NARROW = "(max-width: 62rem)";
+
+/** @returns {{ show(tab: "model" | "settings"): void }} Brings a tab to sight. */
+export function setUpPanel() {
+  const panel = byId("panel", HTMLElement);
+  const opener = byId("open-panel", HTMLButtonElement);
+  const closer = byId("close-panel", HTMLButtonElement);
+  const narrow = matchMedia(NARROW);
+  const tabs = [byId("tab-model", HTMLButtonElement), byId("tab-settings", HTMLButtonElement)];
+  const behind = [byId("main", HTMLElement), byId("skip", HTMLElement)];
+
+  /** @param {HTMLButtonElement} chosen */
+  const select = (chosen) => {
+    for (const tab of tabs) {
+      const is = tab === chosen;
+      tab.setAttribute("aria-selected", String(is));
+      tab.tabIndex = is ? 0 : -1;
+      byId(tab.getAttribute("aria-controls") ?? "", HTMLElement).hidden = !is;
+    }
+  };
+
+  /** @param {boolean} open */
+  const setOpen = (open) => {
+    panel.classList.toggle("open", open);
+    opener.setAttribute("aria-expanded", String(open));
+    // What lies under the sheet is out of reach while it is open, and the sheet while it is not.
+    for (const element of [...behind, ...document.querySelectorAll(".bar")]) {
+      /** @type {HTMLElement} */ (element).inert = open && narrow.matches;
+    }
+    panel.inert = !open && narrow.matches;
+  };
+
+  const close = () => {
+    setOpen(false);
+    opener.focus();
+  };
+
+  for (const tab of tabs) {
+    tab.addEventListener("click", () => select(tab));
+    tab.addEventListener("keydown", ({ key }) => {
+      if (key !== "ArrowLeft" && key !== "ArrowRight") return;
+      const other = tabs[1 - tabs.indexOf(tab)];
+      select(other);
+      other.focus();
+    });
+  }
+  opener.addEventListener("click", () => {
+    setOpen(true);
+    closer.focus();
+  });
+  closer.addEventListener("click", close);
+  panel.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape" && panel.classList.contains("open")) close();
+  });
+  narrow.addEventListener("change", () => setOpen(false));
+  setOpen(false);
+
+  return {
+    show(name) {
+      select(name === "model" ? tabs[0] : tabs[1]);
+      if (narrow.matches) setOpen(true);
+    },
+  };
+}
+`,
+  },
+  "/page/playground.css": {
+    type: "text/css; charset=utf-8",
+    hash: "04b3fb61fcdcf3df",
+    body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
+
+html,
+body {
+  height: 100%;
+}
+
+body {
+  display: grid;
+  grid-template: "bar bar" auto "main panel" minmax(0, 1fr) / minmax(0, 1fr) 22.5rem;
+  height: 100dvh;
+  overflow: hidden;
+}
+
+.bar {
+  grid-area: bar;
+}
+
+main {
+  display: grid;
+  grid-area: main;
+  min-width: 0;
+  min-height: 0;
+}
+
+.narrow-only {
+  display: none;
+}
+
+.column {
+  width: 100%;
+  max-width: 46rem;
+  margin-inline: auto;
+  padding-inline: 1.5rem;
+}
+
+/* Model */
+
+.model-choice {
+  min-width: 0;
+  padding-inline-start: 1rem;
+  border-inline-start: 1px solid var(--line);
+  color: var(--soft);
+  font-size: 0.9375rem;
+}
+
+.model-name {
+  display: block;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+
+.model-choice select {
+  max-width: 100%;
+  min-height: 2.25rem;
+  padding: 0 0.5rem;
+  border-color: var(--line);
+  color: var(--ink);
+  text-overflow: ellipsis;
+}
+
+/* While the server is not there */
+
+.notice {
+  align-self: center;
+  justify-self: center;
+  max-width: 26rem;
+  padding: 2rem;
+  text-align: center;
+}
+
+.notice .mark {
+  width: 3.5rem;
+  height: 3.5rem;
+  margin-block-end: 1rem;
+  stroke-width: 1.25;
+}
+
+.notice-title {
+  font-family: var(--serif);
+  font-size: 1.375rem;
+  line-height: 1.3;
+}
+
+.notice-text {
+  margin-block: 0.5rem 1.25rem;
+  color: var(--soft);
+}
+
+.growing path {
+  animation: grow 3.2s ease-in-out infinite;
+  stroke-dasharray: 1;
+}
+
+.growing path:nth-child(n + 2) {
+  animation-delay: 0.35s;
+}
+
+.growing path:nth-child(n + 4) {
+  animation-delay: 0.6s;
+}
+
+.failed .growing path {
+  animation: none;
+}
+
+@keyframes grow {
+  0% {
+    stroke-dashoffset: 1;
+  }
+
+  50%,
+  85% {
+    opacity: 1;
+    stroke-dashoffset: 0;
+  }
+
+  100% {
+    opacity: 0;
+    stroke-dashoffset: 0;
+  }
+}
+
+/* Conversation */
+
+.view {
+  display: grid;
+  grid-template-rows: minmax(0, 1fr) auto;
+  min-width: 0;
+  min-height: 0;
+}
+
+.scroll {
+  overflow-y: auto;
+  overscroll-behavior: contain;
+  scrollbar-gutter: stable;
+}
+
+.scroll:focus-visible {
+  outline-offset: -2px;
+}
+
+.scroll > .column {
+  display: flex;
+  flex-direction: column;
+  min-height: 100%;
+}
+
+.greeting {
+  margin-block: auto;
+  padding-block: 2rem 3rem;
+}
+
+.greeting h2 {
+  font: 400 clamp(1.75rem, 5vw, 2.375rem) / 1.2 var(--serif);
+  letter-spacing: -0.01em;
+  overflow-wrap: anywhere;
+}
+
+.greeting p {
+  max-width: 34rem;
+  margin-block: 0.625rem 2rem;
+  color: var(--soft);
+  font-size: 1.0625rem;
+  text-wrap: pretty;
+}
+
+.suggestions {
+  border-block-start: 1px solid var(--line);
+  list-style: none;
+}
+
+.suggestions li {
+  border-block-end: 1px solid var(--line);
+}
+
+.suggestions button {
+  width: 100%;
+  min-height: 3rem;
+  padding: 0.5rem 0.25rem;
+  border: 0;
+  background: none;
+  text-align: start;
+}
+
+.suggestions button:hover {
+  color: var(--leaf);
+}
+
+.messages {
+  padding-block: 2rem 1.5rem;
+  list-style: none;
+}
+
+.messages:empty {
+  display: none;
+}
+
+.message + .message {
+  margin-block-start: 1.75rem;
+}
+
+.user .said {
+  width: fit-content;
+  max-width: min(34rem, 88%);
+  margin-inline-start: auto;
+  padding: 0.625rem 1rem;
+  border-radius: 14px 14px 4px 14px;
+  background: var(--leaf-tint);
+  overflow-wrap: anywhere;
+  white-space: pre-wrap;
+}
+
+.text {
+  overflow-wrap: anywhere;
+}
+
+.text > * + * {
+  margin-block-start: 0.875rem;
+}
+
+.text p,
+.text li {
+  white-space: pre-wrap;
+}
+
+.text .heading {
+  margin-block-start: 1.375rem;
+  font-weight: 600;
+}
+
+.text ul,
+.text ol {
+  padding-inline-start: 1.5rem;
+}
+
+.text li + li {
+  margin-block-start: 0.25rem;
+}
+
+.text li::marker {
+  color: var(--soft);
+  font-variant-numeric: tabular-nums;
+}
+
+.text :not(pre) > code {
+  padding: 0.1em 0.3em;
+  border-radius: 4px;
+  background: var(--sunken);
+}
+
+.code {
+  border: 1px solid var(--line);
+  border-radius: var(--radius);
+  background: var(--sunken);
+}
+
+.code-top {
+  display: flex;
+  align-items: center;
+  justify-content: space-between;
+  padding: 0.25rem 0.375rem 0.25rem 0.875rem;
+  border-block-end: 1px solid var(--line);
+  color: var(--soft);
+  font-size: var(--small);
+}
+
+.code pre {
+  margin: 0;
+  padding: 0.75rem 0.875rem;
+  overflow-x: auto;
+  line-height: 1.55;
+  overflow-wrap: normal;
+  tab-size: 4;
+}
+
+.waiting .text::after {
+  display: block;
+  width: 0.5rem;
+  height: 1.25rem;
+  border-radius: 2px;
+  background: var(--branch);
+  content: "";
+  animation: breathe 1.4s ease-in-out infinite;
+}
+
+@keyframes breathe {
+  50% {
+    opacity: 0.2;
+  }
+}
+
+.tools {
+  display: flex;
+  flex-wrap: wrap;
+  align-items: center;
+  gap: 0.125rem;
+  margin-block-start: 0.5rem;
+  margin-inline-start: -0.5rem;
+}
+
+.measures {
+  display: flex;
+  flex-wrap: wrap;
+  color: var(--soft);
+  font-size: var(--small);
+  font-variant-numeric: tabular-nums;
+}
+
+.tools .measures {
+  padding-inline-start: 0.5rem;
+}
+
+.measures span + span::before {
+  padding-inline: 0.45em;
+  content: "·";
+}
+
+.failure {
+  display: flex;
+  flex-wrap: wrap;
+  align-items: center;
+  justify-content: space-between;
+  gap: 0.75rem;
+  margin-block-start: 0.75rem;
+  padding: 0.625rem 0.625rem 0.625rem 1rem;
+  border-radius: var(--radius);
+  background: var(--warn-tint);
+  color: var(--warn);
+}
+
+.failure p {
+  flex: 1 1 14rem;
+}
+
+.failure .button {
+  color: var(--ink);
+}
+
+/* Where messages are written */
+
+.composer {
+  position: relative;
+  padding-block: 0.25rem max(0.75rem, env(safe-area-inset-bottom));
+}
+
+.composer-box {
+  display: flex;
+  align-items: end;
+  gap: 0.5rem;
+  padding: 0.4375rem;
+  border: 1px solid var(--edge);
+  border-radius: 16px;
+  background: var(--raised);
+}
+
+.composer-box:focus-within {
+  border-color: var(--leaf);
+  box-shadow: 0 0 0 1px var(--leaf);
+}
+
+.composer textarea {
+  flex: 1;
+  min-width: 0;
+  max-height: 12rem;
+  padding: 0.375rem 0.625rem;
+  border: 0;
+  outline: 0;
+  background: none;
+  line-height: 1.5;
+  resize: none;
+  field-sizing: content;
+}
+
+.send {
+  display: grid;
+  flex: none;
+  width: 2.25rem;
+  height: 2.25rem;
+  padding: 0;
+  place-items: center;
+  border: 0;
+  border-radius: 10px;
+  background: var(--leaf);
+  color: var(--on-leaf);
+}
+
+.composer .hint {
+  margin-block-start: 0.5rem;
+  text-align: center;
+}
+
+.latest {
+  position: absolute;
+  inset-block-start: -2.25rem;
+  inset-inline-start: 50%;
+  min-height: 2rem;
+  padding: 0 0.875rem;
+  border: 1px solid var(--line);
+  border-radius: 1rem;
+  background: var(--raised);
+  font-size: var(--small);
+  transform: translateX(-50%);
+}
+
+/* A text that is continued */
+
+.editor {
+  display: flex;
+  grid-row: 1 / -1;
+  flex-direction: column;
+  gap: 0.75rem;
+  min-height: 0;
+  padding-block: 1.5rem max(1.25rem, env(safe-area-inset-bottom));
+}
+
+.editor textarea {
+  flex: 1;
+  min-height: 8rem;
+  padding: 1.25rem 1.5rem;
+  border-color: var(--line);
+  font: 1.125rem/1.65 var(--serif);
+  resize: none;
+}
+
+.editor .failure {
+  margin: 0;
+}
+
+.editor-tools {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 0.5rem;
+}
+
+.spring {
+  flex: 1;
+}
+
+/* Panel */
+
+.panel {
+  display: flex;
+  grid-area: panel;
+  flex-direction: column;
+  min-height: 0;
+  border-inline-start: 1px solid var(--line);
+  background: var(--sunken);
+}
+
+.panel-top {
+  display: flex;
+  flex: none;
+  align-items: center;
+  justify-content: space-between;
+  padding-inline: 1.25rem 0.75rem;
+  border-block-end: 1px solid var(--line);
+}
+
+.tabs {
+  display: flex;
+  gap: 1.5rem;
+}
+
+.tab {
+  min-height: 3rem;
+  padding: 0;
+  border: 0;
+  border-block: 2px solid transparent;
+  background: none;
+  color: var(--soft);
+  font-size: 0.9375rem;
+}
+
+.tab[aria-selected="true"] {
+  border-block-end-color: var(--leaf);
+  color: var(--ink);
+}
+
+.pane {
+  flex: 1;
+  min-height: 0;
+  padding: 1.25rem;
+  overflow-y: auto;
+  overscroll-behavior: contain;
+}
+
+.pane:focus-visible {
+  outline-offset: -2px;
+}
+
+.panel-end {
+  padding: 0.75rem 1.25rem;
+  border-block-start: 1px solid var(--line);
+}
+
+/* Card */
+
+.card h2 {
+  font: 400 1.375rem/1.25 var(--serif);
+  overflow-wrap: anywhere;
+}
+
+.card-lead {
+  margin-block-start: 0.375rem;
+  color: var(--soft);
+  font-size: 0.9375rem;
+  line-height: 1.5;
+}
+
+.card section {
+  margin-block-start: 1.625rem;
+}
+
+.card h3 {
+  margin-block-end: 0.5rem;
+  font-size: 0.875rem;
+  font-weight: 600;
+}
+
+.number {
+  text-align: end;
+  white-space: nowrap;
+}
+
+.sizes th {
+  width: 6.5rem;
+  color: var(--soft);
+}
+
+.sizes .own th {
+  color: var(--ink);
+}
+
+.bar-cell {
+  padding-inline: 0.25rem 0.75rem;
+}
+
+.size-bar {
+  display: block;
+  width: 100%;
+  height: 8px;
+  fill: var(--edge);
+}
+
+.own .size-bar {
+  fill: var(--branch);
+}
+
+.blocks {
+  display: block;
+  width: 100%;
+  height: auto;
+}
+
+.blocks text {
+  fill: var(--soft);
+  font-size: 10px;
+  font-variant-numeric: tabular-nums;
+}
+
+.blocks .rule {
+  stroke: var(--line);
+}
+
+.blocks .trunk {
+  stroke: var(--branch);
+  stroke-width: 2;
+}
+
+.blocks .bare {
+  fill: var(--bare);
+}
+
+.blocks .branch {
+  fill: var(--branch);
+}
+
+.blocks .reach {
+  fill: transparent;
+}
+
+.blocks g:hover .branch {
+  fill: var(--leaf);
+}
+
+.as-table {
+  margin-block-start: 0.5rem;
+  font-size: var(--small);
+}
+
+.as-table summary {
+  width: fit-content;
+  color: var(--soft);
+}
+
+.as-table thead {
+  color: var(--soft);
+}
+
+.facts {
+  font-size: var(--small);
+}
+
+.facts div {
+  display: flex;
+  justify-content: space-between;
+  gap: 1rem;
+  padding-block: 0.3125rem;
+  border-block-start: 1px solid var(--line);
+}
+
+.facts dt {
+  flex: none;
+  color: var(--soft);
+}
+
+.facts dd {
+  overflow-wrap: anywhere;
+  text-align: end;
+  font-variant-numeric: tabular-nums;
+}
+
+/* Settings */
+
+#settings {
+  display: grid;
+  gap: 1.5rem;
+}
+
+.field {
+  display: flex;
+  flex-direction: column;
+  gap: 0.3125rem;
+  min-width: 0;
+}
+
+.field label,
+legend,
+.switch {
+  font-size: 0.875rem;
+}
+
+#settings legend,
+#settings > .field > label {
+  padding: 0;
+  font-weight: 600;
+}
+
+.pair {
+  display: grid;
+  grid-template-columns: 1fr 1fr;
+  gap: 0.875rem 1rem;
+  margin-block-start: 0.75rem;
+}
+
+.field input,
+.field textarea {
+  width: 100%;
+  min-height: 2.375rem;
+  padding: 0.375rem 0.625rem;
+  font-size: 0.9375rem;
+  font-variant-numeric: tabular-nums;
+}
+
+.field textarea {
+  line-height: 1.5;
+  resize: vertical;
+}
+
+.field input[type="number"] {
+  appearance: textfield;
+}
+
+.field [aria-invalid="true"] {
+  border-color: var(--warn);
+}
+
+.wrong {
+  color: var(--warn);
+  font-size: var(--small);
+}
+
+.switch {
+  display: flex;
+  align-items: center;
+  gap: 0.625rem;
+  min-height: 2rem;
+  cursor: pointer;
+}
+
+.switch input {
+  position: relative;
+  width: 2.25rem;
+  height: 1.25rem;
+  margin: 0;
+  border-radius: 1rem;
+  appearance: none;
+  cursor: pointer;
+}
+
+.switch input::before {
+  position: absolute;
+  inset-block-start: 3px;
+  inset-inline-start: 3px;
+  width: 0.75rem;
+  height: 0.75rem;
+  border-radius: 50%;
+  background: var(--edge);
+  content: "";
+  transition: translate 0.12s;
+}
+
+.switch input:checked {
+  border-color: var(--leaf);
+  background: var(--leaf);
+}
+
+.switch input:checked::before {
+  background: var(--on-leaf);
+  translate: 1rem;
+}
+
+/* Key */
+
+.dialog {
+  width: min(26rem, calc(100vw - 2rem));
+  padding: 1.5rem;
+  border: 1px solid var(--line);
+  border-radius: 14px;
+  background: var(--raised);
+  color: var(--ink);
+}
+
+.dialog::backdrop {
+  background: rgb(0 0 0 / 0.4);
+}
+
+.dialog h2 {
+  font: 400 1.375rem/1.3 var(--serif);
+}
+
+.dialog p {
+  margin-block: 0.375rem 1.25rem;
+  color: var(--soft);
+  font-size: 0.9375rem;
+}
+
+.dialog-tools {
+  display: flex;
+  justify-content: end;
+  gap: 0.5rem;
+  margin-block-start: 1.25rem;
+}
+
+/* Narrow screens */
+
+@media (max-width: 62rem) {
+  body {
+    grid-template: "bar" auto "main" minmax(0, 1fr) / minmax(0, 1fr);
+  }
+
+  .narrow-only {
+    display: revert;
+  }
+
+  .tool.narrow-only {
+    display: inline-flex;
+  }
+
+  .panel {
+    position: fixed;
+    inset-block: 0;
+    inset-inline-end: 0;
+    z-index: 5;
+    width: min(24rem, 100vw);
+    padding-block-end: env(safe-area-inset-bottom);
+    box-shadow: 0 0 0 100vmax rgb(0 0 0 / 0.4);
+    visibility: hidden;
+  }
+
+  .panel.open {
+    visibility: visible;
+  }
+}
+
+@media (max-width: 40rem) {
+  .bar {
+    gap: 0.75rem;
+    padding-inline: 1rem 0.5rem;
+  }
+
+  .bar .wordmark,
+  .wide-only,
+  .tool-text {
+    display: none;
+  }
+
+  .model-choice {
+    padding-inline-start: 0.75rem;
+  }
+
+  .bar-end .tool {
+    width: 2.5rem;
+    padding: 0;
+  }
+
+  .column {
+    padding-inline: 1rem;
+  }
+
+  .composer .hint {
+    display: none;
+  }
+
+  .panel {
+    border: 0;
+  }
+
+  /* Below 16 pixels, phones zoom into a field that is touched. */
+  .field input,
+  .field textarea {
+    font-size: 1rem;
+  }
+
+  .editor textarea {
+    padding: 1rem;
+  }
+}
+`,
+  },
+  "/page/playground.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "65954fe1d2cb6230",
+    body: `// @ts-check
+/**
+ * The playground: waits for the server, chooses the model and its view, and holds them together.
+ * @module
+ */
+import { Announcer } from "./announcer.js";
+import { explain } from "./answer.js";
+import { ApiError, Client } from "./api.js";
+import { sentence, showCard } from "./card.js";
+import { Chat } from "./chat.js";
+import { button, byId, make } from "./dom.js";
+import { Editor } from "./editor.js";
+import { setUpPanel } from "./panel.js";
+import { Settings } from "./settings.js";
+
+/** @typedef {import("./api.js").Model} Model */
+
+/**
+ * What the views work with.
+ *
+ * @typedef {object} Context
+ * @property {Client} client
+ * @property {Settings} settings
+ * @property {Announcer} announcer
+ * @property {() => string} model The id of the chosen model.
+ * @property {() => boolean} check Whether the settings can be sent; shows them if not.
+ * @property {(text: string) => void} say Tells a screen reader a short fact.
+ */
+
+const KEY = "espalier.key";
+/** Seconds to wait for the server when it does not say how long. */
+const PATIENCE = 2;
+const SUGGESTIONS = [
+  "Why are fruit trees trained flat against a wall?",
+  "Write a haiku about pruning.",
+  "Explain sparsity to a gardener, in three sentences.",
+];
+
+const notice = byId("notice", HTMLElement);
+const noticeTitle = byId("notice-title", HTMLElement);
+const noticeText = byId("notice-text", HTMLElement);
+const noticeRetry = byId("notice-retry", HTMLButtonElement);
+const status = byId("status", HTMLElement);
+const select = byId("model-select", HTMLSelectElement);
+const newButton = byId("new", HTMLButtonElement);
+
+const panel = setUpPanel();
+const settings = new Settings();
+const client = new Client(new URL("../", import.meta.url), askForKey);
+client.key = storedKey();
+
+/** @type {Model[]} */
+let models = [];
+/** @type {Model | undefined} */
+let model;
+
+/** @type {Context} */
+const context = {
+  client,
+  settings,
+  announcer: new Announcer(byId("announcer", HTMLElement)),
+  model: () => model?.id ?? "",
+  check() {
+    const { wrong } = settings;
+    if (!wrong) return true;
+    panel.show("settings");
+    wrong.focus();
+    return false;
+  },
+  say: (text) => status.textContent = text,
+};
+const chat = new Chat(context);
+const editor = new Editor(context);
+const view = () => model?.espalier?.canChat === false ? editor : chat;
+
+/** @param {number} seconds */
+const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+/** @returns {string | undefined} */
+function storedKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The question that is open: several requests may be refused at once. @type {Promise<string | undefined> | undefined} */
+let asking;
+
+/** Asks for a key. @returns {Promise<string | undefined>} Nothing when there is none. */
+function askForKey() {
+  asking ??= new Promise((/** @type {(key: string | undefined) => void} */ resolve) => {
+    const dialog = byId("key-dialog", HTMLDialogElement);
+    const form = byId("key-form", HTMLFormElement);
+    const input = byId("key", HTMLInputElement);
+    const wrong = client.key !== undefined;
+    byId("key-title", HTMLElement).textContent = wrong
+      ? "The server did not take this key"
+      : "This server wants a key";
+    input.value = "";
+    /** @type {string | undefined} */
+    let key;
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      key = input.value.trim() || undefined;
+      dialog.close();
+    };
+    byId("key-cancel", HTMLButtonElement).onclick = () => dialog.close();
+    dialog.onclose = () => {
+      asking = undefined;
+      try {
+        if (key) sessionStorage.setItem(KEY, key);
+        else sessionStorage.removeItem(KEY);
+      } catch {
+        // It then lasts as long as the page.
+      }
+      resolve(key);
+    };
+    dialog.showModal();
+  });
+  return asking;
+}
+
+/**
+ * @param {string} title
+ * @param {string} [text]
+ */
+function tell(title, text = "") {
+  noticeTitle.textContent = title;
+  noticeText.textContent = text;
+}
+
+/** Comes back when the server can answer. */
+async function untilReady() {
+  for (;;) {
+    try {
+      const { ready, retryAfter } = await client.ready();
+      if (ready) return;
+      tell("The model is loading", "The page begins as soon as it is there.");
+      await pause(retryAfter ?? PATIENCE);
+    } catch {
+      tell("The server cannot be reached", "Is it running? The page tries again by itself.");
+      await pause(PATIENCE);
+    }
+  }
+}
+
+async function start() {
+  notice.hidden = false;
+  notice.classList.remove("failed");
+  noticeRetry.hidden = true;
+  await untilReady();
+  try {
+    models = await client.models();
+  } catch (error) {
+    const cause = /** @type {Error} */ (error);
+    notice.classList.add("failed");
+    tell(
+      error instanceof ApiError && error.status === 401
+        ? "Without a key there is nothing to see"
+        : "The server does not tell its models",
+      explain(cause),
+    );
+    noticeRetry.hidden = false;
+    return;
+  }
+  if (models.length === 0) {
+    notice.classList.add("failed");
+    noticeRetry.hidden = false;
+    return tell("The server has no model", "Start it with one: espalier serve MODEL");
+  }
+  notice.hidden = true;
+  newButton.hidden = false;
+  showChoice();
+  choose(models[0]);
+}
+
+/** Shows the model's name, or a choice where there are several. */
+function showChoice() {
+  const names = models.map(({ id, espalier }) =>
+    make("option", { value: id }, espalier?.name ?? id)
+  );
+  select.replaceChildren(...names);
+  select.hidden = models.length < 2;
+  const name = byId("model-name", HTMLElement);
+  name.hidden = models.length >= 2;
+  name.textContent = models[0].espalier?.name ?? models[0].id;
+}
+
+/** @param {Model} chosen */
+function choose(chosen) {
+  view().stop();
+  model = chosen;
+  document.title = \`\${chosen.espalier?.name ?? chosen.id} · Espalier\`;
+  const chats = chosen.espalier?.canChat !== false;
+  chat.visible = chats;
+  editor.visible = !chats;
+  byId("system-field", HTMLElement).hidden = !chats;
+  byId("json", HTMLInputElement).closest("label")?.toggleAttribute("hidden", !chats);
+  byId("skip", HTMLAnchorElement).href = chats ? "#prompt" : "#text";
+  const text = newButton.querySelector(".tool-text");
+  if (text) text.textContent = chats ? "New chat" : "New text";
+  newButton.title = chats ? "New chat" : "New text";
+  show(chosen, false);
+  // A sheet on a phone would come up with its keyboard.
+  if (matchMedia("(hover: hover)").matches) view().focus();
+  client.model(chosen.id).then(
+    (whole) => {
+      if (model === chosen) show(whole, true);
+    },
+    () => {
+      if (model === chosen) show(chosen, true);
+    },
+  );
+}
+
+/**
+ * Shows what is known of a model.
+ *
+ * @param {Model} of
+ * @param {boolean} complete
+ */
+function show({ id, espalier }, complete) {
+  byId("greeting-title", HTMLElement).textContent = espalier?.name ?? id;
+  byId("greeting-text", HTMLElement).textContent = espalier ? sentence(espalier) : "";
+  byId("card", HTMLElement).replaceChildren(
+    espalier
+      ? showCard(espalier, complete)
+      : make("p", { class: "hint" }, "Nothing is known of it."),
+  );
+}
+
+byId("suggestions", HTMLUListElement).append(
+  ...SUGGESTIONS.map((text) => make("li", {}, button(text, () => chat.say(text)))),
+);
+select.addEventListener("change", () => {
+  const chosen = models.find(({ id }) => id === select.value);
+  if (chosen) choose(chosen);
+});
+newButton.addEventListener("click", () => {
+  view().clear();
+  context.say(view() === chat ? "New chat" : "New text");
+});
+noticeRetry.addEventListener("click", () => void start());
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape") view().stop();
+});
+void start();
+`,
+  },
+  "/page/settings.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "69961a1ab6d15e17",
+    body: `// @ts-check
+/**
+ * The settings: read from their form, checked, and kept in this browser.
+ * @module
+ */
+import { byId, make } from "./dom.js";
+
+const STORED = "espalier.settings";
+/** Fields whose names are those of the protocol. */
+const NUMBERS = [
+  "temperature",
+  "top_p",
+  "max_tokens",
+  "seed",
+  "frequency_penalty",
+  "presence_penalty",
+];
+/** As many as the protocol takes. */
+const STOPS = 4;
+
+/** The form of settings. */
+export class Settings {
+  #form = byId("settings", HTMLFormElement);
+  #system = byId("system", HTMLTextAreaElement);
+  #stop = byId("stop-strings", HTMLTextAreaElement);
+  #json = byId("json", HTMLInputElement);
+  #numbers = NUMBERS.map((id) => byId(id, HTMLInputElement));
+
+  constructor() {
+    this.#restore();
+    for (const input of [...this.#numbers, this.#stop]) {
+      input.addEventListener("input", () => this.#check(input));
+      this.#check(input);
+    }
+    this.#form.addEventListener("input", () => this.#store());
+    // Enter in a field does not leave the page.
+    this.#form.addEventListener("submit", (event) => event.preventDefault());
+    byId("reset", HTMLButtonElement).addEventListener("click", () => {
+      this.#form.reset();
+      for (const input of [...this.#numbers, this.#stop]) this.#check(input);
+      this.#store();
+    });
+  }
+
+  /** @returns {string} Empty for none. */
+  get system() {
+    return this.#system.value.trim();
+  }
+
+  /** What goes into a request: only what was set, and only what is in range. */
+  get sampling() {
+    /** @type {Record<string, unknown>} */
+    const body = {};
+    for (const input of this.#numbers) {
+      if (input.value !== "" && input.validity.valid) body[input.id] = input.valueAsNumber;
+    }
+    const stop = this.#stops();
+    if (stop.length > 0) body.stop = stop.slice(0, STOPS);
+    if (this.#json.checked) body.response_format = { type: "json_object" };
+    return body;
+  }
+
+  /** The first field whose value cannot be used. @returns {HTMLElement | undefined} */
+  get wrong() {
+    return [...this.#numbers, this.#stop].find((input) => !input.validity.valid);
+  }
+
+  #stops() {
+    return this.#stop.value.split("\\n").filter((line) => line !== "")
+      .map((line) => line.replaceAll("\\\\n", "\\n").replaceAll("\\\\t", "\\t"));
+  }
+
+  /**
+   * Says below a field what is wrong with it.
+   *
+   * @param {HTMLInputElement | HTMLTextAreaElement} input
+   */
+  #check(input) {
+    if (input === this.#stop) {
+      const count = this.#stops().length;
+      input.setCustomValidity(count > STOPS ? \`\${count} are too many: \${STOPS} at most\` : "");
+    }
+    const id = \`\${input.id}-wrong\`;
+    document.getElementById(id)?.remove();
+    const described = (input.getAttribute("aria-describedby") ?? "").split(" ")
+      .filter((name) => name && name !== id);
+    if (!input.validity.valid) {
+      const message = make("p", { id, class: "wrong" }, wordsFor(input));
+      input.closest(".field")?.append(message);
+      described.push(id);
+    }
+    input.setAttribute("aria-invalid", String(!input.validity.valid));
+    if (described.length > 0) input.setAttribute("aria-describedby", described.join(" "));
+    else input.removeAttribute("aria-describedby");
+  }
+
+  #fields() {
+    return [...this.#numbers, this.#system, this.#stop];
+  }
+
+  #store() {
+    const values = Object.fromEntries(this.#fields().map(({ id, value }) => [id, value]));
+    try {
+      localStorage.setItem(STORED, JSON.stringify({ ...values, json: this.#json.checked }));
+    } catch {
+      // They then last as long as the page.
+    }
+  }
+
+  #restore() {
+    try {
+      const stored = JSON.parse(localStorage.getItem(STORED) ?? "{}");
+      for (const field of this.#fields()) {
+        if (typeof stored[field.id] === "string") field.value = stored[field.id];
+      }
+      this.#json.checked = stored.json === true;
+    } catch {
+      // Nothing that can be read is stored.
+    }
+  }
+}
+
+/**
+ * @param {HTMLInputElement | HTMLTextAreaElement} input
+ * @returns {string}
+ */
+function wordsFor(input) {
+  const { validity } = input;
+  if (validity.customError) return input.validationMessage;
+  const { min, max, step } = /** @type {HTMLInputElement} */ (input);
+  if (validity.badInput) return "Not a number";
+  if (validity.stepMismatch && step === "1") return "A whole number";
+  return max === "" ? \`At least \${min}\` : \`From \${min.replace("-", "−")} to \${max}\`;
+}
+`,
+  },
+  "/page/text.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "cbd44e857016bf48",
+    body: `// @ts-check
+/**
+ * Shows a model's text while it comes: paragraphs, lists, headings, code.
+ *
+ * Only this little of Markdown, and only as elements built here: all of the model's own words become
+ * text nodes, so nothing that it writes is ever markup. New text goes to the end of the last text node;
+ * what stands is not built again, except a line once, for its bold words and code, when it is whole.
+ * How the text was cut into pieces does not show in the result.
+ *
+ * @module
+ */
+import { copyButton, make } from "./dom.js";
+
+/** What a line may still turn into, so that it is not shown before it is decided. */
+const UNDECIDED = /^\\s*(\`{0,2}|#{1,6}|[-*+]|\\d{1,3}[.)]?)$/;
+const ITEM = /^(\\s*)(?:[-*+]|(\\d{1,3})[.)])\\s+/;
+const HEADING = /^#{1,6}\\s+/;
+const FENCE = /^\\s*\`\`\`/;
+const INLINE = /\`([^\`]+)\`|\\*\\*(?=\\S)(.+?)(?<=\\S)\\*\\*/g;
+
+/** Fills an element with text that comes in pieces. */
+export class TextView {
+  #root;
+  /** The line so far; with text that is not shown while it is undecided. */
+  #line = "";
+  /** @type {"undecided" | "fence" | "code" | "text"} */
+  #kind = "undecided";
+  /** Where lines of text go: a paragraph, a heading or an item. @type {HTMLElement | undefined} */
+  #block;
+  /** The list that the next item belongs to. @type {HTMLElement | undefined} */
+  #list;
+  /** Where code goes while a fence is open. @type {Text | undefined} */
+  #code;
+  /** What is shown of the line. @type {Text | undefined} */
+  #node;
+
+  /** @param {HTMLElement} root Empty. */
+  constructor(root) {
+    this.#root = root;
+  }
+
+  /** @param {string} text */
+  add(text) {
+    let from = 0;
+    for (;;) {
+      const to = text.indexOf("\\n", from);
+      if (to < 0) break;
+      this.#more(text.slice(from, to));
+      this.#endLine();
+      from = to + 1;
+    }
+    this.#more(text.slice(from));
+  }
+
+  /** The text is whole: shows what was held back. */
+  end() {
+    if (this.#line !== "") this.#endLine();
+  }
+
+  /** @param {string} text Of the same line. */
+  #more(text) {
+    if (text === "") return;
+    this.#line += text;
+    if (this.#kind === "undecided") {
+      if (UNDECIDED.test(this.#line)) return;
+      this.#decide();
+    } else if (this.#kind === "code" || this.#kind === "text") {
+      this.#node?.appendData(text);
+    }
+  }
+
+  /** Opens what the line belongs to, and shows what there is of it. */
+  #decide() {
+    const line = this.#line;
+    if (this.#code) {
+      if (FENCE.test(line)) return void (this.#kind = "fence");
+      this.#kind = "code";
+      this.#node = this.#code;
+      this.#node.appendData(line);
+      return;
+    }
+    if (FENCE.test(line)) return void (this.#kind = "fence");
+    this.#kind = "text";
+    const item = ITEM.exec(line);
+    const heading = HEADING.exec(line);
+    if (item) this.#openItem(item);
+    else if (heading) this.#open(make("p", { class: "heading" }));
+    else if (this.#block && this.#block.className !== "heading") this.#block.append("\\n");
+    else this.#open(make("p"));
+    const marker = (item ?? heading)?.[0] ?? "";
+    // The marker is out; the rest of the line comes after it.
+    this.#node = document.createTextNode(line.slice(marker.length));
+    /** @type {HTMLElement} */ (this.#block).append(this.#node);
+  }
+
+  /** @param {HTMLElement} block */
+  #open(block) {
+    this.#list = undefined;
+    this.#block = block;
+    this.#root.append(block);
+  }
+
+  /** @param {RegExpExecArray} match */
+  #openItem([, indent, number]) {
+    const tag = number === undefined ? "ul" : "ol";
+    if (this.#list?.localName !== tag) {
+      const list = make(tag);
+      // An inner list of the other kind stands below the item before it.
+      const outer = indent.length > 1 ? this.#list?.lastElementChild : undefined;
+      (outer ?? this.#root).append(list);
+      this.#list = list;
+    }
+    const item = make("li", { value: number });
+    this.#list.append(item);
+    this.#block = item;
+  }
+
+  #endLine() {
+    if (this.#kind === "undecided" && (this.#line.trim() !== "" || this.#code)) {
+      this.#decide();
+    }
+    if (this.#kind === "fence") this.#toggleCode();
+    else if (this.#kind === "code") this.#node?.appendData("\\n");
+    else if (this.#kind === "text") this.#format();
+    else this.#block = undefined; // An empty line ends a paragraph, but not a list.
+    this.#kind = "undecided";
+    this.#line = "";
+    this.#node = undefined;
+  }
+
+  #toggleCode() {
+    if (this.#code) {
+      this.#code = undefined;
+      return;
+    }
+    const language = this.#line.trim().slice(3).trim();
+    const code = document.createTextNode("");
+    const pre = make("pre", { tabindex: 0 }, make("code", {}, code));
+    const top = make(
+      "div",
+      { class: "code-top" },
+      make("span", {}, language || "Code"),
+      copyButton(() => code.data, "the code"),
+    );
+    this.#open(make("div", { class: "code" }, top, pre));
+    this.#block = undefined;
+    this.#code = code;
+  }
+
+  /** Makes bold words and code of a line that is whole. */
+  #format() {
+    const node = this.#node;
+    if (!node) return;
+    const { data } = node;
+    const parts = [];
+    let from = 0;
+    for (const match of data.matchAll(INLINE)) {
+      parts.push(data.slice(from, match.index));
+      parts.push(
+        match[1] !== undefined ? make("code", {}, match[1]) : make("strong", {}, match[2]),
+      );
+      from = match.index + match[0].length;
+    }
+    if (from > 0) node.replaceWith(...parts.filter((part) => part !== ""), data.slice(from));
+  }
+}
+`,
+  },
+  "/page/theme.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "999a658da8f3c78e",
+    body: `// @ts-check
+/**
+ * Light or dark: sets what was chosen before anything is drawn, so it is no module and blocks.
+ *
+ * Nothing is stored while the choice is the system's own: the page then follows the system.
+ */
+(() => {
+  const STORED = "espalier.theme";
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  /** @returns {string | null} */
+  const stored = () => {
+    try {
+      return localStorage.getItem(STORED);
+    } catch {
+      return null; // Storage may be forbidden.
+    }
+  };
+
+  /** @param {string | null} theme */
+  const show = (theme) => {
+    if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  };
+
+  show(stored());
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const button = document.querySelector("[data-theme-toggle]");
+    if (!button) return;
+    const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+    const label = () => {
+      const text = isDark() ? "Use the light theme" : "Use the dark theme";
+      button.setAttribute("aria-label", text);
+      button.setAttribute("title", text);
+    };
+    button.addEventListener("click", () => {
+      const next = isDark() ? "light" : "dark";
+      const own = (next === "dark") === dark.matches;
+      try {
+        if (own) localStorage.removeItem(STORED);
+        else localStorage.setItem(STORED, next);
+      } catch {
+        // The choice then lasts as long as the page.
+      }
+      show(own ? null : next);
+      label();
+    });
+    dark.addEventListener("change", label);
+    label();
+  });
+})();
+`,
+  },
+};
