@@ -9,7 +9,7 @@
  *
  * @typedef {object} Card
  * @property {string} name
- * @property {string} architecture
+ * @property {string} [architecture]
  * @property {"sparse" | "ort"} engine
  * @property {string} device
  * @property {number} threads
@@ -23,8 +23,8 @@
 
 /**
  * @typedef {object} Weights
- * @property {number} parameters
- * @property {number} sparsity Of the linears in blocks, 0 to 1.
+ * @property {number} parameters Weights of the blocks' linears, zeros included.
+ * @property {number} sparsity Fraction of them that is 0.
  * @property {Record<string, number>} formats How many linears have each.
  * @property {string} values
  * @property {{ index: number, sparsity: number, bytes: number }[]} blocks

@@ -24,17 +24,17 @@ export function size(bytes) {
 }
 
 /**
- * A number of parameters.
+ * A number of weights.
  *
  * @param {number} count
  */
-export function parameters(count) {
+function weights(count) {
   if (count >= 1e9) return `${(count / 1e9).toFixed(count < 1e10 ? 2 : 0)} billion`;
   return `${count >= 1e7 ? Math.round(count / 1e6) : (count / 1e6).toFixed(1)} million`;
 }
 
 /** @param {number} part */
-export const percent = (part) => `${(part * 100).toFixed(0)}\u00a0%`;
+const percent = (part) => `${(part * 100).toFixed(0)}\u00a0%`;
 
 /**
  * What a model is, in a sentence or two.
@@ -45,12 +45,9 @@ export function sentence({ card, fileBytes, weightBytes }) {
   const bytes = size(fileBytes ?? weightBytes);
   if (!card) return `${bytes}, on this machine.`;
   const { sparsity, dense } = card;
-  const pruned = sparsity > 0.005
-    ? `, ${percent(sparsity)} of its blocks’ weights pruned away`
-    : "";
-  return `${parameters(card.parameters)} parameters${pruned}: ${bytes} instead of ${
-    size(dense.f16)
-  }.`;
+  const pruned = sparsity > 0.005 ? `, ${percent(sparsity)} of them pruned away` : "";
+  return `${weights(card.parameters)} weights in its blocks${pruned}. ` +
+    `${bytes} where the dense model takes ${size(dense.f16)}.`;
 }
 
 /**
@@ -63,7 +60,6 @@ export function sentence({ card, fileBytes, weightBytes }) {
 export function showCard(model, complete) {
   const { card } = model;
   const root = make("div", { class: "card" }, make("h2", {}, model.name));
-  if (card) root.append(make("p", { class: "card-lead" }, sentence(model)));
   if (card) root.append(sizes(model, card));
   if (card && card.blocks.length > 0) root.append(blocks(card));
   if (!card && !complete) root.append(make("p", { class: "hint" }, "Reading its weights …"));
@@ -98,7 +94,7 @@ function sizes({ fileBytes, weightBytes }, { dense }) {
   return make(
     "section",
     {},
-    make("h3", { id: "sizes-title" }, "Size of the file"),
+    make("h3", { id: "sizes-title" }, "Size of the files"),
     make("table", { class: "sizes", "aria-labelledby": "sizes-title" }, make("tbody", {}, ...body)),
   );
 }
@@ -116,7 +112,7 @@ function bar(part) {
 const ROW = 9;
 const THICK = 5;
 const LEFT = 26;
-const WIDE = 260;
+const WIDE = 274;
 
 /**
  * What is left of each block: a branch a block, the first at the bottom, as trees grow.
@@ -134,7 +130,7 @@ function blocks({ blocks, sparsity }) {
   const every = Math.max(1, Math.ceil(blocks.length / 8));
   const plot = draw("svg", {
     class: "blocks",
-    viewBox: `0 0 ${LEFT + WIDE + 14} ${height + 24}`,
+    viewBox: `0 0 ${LEFT + WIDE + 1} ${height + 24}`,
     role: "img",
     "aria-label": `Bar plot. ${summary}`,
   });
@@ -144,7 +140,7 @@ function blocks({ blocks, sparsity }) {
       draw("path", { class: part === 0 ? "trunk" : "rule", d: `M${x} 0V${height + 4}` }),
       draw(
         "text",
-        { x, y: height + 18, "text-anchor": part === 0 ? "start" : "middle" },
+        { x, y: height + 18, "text-anchor": ["start", "middle", "end"][part * 2] },
         part === 0 ? "0" : `${part * 100} %`,
       ),
     );
@@ -201,6 +197,8 @@ function facts(model) {
   /** @type {[name: string, value: string | undefined][]} */
   const rows = [
     ["Architecture", model.architecture],
+    ["Weights in blocks", card && weights(card.parameters)],
+    ["Pruned", card && percent(card.sparsity)],
     ["Format", card && formats(card.formats)],
     ["Values", card?.values],
     ["Engine", `${model.engine}, ${model.device}`],
@@ -214,7 +212,7 @@ function facts(model) {
   for (const [name, value] of rows) {
     if (value) list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   }
-  return make("section", {}, make("h3", {}, "Running"), list);
+  return make("section", {}, make("h3", {}, "Details"), list);
 }
 
 /** @param {Record<string, number>} formats */

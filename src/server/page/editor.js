@@ -106,6 +106,7 @@ export class Editor {
       waiting = "";
       if (follows) this.#text.scrollTop = this.#text.scrollHeight;
     };
+    // JSON is for answers; a text may be of any form.
     const { response_format: _, ...sampling } = settings.sampling;
     const answer = await ask(
       client,

@@ -7,7 +7,7 @@ import type { PageFile } from "./mod.ts";
 export const files: Record<string, PageFile> = {
   "/": {
     type: "text/html; charset=utf-8",
-    hash: "ac3ed79e97aacb47",
+    hash: "1eab89a0234908b0",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -30,7 +30,7 @@ export const files: Record<string, PageFile> = {
       <a class="brand" href="./" aria-label="Espalier">
         <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
           <path
-            d="M16 29V5M16 24.5H9a4 4 0 0 1-4-4V17M16 24.5h7a4 4 0 0 0 4-4V17M16 15.5h-3a3 3 0 0 1-3-3V8M16 15.5h3a3 3 0 0 0 3-3V8" />
+            d="M16 29V4M16 29c0-3-2-5-5-5H3M16 29c0-3 2-5 5-5h8M16 21c0-3-2-5-5-5H5M16 21c0-3 2-5 5-5h6M16 13c0-3-2-5-5-5H8M16 13c0-3 2-5 5-5h3" />
         </svg>
         <span class="wordmark">Espalier</span>
       </a>
@@ -71,11 +71,13 @@ export const files: Record<string, PageFile> = {
 
       <section class="notice" id="notice" aria-live="polite">
         <svg class="mark growing" viewBox="0 0 32 32" aria-hidden="true">
-          <path pathLength="1" d="M16 29V5" />
-          <path pathLength="1" d="M16 24.5H9a4 4 0 0 1-4-4V17" />
-          <path pathLength="1" d="M16 24.5h7a4 4 0 0 0 4-4V17" />
-          <path pathLength="1" d="M16 15.5h-3a3 3 0 0 1-3-3V8" />
-          <path pathLength="1" d="M16 15.5h3a3 3 0 0 0 3-3V8" />
+          <path pathLength="1" d="M16 29V4" />
+          <path pathLength="1" d="M16 29c0-3-2-5-5-5H3" />
+          <path pathLength="1" d="M16 29c0-3 2-5 5-5h8" />
+          <path pathLength="1" d="M16 21c0-3-2-5-5-5H5" />
+          <path pathLength="1" d="M16 21c0-3 2-5 5-5h6" />
+          <path pathLength="1" d="M16 13c0-3-2-5-5-5H8" />
+          <path pathLength="1" d="M16 13c0-3 2-5 5-5h3" />
         </svg>
         <p class="notice-title" id="notice-title">Asking the server</p>
         <p class="notice-text" id="notice-text"></p>
@@ -163,22 +165,31 @@ export const files: Record<string, PageFile> = {
           </div>
           <fieldset>
             <legend>Sampling</legend>
-            <p class="hint">What is left empty is the model’s own.</p>
             <div class="pair">
               <div class="field">
                 <label for="temperature">Temperature</label>
                 <input id="temperature" type="number" inputmode="decimal" min="0" max="2" step="any"
-                  placeholder="own">
+                  value="0.7" placeholder="1">
               </div>
               <div class="field">
                 <label for="top_p">Top p</label>
                 <input id="top_p" type="number" inputmode="decimal" min="0" max="1" step="any"
-                  placeholder="own">
+                  value="0.95" placeholder="1">
               </div>
               <div class="field">
-                <label for="max_tokens">Most tokens</label>
+                <label for="top_k">Top k</label>
+                <input id="top_k" type="number" inputmode="numeric" min="0" step="1"
+                  placeholder="all">
+              </div>
+              <div class="field">
+                <label for="max_tokens">Max tokens</label>
                 <input id="max_tokens" type="number" inputmode="numeric" min="1" step="1"
-                  placeholder="own">
+                  value="512" placeholder="no limit">
+              </div>
+              <div class="field">
+                <label for="repetition_penalty">Repetition penalty</label>
+                <input id="repetition_penalty" type="number" inputmode="decimal" min="0.01" max="10"
+                  step="any" placeholder="1">
               </div>
               <div class="field">
                 <label for="seed">Seed</label>
@@ -202,13 +213,13 @@ export const files: Record<string, PageFile> = {
             <textarea id="stop-strings" rows="2" placeholder="One string a line"
               aria-describedby="stop-hint"></textarea>
             <p class="hint"
-              id="stop-hint">Up to four; <code>\\n</code> stands for the end of a line.</p>
+              id="stop-hint"><code>\\n</code> stands for the end of a line.</p>
           </div>
           <label class="switch" for="json">
             <input id="json" type="checkbox" role="switch">
             <span>Answer in JSON</span>
           </label>
-          <button class="button" type="button" id="reset">Back to the model’s own</button>
+          <button class="button" type="button" id="reset">Reset</button>
         </form>
       </div>
       <p class="panel-end narrow-only"><a href="docs">API reference</a></p>
@@ -239,7 +250,7 @@ export const files: Record<string, PageFile> = {
   },
   "/docs": {
     type: "text/html; charset=utf-8",
-    hash: "52e88ad22881ca74",
+    hash: "7c0da7b1d0859294",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -250,10 +261,45 @@ export const files: Record<string, PageFile> = {
     <title>API reference · Espalier</title>
     <link rel="icon" type="image/svg+xml" href="page/mark.svg">
     <link rel="stylesheet" href="page/base.css">
+    <link rel="stylesheet" href="page/docs.css">
     <script src="page/theme.js"></script>
+    <script type="module" src="page/docs.js"></script>
   </head>
   <body>
-    <main id="main"></main>
+    <a class="skip" href="#routes">Skip to the routes</a>
+
+    <header class="bar">
+      <a class="brand" href="./" aria-label="Espalier">
+        <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
+          <path
+            d="M16 29V4M16 29c0-3-2-5-5-5H3M16 29c0-3 2-5 5-5h8M16 21c0-3-2-5-5-5H5M16 21c0-3 2-5 5-5h6M16 13c0-3-2-5-5-5H8M16 13c0-3 2-5 5-5h3" />
+        </svg>
+        <span class="wordmark">Espalier</span>
+      </a>
+      <nav class="bar-end" aria-label="Site">
+        <a class="tool" href="./">Playground</a>
+        <button class="tool icon-only" type="button" data-theme-toggle
+          aria-label="Change the theme">
+          <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
+            <circle cx="10" cy="10" r="6.5" />
+            <path class="filled" d="M10 3.5a6.5 6.5 0 0 1 0 13z" />
+          </svg>
+        </button>
+      </nav>
+    </header>
+
+    <div class="page">
+      <nav class="side" id="contents" aria-label="Routes"></nav>
+      <main class="content">
+        <div class="intro">
+          <h1>API reference</h1>
+          <p id="about"></p>
+          <p
+            class="facts-line">Version <span id="version"></span>, at <code id="base"></code>. The whole description: <a href="openapi.json">openapi.json</a>.</p>
+        </div>
+        <div id="routes" tabindex="-1"></div>
+      </main>
+    </div>
   </body>
 </html>
 `,
@@ -451,7 +497,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "9d3e7f8329ccd256",
+    hash: "9078eeb9823aa69b",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -463,7 +509,7 @@ const duration = (seconds) =>
  *
  * @typedef {object} Card
  * @property {string} name
- * @property {string} architecture
+ * @property {string} [architecture]
  * @property {"sparse" | "ort"} engine
  * @property {string} device
  * @property {number} threads
@@ -477,8 +523,8 @@ const duration = (seconds) =>
 
 /**
  * @typedef {object} Weights
- * @property {number} parameters
- * @property {number} sparsity Of the linears in blocks, 0 to 1.
+ * @property {number} parameters Weights of the blocks' linears, zeros included.
+ * @property {number} sparsity Fraction of them that is 0.
  * @property {Record<string, number>} formats How many linears have each.
  * @property {string} values
  * @property {{ index: number, sparsity: number, bytes: number }[]} blocks
@@ -681,7 +727,7 @@ export async function* readEvents(body) {
   },
   "/page/base.css": {
     type: "text/css; charset=utf-8",
-    hash: "d6141d00eb088dd3",
+    hash: "9a9d9a97c70bdd78",
     body: `/* What both pages share: colours, type, controls. Two themes from one set of names. */
 
 :root {
@@ -994,6 +1040,33 @@ td {
   font-weight: inherit;
 }
 
+/* Code with its head. */
+
+.code {
+  border: 1px solid var(--line);
+  border-radius: var(--radius);
+  background: var(--sunken);
+}
+
+.code-top {
+  display: flex;
+  align-items: center;
+  justify-content: space-between;
+  padding: 0.25rem 0.375rem 0.25rem 0.875rem;
+  border-block-end: 1px solid var(--line);
+  color: var(--soft);
+  font-size: var(--small);
+}
+
+.code pre {
+  margin: 0;
+  padding: 0.75rem 0.875rem;
+  overflow-x: auto;
+  line-height: 1.55;
+  overflow-wrap: normal;
+  tab-size: 4;
+}
+
 @media (prefers-reduced-motion: reduce) {
   *,
   *::before,
@@ -1013,7 +1086,7 @@ td {
   },
   "/page/card.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "ec749edd79d5b9ac",
+    hash: "0aadd40a346ccfd2",
     body: `// @ts-check
 /**
  * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
@@ -1040,17 +1113,17 @@ export function size(bytes) {
 }
 
 /**
- * A number of parameters.
+ * A number of weights.
  *
  * @param {number} count
  */
-export function parameters(count) {
+function weights(count) {
   if (count >= 1e9) return \`\${(count / 1e9).toFixed(count < 1e10 ? 2 : 0)} billion\`;
   return \`\${count >= 1e7 ? Math.round(count / 1e6) : (count / 1e6).toFixed(1)} million\`;
 }
 
 /** @param {number} part */
-export const percent = (part) => \`\${(part * 100).toFixed(0)}\\u00a0%\`;
+const percent = (part) => \`\${(part * 100).toFixed(0)}\\u00a0%\`;
 
 /**
  * What a model is, in a sentence or two.
@@ -1061,12 +1134,9 @@ export function sentence({ card, fileBytes, weightBytes }) {
   const bytes = size(fileBytes ?? weightBytes);
   if (!card) return \`\${bytes}, on this machine.\`;
   const { sparsity, dense } = card;
-  const pruned = sparsity > 0.005
-    ? \`, \${percent(sparsity)} of its blocks’ weights pruned away\`
-    : "";
-  return \`\${parameters(card.parameters)} parameters\${pruned}: \${bytes} instead of \${
-    size(dense.f16)
-  }.\`;
+  const pruned = sparsity > 0.005 ? \`, \${percent(sparsity)} of them pruned away\` : "";
+  return \`\${weights(card.parameters)} weights in its blocks\${pruned}. \` +
+    \`\${bytes} where the dense model takes \${size(dense.f16)}.\`;
 }
 
 /**
@@ -1079,7 +1149,6 @@ export function sentence({ card, fileBytes, weightBytes }) {
 export function showCard(model, complete) {
   const { card } = model;
   const root = make("div", { class: "card" }, make("h2", {}, model.name));
-  if (card) root.append(make("p", { class: "card-lead" }, sentence(model)));
   if (card) root.append(sizes(model, card));
   if (card && card.blocks.length > 0) root.append(blocks(card));
   if (!card && !complete) root.append(make("p", { class: "hint" }, "Reading its weights …"));
@@ -1114,7 +1183,7 @@ function sizes({ fileBytes, weightBytes }, { dense }) {
   return make(
     "section",
     {},
-    make("h3", { id: "sizes-title" }, "Size of the file"),
+    make("h3", { id: "sizes-title" }, "Size of the files"),
     make("table", { class: "sizes", "aria-labelledby": "sizes-title" }, make("tbody", {}, ...body)),
   );
 }
@@ -1132,7 +1201,7 @@ function bar(part) {
 const ROW = 9;
 const THICK = 5;
 const LEFT = 26;
-const WIDE = 260;
+const WIDE = 274;
 
 /**
  * What is left of each block: a branch a block, the first at the bottom, as trees grow.
@@ -1150,7 +1219,7 @@ function blocks({ blocks, sparsity }) {
   const every = Math.max(1, Math.ceil(blocks.length / 8));
   const plot = draw("svg", {
     class: "blocks",
-    viewBox: \`0 0 \${LEFT + WIDE + 14} \${height + 24}\`,
+    viewBox: \`0 0 \${LEFT + WIDE + 1} \${height + 24}\`,
     role: "img",
     "aria-label": \`Bar plot. \${summary}\`,
   });
@@ -1160,7 +1229,7 @@ function blocks({ blocks, sparsity }) {
       draw("path", { class: part === 0 ? "trunk" : "rule", d: \`M\${x} 0V\${height + 4}\` }),
       draw(
         "text",
-        { x, y: height + 18, "text-anchor": part === 0 ? "start" : "middle" },
+        { x, y: height + 18, "text-anchor": ["start", "middle", "end"][part * 2] },
         part === 0 ? "0" : \`\${part * 100} %\`,
       ),
     );
@@ -1217,6 +1286,8 @@ function facts(model) {
   /** @type {[name: string, value: string | undefined][]} */
   const rows = [
     ["Architecture", model.architecture],
+    ["Weights in blocks", card && weights(card.parameters)],
+    ["Pruned", card && percent(card.sparsity)],
     ["Format", card && formats(card.formats)],
     ["Values", card?.values],
     ["Engine", \`\${model.engine}, \${model.device}\`],
@@ -1230,7 +1301,7 @@ function facts(model) {
   for (const [name, value] of rows) {
     if (value) list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   }
-  return make("section", {}, make("h3", {}, "Running"), list);
+  return make("section", {}, make("h3", {}, "Details"), list);
 }
 
 /** @param {Record<string, number>} formats */
@@ -1488,6 +1559,490 @@ export class Chat {
 }
 `,
   },
+  "/page/docs.css": {
+    type: "text/css; charset=utf-8",
+    hash: "52bdb8cee06928aa",
+    body: `/* The reference of the API: contents at the side, routes below one another. */
+
+html {
+  scroll-padding-block-start: 1.5rem;
+}
+
+.page {
+  display: grid;
+  grid-template-columns: 15rem minmax(0, 46rem);
+  gap: 3rem;
+  max-width: 70rem;
+  margin-inline: auto;
+  padding: 2.5rem 1.5rem 6rem;
+}
+
+.side {
+  position: sticky;
+  inset-block-start: 1.5rem;
+  align-self: start;
+  max-height: calc(100dvh - 3rem);
+  padding: 0.25rem;
+  overflow-y: auto;
+  font-size: 0.875rem;
+}
+
+.contents-tag {
+  margin-block: 1.25rem 0.25rem;
+  color: var(--soft);
+  font-size: var(--small);
+}
+
+.contents-tag:first-child {
+  margin-block-start: 0;
+}
+
+.side ul {
+  list-style: none;
+}
+
+.side a {
+  display: block;
+  padding-block: 0.25rem;
+  color: var(--ink);
+  text-decoration: none;
+}
+
+.side a:hover {
+  color: var(--leaf);
+}
+
+.intro h1 {
+  font: 400 clamp(1.875rem, 5vw, 2.375rem) / 1.2 var(--serif);
+  letter-spacing: -0.01em;
+}
+
+.intro p {
+  margin-block-start: 0.625rem;
+  text-wrap: pretty;
+}
+
+.facts-line {
+  color: var(--soft);
+  font-size: 0.9375rem;
+  overflow-wrap: anywhere;
+}
+
+.tag {
+  margin-block-start: 3.5rem;
+}
+
+.tag > h2 {
+  padding-block-end: 0.5rem;
+  border-block-end: 1px solid var(--line);
+  font: 400 1.5rem/1.3 var(--serif);
+}
+
+.tag-about {
+  margin-block-start: 0.75rem;
+  color: var(--soft);
+}
+
+.route {
+  margin-block-start: 2.5rem;
+}
+
+.route h3 {
+  font-size: 1.125rem;
+  line-height: 1.4;
+}
+
+.route h3 a {
+  color: inherit;
+  text-decoration: none;
+}
+
+.route h3 a:hover {
+  text-decoration: underline;
+}
+
+.route h4 {
+  margin-block: 1.5rem 0.375rem;
+  font-size: 0.875rem;
+}
+
+.route-path {
+  display: flex;
+  flex-wrap: wrap;
+  align-items: baseline;
+  gap: 0.625rem;
+  margin-block-start: 0.25rem;
+  overflow-wrap: anywhere;
+}
+
+.method {
+  color: var(--leaf);
+  font-size: var(--small);
+  font-weight: 600;
+  letter-spacing: 0.04em;
+}
+
+.route-about {
+  margin-block-start: 0.75rem;
+}
+
+.fields {
+  border-block-start: 1px solid var(--line);
+  font-size: 0.9375rem;
+  list-style: none;
+}
+
+.fields li {
+  padding-block: 0.5rem;
+  border-block-end: 1px solid var(--line);
+  overflow-wrap: anywhere;
+}
+
+.fields .fields {
+  margin-block-start: 0.5rem;
+  padding-inline-start: 1rem;
+  border-block-start: 0;
+  border-inline-start: 2px solid var(--branch);
+}
+
+.fields .fields li:last-child {
+  border-block-end: 0;
+}
+
+.fields p {
+  color: var(--soft);
+  font-size: 0.875rem;
+  line-height: 1.5;
+}
+
+.field-name {
+  color: var(--ink);
+  font-weight: 600;
+}
+
+.field-type {
+  color: var(--soft);
+  font-size: 0.875rem;
+}
+
+.field-required {
+  color: var(--leaf);
+  font-size: var(--small);
+}
+
+.media > summary,
+.media.fields {
+  margin-block-end: 0.5rem;
+}
+
+.response {
+  padding-block: 0.375rem;
+  font-size: 0.9375rem;
+}
+
+.response.plain {
+  padding-inline-start: 1.1rem;
+}
+
+.response > div {
+  padding: 0.5rem 0 0.5rem 1.1rem;
+}
+
+.status {
+  font-weight: 600;
+}
+
+.route > .code {
+  margin-block-start: 1.5rem;
+}
+
+@media (max-width: 56rem) {
+  .page {
+    grid-template-columns: minmax(0, 1fr);
+    gap: 2rem;
+    padding: 1.75rem 1rem 4rem;
+  }
+
+  .side {
+    position: static;
+    order: 1;
+    max-height: none;
+  }
+
+  .content {
+    display: contents;
+  }
+
+  .intro {
+    order: 0;
+  }
+
+  #routes {
+    order: 2;
+  }
+
+  .tag:first-child {
+    margin-block-start: 0;
+  }
+}
+`,
+  },
+  "/page/docs.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "0450fcd10e6a625e",
+    body: `// @ts-check
+/**
+ * The reference of the API: shows the server's \`/openapi.json\`.
+ *
+ * A page made by others would be larger than all else that goes to an edge function (swagger-ui has
+ * 1.5 MB, and an edge function 1 MB) or come from another host, which the pages' policy forbids.
+ *
+ * @module
+ */
+import { button, byId, copyButton, make } from "./dom.js";
+import { prose, Schemas } from "./schema.js";
+
+/** @typedef {import("./schema.js").Schema} Schema */
+
+/**
+ * @typedef {object} Operation
+ * @property {string[]} [tags]
+ * @property {string} [summary]
+ * @property {string} [description]
+ * @property {object[]} [security] Empty where no key is needed.
+ * @property {Parameter[]} [parameters]
+ * @property {Body} [requestBody]
+ * @property {Record<string, Body>} [responses]
+ */
+/** @typedef {{ name: string, in: string, required?: boolean, description?: string, schema?: Schema }} Parameter */
+/** @typedef {{ schema?: Schema, example?: unknown, examples?: Record<string, { value?: unknown }> }} Media */
+/** @typedef {{ description?: string, content?: Record<string, Media> }} Body */
+/** @typedef {{ method: string, path: string, operation: Operation, id: string }} Route */
+
+const METHODS = ["get", "post", "put", "patch", "delete"];
+const OTHER = "Server";
+const base = new URL("../", import.meta.url);
+const main = byId("routes", HTMLElement);
+const contents = byId("contents", HTMLElement);
+
+async function start() {
+  main.setAttribute("aria-busy", "true");
+  main.replaceChildren(make("p", { class: "hint" }, "Reading the description …"));
+  try {
+    const response = await fetch(new URL("openapi.json", base));
+    if (!response.ok) throw new Error(\`The server answered \${response.status}.\`);
+    show(await response.json());
+  } catch (error) {
+    const message = error instanceof TypeError
+      ? "The server cannot be reached."
+      : /** @type {Error} */ (error).message;
+    main.replaceChildren(
+      make("p", { role: "alert" }, \`The description could not be read. \${message}\`),
+      button("Try again", () => void start(), { class: "button" }),
+    );
+  }
+  main.removeAttribute("aria-busy");
+}
+
+/** @param {any} api An OpenAPI document. */
+function show(api) {
+  const schemas = new Schemas(api);
+  byId("version", HTMLElement).textContent = api.info?.version ?? "";
+  byId("about", HTMLElement).replaceChildren(...prose(api.info?.description ?? ""));
+  byId("base", HTMLElement).textContent = base.href.replace(/\\/$/, "");
+  main.replaceChildren();
+  contents.replaceChildren();
+  /** @type {Map<string, string | undefined>} */
+  const described = new Map(
+    (api.tags ?? []).map((/** @type {any} */ { name, description }) => [name, description]),
+  );
+  for (const [tag, routes] of byTag(api)) {
+    const id = \`tag-\${tag.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}\`;
+    const description = described.get(tag);
+    const section = make(
+      "section",
+      { class: "tag", "aria-labelledby": id },
+      make("h2", { id }, tag),
+      description && make("p", { class: "tag-about" }, ...prose(description)),
+    );
+    const list = make("ul");
+    for (const route of routes) {
+      section.append(showRoute(route, api, schemas));
+      const name = route.operation.summary ?? route.path;
+      list.append(make("li", {}, make("a", { href: \`#\${route.id}\` }, name)));
+    }
+    main.append(section);
+    contents.append(make("p", { class: "contents-tag" }, tag), list);
+  }
+  // The place that was asked for is there only now.
+  const asked = location.hash && document.getElementById(location.hash.slice(1));
+  if (asked) asked.scrollIntoView();
+}
+
+/**
+ * @param {any} api
+ * @returns {Map<string, Route[]>} In the order of the description's tags.
+ */
+function byTag({ tags = [], paths = {} }) {
+  /** @type {Map<string, Route[]>} */
+  const found = new Map(tags.map((/** @type {any} */ { name }) => [name, []]));
+  for (const [path, item] of Object.entries(paths)) {
+    for (const method of METHODS) {
+      const operation = item[method];
+      if (!operation) continue;
+      const parameters = [...item.parameters ?? [], ...operation.parameters ?? []];
+      const tag = operation.tags?.[0] ?? OTHER;
+      const id = \`\${method}\${path.replaceAll(/[^A-Za-z0-9]+/g, "-")}\`.replace(/-$/, "");
+      const routes = found.get(tag) ?? [];
+      routes.push({ method, path, id, operation: { ...operation, parameters } });
+      found.set(tag, routes);
+    }
+  }
+  return new Map([...found].filter(([, routes]) => routes.length > 0));
+}
+
+/**
+ * @param {Route} route
+ * @param {any} api
+ * @param {Schemas} schemas
+ */
+function showRoute(route, api, schemas) {
+  const { method, path, operation, id } = route;
+  const { summary, description, parameters = [], requestBody, responses = {} } = operation;
+  const article = make(
+    "article",
+    { class: "route", id },
+    make("h3", {}, make("a", { href: \`#\${id}\` }, summary ?? path)),
+    make(
+      "p",
+      { class: "route-path" },
+      make("span", { class: "method" }, method.toUpperCase()),
+      make("code", {}, path),
+    ),
+    description && make("p", { class: "route-about" }, ...prose(description)),
+  );
+  if (parameters.length > 0) {
+    const list = make("ul", { class: "fields" });
+    for (const parameter of parameters.map((each) => schemas.resolve(each))) {
+      list.append(showParameter(parameter, schemas));
+    }
+    article.append(make("h4", {}, "Parameters"), list);
+  }
+  if (requestBody) article.append(make("h4", {}, "Body"), ...bodyOf(requestBody, schemas, true));
+  article.append(showExample(route, api, schemas));
+  article.append(make("h4", {}, "Answers"));
+  for (const [status, response] of Object.entries(responses)) {
+    article.append(showResponse(status, response, schemas));
+  }
+  return article;
+}
+
+/**
+ * @param {Parameter} parameter
+ * @param {Schemas} schemas
+ */
+function showParameter({ name, in: where, required, description, schema = {} }, schemas) {
+  return make(
+    "li",
+    {},
+    make("code", { class: "field-name" }, name),
+    " ",
+    make("span", { class: "field-type" }, \`\${schemas.nameOf(schema)}, in the \${where}\`),
+    required && make("span", { class: "field-required" }, " required"),
+    description && make("p", {}, ...prose(description)),
+  );
+}
+
+/**
+ * @param {string} status
+ * @param {Body} response
+ * @param {Schemas} schemas
+ */
+function showResponse(status, response, schemas) {
+  const { description = "", content } = schemas.resolve(response);
+  const head = [
+    make("code", { class: "status" }, status),
+    " ",
+    make("span", {}, ...prose(description)),
+  ];
+  if (!content) return make("p", { class: "response plain" }, ...head);
+  const details = make("details", { class: "response" }, make("summary", {}, ...head));
+  details.addEventListener("toggle", () => {
+    if (details.childElementCount === 1) {
+      details.append(make("div", {}, ...bodyOf({ content }, schemas, false)));
+    }
+  });
+  return details;
+}
+
+/**
+ * What a body may be, by media type.
+ *
+ * @param {Body} body
+ * @param {Schemas} schemas
+ * @param {boolean} open Whether the fields are there at once.
+ */
+function bodyOf(body, schemas, open) {
+  const { content = {} } = schemas.resolve(body);
+  return Object.entries(content).map(([type, { schema = {} }]) => {
+    const head = [
+      make("code", {}, type),
+      " ",
+      make("span", { class: "field-type" }, schemas.nameOf(schema)),
+    ];
+    const tree = schemas.tree(schema);
+    if (!tree) return make("p", { class: "media" }, ...head);
+    return make("details", { class: "media", open }, make("summary", {}, ...head), tree);
+  });
+}
+
+/**
+ * The route as a call of curl.
+ *
+ * @param {Route} route
+ * @param {any} api
+ * @param {Schemas} schemas
+ */
+function showExample({ method, path, operation }, api, schemas) {
+  const lines = [
+    \`curl \${
+      new URL(path.replace(/^\\//, ""), base).href.replaceAll(
+        /%7B|%7D/gi,
+        (code) => decodeURIComponent(code),
+      )
+    }\`,
+  ];
+  if (method !== "get" && method !== "post") lines.push(\`-X \${method.toUpperCase()}\`);
+  const security = operation.security ?? api.security ?? [];
+  if (security.length > 0) lines.push(\`-H "Authorization: Bearer $ESPALIER_KEY"\`);
+  const json = operation.requestBody &&
+    schemas.resolve(operation.requestBody).content?.["application/json"];
+  if (json) {
+    const example = json.example ?? Object.values(json.examples ?? {})[0]?.value ??
+      schemas.example(json.schema ?? {});
+    lines.push(\`-H "Content-Type: application/json"\`);
+    // A quote within quotes of a shell.
+    lines.push(\`-d '\${JSON.stringify(example, undefined, 2).replaceAll("'", "'\\\\''")}'\`);
+  } else if (method === "post") {
+    lines.push("-X POST");
+  }
+  const text = lines.join(" \\\\\\n  ");
+  return make(
+    "div",
+    { class: "code" },
+    make(
+      "div",
+      { class: "code-top" },
+      make("span", {}, "curl"),
+      copyButton(() => text, "the call"),
+    ),
+    make("pre", { tabindex: 0 }, make("code", {}, text)),
+  );
+}
+
+void start();
+`,
+  },
   "/page/dom.js": {
     type: "text/javascript; charset=utf-8",
     hash: "fe321e2bb96d6a38",
@@ -1625,7 +2180,7 @@ export function byId(id, kind) {
   },
   "/page/editor.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "5670784c4a2b786f",
+    hash: "f3df1aaec78b9991",
     body: `// @ts-check
 /**
  * The view of a model without a chat template: a text, which the model writes on.
@@ -1734,6 +2289,7 @@ export class Editor {
       waiting = "";
       if (follows) this.#text.scrollTop = this.#text.scrollHeight;
     };
+    // JSON is for answers; a text may be of any form.
     const { response_format: _, ...sampling } = settings.sampling;
     const answer = await ask(
       client,
@@ -1789,11 +2345,11 @@ export class Editor {
   },
   "/page/mark.svg": {
     type: "image/svg+xml",
-    hash: "32ef3d1aa7f04290",
+    hash: "1e8e8adbc68b8377",
     body: `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#3f7a4c"
-  stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round">
+  stroke-width="2.25" stroke-linecap="round" stroke-linejoin="round">
   <path
-    d="M16 29V5M16 24.5H9a4 4 0 0 1-4-4V17M16 24.5h7a4 4 0 0 0 4-4V17M16 15.5h-3a3 3 0 0 1-3-3V8M16 15.5h3a3 3 0 0 0 3-3V8" />
+    d="M16 29V4M16 29c0-3-2-5-5-5H3M16 29c0-3 2-5 5-5h8M16 21c0-3-2-5-5-5H5M16 21c0-3 2-5 5-5h6M16 13c0-3-2-5-5-5H8M16 13c0-3 2-5 5-5h3" />
 </svg>
 `,
   },
@@ -1875,7 +2431,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "04b3fb61fcdcf3df",
+    hash: "790e1ca77c8e4903",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -1972,11 +2528,15 @@ main {
 }
 
 .growing path:nth-child(n + 2) {
-  animation-delay: 0.35s;
+  animation-delay: 0.25s;
 }
 
 .growing path:nth-child(n + 4) {
-  animation-delay: 0.6s;
+  animation-delay: 0.45s;
+}
+
+.growing path:nth-child(n + 6) {
+  animation-delay: 0.65s;
 }
 
 .failed .growing path {
@@ -2012,7 +2572,8 @@ main {
 .scroll {
   overflow-y: auto;
   overscroll-behavior: contain;
-  scrollbar-gutter: stable;
+  scrollbar-gutter: stable both-edges;
+  scrollbar-width: thin;
 }
 
 .scroll:focus-visible {
@@ -2056,7 +2617,7 @@ main {
 .suggestions button {
   width: 100%;
   min-height: 3rem;
-  padding: 0.5rem 0.25rem;
+  padding: 0.5rem 0;
   border: 0;
   background: none;
   text-align: start;
@@ -2113,6 +2674,14 @@ main {
   padding-inline-start: 1.5rem;
 }
 
+.text ul {
+  list-style: disc;
+}
+
+.text li > ul {
+  list-style: circle;
+}
+
 .text li + li {
   margin-block-start: 0.25rem;
 }
@@ -2126,31 +2695,6 @@ main {
   padding: 0.1em 0.3em;
   border-radius: 4px;
   background: var(--sunken);
-}
-
-.code {
-  border: 1px solid var(--line);
-  border-radius: var(--radius);
-  background: var(--sunken);
-}
-
-.code-top {
-  display: flex;
-  align-items: center;
-  justify-content: space-between;
-  padding: 0.25rem 0.375rem 0.25rem 0.875rem;
-  border-block-end: 1px solid var(--line);
-  color: var(--soft);
-  font-size: var(--small);
-}
-
-.code pre {
-  margin: 0;
-  padding: 0.75rem 0.875rem;
-  overflow-x: auto;
-  line-height: 1.55;
-  overflow-wrap: normal;
-  tab-size: 4;
 }
 
 .waiting .text::after {
@@ -2190,7 +2734,7 @@ main {
   padding-inline-start: 0.5rem;
 }
 
-.measures span + span::before {
+.measures span:not(:last-child)::after {
   padding-inline: 0.45em;
   content: "·";
 }
@@ -2378,13 +2922,6 @@ main {
 .card h2 {
   font: 400 1.375rem/1.25 var(--serif);
   overflow-wrap: anywhere;
-}
-
-.card-lead {
-  margin-block-start: 0.375rem;
-  color: var(--soft);
-  font-size: 0.9375rem;
-  line-height: 1.5;
 }
 
 .card section {
@@ -2688,6 +3225,10 @@ legend,
     padding-inline: 1rem;
   }
 
+  .scroll {
+    scrollbar-gutter: auto;
+  }
+
   .composer .hint {
     display: none;
   }
@@ -2962,9 +3503,292 @@ document.addEventListener("keydown", ({ key }) => {
 void start();
 `,
   },
+  "/page/schema.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "38a6e1359853a12c",
+    body: `// @ts-check
+/**
+ * Shows JSON schemas, as OpenAPI 3.1 has them, as trees that unfold; and makes examples of them.
+ *
+ * A branch is built when it is opened: a schema may contain itself.
+ *
+ * @module
+ */
+import { make } from "./dom.js";
+
+/**
+ * As much of a schema as is shown.
+ *
+ * @typedef {object} Schema
+ * @property {string} [$ref]
+ * @property {string | string[]} [type]
+ * @property {string} [format]
+ * @property {string} [description]
+ * @property {unknown} [default]
+ * @property {unknown} [const]
+ * @property {unknown[]} [enum]
+ * @property {unknown} [example]
+ * @property {unknown[]} [examples]
+ * @property {Record<string, Schema>} [properties]
+ * @property {string[]} [required]
+ * @property {Schema | boolean} [additionalProperties]
+ * @property {Schema} [items]
+ * @property {Schema[]} [anyOf]
+ * @property {Schema[]} [oneOf]
+ * @property {Schema[]} [allOf]
+ * @property {number} [minimum]
+ * @property {number} [maximum]
+ * @property {number} [exclusiveMinimum]
+ * @property {number} [exclusiveMaximum]
+ * @property {number} [minLength]
+ * @property {number} [maxLength]
+ * @property {number} [minItems]
+ * @property {number} [maxItems]
+ * @property {string} [pattern]
+ */
+
+/** How deep an example goes into a schema that may contain itself. */
+const DEEPEST = 5;
+/** Whole numbers beyond this are what generators write for no limit. */
+const NO_LIMIT = Number.MAX_SAFE_INTEGER;
+
+/** The schemas of a document. */
+export class Schemas {
+  #document;
+
+  /** @param {any} document */
+  constructor(document) {
+    this.#document = document;
+  }
+
+  /**
+   * What a reference stands for, or the thing itself.
+   *
+   * @template T
+   * @param {T} thing
+   * @returns {T}
+   */
+  resolve(thing) {
+    const seen = new Set();
+    let found = /** @type {any} */ (thing);
+    while (typeof found?.$ref === "string" && !seen.has(found.$ref)) {
+      const { $ref, ...beside } = found;
+      seen.add($ref);
+      const target = $ref.split("/").slice(1).reduce(
+        (/** @type {any} */ at, /** @type {string} */ step) =>
+          at?.[decodeURIComponent(step).replaceAll("~1", "/").replaceAll("~0", "~")],
+        this.#document,
+      );
+      found = { ...target, ...beside };
+    }
+    return found ?? {};
+  }
+
+  /**
+   * The parts of a schema, together: references followed, \`allOf\` merged.
+   *
+   * @param {Schema} schema
+   * @param {number} [depth]
+   * @returns {Schema}
+   */
+  #whole(schema, depth = 0) {
+    const { allOf, ...own } = this.resolve(schema);
+    if (!allOf || depth > DEEPEST) return own;
+    const parts = [...allOf.map((part) => this.#whole(part, depth + 1)), own];
+    return Object.assign({}, ...parts, {
+      properties: Object.assign({}, ...parts.map(({ properties }) => properties)),
+      required: parts.flatMap(({ required }) => required ?? []),
+    });
+  }
+
+  /**
+   * @param {Schema} schema
+   * @returns {Schema[]} What it may be instead, without null; empty where there is no choice.
+   */
+  #choices({ anyOf, oneOf }) {
+    return (anyOf ?? oneOf ?? []).filter((choice) => this.resolve(choice).type !== "null");
+  }
+
+  /**
+   * A schema's name for a reader: \`string\`, \`array of ChatMessage\`, \`number or null\`.
+   *
+   * @param {Schema} schema
+   * @param {number} [depth]
+   * @returns {string}
+   */
+  nameOf(schema, depth = 0) {
+    const name = schema.$ref?.split("/").at(-1);
+    if (name) return name;
+    const { type, items, anyOf, oneOf, enum: values, format, ...rest } = this.#whole(schema);
+    if ("const" in rest) return JSON.stringify(rest.const);
+    if (depth > DEEPEST) return "…";
+    const choices = anyOf ?? oneOf;
+    if (choices) {
+      return [...new Set(choices.map((each) => this.nameOf(each, depth + 1)))].join(" or ");
+    }
+    const types = (type === undefined ? [] : [type].flat()).map((each) =>
+      each === "array" && items ? \`array of \${this.nameOf(items, depth + 1)}\` : each
+    );
+    const found = types.join(" or ") ||
+      (values ? "one of" : rest.properties ? "object" : "anything");
+    return format ? \`\${found} (\${format})\` : found;
+  }
+
+  /**
+   * The tree of a schema's fields.
+   *
+   * @param {Schema} schema
+   * @returns {HTMLElement | undefined} Nothing where its name says all.
+   */
+  tree(schema) {
+    const whole = this.#whole(schema);
+    const fields = Object.entries(whole.properties ?? {});
+    if (fields.length > 0) {
+      const list = make("ul", { class: "fields" });
+      for (const [name, field] of fields) {
+        list.append(this.#field(name, field, whole.required?.includes(name) ?? false));
+      }
+      const { additionalProperties: more } = whole;
+      if (typeof more === "object" && Object.keys(more).length > 0) {
+        list.append(this.#field("any other name", more, false));
+      }
+      return list;
+    }
+    if (whole.items) return this.tree(whole.items);
+    if (typeof whole.additionalProperties === "object") {
+      return make(
+        "ul",
+        { class: "fields" },
+        this.#field("any name", whole.additionalProperties, false),
+      );
+    }
+    const choices = this.#choices(whole).filter((choice) => this.#unfolds(choice));
+    if (choices.length === 1) return this.tree(choices[0]);
+    if (choices.length === 0) return undefined;
+    const list = make("ul", { class: "fields" });
+    choices.forEach((choice, i) => list.append(this.#field(\`choice \${i + 1}\`, choice, false)));
+    return list;
+  }
+
+  /**
+   * @param {Schema} schema
+   * @returns {boolean} Whether there is a tree of it.
+   */
+  #unfolds(schema, depth = 0) {
+    const { properties, items, additionalProperties: more, ...rest } = this.#whole(schema);
+    if (depth > DEEPEST) return false;
+    return Object.keys(properties ?? {}).length > 0 ||
+      (items !== undefined && this.#unfolds(items, depth + 1)) ||
+      (typeof more === "object" && Object.keys(more).length > 0) ||
+      this.#choices(rest).some((choice) => this.#unfolds(choice, depth + 1));
+  }
+
+  /**
+   * @param {string} name
+   * @param {Schema} schema
+   * @param {boolean} required
+   */
+  #field(name, schema, required) {
+    const whole = this.#whole(schema);
+    const generic = name.includes(" ");
+    const head = [
+      generic
+        ? make("span", { class: "field-name" }, name)
+        : make("code", { class: "field-name" }, name),
+      " ",
+      make("span", { class: "field-type" }, this.nameOf(schema)),
+      required && make("span", { class: "field-required" }, " required"),
+    ];
+    const limits = limitsOf(whole);
+    const about = [
+      whole.description && make("p", {}, ...prose(whole.description)),
+      limits && make("p", { class: "field-limits" }, limits),
+      whole.enum && make("p", { class: "field-limits" }, ...listed(whole.enum)),
+    ];
+    if (!this.#unfolds(schema)) return make("li", {}, ...head, ...about);
+    const details = make("details", {}, make("summary", {}, ...head));
+    details.addEventListener("toggle", () => {
+      if (details.open && !details.querySelector(".fields")) {
+        details.append(this.tree(schema) ?? "");
+      }
+    });
+    return make("li", {}, details, ...about);
+  }
+
+  /**
+   * An example of a schema: its own, or one that its types allow.
+   *
+   * @param {Schema} schema
+   * @param {number} [depth]
+   * @returns {unknown}
+   */
+  example(schema, depth = 0) {
+    const whole = this.#whole(schema);
+    if (whole.example !== undefined) return whole.example;
+    if (whole.examples?.length) return whole.examples[0];
+    if (whole.const !== undefined) return whole.const;
+    if (whole.default !== undefined) return whole.default;
+    if (whole.enum?.length) return whole.enum[0];
+    if (depth > DEEPEST) return null;
+    const [choice] = this.#choices(whole);
+    if (choice) return this.example(choice, depth + 1);
+    const type = [whole.type ?? (whole.properties ? "object" : "string")].flat()[0];
+    if (type === "object") {
+      const names = whole.required ?? [];
+      return Object.fromEntries(
+        names.map((name) => [name, this.example(whole.properties?.[name] ?? {}, depth + 1)]),
+      );
+    }
+    if (type === "array") return whole.items ? [this.example(whole.items, depth + 1)] : [];
+    if (type === "boolean") return false;
+    if (type === "integer" || type === "number") return whole.minimum ?? 0;
+    return type === "null" ? null : "text";
+  }
+}
+
+/**
+ * @param {Schema} schema
+ * @returns {string} Empty where there is no limit.
+ */
+function limitsOf(schema) {
+  const parts = [];
+  const { minimum: least, maximum: most, exclusiveMinimum: above, exclusiveMaximum: below } =
+    schema;
+  if (least !== undefined && least > -NO_LIMIT) parts.push(\`at least \${number(least)}\`);
+  if (above !== undefined && above > -NO_LIMIT) parts.push(\`more than \${number(above)}\`);
+  if (most !== undefined && most < NO_LIMIT) parts.push(\`at most \${number(most)}\`);
+  if (below !== undefined && below < NO_LIMIT) parts.push(\`less than \${number(below)}\`);
+  if (schema.minItems !== undefined) parts.push(\`at least \${schema.minItems} items\`);
+  if (schema.maxItems !== undefined) parts.push(\`at most \${schema.maxItems} items\`);
+  if (schema.minLength !== undefined) parts.push(\`at least \${schema.minLength} characters\`);
+  if (schema.maxLength !== undefined) parts.push(\`at most \${schema.maxLength} characters\`);
+  if (schema.pattern !== undefined) parts.push(\`matches \${schema.pattern}\`);
+  if (schema.default !== undefined) parts.push(\`default \${JSON.stringify(schema.default)}\`);
+  return parts.join(", ");
+}
+
+/** @param {number} value */
+const number = (value) => String(value).replace("-", "−");
+
+/** @param {readonly unknown[]} values */
+function listed(values) {
+  return values.flatMap((value, i) => [i > 0 && ", ", make("code", {}, JSON.stringify(value))]);
+}
+
+/**
+ * A description: text in which backticks mark code.
+ *
+ * @param {string} text
+ * @returns {(Node | string)[]}
+ */
+export function prose(text) {
+  return text.split(/\`([^\`]+)\`/).map((part, i) => i % 2 === 1 ? make("code", {}, part) : part);
+}
+`,
+  },
   "/page/settings.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "69961a1ab6d15e17",
+    hash: "30ecdd745cf90d08",
     body: `// @ts-check
 /**
  * The settings: read from their form, checked, and kept in this browser.
@@ -2977,13 +3801,15 @@ const STORED = "espalier.settings";
 const NUMBERS = [
   "temperature",
   "top_p",
+  "top_k",
   "max_tokens",
+  "repetition_penalty",
   "seed",
   "frequency_penalty",
   "presence_penalty",
 ];
-/** As many as the protocol takes. */
-const STOPS = 4;
+/** As many as the server takes. */
+const STOPS = 16;
 
 /** The form of settings. */
 export class Settings {

@@ -10,13 +10,15 @@ const STORED = "espalier.settings";
 const NUMBERS = [
   "temperature",
   "top_p",
+  "top_k",
   "max_tokens",
+  "repetition_penalty",
   "seed",
   "frequency_penalty",
   "presence_penalty",
 ];
-/** As many as the protocol takes. */
-const STOPS = 4;
+/** As many as the server takes. */
+const STOPS = 16;
 
 /** The form of settings. */
 export class Settings {
