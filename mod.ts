@@ -45,6 +45,8 @@ export type { GenerationOptions } from "./src/generate/options.ts";
 export type { ModelFiles, ModelLocation } from "./src/generate/place.ts";
 export type { Prompt } from "./src/generate/prompt.ts";
 export type { Message } from "./src/text/chat_template.ts";
+export type { TokenConstraint } from "./src/text/constraint.ts";
+export type { TextForm } from "./src/text/structured/mod.ts";
 export type { ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
 export type { BlockReport, PruneReport, Trial } from "./src/api/prune_report.ts";
 export * from "./src/errors.ts";

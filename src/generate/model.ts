@@ -4,6 +4,8 @@
  */
 import type { EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
 import { TokenizerError } from "../errors.ts";
+import type { TokenConstraint } from "../text/constraint.ts";
+import type { TextForm } from "../text/structured/mod.ts";
 import { consecutiveWindows } from "../text/windows.ts";
 import { generate, type GenerationPiece } from "./generate.ts";
 import type { GenerationOptions } from "./options.ts";
@@ -67,6 +69,33 @@ export class Model implements AsyncDisposable {
     options?: GenerationOptions,
   ): AsyncGenerator<GenerationPiece, void, undefined> {
     return generate(this.#engine, this.#requireText(), prompt, options);
+  }
+
+  /**
+   * Makes a constraint for {@linkcode generate}: what is generated is then JSON, and ends with it. The
+   * constraint follows one text: make another one for each generation. Schemas that were used before
+   * are kept, so that is quick.
+   *
+   * The promise holds for texts that end with `stop` (a stop string cuts any text); one that ends with
+   * `length` is the beginning of such a text.
+   *
+   * @param form `"json"` for any JSON object, or a JSON schema; `src/text/structured/schema.ts` says what
+   *   schemas may have.
+   * @throws {SchemaError} Naming what is wrong with the schema, and where.
+   * @throws {TokenizerError} When the model has no tokenizer.
+   *
+   * @example
+   * ```ts
+   * const schema = { type: "object", properties: { age: { type: "integer" } }, required: ["age"] };
+   * const constraint = await model.constrain({ schema });
+   * for await (const piece of model.generate("Ada is 36. ", { constraint })) { … }
+   * ```
+   */
+  async constrain(form: TextForm): Promise<TokenConstraint> {
+    const { tokenizer } = this.#requireText();
+    // Loaded by those who want it only.
+    const { constraintFor } = await import("../text/structured/mod.ts");
+    return constraintFor(tokenizer, this.info.vocabulary, form);
   }
 
   /**

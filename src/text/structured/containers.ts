@@ -1,0 +1,284 @@
+/**
+ * Arrays and objects: what may follow between their parts.
+ *
+ * After a comma and after a colon there may be one space; there is no other white space, so that a
+ * model cannot write it for ever.
+ *
+ * @module
+ */
+import type { Cell, Place, Steps } from "./place.ts";
+import { BACKSLASH, BETWEEN, CHARACTERS, NEVER, QUOTE } from "./string.ts";
+import { type ArrayValue, type ObjectValue, plainOf, type Value } from "./value.ts";
+
+const SPACE = 0x20;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+
+abstract class Between implements Place {
+  readonly mayEnd = false;
+  readonly weight = 1;
+  abstract step(byte: number, below: Cell | undefined, steps: Steps): void;
+}
+
+/** The grammar of one schema: it makes each place once. */
+export class Containers {
+  readonly #arrays = new Map<ArrayValue, Map<number, Place>>();
+  readonly #objects = new Map<ObjectValue, ObjectForm>();
+  readonly #values = new Map<Value, Place[]>();
+
+  /** The place before a value, where one space may come first. */
+  beforeValue(value: Value, mayHaveSpace = true): Place {
+    let places = this.#values.get(value);
+    if (!places) {
+      places = [new BeforeValue(this, value, false), new BeforeValue(this, value, true)];
+      this.#values.set(value, places);
+    }
+    return places[mayHaveSpace ? 1 : 0];
+  }
+
+  /** Takes the first byte of a value. */
+  begin(value: Value, byte: number, below: Cell | undefined, steps: Steps): void {
+    for (const plain of plainOf(value)) {
+      if (plain.kind === "scalar") {
+        plain.start.step(byte, below, steps);
+      } else if (plain.kind === "array") {
+        if (byte === 0x5b) steps.add(steps.cell(this.array(plain, 0), below));
+      } else if (byte === 0x7b) {
+        steps.add(steps.cell(this.object(plain).at("first", 0), below));
+      }
+    }
+  }
+
+  /** The place in an array after so many items. */
+  array(array: ArrayValue, count: number): Place {
+    // Where all items that can come are alike, their number does not matter.
+    const counted = array.max === Infinity
+      ? Math.min(count, Math.max(array.min, array.first.length, 1))
+      : count;
+    let places = this.#arrays.get(array);
+    if (!places) this.#arrays.set(array, places = new Map());
+    let place = places.get(counted);
+    if (!place) places.set(counted, place = new ArrayPlace(this, array, counted));
+    return place;
+  }
+
+  object(object: ObjectValue): ObjectForm {
+    let form = this.#objects.get(object);
+    if (!form) this.#objects.set(object, form = new ObjectForm(this, object));
+    return form;
+  }
+}
+
+class BeforeValue extends Between {
+  constructor(
+    readonly containers: Containers,
+    readonly value: Value,
+    readonly mayHaveSpace: boolean,
+  ) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    if (byte === SPACE && this.mayHaveSpace) {
+      steps.add(steps.cell(this.containers.beforeValue(this.value, false), below));
+    }
+    this.containers.begin(this.value, byte, below, steps);
+  }
+}
+
+/** After the bracket, or after an item. */
+class ArrayPlace extends Between {
+  constructor(
+    readonly containers: Containers,
+    readonly array: ArrayValue,
+    readonly count: number,
+  ) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { containers, array, count } = this;
+    const { first, rest, min, max } = array;
+    if (byte === 0x5d && count >= min) return steps.end(below);
+    const item = count < max ? first[count] ?? rest : undefined;
+    if (!item) return;
+    const after = steps.cell(containers.array(array, count + 1), below);
+    if (count === 0) containers.begin(item, byte, after, steps);
+    else if (byte === COMMA) steps.add(steps.cell(containers.beforeValue(item), after));
+  }
+}
+
+/** The names of an object's properties, beginning by beginning; each ends with its quote. */
+interface Names {
+  readonly next: Map<number, Names>;
+  /** The properties that are still possible, ascending. */
+  readonly properties: number[];
+}
+
+const utf8 = new TextEncoder();
+
+type ObjectPhase = "first" | "after" | "comma" | "key";
+
+/** An object's places. */
+class ObjectForm {
+  readonly names: Names = { next: new Map(), properties: [] };
+  /** From each property on, the first that must come; their number where there is none. */
+  readonly required: number[];
+  readonly #places = new Map<string, Place>();
+  readonly #keys = new Map<Names, Place[]>();
+  readonly #others = new Map<Names | undefined, Place[]>();
+
+  constructor(readonly containers: Containers, readonly object: ObjectValue) {
+    const { properties } = object;
+    this.required = Array(properties.length + 1).fill(properties.length);
+    for (let i = properties.length - 1; i >= 0; i--) {
+      this.required[i] = properties[i].required ? i : this.required[i + 1];
+    }
+    properties.forEach(({ name }, i) => {
+      let names = this.names;
+      names.properties.push(i);
+      for (const byte of utf8.encode(JSON.stringify(name)).subarray(1)) {
+        let next = names.next.get(byte);
+        if (!next) names.next.set(byte, next = { next: new Map(), properties: [] });
+        next.properties.push(i);
+        names = next;
+      }
+    });
+  }
+
+  /** @param index The first property that may come. */
+  at(phase: ObjectPhase, index: number): Place {
+    const key = `${phase}${index}`;
+    let place = this.#places.get(key);
+    if (!place) this.#places.set(key, place = new ObjectPlace(this, phase, index));
+    return place;
+  }
+
+  /** Whether there may be a name that no property has. */
+  mayHaveOthers(index: number): boolean {
+    return this.object.others !== undefined &&
+      this.required[index] === this.object.properties.length;
+  }
+
+  /** Within a name of a property that may come. */
+  key(names: Names, index: number): Place {
+    return once(this.#keys, names, index, () => new KeyPlace(this, names, index));
+  }
+
+  /** Within a name of another one. `names`: what it could still be confused with. */
+  otherKey(names: Names | undefined, state: number): Place {
+    return once(this.#others, names, state, () => new OtherKeyPlace(this, names, state));
+  }
+
+  /** After a name. */
+  colon(value: Value, next: number): ColonPlace {
+    return new ColonPlace(this, value, next);
+  }
+}
+
+function once<K>(map: Map<K, Place[]>, key: K, index: number, make: () => Place): Place {
+  let places = map.get(key);
+  if (!places) map.set(key, places = []);
+  return places[index] ??= make();
+}
+
+class ObjectPlace extends Between {
+  constructor(readonly form: ObjectForm, readonly phase: ObjectPhase, readonly index: number) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { form, phase, index } = this;
+    const count = form.object.properties.length;
+    if (phase === "first" || phase === "after") {
+      if (byte === 0x7d && form.required[index] === count) return steps.end(below);
+      if (phase === "after") {
+        const goesOn = index < count || form.mayHaveOthers(index);
+        if (byte === COMMA && goesOn) steps.add(steps.cell(form.at("comma", index), below));
+        return;
+      }
+    }
+    if (phase === "comma" && byte === SPACE) {
+      steps.add(steps.cell(form.at("key", index), below));
+    } else if (byte === QUOTE) {
+      if (index < count) steps.add(steps.cell(form.key(form.names, index), below));
+      if (form.mayHaveOthers(index)) {
+        steps.add(steps.cell(form.otherKey(form.names, BETWEEN), below));
+      }
+    }
+  }
+}
+
+class KeyPlace extends Between {
+  #colon: Place | undefined;
+
+  constructor(readonly form: ObjectForm, readonly names: Names, readonly index: number) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { form, index } = this;
+    const next = this.names.next.get(byte);
+    if (!next) return;
+    const property = firstFrom(next.properties, index);
+    if (property === undefined || property > form.required[index]) return;
+    if (next.next.size === 0) {
+      this.#colon ??= form.colon(form.object.properties[property].value, property + 1);
+      steps.add(steps.cell(this.#colon, below));
+    } else {
+      steps.add(steps.cell(form.key(next, index), below));
+    }
+  }
+}
+
+/** The first of ascending numbers that is not below another. */
+function firstFrom(numbers: readonly number[], least: number): number | undefined {
+  let low = 0;
+  let high = numbers.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle] < least) low = middle + 1;
+    else high = middle;
+  }
+  return numbers[low];
+}
+
+class OtherKeyPlace extends Between {
+  #colon: Place | undefined;
+
+  constructor(
+    readonly form: ObjectForm,
+    readonly names: Names | undefined,
+    readonly state: number,
+  ) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { form, names, state } = this;
+    if (byte === QUOTE && state === BETWEEN) {
+      // One of the properties' names would have to have the property's form.
+      if (names?.next.has(QUOTE)) return;
+      const { others, properties } = form.object;
+      this.#colon ??= form.colon(others!, properties.length);
+      return steps.add(steps.cell(this.#colon, below));
+    }
+    // Without escapes a name has one spelling only.
+    if (byte === BACKSLASH) return;
+    const next = CHARACTERS[state * 256 + byte];
+    if (next !== NEVER) steps.add(steps.cell(form.otherKey(names?.next.get(byte), next), below));
+  }
+}
+
+class ColonPlace extends Between {
+  constructor(readonly form: ObjectForm, readonly value: Value, readonly next: number) {
+    super();
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    if (byte !== COLON) return;
+    const { form, value, next } = this;
+    const after = steps.cell(form.at("after", next), below);
+    steps.add(steps.cell(form.containers.beforeValue(value), after));
+  }
+}

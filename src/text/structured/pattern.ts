@@ -1,0 +1,318 @@
+/**
+ * Strings that match a regular expression, or have a format.
+ *
+ * Characters are written as `JSON.stringify` writes them; control characters other than tab and line
+ * breaks are not written at all.
+ *
+ * @module
+ */
+import { type AST, RegExpParser } from "@eslint-community/regexpp";
+import { quote, SchemaError } from "../../errors.ts";
+import { Automaton } from "./automaton.ts";
+import type { Place } from "./place.ts";
+import { BACKSLASH, QUOTE } from "./string.ts";
+
+/** UTF-16 units of the longest pattern. */
+const LONGEST_PATTERN = 1000;
+/** States of the largest automaton of a pattern; `.` takes about ten, and `.{9}` nine times as many. */
+const MOST_STATES = 4000;
+
+const parser = new RegExpParser({ ecmaVersion: 2024 });
+
+/**
+ * The place before a string that matches.
+ *
+ * @param pattern As JSON Schema has it: ECMAScript's with the flag `u`, found anywhere in the string
+ *   unless `^` and `$` hold it.
+ * @param where For messages.
+ * @throws {SchemaError} When it is no regular expression, too large, matches nothing that can be
+ *   written, or has something that is not regular.
+ */
+export function patternPlace(pattern: string, where: string): Place {
+  const refuse = (what: string) => new SchemaError(`${where}: ${quote(pattern)}: ${what}`);
+  if (pattern.length > LONGEST_PATTERN) {
+    throw refuse(`a pattern of ${pattern.length} characters: at most ${LONGEST_PATTERN} are read`);
+  }
+  let tree: AST.Pattern;
+  try {
+    tree = parser.parsePattern(pattern, 0, pattern.length, { unicode: true });
+  } catch (cause) {
+    throw new SchemaError(`${where}: ${(cause as Error).message}`, { cause });
+  }
+  const automaton = new Automaton(
+    MOST_STATES,
+    () => refuse("the pattern is too large: use fewer or smaller repetitions"),
+  );
+  const builder = new PatternBuilder(automaton, refuse);
+  const [start, first, last, end] = [0, 0, 0, 0].map(() => automaton.state());
+  automaton.edge(start, QUOTE, QUOTE, first);
+  for (const { elements } of tree.alternatives) {
+    const isFrom = isAnchor(elements[0], "start");
+    const isTo = isAnchor(elements.at(-1), "end");
+    const from = isFrom ? first : builder.anything(first);
+    const to = builder.sequence(
+      elements.slice(isFrom ? 1 : 0, isTo ? -1 : undefined),
+      from,
+    );
+    automaton.free[isTo ? to : builder.anything(to)].push(last);
+  }
+  automaton.edge(last, QUOTE, QUOTE, end);
+  const place = automaton.place(start, end);
+  if (!place) throw refuse("no string that can be written matches it");
+  return place;
+}
+
+function isAnchor(element: AST.Element | undefined, kind: "start" | "end"): boolean {
+  return element?.type === "Assertion" && element.kind === kind;
+}
+
+/** Code points from one to another. */
+type Range = readonly [low: number, high: number];
+
+const LAST_CODE_POINT = 0x10ffff;
+const DIGITS: Range[] = [[0x30, 0x39]];
+const WORD: Range[] = [[0x30, 0x39], [0x41, 0x5a], [0x5f, 0x5f], [0x61, 0x7a]];
+const LINE_ENDS: Range[] = [[0x0a, 0x0a], [0x0d, 0x0d], [0x2028, 0x2029]];
+const SPACE: Range[] = [
+  [0x09, 0x0d],
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
+];
+/** Characters that JSON writes as a backslash and a letter, as far as patterns write them. */
+const ESCAPES = new Map([[0x09, "t"], [0x0a, "n"], [0x0d, "r"], [QUOTE, '"'], [BACKSLASH, "\\"]]);
+
+/** Adds the parts of a pattern to an automaton. Every method returns the state after the part. */
+class PatternBuilder {
+  constructor(
+    readonly automaton: Automaton,
+    readonly refuse: (what: string) => SchemaError,
+  ) {}
+
+  sequence(elements: readonly AST.Element[], from: number): number {
+    return elements.reduce((state, element) => this.#element(element, state), from);
+  }
+
+  /** Any characters, also none. */
+  anything(from: number): number {
+    const state = this.automaton.state();
+    this.automaton.free[from].push(state);
+    this.#characters([[0, LAST_CODE_POINT]], state, state);
+    return state;
+  }
+
+  #element(element: AST.Element, from: number): number {
+    switch (element.type) {
+      case "Character":
+        return this.#oneOf([[element.value, element.value]], from);
+      case "CharacterSet":
+        return this.#oneOf(this.#setRanges(element), from);
+      case "CharacterClass": {
+        const ranges = element.elements.flatMap((part) => this.#classRanges(part));
+        return this.#oneOf(element.negate ? complement(ranges) : ranges, from);
+      }
+      case "Group":
+      case "CapturingGroup": {
+        const end = this.automaton.state();
+        for (const { elements } of element.alternatives) {
+          this.automaton.free[this.sequence(elements, from)].push(end);
+        }
+        return end;
+      }
+      case "Quantifier":
+        return this.#quantifier(element, from);
+      case "Assertion":
+        throw this.refuse(
+          element.kind === "start" || element.kind === "end"
+            ? "^ and $ are known at the ends of the pattern, and of its outermost alternatives"
+            : `${quote(element.raw)} is not known: patterns have no assertions inside`,
+        );
+      default:
+        throw this.refuse(`${quote(element.raw)} is not known in a pattern`);
+    }
+  }
+
+  #quantifier({ element, min, max }: AST.Quantifier, from: number): number {
+    const { automaton } = this;
+    let state = from;
+    for (let i = 0; i < min; i++) state = this.#element(element, this.#fresh(state));
+    if (max === Infinity) {
+      const loop = this.#fresh(state);
+      automaton.free[this.#element(element, loop)].push(loop);
+      return loop;
+    }
+    const end = automaton.state();
+    automaton.free[state].push(end);
+    for (let i = min; i < max; i++) {
+      state = this.#element(element, this.#fresh(state));
+      automaton.free[state].push(end);
+    }
+    return end;
+  }
+
+  /** A state of its own, entered from another: nothing leads back into it. */
+  #fresh(from: number): number {
+    const state = this.automaton.state();
+    this.automaton.free[from].push(state);
+    return state;
+  }
+
+  #oneOf(ranges: readonly Range[], from: number): number {
+    const to = this.automaton.state();
+    this.#characters(ranges, from, to);
+    return to;
+  }
+
+  #classRanges(part: AST.CharacterClassElement): Range[] {
+    switch (part.type) {
+      case "Character":
+        return [[part.value, part.value]];
+      case "CharacterClassRange":
+        return [[part.min.value, part.max.value]];
+      case "CharacterSet":
+        return this.#setRanges(part);
+      default:
+        throw this.refuse(`${quote(part.raw)} is not known in a pattern`);
+    }
+  }
+
+  #setRanges(set: AST.CharacterSet): Range[] {
+    switch (set.kind) {
+      case "any":
+        return complement(LINE_ENDS);
+      case "digit":
+        return set.negate ? complement(DIGITS) : DIGITS;
+      case "word":
+        return set.negate ? complement(WORD) : WORD;
+      case "space":
+        return set.negate ? complement(SPACE) : SPACE;
+      default:
+        throw this.refuse(`${quote(set.raw)} is not known: write the characters themselves`);
+    }
+  }
+
+  /** Edges for characters, as they are written in a string of JSON. */
+  #characters(ranges: readonly Range[], from: number, to: number): void {
+    const { automaton } = this;
+    let escape: number | undefined;
+    let tail: number[] | undefined;
+    for (const [low, high] of merged(ranges)) {
+      for (const [character, letter] of ESCAPES) {
+        if (character < low || character > high) continue;
+        if (escape === undefined) {
+          escape = automaton.state();
+          automaton.edge(from, BACKSLASH, BACKSLASH, escape);
+        }
+        const byte = letter.charCodeAt(0);
+        automaton.edge(escape, byte, byte, to);
+      }
+      for (const [first, last] of [[0x20, 0x21], [0x23, 0x5b], [0x5d, 0x7f]]) {
+        if (low <= last && high >= first) {
+          automaton.edge(from, Math.max(low, first), Math.min(high, last), to);
+        }
+      }
+      for (const [first, last] of [[0x80, 0x7ff], [0x800, 0xd7ff], [0xe000, 0xffff]]) {
+        if (low <= last && high >= first) {
+          tail ??= [to];
+          this.#bytes(Math.max(low, first), Math.min(high, last), from, tail);
+        }
+      }
+      if (high > 0xffff) {
+        tail ??= [to];
+        this.#bytes(Math.max(low, 0x10000), high, from, tail);
+      }
+    }
+  }
+
+  /** Edges for code points whose UTF-8 has equally many bytes. `tail[i]`: before i bytes of any kind. */
+  #bytes(low: number, high: number, from: number, tail: number[]): void {
+    const length = low < 0x800 ? 2 : low < 0x10000 ? 3 : 4;
+    const lead = [0, 0, 0xc0, 0xe0, 0xf0][length];
+    const add = (low: number, high: number, left: number, from: number, mark: number) => {
+      const span = 64 ** left;
+      const first = Math.floor(low / span);
+      const last = Math.floor(high / span);
+      if (left === 0) return this.automaton.edge(from, mark + low, mark + high, tail[0]);
+      let whole = first;
+      let wholeEnd = last;
+      const partial = (unit: number, low: number, high: number) => {
+        const state = this.automaton.state();
+        this.automaton.edge(from, mark + unit, mark + unit, state);
+        add(low, high, left - 1, state, 0x80);
+      };
+      if (first === last && (low % span !== 0 || high % span !== span - 1)) {
+        return partial(first, low % span, high % span);
+      }
+      if (low % span !== 0) partial(whole++, low % span, span - 1);
+      if (high % span !== span - 1) partial(wholeEnd--, 0, high % span);
+      if (whole <= wholeEnd) {
+        this.automaton.edge(from, mark + whole, mark + wholeEnd, this.#any(left, tail));
+      }
+    };
+    add(low, high, length - 1, from, lead);
+  }
+
+  /** The state before so many bytes that continue a character. */
+  #any(count: number, tail: number[]): number {
+    while (tail.length <= count) {
+      const state = this.automaton.state();
+      this.automaton.edge(state, 0x80, 0xbf, tail[tail.length - 1]);
+      tail.push(state);
+    }
+    return tail[count];
+  }
+}
+
+/** Sorted, without overlaps. */
+function merged(ranges: readonly Range[]): Range[] {
+  const result: [number, number][] = [];
+  for (const [low, high] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const before = result.at(-1);
+    if (before && low <= before[1] + 1) before[1] = Math.max(before[1], high);
+    else result.push([low, high]);
+  }
+  return result;
+}
+
+function complement(ranges: readonly Range[]): Range[] {
+  const result: Range[] = [];
+  let next = 0;
+  for (const [low, high] of merged(ranges)) {
+    if (low > next) result.push([next, low - 1]);
+    next = high + 1;
+  }
+  if (next <= LAST_CODE_POINT) result.push([next, LAST_CODE_POINT]);
+  return result;
+}
+
+const DATE = "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|" +
+  "(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))";
+const TIME =
+  "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)";
+const BYTE = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+const LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?";
+const WORDS = "[A-Za-z0-9_+-]{1,30}";
+
+/**
+ * Formats of strings, as patterns. All that matches has the format; not all that has it matches: no
+ * February 29, no leap second, no quoted part of an address.
+ */
+export const FORMATS: ReadonlyMap<string, string> = new Map([
+  ["date", `^${DATE}$`],
+  ["time", `^${TIME}$`],
+  ["date-time", `^${DATE}T${TIME}$`],
+  [
+    "duration",
+    "^P(?:\\d{1,9}W|\\d{1,9}D(?:T\\d{1,9}H(?:\\d{1,9}M)?)?|T(?:\\d{1,9}H(?:\\d{1,9}M(?:\\d{1,9}S)?)?|\\d{1,9}M(?:\\d{1,9}S)?|\\d{1,9}S))$",
+  ],
+  ["email", `^${WORDS}(?:\\.${WORDS}){0,3}@${LABEL}(?:\\.${LABEL}){1,3}$`],
+  ["hostname", `^${LABEL}(?:\\.${LABEL}){0,3}$`],
+  ["ipv4", `^${BYTE}(?:\\.${BYTE}){3}$`],
+  ["uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"],
+]);

@@ -1,0 +1,433 @@
+/**
+ * Reads a JSON schema.
+ *
+ * What is promised: a text that was written to its end is JSON that validates against the schema. So a
+ * keyword is either kept or refused; none that restricts values is passed over. Where a schema allows
+ * more than is needed, less is written (see `place.ts`), which keeps the promise:
+ *
+ * - `type` (also several), `const`, `enum`, `anyOf`; `oneOf` where its members plainly exclude each
+ *   other; `allOf` of one member; `$ref` within the schema, loops too; `true` and `false` as schemas;
+ * - objects: `properties` in their order, `required`, `additionalProperties` (after the others). Where
+ *   it is not given, an object that has `properties` has no more than those;
+ * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
+ *   there are no others;
+ * - strings: `minLength` and `maxLength`, or `pattern`, or `format` (`pattern.ts` has those);
+ * - numbers: `minimum`, `maximum`, and both exclusive ones; `number.ts` says which numbers are written;
+ * - annotations (`title`, `description`, `default`, `examples`, …) and words that JSON Schema does not
+ *   know are passed over, as it says.
+ *
+ * Schemas come from strangers: all that could grow has a limit.
+ *
+ * @module
+ */
+import { quote, SchemaError } from "../../errors.ts";
+import { boundedNumberPlace, numberPlace } from "./number.ts";
+import { FORMATS, patternPlace } from "./pattern.ts";
+import {
+  anyValue,
+  areDisjoint,
+  givenValue,
+  keepFinite,
+  type ObjectValue,
+  type Property,
+  scalarValue,
+  stringValue,
+  typeOf,
+  type UnionValue,
+  type Value,
+} from "./value.ts";
+
+/** UTF-16 units of the largest schema, as JSON. */
+const LARGEST_SCHEMA = 1 << 18;
+/** Levels of schemas in schemas. */
+const DEEPEST = 64;
+/** Most schemas in a schema. */
+const MOST_SCHEMAS = 4000;
+/** Most values of all `enum` together. */
+const MOST_GIVEN = 4000;
+/** Most patterns and formats: each is an automaton. */
+const MOST_PATTERNS = 32;
+/** Most members of a union: each may have to be followed for itself. */
+const MOST_MEMBERS = 64;
+/** Largest `minItems` and `minLength`; larger maxima are taken for this one. */
+const LARGEST_COUNT = 100_000;
+
+/** Comparisons of members of `oneOf`, in all. */
+const MOST_COMPARISONS = 100_000;
+
+/** Keywords that restrict values, and that are not kept. */
+const REFUSED = new Set([
+  ..."not if then else dependentSchemas dependentRequired dependencies patternProperties".split(
+    " ",
+  ),
+  ..."propertyNames minProperties maxProperties unevaluatedProperties unevaluatedItems".split(" "),
+  ..."contains minContains maxContains uniqueItems additionalItems multipleOf divisibleBy".split(
+    " ",
+  ),
+  ..."disallow extends $dynamicRef $recursiveRef contentEncoding contentMediaType".split(" "),
+  ..."contentSchema".split(" "),
+]);
+/** Values of refused keywords that restrict nothing. */
+const HARMLESS = new Map<string, unknown>([
+  ["uniqueItems", false],
+  ["minProperties", 0],
+  ["unevaluatedProperties", true],
+  ["unevaluatedItems", true],
+]);
+const KEYWORDS_OF = {
+  object: ["properties", "required", "additionalProperties"],
+  array: ["items", "prefixItems", "minItems", "maxItems"],
+  string: ["minLength", "maxLength", "pattern", "format"],
+  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
+};
+const OF_TYPES = Object.values(KEYWORDS_OF).flat();
+const CHOICES = ["$ref", "const", "enum", "anyOf", "oneOf", "allOf"];
+const TYPES = ["null", "boolean", "integer", "number", "string", "array", "object"];
+
+type Schema = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads a schema.
+ *
+ * @param schema As JSON has it.
+ * @param name What it is called in messages.
+ * @throws {SchemaError} Naming the place as a JSON pointer, e.g. `#/properties/age`.
+ */
+export function readSchema(schema: unknown, name = "the schema"): Value {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(schema);
+  } catch (cause) {
+    throw new SchemaError(`${name} is no JSON: ${(cause as Error).message}`, { cause });
+  }
+  if (json === undefined) throw new SchemaError(`${name} is no JSON: it is ${typeof schema}`);
+  if (json.length > LARGEST_SCHEMA) {
+    throw new SchemaError(
+      `${name} has ${json.length} characters: at most ${LARGEST_SCHEMA} are read`,
+    );
+  }
+  return new Reader(JSON.parse(json), name).read();
+}
+
+class Reader {
+  readonly #root: unknown;
+  readonly #name: string;
+  /** By pointer, which may be spelled in several ways, and by the schema itself. */
+  readonly #known = new Map<unknown, UnionValue>();
+  readonly #values: Value[] = [];
+  readonly #exclusive: { readonly members: readonly Value[]; readonly at: string }[] = [];
+  #schemas = 0;
+  #given = 0;
+  #patterns = 0;
+
+  constructor(root: unknown, name: string) {
+    this.#root = root;
+    this.#name = name;
+  }
+
+  read(): Value {
+    const root = this.#schema(this.#root, "#", 0);
+    const finite = keepFinite(this.#values);
+    if (!finite.has(root)) throw this.#refuse("#", "no value that comes to an end validates");
+    const effort = { left: MOST_COMPARISONS };
+    for (const { members, at } of this.#exclusive) {
+      members.forEach((member, i) => {
+        const other = members.slice(0, i).findIndex((other) => !areDisjoint(member, other, effort));
+        if (other < 0) return;
+        throw this.#refuse(
+          at,
+          `a value might validate against members ${other} and ${i} of oneOf: give a required ` +
+            `property another const in each, or write anyOf`,
+        );
+      });
+    }
+    return root;
+  }
+
+  #refuse(at: string, what: string): SchemaError {
+    const place = at.length > 300 ? `${at.slice(0, 300)}…` : at;
+    return new SchemaError(`${this.#name}: ${place}: ${what}`);
+  }
+
+  #add<T extends Value>(value: T): T {
+    this.#values.push(value);
+    return value;
+  }
+
+  #union(members: readonly Value[]): Value {
+    return members.length === 1 ? members[0] : this.#add({ kind: "union", members });
+  }
+
+  /** A schema; the same one twice is the same value, so loops come to an end. */
+  #schema(schema: unknown, at: string, depth: number): Value {
+    if (typeof schema === "boolean") return schema ? this.#any().value : this.#union([]);
+    if (typeOf(schema) !== "object") throw this.#refuse(at, "a schema must be an object");
+    const known = this.#known.get(schema);
+    if (known) return known;
+    if (depth > DEEPEST) throw this.#refuse(at, `more than ${DEEPEST} schemas within each other`);
+    if (++this.#schemas > MOST_SCHEMAS) throw this.#refuse(at, `more than ${MOST_SCHEMAS} schemas`);
+    const value: UnionValue = this.#add({ kind: "union", members: [] });
+    this.#known.set(schema, value);
+    value.members = this.#members(schema as Schema, at, depth);
+    if (value.members.length > MOST_MEMBERS) {
+      throw this.#refuse(at, `${value.members.length} members: at most ${MOST_MEMBERS} are read`);
+    }
+    return value;
+  }
+
+  /** What a schema says, as values of which each will do. */
+  #members(schema: Schema, at: string, depth: number): Value[] {
+    const has = (keyword: string) => Object.hasOwn(schema, keyword);
+    for (const keyword of Object.keys(schema)) {
+      if (REFUSED.has(keyword) && schema[keyword] !== HARMLESS.get(keyword)) {
+        throw this.#refuse(at, `${keyword} is not supported`);
+      }
+    }
+    if (has("$id") && depth > 0) throw this.#refuse(at, "$id is not supported within a schema");
+    const choices = CHOICES.filter(has);
+    if (choices.length > 0) {
+      const isGiven = choices[0] === "const" || choices[0] === "enum";
+      const beside = [
+        ...choices.slice(1),
+        ...OF_TYPES.filter(has),
+        ...isGiven || !has("type") ? [] : ["type"],
+      ];
+      if (beside.length > 0) {
+        throw this.#refuse(
+          at,
+          `${beside[0]} beside ${choices[0]} is not supported: write it into ` +
+            (isGiven ? "the values" : "each member"),
+        );
+      }
+      return this.#choice(schema, choices[0], at, depth);
+    }
+    const types = this.#types(schema, at) ??
+      Object.entries(KEYWORDS_OF).filter(([, words]) => words.some(has)).map(([type]) => type);
+    if (types.length === 0) return [this.#any().value];
+    return types.map((type) => {
+      switch (type) {
+        case "object":
+          return this.#object(schema, at, depth);
+        case "array":
+          return this.#array(schema, at, depth);
+        case "string":
+          return this.#string(schema, at);
+        case "integer":
+        case "number":
+          return this.#number(schema, at, type === "integer");
+        default:
+          return this.#add(givenValue(type === "null" ? [null] : [true, false]));
+      }
+    });
+  }
+
+  #choice(schema: Schema, keyword: string, at: string, depth: number): Value[] {
+    const given = schema[keyword];
+    const here = `${at}/${keyword}`;
+    if (keyword === "$ref") return [this.#reference(given, here, depth)];
+    if (keyword === "const") return this.#values_([given], schema, here);
+    if (!Array.isArray(given) || given.length === 0) {
+      throw this.#refuse(here, "must be a list, and not empty");
+    }
+    if (keyword === "enum") return this.#values_(given, schema, here);
+    if (given.length > MOST_MEMBERS) {
+      throw this.#refuse(here, `${given.length} members: at most ${MOST_MEMBERS} are read`);
+    }
+    if (keyword === "allOf" && given.length > 1) {
+      throw this.#refuse(here, "allOf of several members is not supported: write them as one");
+    }
+    const members = given.map((member, i) => this.#schema(member, `${here}/${i}`, depth + 1));
+    if (keyword === "oneOf") this.#exclusive.push({ members, at: here });
+    return members;
+  }
+
+  /** Values that are given, those of the right type. */
+  #values_(given: readonly unknown[], schema: Schema, at: string): Value[] {
+    if ((this.#given += given.length) > MOST_GIVEN) {
+      throw this.#refuse(at, `more than ${MOST_GIVEN} values in all`);
+    }
+    const types = this.#types(schema, at);
+    const fitting = given.filter((value) =>
+      !types || types.includes(typeOf(value)) ||
+      (types.includes("integer") && Number.isInteger(value))
+    );
+    if (fitting.length === 0) throw this.#refuse(at, "no value has the type");
+    return [this.#add(givenValue(fitting))];
+  }
+
+  #types({ type }: Schema, at: string): string[] | undefined {
+    if (type === undefined) return undefined;
+    const types = [...new Set([type].flat())];
+    for (const one of types) {
+      if (!TYPES.includes(one as string)) {
+        throw this.#refuse(`${at}/type`, `${quote(String(one))} is no type`);
+      }
+    }
+    if (types.length === 0) throw this.#refuse(`${at}/type`, "must not be empty");
+    // A whole number is a number.
+    return (types as string[]).filter((one) => one !== "integer" || !types.includes("number"));
+  }
+
+  #reference(reference: unknown, at: string, depth: number): Value {
+    if (typeof reference !== "string" || !/^#(\/|$)/.test(reference)) {
+      throw this.#refuse(
+        at,
+        `${
+          quote(String(reference))
+        }: only references within the schema are followed, as #/$defs/NAME`,
+      );
+    }
+    let target = this.#root;
+    for (const part of reference.split("/").slice(1)) {
+      let name: string;
+      try {
+        name = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
+      } catch {
+        throw this.#refuse(at, `${quote(reference)} is no JSON pointer`);
+      }
+      if (typeof target !== "object" || target === null || !Object.hasOwn(target, name)) {
+        throw this.#refuse(at, `${quote(reference)}: there is no ${quote(name)}`);
+      }
+      target = (target as Schema)[name];
+    }
+    // What is referred to lies elsewhere, but a chain of references is followed within each other.
+    return this.#schema(target, reference, depth + 1);
+  }
+
+  #object(schema: Schema, at: string, depth: number): ObjectValue {
+    const { properties = {}, required = [], additionalProperties } = schema;
+    if (typeOf(properties) !== "object") {
+      throw this.#refuse(`${at}/properties`, "must be an object");
+    }
+    if (!Array.isArray(required) || required.some((name) => typeof name !== "string")) {
+      throw this.#refuse(`${at}/required`, "must be a list of names");
+    }
+    const names = new Set<string>(required);
+    const read: Property[] = Object.entries(properties as Schema).map(([name, value]) => ({
+      name,
+      value: this.#schema(value, `${at}/properties/${pointer(name)}`, depth + 1),
+      required: names.delete(name),
+    }));
+    let others: Value | undefined;
+    if (additionalProperties !== undefined) {
+      others = this.#schema(additionalProperties, `${at}/additionalProperties`, depth + 1);
+    } else if (!Object.hasOwn(schema, "properties")) {
+      others = this.#any().value;
+    }
+    // What is required and not described has the form of the others, if there may be any.
+    const undescribed = others ??
+      (additionalProperties === undefined ? this.#any().value : this.#union([]));
+    for (const name of names) read.push({ name, value: undescribed, required: true });
+    return this.#add({ kind: "object", properties: read, others });
+  }
+
+  #array(schema: Schema, at: string, depth: number): Value {
+    const { prefixItems = [], items } = schema;
+    if (!Array.isArray(prefixItems)) throw this.#refuse(`${at}/prefixItems`, "must be a list");
+    if (Array.isArray(items)) {
+      throw this.#refuse(`${at}/items`, "a list of schemas is called prefixItems");
+    }
+    const first = prefixItems.map((item, i) =>
+      this.#schema(item, `${at}/prefixItems/${i}`, depth + 1)
+    );
+    const min = this.#count(schema, "minItems", at) ?? 0;
+    const given = this.#count(schema, "maxItems", at) ?? Infinity;
+    if (min > given) throw this.#refuse(at, "minItems is above maxItems");
+    let rest: Value | undefined;
+    if (items !== undefined) rest = this.#schema(items, `${at}/items`, depth + 1);
+    else if (first.length === 0 || min > first.length) rest = this.#any().value;
+    return this.#add({ kind: "array", first, rest, min, max: given });
+  }
+
+  #string(schema: Schema, at: string): Value {
+    const { pattern, format } = schema;
+    const min = this.#count(schema, "minLength", at);
+    const max = this.#count(schema, "maxLength", at);
+    if (pattern === undefined && format === undefined) {
+      if ((min ?? 0) > (max ?? Infinity)) throw this.#refuse(at, "minLength is above maxLength");
+      return this.#add(stringValue(min ?? 0, max ?? Infinity));
+    }
+    const keyword = pattern === undefined ? "format" : "pattern";
+    const beside = [["minLength", min], ["maxLength", max]].find(([, count]) =>
+      count !== undefined
+    );
+    if (beside || (pattern !== undefined && format !== undefined)) {
+      throw this.#refuse(
+        at,
+        `${beside?.[0] ?? "format"} beside ${keyword} is not supported: write it into a pattern`,
+      );
+    }
+    if (++this.#patterns > MOST_PATTERNS) {
+      throw this.#refuse(at, `more than ${MOST_PATTERNS} patterns and formats`);
+    }
+    const given = schema[keyword];
+    if (typeof given !== "string") throw this.#refuse(`${at}/${keyword}`, "must be a string");
+    const source = keyword === "pattern" ? given : FORMATS.get(given);
+    if (source === undefined) {
+      throw this.#refuse(
+        `${at}/format`,
+        `${quote(given)} is not one of ${[...FORMATS.keys()].join(", ")}: write a pattern`,
+      );
+    }
+    const place = patternPlace(source, `${this.#name}: ${at}/${keyword}`);
+    return this.#add(scalarValue(place, "string"));
+  }
+
+  #number(schema: Schema, at: string, integer: boolean): Value {
+    const bounds = KEYWORDS_OF.number.map((keyword) => {
+      const value = schema[keyword];
+      if (value === undefined) return undefined;
+      if (typeof value !== "number") throw this.#refuse(`${at}/${keyword}`, "must be a number");
+      return { value, exclusive: keyword.startsWith("exclusive") };
+    });
+    if (bounds.every((bound) => bound === undefined)) {
+      return this.#add(scalarValue(numberPlace(integer), "number"));
+    }
+    // Of two bounds the one that leaves less.
+    const tighter = (i: number, sign: number) => {
+      const [plain, exclusive] = [bounds[i], bounds[i + 2]];
+      if (!plain || !exclusive) return plain ?? exclusive;
+      return (exclusive.value - plain.value) * sign >= 0 ? exclusive : plain;
+    };
+    const place = boundedNumberPlace(integer, tighter(0, 1), tighter(1, -1));
+    if (!place) throw this.#refuse(at, "no number of at most 15 digits lies between the bounds");
+    return this.#add(scalarValue(place, "number"));
+  }
+
+  /** A count, which may be written as 2.0. */
+  #count(schema: Schema, keyword: string, at: string): number | undefined {
+    const count = schema[keyword];
+    if (count === undefined) return undefined;
+    if (typeof count !== "number" || !Number.isInteger(count) || count < 0) {
+      throw this.#refuse(`${at}/${keyword}`, "must be a whole number, 0 or more");
+    }
+    if (keyword.startsWith("max")) return Math.min(count, LARGEST_COUNT);
+    if (count > LARGEST_COUNT) {
+      throw this.#refuse(`${at}/${keyword}`, `at most ${LARGEST_COUNT} is supported`);
+    }
+    return count;
+  }
+
+  #anyOnce: ReturnType<typeof anyValue> | undefined;
+
+  #any(): ReturnType<typeof anyValue> {
+    if (this.#anyOnce) return this.#anyOnce;
+    const any = this.#anyOnce = anyValue();
+    const seen = new Set<Value>();
+    const visit = (value: Value) => {
+      if (seen.has(value)) return;
+      seen.add(value);
+      this.#add(value);
+      if (value.kind === "union") value.members.forEach(visit);
+      else if (value.kind === "array" && value.rest) visit(value.rest);
+      else if (value.kind === "object" && value.others) visit(value.others);
+    };
+    visit(any.value);
+    return any;
+  }
+}
+
+/** A name as a part of a JSON pointer. */
+function pointer(name: string): string {
+  return name.replaceAll("~", "~0").replaceAll("/", "~1");
+}

@@ -1,0 +1,214 @@
+/**
+ * What a value may be: a schema that was read, as a tree with shared branches and loops.
+ * @module
+ */
+import { literalPlace } from "./literal.ts";
+import { numberPlace } from "./number.ts";
+import type { Place } from "./place.ts";
+import { stringPlace } from "./string.ts";
+
+/** A JSON type, as far as values of two of them are never equal. */
+export type ValueType = "null" | "boolean" | "number" | "string" | "array" | "object";
+
+/** A value without parts. */
+export interface ScalarValue {
+  readonly kind: "scalar";
+  /** The place before it. */
+  readonly start: Place;
+  readonly types: ReadonlySet<ValueType>;
+  /** All that it may be, where that was given. */
+  readonly values?: readonly unknown[];
+}
+
+/** An array. */
+export interface ArrayValue {
+  readonly kind: "array";
+  /** The first items, each of its own form. */
+  readonly first: readonly Value[];
+  /** Items after them; undefined where there are none. */
+  readonly rest: Value | undefined;
+  readonly min: number;
+  max: number;
+}
+
+/** A property of an object. */
+export interface Property {
+  readonly name: string;
+  readonly value: Value;
+  readonly required: boolean;
+}
+
+/** An object: its properties in their order, those that are not required left out or not, then others. */
+export interface ObjectValue {
+  readonly kind: "object";
+  properties: readonly Property[];
+  /** Properties of other names; undefined where there are none. */
+  others: Value | undefined;
+}
+
+/** A value without more choice. */
+export type PlainValue = ScalarValue | ArrayValue | ObjectValue;
+
+/** One of several values. With one member that is set later it is a reference. */
+export interface UnionValue {
+  readonly kind: "union";
+  members: readonly Value[];
+  /** All that it may be, without choices among them; found once all is read. */
+  plain?: readonly PlainValue[];
+}
+
+/** What a value may be. */
+export type Value = PlainValue | UnionValue;
+
+/** Levels of arrays and objects in a value of any form. */
+const ANY_DEPTH = 32;
+
+const scalar = (start: Place, ...types: ValueType[]): ScalarValue => ({
+  kind: "scalar",
+  start,
+  types: new Set(types),
+});
+
+/** One of several values that are given. */
+export function givenValue(values: readonly unknown[]): ScalarValue {
+  return { ...scalar(literalPlace(values), ...values.map(typeOf)), values };
+}
+
+/** A string of so many characters. */
+export function stringValue(min: number, max: number): ScalarValue {
+  return scalar(stringPlace(min, max), "string");
+}
+
+/** A scalar of one type, by its place. */
+export function scalarValue(start: Place, type: ValueType): ScalarValue {
+  return scalar(start, type);
+}
+
+/** Any value, of at most so many levels; or any object. */
+export function anyValue(): { readonly value: Value; readonly object: ObjectValue } {
+  const scalars: Value[] = [
+    scalar(stringPlace(0, Infinity), "string"),
+    scalar(numberPlace(false), "number"),
+    givenValue([true, false]),
+    givenValue([null]),
+  ];
+  let value: Value = { kind: "union", members: scalars };
+  let object: ObjectValue = { kind: "object", properties: [], others: value };
+  for (let level = 0; level < ANY_DEPTH; level++) {
+    object = { kind: "object", properties: [], others: value };
+    const array: ArrayValue = { kind: "array", first: [], rest: value, min: 0, max: Infinity };
+    value = { kind: "union", members: [...scalars, array, object] };
+  }
+  return { value, object };
+}
+
+/** The type of a value of JSON. */
+export function typeOf(value: unknown): ValueType {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "array";
+  return typeof value as ValueType;
+}
+
+/** What a value may be, without choices. */
+export function plainOf(value: Value): readonly PlainValue[] {
+  if (value.kind !== "union") return [value];
+  if (value.plain) return value.plain;
+  const plain = new Set<PlainValue>();
+  const seen = new Set<Value>();
+  const waiting: Value[] = [value];
+  for (let next = waiting.pop(); next; next = waiting.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    if (next.kind === "union") waiting.push(...[...next.members].reverse());
+    else plain.add(next);
+  }
+  return value.plain = [...plain];
+}
+
+/**
+ * Takes out what has no end, such as an object that must hold another one like itself.
+ *
+ * @param values All values, those that are parts of others too. They are changed in place.
+ * @returns Those that are left.
+ */
+export function keepFinite(values: readonly Value[]): ReadonlySet<Value> {
+  const finite = new Set<Value>();
+  const canEnd = (value: Value): boolean => {
+    switch (value.kind) {
+      case "scalar":
+        return true;
+      case "union":
+        return value.members.some((member) => finite.has(member));
+      case "object":
+        return value.properties.every((property) =>
+          !property.required || finite.has(property.value)
+        );
+      case "array":
+        return itemsThatEnd(value, finite) >= value.min;
+    }
+  };
+  let left = values.filter((value) => !finite.has(value));
+  for (let before = -1; before !== left.length;) {
+    before = left.length;
+    // From the last one: parts are read after what they are parts of.
+    left = left.toReversed().filter((value) => !(canEnd(value) && finite.add(value))).toReversed();
+  }
+  for (const value of finite) {
+    if (value.kind === "union") {
+      value.members = value.members.filter((member) => finite.has(member));
+    } else if (value.kind === "array") {
+      value.max = Math.min(value.max, itemsThatEnd(value, finite));
+    } else if (value.kind === "object") {
+      value.properties = value.properties.filter((property) => finite.has(property.value));
+      if (value.others && !finite.has(value.others)) value.others = undefined;
+    }
+  }
+  return finite;
+}
+
+/** Most items that an array can have. */
+function itemsThatEnd({ first, rest }: ArrayValue, finite: ReadonlySet<Value>): number {
+  const endless = first.findIndex((item) => !finite.has(item));
+  if (endless >= 0) return endless;
+  return rest && finite.has(rest) ? Infinity : first.length;
+}
+
+/** Comparisons that {@linkcode areDisjoint} may make. */
+export interface Effort {
+  left: number;
+}
+
+/**
+ * Whether no value is both. Where that is not plain to see, the answer is no.
+ *
+ * @param effort What is left of the work that this may be.
+ */
+export function areDisjoint(a: Value, b: Value, effort: Effort): boolean {
+  return plainOf(a).every((one) =>
+    plainOf(b).every((other) => effort.left-- > 0 && plainAreDisjoint(one, other, effort))
+  );
+}
+
+function plainAreDisjoint(a: PlainValue, b: PlainValue, effort: Effort): boolean {
+  const types = typesOf(a);
+  if ([...typesOf(b)].every((type) => !types.has(type))) return true;
+  if (a.kind === "scalar" && b.kind === "scalar" && a.values && b.values) {
+    const texts = new Set(a.values.map((value) => JSON.stringify(value)));
+    return b.values.every((value) => !texts.has(JSON.stringify(value))) &&
+      [...a.values, ...b.values].every((value) => typeof value !== "object" || value === null);
+  }
+  if (a.kind !== "object" || b.kind !== "object") return false;
+  // A property that both have, and in which they differ.
+  const required = new Map(
+    a.properties.filter((property) => property.required).map(({ name, value }) => [name, value]),
+  );
+  return b.properties.some((property) => {
+    const other = required.get(property.name);
+    return property.required && other !== undefined &&
+      areDisjoint(other, property.value, effort);
+  });
+}
+
+function typesOf(value: PlainValue): ReadonlySet<ValueType> {
+  return value.kind === "scalar" ? value.types : new Set([value.kind]);
+}
