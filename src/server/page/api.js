@@ -213,6 +213,8 @@ export async function* readEvents(body) {
           data = [];
         } else if (line.startsWith("data:")) {
           data.push(line.slice(line[5] === " " ? 6 : 5));
+        } else if (line === "data") {
+          data.push("");
         }
       }
       // An event without its empty line is not complete, so it counts for nothing.

@@ -141,7 +141,7 @@ function blocks({ blocks, sparsity }) {
       draw(
         "text",
         { x, y: height + 18, "text-anchor": ["start", "middle", "end"][part * 2] },
-        part === 0 ? "0" : `${part * 100} %`,
+        `${part * 100}\u00a0%`,
       ),
     );
   }

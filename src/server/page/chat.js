@@ -90,7 +90,7 @@ export class Chat {
     const element = make(
       "li",
       { class: "message user" },
-      make("h3", { class: "unseen" }, "You"),
+      make("h2", { class: "unseen" }, "You"),
       make("p", { class: "said" }, content),
     );
     this.#list.append(element);
@@ -109,7 +109,7 @@ export class Chat {
     const element = make(
       "li",
       { class: "message model waiting" },
-      make("h3", { class: "unseen" }, "Model"),
+      make("h2", { class: "unseen" }, "Model"),
       body,
     );
     this.#list.append(element);

@@ -7,7 +7,7 @@ import type { PageFile } from "./mod.ts";
 export const files: Record<string, PageFile> = {
   "/": {
     type: "text/html; charset=utf-8",
-    hash: "1eab89a0234908b0",
+    hash: "7239be7196f55ba0",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -120,7 +120,7 @@ export const files: Record<string, PageFile> = {
       <section class="view" id="editor" aria-label="Continue a text" hidden>
         <div class="editor column">
           <p class="hint"
-            id="editor-hint">This model has no chat template. Begin a text, and it writes on: <kbd>Ctrl</kbd>&thinsp;<kbd>Enter</kbd> continues, <kbd>Esc</kbd> stops.</p>
+            id="editor-hint">This model has no chat template. Begin a text, and it writes on. <span class="keys"><kbd>Ctrl</kbd>&thinsp;<kbd>Enter</kbd> continues, <kbd>Esc</kbd> stops.</span></p>
           <label class="unseen" for="text">Text</label>
           <textarea id="text" aria-describedby="editor-hint" placeholder="Once upon a time"
             autocomplete="off"></textarea>
@@ -129,8 +129,8 @@ export const files: Record<string, PageFile> = {
           <div class="editor-tools">
             <button class="button main" type="button" id="continue">Continue</button>
             <button class="button main" type="button" id="editor-stop" hidden>Stop</button>
-            <button class="button" type="button" id="again" disabled>Try another</button>
-            <button class="button" type="button" id="undo" disabled>Take back</button>
+            <button class="button" type="button" id="again" disabled>Retry</button>
+            <button class="button" type="button" id="undo" disabled>Undo</button>
             <span class="spring"></span>
             <button class="button" type="button" id="editor-copy">Copy</button>
           </div>
@@ -154,7 +154,9 @@ export const files: Record<string, PageFile> = {
         </button>
       </div>
       <div class="pane" role="tabpanel" id="pane-model" aria-labelledby="tab-model" tabindex="0">
-        <div id="card"></div>
+        <div id="card">
+          <p class="hint">What the model is made of stands here as soon as the server is ready.</p>
+        </div>
       </div>
       <div class="pane" role="tabpanel" id="pane-settings" aria-labelledby="tab-settings" hidden>
         <form id="settings" autocomplete="off">
@@ -219,7 +221,7 @@ export const files: Record<string, PageFile> = {
             <input id="json" type="checkbox" role="switch">
             <span>Answer in JSON</span>
           </label>
-          <button class="button" type="button" id="reset">Reset</button>
+          <button class="button" type="button" id="reset-settings">Reset</button>
         </form>
       </div>
       <p class="panel-end narrow-only"><a href="docs">API reference</a></p>
@@ -497,7 +499,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "9078eeb9823aa69b",
+    hash: "01f1778d817fcd2e",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -713,6 +715,8 @@ export async function* readEvents(body) {
           data = [];
         } else if (line.startsWith("data:")) {
           data.push(line.slice(line[5] === " " ? 6 : 5));
+        } else if (line === "data") {
+          data.push("");
         }
       }
       // An event without its empty line is not complete, so it counts for nothing.
@@ -727,7 +731,7 @@ export async function* readEvents(body) {
   },
   "/page/base.css": {
     type: "text/css; charset=utf-8",
-    hash: "9a9d9a97c70bdd78",
+    hash: "983dd7cc053ea019",
     body: `/* What both pages share: colours, type, controls. Two themes from one set of names. */
 
 :root {
@@ -847,6 +851,10 @@ summary {
 :focus-visible {
   outline: 2px solid var(--leaf);
   outline-offset: 2px;
+}
+
+:is(input, select, textarea):focus-visible {
+  outline-offset: -1px;
 }
 
 /* There for screen readers. */
@@ -1086,7 +1094,7 @@ td {
   },
   "/page/card.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "0aadd40a346ccfd2",
+    hash: "420e5db9827a95ed",
     body: `// @ts-check
 /**
  * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
@@ -1230,7 +1238,7 @@ function blocks({ blocks, sparsity }) {
       draw(
         "text",
         { x, y: height + 18, "text-anchor": ["start", "middle", "end"][part * 2] },
-        part === 0 ? "0" : \`\${part * 100} %\`,
+        \`\${part * 100}\\u00a0%\`,
       ),
     );
   }
@@ -1314,7 +1322,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "07c8ce1e5203c387",
+    hash: "57eb270041c316f5",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1407,7 +1415,7 @@ export class Chat {
     const element = make(
       "li",
       { class: "message user" },
-      make("h3", { class: "unseen" }, "You"),
+      make("h2", { class: "unseen" }, "You"),
       make("p", { class: "said" }, content),
     );
     this.#list.append(element);
@@ -1426,7 +1434,7 @@ export class Chat {
     const element = make(
       "li",
       { class: "message model waiting" },
-      make("h3", { class: "unseen" }, "Model"),
+      make("h2", { class: "unseen" }, "Model"),
       body,
     );
     this.#list.append(element);
@@ -1561,7 +1569,7 @@ export class Chat {
   },
   "/page/docs.css": {
     type: "text/css; charset=utf-8",
-    hash: "52bdb8cee06928aa",
+    hash: "964b507e50736d92",
     body: `/* The reference of the API: contents at the side, routes below one another. */
 
 html {
@@ -1717,7 +1725,18 @@ html {
 
 .field-name {
   color: var(--ink);
+  font-size: 0.875rem;
   font-weight: 600;
+}
+
+.fields details {
+  margin-block-start: 0.125rem;
+}
+
+.fields summary {
+  width: fit-content;
+  color: var(--leaf);
+  font-size: 0.875rem;
 }
 
 .field-type {
@@ -2431,7 +2450,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "790e1ca77c8e4903",
+    hash: "ba2b754fc50b2526",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -2846,6 +2865,10 @@ main {
   resize: none;
 }
 
+.editor .measures {
+  min-height: 1.3rem;
+}
+
 .editor .failure {
   margin: 0;
 }
@@ -3229,7 +3252,8 @@ legend,
     scrollbar-gutter: auto;
   }
 
-  .composer .hint {
+  .composer .hint,
+  .keys {
     display: none;
   }
 
@@ -3245,6 +3269,15 @@ legend,
 
   .editor textarea {
     padding: 1rem;
+  }
+
+  .editor-tools {
+    gap: 0.375rem;
+  }
+
+  .editor-tools .button {
+    padding: 0 0.75rem;
+    font-size: 0.875rem;
   }
 }
 `,
@@ -3505,7 +3538,7 @@ void start();
   },
   "/page/schema.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "38a6e1359853a12c",
+    hash: "76a82e42086e3087",
     body: `// @ts-check
 /**
  * Shows JSON schemas, as OpenAPI 3.1 has them, as trees that unfold; and makes examples of them.
@@ -3666,7 +3699,7 @@ export class Schemas {
     if (choices.length === 1) return this.tree(choices[0]);
     if (choices.length === 0) return undefined;
     const list = make("ul", { class: "fields" });
-    choices.forEach((choice, i) => list.append(this.#field(\`choice \${i + 1}\`, choice, false)));
+    choices.forEach((choice, i) => list.append(this.#field(\`either \${i + 1}\`, choice, false)));
     return list;
   }
 
@@ -3691,28 +3724,25 @@ export class Schemas {
   #field(name, schema, required) {
     const whole = this.#whole(schema);
     const generic = name.includes(" ");
-    const head = [
-      generic
-        ? make("span", { class: "field-name" }, name)
-        : make("code", { class: "field-name" }, name),
+    const limits = limitsOf(whole);
+    const item = make(
+      "li",
+      {},
+      make(generic ? "span" : "code", { class: "field-name" }, name),
       " ",
       make("span", { class: "field-type" }, this.nameOf(schema)),
       required && make("span", { class: "field-required" }, " required"),
-    ];
-    const limits = limitsOf(whole);
-    const about = [
       whole.description && make("p", {}, ...prose(whole.description)),
-      limits && make("p", { class: "field-limits" }, limits),
-      whole.enum && make("p", { class: "field-limits" }, ...listed(whole.enum)),
-    ];
-    if (!this.#unfolds(schema)) return make("li", {}, ...head, ...about);
-    const details = make("details", {}, make("summary", {}, ...head));
+      limits && make("p", {}, limits),
+      whole.enum && make("p", {}, ...listed(whole.enum)),
+    );
+    if (!this.#unfolds(schema)) return item;
+    const details = make("details", {}, make("summary", {}, \`Inside \${name}\`));
     details.addEventListener("toggle", () => {
-      if (details.open && !details.querySelector(".fields")) {
-        details.append(this.tree(schema) ?? "");
-      }
+      if (details.open && details.childElementCount === 1) details.append(this.tree(schema) ?? "");
     });
-    return make("li", {}, details, ...about);
+    item.append(details);
+    return item;
   }
 
   /**
@@ -3758,10 +3788,11 @@ function limitsOf(schema) {
   if (above !== undefined && above > -NO_LIMIT) parts.push(\`more than \${number(above)}\`);
   if (most !== undefined && most < NO_LIMIT) parts.push(\`at most \${number(most)}\`);
   if (below !== undefined && below < NO_LIMIT) parts.push(\`less than \${number(below)}\`);
-  if (schema.minItems !== undefined) parts.push(\`at least \${schema.minItems} items\`);
-  if (schema.maxItems !== undefined) parts.push(\`at most \${schema.maxItems} items\`);
-  if (schema.minLength !== undefined) parts.push(\`at least \${schema.minLength} characters\`);
-  if (schema.maxLength !== undefined) parts.push(\`at most \${schema.maxLength} characters\`);
+  const { minItems, maxItems, minLength, maxLength } = schema;
+  if (minItems !== undefined) parts.push(\`at least \${counted(minItems, "item")}\`);
+  if (maxItems !== undefined) parts.push(\`at most \${counted(maxItems, "item")}\`);
+  if (minLength !== undefined) parts.push(\`at least \${counted(minLength, "character")}\`);
+  if (maxLength !== undefined) parts.push(\`at most \${counted(maxLength, "character")}\`);
   if (schema.pattern !== undefined) parts.push(\`matches \${schema.pattern}\`);
   if (schema.default !== undefined) parts.push(\`default \${JSON.stringify(schema.default)}\`);
   return parts.join(", ");
@@ -3769,6 +3800,12 @@ function limitsOf(schema) {
 
 /** @param {number} value */
 const number = (value) => String(value).replace("-", "−");
+
+/**
+ * @param {number} count
+ * @param {string} thing
+ */
+const counted = (count, thing) => \`\${count} \${thing}\${count === 1 ? "" : "s"}\`;
 
 /** @param {readonly unknown[]} values */
 function listed(values) {
@@ -3788,7 +3825,7 @@ export function prose(text) {
   },
   "/page/settings.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "30ecdd745cf90d08",
+    hash: "90065f46ce0d4e7c",
     body: `// @ts-check
 /**
  * The settings: read from their form, checked, and kept in this browser.
@@ -3828,7 +3865,7 @@ export class Settings {
     this.#form.addEventListener("input", () => this.#store());
     // Enter in a field does not leave the page.
     this.#form.addEventListener("submit", (event) => event.preventDefault());
-    byId("reset", HTMLButtonElement).addEventListener("click", () => {
+    byId("reset-settings", HTMLButtonElement).addEventListener("click", () => {
       this.#form.reset();
       for (const input of [...this.#numbers, this.#stop]) this.#check(input);
       this.#store();

@@ -158,7 +158,7 @@ export class Schemas {
     if (choices.length === 1) return this.tree(choices[0]);
     if (choices.length === 0) return undefined;
     const list = make("ul", { class: "fields" });
-    choices.forEach((choice, i) => list.append(this.#field(`choice ${i + 1}`, choice, false)));
+    choices.forEach((choice, i) => list.append(this.#field(`either ${i + 1}`, choice, false)));
     return list;
   }
 
@@ -183,28 +183,25 @@ export class Schemas {
   #field(name, schema, required) {
     const whole = this.#whole(schema);
     const generic = name.includes(" ");
-    const head = [
-      generic
-        ? make("span", { class: "field-name" }, name)
-        : make("code", { class: "field-name" }, name),
+    const limits = limitsOf(whole);
+    const item = make(
+      "li",
+      {},
+      make(generic ? "span" : "code", { class: "field-name" }, name),
       " ",
       make("span", { class: "field-type" }, this.nameOf(schema)),
       required && make("span", { class: "field-required" }, " required"),
-    ];
-    const limits = limitsOf(whole);
-    const about = [
       whole.description && make("p", {}, ...prose(whole.description)),
-      limits && make("p", { class: "field-limits" }, limits),
-      whole.enum && make("p", { class: "field-limits" }, ...listed(whole.enum)),
-    ];
-    if (!this.#unfolds(schema)) return make("li", {}, ...head, ...about);
-    const details = make("details", {}, make("summary", {}, ...head));
+      limits && make("p", {}, limits),
+      whole.enum && make("p", {}, ...listed(whole.enum)),
+    );
+    if (!this.#unfolds(schema)) return item;
+    const details = make("details", {}, make("summary", {}, `Inside ${name}`));
     details.addEventListener("toggle", () => {
-      if (details.open && !details.querySelector(".fields")) {
-        details.append(this.tree(schema) ?? "");
-      }
+      if (details.open && details.childElementCount === 1) details.append(this.tree(schema) ?? "");
     });
-    return make("li", {}, details, ...about);
+    item.append(details);
+    return item;
   }
 
   /**
@@ -250,10 +247,11 @@ function limitsOf(schema) {
   if (above !== undefined && above > -NO_LIMIT) parts.push(`more than ${number(above)}`);
   if (most !== undefined && most < NO_LIMIT) parts.push(`at most ${number(most)}`);
   if (below !== undefined && below < NO_LIMIT) parts.push(`less than ${number(below)}`);
-  if (schema.minItems !== undefined) parts.push(`at least ${schema.minItems} items`);
-  if (schema.maxItems !== undefined) parts.push(`at most ${schema.maxItems} items`);
-  if (schema.minLength !== undefined) parts.push(`at least ${schema.minLength} characters`);
-  if (schema.maxLength !== undefined) parts.push(`at most ${schema.maxLength} characters`);
+  const { minItems, maxItems, minLength, maxLength } = schema;
+  if (minItems !== undefined) parts.push(`at least ${counted(minItems, "item")}`);
+  if (maxItems !== undefined) parts.push(`at most ${counted(maxItems, "item")}`);
+  if (minLength !== undefined) parts.push(`at least ${counted(minLength, "character")}`);
+  if (maxLength !== undefined) parts.push(`at most ${counted(maxLength, "character")}`);
   if (schema.pattern !== undefined) parts.push(`matches ${schema.pattern}`);
   if (schema.default !== undefined) parts.push(`default ${JSON.stringify(schema.default)}`);
   return parts.join(", ");
@@ -261,6 +259,12 @@ function limitsOf(schema) {
 
 /** @param {number} value */
 const number = (value) => String(value).replace("-", "−");
+
+/**
+ * @param {number} count
+ * @param {string} thing
+ */
+const counted = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 
 /** @param {readonly unknown[]} values */
 function listed(values) {

@@ -37,7 +37,7 @@ export class Settings {
     this.#form.addEventListener("input", () => this.#store());
     // Enter in a field does not leave the page.
     this.#form.addEventListener("submit", (event) => event.preventDefault());
-    byId("reset", HTMLButtonElement).addEventListener("click", () => {
+    byId("reset-settings", HTMLButtonElement).addEventListener("click", () => {
       this.#form.reset();
       for (const input of [...this.#numbers, this.#stop]) this.#check(input);
       this.#store();

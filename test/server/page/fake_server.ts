@@ -177,7 +177,7 @@ async function answer(
     });
 
   const whole = question.includes("!code") ? CODE : PROSE;
-  const words = whole.split(/(?<=\s)/);
+  const words = whole.split(/(?<=\s)(?=\S)/);
   const count = long ? 6000 : Math.min(words.length, body.max_tokens ?? Infinity);
   for (let i = 0; i < count; i++) {
     if (response.destroyed) return;

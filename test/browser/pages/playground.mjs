@@ -1,0 +1,289 @@
+/**
+ * Uses the playground as people do: with the keyboard, on two screens, in two themes. It works against
+ * any server whose first model can chat.
+ */
+import { checkAccess, checkWidth, picture, withPage } from "./harness.mjs";
+
+const ANSWER = ".message.model";
+
+/** Opens the playground, with a key where the server wants one. */
+export async function open(page, { url, key }) {
+  await page.goto(url);
+  await page.locator("#chat, #key-dialog[open]").filter({ visible: true }).first().waitFor();
+  if (key && await page.locator("#key-dialog").isVisible()) {
+    await page.keyboard.type(key);
+    await page.keyboard.press("Enter");
+  }
+  await page.locator("#prompt").waitFor();
+}
+
+/** Types a message and sends it. */
+export async function send(page, text) {
+  await page.locator("#prompt").focus();
+  await page.keyboard.type(text);
+  await page.keyboard.press("Enter");
+}
+
+/** Waits until the last answer is there as a whole. */
+export async function answered(page, count) {
+  await page.locator(`${ANSWER} .measures`).nth(count - 1).waitFor();
+  await page.locator("#send").waitFor();
+}
+
+/** Lengths of the last answer's text while it comes. */
+async function growth(page) {
+  return await page.evaluate(async () => {
+    const lengths = new Set();
+    for (;;) {
+      const last = [...document.querySelectorAll(".message.model")].at(-1);
+      const length = last?.querySelector(".text").textContent.length ?? 0;
+      if (length > 0) lengths.add(length);
+      if (last?.querySelector(".tools")) return [...lengths];
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+    }
+  });
+}
+
+async function converse(page, results) {
+  const body = page.waitForRequest((request) => request.url().endsWith("/v1/chat/completions"));
+  await send(page, "Why are fruit trees trained flat against a wall?");
+  const lengths = await growth(page);
+  results.that("the answer grows in steps", lengths.length >= 3, `${lengths.length} steps`);
+  const { messages, stream, temperature } = (await body).postDataJSON();
+  results.same("the message goes out as it was typed", messages, [
+    { role: "user", content: "Why are fruit trees trained flat against a wall?" },
+  ]);
+  results.same("it asks for a stream, with the settings", { stream, temperature }, {
+    stream: true,
+    temperature: 0.7,
+  });
+  const measures = await page.locator(`${ANSWER} .measures`).innerText();
+  results.that(
+    "speed, time to the first token and usage are told",
+    /\d tokens\/s/.test(measures) && /first after [\d.]+ m?s/.test(measures) &&
+      /\d tokens? for \d+ of prompt/.test(measures),
+    measures,
+  );
+  results.same("the field has the focus again", await focused(page), "prompt");
+  const announced = await page.locator("#announcer p").allInnerTexts();
+  const text = await page.locator(`${ANSWER} .text`).innerText();
+  results.that(
+    "a screen reader is told sentences, not tokens",
+    announced.length >= 1 && announced.length <= lengths.length / 2 + 2,
+    `${announced.length} announcements of ${lengths.length} steps`,
+  );
+  const told = announced.join(" ").replaceAll(/\s+/g, "");
+  results.that(
+    "and all of the text",
+    told.startsWith(text.replaceAll(/\s+/g, "").slice(0, 40)),
+    told.slice(0, 80),
+  );
+
+  await page.getByRole("button", { name: "Regenerate" }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator(`${ANSWER} .tools`).waitFor({ state: "detached" });
+  await answered(page, 1);
+  results.same("a regenerated answer replaces the old one", await page.locator(ANSWER).count(), 1);
+
+  await page.locator("#prompt").focus();
+  await page.keyboard.type("one");
+  await page.keyboard.press("Shift+Enter");
+  await page.keyboard.type("two");
+  results.same("Shift+Enter begins a line", await page.locator("#prompt").inputValue(), "one\ntwo");
+  await page.locator("#prompt").fill("");
+}
+
+/** Stops an answer in the middle. A model may end by itself before: it then gets another chance. */
+async function stop(page, results) {
+  let measures = "";
+  for (let attempt = 0; attempt < 3 && !measures.includes("stopped"); attempt++) {
+    const before = await page.locator(ANSWER).count();
+    await send(page, "Tell me a long story about a garden, with every detail. !slow");
+    await page.waitForFunction(
+      (count) =>
+        [...document.querySelectorAll(".message.model")].at(count)?.querySelector(".text")
+          .textContent,
+      before,
+    );
+    await page.keyboard.press("Escape");
+    await answered(page, before + 1);
+    measures = await page.locator(`${ANSWER} .measures`).last().innerText();
+  }
+  results.that("Escape stops an answer", measures.includes("stopped"), measures);
+  const length = () => page.locator(`${ANSWER} .text`).last().evaluate((e) => e.textContent.length);
+  const stopped = await length();
+  await page.waitForTimeout(700);
+  results.same("nothing comes after it", await length(), stopped);
+}
+
+async function settings(page, results) {
+  await page.getByRole("tab", { name: "Model" }).focus();
+  await page.keyboard.press("ArrowRight");
+  await page.getByLabel("System prompt").fill("Answer like a gardener.");
+  await page.getByLabel("Temperature").fill("0");
+  await page.getByLabel("Seed").fill("7");
+  await page.getByLabel("Max tokens").fill("24");
+  await page.getByLabel("Stop at").fill("END\n\\n\\n");
+  await page.getByRole("switch", { name: "Answer in JSON" }).press("Space");
+  const request = page.waitForRequest((request) => request.url().endsWith("/v1/chat/completions"));
+  const before = await page.locator(ANSWER).count();
+  await send(page, "Name a pear.");
+  const { messages, temperature, seed, max_tokens, stop, response_format, top_p } = (await request)
+    .postDataJSON();
+  results.same("settings go out", {
+    first: messages[0],
+    temperature,
+    top_p,
+    seed,
+    max_tokens,
+    stop,
+    response_format,
+  }, {
+    first: { role: "system", content: "Answer like a gardener." },
+    temperature: 0,
+    top_p: 0.95,
+    seed: 7,
+    max_tokens: 24,
+    stop: ["END", "\n\n"],
+    response_format: { type: "json_object" },
+  });
+  await answered(page, before + 1);
+
+  await page.getByLabel("Temperature").fill("3");
+  await send(page, "Again.");
+  results.same("a wrong setting keeps a message back", await focused(page), "temperature");
+  results.same("and says why", await page.locator("#temperature-wrong").innerText(), "From 0 to 2");
+  await page.getByRole("button", { name: "Reset" }).click();
+  await page.reload();
+  await page.locator("#prompt").waitFor();
+  results.same("a reset holds", await page.getByLabel("Temperature").inputValue(), "0.7");
+}
+
+const focused = (page) => page.evaluate(() => document.activeElement?.id);
+
+/** Has the next Tab begin at the top of the page. */
+async function toStart(page) {
+  await page.evaluate(() => {
+    document.body.tabIndex = -1;
+    document.body.focus();
+    document.body.removeAttribute("tabindex");
+  });
+}
+
+async function walk(page, results) {
+  await toStart(page);
+  await page.keyboard.press("Tab");
+  results.same("the first Tab offers to skip", await focused(page), "skip");
+  await page.keyboard.press("Enter");
+  results.same("which leads to the field", await focused(page), "prompt");
+  await toStart(page);
+  const places = [];
+  for (let i = 0; i < 40; i++) {
+    await page.keyboard.press("Tab");
+    const place = await page.evaluate(() => {
+      const element = document.activeElement;
+      if (!element || element === document.body) return undefined;
+      const style = getComputedStyle(element);
+      const box = element.closest(".composer-box");
+      const seen = style.outlineStyle !== "none" ||
+        (box && getComputedStyle(box).boxShadow !== "none");
+      const part = element.closest("header, main, aside")?.localName ?? "skip";
+      return { part, seen: Boolean(seen), name: element.id || element.textContent.trim() };
+    });
+    if (!place) break;
+    places.push(place);
+  }
+  const order = places.map(({ part }) => part).filter((part, i, all) => part !== all[i - 1]);
+  results.same("Tab goes through bar, conversation, panel", order.slice(0, 4), [
+    "skip",
+    "header",
+    "main",
+    "aside",
+  ]);
+  const unseen = places.filter(({ seen }) => !seen).map(({ name }) => name);
+  results.same("the focus can be seen everywhere", unseen, []);
+}
+
+async function theme(page, results) {
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await background();
+  await page.getByRole("button", { name: "Use the dark theme" }).click();
+  const dark = await background();
+  results.that("the theme changes by hand", light !== dark, `${light}, ${dark}`);
+  await page.reload();
+  await page.locator("#prompt").waitFor();
+  results.same("and stays so", await background(), dark);
+  await page.getByRole("button", { name: "Use the light theme" }).click();
+  results.same("and back", await background(), light);
+}
+
+/** All of the above. */
+export async function checkPlayground(browser, results, about) {
+  const { axe, pictures } = about;
+  await results.part(
+    "conversation",
+    () =>
+      withPage(browser, results, "conversation", {}, async (page) => {
+        await open(page, about);
+        await converse(page, results);
+        await stop(page, results);
+        await page.getByRole("button", { name: "New chat" }).click();
+        results.same("a new chat is empty", await page.locator(".message").count(), 0);
+      }),
+  );
+  await results.part("settings", () =>
+    withPage(browser, results, "settings", {}, async (page) => {
+      await open(page, about);
+      await walk(page, results);
+      await settings(page, results);
+      await theme(page, results);
+    }));
+
+  for (const screen of ["desktop", "phone"]) {
+    for (const theme of ["light", "dark"]) {
+      const what = `${screen}, ${theme}`;
+      await results.part(
+        what,
+        () =>
+          withPage(
+            browser,
+            results,
+            what,
+            { screen, theme, reducedMotion: "reduce" },
+            async (page) => {
+              await open(page, about);
+              await page.locator(".facts").waitFor({ state: "attached" });
+              await page.waitForTimeout(1000);
+              await checkWidth(results, `${what}, empty`, page);
+              await checkAccess(results, `${what}, empty`, page, axe);
+              await picture(page, pictures, `${screen}-${theme}-1-empty`);
+              await send(page, "What does pruning leave of a network? !code");
+              await answered(page, 1);
+              await checkWidth(results, `${what}, conversation`, page);
+              await checkAccess(results, `${what}, conversation`, page, axe);
+              await picture(page, pictures, `${screen}-${theme}-2-conversation`);
+              if (screen === "phone") {
+                await page.getByRole("button", { name: "Model and settings" }).click();
+                results.same(
+                  `${what}: the sheet takes the focus`,
+                  await focused(page),
+                  "close-panel",
+                );
+              }
+              await checkWidth(results, `${what}, model`, page);
+              await checkAccess(results, `${what}, model`, page, axe);
+              await picture(page, pictures, `${screen}-${theme}-3-model`);
+              await page.getByRole("tab", { name: "Settings" }).click();
+              await checkWidth(results, `${what}, settings`, page);
+              await checkAccess(results, `${what}, settings`, page, axe);
+              await picture(page, pictures, `${screen}-${theme}-4-settings`);
+              if (screen === "phone") {
+                await page.keyboard.press("Escape");
+                results.same(`${what}: and gives it back`, await focused(page), "open-panel");
+              }
+            },
+          ),
+      );
+    }
+  }
+}
