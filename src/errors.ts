@@ -178,6 +178,11 @@ export class SchemaError extends EspalierError {
   readonly code = "SCHEMA_UNSUPPORTED";
 }
 
+/** An address that a server cannot listen on. */
+export class ListenError extends EspalierError {
+  readonly code = "LISTEN_FAILED";
+}
+
 /** Work that was stopped by its `AbortSignal` or by Ctrl-C. */
 export class AbortError extends EspalierError {
   readonly code = "ABORTED";

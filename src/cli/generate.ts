@@ -7,9 +7,11 @@ import type { EndPiece } from "../generate/generate.ts";
 import { generateCommandSchema } from "../generate/command_options.ts";
 import type { Model } from "../generate/model.ts";
 import { UsageError } from "../errors.ts";
-import { readText } from "../platform/files.ts";
+import { readJson, readText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
+import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
+import type { TextForm } from "../text/structured/mod.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import {
@@ -25,6 +27,8 @@ import { ProgressView } from "./terminal.ts";
 
 /** Bytes of the longest prompt that is read: no context holds more. */
 const LONGEST_PROMPT = 16 << 20;
+/** Bytes of the longest file with a JSON schema; longer ones are refused when they are read, too. */
+const LONGEST_SCHEMA = 1 << 20;
 /** What the example continues when it is not told. */
 const EXAMPLE_PROMPT = "The population of the country";
 
@@ -38,6 +42,7 @@ export const generateCommand: Command = {
     "The text goes to standard output as it is made, figures to standard error.",
     "Without MODEL the example is pruned, compiled and run, all in temporary folders. Without --prompt",
     "and --prompt-file the prompt is read from standard input (the example has one of its own).",
+    "With --json-schema the text ends with the value; --max-tokens may end it before.",
     "With --json: model, prompt, text, tokens, logprobs [{token, logprob, top [{token, logprob}]}],",
     "finishReason, stopString, promptTokens, cachedTokens, completionTokens, secondsToFirstToken,",
     "tokensPerSecond, seed, engine {engine, device, threads, context, why, …}, notes, peakBytes.",
@@ -50,12 +55,17 @@ export const generateCommand: Command = {
       "drawn by chance; the same seed draws the same text",
     ],
     ["generate MODEL --prompt-file - --max-tokens 400 < text.txt", "a prompt from elsewhere"],
+    [
+      'generate MODEL --prompt "Ada is 36:" --json-schema person.json',
+      "JSON that a program can read",
+    ],
     ['generate MODEL --engine ort --device webgpu --prompt "Hello"', "ONNX Runtime on the GPU"],
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, generateCommandSchema, { modelIsOptional: true });
     const options = checkOptions(generateCommandSchema, line.options);
     const prompt = await readPrompt(options);
+    const form = await readForm(options);
     if (options.model === undefined && !line.json) say(`prompt: ${prompt}`);
     const view = new ProgressView();
     const notes: string[] = [];
@@ -67,7 +77,8 @@ export const generateCommand: Command = {
       },
     }).finally(() => view.finish());
     try {
-      const made = await stream(model, prompt, options, signal, !line.json);
+      const constraint = form && await model.constrain(form);
+      const made = await stream(model, prompt, options, { signal, constraint }, !line.json);
       const figures = figuresOf(made.end);
       if (line.json) {
         const { finishReason, stopString, seed } = made.end;
@@ -77,6 +88,9 @@ export const generateCommand: Command = {
         const about = { seed, engine, notes, peakBytes: peakResidentBytes() };
         process.stdout.write(`${JSON.stringify({ ...report, ...figures, ...about })}\n`);
       } else {
+        if (constraint && !constraint.complete) {
+          say("the JSON is not whole: the text was cut short, see --max-tokens and --stop");
+        }
         say(describeFigures(figures));
         say(`${describeEngine(model.info)}; seed ${made.end.seed}`);
       }
@@ -102,6 +116,17 @@ async function readPrompt({ model, prompt, promptFile }: Options): Promise<strin
     throw new UsageError("no prompt: give --prompt, --prompt-file, or text on standard input");
   }
   return await readInput();
+}
+
+/** What the text must be; it is checked before a model is loaded. */
+async function readForm({ jsonSchema }: Options): Promise<TextForm | undefined> {
+  if (jsonSchema === undefined) return undefined;
+  const file = jsonSchema as string;
+  const name = `--json-schema ${file}`;
+  const schema = readJson(file, LONGEST_SCHEMA);
+  const { readSchema } = await import("../text/structured/schema.ts");
+  readSchema(schema, name);
+  return { schema, name };
 }
 
 /** All of standard input, without the line break at its end. */
@@ -135,7 +160,7 @@ async function stream(
   model: Model,
   prompt: string,
   options: Options,
-  signal: AbortSignal,
+  running: { readonly signal: AbortSignal; readonly constraint: TokenConstraint | undefined },
   shown: boolean,
 ): Promise<Made> {
   let text = "";
@@ -144,7 +169,7 @@ async function stream(
   let end: EndPiece | undefined;
   const write = (piece: string) => void (shown && piece !== "" && process.stdout.write(piece));
   try {
-    for await (const piece of model.generate(prompt, { ...generationOf(options), signal })) {
+    for await (const piece of model.generate(prompt, { ...generationOf(options), ...running })) {
       if (piece.type === "end") {
         end = piece;
       } else {

@@ -14,13 +14,17 @@ import { generateCommand } from "./generate.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
 import { offerInterrupt } from "./interrupts.ts";
+import { keyCommand } from "./key.ts";
 import { pruneCommand } from "./prune.ts";
+import { serveCommand } from "./serve.ts";
 
 const COMMANDS: readonly Command[] = [
   pruneCommand,
   compileCommand,
   generateCommand,
   chatCommand,
+  serveCommand,
+  keyCommand,
   benchCommand,
   evaluateCommand,
   inspectCommand,

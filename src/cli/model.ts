@@ -67,7 +67,8 @@ export function generationOf(options: Options): GenerationOptions {
   return pick(options, generationFields) as GenerationOptions;
 }
 
-function pick(options: Options, fields: object): Record<string, unknown> {
+/** The options that are among some fields. */
+export function pick(options: Options, fields: object): Record<string, unknown> {
   return Object.fromEntries(Object.entries(options).filter(([name]) => name in fields));
 }
 

@@ -64,7 +64,7 @@ export type GenerationPiece = TextPiece | EndPiece;
  * @throws {UsageError} When an option is wrong, the prompt is empty, or the constraint has served before.
  * @throws {SchemaError} From the iteration, when the tokenizer cannot write what the constraint wants.
  * @throws {ChatTemplateError} When there is no chat template for messages, or it refuses them.
- * @throws {ContextOverflowError} When the prompt leaves no room in the context.
+ * @throws {ContextOverflowError} When the prompt leaves no room in the context, or is longer than its limit.
  * @throws {TokenRangeError} When an id is outside the vocabulary.
  * @throws {AbortError} From the iteration, when the signal says so.
  *
@@ -81,11 +81,16 @@ export function generate(
   prompt: Prompt,
   options: GenerationOptions = {},
 ): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { signal, constraint, templateVariables, ...rest } = options;
+  const { signal, constraint, promptLimit, templateVariables, ...rest } = options;
   assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);
   const { info } = model;
-  const { tokens, continues } = promptTokens(text, prompt, info, templateVariables);
+  const { tokens, continues } = promptTokens(
+    text,
+    prompt,
+    { ...info, limit: promptLimit },
+    templateVariables,
+  );
   return run({
     model,
     tokens,
@@ -121,26 +126,30 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
   assertUnused(constraint);
   const prefill = new Stopwatch();
   const decode = new Stopwatch();
-  prefill.start();
-  const sequence = model.open(tokens);
+  const sequence = prefill.time(() => model.open(tokens));
+  /** Runs tokens, unless the work is to stop. */
+  const step = async (tokens: ArrayLike<number>, count: number, watch: Stopwatch) => {
+    // An engine that computes on this thread does so without a pause: signals, timers and other
+    // sequences have their turn before.
+    if (!model.info.background) await letEventsIn();
+    assertGoingOn(signal, count);
+    return await watch.wait(sequence.run(tokens, { signal }));
+  };
   try {
     const cachedTokens = sequence.length;
-    let logits = await step(sequence, tokens.subarray(cachedTokens), signal, 0);
-    prefill.stop();
+    let logits = await step(tokens.subarray(cachedTokens), 0, prefill);
 
     let piece = new Piece();
     for (let count = 1;; count++) {
-      decode.start();
       // The engine's own array, which another sequence's run overwrites: nothing may be awaited before
       // a token is chosen.
-      const { token, logprobs } = sampler.next(logits);
+      const { token, logprobs } = decode.time(() => sampler.next(logits));
       const atEnd = endIds.has(token);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);
       const ended = atEnd || constraint?.complete === true;
 
       if (ended || stream.stopString !== undefined || count === most) {
         piece.text += stream.end();
-        decode.stop();
         yield piece.done();
         yield {
           type: "end",
@@ -154,33 +163,19 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
         };
         return;
       }
+      // What computes in the background does so while this token's text is on its way.
+      const next = model.info.background ? step([token], count, decode) : undefined;
+      // A consumer that stops early never hears of it.
+      next?.catch(() => {});
       if (piece.text !== "") {
-        decode.stop();
         yield piece.done();
-        decode.start();
         piece = new Piece();
       }
-      logits = await step(sequence, [token], signal, count);
-      decode.stop();
+      logits = await (next ?? step([token], count, decode));
     }
   } finally {
     sequence.close();
   }
-}
-
-/**
- * Runs tokens, unless the work is to stop. An engine may compute without a pause: signals, timers and
- * other sequences have their turn before.
- */
-async function step(
-  sequence: Sequence,
-  tokens: ArrayLike<number>,
-  signal: AbortSignal | undefined,
-  count: number,
-): Promise<Float32Array> {
-  await letEventsIn();
-  assertGoingOn(signal, count);
-  return await sequence.run(tokens, { signal });
 }
 
 /** @throws {UsageError} When the constraint belongs to another text. */
@@ -221,13 +216,22 @@ class Piece {
 /** Adds up stretches of time. */
 class Stopwatch {
   seconds = 0;
-  #since = 0;
 
-  start(): void {
-    this.#since = performance.now();
+  /** The time that something takes. */
+  time<T>(work: () => T): T {
+    const started = performance.now();
+    const result = work();
+    this.seconds += (performance.now() - started) / 1000;
+    return result;
   }
 
-  stop(): void {
-    this.seconds += (performance.now() - this.#since) / 1000;
+  /** The time until a promise settles. */
+  async wait<T>(promise: Promise<T>): Promise<T> {
+    const started = performance.now();
+    try {
+      return await promise;
+    } finally {
+      this.seconds += (performance.now() - started) / 1000;
+    }
   }
 }

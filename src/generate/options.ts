@@ -39,6 +39,8 @@ export interface GenerationOptions extends z.input<typeof generationSchema> {
    * ends with it. A stop string still cuts it short.
    */
   readonly constraint?: TokenConstraint;
+  /** Most tokens of a prompt, where less is wanted than the context holds. */
+  readonly promptLimit?: number;
   /** More variables for the chat template, e.g. `{ enable_thinking: false }`. */
   readonly templateVariables?: Readonly<Record<string, unknown>>;
 }

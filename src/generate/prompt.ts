@@ -21,16 +21,18 @@ export interface PromptTokens {
  * Makes tokens of a prompt. Text gets the special tokens that the model's tokenizer adds; a
  * conversation is written by the chat template, which has them in it.
  *
+ * @param info The model's; `limit` is the most tokens that are taken, where that is less than it could.
  * @param variables More variables for the chat template.
  * @throws {ChatTemplateError} When messages are given and the template is missing or refuses them.
  * @throws {UsageError} When there is not a single token.
  * @throws {TokenRangeError} When an id is outside the model's vocabulary.
- * @throws {ContextOverflowError} When the context has no room for the prompt and one more token.
+ * @throws {ContextOverflowError} When the context has no room for the prompt and one more token, or the
+ *   prompt is longer than the limit.
  */
 export function promptTokens(
   text: ModelText,
   prompt: Prompt,
-  info: Pick<ModelInfo, "vocabulary" | "context">,
+  info: Pick<ModelInfo, "vocabulary" | "context"> & { readonly limit?: number },
   variables?: Readonly<Record<string, unknown>>,
 ): PromptTokens {
   const { tokens, continues } = encode(text, prompt, variables);
@@ -54,6 +56,11 @@ export function promptTokens(
     throw new ContextOverflowError(
       `the prompt has ${tokens.length} tokens, the context holds ${info.context}: give a prompt of at ` +
         `most ${info.context - 1}`,
+    );
+  }
+  if (info.limit !== undefined && tokens.length > info.limit) {
+    throw new ContextOverflowError(
+      `the prompt has ${tokens.length} tokens: at most ${info.limit} are taken`,
     );
   }
   return { tokens: Int32Array.from(tokens), continues };

@@ -183,6 +183,22 @@ export function writeText(path: string, text: string): void {
   }
 }
 
+/**
+ * Replaces a text file that is for its owner's eyes only, or makes it; never a half of it.
+ *
+ * @throws {FileWriteError} When it cannot be written.
+ */
+export function replaceText(path: string, text: string): void {
+  const pending = `${path}.${process.pid}.part`;
+  try {
+    fs.writeFileSync(pending, text, { mode: 0o600 });
+    fs.renameSync(pending, path);
+  } catch (cause) {
+    remove(pending);
+    throw writeError(path, cause);
+  }
+}
+
 /** Writes a whole file of bytes. */
 export function writeBytes(path: string, bytes: Uint8Array): void {
   try {

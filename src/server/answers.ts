@@ -1,0 +1,194 @@
+/**
+ * From a request to pieces of text: a place for each sequence, the generation, and its figures.
+ * @module
+ */
+import { AbortError } from "../errors.ts";
+import type { GenerationPiece } from "../generate/generate.ts";
+import type { GenerationOptions } from "../generate/options.ts";
+import type { Prompt } from "../generate/prompt.ts";
+import { ApiError, apiErrorOf, badRequest, RequestTimeoutError } from "./errors.ts";
+import type { RequestRecord } from "./log.ts";
+import type { Served, Service } from "./service.ts";
+
+/** No token stands for more UTF-16 units in the vocabularies in use. */
+const LONGEST_TOKEN = 128;
+
+/** One sequence that a request asks for. */
+export interface Wanted {
+  readonly prompt: Prompt;
+  readonly options: GenerationOptions;
+}
+
+/** A piece of one of them. */
+export interface AnswerPiece {
+  /** Which one. */
+  readonly index: number;
+  readonly piece: GenerationPiece;
+}
+
+/** What an answer is made with. */
+export interface Answering {
+  readonly service: Service;
+  readonly served: Served;
+  readonly wanted: readonly Wanted[];
+  /** Aborted when the client goes away or the server stops, and by us when time is up. */
+  readonly work: AbortController;
+  /** The field that holds the prompt, for errors. */
+  readonly field: string;
+  readonly record: RequestRecord;
+}
+
+/**
+ * Generates what a request asks for.
+ *
+ * What is wrong with the request is thrown by the call itself, before anybody waits.
+ *
+ * @returns Pieces of all sequences, as they come; one `end` for each.
+ * @throws {ApiError} From the call and from the iteration.
+ */
+export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, undefined> {
+  const { service, served, wanted, work, field } = answering;
+  const { settings } = service;
+  service.gate.assertRoom(wanted.length);
+  const { context } = served.model.info;
+  const limit = Math.min(settings.promptLimit ?? context - 1, context - 1);
+  const most = Math.min(settings.maxTokens ?? context, context);
+  try {
+    const sequences = wanted.map(({ prompt, options }, index) => {
+      assertShort(prompt, limit, field);
+      const pieces = served.model.generate(prompt, {
+        ...options,
+        maxTokens: Math.min(options.maxTokens ?? most, most),
+        promptLimit: limit,
+        signal: work.signal,
+      });
+      return sequence(answering, pieces, index);
+    });
+    return together(answering, sequences);
+  } catch (error) {
+    throw apiErrorOf(error, field);
+  }
+}
+
+/** Refuses a text that is too long whatever its tokens are, before time is spent on them. */
+function assertShort(prompt: Prompt, limit: number, field: string): void {
+  const length = typeof prompt === "string"
+    ? prompt.length
+    : (prompt as ArrayLike<unknown>).length > 0 && typeof prompt[0] === "object"
+    ? (prompt as readonly { content: string }[]).reduce(
+      (sum, { content }) => sum + content.length,
+      0,
+    )
+    : 0;
+  if (length > limit * LONGEST_TOKEN) {
+    throw badRequest(
+      `the prompt has ${length} characters: at most ${limit} tokens are taken`,
+      field,
+      "context_length_exceeded",
+    );
+  }
+}
+
+/** One sequence: waits for a place, generates, tells the metrics. */
+async function* sequence(
+  { service, served, work, record }: Answering,
+  pieces: AsyncGenerator<GenerationPiece, void, undefined>,
+  index: number,
+): AsyncGenerator<AnswerPiece, void, undefined> {
+  const { metrics, gate } = service;
+  const model = served.id;
+  const came = performance.now();
+  const leave = await gate.enter(work.signal);
+  let reason: string = "failed";
+  try {
+    metrics.queueSeconds.observe((performance.now() - came) / 1000);
+    let last = performance.now();
+    let isFirst = true;
+    for await (const piece of pieces) {
+      const now = performance.now();
+      if (piece.type === "text") {
+        const seconds = (now - last) / 1000;
+        if (isFirst) {
+          metrics.firstTokenSeconds.observe({ model }, seconds);
+          record.firstToken(now - came);
+        } else metrics.betweenTokensSeconds.observe({ model }, seconds / piece.tokens.length);
+        metrics.generatedTokens.inc({ model }, piece.tokens.length);
+        isFirst = false;
+      } else {
+        reason = piece.finishReason;
+        metrics.promptTokens.inc({ model }, piece.promptTokens);
+        metrics.cachedTokens.inc({ model }, piece.cachedTokens);
+        if (piece.cachedTokens > 0) metrics.prefixHits.inc({ model });
+      }
+      yield { index, piece };
+      // What the client takes to read is not the engine's time.
+      last = performance.now();
+    }
+  } finally {
+    if (reason === "failed" && work.signal.aborted) reason = "stopped";
+    leave();
+    metrics.answers.inc({ model, reason });
+  }
+}
+
+/** All sequences, within the time that a request may take, and errors as a client is told of them. */
+async function* together(
+  { service, work, field, record }: Answering,
+  sequences: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
+): AsyncGenerator<AnswerPiece, void, undefined> {
+  const milliseconds = 1000 * service.settings.requestTimeout;
+  const timer = setTimeout(
+    () => work.abort(new RequestTimeoutError(milliseconds)),
+    milliseconds,
+  );
+  try {
+    for await (const answered of merged(sequences)) {
+      if (answered.piece.type === "end") record.end(answered.piece);
+      else record.text(answered.piece);
+      yield answered;
+    }
+  } catch (error) {
+    // The first to fail tells why; the others end with it.
+    const { reason } = work.signal;
+    work.abort();
+    throw apiErrorOf(
+      error instanceof AbortError && reason instanceof ApiError ? reason : error,
+      field,
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Pieces of several generators as they come. The second begins when the first has given something: its
+ * prompt is in the cache by then.
+ */
+async function* merged(
+  all: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
+): AsyncGenerator<AnswerPiece, void, undefined> {
+  if (all.length === 1) return yield* all[0];
+  const pending = new Map<number, Promise<{ from: number; result: IteratorResult<AnswerPiece> }>>();
+  const ask = (from: number) =>
+    pending.set(from, all[from].next().then((result) => ({ from, result })));
+  ask(0);
+  let areAllAsked = false;
+  try {
+    while (pending.size > 0) {
+      const { from, result } = await Promise.race(pending.values());
+      if (!areAllAsked) {
+        areAllAsked = true;
+        for (let i = 1; i < all.length; i++) ask(i);
+      }
+      if (result.done) pending.delete(from);
+      else {
+        yield result.value;
+        ask(from);
+      }
+    }
+  } finally {
+    // Errors of the others would be nobody's.
+    for (const promise of pending.values()) promise.catch(() => {});
+    await Promise.allSettled(all.map((generator) => generator.return()));
+  }
+}

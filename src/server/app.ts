@@ -1,0 +1,192 @@
+/**
+ * The server's app: a function from requests to responses, the same in every runtime.
+ * @module
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { cors } from "hono/cors";
+import { HTTPException } from "hono/http-exception";
+import { secureHeaders } from "hono/secure-headers";
+import type { z } from "zod";
+import { parseOptions } from "../api/options.ts";
+import type { Model } from "../generate/model.ts";
+import { VERSION } from "../version.ts";
+import { readBody } from "./body.ts";
+import type { App, AppContext, AppEnv } from "./context.ts";
+import { ApiError, apiErrorOf, badRequest } from "./errors.ts";
+import { requireKey } from "./keys.ts";
+import { type Log, RequestRecord } from "./log.ts";
+import { serverSchema } from "./options.ts";
+import { addChat } from "./routes/chat.ts";
+import { addCompletions } from "./routes/completions.ts";
+import { addModels } from "./routes/models.ts";
+import { addPages } from "./routes/pages.ts";
+import { addState } from "./routes/state.ts";
+import { addTokens } from "./routes/tokens.ts";
+import { Service } from "./service.ts";
+
+/** Options of {@linkcode createApp}. */
+export interface AppOptions extends z.input<typeof serverSchema> {
+  /** Takes a line for each request, and for what fails in the server. */
+  readonly log?: Log;
+}
+
+/** Routes that need a key where there are keys. */
+const GUARDED = ["/v1/*", "/tokenize", "/detokenize"];
+/** Routes that are asked all the time: the log tells of them only when they fail. */
+const UNLOGGED = ["/health", "/ready", "/metrics"];
+
+/**
+ * Makes the app.
+ *
+ * @param model A loaded model, or several. They stay the caller's, who closes them.
+ * @param options Limits, keys, log.
+ * @returns A Hono app: `app.fetch` goes into `Deno.serve`, `Bun.serve` or the default export of a Worker.
+ * @throws {UsageError} When an option is wrong.
+ *
+ * @example
+ * ```ts
+ * await using model = await load("SmolLM2-135M-pruned");
+ * Deno.serve(createApp(model, { parallel: 4 }).fetch);
+ * ```
+ */
+export function createApp(model: Model | readonly Model[], options: AppOptions = {}): App {
+  const { log, ...rest } = options;
+  const service = new Service(parseOptions(serverSchema, rest));
+  for (const one of [model].flat() as Model[]) service.add(one);
+  service.ready();
+  return appOf(service, log);
+}
+
+/** Makes the app of a service, for those who load, drain and stop it by themselves. */
+export function appOf(service: Service, log: Log = () => {}): App {
+  const { settings } = service;
+  const app: App = new OpenAPIHono<AppEnv>({
+    // Wrong fields become errors like all others.
+    defaultHook: (result) => {
+      if (!result.success) throw invalid(result.error.issues[0]);
+    },
+  });
+
+  app.use(watch(service, log));
+  app.use(secureHeaders({
+    xFrameOptions: "DENY",
+    referrerPolicy: "no-referrer",
+    // For whoever puts TLS before the server to say.
+    strictTransportSecurity: false,
+  }));
+  if (settings.cors.length > 0) {
+    app.use(cors({
+      origin: settings.cors.includes("*") ? "*" : settings.cors,
+      exposeHeaders: ["x-request-id", "retry-after"],
+      maxAge: 600,
+    }));
+  }
+  for (const path of GUARDED) app.use(path, requireKey(settings.keys));
+  const body = readBody(settings.bodyLimit, 1000 * settings.readTimeout);
+  for (const path of GUARDED) app.on("POST", path, body);
+
+  addChat(app, service);
+  addCompletions(app, service);
+  addModels(app, service);
+  addTokens(app, service);
+  addState(app, service);
+  addPages(app);
+  app.openAPIRegistry.registerComponent("securitySchemes", "key", {
+    type: "http",
+    scheme: "bearer",
+  });
+  app.doc31("/openapi.json", {
+    openapi: "3.1.0",
+    info: {
+      title: "Espalier",
+      version: VERSION,
+      description: "A pruned language model behind OpenAI's interface.",
+    },
+  });
+
+  const tell = (error: Error, context: AppContext) => {
+    const told = error instanceof HTTPException ? ofHono(error) : apiErrorOf(error);
+    context.get("record").failed(told.message);
+    if (told.status === 500) {
+      log({
+        time: new Date().toISOString(),
+        event: "error",
+        id: context.get("record").id,
+        message: error.stack ?? String(error),
+      });
+    }
+    const { retryAfter } = told.about;
+    if (retryAfter !== undefined) context.header("Retry-After", String(retryAfter));
+    if (told.status === 401) context.header("WWW-Authenticate", "Bearer");
+    return context.json(told.body, told.status as 400);
+  };
+  // Told, not thrown: an error from here would keep the middleware before it from ending its work.
+  app.notFound((context) => {
+    const { method, path } = context.req;
+    const message = `there is no ${method} ${path.slice(0, 200)}`;
+    return tell(new ApiError(404, message, { code: "unknown_url" }), context);
+  });
+  app.onError(tell);
+  return app;
+}
+
+/** What goes around every request: its id, what stops it, its line in the log, its metrics. */
+function watch(service: Service, log: Log) {
+  const { metrics, settings } = service;
+  return async (context: AppContext, next: () => Promise<void>) => {
+    const { method, path, raw } = context.req;
+    const record = new RequestRecord(crypto.randomUUID(), method, path, settings.logPrompts);
+    const work = new AbortController();
+    const onGone = () => work.abort();
+    raw.signal?.addEventListener("abort", onGone);
+    const end = service.begin(work);
+    context.set("record", record);
+    context.set("work", work);
+    context.header("X-Request-Id", record.id);
+
+    let isOver = false;
+    const over = (status: number) => {
+      if (isOver) return;
+      isOver = true;
+      raw.signal?.removeEventListener("abort", onGone);
+      end();
+      const route = routeOf(context);
+      metrics.requests.inc({ route, status: String(status) });
+      metrics.requestSeconds.observe({ route }, record.seconds);
+      if (status >= 400 || !UNLOGGED.includes(path)) log(record.entry(status));
+    };
+    let isLater = false;
+    context.set("later", () => {
+      isLater = true;
+      return (error) => {
+        const told = error === undefined ? undefined : apiErrorOf(error);
+        if (told) record.failed(told.message);
+        over(told?.status ?? 200);
+      };
+    });
+    await next();
+    if (!isLater || context.res.status !== 200) over(context.res.status);
+  };
+}
+
+/** A name for the route that took a request: one of a few, whatever a client asks for. */
+function routeOf(context: AppContext): string {
+  const { path } = context.req;
+  if (path.startsWith("/v1/models/")) return "/v1/models/{id}";
+  return context.res.status === 404 || context.res.status === 405 ? "other" : path;
+}
+
+/** What is wrong with a field, as OpenAI's server says it. */
+function invalid(issue: z.core.$ZodIssue): ApiError {
+  const param = issue.path.map((step, i) =>
+    typeof step === "number" ? `[${step}]` : i === 0 ? String(step) : `.${String(step)}`
+  ).join("").slice(0, 200);
+  return badRequest(`${param || "the body"}: ${issue.message}`, param || undefined);
+}
+
+/** Errors of Hono's own: a body that is no JSON. */
+function ofHono(error: HTTPException): ApiError {
+  return error.status === 400
+    ? badRequest("the body could not be read as JSON", undefined, "invalid_json")
+    : new ApiError(error.status as 400, error.message);
+}

@@ -1,0 +1,52 @@
+/**
+ * Reading the body of a request, within limits of size and time.
+ * @module
+ */
+import type { MiddlewareHandler } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { every } from "hono/combine";
+import type { AppEnv } from "./context.ts";
+import { ApiError, badRequest } from "./errors.ts";
+
+/**
+ * Takes JSON of at most so many bytes that arrives in time, before any handler runs.
+ *
+ * Other types are refused: a page of another origin may send them without asking first.
+ *
+ * @param limit Bytes.
+ * @param patience Milliseconds.
+ */
+export function readBody(limit: number, patience: number): MiddlewareHandler<AppEnv> {
+  const maxSize = Math.floor(limit);
+  const limited = bodyLimit({
+    maxSize,
+    onError: () => {
+      throw new ApiError(413, `the request is larger than ${maxSize} bytes`, {
+        code: "request_too_large",
+      });
+    },
+  });
+  const read: MiddlewareHandler<AppEnv> = async (context, next) => {
+    const type = context.req.header("content-type") ?? "";
+    if (!/^application\/([\w.-]+\+)?json\b/i.test(type)) {
+      throw badRequest("the body must be JSON: send Content-Type: application/json");
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, fail) => {
+      timer = setTimeout(() => {
+        fail(new ApiError(408, `the request did not arrive within ${patience / 1000} s`));
+      }, patience);
+    });
+    try {
+      // What has been read is kept, and given to whoever asks for it as JSON.
+      await Promise.race([context.req.text(), late]);
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+      throw badRequest("the body could not be read to its end");
+    } finally {
+      clearTimeout(timer);
+    }
+    await next();
+  };
+  return every(limited, read);
+}

@@ -1,0 +1,89 @@
+/**
+ * Keys that clients come with. The server knows their hashes only.
+ * @module
+ */
+import type { MiddlewareHandler } from "hono";
+import { UsageError } from "../errors.ts";
+import type { AppEnv } from "./context.ts";
+import { ApiError } from "./errors.ts";
+import type { ServerSettings } from "./options.ts";
+
+/** A key, by its hash. */
+export type Key = ServerSettings["keys"][number];
+
+/** Random bytes of a new key. */
+const KEY_BYTES = 24;
+
+/**
+ * Lets those in who have a key; everybody where there are none.
+ *
+ * @throws {ApiError} With the status and words of OpenAI's server.
+ */
+export function requireKey(keys: readonly Key[]): MiddlewareHandler<AppEnv> {
+  const hashes = keys.map(({ name, sha256 }) => ({ name, hash: bytesOf(sha256) }));
+  return async (context, next) => {
+    if (hashes.length === 0) return await next();
+    const [, given] = /^Bearer +(\S+) *$/i.exec(context.req.header("authorization") ?? "") ?? [];
+    if (given === undefined) {
+      throw new ApiError(401, "a key is needed: send it as Authorization: Bearer KEY", {
+        code: "missing_api_key",
+      });
+    }
+    const hash = await hashOf(given);
+    // All are compared, whichever fits: the time that it takes tells nothing.
+    let name: string | undefined;
+    for (const known of hashes) if (areEqual(hash, known.hash)) name = known.name;
+    if (name === undefined) {
+      throw new ApiError(401, "the key is wrong: ask whoever runs this server for one", {
+        code: "invalid_api_key",
+      });
+    }
+    context.get("record").key(name);
+    await next();
+  };
+}
+
+/** Whether bytes are the same, in a time that does not depend on where they differ. */
+function areEqual(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i++) difference |= a[i] ^ b[i];
+  return difference === 0;
+}
+
+async function hashOf(key: string): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key)));
+}
+
+function bytesOf(hex: string): Uint8Array {
+  return Uint8Array.from(hex.match(/../g)!, (pair) => parseInt(pair, 16));
+}
+
+/** A new key, and the line of the key file that lets it in. */
+export async function makeKey(name: string): Promise<{ key: string; line: string }> {
+  const random = crypto.getRandomValues(new Uint8Array(KEY_BYTES));
+  const key = `esp-${[...random].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  const hash = [...await hashOf(key)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { key, line: `${name} ${hash}` };
+}
+
+/**
+ * Reads a key file: a line a key, its name and its hash; lines that begin with # say nothing.
+ *
+ * @throws {UsageError} Naming the line that is wrong.
+ */
+export function parseKeys(text: string, path: string): Key[] {
+  const keys = text.split(/\r?\n/).flatMap((line, i): Key[] => {
+    if (line.trim() === "" || line.trimStart().startsWith("#")) return [];
+    const [, name, sha256] = /^\s*([\w.@-]{1,64})\s+([0-9a-fA-F]{64})\s*$/.exec(line) ?? [];
+    if (name === undefined) {
+      throw new UsageError(
+        `${path}, line ${
+          i + 1
+        }: write a name and the SHA-256 hash of the key, as the command key does`,
+      );
+    }
+    return [{ name, sha256: sha256.toLowerCase() }];
+  });
+  if (keys.length === 0) throw new UsageError(`${path} holds no key: nobody could come in`);
+  return keys;
+}

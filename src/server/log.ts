@@ -1,0 +1,144 @@
+/**
+ * What the log tells of each request: one record when it has been answered.
+ * @module
+ */
+import type { EndPiece, TextPiece } from "../generate/generate.ts";
+
+/** One line of the log. Prompts and answers are in it only where the server was asked for that. */
+export interface LogEntry {
+  readonly time: string;
+  readonly event: "request" | "error" | "server";
+  readonly message?: string;
+  /** `x-request-id` of the answer. */
+  readonly id?: string;
+  readonly method?: string;
+  readonly path?: string;
+  readonly status?: number;
+  readonly milliseconds?: number;
+  /** The name of the key that the client came with. */
+  readonly key?: string;
+  readonly model?: string;
+  readonly stream?: boolean;
+  readonly promptTokens?: number;
+  readonly cachedTokens?: number;
+  readonly completionTokens?: number;
+  readonly firstTokenMilliseconds?: number;
+  readonly finishReason?: string;
+  readonly error?: string;
+  readonly prompt?: unknown;
+  readonly answer?: string;
+}
+
+/** Takes lines of the log. */
+export type Log = (entry: LogEntry) => void;
+
+/** What becomes one line when a request has been answered. */
+export class RequestRecord {
+  readonly #started = performance.now();
+  #key: string | undefined;
+  #model: string | undefined;
+  #stream: boolean | undefined;
+  #first: number | undefined;
+  #tokens: { prompt: number; cached: number; completion: number } | undefined;
+  #finishReason: string | undefined;
+  #error: string | undefined;
+  #prompt: unknown;
+  #answer = "";
+
+  /** @param withText Whether prompts and answers are written down. */
+  constructor(
+    readonly id: string,
+    readonly method: string,
+    readonly path: string,
+    readonly withText: boolean,
+  ) {}
+
+  /** Seconds since the request came. */
+  get seconds(): number {
+    return (performance.now() - this.#started) / 1000;
+  }
+
+  key(name: string): void {
+    this.#key = name;
+  }
+
+  asked(model: string, stream: boolean, prompt: unknown): void {
+    this.#model = model;
+    this.#stream = stream;
+    if (this.withText) this.#prompt = prompt;
+  }
+
+  /** @param milliseconds From the request's arrival in line to its first text. */
+  firstToken(milliseconds: number): void {
+    this.#first ??= milliseconds;
+  }
+
+  text({ text }: TextPiece): void {
+    if (this.withText) this.#answer += text;
+  }
+
+  end({ promptTokens, cachedTokens, completionTokens, finishReason }: EndPiece): void {
+    const { prompt, cached, completion } = this.#tokens ?? { prompt: 0, cached: 0, completion: 0 };
+    this.#tokens = {
+      prompt: prompt + promptTokens,
+      cached: cached + cachedTokens,
+      completion: completion + completionTokens,
+    };
+    this.#finishReason = finishReason;
+  }
+
+  failed(error: string): void {
+    this.#error = error;
+  }
+
+  /** The line. */
+  entry(status: number): LogEntry {
+    return {
+      time: new Date().toISOString(),
+      event: "request",
+      id: this.id,
+      method: this.method,
+      path: this.path,
+      status,
+      milliseconds: Math.round(1000 * this.seconds),
+      key: this.#key,
+      model: this.#model,
+      stream: this.#stream,
+      promptTokens: this.#tokens?.prompt,
+      cachedTokens: this.#tokens?.cached,
+      completionTokens: this.#tokens?.completion,
+      firstTokenMilliseconds: this.#first === undefined ? undefined : Math.round(this.#first),
+      finishReason: this.#finishReason,
+      error: this.#error,
+      ...(this.withText ? { prompt: this.#prompt, answer: this.#answer } : {}),
+    };
+  }
+}
+
+/** A line as a program reads it. */
+export function jsonLine(entry: LogEntry): string {
+  return JSON.stringify(entry);
+}
+
+/** A line as a person reads it. */
+export function textLine(entry: LogEntry): string {
+  const { time, event, message, method, path, status, milliseconds, error } = entry;
+  if (event === "server") return `${time} ${message}`;
+  if (event === "error") return `${time} error${entry.id ? ` ${entry.id}` : ""}: ${message}`;
+  const facts = [
+    entry.key && `key ${entry.key}`,
+    entry.model,
+    entry.promptTokens === undefined
+      ? undefined
+      : `${entry.promptTokens} tokens in (${entry.cachedTokens} kept), ${entry.completionTokens} out`,
+    entry.firstTokenMilliseconds === undefined
+      ? undefined
+      : `first after ${entry.firstTokenMilliseconds} ms`,
+    entry.finishReason,
+    error,
+    entry.prompt === undefined ? undefined : `prompt ${JSON.stringify(entry.prompt)}`,
+    entry.answer === undefined ? undefined : `answer ${JSON.stringify(entry.answer)}`,
+  ].filter((fact) => fact !== undefined && fact !== "");
+  return `${time} ${method} ${path} ${status} ${milliseconds} ms ${entry.id}` +
+    (facts.length > 0 ? `: ${facts.join("; ")}` : "");
+}

@@ -1,0 +1,64 @@
+/**
+ * Log probabilities in the two forms of OpenAI's interface.
+ * @module
+ */
+import type { TextPiece } from "../generate/generate.ts";
+import type { Model } from "../generate/model.ts";
+import type { TokenLogprob } from "../text/logprobs.ts";
+import type { ChatLogprobs } from "./schemas/chat.ts";
+import type { CompletionLogprobs } from "./schemas/completions.ts";
+
+/** OpenAI's word for "impossible": JSON has no −∞. */
+const LEAST = -9999;
+
+const spelled = new TextDecoder();
+
+/** Of a piece of a conversation's answer. */
+export function chatLogprobs(model: Model, { logprobs }: TextPiece): ChatLogprobs {
+  const entry = ({ token, logprob }: TokenLogprob) => {
+    const bytes = model.bytes(token);
+    return { token: spelled.decode(bytes), logprob: finite(logprob), bytes: [...bytes] };
+  };
+  return {
+    content: (logprobs ?? []).map((choice) => ({
+      ...entry(choice),
+      top_logprobs: choice.top.map(entry),
+    })),
+    refusal: null,
+  };
+}
+
+/**
+ * Of a piece of a text.
+ *
+ * @param offset UTF-16 units of the answer before the piece. Tokens without text, or with a part of a
+ *   character, count with what they decode to alone.
+ */
+export function completionLogprobs(
+  model: Model,
+  { logprobs = [] }: TextPiece,
+  alternatives: number,
+  offset: number,
+): CompletionLogprobs {
+  const word = (token: number) => spelled.decode(model.bytes(token));
+  const tokens = logprobs.map(({ token }) => word(token));
+  let at = offset;
+  return {
+    tokens,
+    token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),
+    top_logprobs: alternatives === 0
+      ? null
+      : logprobs.map(({ top }) =>
+        Object.fromEntries(top.map(({ token, logprob }) => [word(token), finite(logprob)]))
+      ),
+    text_offset: tokens.map((text) => {
+      at += text.length;
+      return at - text.length;
+    }),
+  };
+}
+
+function finite(logprob: number): number {
+  // Rounding may put a certain token's a little above 0.
+  return Math.min(0, Math.max(LEAST, logprob));
+}

@@ -1,0 +1,196 @@
+/**
+ * `POST /v1/completions`
+ * @module
+ */
+import { createRoute } from "@hono/zod-openapi";
+import type { Prompt } from "../../generate/prompt.ts";
+import { answer, type AnswerPiece, type Wanted } from "../answers.ts";
+import type { App } from "../context.ts";
+import { wellFormed } from "../conversation.ts";
+import { badRequest } from "../errors.ts";
+import { sendEvents } from "../events.ts";
+import { completionLogprobs } from "../logprobs.ts";
+import { refuseInCompletions } from "../refused.ts";
+import { errorResponses } from "../schemas/common.ts";
+import {
+  type Completion,
+  type CompletionLogprobs,
+  type CompletionRequest,
+  completionRequestSchema,
+  completionSchema,
+} from "../schemas/completions.ts";
+import { generationOptions, MOST_CHOICES } from "../schemas/sampling.ts";
+import { FINGERPRINT, type Served, type Service } from "../service.ts";
+import { Tally } from "../usage.ts";
+
+/** Tokens of an answer where a request does not say; OpenAI's default. */
+const DEFAULT_TOKENS = 16;
+
+const route = createRoute({
+  method: "post",
+  path: "/v1/completions",
+  tags: ["completions"],
+  summary: "Continue a text",
+  security: [{ key: [] }],
+  request: {
+    body: { required: true, content: { "application/json": { schema: completionRequestSchema } } },
+  },
+  responses: {
+    200: {
+      description: "The text; with `stream` events, the last of them `[DONE]`",
+      content: {
+        "application/json": { schema: completionSchema },
+        "text/event-stream": { schema: completionSchema },
+      },
+    },
+    ...errorResponses,
+  },
+});
+
+/** Adds the route. */
+export function addCompletions(app: App, service: Service): void {
+  app.openapi(route, async (context) => {
+    const request = context.req.valid("json");
+    const served = service.find(request.model);
+    refuseInCompletions(request);
+    const record = context.get("record");
+    record.asked(served.id, request.stream ?? false, request.prompt);
+    const wanted = wantedBy(request);
+    const pieces = answer({
+      service,
+      served,
+      wanted,
+      work: context.get("work"),
+      field: "prompt",
+      record,
+    });
+    const head: Head = {
+      id: `cmpl-${record.id}`,
+      object: "text_completion",
+      created: Math.floor(Date.now() / 1000),
+      model: served.id,
+      system_fingerprint: FINGERPRINT,
+    };
+    if (!request.stream) {
+      return context.json(await whole(head, served, request, wanted.length, pieces), 200);
+    }
+    const done = context.get("later")();
+    return await sendEvents(context, chunks(head, served, request, pieces), {
+      patience: 1000 * service.settings.readTimeout,
+      stop: () => context.get("work").abort(),
+      done,
+    }).catch((error) => {
+      done(error);
+      throw error;
+    });
+  });
+}
+
+/** What every chunk begins with. */
+type Head = Omit<Completion, "choices" | "usage">;
+
+/** The sequences that a request asks for: all choices of the first prompt, then of the next. */
+function wantedBy(request: CompletionRequest): Wanted[] {
+  const { n = 1 } = request;
+  const prompts = promptsOf(request.prompt);
+  if (prompts.length * n > MOST_CHOICES) {
+    throw badRequest(
+      `n: ${prompts.length} prompts with ${n} choices each are more than ${MOST_CHOICES}`,
+      "n",
+    );
+  }
+  const options = generationOptions(request);
+  return prompts.flatMap((prompt) =>
+    Array.from({ length: n }, (_, i) => ({
+      prompt,
+      options: {
+        ...options,
+        seed: options.seed === undefined ? undefined : (options.seed + i) % Number.MAX_SAFE_INTEGER,
+        maxTokens: request.max_tokens ?? DEFAULT_TOKENS,
+        logprobs: request.logprobs,
+      },
+    }))
+  );
+}
+
+/** A text, its token ids, or a list of either. */
+function promptsOf(prompt: CompletionRequest["prompt"]): Prompt[] {
+  if (typeof prompt === "string") return [wellFormed(prompt)];
+  if (typeof prompt[0] === "number") return [prompt as number[]];
+  return (prompt as (string | number[])[]).map((one) =>
+    typeof one === "string" ? wellFormed(one) : one
+  );
+}
+
+/** The text as a whole. */
+async function whole(
+  head: Head,
+  { model }: Served,
+  request: CompletionRequest,
+  count: number,
+  pieces: AsyncIterable<AnswerPiece>,
+): Promise<Completion> {
+  const tally = new Tally(Array.isArray(request.prompt) && typeof request.prompt[0] !== "number");
+  const choices = Array.from({ length: count }, (_, index): Completion["choices"][number] => ({
+    index,
+    text: "",
+    logprobs: request.logprobs === undefined
+      ? null
+      : { tokens: [], token_logprobs: [], top_logprobs: null, text_offset: [] },
+    finish_reason: null,
+  }));
+  for await (const { index, piece } of pieces) {
+    const choice = choices[index];
+    if (piece.type === "end") {
+      choice.finish_reason = piece.finishReason;
+      tally.end(piece);
+      continue;
+    }
+    if (choice.logprobs) {
+      const more = completionLogprobs(model, piece, request.logprobs!, choice.text.length);
+      choice.logprobs = joined(choice.logprobs, more);
+    }
+    choice.text += piece.text;
+  }
+  return { ...head, choices, usage: tally.usage };
+}
+
+function joined(a: CompletionLogprobs, b: CompletionLogprobs): CompletionLogprobs {
+  return {
+    tokens: [...a.tokens, ...b.tokens],
+    token_logprobs: [...a.token_logprobs, ...b.token_logprobs],
+    top_logprobs: b.top_logprobs && [...a.top_logprobs ?? [], ...b.top_logprobs],
+    text_offset: [...a.text_offset, ...b.text_offset],
+  };
+}
+
+/** The text by and by. */
+async function* chunks(
+  head: Head,
+  { model }: Served,
+  request: CompletionRequest,
+  pieces: AsyncIterable<AnswerPiece>,
+): AsyncGenerator<Completion, void, undefined> {
+  const tally = new Tally(Array.isArray(request.prompt) && typeof request.prompt[0] !== "number");
+  const usage = request.stream_options?.include_usage ? { usage: null } : {};
+  const lengths: number[] = [];
+  for await (const { index, piece } of pieces) {
+    if (piece.type === "end") {
+      tally.end(piece);
+      const choice = { index, text: "", logprobs: null, finish_reason: piece.finishReason };
+      yield { ...head, choices: [choice], ...usage };
+    } else if (piece.text !== "" || request.logprobs !== undefined) {
+      const offset = lengths[index] ?? 0;
+      lengths[index] = offset + piece.text.length;
+      const logprobs = request.logprobs === undefined
+        ? null
+        : completionLogprobs(model, piece, request.logprobs, offset);
+      yield {
+        ...head,
+        choices: [{ index, text: piece.text, logprobs, finish_reason: null }],
+        ...usage,
+      };
+    }
+  }
+  if (request.stream_options?.include_usage) yield { ...head, choices: [], usage: tally.usage };
+}

@@ -1,0 +1,19 @@
+/**
+ * The pages: the playground at `/`, the reference of the interface at `/docs`, and what they need.
+ * @module
+ */
+import { pageFiles, pageHeaders } from "../page/mod.ts";
+import type { App } from "../context.ts";
+
+/** Adds a route for each file; there is no other way to one. */
+export function addPages(app: App): void {
+  for (const [path, { type, body, hash }] of Object.entries(pageFiles)) {
+    const etag = `"${hash}"`;
+    app.get(path, (context) => {
+      const headers = { ...pageHeaders, "content-type": type, etag };
+      return context.req.header("if-none-match") === etag
+        ? context.body(null, 304, headers)
+        : context.body(body, 200, headers);
+    });
+  }
+}

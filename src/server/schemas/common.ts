@@ -1,0 +1,47 @@
+/**
+ * Forms that several routes share.
+ * @module
+ */
+import { z } from "@hono/zod-openapi";
+
+/** A natural logarithm of a probability; never −∞, which JSON cannot say. */
+export const logprobsNumber = z.number().max(0);
+
+/** How many tokens went in and came out. */
+export const usageSchema = z.object({
+  prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  total_tokens: z.int(),
+  prompt_tokens_details: z.object({
+    cached_tokens: z.int().describe("Tokens of the prompt that needed no run"),
+  }),
+}).openapi("Usage");
+
+/** How many tokens went in and came out. */
+export type Usage = z.output<typeof usageSchema>;
+
+/** An answer that is an error. */
+export const errorSchema = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
+}).openapi("Error");
+
+/** What every route with a model may answer beside what it should. */
+export const errorResponses = Object.fromEntries(
+  ([
+    [400, "The request is wrong"],
+    [401, "The key is missing or wrong"],
+    [404, "There is no such model"],
+    [413, "The request is too large"],
+    [429, "Too many requests are waiting; `Retry-After` says when to try again"],
+    [503, "The server is loading, overloaded or about to stop"],
+    [504, "The request took too long"],
+  ] as const).map(([status, description]) => [
+    status,
+    { description, content: { "application/json": { schema: errorSchema } } },
+  ]),
+);
