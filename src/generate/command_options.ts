@@ -22,6 +22,9 @@ export const generateCommandSchema = z.strictObject({
   model,
   prompt: z.string().min(1).optional().describe("text to continue"),
   promptFile: path.optional().describe("file with the text to continue; - is standard input"),
+  jsonSchema: path.optional().describe(
+    "file with a JSON schema: the text is JSON that validates, and nothing else",
+  ),
   ...generating,
   maxTokens: generationFields.maxTokens.unwrap().default(128).describe("most tokens to generate"),
   ...loadFields,

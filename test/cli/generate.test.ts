@@ -157,6 +157,24 @@ describe("generate", () => {
     expect(found.text).toBe(text.slice(0, text.indexOf(stop)));
   }, LONG);
 
+  test("writes JSON that validates against a schema, and says when it was cut", async () => {
+    const file = join(workshop.path, "schema.json");
+    const properties = { river: { enum: ["long", "wide"] }, km: { type: "integer", maximum: 99 } };
+    const schema = { type: "object", properties, required: ["river", "km"] };
+    writeFileSync(file, JSON.stringify(schema));
+    const words = ["generate", compiled, "--prompt", PROMPT, "--json-schema", file, ...ORT];
+    const { stdout, stderr } = await succeed(...words, "--temperature", "1");
+    const { river, km, ...rest } = JSON.parse(stdout);
+    expect([properties.river.enum.includes(river), Number.isInteger(km), km <= 99, rest])
+      .toEqual([true, true, true, {}]);
+    expect(stderr).not.toContain("not whole");
+    const cut = await succeed(...words, "--max-tokens", "3");
+    expect(cut.stderr).toContain("the JSON is not whole");
+    const found = await report(...words, "--ignore-eos");
+    expect(found.finishReason).toBe("stop");
+    expect(Object.keys(JSON.parse(found.text))).toEqual(["river", "km"]);
+  }, LONG);
+
   test("stops at Ctrl-C, in the text or on the way to it, and leaves nothing behind", async () => {
     const endless = ["--prompt", PROMPT, "--ignore-eos", "--max-tokens", "15000"];
     const long = workshop.fresh("long");
@@ -204,7 +222,12 @@ describe("generate", () => {
     writeFileSync(data, readFileSync(data).subarray(0, 5000));
     const long = join(workshop.path, "long.txt");
     writeFileSync(long, "of the ".repeat(600));
+    const schema = join(workshop.path, "bad.json");
+    writeFileSync(schema, '{"properties": {"a": {"not": {}}}}');
     await Promise.all([
+      failAll(1, "SCHEMA_UNSUPPORTED", [
+        [["generate", "nowhere", "--json-schema", schema, ...prompt], "#/properties/a: not"],
+      ]),
       failAll(1, "CHECKPOINT_NOT_FOUND", [[["generate", "nowhere", ...prompt], "nowhere"]]),
       failAll(1, "ONNX_INVALID", [[["generate", damaged, ...prompt], "truncated"]]),
       failAll(1, "CONTEXT_OVERFLOW", [
