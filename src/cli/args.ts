@@ -31,8 +31,20 @@ export interface Flag {
 
 /** Words for a field that are shorter than its name. */
 const ALIASES: Record<string, string> = { o: "output" };
+/** Before the name of an option, in the environment. */
+const VARIABLE = "ESPALIER_";
 /** Fields that name files: in a config file they are relative to that file. */
-const PATHS = ["model", "output", "calibration", "text", "densities", "against", "promptFile", "jsonSchema"];
+const PATHS = [
+  "model",
+  "output",
+  "calibration",
+  "text",
+  "densities",
+  "against",
+  "promptFile",
+  "jsonSchema",
+  "keyFile",
+];
 
 /** The flags of a schema, without the positional `model`. */
 export function flagsOf(schema: CommandSchema): Flag[] {
@@ -54,14 +66,20 @@ export interface CommandLine {
  *
  * @param words What follows the command's name.
  * @param schema The command's options.
- * @param without What to do when neither a model nor a config file is given: read a config file, or
- *   leave it to the command.
+ * @param taking `config`: read when neither a model nor a config file is given. `modelIsOptional`: that is
+ *   left to the command. `severalModels`: `options.model` is a list. `environment`: variables, which go
+ *   over the config file as flags go over them.
  * @throws {UsageError} For an unknown flag (naming the nearest), a missing or superfluous argument.
  */
 export function readCommandLine(
   words: readonly string[],
   schema: CommandSchema,
-  without: { config?: string; modelIsOptional?: boolean } = {},
+  taking: {
+    readonly config?: string;
+    readonly modelIsOptional?: boolean;
+    readonly severalModels?: boolean;
+    readonly environment?: Environment;
+  } = {},
 ): CommandLine {
   const flags = flagsOf(schema);
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
@@ -84,17 +102,21 @@ export function readCommandLine(
   }) as Record<string, unknown> & { _: (string | number)[] };
   if (parsed.help) return { options: {}, json: false, help: true };
 
-  const [model, ...rest] = parsed._.map(String);
-  if (rest.length > 0) {
+  const models = parsed._.map(String);
+  const [model, ...rest] = models;
+  if (rest.length > 0 && !taking.severalModels) {
     throw new UsageError(
       `unexpected argument ${JSON.stringify(rest[0])}: one model folder is expected`,
     );
   }
   const given = words.map((word) => word.replace(/=.*$/, ""));
   const options: Record<string, unknown> = {};
-  const config = parsed.config ?? (model === undefined ? without.config : undefined);
+  const { environment = {} } = taking;
+  const config = parsed.config ?? environment[`${VARIABLE}CONFIG`] ??
+    (model === undefined ? taking.config : undefined);
   if (config !== undefined) Object.assign(options, readConfigFile(text("config", config)));
-  if (model !== undefined) options.model = model;
+  Object.assign(options, readEnvironment(environment, flags, taking.severalModels ?? false));
+  if (model !== undefined) options.model = taking.severalModels ? models : model;
   for (const { name, field, kind } of flags) {
     const value = parsed[name];
     if (kind === "boolean") {
@@ -106,10 +128,43 @@ export function readCommandLine(
       options[field] = kind === "number" ? number(name, value) : text(name, value);
     }
   }
-  if (options.model === undefined && !without.modelIsOptional) {
+  if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model");
   }
   return { options, json: Boolean(parsed.json), help: false };
+}
+
+/** Variables of the environment. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Options from the environment: `ESPALIER_QUEUE_TIMEOUT` is `--queue-timeout`. Lists have commas.
+ *
+ * @throws {UsageError} Naming the variable that is wrong.
+ */
+function readEnvironment(
+  environment: Environment,
+  flags: readonly Flag[],
+  severalModels: boolean,
+): Record<string, unknown> {
+  const options: Record<string, unknown> = {};
+  const model = { field: "model", name: "model", kind: severalModels ? "list" : "text" } as const;
+  for (const { field, name, kind } of [model, ...flags]) {
+    const variable = variableOf(name);
+    const value = environment[variable];
+    if (value === undefined || value === "") continue;
+    if (kind === "list") options[field] = value.split(",").map((word) => word.trim());
+    else if (kind === "text") options[field] = value;
+    else if (kind === "number") options[field] = numberOf(variable, value);
+    else if (/^(1|true|0|false)$/.test(value)) options[field] = value === "1" || value === "true";
+    else throw new UsageError(`${variable}: ${JSON.stringify(value)} is neither true nor false`);
+  }
+  return options;
+}
+
+/** The variable for a flag. */
+export function variableOf(name: string): string {
+  return VARIABLE + name.replaceAll("-", "_").toUpperCase();
 }
 
 /** Joins `--beta -0.1` to `--beta=-0.1`: the parser takes a word with a dash for another flag. */
@@ -167,10 +222,14 @@ function text(name: string, value: unknown): string {
 }
 
 function number(name: string, value: unknown): number {
-  const word = text(name, value);
+  return numberOf(`--${name}`, text(name, value));
+}
+
+/** @param where How a message calls what holds it. */
+function numberOf(where: string, word: string): number {
   const parsed = Number(word);
   if (word.trim() === "" || Number.isNaN(parsed)) {
-    throw new UsageError(`--${name}: ${JSON.stringify(word)} is not a number`);
+    throw new UsageError(`${where}: ${JSON.stringify(word)} is not a number`);
   }
   return parsed;
 }
@@ -189,8 +248,10 @@ export function readConfigFile(path: string): Record<string, unknown> {
   delete options.$schema;
   for (const field of PATHS) {
     const value = options[field];
-    if (typeof value === "string" && !isAbsolute(value)) {
-      options[field] = join(dirname(path), value);
+    const placed = (name: unknown) =>
+      typeof name === "string" && !isAbsolute(name) ? join(dirname(path), name) : name;
+    if (value !== undefined) {
+      options[field] = Array.isArray(value) ? value.map(placed) : placed(value);
     }
   }
   return options;
