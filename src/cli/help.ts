@@ -16,6 +16,8 @@ export interface Command {
   readonly schema: CommandSchema;
   /** More that one should know. */
   readonly details?: string;
+  /** Whether it says itself that it stops when it is told to. */
+  readonly tellsOfItsEnd?: boolean;
   /** Carries it out; returns the exit code. */
   run(words: readonly string[], signal: AbortSignal): Promise<number>;
 }

@@ -43,7 +43,7 @@ export async function main(words: readonly string[] = process.argv.slice(2)): Pr
   const onSignal = () => {
     if (stop.signal.aborted) process.exit(130);
     stop.abort();
-    process.stderr.write("\nstopping …\n");
+    if (!commandOf(words)?.tellsOfItsEnd) process.stderr.write("\nstopping …\n");
   };
   process.on("SIGINT", () => {
     if (!offerInterrupt()) onSignal();
@@ -64,7 +64,7 @@ export async function main(words: readonly string[] = process.argv.slice(2)): Pr
  */
 export async function runCommand(words: readonly string[], signal: AbortSignal): Promise<number> {
   const [name, ...rest] = words;
-  const command = COMMANDS.find((command) => command.name === name);
+  const command = commandOf(words);
   try {
     if (command) {
       if (rest.includes("--help") || rest.includes("-h")) {
@@ -89,6 +89,11 @@ export async function runCommand(words: readonly string[], signal: AbortSignal):
   } catch (error) {
     return report(error, command);
   }
+}
+
+/** The command that words begin with. */
+function commandOf([name]: readonly string[]): Command | undefined {
+  return COMMANDS.find((command) => command.name === name);
 }
 
 /** Writes an error to standard error; returns its exit code. */

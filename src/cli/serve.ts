@@ -3,7 +3,7 @@
  * @module
  */
 import process from "node:process";
-import { parseOptions } from "../api/options.ts";
+import { parseOptions, type ProgressEvent } from "../api/options.ts";
 import { AbortError } from "../errors.ts";
 import { load } from "../generate/load.ts";
 import type { LoadOptions } from "../generate/load_options.ts";
@@ -32,6 +32,7 @@ export const serveCommand: Command = {
   summary: "Serve models over HTTP: OpenAI's interface, and a page to talk to them.",
   usage: "serve [MODEL …] [OPTIONS]",
   schema: serveCommandSchema,
+  tellsOfItsEnd: true,
   details: [
     "Clients of OpenAI's interface take http://127.0.0.1:8080/v1 as base URL; the page is at /, the",
     "reference of the interface at /docs, metrics at /metrics. Without MODEL it serves the example,",
@@ -105,12 +106,16 @@ export const serveCommand: Command = {
 /** Loads a model; the example where none is named. */
 async function open(
   model: string | undefined,
-  options: Options & { readonly parallel: number },
+  options: Options & { readonly parallel: number; readonly log: "text" | "json" },
   tell: (message: string) => void,
   signal: AbortSignal,
 ): Promise<Model> {
   const view = new ProgressView();
-  const hooks = { signal, onProgress: view.show.bind(view) };
+  const show = (event: ProgressEvent) => {
+    if (options.log === "text") view.show(event);
+    else if (event.type === "note") tell(event.text);
+  };
+  const hooks = { signal, onProgress: show };
   const settings: LoadOptions = {
     keptSequences: KEPT_PER_PLACE * options.parallel,
     ...loadingOf(options),
