@@ -106,15 +106,7 @@ export function appOf(service: Service, log: Log = () => {}): App {
 
   const tell = (error: Error, context: AppContext) => {
     const told = error instanceof HTTPException ? ofHono(error) : apiErrorOf(error);
-    context.get("record").failed(told.message);
-    if (told.status === 500) {
-      log({
-        time: new Date().toISOString(),
-        event: "error",
-        id: context.get("record").id,
-        message: error.stack ?? String(error),
-      });
-    }
+    context.get("record").failed(told.message, told.cause);
     const { retryAfter } = told.about;
     if (retryAfter !== undefined) context.header("Retry-After", String(retryAfter));
     if (told.status === 401) context.header("WWW-Authenticate", "Bearer");
@@ -153,6 +145,7 @@ function watch(service: Service, log: Log) {
       const route = routeOf(context);
       metrics.requests.inc({ route, status: String(status) });
       metrics.requestSeconds.observe({ route }, record.seconds);
+      if (record.failure) log(record.failure);
       if (status >= 400 || !UNLOGGED.includes(path)) log(record.entry(status));
     };
     let isLater = false;
@@ -160,7 +153,7 @@ function watch(service: Service, log: Log) {
       isLater = true;
       return (error) => {
         const told = error === undefined ? undefined : apiErrorOf(error);
-        if (told) record.failed(told.message);
+        if (told) record.failed(told.message, told.cause);
         over(told?.status ?? 200);
       };
     });

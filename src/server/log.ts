@@ -42,6 +42,7 @@ export class RequestRecord {
   #tokens: { prompt: number; cached: number; completion: number } | undefined;
   #finishReason: string | undefined;
   #error: string | undefined;
+  #cause: unknown;
   #prompt: unknown;
   #answer = "";
 
@@ -87,8 +88,25 @@ export class RequestRecord {
     this.#finishReason = finishReason;
   }
 
-  failed(error: string): void {
+  /**
+   * @param error What the client is told.
+   * @param cause What went wrong in the server itself, where that is what it was.
+   */
+  failed(error: string, cause?: unknown): void {
     this.#error = error;
+    this.#cause ??= cause;
+  }
+
+  /** The line that tells of a failure of the server itself; undefined where there was none. */
+  get failure(): LogEntry | undefined {
+    if (this.#cause === undefined) return undefined;
+    const { stack } = this.#cause as Error;
+    return {
+      time: new Date().toISOString(),
+      event: "error",
+      id: this.id,
+      message: stack ?? String(this.#cause),
+    };
   }
 
   /** The line. */

@@ -1,0 +1,228 @@
+/** Answers that end before their time: clients that go, that do not read, and a server that stops. @module */
+import { afterAll, describe, expect, test } from "bun:test";
+import { listen, type Listening } from "../../src/platform/listen.ts";
+import { eventsOf, jsonRequest } from "./behaviour/support.ts";
+import { Brake, pause, TEXT, ToyServer, until } from "./toy_server.ts";
+
+const BODY = { prompt: "The river", temperature: 0, max_tokens: 500, logit_bias: { "0": -100 } };
+const servers: Listening[] = [];
+afterAll(async () => {
+  for (const server of servers) await server.stop();
+});
+
+/** Asks a server that listens for a path of its own. */
+function overTheNet(server: ToyServer): (init: RequestInit) => Promise<Response> {
+  const listening = listen(server.handler, { hostname: "127.0.0.1", port: 0, patience: 30 });
+  servers.push(listening);
+  return (init) => fetch(`http://127.0.0.1:${listening.port}${TEXT}`, init);
+}
+
+/** What a stream has sent up to some event, and the reader of the rest. */
+async function begin(response: Response) {
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  const { value } = await reader.read();
+  expect(value).toContain("data: ");
+  const rest = async () => {
+    let text = value!;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) text += next.value;
+    return eventsOf(text);
+  };
+  return { reader, rest };
+}
+
+for (const way of ["the app itself", "a server that listens"]) {
+  const asker = (server: ToyServer) =>
+    way === "the app itself" ? (init: RequestInit) => server.fetch(TEXT, init) : overTheNet(server);
+
+  describe(`a client of ${way}`, () => {
+    for (const stream of [false, true]) {
+      test(`that goes during its prompt frees all it had${stream ? ", streaming" : ""}`, async () => {
+        const brake = new Brake();
+        brake.hold();
+        const server = new ToyServer({}, { beforeRun: brake.wait });
+        const gone = new AbortController();
+        const asked = asker(server)({ ...jsonRequest({ ...BODY, stream }), signal: gone.signal });
+        asked.catch(() => {});
+        await until(() => brake.runs === 1, "it runs");
+        expect(await server.counts()).toEqual([0, 1, 1]);
+        gone.abort();
+        await pause(20);
+        brake.release();
+        await server.quiet();
+        expect(brake.runs).toBe(1);
+        await asked.catch(() => {});
+      });
+    }
+
+    test("that goes in the middle of an answer stops it", async () => {
+      const server = new ToyServer({}, { beforeRun: () => pause(2) });
+      const ask = asker(server);
+      const gone = new AbortController();
+      const request = jsonRequest({ ...BODY, stream: true });
+      const { reader } = await begin(await ask({ ...request, signal: gone.signal }));
+      gone.abort();
+      await reader.read().catch(() => {});
+      await reader.cancel().catch(() => {});
+      await server.quiet();
+      expect(server.toy.runs.length).toBeLessThan(200);
+      const stopped = 'answers_total{model="toy",reason="stopped"}';
+      expect(await server.metric(stopped)).toBe(1);
+    });
+
+    test("that cancels what it reads stops it", async () => {
+      const server = new ToyServer({}, { beforeRun: () => pause(2) });
+      const response = await asker(server)(jsonRequest({ ...BODY, n: 3, stream: true }));
+      const { reader } = await begin(response);
+      await reader.cancel();
+      await server.quiet();
+      expect(server.toy.opened).toBeLessThanOrEqual(3);
+      expect(server.toy.runs.length).toBeLessThan(300);
+    });
+
+    test("that waits in line and goes is forgotten", async () => {
+      const brake = new Brake();
+      brake.hold();
+      const server = new ToyServer({ parallel: 1 }, { beforeRun: brake.wait });
+      const ask = asker(server);
+      const first = ask(jsonRequest({ ...BODY, max_tokens: 2 }));
+      await until(() => brake.runs === 1, "it runs");
+      const gone = new AbortController();
+      const waits = ask({ ...jsonRequest(BODY), signal: gone.signal });
+      waits.catch(() => {});
+      await until(async () => await server.metric("queue_depth") === 1, "one waits");
+      gone.abort();
+      await until(async () => await server.metric("queue_depth") === 0, "nobody waits");
+      brake.release();
+      const response = await first;
+      expect([response.status, server.toy.opened]).toEqual([200, 1]);
+      await response.text();
+      await server.quiet();
+    });
+  });
+}
+
+describe("a stream", () => {
+  test("whose time is up ends with an error for an event, and without [DONE]", async () => {
+    const server = new ToyServer({ requestTimeout: 0.15 }, { beforeRun: () => pause(5) });
+    const response = await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
+    expect(response.status).toBe(200);
+    const events = await (await begin(response)).rest();
+    expect(JSON.parse(events.at(-1)!)).toEqual({
+      error: {
+        message: expect.stringContaining("0.15 s"),
+        type: "server_error",
+        param: null,
+        code: "timeout",
+      },
+    });
+    expect(events.length).toBeGreaterThan(2);
+    await server.quiet();
+    expect(server.entries.map(({ status }) => status)).toEqual([504]);
+  });
+
+  test("whose model fails in its middle ends with an error that tells nothing of the machine", async () => {
+    const server = new ToyServer({}, {
+      beforeRun: (_, run) => {
+        if (run === 5) throw new Error("/home/someone/secret is broken");
+      },
+    });
+    const response = await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
+    const text = (await (await begin(response)).rest()).join("\n");
+    expect(JSON.parse(text.split("\n").at(-1)!).error.type).toBe("server_error");
+    expect(text).not.toContain("secret");
+    await server.quiet();
+    const failure = server.entries.find(({ event }) => event === "error");
+    expect(failure?.message).toContain("secret is broken");
+    expect(server.entries.find(({ event }) => event === "request")?.status).toBe(500);
+  });
+
+  test("that nobody reads is dropped after readTimeout", async () => {
+    const server = new ToyServer({ readTimeout: 0.1 });
+    const response = await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
+    await server.quiet();
+    expect(server.toy.runs.length).toBeLessThan(400);
+    expect(server.entries.length).toBe(1);
+    await response.body!.cancel().catch(() => {});
+  });
+
+  test("that is read slowly, but is, goes on to its end", async () => {
+    const server = new ToyServer({ readTimeout: 0.1 });
+    const body = jsonRequest({ ...BODY, max_tokens: 30, stream: true });
+    const reader = (await server.fetch(TEXT, body)).body!.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      text += decoder.decode(next.value, { stream: true });
+      await pause(8);
+    }
+    expect(eventsOf(text).at(-1)).toBe("[DONE]");
+    await server.quiet();
+  });
+});
+
+describe("a server", () => {
+  const ready = async (server: ToyServer) => {
+    const [health, ready] = [await server.fetch("/health"), await server.fetch("/ready")];
+    const { status } = await health.json();
+    expect(await ready.json()).toEqual({ status });
+    return [health.status, ready.status, status];
+  };
+
+  test("that loads its model lives, but is not ready, and says when to ask again", async () => {
+    const server = new ToyServer({}, {}, false);
+    expect(await ready(server)).toEqual([200, 503, "loading"]);
+    expect((await server.fetch("/ready")).headers.get("retry-after")).toBe("2");
+    expect(await server.metric("ready")).toBe(0);
+    for (const path of [TEXT, "/tokenize"]) {
+      const { status, json, headers } = await server.post(path, { prompt: "x" });
+      expect([status, json.error.code]).toEqual([503, "server_loading"]);
+      expect(headers.get("retry-after")).toBe("2");
+    }
+    expect((await server.fetch("/v1/models")).status).toBe(503);
+    expect((await server.fetch("/")).status).toBe(200);
+    server.load();
+    expect(await ready(server)).toEqual([200, 200, "ready"]);
+    expect((await server.complete()).status).toBe(200);
+  });
+
+  test("whose model could not be loaded says so", async () => {
+    const server = new ToyServer({}, {}, false);
+    server.service.fail();
+    expect(await ready(server)).toEqual([200, 503, "failed"]);
+    expect((await server.complete()).json.error.code).toBe("server_failed");
+  });
+
+  test("that drains takes nothing new, and waits for what it has begun", async () => {
+    const server = new ToyServer({}, { beforeRun: () => pause(3) });
+    const request = jsonRequest({ ...BODY, max_tokens: 40, stream: true });
+    const { rest } = await begin(await server.fetch(TEXT, request));
+    let isDrained: boolean | undefined;
+    const drained = server.service.drain(10).then((all) => isDrained = all);
+    expect(await ready(server)).toEqual([200, 503, "draining"]);
+    const { status, json } = await server.complete();
+    expect([status, json.error.code]).toEqual([503, "server_draining"]);
+    expect(isDrained).toBe(undefined);
+    expect((await rest()).at(-1)).toBe("[DONE]");
+    expect(await drained).toBe(true);
+    await server.quiet();
+  });
+
+  test("that has drained long enough stops what is left, with an error", async () => {
+    const server = new ToyServer({ parallel: 1 }, { beforeRun: () => pause(3) });
+    const request = jsonRequest({ ...BODY, stream: true });
+    const { rest } = await begin(await server.fetch(TEXT, request));
+    const waits = server.complete();
+    await until(async () => await server.metric("queue_depth") === 1, "one waits");
+    const drained = server.service.drain(0.1);
+    const last = (await rest()).at(-1)!;
+    expect(JSON.parse(last).error).toMatchObject({ code: "server_stopping", type: "server_error" });
+    const { status, json } = await waits;
+    expect([status, json.error.code]).toEqual([503, "server_stopping"]);
+    expect(await drained).toBe(false);
+    await server.quiet();
+  });
+
+  test("that nobody asks is drained at once", async () => {
+    expect(await new ToyServer().service.drain(10)).toBe(true);
+  });
+});
