@@ -10,6 +10,11 @@ export interface ModelInfo {
   /** What it runs on, for people: e.g. `WebAssembly, relaxed SIMD, 2 threads`. */
   readonly device: string;
   readonly threads: number;
+  /**
+   * Whether it computes on threads of its own, so that the caller's event loop stays free during a run.
+   * Runs of several sequences may then be asked for at once, and take turns.
+   */
+  readonly background?: boolean;
   /** Logits of a token. */
   readonly vocabulary: number;
   /** Most tokens of a sequence. */
@@ -37,16 +42,42 @@ export interface Sequence {
    *
    * @param tokens At least one token id.
    * @returns Logits `[vocabulary]`, or `[tokens, vocabulary]`. The array is the engine's own: it holds
-   *   until the next run of the model.
+   *   until the next run of the model, and where that runs in the background until the next run of the
+   *   sequence.
    * @throws {ContextOverflowError} When the tokens do not fit into the context; nothing has then run.
+   * @throws {MemoryBudgetError} When there is no memory for their keys and values; nothing has then run,
+   *   and the sequence is as it was.
    * @throws {TokenRangeError} When a token is not one of the vocabulary; nothing has then run.
    * @throws {AbortError} When the signal says so.
    */
   run(tokens: ArrayLike<number>, options?: RunOptions): Promise<Float32Array>;
-  /** Forgets all tokens but the first `length`. */
+  /**
+   * Forgets all tokens but the first `length`.
+   *
+   * @throws {UsageError} When there are not as many, or a run has not ended.
+   */
   truncate(length: number): void;
-  /** Gives its cache back. The sequence cannot be used afterwards. */
+  /**
+   * Gives its cache back, when what is being computed has ended. The sequence cannot be used afterwards;
+   * a run that is not at its last piece fails with `ModelClosedError`.
+   */
   close(): void;
+}
+
+/** What the key/value cache of a model holds at this moment. */
+export interface CacheUse {
+  /** Sequences that are open. */
+  readonly sequences: number;
+  /** Tokens of open sequences; a beginning that several share counts for each. */
+  readonly tokens: number;
+  /** Bytes that open sequences hold; what several share counts once. */
+  readonly bytes: number;
+  /** Bytes that are kept of closed sequences, for prompts that begin alike: they give way to open ones. */
+  readonly keptBytes: number;
+  /** Bytes that have been taken from the machine for the cache: those above, and room that is free. */
+  readonly reservedBytes: number;
+  /** Bytes that the cache may come to; undefined where the engine has no limit of its own. */
+  readonly limitBytes?: number;
 }
 
 /** A loaded model. */
@@ -60,6 +91,8 @@ export interface EngineModel {
    *   always less than the prompt's length, so that logits of the last token can be had.
    */
   open(prompt?: ArrayLike<number>): Sequence;
-  /** Frees everything. */
+  /** What its cache holds, for those who watch it. */
+  cacheUse?(): CacheUse | undefined;
+  /** Frees everything, when what is being computed has ended: that is one piece of a run at most. */
   close(): Promise<void>;
 }

@@ -68,8 +68,17 @@ async function loadInSparse(
   const memory = folder === undefined
     ? settings.memory
     : (await import("./fit.ts")).assertFitsSparse(name, folder, settings);
-  const { threads, context, kv, activations } = settings;
-  return await loadSparse(source, { threads, context, kv, activations, memory, signal });
+  const { threads, context, kv, activations, background, keptSequences } = settings;
+  return await loadSparse(source, {
+    threads,
+    context,
+    kv,
+    activations,
+    memory,
+    background,
+    keptSequences,
+    signal,
+  });
 }
 
 async function loadInOrt({ name, folder }: Place, settings: LoadSettings): Promise<EngineModel> {

@@ -34,8 +34,18 @@ export const loadFields = {
   ),
 };
 
+/** Fields of {@linkcode loadSchema} for programs that do other things while a model computes. */
+export const servingFields = {
+  background: z.boolean().default(false).describe(
+    "the sparse engine computes on threads of its own, so that the caller's event loop stays free",
+  ),
+  keptSequences: z.int().min(0).max(10_000).optional().describe(
+    "closed sequences whose cache the sparse engine keeps for prompts that begin alike (default: 4)",
+  ),
+};
+
 /** Options of `load`. */
-export const loadSchema = z.strictObject(loadFields);
+export const loadSchema = z.strictObject({ ...loadFields, ...servingFields });
 
 /** Options of `load`, as a caller writes them. */
 export type LoadOptions = z.input<typeof loadSchema>;

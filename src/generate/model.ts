@@ -2,7 +2,7 @@
  * A loaded model with its text: what a user of the library holds.
  * @module
  */
-import type { EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
+import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
 import { TokenizerError } from "../errors.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { TextForm } from "../text/structured/mod.ts";
@@ -10,6 +10,7 @@ import { consecutiveWindows } from "../text/windows.ts";
 import { generate, type GenerationPiece } from "./generate.ts";
 import type { GenerationOptions } from "./options.ts";
 import { perplexityOf } from "./perplexity.ts";
+import type { ModelCard } from "./card.ts";
 import type { ModelText } from "../text/model_text.ts";
 import type { Prompt } from "./prompt.ts";
 
@@ -34,6 +35,8 @@ export interface ModelParts {
   /** Undefined for a model without a tokenizer: it takes and gives token ids only. */
   readonly text: ModelText | undefined;
   readonly info: LoadedInfo;
+  /** What it is made of, where that is known. */
+  readonly card?: ModelCard;
   /** Removes what was made for it, after the engine has been closed. */
   readonly dispose: () => void;
 }
@@ -44,6 +47,8 @@ export class Model implements AsyncDisposable {
   readonly #text: ModelText | undefined;
   readonly #dispose: () => void;
   readonly info: LoadedInfo;
+  /** What it is made of; undefined for a model without the record that `compile` writes. */
+  readonly card: ModelCard | undefined;
 
   /** Use `load`. */
   constructor(parts: ModelParts) {
@@ -51,6 +56,21 @@ export class Model implements AsyncDisposable {
     this.#text = parts.text;
     this.#dispose = parts.dispose;
     this.info = parts.info;
+    this.card = parts.card;
+  }
+
+  /**
+   * The same model with its engine in another's hands, who says which sequence computes when, say. To
+   * close either closes both.
+   */
+  through(wrap: (engine: EngineModel) => EngineModel): Model {
+    return new Model({
+      engine: wrap(this.#engine),
+      text: this.#text,
+      info: this.info,
+      card: this.card,
+      dispose: this.#dispose,
+    });
   }
 
   /** Whether it has a chat template, so that it can be given messages. */
@@ -118,6 +138,15 @@ export class Model implements AsyncDisposable {
   }
 
   /**
+   * The bytes of UTF-8 that a token stands for; one character may be spread over several.
+   *
+   * @throws {TokenizerError} When the model has no tokenizer.
+   */
+  bytes(token: number): Uint8Array {
+    return this.#requireText().tokenizer.bytesOf(token);
+  }
+
+  /**
    * Logits after each token, `[tokens, vocabulary]`, of a sequence of its own.
    *
    * @throws {ContextOverflowError} When the tokens do not fit into the context.
@@ -166,6 +195,11 @@ export class Model implements AsyncDisposable {
    */
   open(prompt?: ArrayLike<number>): Sequence {
     return this.#engine.open(prompt);
+  }
+
+  /** What its key/value cache holds at this moment; undefined where the engine does not say. */
+  cacheUse(): CacheUse | undefined {
+    return this.#engine.cacheUse?.();
   }
 
   /** Frees everything; a second call does nothing. */

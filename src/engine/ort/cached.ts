@@ -3,7 +3,7 @@
  * @module
  */
 import { AbortError, ModelClosedError, OnnxError, UsageError } from "../../errors.ts";
-import type { EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
+import type { CacheUse, EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
 import {
   type Backend,
   type BackendName,
@@ -95,6 +95,23 @@ class OrtModel implements EngineModel {
     const sequence = new OrtSequence(this, ...this.#beginningOf(prompt));
     this.#open.add(sequence);
     return sequence;
+  }
+
+  cacheUse(): CacheUse {
+    const { cacheBytesPerToken } = this.info;
+    const open = [...this.#open];
+    const bytesOf = (caches: Iterable<Cache | undefined>) =>
+      [...caches].reduce((sum, cache) => sum + (cache?.tokens.length ?? 0), 0) * cacheBytesPerToken;
+    const held = new Set(open.map(({ cache }) => cache));
+    const bytes = bytesOf(held);
+    const keptBytes = held.has(this.#kept) ? 0 : bytesOf([this.#kept]);
+    return {
+      sequences: open.length,
+      tokens: open.reduce((sum, { length }) => sum + length, 0),
+      bytes,
+      keptBytes,
+      reservedBytes: bytes + keptBytes,
+    };
   }
 
   async close(): Promise<void> {
@@ -191,6 +208,8 @@ class OrtSequence implements Sequence {
   #cache: Cache | undefined;
   #length: number;
   #running = false;
+  /** Runs that have not ended. */
+  #pending = 0;
   #closed = false;
 
   constructor(model: OrtModel, cache: Cache | undefined, length: number) {
@@ -210,22 +229,28 @@ class OrtSequence implements Sequence {
 
   run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
     const given = Array.from(tokens);
+    this.#pending++;
     return this.#model.inTurn(async () => {
-      this.#assertOpen();
-      const { vocabulary, context } = this.#model.info;
-      assertRunnable(given, this.#length, vocabulary, context);
-      this.#running = true;
       try {
+        this.#assertOpen();
+        const { vocabulary, context } = this.#model.info;
+        assertRunnable(given, this.#length, vocabulary, context);
+        this.#running = true;
         return await this.#run(Int32Array.from(given), options);
       } finally {
+        this.#pending--;
+        const wasRunning = this.#running;
         this.#running = false;
-        if (this.#closed) this.#letGo();
+        if (this.#closed && wasRunning) this.#letGo();
       }
     });
   }
 
   truncate(length: number): void {
     this.#assertOpen();
+    if (this.#pending > 0) {
+      throw new UsageError("a run of the sequence has not ended: wait for it, then cut");
+    }
     if (!Number.isInteger(length) || length < 0 || length > this.#length) {
       throw new UsageError(`a sequence of ${this.#length} tokens cannot be cut to ${length}`);
     }

@@ -31,9 +31,19 @@ export class PagePool {
     this.#plenty = plenty;
   }
 
-  /** Pages that sequences hold. */
+  /** Pages that sequences hold, those that are only kept for later among them. */
   get held(): number {
     return this.#holders.size;
+  }
+
+  /** Pages that there are: all that have ever been needed at once. */
+  get made(): number {
+    return this.#made;
+  }
+
+  /** Pages that there could be. */
+  get most(): number {
+    return this.#made + Math.floor(this.#memory.left / this.#bytes);
   }
 
   onShortage(reclaim: () => boolean): void {
@@ -142,18 +152,28 @@ export class CachedTokens {
   /**
    * Pages for `count` tokens more, all that will be written its own.
    *
-   * @throws {MemoryBudgetError} When there is no memory for them.
+   * @throws {MemoryBudgetError} When there is no memory for them; it then has what it had.
    */
   grow(count: number): void {
     const first = Math.floor(this.tokens.length / PAGE);
-    if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first]);
-    while (this.#pages.length * PAGE < this.tokens.length + count) {
-      this.#pages.push(this.#pool.take());
+    try {
+      if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first]);
+      while (this.#pages.length * PAGE < this.tokens.length + count) {
+        this.#pages.push(this.#pool.take());
+      }
+    } catch (error) {
+      this.trim();
+      throw error;
     }
   }
 
   truncate(length: number): void {
     this.tokens.length = Math.min(length, this.tokens.length);
+    this.trim();
+  }
+
+  /** Gives pages back that were taken for tokens which then were not run. */
+  trim(): void {
     const pages = Math.ceil(this.tokens.length / PAGE);
     for (const page of this.#pages.splice(pages)) this.#pool.give(page);
   }
@@ -170,7 +190,8 @@ export class PrefixStore {
   }
 
   keep(cached: CachedTokens): void {
-    if (cached.tokens.length === 0) return cached.truncate(0);
+    cached.trim();
+    if (cached.tokens.length === 0) return;
     // One that goes on where another ends makes that one needless.
     this.#kept = this.#kept.filter((other) => {
       const isPart = commonLength(cached.tokens, other.tokens) === other.tokens.length;

@@ -6,6 +6,7 @@
 
 /** Words of the control block, as byte addresses. */
 export const CONTROL = {
+  PROGRESS: 32,
   EPOCH: 64,
   QUIT: 68,
   GENERATION: 192,

@@ -29,6 +29,11 @@ export class EngineMemory {
     return this.#top;
   }
 
+  /** Bytes that may still be handed out, as far as the machine has them. */
+  get left(): number {
+    return Math.max(0, this.#most - this.#top);
+  }
+
   /**
    * Room of zeros.
    *

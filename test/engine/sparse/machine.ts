@@ -229,8 +229,9 @@ export class Machine {
     const memory = new EngineMemory(shared);
     const kernels = instantiate(module, memory);
     kernels.setUp();
-    configure(memory, { threads, spins: 200, patience: 20_000, mainMaySleep: true });
-    const team = await Team.start(memory, module, threads - 1);
+    const patience = 20_000;
+    configure(memory, { threads, spins: 200, patience, mainMaySleep: true });
+    const team = await Team.start(memory, module, { threads, background: false, patience });
     return new Machine(`${build}, ${threads} threads`, threads, memory, kernels, team);
   }
 

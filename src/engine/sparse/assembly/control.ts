@@ -5,7 +5,11 @@
  */
 import { setUpMath } from "./math";
 
-/** Bumped by the main thread to start a run. */
+/** Steps that the first thread has begun, of all runs: who waits for it asleep sees that it lives. */
+export const PROGRESS: usize = 32;
+/** The last `EPOCH` that the leader has seen. */
+export const LED: usize = 36;
+/** Bumped to start a run. */
 export const EPOCH: usize = 64;
 /** Not 0: workers leave their loop. */
 export const QUIT: usize = 68;

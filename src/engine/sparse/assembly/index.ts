@@ -2,4 +2,4 @@
 export { setUp } from "./control";
 export { measure, pack, packDense, survey } from "./pack";
 export { isRight, race } from "./probe";
-export { run, work } from "./program";
+export { lead, run, work } from "./program";

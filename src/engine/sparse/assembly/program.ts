@@ -5,7 +5,18 @@
  * writes them.
  */
 import { append, attend, combine } from "./attention";
-import { barrier, EPOCH, FAILED, LOGITS, PROGRAM, QUIT, SPINS, THREADS, TOKENS } from "./control";
+import {
+  barrier,
+  EPOCH,
+  LED,
+  LOGITS,
+  PROGRAM,
+  PROGRESS,
+  QUIT,
+  SPINS,
+  THREADS,
+  TOKENS,
+} from "./control";
 import { denseF16, denseF32, denseInt8 } from "./dense";
 import { DENSE_F16, DENSE_F32, DENSE_INT8, KIND, LISTS_F16, LISTS_F32, ROWS } from "./linear";
 import { listsF16, listsF32 } from "./lists";
@@ -25,6 +36,7 @@ function runShare(thread: i32): bool {
   let a = load<usize>(PROGRAM);
   for (;;) {
     const op = load<i32>(a);
+    if (thread == 0) store<i32>(PROGRESS, load<i32>(PROGRESS) + 1);
     if (op == LINEAR) {
       linear(a, tokens, thread, threads);
     } else if (op == BARRIER) {
@@ -61,7 +73,7 @@ function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   else if (kind == DENSE_F16) denseF16(a, first, last, tokens, thread);
 }
 
-/** The main thread's run. 0: done; 1: a thread was lost. */
+/** A run of a caller that computes with the others, as the first thread. 0: done; 1: a thread was lost. */
 export function run(): i32 {
   if (load<i32>(THREADS) > 1) {
     atomic.add<i32>(EPOCH, 1);
@@ -70,19 +82,35 @@ export function run(): i32 {
   return runShare(0) ? 0 : 1;
 }
 
+/**
+ * The next run of the first thread where the caller only waits: the caller bumps the epoch. 0: done;
+ * 1: a thread was lost; -1: it is to quit.
+ */
+export function lead(): i32 {
+  const epoch = nextEpoch(load<i32>(LED));
+  store<i32>(LED, epoch);
+  if (atomic.load<i32>(QUIT) != 0) return -1;
+  return runShare(0) ? 0 : 1;
+}
+
 /** Another thread's life: waits for runs until it is told to quit. */
 export function work(thread: i32): void {
   let seen = 0;
   for (;;) {
-    const spins = load<i32>(SPINS);
-    let epoch = atomic.load<i32>(EPOCH);
-    for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(EPOCH);
-    while (epoch == seen) {
-      atomic.wait<i32>(EPOCH, seen, -1);
-      epoch = atomic.load<i32>(EPOCH);
-    }
+    seen = nextEpoch(seen);
     if (atomic.load<i32>(QUIT) != 0) return;
-    seen = epoch;
     if (!runShare(thread)) return;
   }
+}
+
+/** Waits for the epoch after one. */
+function nextEpoch(seen: i32): i32 {
+  const spins = load<i32>(SPINS);
+  let epoch = atomic.load<i32>(EPOCH);
+  for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(EPOCH);
+  while (epoch == seen) {
+    atomic.wait<i32>(EPOCH, seen, -1);
+    epoch = atomic.load<i32>(EPOCH);
+  }
+  return epoch;
 }

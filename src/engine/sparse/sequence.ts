@@ -1,0 +1,161 @@
+/**
+ * A sequence of the sparse engine: cuts runs into pieces, and stops between them.
+ * @module
+ */
+import { AbortError, ModelClosedError, UsageError } from "../../errors.ts";
+import { letEventsIn } from "../../platform/events.ts";
+import type { RunOptions, Sequence } from "../model.ts";
+import type { CachedTokens } from "./cache.ts";
+import { LOGITS } from "./layout.ts";
+
+/** Tokens that are computed in one call, and in one that gives all logits. */
+export const BATCH = 128;
+export const BATCH_WITH_LOGITS = 16;
+
+/** Some tokens that the model is to compute in one call. */
+export interface Piece {
+  readonly tokens: readonly number[];
+  /** Tokens of the whole run from here on: room for all is made before any is computed. */
+  readonly rest: number;
+  /** One of `LOGITS`. */
+  readonly logits: number;
+  /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
+  assertGoingOn(): void;
+  /** Takes the rows of logits, out of memory that the next piece, of any sequence, overwrites. */
+  take(rows: Float32Array): void;
+}
+
+/** What a sequence asks of its model. */
+export interface Steps {
+  /** Throws when tokens cannot be run. */
+  check(tokens: readonly number[]): void;
+  /** Computes a piece: before it returns, or in the background, until the promise is kept. */
+  step(piece: Piece): void | Promise<void>;
+  /** Takes the cache over. */
+  keep(): void;
+  readonly vocabulary: number;
+  readonly background: boolean;
+}
+
+export class SparseSequence implements Sequence {
+  readonly #cached: CachedTokens;
+  readonly #steps: Steps;
+  #isClosed = false;
+  /** Whether a piece is computed in the background, or waits for its turn: the cache is then in use. */
+  #isInUse = false;
+  /** Runs that have not ended. */
+  #pending = 0;
+  /** Settles when the runs before have ended. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** The last token's logits, where the engine's own may be overwritten at any time. */
+  #logits: Float32Array | undefined;
+
+  constructor(cached: CachedTokens, steps: Steps) {
+    this.#cached = cached;
+    this.#steps = steps;
+  }
+
+  get length(): number {
+    // Another sequence may go on with the cache of one that is closed.
+    return this.#isClosed ? 0 : this.#cached.tokens.length;
+  }
+
+  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+    const ids = Array.from(tokens);
+    this.#pending++;
+    const result = this.#last.then(() => this.#run(ids, options));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  async #run(ids: readonly number[], options: RunOptions): Promise<Float32Array> {
+    try {
+      this.#assertOpen();
+      this.#steps.check(ids);
+      return await this.#runPieces(ids, options);
+    } catch (error) {
+      if (!this.#isClosed) this.#cached.trim();
+      throw error;
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #runPieces(
+    ids: readonly number[],
+    { signal, logits }: RunOptions,
+  ): Promise<Float32Array> {
+    const { vocabulary, background } = this.#steps;
+    const all = logits === "all" ? new Float32Array(ids.length * vocabulary) : undefined;
+    const most = all ? BATCH_WITH_LOGITS : BATCH;
+    let given: Float32Array = all ?? new Float32Array(0);
+    for (let done = 0;;) {
+      const tokens = ids.slice(done, done + most);
+      const isLast = done + tokens.length === ids.length;
+      const assertGoingOn = () => {
+        if (signal?.aborted) throw new AbortError(`stopped after ${done} of ${ids.length} tokens`);
+        this.#assertOpen();
+      };
+      const take = (rows: Float32Array) => {
+        if (all) copyRows(rows, tokens.length, all.subarray(done * vocabulary), vocabulary);
+        else if (isLast) given = this.#lastOf(rows.subarray(0, vocabulary));
+      };
+      assertGoingOn();
+      await this.#step({
+        tokens,
+        rest: ids.length - done,
+        logits: all ? LOGITS.all : isLast ? LOGITS.last : LOGITS.none,
+        assertGoingOn,
+        take,
+      });
+      done += tokens.length;
+      if (isLast) return given;
+      if (!background) await letEventsIn();
+    }
+  }
+
+  #step(piece: Piece): void | Promise<void> {
+    const running = this.#steps.step(piece);
+    if (!running) return;
+    this.#isInUse = true;
+    return running.finally(() => {
+      this.#isInUse = false;
+      if (this.#isClosed) this.#steps.keep();
+    });
+  }
+
+  #lastOf(row: Float32Array): Float32Array {
+    if (!this.#steps.background) return row;
+    this.#logits ??= new Float32Array(row.length);
+    this.#logits.set(row);
+    return this.#logits;
+  }
+
+  truncate(length: number): void {
+    this.#assertOpen();
+    if (this.#pending > 0) {
+      throw new UsageError("a run of the sequence has not ended: wait for it, then cut");
+    }
+    if (!Number.isInteger(length) || length < 0 || length > this.length) {
+      throw new UsageError(`a sequence of ${this.length} tokens cannot be cut to ${length}`);
+    }
+    this.#cached.truncate(length);
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    // What is written to now is handed over when that has ended.
+    if (!this.#isInUse) this.#steps.keep();
+  }
+
+  #assertOpen(): void {
+    if (this.#isClosed) throw new ModelClosedError("the sequence has been closed");
+  }
+}
+
+/** Copies rows without what lies behind each. */
+function copyRows(from: Float32Array, rows: number, to: Float32Array, width: number): void {
+  const stride = from.length / rows;
+  for (let i = 0; i < rows; i++) to.set(from.subarray(i * stride, i * stride + width), i * width);
+}

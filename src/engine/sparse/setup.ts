@@ -1,0 +1,88 @@
+/**
+ * What a program runs on: memory, kernels, threads.
+ * @module
+ */
+import { mainMaySleep, processors } from "../../platform/machine.ts";
+import { type Build, chooseBuild, configure, instantiate, type Kernels } from "./kernels.ts";
+import { EngineMemory } from "./memory.ts";
+import { Team } from "./team.ts";
+
+/** Rounds that a thread spins at a barrier: some tens of microseconds. */
+const SPINS = 20_000;
+/** Milliseconds. A thread that was taken off its processor, on a busy machine, comes back well before. */
+const PATIENCE = 30_000;
+
+/** What may be chosen. */
+export interface SetupOptions {
+  /** Threads, the caller's among them (default: all processors). */
+  readonly threads?: number;
+  /**
+   * Computes on threads of its own only, so that the caller's event loop stays free (default: false, and
+   * the caller's thread is the first). Where none can be started, the caller's thread computes alone, and
+   * the model's `info` says so.
+   */
+  readonly background?: boolean;
+  /** Bytes that the model may take. */
+  readonly memory?: number;
+  /** A build of the kernels, for tests. */
+  readonly build?: Build;
+  /** Milliseconds without an answer after which a thread counts as lost. */
+  readonly patience?: number;
+}
+
+/** What a program runs on. */
+export interface Setup {
+  readonly memory: EngineMemory;
+  readonly kernels: Kernels;
+  readonly team: Team;
+  /** Threads that compute. */
+  readonly threads: number;
+  /** Whether the caller's is none of them. */
+  readonly background: boolean;
+  /** The same for people, and the build. */
+  readonly device: string;
+}
+
+/**
+ * Makes memory and kernels and starts threads, which wait.
+ *
+ * @throws {BackendError} When the kernels do not run here, or the threads do not start.
+ */
+export async function setUp(options: SetupOptions): Promise<Setup> {
+  const threads = options.threads ?? processors();
+  if (!options.background) return await start(options, threads, false);
+  try {
+    return await start(options, threads, true);
+  } catch (error) {
+    // No Worker, or no memory that it may share. What else is wrong, is wrong with one thread as well.
+    const alone = await start(options, 1, false);
+    const reason = error instanceof Error ? error.message : String(error);
+    return { ...alone, device: `${alone.device}, not in the background: ${reason}` };
+  }
+}
+
+async function start(
+  options: SetupOptions,
+  threads: number,
+  background: boolean,
+): Promise<Setup> {
+  const { patience = PATIENCE } = options;
+  const isShared = background || threads > 1;
+  const { build, module } = await chooseBuild(isShared, options.build);
+  const memory = new EngineMemory(isShared, options.memory);
+  const kernels = instantiate(module, memory);
+  kernels.setUp();
+  // The thread that leads in the background is none that may not sleep.
+  const mayFirstSleep = background || mainMaySleep();
+  configure(memory, { threads, spins: SPINS, patience, mainMaySleep: mayFirstSleep });
+  const team = await Team.start(memory, module, { threads, background, patience });
+  const where = background ? " in the background" : "";
+  return {
+    memory,
+    kernels,
+    team,
+    threads,
+    background,
+    device: `WebAssembly (${build}), ${threads} thread${threads > 1 ? "s" : ""}${where}`,
+  };
+}

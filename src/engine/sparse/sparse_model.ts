@@ -1,0 +1,165 @@
+/**
+ * A model in the sparse engine's memory: its sequences, their caches, and the runs of its program.
+ * @module
+ */
+import { ModelClosedError } from "../../errors.ts";
+import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../model.ts";
+import { assertRunnable } from "../tokens.ts";
+import { CachedTokens, PagePool, PrefixStore } from "./cache.ts";
+import { CONTROL, LOGITS, PAGE } from "./layout.ts";
+import type { Plan } from "./plan/plan.ts";
+import { BATCH, type Piece, SparseSequence } from "./sequence.ts";
+import type { Setup } from "./setup.ts";
+
+/** Caches of closed sequences that are kept unless the caller says how many. */
+const KEPT = 4;
+
+/** What a {@linkcode SparseModel} is made of. */
+export interface SparseParts {
+  readonly setup: Setup;
+  readonly plan: Plan;
+  readonly info: ModelInfo;
+  /** Token ids are below it. */
+  readonly tokenIds: number;
+  /**
+   * Closed sequences whose cache is kept; when left out, some, and no more than fit beside the open ones
+   * into the pages of one context.
+   */
+  readonly keptSequences: number | undefined;
+}
+
+export class SparseModel implements EngineModel {
+  readonly info: ModelInfo;
+  readonly #setup: Setup;
+  readonly #plan: Plan;
+  readonly #pool: PagePool;
+  readonly #prefixes: PrefixStore;
+  /** Caches of open sequences. */
+  readonly #running = new Set<CachedTokens>();
+  readonly #tokenIds: number;
+  /** Addresses of the token ids and of the page table of a run. */
+  readonly #ids: number;
+  readonly #pages: number;
+  #state: "open" | "lost" | "closed" = "open";
+  /** Settles when what is computed in the background, and all that waits for its turn, has ended. */
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor({ setup, plan, info, tokenIds, keptSequences }: SparseParts) {
+    const { memory } = setup;
+    const pagesOfContext = Math.ceil(info.context / PAGE);
+    this.#setup = setup;
+    this.#plan = plan;
+    this.info = info;
+    this.#tokenIds = tokenIds;
+    this.#ids = memory.reserve(BATCH * 4);
+    this.#pages = memory.reserve(pagesOfContext * 4);
+    const plenty = keptSequences === undefined ? pagesOfContext : Infinity;
+    this.#pool = new PagePool(memory, plan.pageBytes, plenty);
+    this.#prefixes = new PrefixStore(keptSequences ?? KEPT);
+    this.#pool.onShortage(() => this.#prefixes.drop());
+    memory.set(CONTROL.PROGRAM, plan.program);
+    memory.set(CONTROL.IDS, this.#ids);
+    memory.set(CONTROL.PAGES, this.#pages);
+  }
+
+  open(prompt: ArrayLike<number> = []): Sequence {
+    this.#assertOpen();
+    // The last token has to be run, for its logits.
+    const found = this.#prefixes.find(prompt, prompt.length - 1, this.#running);
+    let cached = new CachedTokens(this.#pool);
+    const isEnded = found && !this.#running.has(found.cached);
+    if (isEnded && found.length === found.cached.tokens.length) {
+      // It goes on where the former ended.
+      cached = found.cached;
+      this.#prefixes.remove(cached);
+    } else if (found) cached.share(found.cached, found.length);
+    this.#running.add(cached);
+    return new SparseSequence(cached, {
+      check: (tokens) => {
+        this.#assertOpen();
+        const { length } = cached.tokens;
+        assertRunnable(tokens, length, this.#tokenIds, this.info.context);
+      },
+      step: (piece) => this.#step(cached, piece),
+      keep: () => {
+        this.#running.delete(cached);
+        if (this.#state === "open") this.#prefixes.keep(cached);
+      },
+      vocabulary: this.info.vocabulary,
+      background: this.#setup.background,
+    });
+  }
+
+  cacheUse(): CacheUse {
+    const held = new Set<number>();
+    let tokens = 0;
+    for (const cached of this.#running) {
+      tokens += cached.tokens.length;
+      for (const page of cached.pages) held.add(page);
+    }
+    const { pageBytes } = this.#plan;
+    return {
+      sequences: this.#running.size,
+      tokens,
+      bytes: held.size * pageBytes,
+      keptBytes: (this.#pool.held - held.size) * pageBytes,
+      reservedBytes: this.#pool.made * pageBytes,
+      limitBytes: this.#pool.most * pageBytes,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#state = "closed";
+    // Threads are stopped when they no longer compute.
+    await this.#turn;
+    this.#setup.team.stop();
+  }
+
+  #assertOpen(): void {
+    if (this.#state === "closed") throw new ModelClosedError("the model has been closed");
+    if (this.#state === "lost") throw this.#setup.team.lost();
+  }
+
+  /**
+   * Computes a piece. In the background there may be several that want to: they take turns, and between
+   * them the threads are idle. So pages change hands, and memory grows, only when no thread computes.
+   */
+  #step(cached: CachedTokens, piece: Piece): void | Promise<void> {
+    const { background, kernels, team } = this.#setup;
+    if (!background) {
+      this.#begin(cached, piece);
+      this.#end(cached, piece, kernels.run() === 0);
+      return;
+    }
+    const turn = this.#turn.then(async () => {
+      this.#begin(cached, piece);
+      this.#end(cached, piece, await team.run());
+    });
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  #begin(cached: CachedTokens, piece: Piece): void {
+    const { tokens, rest, logits } = piece;
+    piece.assertGoingOn();
+    this.#assertOpen();
+    cached.grow(rest);
+    const { memory } = this.#setup;
+    memory.words(this.#ids, tokens.length).set(tokens);
+    memory.words(this.#pages, cached.pages.length).set(cached.pages);
+    memory.set(CONTROL.TOKENS, tokens.length);
+    memory.set(CONTROL.POSITION, cached.tokens.length);
+    memory.set(CONTROL.LOGITS, logits);
+  }
+
+  #end(cached: CachedTokens, { tokens, logits, take }: Piece, isDone: boolean): void {
+    if (!isDone) {
+      if (this.#state === "open") this.#state = "lost";
+      throw this.#setup.team.lost();
+    }
+    cached.tokens.push(...tokens);
+    const { address, stride } = this.#plan.logits;
+    const rows = logits === LOGITS.all ? tokens.length : logits === LOGITS.last ? 1 : 0;
+    take(this.#setup.memory.floats(address, rows * stride / 4));
+  }
+}
