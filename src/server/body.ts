@@ -4,7 +4,6 @@
  */
 import type { MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { every } from "hono/combine";
 import type { AppEnv } from "./context.ts";
 import { ApiError, badRequest } from "./errors.ts";
 
@@ -26,7 +25,7 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
       });
     },
   });
-  const read: MiddlewareHandler<AppEnv> = async (context, next) => {
+  return async (context, next) => {
     const type = context.req.header("content-type") ?? "";
     if (!/^application\/([\w.-]+\+)?json\b/i.test(type)) {
       throw badRequest("the body must be JSON: send Content-Type: application/json");
@@ -37,9 +36,11 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
         fail(new ApiError(408, `the request did not arrive within ${patience / 1000} s`));
       }, patience);
     });
+    // What has been read is kept, and given to whoever asks for it as JSON. The limit reads a body of
+    // unknown length by itself, so that its time counts, too.
+    const read = limited(context, async () => void await context.req.text());
     try {
-      // What has been read is kept, and given to whoever asks for it as JSON.
-      await Promise.race([context.req.text(), late]);
+      await Promise.race([read, late]);
     } catch (error) {
       if (error instanceof ApiError) throw error;
       throw badRequest("the body could not be read to its end");
@@ -48,5 +49,4 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
     }
     await next();
   };
-  return every(limited, read);
 }

@@ -157,6 +157,11 @@ export function textLine(entry: LogEntry): string {
     entry.prompt === undefined ? undefined : `prompt ${JSON.stringify(entry.prompt)}`,
     entry.answer === undefined ? undefined : `answer ${JSON.stringify(entry.answer)}`,
   ].filter((fact) => fact !== undefined && fact !== "");
-  return `${time} ${method} ${path} ${status} ${milliseconds} ms ${entry.id}` +
+  const line = `${time} ${method} ${path} ${status} ${milliseconds} ms ${entry.id}` +
     (facts.length > 0 ? `: ${facts.join("; ")}` : "");
+  // A client chooses the path: it must not write lines of its own, or to the terminal.
+  return line.replaceAll(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

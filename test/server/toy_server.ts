@@ -2,6 +2,7 @@
 import { parseOptions } from "../../src/api/options.ts";
 import { Model } from "../../src/generate/model.ts";
 import { appOf, type AppOptions } from "../../src/server/app.ts";
+import { makeKey, parseKeys } from "../../src/server/keys.ts";
 import type { LogEntry } from "../../src/server/log.ts";
 import { serverSchema } from "../../src/server/options.ts";
 import { Service } from "../../src/server/service.ts";
@@ -106,6 +107,16 @@ export class ToyServer {
     await until(() => this.toy.opened === this.toy.closed, "all sequences are closed");
   }
 }
+
+/** Two keys, and a server that lets them in. */
+export async function guarded(options: object = {}) {
+  const made = await Promise.all(["till-3", "shop@example.com"].map(makeKey));
+  const keys = parseKeys(made.map(({ line }) => line).join("\n"), "keys.txt");
+  return { server: new ToyServer({ ...options, keys }), keys: made.map(({ key }) => key) };
+}
+
+/** Headers with a key. */
+export const bearing = (key: string) => ({ headers: { authorization: `Bearer ${key}` } });
 
 /** Waits until something holds, for some seconds at most. */
 export async function until(

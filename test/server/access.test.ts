@@ -1,0 +1,98 @@
+/** Who may come in, and from where. @module */
+import { describe, expect, test } from "bun:test";
+import { pageFiles } from "../../src/server/page/mod.ts";
+import { bearing, CHAT, guarded, TEXT, ToyServer } from "./toy_server.ts";
+
+describe("a server with keys", () => {
+  test("lets those in who have one, and the log has its name", async () => {
+    const { server, keys } = await guarded();
+    for (const [i, name] of ["till-3", "shop@example.com"].entries()) {
+      expect((await server.complete({}, bearing(keys[i]))).status).toBe(200);
+      expect(server.entries.at(-1)?.key).toBe(name);
+    }
+    const headers = { authorization: `bearer  ${keys[0]} ` };
+    expect((await server.complete({}, { headers })).status).toBe(200);
+  });
+
+  test("sends everybody else away with 401, and does not read what they send", async () => {
+    const { server, keys: [key] } = await guarded();
+    const cases: [code: string, headers: Record<string, string>][] = [
+      ["missing_api_key", {}],
+      ["missing_api_key", { authorization: key }],
+      ["missing_api_key", { authorization: `Basic ${btoa(`user:${key}`)}` }],
+      ["missing_api_key", { authorization: "Bearer" }],
+      ["missing_api_key", { "x-api-key": key }],
+      ["invalid_api_key", { authorization: `Bearer ${key}x` }],
+      ["invalid_api_key", { authorization: `Bearer ${key.toUpperCase()}` }],
+      ["invalid_api_key", { authorization: `Bearer ${"x".repeat(5000)}` }],
+    ];
+    for (const [code, headers] of cases) {
+      for (const path of [CHAT, TEXT, "/tokenize", "/detokenize", "/v1/nowhere"]) {
+        const answer = await server.post(path, "{ nonsense", { headers });
+        expect([path, answer.status, answer.json.error.code]).toEqual([path, 401, code]);
+        expect(answer.json.error.type).toBe("invalid_request_error");
+        expect(answer.headers.get("www-authenticate")).toBe("Bearer");
+      }
+      expect((await server.fetch("/v1/models", { headers })).status).toBe(401);
+    }
+    expect(server.toy.opened).toBe(0);
+    expect(server.entries.every((entry) => entry.key === undefined)).toBe(true);
+  });
+
+  test("shows its state, its pages and its description to all", async () => {
+    const { server } = await guarded();
+    const paths = ["/health", "/ready", "/metrics", "/openapi.json", ...Object.keys(pageFiles)];
+    for (const path of paths) {
+      const { status } = await server.fetch(path);
+      expect([path, status]).toEqual([path, 200]);
+    }
+  });
+});
+
+describe("other origins", () => {
+  const origin = "https://shop.example";
+  const preflight = {
+    method: "OPTIONS",
+    headers: {
+      origin,
+      "access-control-request-method": "POST",
+      "access-control-request-headers": "authorization,content-type",
+    },
+  };
+
+  test("may not read answers unless they are named", async () => {
+    const { server, keys: [key] } = await guarded();
+    const asked = await server.complete({}, { headers: { ...bearing(key).headers, origin } });
+    expect(asked.headers.get("access-control-allow-origin")).toBe(null);
+    const { headers, status } = await server.fetch(TEXT, preflight);
+    expect([status, headers.get("access-control-allow-origin")]).toEqual([401, null]);
+  });
+
+  test("that are named may, with a key where there are keys", async () => {
+    const { server, keys: [key] } = await guarded({ cors: [origin, "http://localhost:3000"] });
+    const before = await server.fetch(TEXT, preflight);
+    expect(before.status).toBe(204);
+    expect(before.headers.get("access-control-allow-origin")).toBe(origin);
+    expect(before.headers.get("access-control-allow-methods")).toContain("POST");
+    expect(before.headers.get("access-control-allow-headers")).toContain("authorization");
+    for (const [sent, expected] of [[bearing(key).headers, 200], [{}, 401]] as const) {
+      const { status, headers } = await server.complete({}, { headers: { ...sent, origin } });
+      expect(status).toBe(expected);
+      expect(headers.get("access-control-allow-origin")).toBe(origin);
+      expect(headers.get("access-control-expose-headers")).toContain("x-request-id");
+    }
+    const stranger = { headers: { ...bearing(key).headers, origin: "https://evil.example" } };
+    const { headers } = await server.complete({}, stranger);
+    expect(headers.get("access-control-allow-origin")).toBe(null);
+  });
+
+  test("may all, where * is given, also read errors", async () => {
+    const server = new ToyServer({ cors: ["*"] });
+    for (const body of [{}, { prompt: 5 }]) {
+      const { headers } = await server.complete(body, { headers: { origin } });
+      expect(headers.get("access-control-allow-origin")).toBe("*");
+    }
+    const { headers } = await server.fetch("/nowhere", { headers: { origin } });
+    expect(headers.get("access-control-allow-origin")).toBe("*");
+  });
+});

@@ -1,0 +1,161 @@
+/** What the log tells, and what it keeps to itself. @module */
+import { describe, expect, test } from "bun:test";
+import { ContextOverflowError, MemoryBudgetError } from "../../src/errors.ts";
+import { jsonLine, textLine } from "../../src/server/log.ts";
+import { bearing, CHAT, guarded, TEXT, ToyServer } from "./toy_server.ts";
+
+describe("the log", () => {
+  const SECRET = "xyzzy the hidden word";
+  const requests = (n: number): [path: string, body: unknown][] => [
+    [TEXT, { prompt: SECRET, max_tokens: n }],
+    [TEXT, { prompt: SECRET, max_tokens: n, stream: true }],
+    [TEXT, { prompt: [SECRET, SECRET], max_tokens: n }],
+    [CHAT, { messages: [{ role: "user", content: SECRET }], max_tokens: n }],
+    [CHAT, { messages: [{ role: SECRET, content: SECRET }] }],
+    [CHAT, { messages: [{ role: "user", content: [{ type: "image", text: SECRET }] }] }],
+    [TEXT, { prompt: SECRET, stop: 5 }],
+    [TEXT, { prompt: { text: SECRET } }],
+    [TEXT, { prompt: SECRET.repeat(1000) }],
+    [TEXT, `{"prompt": "${SECRET}"`],
+    ["/tokenize", { prompt: SECRET }],
+    ["/tokenize", { prompt: [SECRET] }],
+  ];
+
+  /** Sends them all; all lines of the log in both forms. */
+  async function logOf(options: object): Promise<{ text: string; server: ToyServer }> {
+    const { server, keys: [key] } = await guarded(options);
+    for (const [path, body] of requests(3)) await server.post(path, body, bearing(key));
+    await server.complete({}, bearing(`${key}x`));
+    await server.quiet();
+    const text = server.entries.flatMap((entry) => [jsonLine(entry), textLine(entry)]).join("\n");
+    expect(text).not.toContain(key);
+    expect(server.entries.length).toBe(requests(3).length + 1);
+    return { text, server };
+  }
+
+  test("has no word of a prompt and no key", async () => {
+    const { text, server } = await logOf({});
+    expect(text).not.toContain("xyzzy");
+    expect(text).not.toContain("hidden");
+    expect(server.entries.every((entry) => !("prompt" in entry) && !("answer" in entry))).toBe(
+      true,
+    );
+    const [whole, stream] = server.entries;
+    for (const entry of [whole, stream]) {
+      expect(structuredClone(entry)).toMatchObject({
+        event: "request",
+        method: "POST",
+        path: TEXT,
+        status: 200,
+        key: "till-3",
+        model: "toy",
+        completionTokens: 3,
+        finishReason: "length",
+      });
+      expect(entry.promptTokens).toBeGreaterThan(3);
+      expect(entry.milliseconds).toBeGreaterThanOrEqual(entry.firstTokenMilliseconds!);
+      expect(new Date(entry.time).toISOString()).toBe(entry.time);
+    }
+    expect([whole.stream, stream.stream]).toEqual([false, true]);
+    expect(new Set(server.entries.map(({ id }) => id)).size).toBe(server.entries.length);
+  });
+
+  test("has prompts and answers where the server was asked for them, and still no key", async () => {
+    const { server } = await logOf({ logPrompts: true });
+    const [whole, stream, list, chat] = server.entries;
+    expect([whole.prompt, stream.prompt, list.prompt]).toEqual([SECRET, SECRET, [SECRET, SECRET]]);
+    expect(chat.prompt).toEqual([{ role: "user", content: SECRET }]);
+    const { json } = await server.complete({
+      prompt: SECRET,
+      max_tokens: 3,
+      temperature: 1,
+      seed: 1,
+    });
+    expect(json.error.code).toBe("missing_api_key");
+    expect(whole.answer!.length).toBeGreaterThan(0);
+  });
+
+  test("does not tell of those who ask for the server's state, unless that fails", async () => {
+    const server = new ToyServer({}, {}, false);
+    for (const path of ["/health", "/metrics"]) await server.fetch(path);
+    expect(server.entries).toEqual([]);
+    await server.fetch("/ready");
+    expect(server.entries.map(({ path, status }) => [path, status])).toEqual([["/ready", 503]]);
+  });
+
+  test("is one line for each entry, whatever is in it", () => {
+    const time = "2026-01-02T03:04:05.678Z";
+    const request = { time, event: "request", id: "i", method: "GET", path: "/x\ny" } as const;
+    const entries = [
+      { time, event: "server", message: "ready" },
+      { time, event: "error", id: "i", message: "it broke" },
+      { ...request, status: 200, milliseconds: 5 },
+      {
+        ...request,
+        path: "/",
+        status: 200,
+        milliseconds: 5,
+        key: "k",
+        prompt: "a\nb",
+        answer: "\n",
+      },
+    ] as const;
+    for (const entry of entries) {
+      expect(JSON.parse(jsonLine(entry))).toEqual(entry);
+      expect(jsonLine(entry)).not.toContain("\n");
+    }
+    expect(textLine(entries[0])).toBe(`${time} ready`);
+    expect(textLine(entries[1])).toBe(`${time} error i: it broke`);
+    expect(textLine(entries[2])).toBe(`${time} GET /x\\u000ay 200 5 ms i`);
+    expect(textLine(entries[3])).toBe(
+      `${time} GET / 200 5 ms i: key k; prompt "a\\nb"; answer "\\n"`,
+    );
+  });
+
+  test("cannot be written into by a path", async () => {
+    const server = new ToyServer();
+    for (const path of ["/a%0Ab%1b[31m", "/a%C2%9b%E2%80%A8b"]) await server.fetch(path);
+    await server.complete({ model: "\u001b[31m\u009b" });
+    expect(server.entries.length).toBe(3);
+    for (const entry of server.entries) expect(textLine(entry)).not.toMatch(/[\p{Cc}\u2028]/u);
+  });
+});
+
+describe("what goes wrong in the server", () => {
+  const failing = (error: Error) =>
+    new ToyServer({}, {
+      beforeRun: () => {
+        throw error;
+      },
+    });
+
+  test("is told to the log with its cause, and to the client without", async () => {
+    for (const body of [{}, { stream: true }]) {
+      const server = failing(new Error("/home/someone/secret is broken"));
+      const { status, json, text } = await server.complete(body);
+      expect([status, json.error.type, json.error.code]).toEqual([500, "server_error", null]);
+      expect(text).not.toContain("secret");
+      const [failure, request, ...more] = server.entries;
+      expect([failure.event, request.event, more.length]).toEqual(["error", "request", 0]);
+      expect(failure.message).toContain("secret is broken");
+      expect([failure.id, request.status]).toEqual([request.id, 500]);
+      expect(await server.metric('answers_total{model="toy",reason="failed"}')).toBe(1);
+      await server.quiet();
+    }
+  });
+
+  test("is no failure where it is want of memory, or the request's own fault", async () => {
+    const cases: [Error, status: number, code: string][] = [
+      [new MemoryBudgetError("the cache is full"), 503, "out_of_memory"],
+      [new ContextOverflowError("no room"), 400, "context_length_exceeded"],
+    ];
+    for (const [error, expected, code] of cases) {
+      const server = failing(error);
+      const { status, json, headers } = await server.complete();
+      expect([status, json.error.code]).toEqual([expected, code]);
+      expect(headers.get("retry-after")).toBe(expected === 503 ? "1" : null);
+      expect(server.entries.map(({ event }) => event)).toEqual(["request"]);
+      await server.quiet();
+    }
+  });
+});
