@@ -13,11 +13,9 @@ import { join } from "node:path";
 import process from "node:process";
 import { fromRoot } from "../support/paths.ts";
 import { type Made, makeModels, PROMPT, PROMPT_IDS } from "./models.ts";
-import { Checks, has, lastLines, npmInstall, run, runJson, withFolder } from "./support.ts";
+import { Checks, has, makePython, npmInstall, runJson, withFolder } from "./support.ts";
 
 const PIP_PACKAGES = ["onnx==1.23.2", "onnxruntime==1.32.0", "numpy==2.4.6"];
-/** The oldest Python that all of them support. */
-const OLDEST_PYTHON = [3, 11];
 const TRANSFORMERS_JS = "@huggingface/transformers@4.3.1";
 /** Files that make up a model: config.json, tokenizer.json, onnx/model.onnx, onnx/model.onnx_data. */
 const FILES = 4;
@@ -55,32 +53,9 @@ interface Generated {
   readonly text: string;
 }
 
-/** The Python of a fresh environment with the packages, or why there is none. */
-async function makePython(
-  folder: string,
-): Promise<{ path: string } | { why: string; net: boolean }> {
-  const python = process.env.PYTHON ?? "python3";
-  const ask = "import sys, venv, ensurepip; print(*sys.version_info[:2])";
-  const { code, stdout } = await run([python, "-c", ask]);
-  if (code !== 0) return { why: `no ${python} with venv`, net: false };
-  const [major, minor] = stdout.trim().split(" ").map(Number);
-  if (major < OLDEST_PYTHON[0] || (major === OLDEST_PYTHON[0] && minor < OLDEST_PYTHON[1])) {
-    return { why: `Python ${major}.${minor} is older than ${OLDEST_PYTHON.join(".")}`, net: false };
-  }
-  const venv = join(folder, "venv");
-  const made = await run([python, "-m", "venv", venv]);
-  if (made.code !== 0) return { why: lastLines(made.stdout + made.stderr), net: false };
-  const path = join(venv, process.platform === "win32" ? "Scripts/python.exe" : "bin/python");
-  const pip = [path, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-  const installed = await run([...pip, "--only-binary=:all:", ...PIP_PACKAGES]);
-  return installed.code === 0
-    ? { path }
-    : { why: `pip could not install: ${lastLines(installed.stderr)}`, net: true };
-}
-
 async function checkPython(checks: Checks, models: readonly Made[], folder: string): Promise<void> {
   console.log("\nPython: onnx.checker, shape inference, onnxruntime");
-  const python = await makePython(folder);
+  const python = await makePython(folder, PIP_PACKAGES);
   if ("why" in python) {
     return python.net ? checks.missing("Python", python.why) : checks.skip("Python", python.why);
   }

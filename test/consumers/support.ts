@@ -11,6 +11,9 @@ import process from "node:process";
 /** Whether what cannot be installed is a failure, not a reason to skip. */
 const CI = ["true", "1"].includes(process.env.CI ?? "");
 
+/** The oldest Python that the packages in use support. */
+const OLDEST_PYTHON = [3, 11];
+
 /** How a program ended. */
 export interface Ended {
   /** Undefined when it could not be started. */
@@ -81,6 +84,34 @@ export async function npmInstall(folder: string, packages: string[]): Promise<st
   // What went wrong comes first, a stack and advice after it.
   const reason = stderr.replaceAll("npm error ", "").trim().split("\n").slice(0, 4).join("; ");
   return `npm could not install ${packages.join(", ")}: ${reason}`;
+}
+
+/**
+ * Makes a Python environment with packages.
+ *
+ * @returns Its Python, or why there is none, and whether that is the network's fault.
+ */
+export async function makePython(
+  folder: string,
+  packages: readonly string[],
+): Promise<{ path: string } | { why: string; net: boolean }> {
+  const python = process.env.PYTHON ?? "python3";
+  const ask = "import sys, venv, ensurepip; print(*sys.version_info[:2])";
+  const { code, stdout } = await run([python, "-c", ask]);
+  if (code !== 0) return { why: `no ${python} with venv`, net: false };
+  const [major, minor] = stdout.trim().split(" ").map(Number);
+  if (major < OLDEST_PYTHON[0] || (major === OLDEST_PYTHON[0] && minor < OLDEST_PYTHON[1])) {
+    return { why: `Python ${major}.${minor} is older than ${OLDEST_PYTHON.join(".")}`, net: false };
+  }
+  const venv = join(folder, "venv");
+  const made = await run([python, "-m", "venv", venv]);
+  if (made.code !== 0) return { why: lastLines(made.stdout + made.stderr), net: false };
+  const path = join(venv, process.platform === "win32" ? "Scripts/python.exe" : "bin/python");
+  const pip = [path, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+  const installed = await run([...pip, "--only-binary=:all:", ...packages]);
+  return installed.code === 0
+    ? { path }
+    : { why: `pip could not install: ${lastLines(installed.stderr)}`, net: true };
 }
 
 /** Calls `use` with a folder that is removed afterwards. */
