@@ -78,17 +78,22 @@ function readable(error) {
  * @param {Error} error
  */
 export function explain(error) {
-  if (!(error instanceof ApiError)) return error.message;
+  if (!(error instanceof ApiError)) return asSentence(error.message);
   if (error.status === 429 || error.status === 503) {
     const { retryAfter } = error;
     const wait = retryAfter
       ? `It asks to wait ${retryAfter} ${retryAfter === 1 ? "second" : "seconds"}.`
       : "Wait a moment.";
-    const what = error.status === 429 ? "The server is busy." : "The server is not ready.";
+    const what = error.status === 429 ? "The server is busy." : asSentence(error.message);
     return `${what} ${wait}`;
   }
-  if (error.status === 401) return `The server wants a key. ${error.message}`;
-  return error.message;
+  return asSentence(error.message);
+}
+
+/** @param {string} message As servers write them: small, and without an end. */
+function asSentence(message) {
+  const end = /[.!?…]$/.test(message) ? "" : ".";
+  return message.charAt(0).toUpperCase() + message.slice(1) + end;
 }
 
 /**

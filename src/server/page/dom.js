@@ -78,18 +78,20 @@ export function button(text, act, attributes = {}) {
  * A button that copies text, and says that it did.
  *
  * @param {() => string} text
- * @param {string} [name] What is copied, for who does not see where the button stands.
+ * @param {string} name What is copied, for who does not see where the button stands.
+ * @param {string} [style] Its class.
  * @returns {HTMLButtonElement}
  */
-export function copyButton(text, name) {
+export function copyButton(text, name, style = "quiet") {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  const element = button("Copy", async () => {
-    element.textContent = await copy(text()) ? "Copied" : "Not copied";
+  const label = make("span", {}, "Copy");
+  const element = button("", async () => {
+    label.textContent = await copy(text()) ? "Copied" : "Not copied";
     clearTimeout(timer);
-    timer = setTimeout(() => element.textContent = "Copy", 1600);
-  }, { class: "quiet", "data-copy": true });
-  if (name) element.append(make("span", { class: "unseen" }, ` ${name}`));
+    timer = setTimeout(() => label.textContent = "Copy", 1600);
+  }, { class: style, "data-copy": true });
+  element.append(label, make("span", { class: "unseen" }, ` ${name}`));
   return element;
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, make } from "./dom.js";
+import { button, byId, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./playground.js").Context} Context */
 
@@ -40,13 +40,9 @@ export class Editor {
       void this.#run();
     });
     this.#text.addEventListener("input", () => this.#setTools());
-    const copy = byId("editor-copy", HTMLButtonElement);
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard?.writeText(this.#text.value).then(
-        () => this.#context.say("Copied"),
-        () => this.#text.select(),
-      );
-    });
+    byId("editor-tools", HTMLElement).append(
+      copyButton(() => this.#text.value, "the text", "button"),
+    );
   }
 
   /** @param {boolean} visible */

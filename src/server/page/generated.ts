@@ -7,7 +7,7 @@ import type { PageFile } from "./mod.ts";
 export const files: Record<string, PageFile> = {
   "/": {
     type: "text/html; charset=utf-8",
-    hash: "7239be7196f55ba0",
+    hash: "658585335f45c95d",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -126,13 +126,12 @@ export const files: Record<string, PageFile> = {
             autocomplete="off"></textarea>
           <p class="measures" id="editor-measures"></p>
           <div class="failure" id="editor-failure" hidden></div>
-          <div class="editor-tools">
+          <div class="editor-tools" id="editor-tools">
             <button class="button main" type="button" id="continue">Continue</button>
             <button class="button main" type="button" id="editor-stop" hidden>Stop</button>
             <button class="button" type="button" id="again" disabled>Retry</button>
             <button class="button" type="button" id="undo" disabled>Undo</button>
             <span class="spring"></span>
-            <button class="button" type="button" id="editor-copy">Copy</button>
           </div>
         </div>
       </section>
@@ -369,7 +368,7 @@ export class Announcer {
   },
   "/page/answer.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "bba10d22e87e6d42",
+    hash: "3ae41a59013e988e",
     body: `// @ts-check
 /**
  * One answer of a model: its text as it comes, and how fast it came.
@@ -450,17 +449,22 @@ function readable(error) {
  * @param {Error} error
  */
 export function explain(error) {
-  if (!(error instanceof ApiError)) return error.message;
+  if (!(error instanceof ApiError)) return asSentence(error.message);
   if (error.status === 429 || error.status === 503) {
     const { retryAfter } = error;
     const wait = retryAfter
       ? \`It asks to wait \${retryAfter} \${retryAfter === 1 ? "second" : "seconds"}.\`
       : "Wait a moment.";
-    const what = error.status === 429 ? "The server is busy." : "The server is not ready.";
+    const what = error.status === 429 ? "The server is busy." : asSentence(error.message);
     return \`\${what} \${wait}\`;
   }
-  if (error.status === 401) return \`The server wants a key. \${error.message}\`;
-  return error.message;
+  return asSentence(error.message);
+}
+
+/** @param {string} message As servers write them: small, and without an end. */
+function asSentence(message) {
+  const end = /[.!?…]$/.test(message) ? "" : ".";
+  return message.charAt(0).toUpperCase() + message.slice(1) + end;
 }
 
 /**
@@ -731,8 +735,11 @@ export async function* readEvents(body) {
   },
   "/page/base.css": {
     type: "text/css; charset=utf-8",
-    hash: "983dd7cc053ea019",
-    body: `/* What both pages share: colours, type, controls. Two themes from one set of names. */
+    hash: "cd694f73f7f1bd0c",
+    body: `/*
+ * What both pages share: colours, type, controls. Two themes from one set of names, for browsers of
+ * 2024 and later (light-dark()).
+ */
 
 :root {
   color-scheme: light dark;
@@ -1569,7 +1576,7 @@ export class Chat {
   },
   "/page/docs.css": {
     type: "text/css; charset=utf-8",
-    hash: "964b507e50736d92",
+    hash: "f31619e6316d4768",
     body: `/* The reference of the API: contents at the side, routes below one another. */
 
 html {
@@ -1644,6 +1651,11 @@ html {
   padding-block-end: 0.5rem;
   border-block-end: 1px solid var(--line);
   font: 400 1.5rem/1.3 var(--serif);
+}
+
+.tag > h2::first-letter,
+.contents-tag::first-letter {
+  text-transform: uppercase;
 }
 
 .tag-about {
@@ -2064,7 +2076,7 @@ void start();
   },
   "/page/dom.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "fe321e2bb96d6a38",
+    hash: "65deafd1e47a9842",
     body: `// @ts-check
 /**
  * Builds elements. Text enters pages as text nodes only: nothing here takes markup.
@@ -2145,18 +2157,20 @@ export function button(text, act, attributes = {}) {
  * A button that copies text, and says that it did.
  *
  * @param {() => string} text
- * @param {string} [name] What is copied, for who does not see where the button stands.
+ * @param {string} name What is copied, for who does not see where the button stands.
+ * @param {string} [style] Its class.
  * @returns {HTMLButtonElement}
  */
-export function copyButton(text, name) {
+export function copyButton(text, name, style = "quiet") {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  const element = button("Copy", async () => {
-    element.textContent = await copy(text()) ? "Copied" : "Not copied";
+  const label = make("span", {}, "Copy");
+  const element = button("", async () => {
+    label.textContent = await copy(text()) ? "Copied" : "Not copied";
     clearTimeout(timer);
-    timer = setTimeout(() => element.textContent = "Copy", 1600);
-  }, { class: "quiet", "data-copy": true });
-  if (name) element.append(make("span", { class: "unseen" }, \` \${name}\`));
+    timer = setTimeout(() => label.textContent = "Copy", 1600);
+  }, { class: style, "data-copy": true });
+  element.append(label, make("span", { class: "unseen" }, \` \${name}\`));
   return element;
 }
 
@@ -2199,14 +2213,14 @@ export function byId(id, kind) {
   },
   "/page/editor.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "f3df1aaec78b9991",
+    hash: "e94ffb90d0f2e0c8",
     body: `// @ts-check
 /**
  * The view of a model without a chat template: a text, which the model writes on.
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, make } from "./dom.js";
+import { button, byId, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./playground.js").Context} Context */
 
@@ -2242,13 +2256,9 @@ export class Editor {
       void this.#run();
     });
     this.#text.addEventListener("input", () => this.#setTools());
-    const copy = byId("editor-copy", HTMLButtonElement);
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard?.writeText(this.#text.value).then(
-        () => this.#context.say("Copied"),
-        () => this.#text.select(),
-      );
-    });
+    byId("editor-tools", HTMLElement).append(
+      copyButton(() => this.#text.value, "the text", "button"),
+    );
   }
 
   /** @param {boolean} visible */
@@ -2450,7 +2460,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "ba2b754fc50b2526",
+    hash: "224a8730000a0b9d",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -3192,6 +3202,19 @@ legend,
   margin-block-start: 1.25rem;
 }
 
+/* Colours of the system alone */
+
+@media (forced-colors: active) {
+  .tab[aria-selected="false"] {
+    border-color: Canvas;
+  }
+
+  .switch input::before {
+    background: ButtonText;
+    forced-color-adjust: none;
+  }
+}
+
 /* Narrow screens */
 
 @media (max-width: 62rem) {
@@ -3538,7 +3561,7 @@ void start();
   },
   "/page/schema.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "76a82e42086e3087",
+    hash: "1b7390fdd321bcd8",
     body: `// @ts-check
 /**
  * Shows JSON schemas, as OpenAPI 3.1 has them, as trees that unfold; and makes examples of them.
@@ -3699,8 +3722,23 @@ export class Schemas {
     if (choices.length === 1) return this.tree(choices[0]);
     if (choices.length === 0) return undefined;
     const list = make("ul", { class: "fields" });
-    choices.forEach((choice, i) => list.append(this.#field(\`either \${i + 1}\`, choice, false)));
+    choices.forEach((choice, i) =>
+      list.append(this.#field(this.#markOf(choice) ?? \`either \${i + 1}\`, choice, false))
+    );
     return list;
+  }
+
+  /**
+   * @param {Schema} choice One of several.
+   * @returns {string | undefined} What tells it from the others: a field with one value.
+   */
+  #markOf(choice) {
+    for (const [name, field] of Object.entries(this.#whole(choice).properties ?? {})) {
+      const { enum: values = [], ...rest } = this.#whole(field);
+      const only = "const" in rest ? rest.const : values.length === 1 ? values[0] : undefined;
+      if (only !== undefined) return \`\${name} is \${JSON.stringify(only)}\`;
+    }
+    return undefined;
   }
 
   /**

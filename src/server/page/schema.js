@@ -158,8 +158,23 @@ export class Schemas {
     if (choices.length === 1) return this.tree(choices[0]);
     if (choices.length === 0) return undefined;
     const list = make("ul", { class: "fields" });
-    choices.forEach((choice, i) => list.append(this.#field(`either ${i + 1}`, choice, false)));
+    choices.forEach((choice, i) =>
+      list.append(this.#field(this.#markOf(choice) ?? `either ${i + 1}`, choice, false))
+    );
     return list;
+  }
+
+  /**
+   * @param {Schema} choice One of several.
+   * @returns {string | undefined} What tells it from the others: a field with one value.
+   */
+  #markOf(choice) {
+    for (const [name, field] of Object.entries(this.#whole(choice).properties ?? {})) {
+      const { enum: values = [], ...rest } = this.#whole(field);
+      const only = "const" in rest ? rest.const : values.length === 1 ? values[0] : undefined;
+      if (only !== undefined) return `${name} is ${JSON.stringify(only)}`;
+    }
+    return undefined;
   }
 
   /**

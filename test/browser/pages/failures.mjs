@@ -26,7 +26,7 @@ export async function checkFailures(browser, results, { plain, keyed, loading, a
     results.same("and trying again answers", await page.locator(".message .failure").count(), 0);
   });
 
-  for (const [word, says] of [["!error", "the engine failed"], ["!lost", "connection"]]) {
+  for (const [word, says] of [["!error", "The engine failed."], ["!lost", "connection"]]) {
     await on(word, async (page) => {
       await open(page, { url: plain });
       await send(page, `half ${word}`);

@@ -4,6 +4,7 @@
  */
 import { checkAccess, checkWidth, picture, withPage } from "./harness.mjs";
 
+const CLIPBOARD = ["clipboard-read", "clipboard-write"];
 const ANSWER = ".message.model";
 
 /** Opens the playground, with a key where the server wants one. */
@@ -44,6 +45,13 @@ async function growth(page) {
   });
 }
 
+/** The text in a response's events. */
+async function sentText(response) {
+  const events = (await (await response).text()).split("\n\n").map((event) => event.slice(6));
+  return events.filter((event) => event.startsWith("{"))
+    .map((event) => JSON.parse(event).choices[0]?.delta.content ?? "").join("");
+}
+
 async function converse(page, results) {
   const body = page.waitForRequest((request) => request.url().endsWith("/v1/chat/completions"));
   await send(page, "Why are fruit trees trained flat against a wall?");
@@ -65,6 +73,14 @@ async function converse(page, results) {
     measures,
   );
   results.same("the field has the focus again", await focused(page), "prompt");
+  await page.getByRole("button", { name: "Copy the answer" }).click();
+  await page.getByText("Copied").waitFor();
+  results.same(
+    "the answer is copied as the server sent it",
+    await page.evaluate(() => navigator.clipboard.readText()),
+    await sentText((await body).response()),
+  );
+  await page.locator("#prompt").focus();
   const announced = await page.locator("#announcer p").allInnerTexts();
   const text = await page.locator(`${ANSWER} .text`).innerText();
   results.that(
@@ -223,7 +239,7 @@ export async function checkPlayground(browser, results, about) {
   await results.part(
     "conversation",
     () =>
-      withPage(browser, results, "conversation", {}, async (page) => {
+      withPage(browser, results, "conversation", { permissions: CLIPBOARD }, async (page) => {
         await open(page, about);
         await converse(page, results);
         await stop(page, results);

@@ -5,7 +5,7 @@
 import { withPage } from "./harness.mjs";
 
 const BUTTON =
-  '<button type="button" class="quiet" data-copy="">Copy<span class="unseen"> the code</span></button>';
+  '<button type="button" class="quiet" data-copy=""><span>Copy</span><span class="unseen"> the code</span></button>';
 const code = (language, text) =>
   `<div class="code"><div class="code-top"><span>${language}</span>${BUTTON}</div>` +
   `<pre tabindex="0"><code>${text}</code></pre></div>`;
