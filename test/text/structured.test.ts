@@ -389,6 +389,7 @@ describe("a schema from a stranger", () => {
         { pattern: "^(a|b|ab|ba)*a(a|b){20}$" },
         { pattern: "^(([a-z]*)*x*)*$" },
         { pattern: ".*a.{12}" },
+        { pattern: "(.*e.{30}|.*t.{31}|.*a.{29}|.*o.{33})x" },
         { type: "string", maxLength: 4000 },
         deep(50),
         {
@@ -412,7 +413,7 @@ describe("a schema from a stranger", () => {
         one.take(ids[Math.floor(next() * ids.length)]);
       }
     }
-    // A second and a half on two busy cores.
+    // Some seconds on a busy machine.
     expect(performance.now() - start).toBeLessThan(20_000);
   });
 

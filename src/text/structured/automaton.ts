@@ -4,8 +4,8 @@
  */
 import { ENDED, type Place, ScalarPlace } from "./place.ts";
 
-/** Deterministic states that are kept. */
-const MOST_PLACES = 4096;
+/** States that the deterministic states which are kept may have together. */
+const MOST_KEPT = 200_000;
 
 /** A nondeterministic automaton that is being built. */
 export class Automaton {
@@ -72,6 +72,7 @@ export class Automaton {
 /** The deterministic states of one automaton. */
 class Places {
   readonly #places = new Map<string, AutomatonPlace>();
+  #kept = 0;
 
   constructor(readonly automaton: Automaton, readonly end: number) {}
 
@@ -91,7 +92,10 @@ class Places {
     const key = telling.join();
     let place = this.#places.get(key);
     if (place) return place;
-    if (this.#places.size >= MOST_PLACES) this.#places.clear();
+    if ((this.#kept += telling.length) > MOST_KEPT) {
+      this.#places.clear();
+      this.#kept = telling.length;
+    }
     this.#places.set(key, place = new AutomatonPlace(this, telling));
     return place;
   }
@@ -100,12 +104,12 @@ class Places {
 class AutomatonPlace extends ScalarPlace {
   readonly mayEnd: boolean;
   override readonly weight: number;
-  readonly #next: (AutomatonPlace | typeof ENDED | null | undefined)[] = [];
+  readonly #next = new Map<number, AutomatonPlace | typeof ENDED | undefined>();
 
   constructor(readonly places: Places, readonly states: readonly number[]) {
     super();
     this.mayEnd = states.includes(places.end);
-    this.weight = 1 + (states.length >> 3);
+    this.weight = Math.max(1, states.length);
   }
 
   /** Whether nothing can follow. */
@@ -115,11 +119,8 @@ class AutomatonPlace extends ScalarPlace {
   }
 
   protected override after(byte: number): Place | typeof ENDED | undefined {
-    const known = this.#next[byte];
-    if (known !== undefined) return known ?? undefined;
-    const next = this.#find(byte);
-    this.#next[byte] = next ?? null;
-    return next;
+    if (!this.#next.has(byte)) this.#next.set(byte, this.#find(byte));
+    return this.#next.get(byte);
   }
 
   #find(byte: number): AutomatonPlace | typeof ENDED | undefined {

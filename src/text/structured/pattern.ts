@@ -15,7 +15,7 @@ import { BACKSLASH, QUOTE } from "./string.ts";
 /** UTF-16 units of the longest pattern. */
 const LONGEST_PATTERN = 1000;
 /** States of the largest automaton of a pattern; `.` takes about ten, and `.{9}` nine times as many. */
-const MOST_STATES = 4000;
+const MOST_STATES = 2000;
 
 const parser = new RegExpParser({ ecmaVersion: 2024 });
 

@@ -11,6 +11,8 @@ import { type Cell, END_PLACE, type Place, type Steps } from "./place.ts";
 const MOST_CELLS = 64;
 /** Cells and states after which all are forgotten that no text needs. */
 const MOST_KEPT = 10_000;
+/** The same for the weight of their places, which grows with what they hold. */
+const MOST_WEIGHT = 200_000;
 /** Bytes from which on a state has a table of all of them. */
 const MOST_IN_MAP = 16;
 /** Masks that are kept. */
@@ -64,11 +66,12 @@ export class States implements Steps {
   readonly #states = new Map<string, State>();
   readonly #withMask: State[] = [];
   #cells = 0;
+  #weight = 0;
   #found = new Set<KeptCell>();
 
   /** Whether it holds more than is worth keeping. */
   get isFull(): boolean {
-    return this.#cells + this.#states.size > MOST_KEPT;
+    return this.#cells + this.#states.size > MOST_KEPT || this.#weight > MOST_WEIGHT;
   }
 
   /** The state of a text that begins at a place. */
@@ -102,7 +105,10 @@ export class States implements Steps {
   cell(place: Place, below: KeptCell | undefined): KeptCell {
     const above = below?.above ?? this.#bottom;
     let cell = above.get(place);
-    if (!cell) above.set(place, cell = { id: this.#cells++, place, below, above: new Map() });
+    if (!cell) {
+      above.set(place, cell = { id: this.#cells++, place, below, above: new Map() });
+      this.#weight += place.weight;
+    }
     return cell;
   }
 

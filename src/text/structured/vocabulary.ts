@@ -12,7 +12,7 @@ const LONGEST_TOKEN = 256;
  * Work on the tokens after one state, as a multiple of the beginnings that there are. Behind it tokens
  * are left out, always the same ones: whatever a schema asks for, a token takes no longer than this.
  */
-const MOST_WORK = 16;
+const MOST_WORK = 4;
 
 /** Tokens that stand for text, and those that end it. */
 export class Vocabulary {
