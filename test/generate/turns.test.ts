@@ -1,0 +1,390 @@
+/** Sequences that take turns: everyone gets their own, and nobody notices the others. @module */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { EngineModel, RunOptions, Sequence } from "../../src/engine/model.ts";
+import { AbortError, MemoryBudgetError, ModelClosedError } from "../../src/errors.ts";
+import { generate } from "../../src/generate/generate.ts";
+import type { GenerationOptions } from "../../src/generate/options.ts";
+import { Turns } from "../../src/generate/turns.ts";
+import { uniformNumbers } from "../../src/text/windows.ts";
+import { babbler, take, text, VOCABULARY } from "./support.ts";
+import type { ToyOptions } from "./toy_model.ts";
+
+/** One run of an engine: the number of its sequence, and how many tokens. */
+type Run = readonly [sequence: number, tokens: number];
+
+/**
+ * An engine that writes down whose runs it is given, one at a time, and that has room for so many tokens
+ * of all sequences together.
+ */
+class Watched implements EngineModel {
+  readonly runs: Run[] = [];
+  readonly info;
+  opened = 0;
+  tokens = 0;
+  #isRunning = false;
+  readonly #engine: EngineModel;
+  readonly #room: number;
+
+  constructor(engine: EngineModel, room = Infinity) {
+    this.#engine = engine;
+    this.#room = room;
+    this.info = engine.info;
+  }
+
+  open(prompt?: ArrayLike<number>): Sequence {
+    const number = this.opened++;
+    const inner = this.#engine.open(prompt);
+    const run = async (tokens: ArrayLike<number>, options?: RunOptions) => {
+      if (this.#isRunning) throw new Error("two runs at once");
+      if (this.tokens + tokens.length > this.#room) throw new MemoryBudgetError("no room");
+      this.#isRunning = true;
+      this.runs.push([number, tokens.length]);
+      const before = inner.length;
+      try {
+        return await inner.run(tokens, options);
+      } finally {
+        this.tokens += inner.length - before;
+        this.#isRunning = false;
+      }
+    };
+    return {
+      get length() {
+        return inner.length;
+      },
+      run,
+      truncate: (length) => inner.truncate(length),
+      close: () => {
+        this.tokens -= inner.length;
+        inner.close();
+      },
+    };
+  }
+
+  close(): Promise<void> {
+    return this.#engine.close();
+  }
+}
+
+/** A model whose next token depends on all tokens before it. */
+function thinker(options: Partial<ToyOptions> = {}) {
+  return babbler({
+    logits: (tokens) => {
+      const next = uniformNumbers(tokens.reduce((sum, token) => (31 * sum + token) % 65_521, 7));
+      return Float32Array.from({ length: VOCABULARY }, () => 8 * next());
+    },
+    ...options,
+  });
+}
+
+/** An engine of its own for everyone, and the one that all share. */
+function shared(options: Partial<ToyOptions> = {}, room?: number) {
+  const turns = new Turns();
+  const engine = new Watched(thinker(options), room);
+  const model = turns.share(engine);
+  const make = (prompt: readonly number[], how: GenerationOptions) =>
+    take(generate(model, text, prompt, { ignoreEos: true, ...how }));
+  return { turns, engine, model, make };
+}
+
+/** What a generation gives alone. */
+function alone(prompt: readonly number[], how: GenerationOptions) {
+  return take(generate(thinker(), text, prompt, { ignoreEos: true, ...how }));
+}
+
+/** So many tokens, others for another start. */
+function tokens(count: number, start = 1): number[] {
+  return Array.from({ length: count }, (_, i) => 1 + (start * 97 + i * 37) % 4000);
+}
+
+const pause = (milliseconds: number) =>
+  new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
+
+/** What a promise fails with. */
+async function failure(promise: Promise<unknown>): Promise<unknown> {
+  return await promise.then(() => undefined, (error) => error);
+}
+
+describe("turns", () => {
+  test("let a short answer end while a long one is being written", async () => {
+    const { engine, make } = shared();
+    const long = make(tokens(3), { maxTokens: 80 });
+    await pause(1);
+    await make(tokens(3, 2), { maxTokens: 10 });
+    const before = engine.runs.findIndex(([number]) => number === 1);
+    const meanwhile = engine.runs.slice(before).filter(([number]) => number === 0).length;
+    expect(engine.runs.filter(([number]) => number === 1).length).toBe(10);
+    expect(meanwhile).toBeLessThanOrEqual(13);
+    expect((await long).tokens).toEqual((await alone(tokens(3), { maxTokens: 80 })).tokens);
+  });
+
+  test("are shared out evenly among those who generate", async () => {
+    const { engine, make } = shared();
+    await Promise.all([1, 2, 3, 4].map((start) => make(tokens(2, start), { maxTokens: 30 })));
+    for (let i = 0; i + 12 <= engine.runs.length; i += 4) {
+      const counts = [0, 0, 0, 0];
+      for (const [number] of engine.runs.slice(0, i + 12)) counts[number]++;
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(2);
+    }
+  });
+
+  test("give a long prompt in pieces, and between two of them one to everybody who generates", async () => {
+    const { engine, make } = shared();
+    const others = [1, 2, 3].map((start) => make(tokens(2, start), { maxTokens: 60 }));
+    await pause(5);
+    const prompt = tokens(500, 9);
+    const { end } = await make(prompt, { maxTokens: 1 });
+    expect(end.promptTokens).toBe(500);
+    await Promise.all(others);
+    const places = engine.runs.flatMap(([number], i) => number === 3 ? [i] : []);
+    const pieces = places.map((place) => engine.runs[place][1]);
+    expect(pieces.reduce((sum, piece) => sum + piece, 0)).toBe(500);
+    expect(pieces.length).toBeGreaterThanOrEqual(4);
+    expect(Math.max(...pieces)).toBeLessThanOrEqual(128);
+    for (const [i, place] of places.entries()) {
+      if (i === 0) continue;
+      const between = engine.runs.slice(places[i - 1] + 1, place).map(([number]) => number);
+      expect(new Set(between)).toEqual(new Set([0, 1, 2]));
+    }
+  });
+
+  test("make pieces so small that those who generate are not held up for long", async () => {
+    const { engine, make } = shared({
+      beforeRun: (more) => pause(more.length > 2 ? more.length : 1),
+    });
+    const other = make(tokens(2), { maxTokens: 40 });
+    await pause(15);
+    await make(tokens(120, 9), { maxTokens: 1 });
+    await other;
+    const pieces = engine.runs.filter(([number]) => number === 1).map(([, count]) => count);
+    // A token takes a millisecond or more; 14 and a turn are what others can be kept waiting for.
+    for (const piece of pieces.slice(1)) expect(piece).toBeLessThanOrEqual(24);
+    // Whole packs of four, as far as there are any.
+    for (const piece of pieces.slice(0, -1)) expect(piece % 4).toBe(0);
+  });
+
+  test("run prompts one after the other, the first one first", async () => {
+    const { engine, make } = shared();
+    await Promise.all([1, 2, 3].map((start) => make(tokens(300, start), { maxTokens: 1 })));
+    const order = engine.runs.map(([number]) => number);
+    expect(order).toEqual([...order].sort());
+    expect(order.length).toBe(9);
+  });
+
+  test("of one who is alone are as long as can be", async () => {
+    const { engine, make } = shared();
+    await make(tokens(300), { maxTokens: 3 });
+    expect(engine.runs.map(([, count]) => count)).toEqual([128, 128, 44, 1, 1]);
+  });
+
+  test("change nothing of what anybody generates, however they come", async () => {
+    const generation = fc.record({
+      length: fc.integer({ min: 1, max: 200 }),
+      start: fc.integer({ min: 1, max: 50 }),
+      maxTokens: fc.integer({ min: 1, max: 12 }),
+      seed: fc.integer({ min: 0, max: 1000 }),
+      wait: fc.integer({ min: 0, max: 4 }),
+      logprobs: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(generation, { minLength: 1, maxLength: 5 }),
+        fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 8 }),
+        async (generations, delays) => {
+          const { turns, engine, make } = shared({
+            reusesPrefix: true,
+            beforeRun: (_, run) => pauseOrNot(delays[run % delays.length]),
+          });
+          const options = generations.map(({ maxTokens, seed, logprobs }) => ({
+            maxTokens,
+            seed,
+            temperature: 0.9,
+            ...(logprobs ? { logprobs: 2 } : {}),
+          }));
+          const found = await Promise.all(generations.map(async ({ length, start, wait }, i) => {
+            for (let turn = 0; turn < wait; turn++) await pauseOrNot(1);
+            return await make(tokens(length, start), options[i]);
+          }));
+          for (const [i, { length, start }] of generations.entries()) {
+            const expected = await alone(tokens(length, start), options[i]);
+            expect(found[i].text).toBe(expected.text);
+            expect(found[i].pieces).toEqual(expected.pieces);
+          }
+          expect([turns.open, engine.tokens]).toEqual([0, 0]);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+
+  test("leave each sequence logits of its own until its next run", async () => {
+    const { model } = shared();
+    const [one, two] = [model.open(), model.open()];
+    const first = await one.run([5]);
+    const copy = first.slice();
+    const second = await two.run([6, 7]);
+    await pause(2);
+    expect(first).toEqual(copy);
+    expect(first).not.toBe(second);
+    expect(await two.run([8], { logits: "last" })).toBe(second);
+    expect(first).toEqual(copy);
+    for (const sequence of [one, two]) sequence.close();
+  });
+});
+
+/** Nothing, a turn of the event loop, or a millisecond. */
+async function pauseOrNot(how: number): Promise<void> {
+  if (how > 0) await pause(how - 1);
+}
+
+describe("who waits for a turn", () => {
+  /** An engine whose first run is held, and a second sequence's run that waits. */
+  async function waiting(signal?: AbortSignal) {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => release = resolve);
+    const { engine, model, turns } = shared({
+      beforeRun: (_, run) => run === 1 ? held : undefined,
+    });
+    const [runs, waits] = [model.open(), model.open()];
+    const first = runs.run([1]);
+    await pause(1);
+    const second = waits.run(tokens(20), { signal });
+    second.catch(() => {});
+    await pause(1);
+    expect(engine.runs).toEqual([[0, 1]]);
+    return { engine, turns, release, runs, waits, first, second };
+  }
+
+  test("and is closed has never run", async () => {
+    const { engine, turns, release, runs, waits, first, second } = await waiting();
+    waits.close();
+    expect(await failure(second)).toBeInstanceOf(ModelClosedError);
+    expect(await failure(waits.run([1]))).toBeInstanceOf(ModelClosedError);
+    release();
+    await first;
+    expect([engine.runs.length, turns.open]).toEqual([1, 1]);
+    waits.close();
+    runs.close();
+    expect([turns.open, engine.tokens]).toEqual([0, 0]);
+  });
+
+  test("and is stopped has never run", async () => {
+    const stop = new AbortController();
+    const { engine, release, runs, waits, first, second } = await waiting(stop.signal);
+    stop.abort();
+    release();
+    await first;
+    expect(await failure(second)).toBeInstanceOf(AbortError);
+    expect(engine.runs.length).toBe(1);
+    // The sequence is as it was.
+    expect((await waits.run([1, 2])).length).toBe(VOCABULARY);
+    expect(waits.length).toBe(2);
+    for (const sequence of [runs, waits]) sequence.close();
+  });
+
+  test("is not hurt by another's failure", async () => {
+    const { model } = shared({
+      beforeRun: (more) => {
+        if (more[0] === 13) throw new Error("it broke");
+      },
+    });
+    const [one, two] = [model.open(), model.open()];
+    const [bad, good] = await Promise.allSettled([one.run([13]), two.run([5])]);
+    expect([bad.status, good.status]).toEqual(["rejected", "fulfilled"]);
+    expect((await one.run([5])).length).toBe(VOCABULARY);
+    for (const sequence of [one, two]) sequence.close();
+  });
+
+  test("and is stopped in the middle of a prompt has the pieces that were run", async () => {
+    const stop = new AbortController();
+    const { model, engine } = shared({
+      beforeRun: (_, run) => {
+        if (run === 2) stop.abort();
+      },
+    });
+    const sequence = model.open();
+    expect(await failure(sequence.run(tokens(400), { signal: stop.signal }))).toBeInstanceOf(
+      AbortError,
+    );
+    expect([sequence.length, engine.runs.length]).toEqual([128, 2]);
+    sequence.close();
+  });
+});
+
+describe("where memory runs out", () => {
+  test("a sequence waits until another ends", async () => {
+    const { model, engine } = shared({}, 50);
+    const [one, two] = [model.open(), model.open()];
+    await one.run(tokens(40));
+    const waits = two.run(tokens(20));
+    await pause(5);
+    // Who has room goes on in the meantime.
+    await one.run([1]);
+    expect(engine.runs.length).toBe(2);
+    one.close();
+    expect((await waits).length).toBe(VOCABULARY);
+    expect(two.length).toBe(20);
+    two.close();
+    expect(engine.tokens).toBe(0);
+  });
+
+  test("one who is alone fails", async () => {
+    const { make, turns } = shared({}, 50);
+    expect(await failure(make(tokens(60), {}))).toBeInstanceOf(MemoryBudgetError);
+    expect(turns.open).toBe(0);
+  });
+
+  test("the one that came last fails when all wait, and the others go on to their ends", async () => {
+    const { make, engine, turns } = shared({}, 100);
+    const asked = [1, 2, 3].map((start) => make(tokens(10, start), { maxTokens: 38 }));
+    const [one, two, three] = await Promise.allSettled(asked);
+    expect([one.status, two.status]).toEqual(["fulfilled", "fulfilled"]);
+    expect((three as PromiseRejectedResult).reason).toBeInstanceOf(MemoryBudgetError);
+    for (const [i, outcome] of [one, two].entries()) {
+      const { value } = outcome as PromiseFulfilledResult<Awaited<typeof asked[number]>>;
+      expect(value.tokens).toEqual((await alone(tokens(10, i + 1), { maxTokens: 38 })).tokens);
+    }
+    expect([turns.open, engine.tokens]).toEqual([0, 0]);
+  });
+
+  test("one that waits may be stopped, or closed", async () => {
+    for (const how of ["stopped", "closed"]) {
+      const stop = new AbortController();
+      const { model, engine } = shared({}, 50);
+      const [one, two] = [model.open(), model.open()];
+      await one.run(tokens(40));
+      const waits = failure(two.run(tokens(20), { signal: stop.signal }));
+      await pause(5);
+      if (how === "stopped") stop.abort();
+      else two.close();
+      const expected = how === "stopped" ? AbortError : ModelClosedError;
+      expect(await waits).toBeInstanceOf(expected);
+      expect((await one.run([1])).length).toBe(VOCABULARY);
+      two.close();
+      one.close();
+      expect(engine.tokens).toBe(0);
+    }
+  });
+
+  test("whatever the room, the first one ends, and nobody waits for ever", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 60, max: 200 }),
+        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 2, maxLength: 5 }),
+        async (room, lengths) => {
+          const { make, turns, engine } = shared({}, room);
+          const asked = lengths.map((length, i) => make(tokens(length, i + 1), { maxTokens: 20 }));
+          const outcomes = await Promise.allSettled(asked);
+          expect(outcomes[0].status).toBe("fulfilled");
+          for (const outcome of outcomes) {
+            if (outcome.status === "rejected") {
+              expect(outcome.reason).toBeInstanceOf(MemoryBudgetError);
+            }
+          }
+          expect([turns.open, engine.tokens]).toEqual([0, 0]);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+});
