@@ -111,7 +111,9 @@ async function wantedBy(request: ChatRequest, { model }: Served): Promise<Wanted
 function constraintFor(model: Model, format: ChatRequest["response_format"]) {
   if (format === undefined || format.type === "text") return undefined;
   return model.constrain(
-    format.type === "json_object" ? "json" : { schema: format.json_schema.schema },
+    format.type === "json_object"
+      ? "json"
+      : { schema: format.json_schema.schema, name: "response_format" },
   );
 }
 
