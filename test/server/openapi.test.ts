@@ -1,0 +1,114 @@
+/** The description of the interface: valid, whole, and true. @module */
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { describe, expect, test } from "bun:test";
+import { read } from "./behaviour/support.ts";
+import { CHAT, TEXT, ToyServer } from "./toy_server.ts";
+
+const server = new ToyServer();
+// deno-lint-ignore no-explicit-any
+type Json = any;
+
+async function description(): Promise<Json> {
+  return (await read(await server.fetch("/openapi.json"))).json;
+}
+
+/** Checks values against the description's own schemas. */
+async function checker() {
+  const api = await description();
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  ajv.addSchema({ $id: "api", components: api.components });
+  return (schema: Json, value: unknown): string[] => {
+    const text = JSON.stringify(schema).replaceAll('"#/', '"api#/');
+    const check = ajv.compile(JSON.parse(text));
+    return check(value) ? [] : check.errors!.map((error) => JSON.stringify(error));
+  };
+}
+
+describe("/openapi.json", () => {
+  test("is valid OpenAPI 3.1", async () => {
+    const result = await new Validator().validate(await description());
+    expect(result.errors ?? []).toEqual([]);
+    expect(result.valid).toBe(true);
+    expect((await description()).openapi).toMatch(/^3\.1\./);
+  });
+
+  test("has every route but the pages", async () => {
+    const { paths } = await description();
+    const found = Object.entries(paths).map(([path, methods]) => [path, ...Object.keys(methods!)]);
+    expect(found.sort()).toEqual([
+      ["/detokenize", "post"],
+      ["/health", "get"],
+      ["/metrics", "get"],
+      ["/ready", "get"],
+      ["/tokenize", "post"],
+      ["/v1/chat/completions", "post"],
+      ["/v1/completions", "post"],
+      ["/v1/models", "get"],
+      ["/v1/models/{id}", "get"],
+    ]);
+  });
+
+  test("says which routes want a key", async () => {
+    const { paths, components } = await description();
+    expect(components.securitySchemes).toEqual({ key: { type: "http", scheme: "bearer" } });
+    for (const [path, methods] of Object.entries(paths as Record<string, Json>)) {
+      const [{ security }] = Object.values(methods) as Json[];
+      const isGuarded = path.startsWith("/v1/") || path.endsWith("tokenize");
+      expect([path, security]).toEqual([path, isGuarded ? [{ key: [] }] : undefined]);
+    }
+  });
+
+  test("has examples that are right, by their schemas and by the server", async () => {
+    const api = await description();
+    const check = await checker();
+    for (const path of [CHAT, TEXT, "/tokenize", "/detokenize"]) {
+      const { schema } = api.paths[path].post.requestBody.content["application/json"];
+      const name = schema.$ref.split("/").at(-1);
+      const { example } = api.components.schemas[name];
+      expect(example).toBeInstanceOf(Object);
+      expect(check(schema, example)).toEqual([]);
+      const { status } = await server.post(path, { ...example, model: undefined });
+      expect([path, status]).toEqual([path, 200]);
+    }
+  });
+
+  test("tells the form of what the server answers", async () => {
+    const api = await description();
+    const check = await checker();
+    const logprobs = { logprobs: true, top_logprobs: 2 };
+    const messages = [{ role: "user", content: "x" }];
+    const cases: [path: string, status: number, body?: object, url?: string][] = [
+      [CHAT, 200, { messages, max_tokens: 3, n: 2, ...logprobs }],
+      [CHAT, 400, { messages: 5 }],
+      [CHAT, 404, { messages, model: "nobody" }],
+      [TEXT, 200, { prompt: "x", max_tokens: 3, logprobs: 2 }],
+      [TEXT, 400, {}],
+      ["/tokenize", 200, { prompt: "x" }],
+      ["/detokenize", 200, { tokens: [5] }],
+      ["/v1/models", 200],
+      ["/v1/models/{id}", 200, undefined, "/v1/models/toy"],
+      ["/v1/models/{id}", 404, undefined, "/v1/models/nobody"],
+      ["/health", 200],
+      ["/ready", 200],
+    ];
+    for (const [path, status, body, url = path] of cases) {
+      const answer = body ? await server.post(url, body) : await read(await server.fetch(url));
+      expect([path, answer.status]).toEqual([path, status]);
+      const { responses } = Object.values(api.paths[path] as Json)[0] as Json;
+      const { schema } = responses[status].content["application/json"];
+      expect(check(schema, answer.json)).toEqual([]);
+    }
+  });
+
+  test("refuses by its schemas what the server refuses", async () => {
+    const api = await description();
+    const check = await checker();
+    const schema = api.paths[TEXT].post.requestBody.content["application/json"].schema;
+    for (const wrong of [{}, { prompt: 5 }, { prompt: "x", n: 0 }, { prompt: "x", stop: 5 }]) {
+      expect(check(schema, wrong).length).toBeGreaterThan(0);
+      expect((await server.post(TEXT, wrong)).status).toBe(400);
+    }
+    expect(check(schema, { prompt: "x", temperature: null, more: 1 })).toEqual([]);
+  });
+});
