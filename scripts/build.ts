@@ -1,15 +1,17 @@
 /**
  * Builds `dist/prune.js`, the pruning core, and `dist/run.js`, what runs compiled models, each as one
  * module of plain JavaScript, for runtimes that cannot import TypeScript from a package (Node,
- * browsers). `dist/wasm` has the kernels.
+ * browsers). `dist/wasm` has the kernels, each for a memory that threads share and for one that they do
+ * not: some edge runtimes compile no bytes, and want them imported as modules.
  *
  * Run it with `bun scripts/build.ts`.
  *
  * @module
  */
 
-import { cp, stat } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { BUILDS, unshared } from "../src/engine/sparse/kernels.ts";
 
 /** A plugin of Bun's bundler, as far as this project uses them. */
 export interface BundlerPlugin {
@@ -64,6 +66,16 @@ const noPackages: BundlerPlugin = {
   },
 };
 
+/** Copies the kernels, and writes each for a memory that is not shared as well. */
+async function writeKernels(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  for (const build of BUILDS) {
+    const bytes = new Uint8Array(await readFile(`${from}${build}.wasm`));
+    await writeFile(`${to}${build}.wasm`, bytes);
+    await writeFile(`${to}${build}.unshared.wasm`, unshared(bytes));
+  }
+}
+
 async function main(): Promise<void> {
   const root = fileURLToPath(new URL("..", import.meta.url));
   await bundle({
@@ -80,7 +92,7 @@ async function main(): Promise<void> {
     naming: "run.js",
     target: "node",
   });
-  await cp(`${root}src/engine/sparse/wasm`, `${root}dist/wasm`, { recursive: true });
+  await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
   for (const file of ["prune.js", "run.js"]) {
     const { size } = await stat(`${root}dist/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);

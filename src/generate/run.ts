@@ -12,10 +12,12 @@
  */
 import type { ModelSource } from "../engine/source.ts";
 import { loadSparse, type SparseOptions } from "../engine/sparse/engine.ts";
+import type { KernelModules } from "../engine/sparse/kernels.ts";
+import { readCard } from "./card.ts";
 import { Model } from "./model.ts";
 import { readText } from "./read_text.ts";
 
-export type { ModelSource, SparseOptions };
+export type { KernelModules, ModelSource, SparseOptions };
 export { filesSource } from "../engine/source.ts";
 export { urlSource } from "../engine/url_source.ts";
 export { EspalierError } from "../errors.ts";
@@ -26,7 +28,8 @@ export { Model } from "./model.ts";
  *
  * @param source Its files: under a URL, or in memory.
  * @param options Threads, context, precision. More than one thread needs shared memory: in a page,
- *   cross-origin isolation.
+ *   cross-origin isolation. Where WebAssembly is not compiled from bytes, as in Cloudflare Workers, hand
+ *   the kernels over: `import relaxed from "espalier/wasm/relaxed.unshared.wasm"`, `{ kernels: { relaxed } }`.
  * @throws {EspalierError} Of the class that says what is wrong.
  */
 export async function runCompiled(
@@ -35,10 +38,12 @@ export async function runCompiled(
 ): Promise<Model> {
   const started = performance.now();
   const text = await readText(source);
+  const card = await readCard(source);
   const engine = await loadSparse(source, options);
   return new Model({
     engine,
     text,
+    card,
     info: {
       ...engine.info,
       name: source.name,

@@ -10,6 +10,7 @@ export function letEventsIn(): Promise<void> {
   // Not setTimeout: runtimes make a timer of 0 wait for milliseconds, and there are many pauses.
   const { setImmediate } = globalThis as { setImmediate?: (run: () => void) => unknown };
   if (setImmediate) return new Promise((resume) => void setImmediate(resume));
+  if (typeof MessageChannel === "undefined") return new Promise((resume) => setTimeout(resume, 0));
   return new Promise((resume) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {

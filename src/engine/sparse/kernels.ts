@@ -35,6 +35,9 @@ export interface ChosenBuild {
   readonly module: WebAssembly.Module;
 }
 
+/** Kernels that have been compiled elsewhere, by build. */
+export type KernelModules = Readonly<Partial<Record<Build, WebAssembly.Module>>>;
+
 const chosen = new Map<boolean, Promise<ChosenBuild>>();
 
 /**
@@ -42,49 +45,114 @@ const chosen = new Map<boolean, Promise<ChosenBuild>>();
  *
  * @param shared Whether threads will share its memory.
  * @param only Takes this build, if it is right.
+ * @param modules Takes one of these, where bytes cannot be compiled.
  * @throws {BackendError} When none runs here.
  */
-export function chooseBuild(shared: boolean, only?: Build): Promise<ChosenBuild> {
-  if (only) return tryBuilds(shared, [only]);
+export function chooseBuild(
+  shared: boolean,
+  only?: Build,
+  modules?: KernelModules,
+): Promise<ChosenBuild> {
+  if (modules) return chooseModule(shared, modules, only);
+  const compile = (build: Build) => compileBuild(build, shared);
+  const noneRuns = "this runtime has no WebAssembly with 128-bit SIMD and threads";
+  if (only) return tryBuilds(shared, [only], compile, noneRuns);
   let promise = chosen.get(shared);
   if (!promise) {
-    promise = tryBuilds(shared, BUILDS);
+    promise = tryBuilds(shared, BUILDS, compile, noneRuns);
     chosen.set(shared, promise);
   }
   return promise;
 }
 
-async function tryBuilds(shared: boolean, builds: readonly Build[]): Promise<ChosenBuild> {
+function chooseModule(
+  shared: boolean,
+  modules: KernelModules,
+  only?: Build,
+): Promise<ChosenBuild> {
+  const builds = BUILDS.filter((build) => modules[build] && (!only || only === build));
+  return tryBuilds(
+    shared,
+    builds,
+    (build) => Promise.resolve(modules[build]),
+    `none of the kernels that were handed over runs here on memory that is ` +
+      (shared ? "shared: several threads need those" : "not shared: one thread needs those") +
+      ` of espalier/wasm ${shared ? "without" : "with"} .unshared in their names`,
+  );
+}
+
+async function tryBuilds(
+  shared: boolean,
+  builds: readonly Build[],
+  compile: (build: Build) => Promise<WebAssembly.Module | undefined>,
+  noneRuns: string,
+): Promise<ChosenBuild> {
   const right: (ChosenBuild & { readonly seconds: number })[] = [];
   for (const build of builds) {
-    const bytes = await readAsset(new URL(`./wasm/${build}.wasm`, import.meta.url));
-    const module = await compileBuild(shared ? bytes : unshared(bytes));
-    const seconds = module && trial(module, shared);
+    const module = await compile(build);
+    const seconds = module && trial(module, shared, builds.length > 1);
     if (module && seconds !== undefined) right.push({ build, module, seconds });
     // Plain SIMD is never faster.
     if (right.length > 0 && build === "relaxed-fused") break;
   }
-  if (right.length === 0) {
-    throw new BackendError("this runtime has no WebAssembly with 128-bit SIMD and threads");
-  }
+  if (right.length === 0) throw new BackendError(noneRuns);
+  // Where the clock stands still during a computation, as on Cloudflare's servers, all are as fast: then
+  // it is the first, which needs no instruction of the newest processors to be fast.
   return right.reduce((best, next) => next.seconds < best.seconds ? next : best);
 }
 
-/** Compiles a build; nothing where its instructions are not known. */
+/**
+ * Compiles a build; nothing where its instructions are not known.
+ *
+ * @throws {BackendError} Where nothing may be compiled.
+ */
 async function compileBuild(
-  bytes: Uint8Array<ArrayBuffer>,
+  build: Build,
+  shared: boolean,
 ): Promise<WebAssembly.Module | undefined> {
+  await assertCompiles();
+  const bytes = await readAsset(new URL(`./wasm/${build}.wasm`, import.meta.url));
   try {
-    return await WebAssembly.compile(bytes);
+    return await WebAssembly.compile(shared ? bytes : unshared(bytes));
   } catch {
     return undefined;
   }
 }
 
-/** Seconds that some products take; nothing when they are wrong. */
-function trial(module: WebAssembly.Module, shared: boolean): number | undefined {
+/** The smallest module. */
+const EMPTY = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+/** @throws {BackendError} Where nothing may be compiled. */
+async function assertCompiles(): Promise<void> {
+  try {
+    await WebAssembly.compile(EMPTY);
+  } catch (cause) {
+    throw new BackendError(
+      "this runtime compiles no WebAssembly from bytes: import the kernels as modules, from " +
+        "espalier/wasm/, and hand them over as the option `kernels`",
+      { cause },
+    );
+  }
+}
+
+/**
+ * Seconds that some products take; nothing when they are wrong, or when the module is for the other kind
+ * of memory.
+ *
+ * @param isRace Whether the seconds matter.
+ */
+function trial(
+  module: WebAssembly.Module,
+  shared: boolean,
+  isRace: boolean,
+): number | undefined {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
-  const kernels = instantiate(module, memory);
+  let kernels: Kernels;
+  try {
+    kernels = instantiate(module, memory);
+  } catch {
+    return undefined;
+  }
   kernels.setUp();
   const address = 4096;
   // The second time the compiler may have replaced the code by better code.
@@ -93,7 +161,7 @@ function trial(module: WebAssembly.Module, shared: boolean): number | undefined 
     kernels.race(address, 20_000);
   }
   let best = Infinity;
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < (isRace ? 5 : 0); i++) {
     const started = performance.now();
     kernels.race(address, 100_000);
     best = Math.min(best, performance.now() - started);

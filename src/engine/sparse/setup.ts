@@ -3,7 +3,14 @@
  * @module
  */
 import { mainMaySleep, processors } from "../../platform/machine.ts";
-import { type Build, chooseBuild, configure, instantiate, type Kernels } from "./kernels.ts";
+import {
+  type Build,
+  chooseBuild,
+  configure,
+  instantiate,
+  type KernelModules,
+  type Kernels,
+} from "./kernels.ts";
 import { EngineMemory } from "./memory.ts";
 import { Team } from "./team.ts";
 
@@ -24,6 +31,12 @@ export interface SetupOptions {
   readonly background?: boolean;
   /** Bytes that the model may take. */
   readonly memory?: number;
+  /**
+   * The kernels as compiled modules, for runtimes that compile no bytes: those of `espalier/wasm`, with
+   * `.unshared` in their names for one thread, without for several. Of several builds the fastest that is
+   * right is taken. Default: the kernels are read and compiled.
+   */
+  readonly kernels?: KernelModules;
   /** A build of the kernels, for tests. */
   readonly build?: Build;
   /** Milliseconds without an answer after which a thread counts as lost. */
@@ -68,7 +81,7 @@ async function start(
 ): Promise<Setup> {
   const { patience = PATIENCE } = options;
   const isShared = background || threads > 1;
-  const { build, module } = await chooseBuild(isShared, options.build);
+  const { build, module } = await chooseBuild(isShared, options.build, options.kernels);
   const memory = new EngineMemory(isShared, options.memory);
   const kernels = instantiate(module, memory);
   kernels.setUp();

@@ -170,6 +170,61 @@ describe("a build is chosen", () => {
     expect((await choose(true)).build).not.toBe("relaxed");
   }, LONG);
 
+  test("of those that are handed over, where bytes are not compiled", async () => {
+    for (const shared of [true, false]) {
+      const modules: Partial<Record<Build, WebAssembly.Module>> = {};
+      for (const build of BUILDS) {
+        const bytes = shared ? bytesOf(build) : unshared(bytesOf(build));
+        try {
+          modules[build] = await WebAssembly.compile(bytes);
+        } catch (error) {
+          // A runtime without relaxed instructions.
+          if (build === "simd") throw error;
+        }
+      }
+      const { compile } = WebAssembly;
+      WebAssembly.compile = () => Promise.reject(new WebAssembly.CompileError("not here"));
+      try {
+        const { build, module } = await chooseBuild(shared, undefined, modules);
+        expect(module).toBe(modules[build]!);
+        const { simd } = modules;
+        expect(await chooseBuild(shared, undefined, { simd })).toMatchObject({ build: "simd" });
+        // For the other kind of memory, and of none at all.
+        for (const given of [{ simd }, {}]) {
+          const error = await rejectionOf(chooseBuild(!shared, undefined, given));
+          expect(error.code).toBe("BACKEND_FAILED");
+          expect(error.message).toContain(shared ? "with .unshared" : "without .unshared");
+        }
+        const error = await rejectionOf(chooseBuild(shared, "simd"));
+        expect(error.code).toBe("BACKEND_FAILED");
+        expect(error.message).toContain("`kernels`");
+      } finally {
+        WebAssembly.compile = compile;
+      }
+    }
+  });
+
+  test("that is the first that is right, where the clock stands still", async () => {
+    const { now } = performance;
+    performance.now = () => 1000;
+    try {
+      const choose = await choiceOf({});
+      const { build } = await choose(false);
+      const firstRight = async () => {
+        for (const build of BUILDS) {
+          try {
+            return (await choose(false, build)).build;
+          } catch {
+            // Not here, or not right.
+          }
+        }
+      };
+      expect(build).toBe((await firstRight())!);
+    } finally {
+      performance.now = now;
+    }
+  }, LONG);
+
   test("and where none can be it is an error that says so", async () => {
     const broken = Uint8Array.of(1, 2, 3);
     const choose = await choiceOf({ relaxed: broken, "relaxed-fused": broken, simd: broken });
