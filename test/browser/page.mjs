@@ -58,10 +58,10 @@ globalThis.greedy = async ({ model, provider, prompt, steps }) => {
 };
 
 /** The same by our own engine, of `dist/run.js`. */
-globalThis.ours = async ({ model, threads, prompt, steps }) => {
+globalThis.ours = async ({ model, threads, background, prompt, steps }) => {
   const { runCompiled, urlSource } = await import("/dist/run.js");
   const source = urlSource(new URL(`/models/${model}/`, location.href));
-  const loaded = await runCompiled(source, { threads });
+  const loaded = await runCompiled(source, { threads, background });
   const sequence = loaded.open();
   const tokens = [];
   const top = [];

@@ -179,20 +179,20 @@ async function checkBrowser(checks: Checks, folder: string, tools: string): Prom
     );
     checks.same("the page said nothing", said, []);
 
-    const threads = [1, 2];
+    const ways = [{ threads: 1 }, { threads: 2 }, { threads: 2, background: true }];
     const ours = await drive(
       tools,
       chromium.path,
       server.url,
       models.flatMap(({ name }) =>
-        threads.map((threads) => ({
+        ways.map((way) => ({
           function: "ours",
-          argument: { model: name, threads, prompt: PROMPT_IDS, steps: STEPS },
+          argument: { model: name, ...way, prompt: PROMPT_IDS, steps: STEPS },
         }))
       ),
     );
     ours.results.forEach((result, i) => {
-      const model = models[Math.floor(i / threads.length)];
+      const model = models[Math.floor(i / ways.length)];
       const device = (result.value as Computed | undefined)?.version ?? "our engine";
       const tolerance = model.name.startsWith("int8") ? QUANTISED_TOLERANCE : TOLERANCE;
       check(checks, `${device}, ${model.name}`, model, result, tolerance);
