@@ -57,6 +57,8 @@ export function flagsOf(schema: CommandSchema): Flag[] {
 export interface CommandLine {
   /** Options for the schema, config file and flags merged. */
   readonly options: Record<string, unknown>;
+  /** The variables that options came from, by field: messages name them in place of flags. */
+  readonly variables: Readonly<Record<string, string>>;
   readonly json: boolean;
   readonly help: boolean;
 }
@@ -100,7 +102,7 @@ export function readCommandLine(
       throw unknownFlag(word.replace(/=.*$/, ""), known);
     },
   }) as Record<string, unknown> & { _: (string | number)[] };
-  if (parsed.help) return { options: {}, json: false, help: true };
+  if (parsed.help) return { options: {}, variables: {}, json: false, help: true };
 
   const models = parsed._.map(String);
   const [model, ...rest] = models;
@@ -115,7 +117,8 @@ export function readCommandLine(
   const config = parsed.config ?? environment[`${VARIABLE}CONFIG`] ??
     (model === undefined ? taking.config : undefined);
   if (config !== undefined) Object.assign(options, readConfigFile(text("config", config)));
-  Object.assign(options, readEnvironment(environment, flags, taking.severalModels ?? false));
+  const fromEnvironment = readEnvironment(environment, flags, taking.severalModels ?? false);
+  Object.assign(options, fromEnvironment);
   if (model !== undefined) options.model = taking.severalModels ? models : model;
   for (const { name, field, kind } of flags) {
     const value = parsed[name];
@@ -131,7 +134,11 @@ export function readCommandLine(
   if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model");
   }
-  return { options, json: Boolean(parsed.json), help: false };
+  const variables = Object.fromEntries(
+    Object.keys(fromEnvironment).filter((field) => options[field] === fromEnvironment[field])
+      .map((field) => [field, variableOf(kebab(field))]),
+  );
+  return { options, variables, json: Boolean(parsed.json), help: false };
 }
 
 /** Variables of the environment. */
@@ -184,12 +191,21 @@ function joinDashes(words: readonly string[], flags: readonly Flag[]): string[] 
   return joined;
 }
 
-/** Checks options against a schema, naming fields as flags. */
+/**
+ * Checks options against a schema, naming fields as flags.
+ *
+ * @param variables Fields that are to be named otherwise.
+ */
 export function checkOptions<T extends CommandSchema>(
   schema: T,
   options: Record<string, unknown>,
+  variables: Readonly<Record<string, string>> = {},
 ): z.output<T> {
-  return parseOptions(schema, options, (field) => field === "model" ? field : `--${kebab(field)}`);
+  return parseOptions(
+    schema,
+    options,
+    (field) => variables[field] ?? (field === "model" ? field : `--${kebab(field)}`),
+  );
 }
 
 /**

@@ -6,7 +6,7 @@ import process from "node:process";
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
 import { exists, readText, replaceText } from "../platform/files.ts";
-import { makeKey, parseKeys } from "../server/keys.ts";
+import { keysIn, makeKey } from "../server/keys.ts";
 import { keySchema } from "../server/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
@@ -42,7 +42,7 @@ export const keyCommand: Command = {
       if (!line.json) say(`for the key file: ${entry}`);
     } else {
       const former = exists(keyFile) ? readText(keyFile, LARGEST_KEY_FILE) : "";
-      if (former.trim() !== "" && parseKeys(former, keyFile).some((known) => known.name === name)) {
+      if (keysIn(former, keyFile).some((known) => known.name === name)) {
         throw new UsageError(`--name: ${keyFile} has a key of this name: take another one`);
       }
       replaceText(

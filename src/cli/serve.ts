@@ -56,7 +56,7 @@ export const serveCommand: Command = {
       severalModels: true,
       environment: process.env,
     });
-    const options = checkOptions(serveCommandSchema, line.options);
+    const options = checkOptions(serveCommandSchema, line.options, line.variables);
     const keys = options.keyFile === undefined
       ? []
       : parseKeys(readText(options.keyFile, LARGEST_KEY_FILE), options.keyFile);

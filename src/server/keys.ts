@@ -67,12 +67,23 @@ export async function makeKey(name: string): Promise<{ key: string; line: string
 }
 
 /**
- * Reads a key file: a line a key, its name and its hash; lines that begin with # say nothing.
+ * Reads a key file that is there to let somebody in.
+ *
+ * @throws {UsageError} Naming the line that is wrong, or when there is no key in it.
+ */
+export function parseKeys(text: string, path: string): Key[] {
+  const keys = keysIn(text, path);
+  if (keys.length === 0) throw new UsageError(`${path} holds no key: nobody could come in`);
+  return keys;
+}
+
+/**
+ * The keys in a key file: a line a key, its name and its hash; lines that begin with # say nothing.
  *
  * @throws {UsageError} Naming the line that is wrong.
  */
-export function parseKeys(text: string, path: string): Key[] {
-  const keys = text.split(/\r?\n/).flatMap((line, i): Key[] => {
+export function keysIn(text: string, path: string): Key[] {
+  return text.split(/\r?\n/).flatMap((line, i): Key[] => {
     if (line.trim() === "" || line.trimStart().startsWith("#")) return [];
     const [, name, sha256] = /^\s*([\w.@-]{1,64})\s+([0-9a-fA-F]{64})\s*$/.exec(line) ?? [];
     if (name === undefined) {
@@ -84,6 +95,4 @@ export function parseKeys(text: string, path: string): Key[] {
     }
     return [{ name, sha256: sha256.toLowerCase() }];
   });
-  if (keys.length === 0) throw new UsageError(`${path} holds no key: nobody could come in`);
-  return keys;
 }

@@ -21,6 +21,8 @@ export interface Ended {
 /** A running program. */
 export interface Running {
   readonly ended: Promise<Ended>;
+  /** What it has written so far. */
+  readonly heard: Readonly<Pick<Ended, "stdout" | "stderr">>;
   /** Waits until its standard error has some text. */
   says(text: string): Promise<void>;
   /** Waits until its standard output has some text. */
@@ -73,6 +75,7 @@ export function start(words: readonly string[], options: Start = {}): Running {
     ]);
   return {
     ended,
+    heard,
     says: (text) => has("stderr", text),
     prints: (text) => has("stdout", text),
     // Not child.kill(): after that Deno reports the signal, whatever code the program ends with.
