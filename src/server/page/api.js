@@ -119,11 +119,20 @@ export class Client {
       signal,
     });
     if (!response.body) throw new LostError("The server sent no answer.");
-    for await (const data of readEvents(response.body)) {
-      if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
-      yield chunk;
+    const events = readEvents(response.body);
+    let isWhole = false;
+    try {
+      for (let next = await events.next(); !next.done; next = await events.next()) {
+        isWhole = next.value === "[DONE]";
+        if (isWhole) return;
+        const chunk = JSON.parse(next.value);
+        if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+        yield chunk;
+      }
+    } finally {
+      // To cancel what is whole would look to the server as if nobody had wanted it.
+      if (isWhole) events.next().catch(() => {});
+      else await events.return(undefined);
     }
     throw new LostError("The connection ended in the middle of the answer.");
   }

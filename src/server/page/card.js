@@ -108,9 +108,9 @@ function bar(part) {
   );
 }
 
-/** Height of a block's row in the plot, and of its bar. */
-const ROW = 9;
-const THICK = 5;
+/** Up to so many blocks have higher rows, and a number each. */
+const FEW = 12;
+/** Units of the plot: room for the numbers, and the length of a whole bar. */
 const LEFT = 26;
 const WIDE = 274;
 
@@ -120,14 +120,16 @@ const WIDE = 274;
  * @param {Weights} card
  */
 function blocks({ blocks, sparsity }) {
-  const height = blocks.length * ROW;
+  const few = blocks.length <= FEW;
+  const [row, thick] = few ? [14, 8] : [9, 5];
+  const height = blocks.length * row;
   const kept = blocks.map((block) => 1 - block.sparsity);
   const least = Math.min(...kept);
   const most = Math.max(...kept);
   const summary =
     `${blocks.length} blocks, which keep from ${percent(least)} to ${percent(most)} ` +
     `of their weights; ${percent(1 - sparsity)} together.`;
-  const every = Math.max(1, Math.ceil(blocks.length / 8));
+  const every = few ? 1 : Math.ceil(blocks.length / 8);
   const plot = draw("svg", {
     class: "blocks",
     viewBox: `0 0 ${LEFT + WIDE + 1} ${height + 24}`,
@@ -146,22 +148,26 @@ function blocks({ blocks, sparsity }) {
     );
   }
   blocks.forEach((block, i) => {
-    const y = height - (i + 1) * ROW + (ROW - THICK) / 2;
-    const row = draw(
+    const y = height - (i + 1) * row + (row - thick) / 2;
+    const line = draw(
       "g",
       {},
       draw("title", {}, `Block ${block.index}: ${percent(kept[i])} kept, ${size(block.bytes)}`),
       // The whole row answers to the pointer.
-      draw("rect", { class: "reach", x: 0, y: y - 2, width: LEFT + WIDE, height: ROW }),
-      draw("rect", { class: "bare", x: LEFT, y, width: WIDE, height: THICK }),
-      draw("rect", { class: "branch", x: LEFT, y, width: kept[i] * WIDE, height: THICK }),
+      draw("rect", { class: "reach", x: 0, y: y - 2, width: LEFT + WIDE, height: row }),
+      draw("rect", { class: "bare", x: LEFT, y, width: WIDE, height: thick }),
+      draw("rect", { class: "branch", x: LEFT, y, width: kept[i] * WIDE, height: thick }),
     );
     if (i % every === 0) {
-      row.append(
-        draw("text", { x: LEFT - 7, y: y + THICK - 0.5, "text-anchor": "end" }, `${block.index}`),
+      line.append(
+        draw(
+          "text",
+          { x: LEFT - 7, y: y + thick / 2 + 3.5, "text-anchor": "end" },
+          `${block.index}`,
+        ),
       );
     }
-    plot.append(row);
+    plot.append(line);
   });
   const rows = blocks.map(({ index, sparsity, bytes }) =>
     make(

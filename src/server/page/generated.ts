@@ -503,7 +503,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "01f1778d817fcd2e",
+    hash: "d692bc97763704bb",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -625,11 +625,20 @@ export class Client {
       signal,
     });
     if (!response.body) throw new LostError("The server sent no answer.");
-    for await (const data of readEvents(response.body)) {
-      if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
-      yield chunk;
+    const events = readEvents(response.body);
+    let isWhole = false;
+    try {
+      for (let next = await events.next(); !next.done; next = await events.next()) {
+        isWhole = next.value === "[DONE]";
+        if (isWhole) return;
+        const chunk = JSON.parse(next.value);
+        if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+        yield chunk;
+      }
+    } finally {
+      // To cancel what is whole would look to the server as if nobody had wanted it.
+      if (isWhole) events.next().catch(() => {});
+      else await events.return(undefined);
     }
     throw new LostError("The connection ended in the middle of the answer.");
   }
@@ -1101,7 +1110,7 @@ td {
   },
   "/page/card.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "420e5db9827a95ed",
+    hash: "b4ac91ccdc09d4bb",
     body: `// @ts-check
 /**
  * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
@@ -1212,9 +1221,9 @@ function bar(part) {
   );
 }
 
-/** Height of a block's row in the plot, and of its bar. */
-const ROW = 9;
-const THICK = 5;
+/** Up to so many blocks have higher rows, and a number each. */
+const FEW = 12;
+/** Units of the plot: room for the numbers, and the length of a whole bar. */
 const LEFT = 26;
 const WIDE = 274;
 
@@ -1224,14 +1233,16 @@ const WIDE = 274;
  * @param {Weights} card
  */
 function blocks({ blocks, sparsity }) {
-  const height = blocks.length * ROW;
+  const few = blocks.length <= FEW;
+  const [row, thick] = few ? [14, 8] : [9, 5];
+  const height = blocks.length * row;
   const kept = blocks.map((block) => 1 - block.sparsity);
   const least = Math.min(...kept);
   const most = Math.max(...kept);
   const summary =
     \`\${blocks.length} blocks, which keep from \${percent(least)} to \${percent(most)} \` +
     \`of their weights; \${percent(1 - sparsity)} together.\`;
-  const every = Math.max(1, Math.ceil(blocks.length / 8));
+  const every = few ? 1 : Math.ceil(blocks.length / 8);
   const plot = draw("svg", {
     class: "blocks",
     viewBox: \`0 0 \${LEFT + WIDE + 1} \${height + 24}\`,
@@ -1250,22 +1261,26 @@ function blocks({ blocks, sparsity }) {
     );
   }
   blocks.forEach((block, i) => {
-    const y = height - (i + 1) * ROW + (ROW - THICK) / 2;
-    const row = draw(
+    const y = height - (i + 1) * row + (row - thick) / 2;
+    const line = draw(
       "g",
       {},
       draw("title", {}, \`Block \${block.index}: \${percent(kept[i])} kept, \${size(block.bytes)}\`),
       // The whole row answers to the pointer.
-      draw("rect", { class: "reach", x: 0, y: y - 2, width: LEFT + WIDE, height: ROW }),
-      draw("rect", { class: "bare", x: LEFT, y, width: WIDE, height: THICK }),
-      draw("rect", { class: "branch", x: LEFT, y, width: kept[i] * WIDE, height: THICK }),
+      draw("rect", { class: "reach", x: 0, y: y - 2, width: LEFT + WIDE, height: row }),
+      draw("rect", { class: "bare", x: LEFT, y, width: WIDE, height: thick }),
+      draw("rect", { class: "branch", x: LEFT, y, width: kept[i] * WIDE, height: thick }),
     );
     if (i % every === 0) {
-      row.append(
-        draw("text", { x: LEFT - 7, y: y + THICK - 0.5, "text-anchor": "end" }, \`\${block.index}\`),
+      line.append(
+        draw(
+          "text",
+          { x: LEFT - 7, y: y + thick / 2 + 3.5, "text-anchor": "end" },
+          \`\${block.index}\`,
+        ),
       );
     }
-    plot.append(row);
+    plot.append(line);
   });
   const rows = blocks.map(({ index, sparsity, bytes }) =>
     make(

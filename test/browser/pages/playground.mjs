@@ -47,7 +47,9 @@ async function growth(page) {
 
 /** The text in a response's events. */
 async function sentText(response) {
-  const events = (await (await response).text()).split("\n\n").map((event) => event.slice(6));
+  const whole = await response;
+  await whole.finished();
+  const events = (await whole.text()).split("\n\n").map((event) => event.slice(6));
   return events.filter((event) => event.startsWith("{"))
     .map((event) => JSON.parse(event).choices[0]?.delta.content ?? "").join("");
 }
