@@ -244,6 +244,38 @@ describe("a sequence on ONNX Runtime", () => {
       expect(model.open([...TOKENS, 1]).length).toBe(TOKENS.length);
     }));
 
+  test("says what its cache holds", () =>
+    withModel("llama", { device }, async (model) => {
+      const perToken = model.info.cacheBytesPerToken;
+      const nothing = { sequences: 0, tokens: 0, bytes: 0, keptBytes: 0, reservedBytes: 0 };
+      expect(model.cacheUse!()).toEqual(nothing);
+      const [one, two] = [model.open(), model.open()];
+      await one.run(TOKENS.slice(0, 10));
+      await two.run(TOKENS.slice(3, 8));
+      const [bytes, both] = [10 * perToken, 15 * perToken];
+      const full = { sequences: 2, tokens: 15, bytes: both, keptBytes: 0, reservedBytes: both };
+      expect(model.cacheUse!()).toEqual(full);
+      two.close();
+      const kept = { sequences: 1, tokens: 10, bytes, keptBytes: 5 * perToken };
+      expect(model.cacheUse!()).toEqual({ ...kept, reservedBytes: both });
+      // What two share counts once.
+      const three = model.open(TOKENS.slice(0, 10));
+      expect(model.cacheUse!()).toMatchObject({ sequences: 2, tokens: 19, bytes });
+      three.close();
+      one.close();
+      expect(model.cacheUse!()).toMatchObject({ sequences: 0, tokens: 0, bytes: 0 });
+    }));
+
+  test("is not cut while it runs", () =>
+    withModel("llama", { device }, async (model) => {
+      const sequence = model.open();
+      const running = sequence.run(TOKENS);
+      expect(() => sequence.truncate(0)).toThrow("has not ended");
+      await running;
+      sequence.truncate(3);
+      expect(sequence.length).toBe(3);
+    }));
+
   test("may be closed while it runs: what runs ends first", () =>
     withModel("llama", { device }, async (model) => {
       const sequence = model.open();
