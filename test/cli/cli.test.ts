@@ -112,7 +112,7 @@ describe("a command that cannot be right", () => {
       [
         ["zzz"],
         "unknown command zzz",
-        "prune, compile, generate, chat, bench, eval, inspect, verify, expand",
+        "prune, compile, generate, chat, serve, key, bench, eval, inspect, verify, expand",
       ],
       [["compil"], "did you mean compile?"],
       [["expnd"], "did you mean expand?"],

@@ -1,4 +1,5 @@
 /** What every server does with `POST /v1/chat/completions`. @module */
+import { Ajv2020 } from "ajv/dist/2020.js";
 import type { GenerationOptions } from "../../../src/generate/options.ts";
 import { chatChunkSchema, chatCompletionSchema } from "../../../src/server/schemas/chat.ts";
 import type { Message } from "../../../src/text/chat_template.ts";
@@ -270,6 +271,54 @@ const cached: Check = {
   },
 };
 
+/** A schema whose texts are short, whatever the model likes to write. */
+const SCHEMA = {
+  type: "object",
+  properties: {
+    kind: { enum: ["river", "town"] },
+    length: { type: "integer", minimum: 0, maximum: 9999 },
+    mouths: { type: "array", items: { type: "boolean" }, minItems: 1, maxItems: 3 },
+  },
+  required: ["kind", "length", "mouths"],
+  additionalProperties: false,
+};
+
+const structured: Check = {
+  name:
+    "an answer has the form that response_format asks for, and is generate's under the constraint",
+  run: async (server) => {
+    const check = new Ajv2020().compile(SCHEMA);
+    const forms = [
+      [{ type: "json_schema", json_schema: { name: "place", schema: SCHEMA } }, { schema: SCHEMA }],
+      [
+        { type: "json_schema", json_schema: { name: "place", strict: true, schema: SCHEMA } },
+        { schema: SCHEMA },
+      ],
+      [{ type: "json_object" }, "json"],
+    ] as const;
+    for (const [response_format, form] of forms) {
+      for (const seed of [1, 2]) {
+        const constraint = await server.chat.model.constrain(form);
+        const fields = { response_format, seed, max_tokens: 60 };
+        const options = { seed, temperature: 1, maxTokens: 60, constraint };
+        const oracle = await expected(server.chat, SAID, options);
+        matches(await chat(server, fields), [oracle]);
+        equal(joined(await chunksOf(server, fields))[0].content, oracle.text);
+        if (form !== "json") {
+          equal(oracle.end.finishReason, "stop");
+          ok(check(JSON.parse(oracle.text)), oracle.text);
+        } else if (oracle.end.finishReason === "stop") {
+          ok(typeof JSON.parse(oracle.text) === "object", oracle.text);
+        }
+      }
+    }
+    // Each choice has a constraint of its own.
+    const [{ 0: response_format }] = forms;
+    const { choices } = await chat(server, { response_format, seed: 1, n: 3, max_tokens: 60 });
+    for (const { message } of choices) ok(check(JSON.parse(message.content)), message.content);
+  },
+};
+
 /** The checks. */
 export const chatChecks: readonly Check[] = [
   ...equalsGenerate,
@@ -281,4 +330,5 @@ export const chatChecks: readonly Check[] = [
   logprobs,
   usageInStream,
   cached,
+  structured,
 ];

@@ -260,6 +260,39 @@ const template: Check = {
   },
 };
 
+const schemas: Check = {
+  name: "a schema that cannot be followed is an error that names response_format",
+  run: async (server) => {
+    const messages = [{ role: "user", content: "x" }];
+    const loop = { $ref: "#/$defs/a", $defs: { a: { $ref: "#/$defs/a" } } };
+    for (
+      const schema of [
+        { type: "nothing" },
+        { type: "string", pattern: "(" },
+        { type: "object", properties: { a: { $ref: "#/nowhere" } } },
+        { type: "string", pattern: "(?<=a)b" },
+        { enum: [] },
+        loop,
+        JSON.parse("[".repeat(2000) + "]".repeat(2000)),
+      ]
+    ) {
+      const json_schema = { name: "x", schema };
+      const body = {
+        messages,
+        max_tokens: 2,
+        response_format: { type: "json_schema", json_schema },
+      };
+      for (const stream of [false, true]) {
+        const answer = await post(server, CHAT, { ...body, stream });
+        const what = JSON.stringify(schema).slice(0, 80);
+        equal(answer.status, 400, `${what}: ${answer.text.slice(0, 200)}`);
+        const { param } = apiError.parse(answer.json).error;
+        equal(param?.split(".")[0], "response_format", what);
+      }
+    }
+  },
+};
+
 const nowhere: Check = {
   name: "paths and methods that are not there are not found",
   run: async (server) => {
@@ -283,5 +316,6 @@ export const errorChecks: readonly Check[] = [
   models,
   tooLong,
   template,
+  schemas,
   nowhere,
 ];
