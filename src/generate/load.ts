@@ -4,6 +4,7 @@
  */
 import { parseOptions, type RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../errors.ts";
+import { readCard } from "./card.ts";
 import { chooseEngine } from "./choose_engine.ts";
 import { type LoadOptions, loadSchema } from "./load_options.ts";
 import { Model } from "./model.ts";
@@ -44,12 +45,14 @@ export async function load(
   try {
     // Before the engine: who has no tokenizer, or a broken one, should not wait for the weights.
     const text = await readText(place.source);
+    const card = await readCard(place.source);
     const note = (text: string) => hooks.onProgress?.({ type: "note", text });
     const { model: engine, why } = await chooseEngine(place, settings, note, hooks.signal);
     const loadSeconds = (performance.now() - started) / 1000;
     return new Model({
       engine,
       text,
+      card,
       info: {
         ...engine.info,
         name: place.name,
