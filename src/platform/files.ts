@@ -97,6 +97,20 @@ export class PositionedFile {
     }
   }
 
+  /**
+   * Waits until all that was written is on the device: after a power cut it is still there.
+   *
+   * @throws {DiskFullError} When there is no room after all.
+   * @throws {FileWriteError} When it cannot be written for another reason.
+   */
+  flush(): void {
+    try {
+      fs.fsyncSync(this.#descriptor);
+    } catch (cause) {
+      throw writeError(this.path, cause);
+    }
+  }
+
   /** Closes the file; a second call does nothing. */
   close(): void {
     if (!this.#open) return;
@@ -409,7 +423,8 @@ function readError(path: string, cause: unknown): EspalierError {
   return new FileReadError(`cannot read ${path}: ${reason}`, { cause });
 }
 
-function writeError(path: string, cause: unknown): EspalierError {
+/** The error for a file that could not be written, made, moved or linked. */
+export function writeError(path: string, cause: unknown): EspalierError {
   if (systemCode(cause) === "ENOSPC" || systemCode(cause) === "EDQUOT") {
     return new DiskFullError(
       `no room left on the device while writing ${path}: free some space or name an output elsewhere`,
