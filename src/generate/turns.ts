@@ -27,14 +27,48 @@ const HOLD_UP = 14;
 const NEWEST = 0.3;
 
 /** A run that waits for its turn, or for the rest of its tokens to be run. */
-interface Waiting {
-  readonly sequence: TurnSequence;
-  readonly tokens: ArrayLike<number>;
-  readonly options: RunOptions;
+class Waiting {
   /** Tokens that have been run. */
-  done: number;
-  readonly settle: (result: Float32Array) => void;
-  readonly fail: (error: unknown) => void;
+  done = 0;
+  /** Whether there is a result. */
+  isOver = false;
+  readonly result: Promise<Float32Array>;
+  #settle!: (result: Float32Array) => void;
+  #fail!: (error: unknown) => void;
+  #wake: (() => void) | undefined;
+
+  constructor(
+    readonly sequence: TurnSequence,
+    readonly tokens: ArrayLike<number>,
+    readonly options: RunOptions,
+  ) {
+    this.result = new Promise((settle, fail) => {
+      this.#settle = settle;
+      this.#fail = fail;
+    });
+  }
+
+  settle(result: Float32Array): void {
+    this.isOver = true;
+    this.#settle(result);
+    this.call();
+  }
+
+  fail(error: unknown): void {
+    this.isOver = true;
+    this.#fail(error);
+    this.call();
+  }
+
+  /** Wakes who waits: for its result, or to give turns. */
+  call(): void {
+    this.#wake?.();
+  }
+
+  /** Waits for the next call. */
+  called(): Promise<void> {
+    return new Promise((wake) => this.#wake = wake);
+  }
 }
 
 /** Who may compute when. One of these may rule several engines, which then share the processors fairly. */
@@ -44,7 +78,8 @@ export class Turns {
   /** Runs that found no memory. */
   readonly #parked: Waiting[] = [];
   readonly #open = new Set<TurnSequence>();
-  #isWorking = false;
+  /** Whether somebody gives turns. */
+  #isLed = false;
   /** Turns of generation since a piece of a prompt was run. */
   #turns = 0;
   /** Milliseconds of a turn of generation, and of a token of a prompt. */
@@ -68,12 +103,29 @@ export class Turns {
     return entered;
   }
 
-  run(sequence: TurnSequence, tokens: ArrayLike<number>, options: RunOptions) {
-    return new Promise<Float32Array>((settle, fail) => {
-      const line = tokens.length <= SHORT ? this.#short : this.#long;
-      line.push({ sequence, tokens, options, done: 0, settle, fail });
-      void this.#work();
-    });
+  /**
+   * Waits for turns until all tokens have been run.
+   *
+   * Turns are given by one of those who wait for theirs, until it has had it, and then by another: in edge
+   * runtimes what a request has begun ends with the request, so nobody may depend on one that is over.
+   */
+  async run(
+    sequence: TurnSequence,
+    tokens: ArrayLike<number>,
+    options: RunOptions,
+  ): Promise<Float32Array> {
+    const waiting = new Waiting(sequence, tokens, options);
+    this.#lineOf(waiting).push(waiting);
+    let wasCalled = false;
+    while (!waiting.isOver) {
+      if (this.#isLed || this.#first === undefined) {
+        await waiting.called();
+        wasCalled = true;
+      } else {
+        await this.#lead(waiting, wasCalled);
+      }
+    }
+    return await waiting.result;
   }
 
   leave(sequence: TurnSequence): void {
@@ -88,18 +140,33 @@ export class Turns {
     this.#unpark();
   }
 
-  /** Gives turns as long as anybody waits. */
-  async #work(): Promise<void> {
-    if (this.#isWorking) return;
-    this.#isWorking = true;
+  /** Who waits first. */
+  get #first(): Waiting | undefined {
+    return this.#short[0] ?? this.#long[0];
+  }
+
+  #lineOf({ tokens }: Waiting): Waiting[] {
+    return tokens.length <= SHORT ? this.#short : this.#long;
+  }
+
+  /**
+   * Gives turns as long as anybody waits, until it was one's own.
+   *
+   * @param isNext Whether another has just had its turn.
+   */
+  async #lead(own: Waiting, isNext: boolean): Promise<void> {
+    this.#isLed = true;
     try {
+      // Who got logits chooses a token now, and comes back for the next turn.
+      if (isNext) await letEventsIn();
       for (let next = this.#next(); next; next = this.#next()) {
         await this.#turn(next);
-        // Who got logits chooses a token now, and comes back for the next turn.
+        if (own.isOver) break;
         await letEventsIn();
       }
     } finally {
-      this.#isWorking = false;
+      this.#isLed = false;
+      this.#first?.call();
     }
   }
 
@@ -172,10 +239,8 @@ export class Turns {
   }
 
   #unpark(): void {
-    for (const waiting of this.#parked.splice(0)) {
-      (waiting.tokens.length <= SHORT ? this.#short : this.#long).push(waiting);
-    }
-    void this.#work();
+    for (const waiting of this.#parked.splice(0)) this.#lineOf(waiting).push(waiting);
+    if (!this.#isLed) this.#first?.call();
   }
 }
 

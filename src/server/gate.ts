@@ -96,7 +96,10 @@ export class Gate {
         clearTimeout(timer);
         signal?.removeEventListener("abort", onAbort);
         if (error === undefined) return resolve();
-        this.#line.splice(this.#line.indexOf(waiting), 1);
+        const at = this.#line.indexOf(waiting);
+        // An edge runtime's timer may not be another request's to clear.
+        if (at < 0) return;
+        this.#line.splice(at, 1);
         reject(error);
       };
       const waiting = { enter: () => settle() };
