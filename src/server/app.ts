@@ -40,7 +40,8 @@ const UNLOGGED = ["/health", "/ready", "/metrics"];
  *
  * @param model A loaded model, or several. They stay the caller's, who closes them.
  * @param options Limits, keys, log.
- * @returns A Hono app: `app.fetch` goes into `Deno.serve`, `Bun.serve` or the default export of a Worker.
+ * @returns A Hono app: `app.fetch` goes into `Deno.serve`, `Bun.serve` or the default export of a Worker, which
+ *   needs the flags `nodejs_compat` and, to notice clients that go, `enable_request_signal`.
  * @throws {UsageError} When an option is wrong.
  *
  * @example
@@ -132,6 +133,8 @@ function watch(service: Service, log: Log) {
     const onGone = () => work.abort();
     raw.signal?.addEventListener("abort", onGone);
     const end = service.begin(work);
+    let answered = () => {};
+    keepAlive(context, new Promise((resolve) => answered = resolve));
     context.set("record", record);
     context.set("work", work);
     context.header("X-Request-Id", record.id);
@@ -142,6 +145,7 @@ function watch(service: Service, log: Log) {
       isOver = true;
       raw.signal?.removeEventListener("abort", onGone);
       end();
+      answered();
       const route = routeOf(context);
       metrics.requests.inc({ route, status: String(status) });
       metrics.requestSeconds.observe({ route }, record.seconds);
@@ -160,6 +164,21 @@ function watch(service: Service, log: Log) {
     await next();
     if (!isLater || context.res.status !== 200) over(context.res.status);
   };
+}
+
+/**
+ * Lets a request end in order where its client has gone: edge runtimes drop what is then still to be done,
+ * and its place would be taken for ever. Elsewhere nothing is dropped.
+ */
+function keepAlive(context: AppContext, answered: Promise<void>): void {
+  let execution: AppContext["executionCtx"];
+  try {
+    execution = context.executionCtx;
+  } catch {
+    // There is none.
+    return;
+  }
+  execution.waitUntil(answered);
 }
 
 /** A name for the route that took a request: one of a few, whatever a client asks for. */

@@ -16,14 +16,16 @@ export interface Folders {
   readonly chat: string;
 }
 
-/** Compiles the example, and makes a copy of it that has a chat template. */
+/** Compiles the example, and a copy of it that has a chat template. */
 export async function makeFolders(workshop: CompileWorkshop): Promise<Folders> {
-  const { output: plain } = await workshop.compile(fromRoot("examples/tiny"), { values: "int8" });
-  const chat = workshop.fresh("chat");
-  cpSync(plain, chat, { recursive: true });
-  const path = join(chat, "tokenizer_config.json");
+  const example = fromRoot("examples/tiny");
+  const templated = workshop.fresh("templated");
+  cpSync(example, templated, { recursive: true });
+  const path = join(templated, "tokenizer_config.json");
   const config = JSON.parse(readFileSync(path, "utf8"));
   writeFileSync(path, JSON.stringify({ ...config, chat_template: TEMPLATE }));
+  const { output: plain } = await workshop.compile(example, { values: "int8" });
+  const { output: chat } = await workshop.compile(templated, { values: "int8" });
   return { plain, chat };
 }
 
