@@ -30,7 +30,7 @@ interface DenoServe {
   serve(
     options: { hostname: string; port: number; onListen: () => void },
     handler: Handler,
-  ): { addr: { port: number }; shutdown(): Promise<void> };
+  ): { addr: { port: number }; finished: Promise<void>; shutdown(): Promise<void> };
 }
 
 /** As much of Bun as is used. */
@@ -50,6 +50,8 @@ interface BunServe {
 
 /** Bun takes no longer idle time. */
 const LONGEST_IDLE = 255;
+/** Milliseconds after which Deno listens again when it has run out of file descriptors. */
+const LISTEN_AGAIN = 500;
 /** Milliseconds after which connections that are still open are left to end with the process. */
 const LAST_WAIT = 2000;
 
@@ -74,23 +76,73 @@ export function listen(handler: Handler, options: ListenOptions): Listening {
   throw new ListenError(`${runtime().name} is no server here: start it with deno or bun`);
 }
 
-function denoListen(deno: DenoServe, handler: Handler, { hostname, port }: ListenOptions) {
-  const server = deno.serve({ hostname, port, onListen: () => {} }, handler);
-  return { port: server.addr.port, stop: () => soon(server.shutdown()) };
+/**
+ * Deno sees who goes away only when it sends, or when head and body of a request came at once: for others
+ * that ask for an answer as a whole, the work goes on.
+ *
+ * It watches no time until the head of a request is there, and has no limit of connections: each that
+ * says nothing costs a file descriptor for as long as its client likes. When there are none left, its
+ * server fails. It does not end the process here: answers that are under way are sent, and the port is
+ * listened on again.
+ */
+function denoListen(deno: DenoServe, handler: Handler, options: ListenOptions): Listening {
+  const start = (port: number) => {
+    const server = deno.serve({ hostname: options.hostname, port, onListen: () => {} }, handler);
+    server.finished.catch(again);
+    return server;
+  };
+  const again = () => {
+    timer = setTimeout(() => {
+      try {
+        server = start(port);
+      } catch {
+        again();
+      }
+    }, LISTEN_AGAIN);
+  };
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let server = start(options.port);
+  const { port } = server.addr;
+  return {
+    port,
+    stop: () => {
+      clearTimeout(timer);
+      return soon(server.shutdown().catch(() => {}));
+    },
+  };
 }
 
+/** Bun's idle time is for the head of a request, and for connections that wait for the next one. */
 function bunListen(bun: BunServe, handler: Handler, { hostname, port, patience }: ListenOptions) {
+  const idleTimeout = Math.min(LONGEST_IDLE, Math.ceil(patience));
   const server = bun.serve({
     hostname,
     port,
-    idleTimeout: Math.min(LONGEST_IDLE, Math.ceil(patience)),
-    fetch: (request, server) => {
+    idleTimeout,
+    fetch: async (request, server) => {
       // An answer may take its time; the app has limits of its own.
       server.timeout(request, 0);
-      return handler(request);
+      const response = await handler(withHost(request));
+      // What is said of a request's time stays with its connection, so it has to be taken back; but
+      // events may come slowly, so their connection ends with them.
+      if (isByAndBy(response)) response.headers.set("Connection", "close");
+      else server.timeout(request, idleTimeout);
+      return response;
     },
   });
   return { port: server.port, stop: () => soon(server.stop()) };
+}
+
+/** Bun's request has a path for its URL when it came without a host, as HTTP/1.0 allows. */
+function withHost(request: Request): Request {
+  return request.url.startsWith("/")
+    ? new Request(`http://localhost${request.url}`, request)
+    : request;
+}
+
+/** Whether an answer is events that come as they happen. */
+function isByAndBy({ headers }: Response): boolean {
+  return headers.get("content-type")?.startsWith("text/event-stream") ?? false;
 }
 
 /** Waits, but not for ever: for a client that keeps its connection open, say. */
