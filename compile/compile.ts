@@ -8,6 +8,7 @@ import { cutIntoSections, isExternal } from "../src/onnx/sections.ts";
 import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
 import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
 import { modelOf } from "../src/onnx/builder.ts";
 import { modelBytes } from "../src/onnx/model_file.ts";
@@ -25,6 +26,7 @@ import {
   writeText,
 } from "../src/platform/files.ts";
 import { letEventsIn } from "../src/platform/events.ts";
+import { type FileHashes, hashFile } from "../src/platform/hash.ts";
 import { peakResidentBytes } from "../src/platform/runtime.ts";
 import { VERSION } from "../src/version.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
@@ -208,11 +210,9 @@ export async function compile(
           perWeight: weights === 0 ? 0 : linearBytes / weights,
         },
       };
-      writeText(
-        join(folder, "espalier.json"),
-        `${JSON.stringify(recordOf(checkpoint, common), null, 2)}\n`,
-      );
       data.close();
+      const record = recordOf(checkpoint, common, hashesIn(folder));
+      writeText(join(folder, RECORD), `${JSON.stringify(record, null, 2)}\n`);
       throwIfAborted(hooks.signal);
       pending.commit();
       return {
@@ -367,8 +367,8 @@ function copyCompanions(checkpoint: Checkpoint, folder: string): void {
 }
 
 /** What `espalier.json` says: no times and no paths, so that the same command gives the same bytes. */
-function recordOf(checkpoint: Checkpoint, common: object): object {
-  const path = join(checkpoint.folder, "espalier.json");
+function recordOf(checkpoint: Checkpoint, common: object, files: object): object {
+  const path = join(checkpoint.folder, RECORD);
   return {
     format: 1,
     kind: "compiled",
@@ -376,6 +376,21 @@ function recordOf(checkpoint: Checkpoint, common: object): object {
     source: basename(checkpoint.folder),
     dtype: [...checkpoint.tensors.values()].find(({ shape }) => shape.length === 2)?.type,
     ...common,
+    files,
     pruning: exists(path) ? readJson(path, 64 << 20) : undefined,
   };
+}
+
+/** Hashes of all files in a folder and below, by path: loaders check what they read against them. */
+function hashesIn(folder: string): { chunkBytes: number; hashes: Record<string, FileHashes> } {
+  const hashes: Record<string, FileHashes> = {};
+  const walk = (below: string) => {
+    for (const { name, kind } of listFolder(join(folder, below))) {
+      const path = `${below}${name}`;
+      if (kind === "folder") walk(`${path}/`);
+      else hashes[path] = hashFile(join(folder, path), CHUNK);
+    }
+  };
+  walk("");
+  return { chunkBytes: CHUNK, hashes };
 }

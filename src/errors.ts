@@ -103,9 +103,19 @@ export class AllocationError extends EspalierError {
   readonly code = "ALLOCATION_IMPOSSIBLE";
 }
 
+/** A file that holds no allocation, or a damaged one. */
+export class AllocationFileError extends EspalierError {
+  readonly code = "ALLOCATION_INVALID";
+}
+
 /** A sparsity pattern that does not fit a weight, e.g. an M that does not divide its rows. */
 export class PatternError extends EspalierError {
   readonly code = "PATTERN_IMPOSSIBLE";
+}
+
+/** A file of a compiled model that is not what `compile` wrote. */
+export class IntegrityError extends EspalierError {
+  readonly code = "INTEGRITY";
 }
 
 /** A packed matrix whose tensors break a rule of its format (`docs/format.md`). */
@@ -181,6 +191,61 @@ export class SchemaError extends EspalierError {
 /** An address that a server cannot listen on. */
 export class ListenError extends EspalierError {
   readonly code = "LISTEN_FAILED";
+}
+
+/** A repository that the Hub does not have, or does not show to who asks. */
+export class RepositoryNotFoundError extends EspalierError {
+  readonly code = "HUB_REPOSITORY_NOT_FOUND";
+}
+
+/** A branch, tag or commit that a repository of the Hub does not have. */
+export class RevisionNotFoundError extends EspalierError {
+  readonly code = "HUB_REVISION_NOT_FOUND";
+}
+
+/** A file that a repository of the Hub lists, or should have, and does not give. */
+export class HubFileNotFoundError extends EspalierError {
+  readonly code = "HUB_FILE_NOT_FOUND";
+}
+
+/** A token that the Hub does not take, or that may not read what was asked for. */
+export class UnauthorizedError extends EspalierError {
+  readonly code = "HUB_UNAUTHORIZED";
+}
+
+/** A repository whose licence must be accepted on its page first. */
+export class GatedRepositoryError extends EspalierError {
+  readonly code = "HUB_GATED";
+}
+
+/** A Hub that cannot be reached, or whose connections break off again and again. */
+export class HubUnreachableError extends EspalierError {
+  readonly code = "HUB_UNREACHABLE";
+}
+
+/** A Hub that has had more requests than it takes from one place. */
+export class RateLimitError extends EspalierError {
+  readonly code = "HUB_RATE_LIMITED";
+}
+
+/** A Hub, or a server that it sends files from, that fails. */
+export class HubFailedError extends EspalierError {
+  readonly code = "HUB_FAILED";
+}
+
+/** An answer of the Hub that makes no sense, or that would be unsafe to follow. */
+export class HubAnswerError extends EspalierError {
+  readonly code = "HUB_ANSWER_INVALID";
+}
+
+/** A file whose content is not the one that was promised, fetched twice. */
+export class HashMismatchError extends EspalierError {
+  readonly code = "HASH_MISMATCH";
+}
+
+/** A model that is not in the cache, or not all of it, where the network must not be asked. */
+export class OfflineError extends EspalierError {
+  readonly code = "HUB_OFFLINE";
 }
 
 /** Work that was stopped by its `AbortSignal` or by Ctrl-C. */

@@ -81,12 +81,18 @@ async function loadInSparse(
   });
 }
 
-async function loadInOrt({ name, folder }: Place, settings: LoadSettings): Promise<EngineModel> {
+async function loadInOrt(
+  { name, folder, source, checked = [] }: Place,
+  settings: LoadSettings,
+): Promise<EngineModel> {
   if (folder === undefined) {
     throw new UsageError(
       `${name}: ONNX Runtime loads from a folder only; fetch the model into one`,
     );
   }
+  // It reads the files by itself.
+  const { checkFiles } = await import("../engine/integrity.ts");
+  await checkFiles(source, checked.filter((path) => path.startsWith("onnx/")));
   const { hasNode } = await import("../engine/ort/backend.ts");
   const { loadOrtFile } = await import("../engine/ort/cached.ts");
   const { readDecoderFile } = await import("../engine/ort/decoder_file.ts");

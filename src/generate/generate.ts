@@ -3,7 +3,7 @@
  * @module
  */
 import { parseOptions } from "../api/options.ts";
-import type { EngineModel, Sequence } from "../engine/model.ts";
+import type { EngineModel } from "../engine/model.ts";
 import { AbortError, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import type { TokenConstraint } from "../text/constraint.ts";

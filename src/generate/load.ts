@@ -8,8 +8,12 @@ import { readCard } from "./card.ts";
 import { chooseEngine } from "./choose_engine.ts";
 import { type LoadOptions, loadSchema } from "./load_options.ts";
 import { Model } from "./model.ts";
-import { findPlace, type ModelLocation } from "./place.ts";
+import { checkedSource, checkFiles } from "../engine/integrity.ts";
+import { findPlace, type ModelLocation, type Place } from "./place.ts";
 import { readText } from "./read_text.ts";
+
+/** Where compiled models have their graph. */
+const GRAPH = "onnx/model.onnx";
 
 /**
  * Loads a model.
@@ -23,6 +27,7 @@ import { readText } from "./read_text.ts";
  * @param hooks Progress and abort.
  * @throws {MemoryBudgetError} With the figures, when it does not fit; nothing has been loaded then.
  * @throws {BackendError} When the device is not there.
+ * @throws {IntegrityError} When a file is not what `compile` wrote.
  * @throws {EspalierError} Of the class that says what else is wrong.
  *
  * @example
@@ -41,8 +46,9 @@ export async function load(
   const started = performance.now();
   const settings = parseOptions(loadSchema, options);
   throwIfAborted(hooks.signal);
-  const place = await findPlace(model, settings, hooks);
+  const found = await findPlace(model, settings, hooks);
   try {
+    const place = settings.unchecked ? found : await checkedPlace(found);
     // Before the engine: who has no tokenizer, or a broken one, should not wait for the weights.
     const text = await readText(place.source);
     const card = await readCard(place.source);
@@ -63,7 +69,15 @@ export async function load(
       dispose: place.dispose,
     });
   } catch (error) {
-    place.dispose();
+    found.dispose();
     throw error;
   }
+}
+
+/** The same place; what is read there is checked. */
+async function checkedPlace(place: Place): Promise<Place> {
+  const { source, paths } = await checkedSource(place.source);
+  // In a folder the graph is looked into before an engine reads it: does it fit into memory?
+  if (place.folder !== undefined) await checkFiles(source, paths.filter((path) => path === GRAPH));
+  return { ...place, source, checked: paths };
 }

@@ -26,6 +26,9 @@ export const loadFields = {
   memory: bytes.optional().describe(
     "memory the model may take, e.g. 2GB (default: what the machine has free)",
   ),
+  unchecked: z.boolean().default(false).describe(
+    "read a compiled model's files without checking them against the hashes that compile wrote",
+  ),
   values: z.enum(["auto", "f32", "f16", "int8"]).default("auto").describe(
     "a checkpoint is compiled on the way: how its weights are stored; auto is int8",
   ),

@@ -30,6 +30,8 @@ export interface Place {
   readonly folder?: string;
   /** Bytes of its `onnx` folder, where that is known without asking. */
   readonly bytes?: number;
+  /** Paths of the files that the source checks while it reads them. */
+  readonly checked?: readonly string[];
   /** Removes what was made to have it. */
   readonly dispose: () => void;
 }

@@ -11,6 +11,7 @@
  * @module
  */
 import type { ModelSource } from "../engine/source.ts";
+import { checkedSource } from "../engine/integrity.ts";
 import { loadSparse, type SparseOptions } from "../engine/sparse/engine.ts";
 import type { KernelModules } from "../engine/sparse/kernels.ts";
 import { readCard } from "./card.ts";
@@ -37,9 +38,10 @@ export async function runCompiled(
   options: SparseOptions = {},
 ): Promise<Model> {
   const started = performance.now();
-  const text = await readText(source);
-  const card = await readCard(source);
-  const engine = await loadSparse(source, options);
+  const { source: checked } = await checkedSource(source);
+  const text = await readText(checked);
+  const card = await readCard(checked);
+  const engine = await loadSparse(checked, options);
   return new Model({
     engine,
     text,

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { editJson, Workshop } from "../checkpoint/support.ts";
+import { forgetHashes } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 import { failAll, matches, start, succeed } from "./support.ts";
 
@@ -22,6 +23,7 @@ const templated = join(workshop.path, "templated");
 beforeAll(async () => {
   await succeed("compile", fromRoot("examples/tiny"), "-o", plain);
   cpSync(plain, templated, { recursive: true });
+  forgetHashes(templated);
   editJson(templated, "tokenizer_config.json", (config) => {
     config.chat_template =
       "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:";

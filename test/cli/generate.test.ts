@@ -229,7 +229,13 @@ describe("generate", () => {
         [["generate", "nowhere", "--json-schema", schema, ...prompt], "#/properties/a: not"],
       ]),
       failAll(1, "CHECKPOINT_NOT_FOUND", [[["generate", "nowhere", ...prompt], "nowhere"]]),
-      failAll(1, "ONNX_INVALID", [[["generate", damaged, ...prompt], "truncated"]]),
+      failAll(1, "INTEGRITY", [[
+        ["generate", damaged, ...prompt],
+        "model.onnx_data has 5000 bytes",
+      ]]),
+      failAll(1, "ONNX_INVALID", [
+        [["generate", damaged, "--unchecked", ...prompt], "truncated"],
+      ]),
       failAll(1, "CONTEXT_OVERFLOW", [
         [["generate", compiled, "--prompt-file", long, ...ORT], "512"],
         [["generate", compiled, "--context", "1024", ...prompt], "512"],

@@ -3,6 +3,7 @@
  * @module
  */
 import { expect } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compile, type CompileReport } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
@@ -205,4 +206,11 @@ export function distance(found: Float32Array, expected: Float32Array): number {
     top = Math.max(top, Math.abs(expected[i]));
   }
   return largest / top;
+}
+
+/** Takes the hashes out of a compiled model's record, so that its files can be changed. */
+export function forgetHashes(folder: string): void {
+  const path = join(folder, "espalier.json");
+  const { files: _, ...record } = JSON.parse(readFileSync(path, "utf8"));
+  writeFileSync(path, JSON.stringify(record));
 }

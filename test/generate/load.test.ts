@@ -22,6 +22,7 @@ import {
   checkpointLogits,
   CompileWorkshop,
   distance,
+  forgetHashes,
   LONG,
   modelOf,
   sourceOf,
@@ -47,6 +48,7 @@ function compiledTiny(): Promise<string> {
 async function copyOfTiny(): Promise<string> {
   const folder = workshop.fresh("copy");
   cpSync(await compiledTiny(), folder, { recursive: true });
+  forgetHashes(folder);
   return folder;
 }
 

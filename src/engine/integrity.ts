@@ -1,0 +1,225 @@
+/**
+ * Checking a model's files against the hashes that `compile` wrote, while they are read.
+ *
+ * `espalier.json` has a SHA-256 for every piece of every file. A piece is read as a whole, checked, and
+ * only then given to whoever asked for a part of it: what is damaged is never used. The record itself
+ * is trusted: this finds damage, and a file of another model, but keeps no attacker out.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { FileReadError, IntegrityError } from "../errors.ts";
+import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
+import type { SourceFile } from "./source.ts";
+
+/** Bytes that one hash stands for. */
+export const CHUNK = 4 << 20;
+/** The file that holds the hashes. */
+export const RECORD = "espalier.json";
+/** Bytes of the largest record that is read. */
+const LARGEST_RECORD = 64 << 20;
+/** Checked pieces of a file that are kept: tensors are read one after the other, the next piece ahead. */
+const KEPT = 3;
+
+/** What to do about it. */
+const ADVICE = "fetch or copy it again, or load it unchecked where it was changed on purpose";
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const recordSchema = z.looseObject({
+  files: z.looseObject({
+    chunkBytes: z.int().min(1 << 16).max(1 << 28),
+    hashes: z.record(
+      z.string(),
+      z.looseObject({ bytes: z.int().min(0), sha256, chunks: z.array(sha256) }),
+    ),
+  }).optional(),
+});
+
+/** What is known of a file. */
+interface Known {
+  readonly bytes: number;
+  readonly chunks: readonly string[];
+}
+
+/** A source, and the paths of the files that it checks. */
+export interface CheckedSource {
+  readonly source: ModelSource;
+  /** Empty for a model whose record has no hashes. */
+  readonly paths: readonly string[];
+}
+
+/**
+ * Makes a source that checks what it reads.
+ *
+ * @param source A compiled model; one without hashes is read as it is.
+ * @throws {IntegrityError} When its record is damaged. Later, from reading, when a file differs from it.
+ */
+export async function checkedSource(source: ModelSource): Promise<CheckedSource> {
+  if (!await source.has(RECORD)) return { source, paths: [] };
+  const place = `${source.name}/${RECORD}`;
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder().decode(await source.read(RECORD, LARGEST_RECORD)));
+  } catch (cause) {
+    if (cause instanceof FileReadError) throw cause;
+    throw new IntegrityError(`${place} is no JSON: compile or fetch the model again`, { cause });
+  }
+  const record = recordSchema.safeParse(json);
+  if (!record.success) {
+    throw new IntegrityError(
+      `${place}: the hashes of files cannot be read: compile or fetch the model again`,
+    );
+  }
+  const { files } = record.data;
+  if (!files) return { source, paths: [] };
+  const known = new Map(Object.entries(files.hashes));
+  for (const [path, { bytes, chunks }] of known) {
+    if (chunks.length !== Math.ceil(bytes / files.chunkBytes)) {
+      throw new IntegrityError(
+        `${place}: ${path} has ${bytes} bytes and ${chunks.length} hashes of pieces of ` +
+          `${files.chunkBytes}: compile or fetch the model again`,
+      );
+    }
+  }
+  return {
+    source: new Checking(source, known, files.chunkBytes),
+    paths: [...known.keys()],
+  };
+}
+
+/**
+ * Reads files to their ends, for engines that read them by themselves afterwards.
+ *
+ * @throws {IntegrityError} When one differs from its hashes.
+ */
+export async function checkFiles(source: ModelSource, paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    const file = await source.open(path);
+    try {
+      const buffer = new Uint8Array(Math.min(CHUNK, file.size));
+      for (let at = 0; at < file.size; at += buffer.length) {
+        await file.read(at, buffer.subarray(0, Math.min(buffer.length, file.size - at)));
+      }
+    } finally {
+      file.close();
+    }
+  }
+}
+
+class Checking implements ModelSource {
+  readonly name: string;
+  readonly #source: ModelSource;
+  readonly #known: ReadonlyMap<string, Known>;
+  readonly #chunk: number;
+
+  constructor(source: ModelSource, known: ReadonlyMap<string, Known>, chunk: number) {
+    this.name = source.name;
+    this.#source = source;
+    this.#known = known;
+    this.#chunk = chunk;
+  }
+
+  has(path: string): Promise<boolean> {
+    return this.#source.has(path);
+  }
+
+  async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
+    if (!this.#known.has(path)) return await this.#source.read(path, largest);
+    const file = await this.open(path);
+    try {
+      checkSmall(`${this.name}/${path}`, file.size, largest);
+      const bytes = new Uint8Array(file.size);
+      await file.read(0, bytes);
+      return bytes;
+    } finally {
+      file.close();
+    }
+  }
+
+  async open(path: string): Promise<SourceFile> {
+    const file = await this.#source.open(path);
+    const known = this.#known.get(path);
+    if (!known) return file;
+    const place = `${this.name}/${path}`;
+    if (file.size !== known.bytes) {
+      file.close();
+      throw new IntegrityError(
+        `${place} has ${file.size} bytes, and had ${known.bytes} when it was compiled: ${ADVICE}`,
+      );
+    }
+    return new CheckedFile(place, file, known.chunks, this.#chunk);
+  }
+}
+
+/** A file of which every piece is checked before any of it is given. */
+class CheckedFile implements SourceFile {
+  readonly size: number;
+  readonly #place: string;
+  readonly #file: SourceFile;
+  readonly #hashes: readonly string[];
+  readonly #chunk: number;
+  /** Pieces that were read last, the latest last. */
+  readonly #kept = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
+  /** The piece that was asked for last. */
+  #latest = -1;
+
+  constructor(place: string, file: SourceFile, hashes: readonly string[], chunk: number) {
+    this.size = file.size;
+    this.#place = place;
+    this.#file = file;
+    this.#hashes = hashes;
+    this.#chunk = chunk;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    checkBounds(this.#place, this.size, offset, target.length);
+    for (let done = 0; done < target.length;) {
+      const at = offset + done;
+      const index = Math.floor(at / this.#chunk);
+      const piece = await this.#piece(index);
+      const from = at - index * this.#chunk;
+      const part = piece.subarray(from, from + target.length - done);
+      target.set(part, done);
+      done += part.length;
+    }
+  }
+
+  close(): void {
+    this.#kept.clear();
+    this.#file.close();
+  }
+
+  #piece(index: number): Promise<Uint8Array<ArrayBuffer>> {
+    const piece = this.#keep(index);
+    // While this one is used, the next one is read and checked, unless somebody jumps about.
+    if (index === this.#latest + 1 && index + 1 < this.#hashes.length) this.#keep(index + 1);
+    this.#latest = index;
+    return piece;
+  }
+
+  #keep(index: number): Promise<Uint8Array<ArrayBuffer>> {
+    let piece = this.#kept.get(index);
+    this.#kept.delete(index);
+    if (!piece) {
+      piece = this.#readPiece(index);
+      // One that failed may be there the next time.
+      piece.catch(() => this.#kept.delete(index));
+    }
+    this.#kept.set(index, piece);
+    if (this.#kept.size > KEPT) this.#kept.delete(this.#kept.keys().next().value!);
+    return piece;
+  }
+
+  async #readPiece(index: number): Promise<Uint8Array<ArrayBuffer>> {
+    const from = index * this.#chunk;
+    const bytes = new Uint8Array(Math.min(this.#chunk, this.size - from));
+    await this.#file.read(from, bytes);
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    const found = Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    if (found === this.#hashes[index]) return bytes;
+    throw new IntegrityError(
+      `${this.#place} is damaged: bytes ${from} to ${from + bytes.length} (piece ${index + 1} of ` +
+        `${this.#hashes.length}) are not what compile wrote: ${ADVICE}`,
+    );
+  }
+}
