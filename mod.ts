@@ -27,9 +27,11 @@ export {
 export type { CompileOptions, ExpandOptions, VerifyOptions } from "./compile/options.ts";
 export { verify, type VerifyReport } from "./compile/verify.ts";
 export { evaluate, type EvaluateReport } from "./src/api/evaluate.ts";
+export { exportRecipe, type ExportReport } from "./src/api/export.ts";
 export { inspect, type InspectReport, type LinearReport } from "./src/api/inspect.ts";
 export type {
   EvaluateOptions,
+  ExportOptions,
   InspectOptions,
   ProgressEvent,
   PruneOptions,

@@ -33,7 +33,7 @@ export const bytes = z.union([z.number().positive(), z.string()]).transform((val
 });
 
 /** `unstructured`, `N:M` kept of M, or `mixed:M`. */
-const pattern = z.string().transform((value, context): Pattern => {
+export const pattern = z.string().transform((value, context): Pattern => {
   const fail = (message: string) => {
     context.addIssue(message);
     return z.NEVER;
@@ -131,12 +131,33 @@ export const inspectSchema = z.strictObject({
   model: path.describe("folder of the checkpoint"),
 });
 
+/** Options of `export`. */
+export const exportSchema = z.strictObject({
+  allocation: z.union([
+    path,
+    z.custom<object>((value) => typeof value === "object" && value !== null),
+  ]).describe("a pruned checkpoint, a file with an allocation, or what such a file holds"),
+  recipe: z.enum(["llm-compressor"]).default("llm-compressor").describe(
+    "the engine that will prune by it",
+  ),
+  method: z.enum(["wanda", "sparsegpt"]).default("wanda").describe(
+    "which weights go first there: lowest |W|·‖X‖, or SparseGPT, which mends those that stay",
+  ),
+  skip: z.array(z.string().min(1)).default([]).describe(
+    "linears to leave dense, by name or glob, beside those of the allocation; may be given several times",
+  ),
+  output: path.optional().describe("file to write (default: standard output)"),
+  force: z.boolean().default(false).describe("replace the output file"),
+});
+
 /** Options of `prune`, as a caller writes them. */
 export type PruneOptions = z.input<typeof pruneSchema>;
 /** Options of `prune`, checked, with their defaults. */
 export type PruneSettings = z.output<typeof pruneSchema>;
 /** Options of `eval`, as a caller writes them. */
 export type EvaluateOptions = z.input<typeof evaluateSchema>;
+/** Options of `export`, as a caller writes them. */
+export type ExportOptions = z.input<typeof exportSchema>;
 /** Options of `inspect`, as a caller writes them. */
 export type InspectOptions = z.input<typeof inspectSchema>;
 

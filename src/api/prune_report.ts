@@ -51,6 +51,8 @@ export interface PruneReport {
   readonly allocation: AllocationName | "given";
   readonly reducer: string;
   readonly pattern: string;
+  /** Linears that were left dense, by name or glob. */
+  readonly skip: readonly string[];
   /** Asked for, and reached, over the linears that were pruned. */
   readonly sparsity: { readonly asked: number; readonly reached?: number };
   readonly blocks: BlockReport[];
@@ -124,6 +126,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     allocation: facts.allocation,
     reducer: settings.reducer,
     pattern: patternText(settings.pattern),
+    skip: settings.skip,
     sparsity: { asked: facts.sparsity, reached },
     blocks,
     trials: facts.trials,

@@ -10,6 +10,7 @@ import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
 import { benchCommand } from "./bench.ts";
 import { chatCommand } from "./chat.ts";
 import { evaluateCommand } from "./eval.ts";
+import { exportCommand } from "./export.ts";
 import { generateCommand } from "./generate.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
@@ -28,6 +29,7 @@ const COMMANDS: readonly Command[] = [
   benchCommand,
   evaluateCommand,
   inspectCommand,
+  exportCommand,
   verifyCommand,
   expandCommand,
 ];

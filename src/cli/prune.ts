@@ -26,9 +26,9 @@ export const pruneCommand: Command = {
   details: [
     "Without MODEL_DIR it prunes the example in examples/tiny, with the options in its prune.json.",
     "The result is a checkpoint of the same form, with espalier.json beside it.",
-    "With --json: model, output, method, allocation, pattern, sparsity {asked, reached}, blocks",
-    "[{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}], calibration,",
-    "perplexity {dense, pruned}, backend, notes, seconds {phase: s}, peakBytes.",
+    "With --json: model, output, method, allocation, pattern, skip, sparsity {asked, reached},",
+    "blocks [{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
+    "calibration, perplexity {dense, pruned}, backend, notes, seconds {phase: s}, peakBytes.",
   ].join("\n"),
   examples: [
     ["prune", "prune the example at 70 % and compare the allocations on held-out text"],

@@ -198,14 +198,20 @@ export function writeText(path: string, text: string): void {
 }
 
 /**
- * Replaces a text file that is for its owner's eyes only, or makes it; never a half of it.
+ * Replaces a text file, or makes it; never a half of it.
  *
+ * @param options `private`: it is for its owner's eyes only, which is the default.
  * @throws {FileWriteError} When it cannot be written.
  */
-export function replaceText(path: string, text: string): void {
+export function replaceText(
+  path: string,
+  text: string,
+  options: { private: boolean } = { private: true },
+): void {
   const pending = `${path}.${process.pid}.part`;
   try {
-    fs.writeFileSync(pending, text, { mode: 0o600 });
+    // No mode is not 0o666: what is given, Deno sets whatever the umask says.
+    fs.writeFileSync(pending, text, options.private ? { mode: 0o600 } : {});
     fs.renameSync(pending, path);
   } catch (cause) {
     remove(pending);

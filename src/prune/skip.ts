@@ -12,13 +12,23 @@
  * @param patterns Names or globs.
  */
 export function nameMatcher(patterns: readonly string[]): (name: string) => boolean {
-  const expressions = patterns.map((pattern) => {
-    const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&");
-    const body = escaped.replaceAll("*", ".*").replaceAll("?", ".");
-    return new RegExp(`(^|\\.)${body}$`);
-  });
+  const expressions = patterns.map((pattern) => new RegExp(`^${globExpression(pattern)}`));
   return (name) => {
     const bare = name.replace(/\.weight$/, "");
     return expressions.some((expression) => expression.test(bare));
   };
+}
+
+/**
+ * The regular expression of a name or glob, for names without `.weight`, from their first letter on.
+ *
+ * It means the same in JavaScript and in Python, whose `re.match` begins at the first letter, too.
+ *
+ * @param pattern A name or glob, as {@linkcode nameMatcher} takes it.
+ */
+export function globExpression(pattern: string): string {
+  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&");
+  // Several stars say no more than one, and cost a backtracking matcher much.
+  const body = escaped.replaceAll(/\*+/g, ".*").replaceAll("?", ".");
+  return `(?:.*\\.)?${body}$`;
 }

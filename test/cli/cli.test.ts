@@ -18,6 +18,7 @@ import { join, relative } from "node:path";
 import process from "node:process";
 import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
 import { evaluateSchema, inspectSchema, pruneSchema } from "../../src/api/options.ts";
+import { exportCommandSchema } from "../../src/cli/export.ts";
 import {
   benchCommandSchema,
   chatCommandSchema,
@@ -48,6 +49,7 @@ describe("help", () => {
     compile: { schema: compileSchema, folder: "PRUNED_DIR" },
     eval: { schema: evaluateSchema, folder: "MODEL_DIR" },
     inspect: { schema: inspectSchema, folder: "MODEL_DIR" },
+    export: { schema: exportCommandSchema, folder: "ALLOCATION" },
     verify: { schema: verifySchema, folder: "OUT" },
     expand: { schema: expandSchema, folder: "OUT" },
     generate: { schema: generateCommandSchema, folder: "MODEL" },
@@ -412,6 +414,7 @@ describe("prune", () => {
       allocation: "dlp",
       reducer: "median",
       pattern: "unstructured",
+      skip: [],
       sparsity: { asked: 0.5, reached: expect.closeTo(0.5, 2) },
       trials: [],
       calibration: {
