@@ -142,7 +142,7 @@ async function* together(
     milliseconds,
   );
   try {
-    for await (const answered of merged(sequences)) {
+    for await (const answered of merged(sequences, () => work.abort())) {
       if (answered.piece.type === "end") record.end(answered.piece);
       else record.text(answered.piece);
       yield answered;
@@ -150,7 +150,6 @@ async function* together(
   } catch (error) {
     // The first to fail tells why; the others end with it.
     const { reason } = work.signal;
-    work.abort();
     throw apiErrorOf(
       error instanceof AbortError && reason instanceof ApiError ? reason : error,
       field,
@@ -163,9 +162,12 @@ async function* together(
 /**
  * Pieces of several generators as they come. The second begins when the first has given something: its
  * prompt is in the cache by then.
+ *
+ * @param stop Stops them all, when one has failed: the others may wait in line.
  */
 async function* merged(
   all: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
+  stop: () => void,
 ): AsyncGenerator<AnswerPiece, void, undefined> {
   if (all.length === 1) return yield* all[0];
   const pending = new Map<number, Promise<{ from: number; result: IteratorResult<AnswerPiece> }>>();
@@ -186,6 +188,9 @@ async function* merged(
         ask(from);
       }
     }
+  } catch (error) {
+    stop();
+    throw error;
   } finally {
     // Errors of the others would be nobody's.
     for (const promise of pending.values()) promise.catch(() => {});

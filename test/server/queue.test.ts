@@ -98,6 +98,27 @@ describe("the queue", () => {
     await server.quiet();
   });
 
+  test("does not hold up the error of a request whose other choices wait in it", async () => {
+    const server = new ToyServer({ parallel: 2 }, {
+      beforeRun: ([token]) => {
+        if (token === 77) throw new Error("it broke");
+        return pause(5);
+      },
+    });
+    const only = (token: number) => ({ logit_bias: { [token]: 100 }, max_tokens: 100 });
+    const ended: string[] = [];
+    const ask = (name: string, fields: object) =>
+      server.complete(fields).then(({ status }) => void ended.push(`${name} ${status}`));
+    const long = ask("long", only(88));
+    const failing = ask("failing", { ...only(77), n: 2 });
+    const next = ask("next", only(88));
+    await failing;
+    expect(ended).toEqual(["failing 500"]);
+    await Promise.all([long, next]);
+    expect(ended.length).toBe(3);
+    await server.quiet();
+  });
+
   test("does not keep those from computing at once who have places", async () => {
     const server = new ToyServer({ parallel: 3 }, { beforeRun: () => pause(2) });
     const all = [1, 2, 3].map(() => server.complete({ max_tokens: 30 }));

@@ -73,8 +73,11 @@ const metrics: Check = {
       ok(headers.get("content-type")?.startsWith("text/plain; version=0.0.4") === true, "its type");
       return samplesOf(text);
     };
+    const prompt = "The population of the town is said to have been";
+    const body = { prompt, temperature: 0, max_tokens: 7 };
+    // So that the cache has it when it counts.
+    await ask(server, "/v1/completions", body);
     const before = await look();
-    const body = { prompt: "The population of", temperature: 0, max_tokens: 7 };
     const { usage } = await ask(server, "/v1/completions", body);
     await post(server, "/v1/completions", { prompt: 5 });
     await post(server, "/nowhere/at/all", {});
@@ -90,6 +93,7 @@ const metrics: Check = {
         more(`espalier_generated_tokens_total{model="${id}"}`),
         more(`espalier_prompt_tokens_total{model="${id}"}`),
         more(`espalier_cached_tokens_total{model="${id}"}`),
+        more(`espalier_prefix_hits_total{model="${id}"}`),
         more(`espalier_answers_total{model="${id}",reason="length"}`),
         more(`espalier_time_to_first_token_seconds_count{model="${id}"}`),
         more("espalier_queue_seconds_count"),
@@ -105,8 +109,10 @@ const metrics: Check = {
         1,
         1,
         1,
+        1,
       ],
     );
+    ok(usage.prompt_tokens_details.cached_tokens > 0, "tokens are in the cache");
     equal(after.get("espalier_ready"), 1);
     for (const gauge of ["queue_depth", "generating", "sequences_open"]) {
       equal(after.get(`espalier_${gauge}`), 0, gauge);
