@@ -1,7 +1,7 @@
 /**
- * Builds `dist/prune.js`, the pruning core, and `dist/run.js`, what runs compiled models, each as one
- * module of plain JavaScript, for runtimes that cannot import TypeScript from a package (Node,
- * browsers). `dist/wasm` has the kernels, each for a memory that threads share and for one that they do
+ * Builds `dist/prune.js`, the pruning core, `dist/run.js`, what runs compiled models, and
+ * `dist/server.js`, what serves them, each as one module of plain JavaScript, for runtimes that cannot
+ * import TypeScript from a package (Node, browsers, edge functions). `dist/wasm` has the kernels, each for a memory that threads share and for one that they do
  * not: some edge runtimes compile no bytes, and want them imported as modules.
  *
  * Run it with `bun scripts/build.ts`.
@@ -86,14 +86,16 @@ async function main(): Promise<void> {
     plugins: [noPackages],
   });
   // For "node" modules of Node stay imports: they are asked for only where there is Node.
-  await bundle({
-    entrypoints: [`${root}src/generate/run.ts`],
-    outdir: `${root}dist`,
-    naming: "run.js",
-    target: "node",
-  });
+  for (const [entry, naming] of [["generate/run.ts", "run.js"], ["server/mod.ts", "server.js"]]) {
+    await bundle({
+      entrypoints: [`${root}src/${entry}`],
+      outdir: `${root}dist`,
+      naming,
+      target: "node",
+    });
+  }
   await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
-  for (const file of ["prune.js", "run.js"]) {
+  for (const file of ["prune.js", "run.js", "server.js"]) {
     const { size } = await stat(`${root}dist/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
   }
