@@ -38,6 +38,7 @@ export type {
   RunHooks,
 } from "./src/api/options.ts";
 export { prune } from "./src/api/prune.ts";
+export { pull, type PulledFile, type PullOptions, type PullReport } from "./src/hub/pull.ts";
 export { bench, type BenchReport } from "./src/generate/bench.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
 export { load } from "./src/generate/load.ts";

@@ -2,8 +2,9 @@
  * A compiled model on disk, read back: which linear is packed how, and its dense weights.
  * @module
  */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { z } from "zod";
+import { folderName } from "../src/checkpoint/folder_name.ts";
 import { type PackedNode, readPackedNode, valueTypeOf } from "../src/engine/sparse/packed_node.ts";
 import {
   CheckpointNotFoundError,
@@ -116,7 +117,7 @@ export class CompiledModel {
   }
 
   get name(): string {
-    return basename(this.folder);
+    return folderName(this.folder);
   }
 
   /**

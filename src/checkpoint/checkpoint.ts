@@ -13,6 +13,7 @@ import {
 } from "../errors.ts";
 import { firstNotFinite, FLOAT_BYTES, widen } from "../onnx/element_type.ts";
 import { exists, isFolder, listFolder, PositionedFile, readJson } from "../platform/files.ts";
+import { folderName } from "./folder_name.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** Bytes of the largest JSON file (config, index) that is read. */
@@ -115,7 +116,7 @@ export class Checkpoint {
 
   /** Name of the folder: what people call the model by. */
   get name(): string {
-    return basename(this.folder);
+    return folderName(this.folder);
   }
 
   /** The open weight file of that name. */

@@ -8,6 +8,7 @@ import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
+import { isHubReference } from "../hub/reference.ts";
 import { readJson } from "../platform/files.ts";
 
 /** A command's schema: an object whose fields are its options. */
@@ -265,7 +266,9 @@ export function readConfigFile(path: string): Record<string, unknown> {
   for (const field of PATHS) {
     const value = options[field];
     const placed = (name: unknown) =>
-      typeof name === "string" && !isAbsolute(name) ? join(dirname(path), name) : name;
+      typeof name === "string" && !isAbsolute(name) && !isHubReference(name)
+        ? join(dirname(path), name)
+        : name;
     if (value !== undefined) {
       options[field] = Array.isArray(value) ? value.map(placed) : placed(value);
     }

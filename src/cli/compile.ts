@@ -13,6 +13,7 @@ import { exists } from "../platform/files.ts";
 import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";
+import { withFolders } from "./pull.ts";
 import { percent, style, table } from "./table.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
@@ -108,7 +109,9 @@ async function runCommand<T>(
   checkOptions(schema, { model: ".", ...line.options });
   const view = new ProgressView();
   const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
-  const report = await work(line.options, hooks).finally(() => view.finish());
+  const report = await withFolders(line.options, hooks)
+    .then((options) => work(options, hooks))
+    .finally(() => view.finish());
   process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
   return 0;
 }

@@ -4,9 +4,10 @@
  */
 import process from "node:process";
 import { evaluate } from "../api/evaluate.ts";
-import { evaluateSchema } from "../api/options.ts";
+import { evaluateSchema, type RunHooks } from "../api/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
+import { withFolders } from "./pull.ts";
 import { style } from "./table.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
@@ -32,10 +33,10 @@ export const evaluateCommand: Command = {
     const line = readCommandLine(words, evaluateSchema);
     checkOptions(evaluateSchema, line.options);
     const view = new ProgressView();
-    const report = await evaluate(line.options as Parameters<typeof evaluate>[0], {
-      signal,
-      onProgress: (event) => view.show(event),
-    }).finally(() => view.finish());
+    const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
+    const report = await withFolders(line.options, hooks)
+      .then((options) => evaluate(options as Parameters<typeof evaluate>[0], hooks))
+      .finally(() => view.finish());
     if (line.json) {
       process.stdout.write(`${JSON.stringify(report)}\n`);
       return 0;

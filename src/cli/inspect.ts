@@ -6,11 +6,12 @@ import process from "node:process";
 import { CompiledModel } from "../../compile/compiled_model.ts";
 import { type CompiledInspectReport, inspectCompiled } from "../../compile/inspect.ts";
 import { inspect, type InspectReport } from "../api/inspect.ts";
-import { inspectSchema } from "../api/options.ts";
+import { inspectSchema, type RunHooks } from "../api/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
+import { withFolders } from "./pull.ts";
 import { bar, percent, table } from "./table.ts";
-import { formatBytes } from "./terminal.ts";
+import { formatBytes, ProgressView } from "./terminal.ts";
 
 /** The `inspect` command. */
 export const inspectCommand: Command = {
@@ -25,9 +26,12 @@ export const inspectCommand: Command = {
     "sparsity, bytes, bytesPerWeight}], totals {weights, sparsity, bytes, bytesPerWeight, fileBytes, dense}.",
   ].join("\n"),
   examples: [["inspect examples/tiny", "the example model"]],
-  run: (words) => {
+  run: async (words, signal) => {
     const line = readCommandLine(words, inspectSchema);
-    const options = checkOptions(inspectSchema, line.options);
+    const view = new ProgressView();
+    const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
+    const options = await withFolders(checkOptions(inspectSchema, line.options), hooks)
+      .finally(() => view.finish());
     let text: string;
     if (CompiledModel.isAt(options.model)) {
       const report = inspectCompiled(options.model);
@@ -37,7 +41,7 @@ export const inspectCommand: Command = {
       text = line.json ? JSON.stringify(report) : describe(report);
     }
     process.stdout.write(`${text}\n`);
-    return Promise.resolve(0);
+    return 0;
   },
 };
 

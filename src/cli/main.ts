@@ -17,9 +17,11 @@ import { inspectCommand } from "./inspect.ts";
 import { offerInterrupt } from "./interrupts.ts";
 import { keyCommand } from "./key.ts";
 import { pruneCommand } from "./prune.ts";
+import { pullCommand } from "./pull.ts";
 import { serveCommand } from "./serve.ts";
 
 const COMMANDS: readonly Command[] = [
+  pullCommand,
   pruneCommand,
   compileCommand,
   generateCommand,

@@ -4,11 +4,12 @@
  */
 import { fileURLToPath } from "node:url";
 import process from "node:process";
-import { pruneSchema } from "../api/options.ts";
+import { pruneSchema, type RunHooks } from "../api/options.ts";
 import { prune } from "../api/prune.ts";
 import type { PruneReport } from "../api/prune_report.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
+import { withFolders } from "./pull.ts";
 import { bar, percent, style, table } from "./table.ts";
 import { columns, formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
@@ -54,10 +55,10 @@ export const pruneCommand: Command = {
     const line = readCommandLine(words, pruneSchema, { config: EXAMPLE_CONFIG });
     checkOptions(pruneSchema, line.options);
     const view = new ProgressView();
-    const report = await prune(line.options as Parameters<typeof prune>[0], {
-      signal,
-      onProgress: (event) => view.show(event),
-    }).finally(() => view.finish());
+    const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
+    const report = await withFolders(line.options, hooks)
+      .then((options) => prune(options as Parameters<typeof prune>[0], hooks))
+      .finally(() => view.finish());
     process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
     return 0;
   },

@@ -2,9 +2,10 @@
  * Checkpoints are compiled before an engine loads them, into a folder that goes with the model.
  * @module
  */
-import { basename, join, resolve } from "node:path";
+import { join } from "node:path";
 import type { RunHooks } from "../api/options.ts";
 import { compile } from "../../compile/compile.ts";
+import { folderName } from "../checkpoint/folder_name.ts";
 import { TemporaryFolder } from "../platform/temporary.ts";
 import type { LoadSettings } from "./load_options.ts";
 
@@ -32,7 +33,7 @@ export async function compileFirst(
     const { output } = await compile({
       model: checkpoint,
       // Under the checkpoint's own name: that is what the model is called by.
-      output: join(temporary.path, basename(resolve(checkpoint))),
+      output: join(temporary.path, folderName(checkpoint)),
       values: values === "auto" ? "int8" : values,
       format,
       context,

@@ -2,18 +2,20 @@
  * Models in folders: compiled ones, and checkpoints.
  * @module
  */
-import { basename, join, resolve } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CompiledModel } from "../../compile/compiled_model.ts";
 import type { RunHooks } from "../api/options.ts";
+import { folderName } from "../checkpoint/folder_name.ts";
 import { folderSource } from "../engine/folder_source.ts";
+import { localFolder } from "../hub/local_folder.ts";
 import { fileSize, listFolder } from "../platform/files.ts";
 import { compileFirst } from "./compile_first.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";
 
 /**
- * Finds the model in a folder; a checkpoint is compiled first.
+ * Finds the model in a folder, or at the Hub; a checkpoint is compiled first.
  *
  * @throws {CheckpointNotFoundError} When the folder holds neither.
  * @throws {EspalierError} As `compile` does.
@@ -23,12 +25,14 @@ export async function folderPlace(
   settings: LoadSettings,
   hooks: RunHooks,
 ): Promise<Place> {
-  const path = location instanceof URL ? fileURLToPath(location) : location;
+  const path = location instanceof URL
+    ? fileURLToPath(location)
+    : await localFolder(location, hooks);
   const { folder, dispose } = CompiledModel.isAt(path)
     ? { folder: path, dispose: () => {} }
     : await compileFirst(path, settings, hooks);
   return {
-    name: basename(resolve(folder)),
+    name: folderName(folder),
     source: folderSource(folder),
     folder,
     bytes: bytesIn(join(folder, "onnx")),

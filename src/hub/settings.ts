@@ -1,0 +1,78 @@
+/**
+ * Where the Hub is, who asks, and where its files are kept: the variables of the environment that
+ * every client of the Hub reads.
+ * @module
+ */
+import { homedir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { quote, UsageError } from "../errors.ts";
+import { fileSize, readText } from "../platform/files.ts";
+
+const DEFAULT_ENDPOINT = "https://huggingface.co";
+/** Bytes of the largest file with a token; tokens have some dozen. */
+const LARGEST_TOKEN = 4096;
+
+/** How the Hub is asked. */
+export interface HubSettings {
+  /** Its address, without a slash at the end. */
+  readonly endpoint: string;
+  /** Sent to the endpoint, and to no other server. */
+  readonly token?: string;
+  /** Folder of the cache that all clients of the Hub share. */
+  readonly cache: string;
+  /** Whether the network must not be asked. */
+  readonly offline: boolean;
+  /** Milliseconds that a server may say nothing. */
+  readonly patience: number;
+  /** Milliseconds before the first repetition of what failed; each later one waits twice as long. */
+  readonly backoff: number;
+}
+
+/**
+ * Settings from the environment: `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` wrote),
+ * `HF_HUB_CACHE`, `HF_HOME` and `HF_HUB_OFFLINE`.
+ *
+ * @throws {UsageError} When the endpoint is no URL, or the token no token.
+ */
+export async function readSettings(): Promise<HubSettings> {
+  const environment = process.env;
+  // Its rules for the place of the cache, so that all find each other's files.
+  const { getHFHubCachePath } = await import("@huggingface/hub");
+  return {
+    endpoint: endpointOf(environment.HF_ENDPOINT || DEFAULT_ENDPOINT),
+    token: tokenOf(environment),
+    cache: getHFHubCachePath(),
+    offline: [environment.HF_HUB_OFFLINE, environment.TRANSFORMERS_OFFLINE].some(isOn),
+    patience: 30_000,
+    backoff: 500,
+  };
+}
+
+function endpointOf(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash || url.username) {
+    throw new UsageError(
+      `HF_ENDPOINT: ${quote(text)} is no address of a Hub, as ${DEFAULT_ENDPOINT}`,
+    );
+  }
+  return url.href.replace(/\/+$/, "");
+}
+
+function tokenOf(environment: Readonly<Record<string, string | undefined>>): string | undefined {
+  const home = environment.HF_HOME ||
+    join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
+  const file = environment.HF_TOKEN_PATH || join(home, "token");
+  const given = environment.HF_TOKEN || environment.HUGGING_FACE_HUB_TOKEN;
+  const where = given ? "HF_TOKEN" : file;
+  const text = given ?? (fileSize(file) === undefined ? "" : readText(file, LARGEST_TOKEN));
+  const token = text.trim();
+  if (token === "") return undefined;
+  // It becomes a header; the message must not show it.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new UsageError(`${where}: what is there is no token`);
+  return token;
+}
+
+function isOn(value: string | undefined): boolean {
+  return /^(1|on|yes|true)$/i.test(value ?? "");
+}

@@ -1,0 +1,21 @@
+/** Requests whose answers come as they were sent. @module */
+
+/**
+ * `fetch` that follows no redirect and asks for no compression.
+ *
+ * A server may compress all the same. Then Deno hands over what came, and Bun what was in it: here the
+ * body is unpacked in both, or left as it is where the form is unknown.
+ */
+export async function fetchRaw(
+  url: URL,
+  init: { readonly headers: Record<string, string>; readonly signal: AbortSignal },
+): Promise<{ status: number; headers: Headers; body: ReadableStream<Uint8Array> | null }> {
+  const headers = { "accept-encoding": "identity", ...init.headers };
+  // `decompress` is Bun's, and unknown to its types as to those of the others.
+  const options = { headers, signal: init.signal, redirect: "manual", decompress: false } as const;
+  const { status, headers: answered, body } = await fetch(url, options as RequestInit);
+  const form = answered.get("content-encoding")?.trim().toLowerCase();
+  if (!body || (form !== "gzip" && form !== "deflate")) return { status, headers: answered, body };
+  const unpack = new DecompressionStream(form) as unknown as TransformStream<Uint8Array>;
+  return { status, headers: answered, body: body.pipeThrough(unpack) };
+}

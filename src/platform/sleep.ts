@@ -1,0 +1,23 @@
+/** Waiting. @module */
+import { throwIfAborted } from "../errors.ts";
+
+/**
+ * Waits.
+ *
+ * @param milliseconds How long.
+ * @param signal Ends it early.
+ * @throws {AbortError} When the signal says so.
+ */
+export async function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  throwIfAborted(signal);
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(done, milliseconds);
+    function done() {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    }
+    signal?.addEventListener("abort", done);
+  });
+  throwIfAborted(signal);
+}
