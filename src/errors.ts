@@ -108,11 +108,6 @@ export class AllocationFileError extends EspalierError {
   readonly code = "ALLOCATION_INVALID";
 }
 
-/** A file that holds no allocation, or a damaged one. */
-export class AllocationFileError extends EspalierError {
-  readonly code = "ALLOCATION_INVALID";
-}
-
 /** A sparsity pattern that does not fit a weight, e.g. an M that does not divide its rows. */
 export class PatternError extends EspalierError {
   readonly code = "PATTERN_IMPOSSIBLE";
@@ -156,6 +151,16 @@ export class OutputExistsError extends EspalierError {
 /** A backend that is not installed, has no device, or failed to run a graph. */
 export class BackendError extends EspalierError {
   readonly code = "BACKEND_FAILED";
+}
+
+/** A model that does not fit where a bundle is to run. */
+export class TargetUnfitError extends EspalierError {
+  readonly code = "TARGET_UNFIT";
+}
+
+/** A program that is needed and not installed, or that failed. */
+export class ToolMissingError extends EspalierError {
+  readonly code = "TOOL_MISSING";
 }
 
 /** Work that needs more memory than `--memory` allows, however it is cut. */

@@ -8,6 +8,7 @@ import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
 import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
 import { benchCommand } from "./bench.ts";
+import { bundleCommand } from "./bundle.ts";
 import { chatCommand } from "./chat.ts";
 import { evaluateCommand } from "./eval.ts";
 import { exportCommand } from "./export.ts";
@@ -28,6 +29,7 @@ const COMMANDS: readonly Command[] = [
   chatCommand,
   serveCommand,
   keyCommand,
+  bundleCommand,
   benchCommand,
   evaluateCommand,
   inspectCommand,

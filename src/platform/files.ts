@@ -262,6 +262,15 @@ export function makeFolder(path: string): void {
   }
 }
 
+/** Moves a file or a folder, on one device; a file that is there is replaced. */
+export function move(from: string, to: string): void {
+  try {
+    fs.renameSync(from, to);
+  } catch (cause) {
+    throw writeError(to, cause);
+  }
+}
+
 /** Removes a file or a folder with all that is in it; nothing happens when it is not there. */
 export function remove(path: string): void {
   fs.rmSync(path, { recursive: true, force: true });
@@ -294,6 +303,9 @@ export function temporaryFile(purpose: string): PositionedFile {
 }
 let temporaryCount = 0;
 
+/** The file that tells the folder of a model. */
+const MODEL_MARKER = "config.json";
+
 /**
  * A folder that becomes the result when it is complete, and leaves nothing behind when it is not.
  *
@@ -303,6 +315,7 @@ export class PendingFolder {
   readonly path: string;
   readonly #target: string;
   readonly #replace: boolean;
+  readonly #marker: string;
   /** Folders above the target that were made for it, the deepest first. */
   readonly #made: string[] = [];
   readonly #removeOnExit: () => void;
@@ -310,14 +323,15 @@ export class PendingFolder {
 
   /**
    * @param target The folder that is wanted in the end.
-   * @param options `force`: replace what is there.
+   * @param options `force`: replace what is there. `marker`: a file that every earlier output holds.
    * @throws {OutputExistsError} When the target exists, is not an empty folder, and `force` is off.
    * @throws {FileWriteError} When the sibling cannot be made.
    */
-  constructor(target: string, options: { force: boolean }) {
+  constructor(target: string, options: { force: boolean; marker?: string }) {
     this.#target = resolve(target);
     this.#replace = options.force;
-    assertFree(this.#target, options.force);
+    this.#marker = options.marker ?? MODEL_MARKER;
+    assertFree(this.#target, options.force, this.#marker);
     for (let above = dirname(this.#target); !exists(above); above = dirname(above)) {
       this.#made.push(above);
     }
@@ -332,7 +346,7 @@ export class PendingFolder {
 
   /** Moves the finished folder to its target. */
   commit(): void {
-    assertFree(this.#target, this.#replace);
+    assertFree(this.#target, this.#replace, this.#marker);
     const former = `${this.path}.former`;
     try {
       if (exists(this.#target)) fs.renameSync(this.#target, former);
@@ -366,9 +380,10 @@ export class PendingFolder {
 /**
  * Checks that a folder may be written.
  *
+ * @param marker A file that every earlier output holds.
  * @throws {OutputExistsError} When there is something in the way.
  */
-export function assertFree(target: string, force: boolean): void {
+export function assertFree(target: string, force: boolean, marker = MODEL_MARKER): void {
   const stat = statOf(target);
   if (!stat) return;
   if (!stat.isDirectory()) {
@@ -380,9 +395,12 @@ export function assertFree(target: string, force: boolean): void {
     );
   }
   // --force must not turn a mistyped `-o ~` into an empty home.
-  if (force && fs.readdirSync(target).length > 0 && !exists(join(target, "config.json"))) {
+  if (force && fs.readdirSync(target).length > 0 && !exists(join(target, marker))) {
     throw new OutputExistsError(
-      `output folder ${target} is not empty and holds no model: --force replaces only earlier output`,
+      `output folder ${target} is not empty and holds no ${
+        marker === MODEL_MARKER ? "model" : marker
+      }: ` +
+        `--force replaces only earlier output`,
     );
   }
 }

@@ -1,0 +1,128 @@
+/**
+ * `bundle`: a model and all that serves it, ready for where its users are.
+ * @module
+ */
+import { join, resolve } from "node:path";
+import { parseOptions, type RunHooks } from "../api/options.ts";
+import { OutputExistsError, throwIfAborted } from "../errors.ts";
+import { folderPlace } from "../generate/folder_place.ts";
+import { loadSchema } from "../generate/load_options.ts";
+import {
+  assertApart,
+  exists,
+  fileSize,
+  isFolder,
+  listFolder,
+  move,
+  PendingFolder,
+  remove,
+  writeText,
+} from "../platform/files.ts";
+import { VERSION } from "../version.ts";
+import { pathsIn } from "./model_files.ts";
+import { type BundleOptions, bundleSchema, type TargetName } from "./options.ts";
+import type { Target, TargetReport } from "./target.ts";
+
+/** What `bundle` made. */
+export interface BundleReport extends TargetReport {
+  readonly model: string;
+  readonly target: TargetName;
+  readonly output: string;
+  /** Bytes of all that was written, and of the model in it. */
+  readonly bytes: { readonly all: number; readonly model: number };
+  readonly seconds: number;
+}
+
+/** Each target is read when it is asked for. */
+const TARGETS: Readonly<Record<TargetName, () => Promise<Target>>> = {
+  binary: async () => (await import("./targets/binary.ts")).makeBinary,
+  deno: async () => (await import("./targets/deno.ts")).makeDeno,
+  cloudflare: async () => (await import("./targets/cloudflare.ts")).makeCloudflare,
+  static: async () => (await import("./targets/static.ts")).makeStatic,
+};
+/** The file that tells a folder that `bundle` wrote. */
+const MARKER = "bundle.json";
+
+/**
+ * Bundles a model.
+ *
+ * @param options See `deno run mod.ts bundle --help`.
+ * @param hooks Progress and abort.
+ * @throws {OutputExistsError} When the output is there, and `force` is off.
+ * @throws {TargetUnfitError} When the model does not fit the target; nothing is written then.
+ * @throws {ToolMissingError} When the target needs a program that is not here.
+ * @throws {EspalierError} Of the class that says what else is wrong.
+ */
+export async function bundle(
+  options: BundleOptions & { readonly model: string },
+  hooks: RunHooks = {},
+): Promise<BundleReport> {
+  const started = performance.now();
+  const settings = parseOptions(bundleSchema, options);
+  const { target } = settings;
+  throwIfAborted(hooks.signal);
+  const { context, values, format } = settings;
+  const place = await folderPlace(
+    options.model,
+    parseOptions(loadSchema, { context, values, format }),
+    hooks,
+  );
+  try {
+    const output = resolve(settings.output ?? `${place.name}-${target}`);
+    const model = place.folder!;
+    assertApart(output, model);
+    const make = await TARGETS[target]();
+    const isFile = target === "binary";
+    if (isFile) assertReplaceable(output, settings.force);
+    // Of a binary, the folder that it is made in; it is moved out of there.
+    const pending = new PendingFolder(isFile ? `${output}.making` : output, {
+      force: settings.force,
+      marker: MARKER,
+    });
+    try {
+      const report = await make({ name: place.name, model, folder: pending.path, settings, hooks });
+      throwIfAborted(hooks.signal);
+      const all = bytesIn(pending.path);
+      if (isFile) moveBinary(pending.path, place.name, output);
+      else {
+        const record = { format: 1, espalier: VERSION, target, model: place.name };
+        writeText(join(pending.path, MARKER), `${JSON.stringify(record, null, 2)}\n`);
+        pending.commit();
+      }
+      return {
+        model: place.name,
+        target,
+        output,
+        bytes: { all, model: bytesIn(model) },
+        ...report,
+        seconds: (performance.now() - started) / 1000,
+      };
+    } finally {
+      pending.discard();
+    }
+  } finally {
+    place.dispose();
+  }
+}
+
+/** @throws {OutputExistsError} When a file is in the way that may not be replaced, or a folder. */
+function assertReplaceable(output: string, force: boolean): void {
+  if (isFolder(output)) throw new OutputExistsError(`${output} is a folder: name a file`);
+  if (exists(output) && !force) {
+    throw new OutputExistsError(`${output} is there: name another file, or pass --force`);
+  }
+}
+
+/** Moves a binary, and the model beside it where there is one, to where they are wanted. */
+function moveBinary(folder: string, name: string, output: string): void {
+  for (const { name: made, kind } of listFolder(folder)) {
+    const suffix = made.slice(name.length);
+    if (kind === "folder") remove(`${output}${suffix}`);
+    // On Windows a binary has .exe at its end, which the user may have written or not.
+    move(join(folder, made), output.endsWith(suffix) ? output : `${output}${suffix}`);
+  }
+}
+
+function bytesIn(folder: string): number {
+  return pathsIn(folder).reduce((sum, path) => sum + (fileSize(join(folder, path)) ?? 0), 0);
+}

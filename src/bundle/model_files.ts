@@ -1,0 +1,70 @@
+/**
+ * The files of a compiled model as a bundle has them: large ones in parts (`engine/parts_source.ts`).
+ * @module
+ */
+import { join } from "node:path";
+import { throwIfAborted } from "../errors.ts";
+import type { RunHooks } from "../api/options.ts";
+import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.ts";
+import { letEventsIn } from "../platform/events.ts";
+import {
+  fileSize,
+  listFolder,
+  makeFolder,
+  PositionedFile,
+  writeBytes,
+  writeText,
+} from "../platform/files.ts";
+
+/** Paths of all files in a folder and below, sorted, with slashes. */
+export function pathsIn(folder: string, below = ""): string[] {
+  return listFolder(join(folder, below)).flatMap(({ name, kind }) =>
+    kind === "folder" ? pathsIn(folder, `${below}${name}/`) : [`${below}${name}`]
+  );
+}
+
+/**
+ * Copies a model's files, each that is larger than a part in parts.
+ *
+ * @param model Folder of the compiled model.
+ * @param folder Where to; made where it is not there.
+ * @returns Bytes of the model, and of its largest file as written.
+ * @throws {DiskFullError} When there is no room.
+ * @throws {AbortError} When the signal says so.
+ */
+export async function copyInParts(
+  model: string,
+  folder: string,
+  hooks: RunHooks,
+): Promise<{ bytes: number; largest: number }> {
+  const paths = pathsIn(model);
+  const sizes = new Map(paths.map((path) => [path, fileSize(join(model, path)) ?? 0]));
+  const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  const parts: Parts = { format: 1, partBytes: PART_BYTES, files: {} };
+  let done = 0;
+  let largest = 0;
+  for (const path of paths) {
+    const size = sizes.get(path)!;
+    const isSplit = size > PART_BYTES;
+    if (isSplit) parts.files[path] = size;
+    makeFolder(join(folder, path, ".."));
+    const file = PositionedFile.open(join(model, path), "read");
+    try {
+      for (let at = 0, index = 0; at < size || at === 0; at += PART_BYTES, index++) {
+        throwIfAborted(hooks.signal);
+        const piece = new Uint8Array(Math.min(PART_BYTES, size - at));
+        file.read(piece, at);
+        writeBytes(join(folder, isSplit ? partPath(path, index) : path), piece);
+        done += piece.length;
+        largest = Math.max(largest, piece.length);
+        hooks.onProgress?.({ type: "progress", phase: "copy model", done, total, unit: "bytes" });
+        // Copying is all synchronous: Ctrl-C comes in here.
+        await letEventsIn();
+      }
+    } finally {
+      file.close();
+    }
+  }
+  writeText(join(folder, PARTS), `${JSON.stringify(parts, null, 2)}\n`);
+  return { bytes: total, largest };
+}
