@@ -87,7 +87,8 @@ export function run(): i32 {
  * 1: a thread was lost; -1: it is to quit.
  */
 export function lead(): i32 {
-  const epoch = nextEpoch(load<i32>(LED));
+  // While the caller chooses a token, which takes some 100 µs: to be woken would take as long again.
+  const epoch = nextEpoch(load<i32>(LED), load<i32>(SPINS) << 3);
   store<i32>(LED, epoch);
   if (atomic.load<i32>(QUIT) != 0) return -1;
   return runShare(0) ? 0 : 1;
@@ -97,15 +98,14 @@ export function lead(): i32 {
 export function work(thread: i32): void {
   let seen = 0;
   for (;;) {
-    seen = nextEpoch(seen);
+    seen = nextEpoch(seen, load<i32>(SPINS));
     if (atomic.load<i32>(QUIT) != 0) return;
     if (!runShare(thread)) return;
   }
 }
 
-/** Waits for the epoch after one. */
-function nextEpoch(seen: i32): i32 {
-  const spins = load<i32>(SPINS);
+/** Waits for the epoch after one: looks so many times, then sleeps. */
+function nextEpoch(seen: i32, spins: i32): i32 {
   let epoch = atomic.load<i32>(EPOCH);
   for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(EPOCH);
   while (epoch == seen) {
