@@ -7,6 +7,15 @@ import { z } from "@hono/zod-openapi";
 /** A natural logarithm of a probability; never −∞, which JSON cannot say. */
 export const logprobsNumber = z.number().max(0);
 
+/**
+ * Token ids. They are checked together: schemas that check each tell of each that is wrong, and V8 has no
+ * stack for a hundred thousand mistakes.
+ */
+export const tokenIds = z.custom<number[]>(
+  (value) => Array.isArray(value) && value.every((id) => Number.isSafeInteger(id) && id >= 0),
+  { error: "token ids are whole numbers from 0", abort: true },
+).openapi({ type: "array", items: { type: "integer", minimum: 0 } });
+
 /** How many tokens went in and came out. */
 export const usageSchema = z.object({
   prompt_tokens: z.int(),

@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from "@hono/zod-openapi";
-import { logprobsNumber, usageSchema } from "./common.ts";
+import { logprobsNumber, tokenIds, usageSchema } from "./common.ts";
 import { optional, samplingFields } from "./sampling.ts";
 
 /** Most prompts of a request. */
@@ -11,7 +11,9 @@ const MOST_PROMPTS = 32;
 /** Most alternatives of which the probability is told. */
 const MOST_LOGPROBS = 5;
 
-const ids = z.array(z.int().min(0)).min(1);
+const ids = tokenIds.refine((list) => list.length > 0, "at least one token id is needed").openapi({
+  minItems: 1,
+});
 
 /** The body of a request. */
 export const completionRequestSchema = z.looseObject({
@@ -20,7 +22,8 @@ export const completionRequestSchema = z.looseObject({
     ids,
     z.array(z.string()).min(1).max(MOST_PROMPTS),
     z.array(ids).min(1).max(MOST_PROMPTS),
-  ]).describe("A text to continue, its token ids, or a list of either"),
+  ], `a text is needed, a list of token ids, or a list of at most ${MOST_PROMPTS} of either`)
+    .describe("A text to continue, its token ids, or a list of either"),
   ...samplingFields,
   max_tokens: optional(z.int().min(1)).describe("Most tokens to generate. Default: 16"),
   logprobs: optional(z.int().min(0).max(MOST_LOGPROBS)).describe(

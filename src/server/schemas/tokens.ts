@@ -3,6 +3,7 @@
  * @module
  */
 import { z } from "@hono/zod-openapi";
+import { tokenIds } from "./common.ts";
 import { optional, samplingFields } from "./sampling.ts";
 
 const { model } = samplingFields;
@@ -26,7 +27,7 @@ export const tokenizeResponseSchema = z.object({
 /** Tokens, to be made into text. */
 export const detokenizeRequestSchema = z.looseObject({
   model,
-  tokens: z.array(z.int().min(0)),
+  tokens: tokenIds,
 }).openapi("DetokenizeRequest", { example: { tokens: [464, 3265] } });
 
 /** Their text. */
