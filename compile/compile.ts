@@ -3,7 +3,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { cutIntoSections, isExternal } from "../src/onnx/sections.ts";
 import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
 import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
@@ -373,7 +373,7 @@ function recordOf(checkpoint: Checkpoint, common: object, files: object): object
     format: 1,
     kind: "compiled",
     espalier: VERSION,
-    source: basename(checkpoint.folder),
+    source: checkpoint.name,
     dtype: [...checkpoint.tensors.values()].find(({ shape }) => shape.length === 2)?.type,
     ...common,
     files,

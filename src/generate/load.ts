@@ -22,7 +22,8 @@ const GRAPH = "onnx/model.onnx";
  * temporary folder that goes when the model is closed. The sparse engine runs it where it has a kernel
  * for every operator, else ONNX Runtime; `model.info` says which and why.
  *
- * @param model A folder, a URL that a compiled model's files lie under, or those files themselves.
+ * @param model A folder, `hf:owner/name[@revision]` for a model of the Hub, a URL that a compiled model's
+ *   files lie under, or those files themselves.
  * @param options See `deno run mod.ts generate --help`.
  * @param hooks Progress and abort.
  * @throws {MemoryBudgetError} With the figures, when it does not fit; nothing has been loaded then.

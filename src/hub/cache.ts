@@ -20,7 +20,7 @@ import {
   writeText,
 } from "../platform/files.ts";
 import { linkTo, moveFile } from "../platform/links.ts";
-import { CONFIG, GRAPH, INDEX, shardsIn, SINGLE } from "./choose.ts";
+import { CONFIG, GRAPH, GRAPH_DATA, INDEX, RECORD, shardsIn, SINGLE } from "./choose.ts";
 import type { HubFile } from "./listing.ts";
 import { type HubReference, isCommit } from "./reference.ts";
 
@@ -107,7 +107,9 @@ export class CachedRepository {
     if (!lacks(INDEX)) {
       return [...config, ...shardsIn(readJson(at(INDEX), LARGEST_INDEX), at(INDEX)).filter(lacks)];
     }
-    return lacks(GRAPH) ? [...config, SINGLE] : config;
+    if (lacks(GRAPH)) return [...config, SINGLE];
+    // Graphs of others may have their data inside.
+    return lacks(GRAPH_DATA) && !lacks(RECORD) ? [...config, GRAPH_DATA] : config;
   }
 
   /** The files of a commit that are there, at the root and in `onnx`, as the Hub would list them. */

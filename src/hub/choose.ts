@@ -13,6 +13,10 @@ export const SINGLE = "model.safetensors";
 export const INDEX = "model.safetensors.index.json";
 /** The graph of a compiled model. */
 export const GRAPH = "onnx/model.onnx";
+/** The data of a graph that `compile` wrote. */
+export const GRAPH_DATA = "onnx/model.onnx_data";
+/** How a model was made. */
+export const RECORD = "espalier.json";
 /** What no model is without. */
 export const CONFIG = "config.json";
 
@@ -20,7 +24,7 @@ export const CONFIG = "config.json";
 const SMALL = [
   CONFIG,
   "generation_config.json",
-  "espalier.json",
+  RECORD,
   "tokenizer.json",
   "tokenizer_config.json",
   "special_tokens_map.json",
@@ -36,8 +40,8 @@ const SMALL = [
 const OTHER_WEIGHTS = /\.(bin|pth?|ckpt|msgpack|h5|gguf|onnx|safetensors)$/;
 /** A shard of a checkpoint: nothing but a name, on every system. */
 const SHARD = /^\w[\w.-]*\.safetensors$/;
-/** The data beside a graph. */
-const GRAPH_DATA = /^onnx\/model\.onnx_data(_\d+)?$/;
+/** The data beside any graph. */
+const DATA = /^onnx\/model\.onnx_data(_\d+)?$/;
 
 const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
 
@@ -70,7 +74,7 @@ export function chooseFiles(listed: readonly HubFile[], repository: string): Cho
   if (index) return { files: [...small, index], index };
   const graph = byPath.get(GRAPH);
   if (graph) {
-    return { files: [...small, graph, ...listed.filter(({ path }) => GRAPH_DATA.test(path))] };
+    return { files: [...small, graph, ...listed.filter(({ path }) => DATA.test(path))] };
   }
   const others = listed.filter(({ path }) => OTHER_WEIGHTS.test(path)).map(({ path }) =>
     quote(path)

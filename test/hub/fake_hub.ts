@@ -120,9 +120,12 @@ export class FakeHub {
         const colon = line.indexOf(":");
         return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
       }));
-      const seen: Seen = { server, path: first.split(" ")[1], headers };
+      const [method, path] = first.split(" ");
+      const seen: Seen = { server, path, headers };
       this.seen.push(seen);
-      void send(socket, this.meddle(seen, this.#answer(seen)));
+      const reply = this.meddle(seen, this.#answer(seen));
+      const length = Buffer.from((reply.body ?? "") as string).length;
+      void send(socket, method === "HEAD" ? { ...reply, body: "", claimed: length } : reply);
     });
   }
 
@@ -138,7 +141,12 @@ export class FakeHub {
     const [route, ...words] = rest;
     if (route === "revision") {
       const commit = this.#commit(words.join("/"));
-      const info = { _id: "0", id: `${owner}/${name}`, sha: commit, lastModified: "2026-01-01" };
+      const info = {
+        _id: "0",
+        id: `${owner}/${name}`,
+        sha: commit,
+        lastModified: "2026-01-01T00:00:00.000Z",
+      };
       return commit ? json(info) : missing("RevisionNotFound");
     }
     const commit = this.#commit(words[0]);
