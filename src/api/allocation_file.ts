@@ -119,10 +119,10 @@ function parse<T extends z.ZodType>(schema: T, value: unknown, where: string): z
   if (parsed.success) return parsed.data;
   const { path, message } = parsed.error.issues[0];
   const field = path.length > 0 ? `${path.join(".")}: ` : "";
-  throw new AllocationFileError(`${where}: ${field}${unquoted(message)}`);
+  throw new AllocationFileError(`${where}: ${field}${bounded(message)}`);
 }
 
-/** A message that may repeat a value of any length. */
-function unquoted(message: string): string {
+/** A message, cut where it repeats a value of any length. */
+function bounded(message: string): string {
   return message.length > 400 ? quote(message) : message;
 }
