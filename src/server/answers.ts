@@ -136,13 +136,14 @@ async function* together(
   { service, work, field, record }: Answering,
   sequences: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
 ): AsyncGenerator<AnswerPiece, void, undefined> {
-  const milliseconds = 1000 * service.settings.requestTimeout;
+  const { parallel, requestTimeout } = service.settings;
+  const milliseconds = 1000 * requestTimeout;
   const timer = setTimeout(
     () => work.abort(new RequestTimeoutError(milliseconds)),
     milliseconds,
   );
   try {
-    for await (const answered of merged(sequences, () => work.abort())) {
+    for await (const answered of merged(sequences, parallel, () => work.abort())) {
       if (answered.piece.type === "end") record.end(answered.piece);
       else record.text(answered.piece);
       yield answered;
@@ -163,30 +164,29 @@ async function* together(
  * Pieces of several generators as they come. The second begins when the first has given something: its
  * prompt is in the cache by then.
  *
+ * @param most How many are under way at once: more would stand in line behind their own kind, where
+ *   nobody else finds room and patience runs out.
  * @param stop Stops them all, when one has failed: the others may wait in line.
  */
 async function* merged(
   all: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
+  most: number,
   stop: () => void,
 ): AsyncGenerator<AnswerPiece, void, undefined> {
   if (all.length === 1) return yield* all[0];
   const pending = new Map<number, Promise<{ from: number; result: IteratorResult<AnswerPiece> }>>();
   const ask = (from: number) =>
     pending.set(from, all[from].next().then((result) => ({ from, result })));
-  ask(0);
-  let areAllAsked = false;
+  let next = 0;
+  ask(next++);
   try {
     while (pending.size > 0) {
       const { from, result } = await Promise.race(pending.values());
-      if (!areAllAsked) {
-        areAllAsked = true;
-        for (let i = 1; i < all.length; i++) ask(i);
-      }
       if (result.done) pending.delete(from);
-      else {
-        yield result.value;
-        ask(from);
-      }
+      while (next < all.length && pending.size < most) ask(next++);
+      if (result.done) continue;
+      yield result.value;
+      ask(from);
     }
   } catch (error) {
     stop();

@@ -1,0 +1,44 @@
+/** Requests for more sequences than may generate at once. @module */
+import { describe, expect, test } from "bun:test";
+import { eventsOf, jsonRequest } from "./behaviour/support.ts";
+import { pause, TEXT, ToyServer, until } from "./toy_server.ts";
+
+/** A server whose sequences take some 60 ms each, where nobody may wait that long for two of them. */
+function narrow(parallel: number): ToyServer {
+  return new ToyServer({ parallel, queue: 2, queueTimeout: 0.1 }, { beforeRun: () => pause(15) });
+}
+
+describe("a request for more answers than generate at once", () => {
+  for (const parallel of [1, 3]) {
+    test(`does not run out of patience with itself: 9 of them, ${parallel} at once`, async () => {
+      const server = narrow(parallel);
+      const { status, json } = await server.complete({ n: 9, seed: 3, temperature: 1 });
+      expect([status, json.choices?.length]).toEqual([200, 9]);
+      const reasons = json.choices.map((choice: { finish_reason: string }) => choice.finish_reason);
+      expect(new Set(reasons)).toEqual(new Set(["length"]));
+      await server.quiet();
+    });
+  }
+
+  test("sends all of them when it streams, too", async () => {
+    const server = narrow(2);
+    const body = { prompt: "The river", max_tokens: 4, n: 7, stream: true };
+    const events = eventsOf(await (await server.fetch(TEXT, jsonRequest(body))).text());
+    const ends = events.slice(0, -1).map((event) => JSON.parse(event).choices[0])
+      .filter(({ finish_reason }) => finish_reason !== null);
+    expect(ends.map(({ index }) => index).sort()).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    await server.quiet();
+  });
+
+  test("leaves the line to others", async () => {
+    const server = new ToyServer({ parallel: 1, queue: 1, queueTimeout: 5 }, {
+      beforeRun: () => pause(15),
+    });
+    const many = server.complete({ n: 5 });
+    await until(() => server.toy.runs.length > 1, "it runs");
+    const { status } = await server.complete({});
+    expect(status).toBe(200);
+    expect((await many).status).toBe(200);
+    await server.quiet();
+  });
+});
