@@ -14,12 +14,13 @@ import {
   isFolder,
   listFolder,
   makeFolder,
+  move,
   readJson,
   readText,
   realPath,
   writeText,
 } from "../platform/files.ts";
-import { linkTo, moveFile } from "../platform/links.ts";
+import { linkTo } from "../platform/links.ts";
 import { CONFIG, GRAPH, GRAPH_DATA, INDEX, RECORD, shardsIn, SINGLE } from "./choose.ts";
 import type { HubFile } from "./listing.ts";
 import { type HubReference, isCommit } from "./reference.ts";
@@ -90,7 +91,7 @@ export class CachedRepository {
     makeFolder(dirname(path));
     const pending = `${path}.${process.pid}.part`;
     writeText(pending, commit);
-    moveFile(pending, path);
+    move(pending, path);
   }
 
   /**

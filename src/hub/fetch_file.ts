@@ -17,8 +17,7 @@ import {
   throwIfAborted,
 } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { fileSize, makeFolder, PositionedFile, remove } from "../platform/files.ts";
-import { moveFile } from "../platform/links.ts";
+import { fileSize, makeFolder, move, PositionedFile, remove } from "../platform/files.ts";
 import { lockFile } from "../platform/lock.ts";
 import type { CachedRepository } from "./cache.ts";
 import { type Answer, ATTEMPTS, type HubConnection, PassingFailure } from "./connection.ts";
@@ -76,7 +75,7 @@ export async function fetchFile(
       if (isSecond) throw wrong;
       hooks.note(`${file.path} came damaged: fetching it once more`);
     }
-    moveFile(partial, cache.blob(file));
+    move(partial, cache.blob(file));
     return "network";
   } finally {
     lock.release();

@@ -43,15 +43,6 @@ export async function cloneFile(from: string, to: string): Promise<void> {
   }
 }
 
-/** Moves a file to another name on the same device, in place of what is there. */
-export function moveFile(from: string, to: string): void {
-  try {
-    fs.renameSync(from, to);
-  } catch (cause) {
-    throw writeError(to, cause);
-  }
-}
-
 function firstThatWorks(ways: readonly (() => void)[]): void {
   for (const [i, way] of ways.entries()) {
     try {

@@ -3,10 +3,10 @@
  * @module
  */
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { rejectionOf, Workshop } from "../checkpoint/support.ts";
-import { COMMIT, FakeHub, file, noise, type Reply, type Seen } from "./fake_hub.ts";
+import { COMMIT, FakeHub, file, noise, type Reply, type Seen, sha256 } from "./fake_hub.ts";
 import { checkpointFiles, leftIn, NEEDED, pullFrom, settingsFor, WORD } from "./support.ts";
 
 const workshop = new Workshop();
@@ -151,6 +151,23 @@ describe("a Hub that fails", () => {
     }
     answer({ status: 302 });
     await fails("HUB_ANSWER_INVALID", ["redirects"]);
+  });
+});
+
+describe("a disk", () => {
+  test.if(existsSync("/dev/full"))("that is full is an error which says so", async () => {
+    const blobs = join(cache, "models--some-owner--some-model/blobs");
+    mkdirSync(blobs, { recursive: true });
+    const partial = join(blobs, `${sha256(hub.files[3].content)}.espalier.incomplete`);
+    symlinkSync("/dev/full", partial);
+    await fails("DISK_FULL", [partial]);
+    expect(leftIn(cache).locks).toEqual([]);
+  });
+
+  test("that nothing can be written to is an error which says so", async () => {
+    writeFileSync(cache, "a file");
+    const error = await rejectionOf(pullFrom(settings()));
+    expect(error.code).toBe("FILE_UNWRITABLE");
   });
 });
 
