@@ -1,8 +1,9 @@
 /**
  * Builds `dist/prune.js`, the pruning core, `dist/run.js`, what runs compiled models, and
  * `dist/server.js`, what serves them, each as one module of plain JavaScript, for runtimes that cannot
- * import TypeScript from a package (Node, browsers, edge functions). `dist/wasm` has the kernels, each for a memory that threads share and for one that they do
- * not: some edge runtimes compile no bytes, and want them imported as modules.
+ * import TypeScript from a package (Node, browsers, edge functions). `dist/edge.js` is what `bundle` puts
+ * into edge functions. `dist/wasm` has the kernels, each for a memory that threads share and for one that
+ * they do not: some edge runtimes compile no bytes, and want them imported as modules.
  *
  * Run it with `bun scripts/build.ts`.
  *
@@ -23,7 +24,7 @@ export interface BundlerPlugin {
     ): void;
     onLoad(
       options: { filter: RegExp },
-      callback: (args: { path: string }) => Promise<{ contents: string; loader: "ts" }>,
+      callback: (args: { path: string }) => Promise<{ contents: string; loader: "ts" | "js" }>,
     ): void;
   }): void;
 }
@@ -34,6 +35,7 @@ export interface BundleOptions {
   outdir: string;
   naming: string;
   target: "browser" | "node";
+  minify?: boolean;
   plugins?: BundlerPlugin[];
 }
 
@@ -66,6 +68,44 @@ const noPackages: BundlerPlugin = {
   },
 };
 
+/** Leaves out of prom-client what asks for modules of Node that an edge function may not have. */
+const fewMetrics: BundlerPlugin = {
+  name: "few-metrics",
+  setup(build) {
+    build.onLoad(
+      { filter: /prom-client[\\/]lib[\\/](cluster|defaultMetrics|pushgateway)\.js$/ },
+      () => Promise.resolve({ contents: "module.exports = class {};", loader: "js" }),
+    );
+  },
+};
+
+/**
+ * Builds what goes into edge functions. CommonJS packages in it ask for modules of Node by a `require`
+ * that such runtimes may not have: they are given to imports there.
+ */
+async function buildEdge(root: string): Promise<void> {
+  const outdir = `${root}dist`;
+  const path = `${outdir}/edge.js`;
+  await bundle({
+    entrypoints: [`${root}src/edge/mod.ts`],
+    outdir,
+    naming: "edge.js",
+    target: "node",
+    plugins: [fewMetrics],
+  });
+  const code = await readFile(path, "utf8");
+  const asked = [...code.matchAll(/__require\("(?:node:)?([^"]+)"\)/g)].map(([, name]) => name);
+  const names = [...new Set(asked)];
+  const rewritten = [
+    ...names.map((name, i) => `import * as builtin${i} from "node:${name}";`),
+    `const builtins = { ${names.map((name, i) => `"${name}": builtin${i}`).join(", ")} };`,
+    'const __require = (name) => builtins[name.replace("node:", "")];',
+    code.replace(/^import \{ createRequire \}.*$/m, "").replace(/^var __require = .*$/m, ""),
+  ];
+  await writeFile(path, rewritten.join("\n"));
+  await bundle({ entrypoints: [path], outdir, naming: "edge.js", target: "node", minify: true });
+}
+
 /** Copies the kernels, and writes each for a memory that is not shared as well. */
 async function writeKernels(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
@@ -94,8 +134,9 @@ async function main(): Promise<void> {
       target: "node",
     });
   }
+  await buildEdge(root);
   await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
-  for (const file of ["prune.js", "run.js", "server.js"]) {
+  for (const file of ["prune.js", "run.js", "server.js", "edge.js"]) {
     const { size } = await stat(`${root}dist/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
   }

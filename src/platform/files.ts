@@ -146,6 +146,12 @@ export function fileSize(path: string): number | undefined {
   return stat?.isFile() ? stat.size : undefined;
 }
 
+/** When the file at `path` was last written, in milliseconds since 1970; undefined when there is no file. */
+export function writtenAt(path: string): number | undefined {
+  const stat = statOf(path);
+  return stat?.isFile() ? stat.mtimeMs : undefined;
+}
+
 /**
  * Reads a whole text file.
  *

@@ -3,6 +3,7 @@
  * @module
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
 import { secureHeaders } from "hono/secure-headers";
@@ -58,8 +59,17 @@ export function createApp(model: Model | readonly Model[], options: AppOptions =
   return appOf(service, log);
 }
 
-/** Makes the app of a service, for those who load, drain and stop it by themselves. */
-export function appOf(service: Service, log: Log = () => {}): App {
+/**
+ * Makes the app of a service, for those who load, drain and stop it by themselves.
+ *
+ * @param awaken What comes before a request that needs a model, once its key is known: for those who load
+ *   the model then.
+ */
+export function appOf(
+  service: Service,
+  log: Log = () => {},
+  awaken?: MiddlewareHandler<AppEnv>,
+): App {
   const { settings } = service;
   const app: App = new OpenAPIHono<AppEnv>({
     // Wrong fields become errors like all others.
@@ -83,6 +93,7 @@ export function appOf(service: Service, log: Log = () => {}): App {
     }));
   }
   for (const path of GUARDED) app.use(path, requireKey(settings.keys));
+  if (awaken) { for (const path of [...GUARDED, "/ready"]) app.use(path, awaken); }
   const body = readBody(settings.bodyLimit, 1000 * settings.readTimeout);
   for (const path of GUARDED) app.on("POST", path, body);
 

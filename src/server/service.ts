@@ -82,9 +82,9 @@ export class Service {
     });
   }
 
-  /** All models are there. */
+  /** All models are there, if only after another try. */
   ready(): void {
-    if (this.#state === "loading") this.#state = "ready";
+    if (this.#state !== "draining") this.#state = "ready";
   }
 
   /** A model could not be loaded. */

@@ -1,0 +1,75 @@
+/**
+ * The build of this package for other runtimes (`scripts/build.ts`): what bundles are made of.
+ * @module
+ */
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { RunHooks } from "../api/options.ts";
+import { ToolMissingError } from "../errors.ts";
+import { writtenAt } from "../platform/files.ts";
+import { lockFile } from "../platform/lock.ts";
+import { findBun, runTool } from "./bun.ts";
+import { pathsIn } from "./model_files.ts";
+
+/** What a build has besides its kernels. */
+const BUILT = ["run.js", "server.js", "edge.js"];
+/** Lines of a failed build that are told. */
+const TOLD = 3;
+
+/**
+ * The folder of the build; it is built first where it is missing or older than the sources.
+ *
+ * @param root The package; for tests.
+ * @throws {ToolMissingError} When it must be built and cannot be.
+ * @throws {AbortError} When the signal says so.
+ */
+export async function distribution(
+  hooks: RunHooks,
+  root = fileURLToPath(new URL("../..", import.meta.url)),
+): Promise<string> {
+  const dist = join(root, "dist");
+  if (isFresh(root, dist)) return dist;
+  const { signal } = hooks;
+  // Two at once would read what the other has half written.
+  const lock = await lockFile(join(root, "dist", ".lock"), { signal });
+  try {
+    if (isFresh(root, dist)) return dist;
+    hooks.onProgress?.({ type: "note", text: "building the package for other runtimes" });
+    const bun = await findBun(signal);
+    await runBun(bun, ["install", "--frozen-lockfile"], root, signal);
+    await runBun(bun, ["scripts/build.ts"], root, signal);
+    return dist;
+  } finally {
+    lock.release();
+  }
+}
+
+/** @throws {ToolMissingError} When it fails. */
+async function runBun(
+  bun: readonly string[],
+  words: readonly string[],
+  root: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { code, stdout, stderr } = await runTool([...bun, ...words], { signal, cwd: root });
+  if (code === 0) return;
+  const said = (stderr || stdout).trim().split("\n").slice(-TOLD).join("; ");
+  throw new ToolMissingError(
+    `the package cannot be built for other runtimes: bun ${words.join(" ")}: ${said}: ` +
+      `mend it and build with: bun install && bun scripts/build.ts`,
+  );
+}
+
+/** Whether the build is there, and as new as what it is made from. */
+function isFresh(root: string, dist: string): boolean {
+  const built = Math.min(...BUILT.map((name) => writtenAt(join(dist, name)) ?? -Infinity));
+  if (built === -Infinity) return false;
+  const sources = [
+    ...["src", "compile"].flatMap((folder) =>
+      pathsIn(join(root, folder)).map((path) => join(root, folder, path))
+    ),
+    join(root, "scripts/build.ts"),
+    join(root, "package.json"),
+  ];
+  return sources.every((path) => (writtenAt(path) ?? -Infinity) <= built);
+}

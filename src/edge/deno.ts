@@ -1,0 +1,60 @@
+/**
+ * A program for Deno and Deno Deploy, its model in files beside it.
+ * @module
+ */
+import process from "node:process";
+import { readAsset } from "../platform/assets.ts";
+import { type Bundle, makeHandler } from "./handler.ts";
+import { bundledSource } from "./source.ts";
+import { VARIABLES } from "./variables.ts";
+
+/** Where to listen. */
+export interface Listen {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** What `Deno.serve` takes. */
+export interface DenoProgram {
+  readonly fetch: (request: Request) => Promise<Response>;
+  /** Undefined on Deno Deploy, which says where by itself. */
+  readonly listen: Listen | undefined;
+}
+
+/** Variables that say where to listen, as those of `serve`. */
+const [PORT, HOST] = ["ESPALIER_PORT", "ESPALIER_HOST"];
+/** It is set on Deno Deploy. */
+const DEPLOYMENT = "DENO_DEPLOYMENT_ID";
+
+/**
+ * Makes the program, and begins to load the model: who asks meanwhile waits.
+ *
+ * @param bundle What `bundle` has settled.
+ * @param base URL of the folder that holds the model's folder.
+ * @throws {UsageError} When a variable is wrong.
+ */
+export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
+  const variables = Object.fromEntries(
+    [...VARIABLES, PORT, HOST, DEPLOYMENT].map((name) => [name, process.env[name]]),
+  );
+  const folder = new URL("model/", base);
+  const handler = makeHandler({
+    bundle,
+    // Where there are no threads, as on Deno Deploy, the engine computes on this one.
+    engine: { background: true },
+    variables,
+    open: () =>
+      bundledSource(
+        bundle.name,
+        bundle.files,
+        (path) => readAsset(new URL(path.split("/").map(encodeURIComponent).join("/"), folder)),
+      ),
+  });
+  void handler.warm();
+  return {
+    fetch: (request) => handler.fetch(request),
+    listen: variables[DEPLOYMENT] === undefined
+      ? { hostname: variables[HOST] || "127.0.0.1", port: Number(variables[PORT] || 8080) }
+      : undefined,
+  };
+}

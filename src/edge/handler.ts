@@ -1,0 +1,108 @@
+/**
+ * The server of a bundle: the same app, and a model that is loaded when it is first asked for.
+ * @module
+ */
+import type { ExecutionContext } from "hono";
+import { partsSource } from "../engine/parts_source.ts";
+import type { ModelSource } from "../engine/source.ts";
+import { runCompiled, type SparseOptions } from "../generate/run.ts";
+import { appOf } from "../server/app.ts";
+import type { AppContext } from "../server/context.ts";
+import { jsonLine, type Log } from "../server/log.ts";
+import { Service } from "../server/service.ts";
+import { type Execution, Loading } from "./loading.ts";
+import { serverSettings, type Variables } from "./variables.ts";
+
+/** What `bundle` has settled; it stands in the entry. */
+export interface Bundle {
+  /** What the model is called. */
+  readonly name: string;
+  /** Paths of its files, parts of them included. */
+  readonly files: readonly string[];
+  /** Sequences that generate at once. */
+  readonly parallel: number;
+  /** How the engine runs it. */
+  readonly engine: Pick<SparseOptions, "context" | "kv" | "memory">;
+}
+
+/** What makes a handler. */
+export interface HandlerOptions {
+  readonly bundle: Bundle;
+  readonly engine: SparseOptions;
+  readonly variables: Variables;
+  /** Opens the model's files. */
+  open(): ModelSource;
+  readonly log?: Log;
+}
+
+/** What answers requests. */
+export interface Handler {
+  fetch(request: Request, execution?: ExecutionContext): Promise<Response>;
+  /** Loads the model before somebody asks; that it fails is in the log. */
+  warm(): Promise<void>;
+}
+
+/** Lines of JSON, on the console: that is what `wrangler tail` and the pages of others show. */
+const toConsole: Log = (entry) => {
+  if (entry.event === "error") console.error(jsonLine(entry));
+  else console.log(jsonLine(entry));
+};
+
+/**
+ * Makes the handler. Keys are looked at before the model is loaded, and pages are there without it.
+ *
+ * @throws {UsageError} When a variable is wrong.
+ */
+export function makeHandler(options: HandlerOptions): Handler {
+  const { bundle, variables, engine, open, log = toConsole } = options;
+  const service = new Service(serverSettings(variables, bundle.parallel));
+  const loading = new Loading(async ({ signal, onProgress }) => {
+    const source = await partsSource(watched(open(), onProgress));
+    return await runCompiled(source, { ...bundle.engine, ...engine, signal });
+  });
+  let isServed = false;
+  const load = async (execution?: Execution) => {
+    try {
+      const model = await loading.get(execution);
+      if (isServed) return;
+      isServed = true;
+      service.add(model, bundle.name);
+      service.ready();
+    } catch (error) {
+      service.fail();
+      const { stack, message } = error as Error;
+      const time = new Date().toISOString();
+      log({ time, event: "error", message: `the model could not be loaded: ${stack ?? message}` });
+    }
+  };
+  const app = appOf(service, log, async (context, next) => {
+    if (!isServed) await load(executionOf(context));
+    await next();
+  });
+  return {
+    fetch: async (request, execution) => await app.fetch(request, {}, execution),
+    warm: () => load(),
+  };
+}
+
+function executionOf(context: AppContext): Execution | undefined {
+  try {
+    return context.executionCtx;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The same source, and word of every file that has been read. */
+function watched(source: ModelSource, onRead: () => void): ModelSource {
+  return {
+    name: source.name,
+    has: (path) => source.has(path),
+    open: (path) => source.open(path),
+    async read(path, largest) {
+      const bytes = await source.read(path, largest);
+      onRead();
+      return bytes;
+    },
+  };
+}

@@ -1,0 +1,67 @@
+/**
+ * What a function's environment says: as the variables of `serve`, as far as there is something to choose.
+ * @module
+ */
+import type { z } from "zod";
+import { parseOptions } from "../api/options.ts";
+import { UsageError } from "../errors.ts";
+import { parseKeys } from "../server/keys.ts";
+import { serverSchema, type ServerSettings } from "../server/options.ts";
+
+/** Variables by name; what is no text is none of them. */
+export type Variables = Readonly<Record<string, unknown>>;
+
+/** The variable whose value is a key file. */
+export const KEYS = "ESPALIER_KEYS";
+
+const NUMBERS = [
+  "queue",
+  "queueTimeout",
+  "requestTimeout",
+  "readTimeout",
+  "promptLimit",
+  "maxTokens",
+] as const;
+
+/** The variable for an option of the server, e.g. `ESPALIER_QUEUE_TIMEOUT`. */
+function variableOf(field: string): string {
+  return `ESPALIER_${field.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+/** Every variable that is looked at. */
+export const VARIABLES: readonly string[] = [
+  KEYS,
+  ...[...NUMBERS, "bodyLimit", "cors", "logPrompts"].map(variableOf),
+];
+
+/**
+ * Options of the server.
+ *
+ * @param parallel Sequences at once; the memory was counted for so many.
+ * @throws {UsageError} Naming the variable that is wrong. Nobody must be served then: it may be the keys.
+ */
+export function serverSettings(variables: Variables, parallel: number): ServerSettings {
+  const textOf = (name: string) => {
+    const value = variables[name];
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+  const options: z.input<typeof serverSchema> = { parallel };
+  for (const field of NUMBERS) {
+    const text = textOf(variableOf(field));
+    if (text !== undefined) options[field] = numberOf(variableOf(field), text);
+  }
+  const bodyLimit = textOf(variableOf("bodyLimit"));
+  if (bodyLimit !== undefined) options.bodyLimit = bodyLimit;
+  const cors = textOf(variableOf("cors"));
+  if (cors !== undefined) options.cors = cors.split(",").map((origin) => origin.trim());
+  options.logPrompts = /^(1|true)$/.test(textOf(variableOf("logPrompts")) ?? "");
+  // Also where it is empty: a secret that was set to nothing must not open the door.
+  if (typeof variables[KEYS] === "string") options.keys = parseKeys(variables[KEYS], KEYS);
+  return parseOptions(serverSchema, options, variableOf);
+}
+
+function numberOf(variable: string, text: string): number {
+  const number = Number(text);
+  if (Number.isFinite(number)) return number;
+  throw new UsageError(`${variable}: ${JSON.stringify(text)} is not a number`);
+}
