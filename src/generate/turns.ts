@@ -30,6 +30,10 @@ const NEWEST = 0.3;
 class Waiting {
   /** Tokens that have been run. */
   done = 0;
+  /** Whether it says who has the next turn. */
+  chooses = false;
+  /** Whether it may compute now. */
+  hasTurn = false;
   /** Whether there is a result. */
   isOver = false;
   readonly result: Promise<Float32Array>;
@@ -60,7 +64,7 @@ class Waiting {
     this.call();
   }
 
-  /** Wakes who waits: for its result, or to give turns. */
+  /** Wakes who waits: for its turn, to choose, or for a result. */
   call(): void {
     this.#wake?.();
   }
@@ -78,8 +82,8 @@ export class Turns {
   /** Runs that found no memory. */
   readonly #parked: Waiting[] = [];
   readonly #open = new Set<TurnSequence>();
-  /** Whether somebody gives turns. */
-  #isLed = false;
+  /** Whether somebody has a turn, or chooses who has the next one. */
+  #isTaken = false;
   /** Turns of generation since a piece of a prompt was run. */
   #turns = 0;
   /** Milliseconds of a turn of generation, and of a token of a prompt. */
@@ -106,8 +110,8 @@ export class Turns {
   /**
    * Waits for turns until all tokens have been run.
    *
-   * Turns are given by one of those who wait for theirs, until it has had it, and then by another: in edge
-   * runtimes what a request has begun ends with the request, so nobody may depend on one that is over.
+   * Everyone computes by themselves when it is their turn, and then says who is next: in edge runtimes
+   * what a request has begun ends with the request, and nobody may touch another's signals.
    */
   async run(
     sequence: TurnSequence,
@@ -116,13 +120,20 @@ export class Turns {
   ): Promise<Float32Array> {
     const waiting = new Waiting(sequence, tokens, options);
     this.#lineOf(waiting).push(waiting);
-    let wasCalled = false;
-    while (!waiting.isOver) {
-      if (this.#isLed || this.#first === undefined) {
-        await waiting.called();
-        wasCalled = true;
+    this.#goOn();
+    for (let isFirst = true; !waiting.isOver || waiting.chooses; isFirst = false) {
+      if (waiting.chooses) {
+        waiting.chooses = false;
+        // Who got logits chooses a token now, and comes back for the next turn.
+        if (!isFirst) await letEventsIn();
+        this.#giveTurn();
+      } else if (waiting.hasTurn) {
+        waiting.hasTurn = false;
+        await this.#turn(waiting);
+        this.#isTaken = false;
+        this.#goOn();
       } else {
-        await this.#lead(waiting, wasCalled);
+        await waiting.called();
       }
     }
     return await waiting.result;
@@ -140,34 +151,25 @@ export class Turns {
     this.#unpark();
   }
 
-  /** Who waits first. */
-  get #first(): Waiting | undefined {
-    return this.#short[0] ?? this.#long[0];
-  }
-
   #lineOf({ tokens }: Waiting): Waiting[] {
     return tokens.length <= SHORT ? this.#short : this.#long;
   }
 
-  /**
-   * Gives turns as long as anybody waits, until it was one's own.
-   *
-   * @param isNext Whether another has just had its turn.
-   */
-  async #lead(own: Waiting, isNext: boolean): Promise<void> {
-    this.#isLed = true;
-    try {
-      // Who got logits chooses a token now, and comes back for the next turn.
-      if (isNext) await letEventsIn();
-      for (let next = this.#next(); next; next = this.#next()) {
-        await this.#turn(next);
-        if (own.isOver) break;
-        await letEventsIn();
-      }
-    } finally {
-      this.#isLed = false;
-      this.#first?.call();
-    }
+  /** Lets one of those who wait choose who is next, unless there is somebody who has a turn. */
+  #goOn(): void {
+    const chooser = this.#short[0] ?? this.#long[0];
+    if (this.#isTaken || !chooser) return;
+    this.#isTaken = true;
+    chooser.chooses = true;
+    chooser.call();
+  }
+
+  #giveTurn(): void {
+    const next = this.#next();
+    this.#isTaken = next !== undefined;
+    if (!next) return;
+    next.hasTurn = true;
+    next.call();
   }
 
   /** Takes out who has the next turn. */
@@ -240,7 +242,7 @@ export class Turns {
 
   #unpark(): void {
     for (const waiting of this.#parked.splice(0)) this.#lineOf(waiting).push(waiting);
-    if (!this.#isLed) this.#first?.call();
+    this.#goOn();
   }
 }
 

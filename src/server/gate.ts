@@ -90,26 +90,28 @@ export class Gate {
     };
   }
 
-  #queue(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = (error?: Error) => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", onAbort);
-        if (error === undefined) return resolve();
-        const at = this.#line.indexOf(waiting);
-        // An edge runtime's timer may not be another request's to clear.
-        if (at < 0) return;
-        this.#line.splice(at, 1);
-        reject(error);
-      };
-      const waiting = { enter: () => settle() };
-      const onAbort = () => settle(new AbortError("the client has gone"));
-      const timer = setTimeout(
-        () => settle(new QueueTimeoutError(this.#options.patience, this.wait)),
-        this.#options.patience,
-      );
-      signal?.addEventListener("abort", onAbort);
-      this.#line.push(waiting);
-    });
+  async #queue(signal: AbortSignal | undefined): Promise<void> {
+    const { patience } = this.#options;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let onAbort = () => {};
+    try {
+      await new Promise<void>((enter, reject) => {
+        const waiting = { enter };
+        const leave = (error: Error) => {
+          const at = this.#line.indexOf(waiting);
+          if (at < 0) return;
+          this.#line.splice(at, 1);
+          reject(error);
+        };
+        onAbort = () => leave(new AbortError("the client has gone"));
+        timer = setTimeout(() => leave(new QueueTimeoutError(patience, this.wait)), patience);
+        signal?.addEventListener("abort", onAbort);
+        this.#line.push(waiting);
+      });
+    } finally {
+      // Not where another gives the place: in edge runtimes nobody may touch another's timers and signals.
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 }

@@ -143,8 +143,8 @@ async function checkServer(checks: Checks, folder: string): Promise<void> {
         checks.that(name, error === undefined, () => error!.message);
       }
       await checkTogether(checks, server);
-      checks.same("workerd said nothing", driver.said(), []);
     } finally {
+      checks.same("workerd said nothing", driver.said(), []);
       await driver.stop();
       for (const model of here) await model.close();
     }

@@ -32,13 +32,18 @@ async function open(name, tokenizerConfig) {
 
 let app;
 
+/** Tells of what fails in the server itself. */
+function log(entry) {
+  if (entry.event === "error") console.error(JSON.stringify(entry));
+}
+
 export default {
   async fetch(request, env, context) {
     // At the first request: before it nothing may be computed for long.
-    app ??= createApp([
-      await open("plain", plainTokenizerConfig),
-      await open("chat", chatTokenizerConfig),
-    ]);
+    app ??= createApp(
+      [await open("plain", plainTokenizerConfig), await open("chat", chatTokenizerConfig)],
+      { log },
+    );
     return await app.fetch(request, env, context);
   },
 };
