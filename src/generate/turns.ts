@@ -50,6 +50,8 @@ class Waiting {
       this.#settle = settle;
       this.#fail = fail;
     });
+    // It may fail while its owner is busy choosing who is next.
+    this.result.catch(() => {});
   }
 
   settle(result: Float32Array): void {

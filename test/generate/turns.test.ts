@@ -366,6 +366,51 @@ describe("where memory runs out", () => {
     }
   });
 
+  test("nobody waits for ever, whoever is stopped or closed at whatever moment", async () => {
+    const run = fc.record({
+      length: fc.integer({ min: 1, max: 150 }),
+      start: fc.integer({ min: 0, max: 8 }),
+      end: fc.integer({ min: 0, max: 12 }),
+      how: fc.constantFrom("stopped", "closed", "left alone"),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 100, max: 400 }),
+        fc.array(run, { minLength: 2, maxLength: 6 }),
+        fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 5 }),
+        async (room, runs, delays) => {
+          const { model, turns, engine } = shared({
+            beforeRun: (_, run) => pauseOrNot(delays[run % delays.length]),
+          }, room);
+          await Promise.all(runs.map(async ({ length, start, end, how }, i) => {
+            for (let turn = 0; turn < start; turn++) await pauseOrNot(1);
+            const stop = new AbortController();
+            const sequence = model.open();
+            const works = failure((async () => {
+              await sequence.run(tokens(length, i), { signal: stop.signal });
+              for (let token = 1; token < 10; token++) {
+                await sequence.run([token], { signal: stop.signal });
+              }
+            })());
+            for (let turn = 0; turn < end; turn++) await pauseOrNot(1);
+            if (how === "stopped") stop.abort();
+            if (how === "closed") sequence.close();
+            const error = await works;
+            sequence.close();
+            if (error === undefined) return;
+            const expected = how === "stopped" ? AbortError : ModelClosedError;
+            expect([error instanceof MemoryBudgetError, error instanceof expected]).toContain(true);
+          }));
+          // What was being computed when its sequence was closed ends by itself.
+          await pause(5);
+          expect([turns.open, (await model.open().run([1])).length]).toEqual([0, VOCABULARY]);
+          expect(engine.opened).toBe(runs.length + 1);
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
   test("whatever the room, the first one ends, and nobody waits for ever", async () => {
     await fc.assert(
       fc.asyncProperty(
