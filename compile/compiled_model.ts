@@ -76,9 +76,14 @@ export class CompiledModel {
     }
   }
 
-  /** Whether a folder holds a compiled model. */
+  /**
+   * Whether a folder holds a compiled model. One with safetensors is a checkpoint, to which somebody
+   * added an ONNX file, as many repositories of the Hub have it.
+   */
   static isAt(folder: string): boolean {
-    return exists(join(folder, "onnx", "model.onnx"));
+    const weights = ["model.safetensors", "model.safetensors.index.json"];
+    return exists(join(folder, "onnx", "model.onnx")) &&
+      !weights.some((name) => exists(join(folder, name)));
   }
 
   /**

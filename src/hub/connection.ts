@@ -204,8 +204,13 @@ export class HubConnection {
   }
 }
 
-/** Where a redirect leads. */
-function redirectOf(from: URL, location: string | null): URL {
+/**
+ * Where a redirect leads.
+ *
+ * @param location What the answer says.
+ * @throws {HubAnswerError} For what is no address of the web, or less safe than the one before.
+ */
+export function redirectOf(from: URL, location: string | null): URL {
   if (location === null || !URL.canParse(location, from)) {
     throw new HubAnswerError(`${from.href} redirects to no address: ${quote(location ?? "none")}`);
   }

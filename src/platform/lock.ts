@@ -71,6 +71,13 @@ function create(path: string, mark: string): boolean {
   }
 }
 
+/** What this process holds: it is given back when the process ends, in whatever way it is told to. */
+const releases = new Set<() => void>();
+
+function releaseAll(): void {
+  for (const release of [...releases]) release();
+}
+
 function hold(path: string, mark: string): FileLock {
   let held = true;
   const beat = () => {
@@ -87,12 +94,13 @@ function hold(path: string, mark: string): FileLock {
   };
   const release = () => {
     clearInterval(timer);
-    process.removeListener("exit", release);
+    if (releases.delete(release) && releases.size === 0) process.removeListener("exit", releaseAll);
     if (held && look(path)?.mark === mark) remove(path);
     held = false;
   };
   const timer = setInterval(beat, BEAT);
-  process.on("exit", release);
+  if (releases.size === 0) process.on("exit", releaseAll);
+  releases.add(release);
   return {
     get held() {
       return held;

@@ -4,7 +4,7 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import type { ProgressEvent } from "../../src/api/options.ts";
@@ -210,6 +210,18 @@ describe("a command that takes a folder", () => {
       });
     }
   }, LONG);
+
+  test(
+    "takes a repository with safetensors for a checkpoint, whatever else the cache has",
+    async () => {
+      const { env, snapshot, hub } = await hubWith(pruned);
+      mkdirSync(join(snapshot, "onnx"), { recursive: true });
+      writeFileSync(join(snapshot, "onnx/model.onnx"), "another program's");
+      await within(env, async () => await (await load(WORD, { threads: 1 })).close());
+      expect(hub.seen.filter(({ path }) => path.includes("onnx"))).toEqual([]);
+    },
+    LONG,
+  );
 
   test("measures a model of the Hub, each engine in a process of its own", async () => {
     const { succeed } = await hubWith(compiled);

@@ -5,7 +5,8 @@
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { rejectionOf, Workshop } from "../checkpoint/support.ts";
+import { redirectOf } from "../../src/hub/connection.ts";
+import { rejectionOf, thrownBy, Workshop } from "../checkpoint/support.ts";
 import { COMMIT, FakeHub, file, noise, type Reply, type Seen, sha256 } from "./fake_hub.ts";
 import { checkpointFiles, leftIn, NEEDED, pullFrom, settingsFor, WORD } from "./support.ts";
 
@@ -151,6 +152,15 @@ describe("a Hub that fails", () => {
     }
     answer({ status: 302 });
     await fails("HUB_ANSWER_INVALID", ["redirects"]);
+  });
+
+  test("that redirects from https to http is not followed", () => {
+    const hub = new URL("https://hub.example/a/b");
+    expect(redirectOf(hub, "/c").href).toBe("https://hub.example/c");
+    expect(redirectOf(hub, "https://files.example/c").href).toBe("https://files.example/c");
+    for (const location of ["http://hub.example/c", "//", "javascript:0"]) {
+      expect(thrownBy(() => redirectOf(hub, location)).code).toBe("HUB_ANSWER_INVALID");
+    }
   });
 });
 

@@ -227,7 +227,8 @@ export function gitHash(bytes: Uint8Array): string {
 export function entryOf({ path, content, large }: FakeFile): Entry {
   const oid = gitHash(content);
   const lfs = { oid: sha256(content), size: content.length, pointerSize: 134 };
-  return { type: "file", path, oid, size: content.length, ...(large ? { lfs } : {}) };
+  const xetHash = "c".repeat(64);
+  return { type: "file", path, oid, size: content.length, ...(large ? { lfs, xetHash } : {}) };
 }
 
 function json(value: unknown, headers: Record<string, string> = {}): Reply {
