@@ -34,7 +34,8 @@ export async function sendEvents(
   const first = await chunks.next();
   // Proxies that collect answers would send all of it at the end.
   context.header("X-Accel-Buffering", "no");
-  return streamSSE(context, async (stream) => {
+  let isLate = false;
+  const response = streamSSE(context, async (stream) => {
     let failure: unknown;
     let isGone = false;
     stream.onAbort(() => {
@@ -44,6 +45,7 @@ export async function sendEvents(
     /** Writes, unless the client has stopped reading. */
     const write = async (data: string) => {
       const timer = setTimeout(() => {
+        isLate = true;
         isGone = true;
         stop();
         stream.abort();
@@ -68,4 +70,22 @@ export async function sendEvents(
       done(failure);
     }
   });
+  return new Response(brokenWhen(response.body!, () => isLate), response);
+}
+
+/**
+ * The same bytes, but an error for an end where something holds: a client that reads on one day must not
+ * take what it was sent for the whole. The runtime writes the error to standard error, beside the log.
+ */
+function brokenWhen(
+  body: ReadableStream<Uint8Array>,
+  holds: () => boolean,
+): ReadableStream<Uint8Array> {
+  return body.pipeThrough(
+    new TransformStream({
+      flush: (controller) => {
+        if (holds()) controller.error("a client did not read in time");
+      },
+    }),
+  );
 }

@@ -128,6 +128,7 @@ describe("a client that does not read", () => {
     client.readOn();
     const answer = await client.answer();
     expect(answer?.body.length).toBeGreaterThan(1000);
+    expect(answer?.isWhole).toBe(false);
     expect(answer?.body).not.toContain("[DONE]");
     expect(answer?.body).not.toContain('"finish_reason":"');
     await place.isWell();

@@ -7,6 +7,8 @@ export interface RawAnswer {
   /** By names in small letters. */
   readonly headers: ReadonlyMap<string, string>;
   readonly body: string;
+  /** Whether all of the body has come that was announced. */
+  readonly isWhole: boolean;
 }
 
 /** Milliseconds that anything is waited for. */
@@ -119,23 +121,29 @@ export class RawClient {
     }));
     this.#received = this.#received.slice(head() + 4);
     const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(first)?.[1]);
-    return { status, headers, body: await this.#body(headers, patience) };
+    return { status, headers, ...await this.#body(headers, patience) };
   }
 
-  async #body(headers: ReadonlyMap<string, string>, patience: number): Promise<string> {
+  async #body(
+    headers: ReadonlyMap<string, string>,
+    patience: number,
+  ): Promise<Pick<RawAnswer, "body" | "isWhole">> {
     if (headers.get("transfer-encoding") === "chunked") {
       let body = "";
       for (;;) {
         const size = parseInt(await this.#take(this.#lineLength, patience), 16);
         const chunk = await this.#take(() => size + 2, patience);
-        if (!(size > 0)) return body;
+        if (!(size > 0)) return { body, isWhole: size === 0 };
         body += chunk.slice(0, -2);
       }
     }
     const length = headers.get("content-length");
-    if (length !== undefined) return await this.#take(() => Number(length), patience);
-    await this.until(() => this.#isClosed, patience);
-    return this.#received;
+    if (length !== undefined) {
+      const body = await this.#take(() => Number(length), patience);
+      return { body, isWhole: body.length === Number(length) };
+    }
+    const isWhole = await this.until(() => this.#isClosed, patience);
+    return { body: this.#received, isWhole };
   }
 
   #lineLength = () => {
