@@ -14,7 +14,8 @@ import { type LoadOptions, loadSchema } from "../generate/load_options.ts";
 import { runOwnProgram } from "../platform/own_process.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
-import { loadingOf, type Options, prunedExample } from "./model.ts";
+import { loadingOf, type Options } from "./model.ts";
+import { ownIsExample, ownSettings, placeOwn } from "./own_model.ts";
 import { table } from "./table.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
@@ -71,7 +72,10 @@ interface Report {
 type BenchOptions = Options & { readonly engine: string; readonly repeat: number };
 
 async function measure(options: BenchOptions, hooks: RunHooks): Promise<Report> {
-  const { folder, dispose } = await compiledFolder(options, hooks);
+  // What a binary carries, each of its processes finds by itself.
+  const { folder, dispose } = options.model === undefined && !ownIsExample()
+    ? { folder: undefined, dispose: () => {} }
+    : await compiledFolder(options, hooks);
   try {
     return options.engine === "all"
       ? await measureAll(folder, options, hooks)
@@ -86,14 +90,15 @@ async function compiledFolder(
   options: Options,
   hooks: RunHooks,
 ): Promise<{ folder: string; dispose: () => void }> {
-  const settings = loadSchema.parse({ ...loadingOf(options), engine: "auto" });
+  const loading = { ...loadingOf(options), engine: "auto" } as LoadOptions;
+  const settings = loadSchema.parse(loading);
   if (options.model !== undefined) {
     const { folder, dispose } = await folderPlace(options.model as string, settings, hooks);
     return { folder: folder!, dispose };
   }
-  const pruned = await prunedExample(hooks);
+  const pruned = await placeOwn(loading, hooks);
   try {
-    return await compileFirst(pruned.folder, settings, hooks);
+    return await compileFirst(pruned.location as string, settings, hooks);
   } finally {
     pruned.dispose();
   }
@@ -101,16 +106,20 @@ async function compiledFolder(
 
 /** One engine, in this process. */
 async function measureHere(
-  folder: string,
+  folder: string | undefined,
   options: BenchOptions,
   hooks: RunHooks,
 ): Promise<Report> {
-  const loading = loadingOf(options) as LoadOptions;
+  const asked = loadingOf(options) as LoadOptions;
+  const loading = folder === undefined ? ownSettings(asked) : asked;
+  const placed = folder === undefined
+    ? await placeOwn(loading, hooks)
+    : { location: folder, dispose: () => {} };
   const { model, repeat, ...rates } = await bench(
-    folder,
+    placed.location,
     { ...loading, repeat: options.repeat },
     hooks,
-  );
+  ).finally(() => placed.dispose());
   const { name, fileBytes, context, vocabulary: _, ...engine } = model;
   return {
     model: name,
@@ -123,7 +132,11 @@ async function measureHere(
 }
 
 /** Every engine, each in a process of its own. */
-async function measureAll(folder: string, options: BenchOptions, hooks: RunHooks): Promise<Report> {
+async function measureAll(
+  folder: string | undefined,
+  options: BenchOptions,
+  hooks: RunHooks,
+): Promise<Report> {
   const engines = [["sparse", "wasm"], ["ort", "wasm"], ["ort", "cpu"], ["ort", "webgpu"]]
     .filter(([, device]) => device === (options.device ?? device))
     // A GPU made of software is slower than anything else: only for who asks for it.
@@ -132,7 +145,8 @@ async function measureAll(folder: string, options: BenchOptions, hooks: RunHooks
   const missing: { engine: string; device: string; reason: string }[] = [];
   await new Phases(hooks).run("measure", "engines", engines.length, async (step) => {
     for (const [i, [engine, device]] of engines.entries()) {
-      const words = ["bench", folder, "--json", ...flagsFor(options, engine, device)];
+      const words = ["bench", ...(folder === undefined ? [] : [folder]), "--json"];
+      words.push(...flagsFor(options, engine, device));
       const { code, stdout, stderr } = await runOwnProgram(words, hooks.signal);
       if (code === 0) reports.push(JSON.parse(stdout) as Report);
       else missing.push({ engine, device, reason: reasonIn(stderr) });

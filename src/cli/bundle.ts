@@ -8,7 +8,8 @@ import { bundle, type BundleReport } from "../bundle/bundle.ts";
 import { bundleSchema } from "../bundle/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
-import { prunedExample, say } from "./model.ts";
+import { prunedExample } from "./example.ts";
+import { say } from "./model.ts";
 import { formatBytes, ProgressView } from "./terminal.ts";
 
 /** The `bundle` command. */

@@ -23,6 +23,7 @@ import {
   type Options,
   say,
 } from "./model.ts";
+import { ownIsExample } from "./own_model.ts";
 import { ProgressView } from "./terminal.ts";
 
 /** Bytes of the longest prompt that is read: no context holds more. */
@@ -66,7 +67,7 @@ export const generateCommand: Command = {
     const options = checkOptions(generateCommandSchema, line.options);
     const prompt = await readPrompt(options);
     const form = await readForm(options);
-    if (options.model === undefined && !line.json) say(`prompt: ${prompt}`);
+    if (isExample(options) && !line.json) say(`prompt: ${prompt}`);
     const view = new ProgressView();
     const notes: string[] = [];
     const model = await openModel(options, {
@@ -101,8 +102,14 @@ export const generateCommand: Command = {
   },
 };
 
+/** Whether it is the example that runs. */
+function isExample({ model }: Options): boolean {
+  return model === undefined && ownIsExample();
+}
+
 /** The prompt, from where the options say. */
-async function readPrompt({ model, prompt, promptFile }: Options): Promise<string> {
+async function readPrompt(options: Options): Promise<string> {
+  const { prompt, promptFile } = options;
   if (prompt !== undefined && promptFile !== undefined) {
     throw new UsageError("--prompt and --prompt-file: give one of them");
   }
@@ -111,7 +118,7 @@ async function readPrompt({ model, prompt, promptFile }: Options): Promise<strin
     return readText(promptFile as string, LONGEST_PROMPT);
   }
   // Not for the example: who starts it from a script may have left standard input open.
-  if (model === undefined && promptFile === undefined) return EXAMPLE_PROMPT;
+  if (isExample(options) && promptFile === undefined) return EXAMPLE_PROMPT;
   if (promptFile === undefined && process.stdin.isTTY) {
     throw new UsageError("no prompt: give --prompt, --prompt-file, or text on standard input");
   }

@@ -22,16 +22,29 @@ export interface Command {
   run(words: readonly string[], signal: AbortSignal): Promise<number>;
 }
 
+/** How a user starts a program that is a file of its own. */
+let ownName: string | undefined;
+
+/** Says how a user starts this program, where it is a file of its own. */
+export function nameProgram(name: string): void {
+  ownName = name;
+}
+
 /** How a user starts this program in the runtime that runs it now. */
 export function program(): string {
+  if (ownName !== undefined) return ownName;
   return runtime().name === "bun" ? "bun mod.ts" : "deno run -A mod.ts";
 }
 
-/** Help on everything. */
-export function overview(commands: readonly Command[]): string {
+/**
+ * Help on everything.
+ *
+ * @param about What the program does, in a line.
+ */
+export function overview(about: string, commands: readonly Command[]): string {
   const width = Math.max(...commands.map(({ name }) => name.length));
   return [
-    "Espalier prunes language models, compiles them to compact sparse ONNX, and runs them at the edge.",
+    about,
     "",
     `Usage: ${program()} COMMAND [OPTIONS]`,
     "",

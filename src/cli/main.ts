@@ -1,11 +1,8 @@
 /**
- * The command line: finds the command, runs it, turns errors into one line and an exit code.
+ * The command line of Espalier: its commands.
  * @module
  */
 import process from "node:process";
-import { AbortError, EspalierError, UsageError } from "../errors.ts";
-import { VERSION } from "../version.ts";
-import { suggestion } from "./args.ts";
 import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
 import { benchCommand } from "./bench.ts";
 import { bundleCommand } from "./bundle.ts";
@@ -13,52 +10,37 @@ import { chatCommand } from "./chat.ts";
 import { evaluateCommand } from "./eval.ts";
 import { exportCommand } from "./export.ts";
 import { generateCommand } from "./generate.ts";
-import { type Command, helpOn, overview, program } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
-import { offerInterrupt } from "./interrupts.ts";
 import { keyCommand } from "./key.ts";
+import { type Program, runProgram, runWords } from "./program.ts";
 import { pruneCommand } from "./prune.ts";
 import { pullCommand } from "./pull.ts";
 import { serveCommand } from "./serve.ts";
 
-const COMMANDS: readonly Command[] = [
-  pullCommand,
-  pruneCommand,
-  compileCommand,
-  generateCommand,
-  chatCommand,
-  serveCommand,
-  keyCommand,
-  bundleCommand,
-  benchCommand,
-  evaluateCommand,
-  inspectCommand,
-  exportCommand,
-  verifyCommand,
-  expandCommand,
-];
+const ESPALIER: Program = {
+  about:
+    "Espalier prunes language models, compiles them to compact sparse ONNX, and runs them at the edge.",
+  commands: [
+    pullCommand,
+    pruneCommand,
+    compileCommand,
+    generateCommand,
+    chatCommand,
+    serveCommand,
+    keyCommand,
+    bundleCommand,
+    benchCommand,
+    evaluateCommand,
+    inspectCommand,
+    exportCommand,
+    verifyCommand,
+    expandCommand,
+  ],
+};
 
-/**
- * Runs the command that the process was started with, and ends the process.
- *
- * The first Ctrl-C stops the work and cleans up; a second one ends the process at once. A command that
- * has another use for Ctrl-C takes it.
- */
-export async function main(words: readonly string[] = process.argv.slice(2)): Promise<never> {
-  const stop = new AbortController();
-  const onSignal = () => {
-    if (stop.signal.aborted) process.exit(130);
-    stop.abort();
-    if (!commandOf(words)?.tellsOfItsEnd) process.stderr.write("\nstopping …\n");
-  };
-  process.on("SIGINT", () => {
-    if (!offerInterrupt()) onSignal();
-  });
-  process.on("SIGTERM", onSignal);
-  // A reader that goes away (`… | head`) is no error of ours.
-  process.stdout.on("error", () => process.exit(0));
-  // exit, not return: the threads of ONNX Runtime would keep the process alive.
-  process.exit(await runCommand(words, stop.signal));
+/** Runs the command that the process was started with, and ends the process. */
+export function main(words: readonly string[] = process.argv.slice(2)): Promise<never> {
+  return runProgram(ESPALIER, words);
 }
 
 /**
@@ -68,52 +50,6 @@ export async function main(words: readonly string[] = process.argv.slice(2)): Pr
  * @param signal Stops it.
  * @returns The exit code: 0 done, 1 failed, 2 wrong usage.
  */
-export async function runCommand(words: readonly string[], signal: AbortSignal): Promise<number> {
-  const [name, ...rest] = words;
-  const command = commandOf(words);
-  try {
-    if (command) {
-      if (rest.includes("--help") || rest.includes("-h")) {
-        process.stdout.write(`${helpOn(command)}\n`);
-        return 0;
-      }
-      return await command.run(rest, signal);
-    }
-    if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-      const about = COMMANDS.find((command) => command.name === rest[0]);
-      process.stdout.write(`${about ? helpOn(about) : overview(COMMANDS)}\n`);
-      return 0;
-    }
-    if (name === "--version" || name === "version") {
-      process.stdout.write(`espalier ${VERSION}\n`);
-      return 0;
-    }
-    const names = COMMANDS.map((command) => command.name);
-    throw new UsageError(
-      `unknown command ${name}${suggestion(name, names)} (commands: ${names.join(", ")})`,
-    );
-  } catch (error) {
-    return report(error, command);
-  }
-}
-
-/** The command that words begin with. */
-function commandOf([name]: readonly string[]): Command | undefined {
-  return COMMANDS.find((command) => command.name === name);
-}
-
-/** Writes an error to standard error; returns its exit code. */
-function report(error: unknown, command: Command | undefined): number {
-  if (error instanceof EspalierError) {
-    const line = `${error.code}: ${error.message}`.replaceAll("\n", " ");
-    process.stderr.write(`error ${line}\n`);
-    if (error instanceof UsageError) {
-      process.stderr.write(`try ${program()} ${command ? `${command.name} ` : ""}--help\n`);
-    }
-    return error instanceof AbortError ? 1 : error.exitCode;
-  }
-  // Not an error that we know the cause of: its stack is what a report of it needs.
-  const text = error instanceof Error ? error.stack ?? error.message : String(error);
-  process.stderr.write(`internal error, please report it: ${text}\n`);
-  return 1;
+export function runCommand(words: readonly string[], signal: AbortSignal): Promise<number> {
+  return runWords(ESPALIER, words, signal);
 }

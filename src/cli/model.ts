@@ -1,60 +1,29 @@
 /**
- * What the commands that run a model do alike: the example, loading, figures.
+ * What the commands that run a model do alike: loading, figures.
  * @module
  */
-import { join } from "node:path";
 import process from "node:process";
-import { prune } from "../api/prune.ts";
 import type { RunHooks } from "../api/options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import { load } from "../generate/load.ts";
 import { loadFields, type LoadOptions } from "../generate/load_options.ts";
 import type { LoadedInfo, Model } from "../generate/model.ts";
 import { generationFields, type GenerationOptions } from "../generate/options.ts";
-import { TemporaryFolder } from "../platform/temporary.ts";
-import { readConfigFile } from "./args.ts";
-import { EXAMPLE_CONFIG } from "./prune.ts";
+import { loadOwn } from "./own_model.ts";
 import { formatSeconds } from "./terminal.ts";
 
 /** Options of a command, as they were typed or stand in a file. */
 export type Options = Readonly<Record<string, unknown>>;
 
 /**
- * Loads the model of a command: the one that it names, or the example, pruned on the way.
+ * Loads the model of a command: the one that it names, or the program's own.
  *
  * @param options The command's, checked by its schema.
  */
 export async function openModel(options: Options, hooks: RunHooks): Promise<Model> {
   const settings = loadingOf(options) as LoadOptions;
   if (options.model !== undefined) return await load(options.model as string, settings, hooks);
-  const pruned = await prunedExample(hooks);
-  try {
-    return await load(pruned.folder, settings, hooks);
-  } finally {
-    // The model has been compiled from it, into a folder of its own.
-    pruned.dispose();
-  }
-}
-
-/** The example, pruned to 8 of 16 weights, in a temporary folder. */
-export async function prunedExample(
-  hooks: RunHooks,
-): Promise<{ folder: string; dispose: () => void }> {
-  const temporary = new TemporaryFolder("example");
-  const folder = join(temporary.path, "tiny");
-  const { model, calibration, samples, seqlen, seed } = readConfigFile(EXAMPLE_CONFIG);
-  try {
-    await prune(
-      { model, calibration, samples, seqlen, seed, output: folder, pattern: "8:16" } as Parameters<
-        typeof prune
-      >[0],
-      hooks,
-    );
-    return { folder, dispose: () => temporary.remove() };
-  } catch (error) {
-    temporary.remove();
-    throw error;
-  }
+  return await loadOwn(settings, hooks);
 }
 
 /** The options that `load` takes. */

@@ -18,7 +18,8 @@ import { serveCommandSchema } from "../server/serve_options.ts";
 import { Service } from "../server/service.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
-import { describeEngine, loadingOf, type Options, pick, prunedExample, say } from "./model.ts";
+import { describeEngine, loadingOf, type Options, pick, say } from "./model.ts";
+import { loadOwn } from "./own_model.ts";
 import { ProgressView } from "./terminal.ts";
 
 /** Bytes of the largest key file. */
@@ -103,7 +104,7 @@ export const serveCommand: Command = {
   },
 };
 
-/** Loads a model; the example where none is named. */
+/** Loads a model; the program's own where none is named. */
 async function open(
   model: string | undefined,
   options: Options & { readonly parallel: number; readonly log: "text" | "json" },
@@ -122,15 +123,12 @@ async function open(
     background: true,
   };
   try {
-    const example = model === undefined ? await prunedExample(hooks) : undefined;
-    try {
-      const loaded = await load(model ?? example!.folder, settings, hooks);
-      view.finish();
-      tell(`${loaded.info.name}: ${describeEngine(loaded.info)}`);
-      return loaded;
-    } finally {
-      example?.dispose();
-    }
+    const loaded = model === undefined
+      ? await loadOwn(settings, hooks)
+      : await load(model, settings, hooks);
+    view.finish();
+    tell(`${loaded.info.name}: ${describeEngine(loaded.info)}`);
+    return loaded;
   } finally {
     view.finish();
   }

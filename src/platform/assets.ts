@@ -1,11 +1,26 @@
 /** Files that come with the program. @module */
 
+/** Readers of files that lie in the program itself, by the end of their address. */
+const carried = new Map<string, () => Promise<Uint8Array<ArrayBuffer>>>();
+
+/**
+ * Has a file taken from the program itself: a binary has no files beside its modules.
+ *
+ * @param name The end of its address, e.g. `wasm/simd.wasm`.
+ */
+export function carryAsset(name: string, read: () => Promise<Uint8Array<ArrayBuffer>>): void {
+  carried.set(name, read);
+}
+
 /**
  * Reads a file that lies beside a module.
  *
  * @param url Made with `new URL(name, import.meta.url)`.
  */
 export async function readAsset(url: URL): Promise<Uint8Array<ArrayBuffer>> {
+  for (const [name, read] of carried) {
+    if (url.pathname.endsWith(`/${name}`)) return await read();
+  }
   if (url.protocol === "file:") {
     const { readFile } = await import("node:fs/promises");
     return new Uint8Array(await readFile(url));

@@ -1,10 +1,145 @@
 /**
- * One file for a machine.
+ * One file for a machine: Bun, the program, the kernels and the model in one.
  * @module
  */
-import { UsageError } from "../../errors.ts";
-import type { Target } from "../target.ts";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { BuildPlan } from "../../binary/build.ts";
+import { folderSource } from "../../engine/folder_source.ts";
+import { lower } from "../../engine/sparse/lower.ts";
+import { ModelReader } from "../../engine/sparse/model_reader.ts";
+import {
+  DiskFullError,
+  FileWriteError,
+  TargetUnfitError,
+  throwIfAborted,
+  ToolMissingError,
+  UnsupportedOperatorError,
+} from "../../errors.ts";
+import { letEventsIn } from "../../platform/events.ts";
+import { copyFile, exists, fileSize, makeFolder } from "../../platform/files.ts";
+import { findBun, runTool } from "../bun.ts";
+import { pathsIn } from "../model_files.ts";
+import type { Target, TargetInput } from "../target.ts";
 
-/** Not written yet. */
-export const makeBinary: Target = () =>
-  Promise.reject(new UsageError("--target binary: not there yet"));
+/** Bytes of the largest model in a binary: Bun counts them with 32 bits, itself included. */
+const LARGEST_MODEL = 2 ** 32 - 2 ** 28;
+
+/** Makes the binary, and with `externalModel` a folder for the model. */
+export const makeBinary: Target = async (input) => {
+  const { name, model, folder, settings, hooks } = input;
+  const { externalModel, withOrt, platform, context, kv } = settings;
+  const why = await whyNotSparse(model);
+  const needsOrt = why !== undefined;
+  if (needsOrt && !withOrt) {
+    throw new TargetUnfitError(
+      `${model}: ${why}: bundle it with --with-ort, for ONNX Runtime`,
+    );
+  }
+  const paths = pathsIn(model);
+  const bytes = paths.reduce((sum, path) => sum + (fileSize(join(model, path)) ?? 0), 0);
+  if (!externalModel && bytes > LARGEST_MODEL) {
+    throw new TargetUnfitError(
+      `${model} has ${bytes} bytes, and a binary holds at most ${LARGEST_MODEL}: ` +
+        `leave it in a folder beside with --external-model`,
+    );
+  }
+  const bun = await findBun(hooks.signal);
+  await installPackages(bun, hooks.signal);
+  const plan: BuildPlan = {
+    model: { name, context, kv, needsOrt },
+    folder: externalModel ? undefined : model,
+    paths: externalModel ? [] : paths,
+    outfile: join(folder, name),
+    platform,
+    withOrt,
+  };
+  const progress = (done: number) =>
+    hooks.onProgress?.({ type: "progress", phase: "make binary", done, total: 1, unit: "files" });
+  progress(0);
+  const script = fileURLToPath(new URL("../../binary/build.ts", import.meta.url));
+  const { code, stderr } = await runTool([...bun, script, JSON.stringify(plan)], {
+    signal: hooks.signal,
+    cwd: folder,
+  });
+  if (code !== 0) throw buildError(stderr, input);
+  progress(1);
+  if (externalModel) await copyModel(input, paths);
+  const output = settings.output ?? `${name}-binary`;
+  const program = /^([/\\]|\w:)/.test(output) ? output : `./${output}`;
+  return {
+    next: [`${program} generate --prompt "Once upon a time"`, `${program} serve`],
+    notes: externalModel ? [`the model lies beside it: move both together`] : [],
+  };
+};
+
+/** Why the sparse engine does not run a model; nothing where it does. */
+async function whyNotSparse(model: string): Promise<string | undefined> {
+  const reader = await ModelReader.open(folderSource(model));
+  try {
+    lower(reader.graph, reader.path);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UnsupportedOperatorError) return error.message;
+    throw error;
+  } finally {
+    reader.close();
+  }
+}
+
+/**
+ * Has Bun install the packages that a binary is bundled from, where they are not there: Deno has its own.
+ *
+ * @throws {ToolMissingError} When it cannot.
+ */
+async function installPackages(bun: readonly string[], signal?: AbortSignal): Promise<void> {
+  const root = fileURLToPath(new URL("../../../", import.meta.url));
+  // In a clone, or where this package is one of those of another.
+  if ([root, join(root, "..", "..")].some((at) => exists(join(at, "node_modules", "hono")))) return;
+  const words = [...bun, "install", "--frozen-lockfile", "--omit=optional"];
+  const { code, stderr } = await runTool(words, { signal, cwd: root });
+  if (code === 0) return;
+  throw new ToolMissingError(
+    `a binary is bundled from the packages in ${root}node_modules, which could not be installed: ` +
+      `${lastLine(stderr)}: run bun install (or npm install) there`,
+  );
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1)!;
+}
+
+function buildError(stderr: string, { settings, folder }: TargetInput): Error {
+  const reason = stderr.trim().replaceAll(/\s*\n\s*/g, "; ") || "it said nothing";
+  if (/ENOSPC|no space left/i.test(reason)) {
+    return new DiskFullError(
+      `no room left on the device while writing ${folder}: free some space or name an output elsewhere`,
+    );
+  }
+  if (settings.platform !== undefined) {
+    return new ToolMissingError(
+      `Bun made no binary for ${settings.platform}: ${reason}: it fetches its runtime of that platform ` +
+        `from the npm registry once; see that there is one and that the network is there`,
+    );
+  }
+  return new FileWriteError(`Bun made no binary: ${reason}`);
+}
+
+/** Copies the model to where the binary looks for it. */
+async function copyModel({ name, model, folder, hooks }: TargetInput, paths: readonly string[]) {
+  for (const [done, path] of paths.entries()) {
+    throwIfAborted(hooks.signal);
+    const to = join(folder, `${name}.model`, path);
+    makeFolder(join(to, ".."));
+    copyFile(join(model, path), to);
+    const total = paths.length;
+    hooks.onProgress?.({
+      type: "progress",
+      phase: "copy model",
+      done: done + 1,
+      total,
+      unit: "files",
+    });
+    await letEventsIn();
+  }
+}

@@ -135,6 +135,8 @@ async function wasmBackend(threads: number): Promise<Backend> {
   // The thread pool is made once a process, with the first session.
   wasmThreads ??= threads;
   ort.env.wasm.numThreads = wasmThreads;
+  // In a binary there is one, whatever is asked for.
+  wasmThreads = ort.env.wasm.numThreads;
   return new OrtBackend(ort, "wasm", `onnxruntime-web ${ort.env.versions.web ?? ""}`, wasmThreads, {
     executionProviders: ["wasm"],
   });
