@@ -3,6 +3,7 @@
  * @module
  */
 import { createRoute } from "@hono/zod-openapi";
+import { MOST_PER_TOKEN } from "../answers.ts";
 import type { App } from "../context.ts";
 import { wellFormed } from "../conversation.ts";
 import { badRequest } from "../errors.ts";
@@ -56,6 +57,14 @@ export function addTokens(app: App, service: Service): void {
   app.openapi(tokenize, (context) => {
     const request = context.req.valid("json");
     const { model } = service.find(request.model);
+    const most = model.info.context * MOST_PER_TOKEN;
+    if (request.prompt.length > most) {
+      throw badRequest(
+        `prompt: ${request.prompt.length} characters are more than any sequence holds; at most ` +
+          `${most} are taken`,
+        "prompt",
+      );
+    }
     const tokens = model.tokens(wellFormed(request.prompt), {
       addSpecialTokens: request.add_special_tokens ?? true,
     });
