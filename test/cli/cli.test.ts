@@ -24,6 +24,7 @@ import {
   chatCommandSchema,
   generateCommandSchema,
 } from "../../src/generate/command_options.ts";
+import { pullSchema } from "../../src/hub/pull.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { VERSION } from "../../src/version.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
@@ -45,6 +46,7 @@ const PLAIN = ["--method", "magnitude", "--allocation", "uniform"];
 
 describe("help", () => {
   const commands = {
+    pull: { schema: pullSchema, folder: "hf:OWNER/NAME" },
     prune: { schema: pruneSchema, folder: "MODEL_DIR" },
     compile: { schema: compileSchema, folder: "PRUNED_DIR" },
     eval: { schema: evaluateSchema, folder: "MODEL_DIR" },
@@ -114,7 +116,7 @@ describe("a command that cannot be right", () => {
       [
         ["zzz"],
         "unknown command zzz",
-        "prune, compile, generate, chat, serve, key, bench, eval, inspect, verify, expand",
+        "pull, prune, compile, generate, chat, serve, key, ",
       ],
       [["compil"], "did you mean compile?"],
       [["expnd"], "did you mean expand?"],
