@@ -7,11 +7,13 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { BUILDS } from "../engine/sparse/kernels.ts";
 import type { BinaryModel } from "./model.ts";
+import { emptyPlaces, writePlaces } from "./places.ts";
 
 /** What is to be made. */
 export interface BuildPlan {
@@ -65,8 +67,20 @@ const NO_WEBGPU = "this program carries no WebGPU: use another --device";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** The main module of a binary. */
-function mainOf({ model, folder, paths, withOrt }: BuildPlan): string {
+/** Files from this size on are read from the binary's own file; see `places.ts`. */
+const LARGE = 1 << 20;
+
+/** Whether the binary is for Linux, which signs no programs. */
+function isForLinux({ platform }: BuildPlan): boolean {
+  return platform === undefined ? process.platform === "linux" : platform.startsWith("bun-linux");
+}
+
+/**
+ * The main module of a binary.
+ *
+ * @param places A file to keep room for places, where there will be some.
+ */
+function mainOf({ model, folder, paths, withOrt }: BuildPlan, places?: string): string {
   const imports: string[] = [];
   const embed = (path: string) => {
     imports.push(
@@ -85,15 +99,18 @@ function mainOf({ model, folder, paths, withOrt }: BuildPlan): string {
   const record = (entries: string[][]) =>
     `{${entries.map(([name, value]) => `${JSON.stringify(name)}: ${value}`).join(", ")}}`;
   const files = folder && record(paths.map((path) => [path, embed(join(folder, path))]));
+  const found = places === undefined ? undefined : embed(places);
   return [
     ...imports,
     `import { startBinary } from ${JSON.stringify(here("start.ts"))};`,
-    `await startBinary({ ...${JSON.stringify(model)}, files: ${files} }, ${record(assets)});`,
+    `await startBinary({ ...${JSON.stringify(model)}, files: ${files}, places: ${found} }, ${
+      record(assets)
+    });`,
   ].join("\n");
 }
 
 /** Gives the main module, and modules in the place of what is left out. */
-function modules(plan: BuildPlan): Plugin {
+function modules(plan: BuildPlan, places?: string): Plugin {
   const thrown = (message: string) =>
     `import { BackendError } from ${JSON.stringify(here("../errors.ts"))};\n` +
     `throw new BackendError(${JSON.stringify(message)});`;
@@ -104,7 +121,7 @@ function modules(plan: BuildPlan): Plugin {
         build.onResolve({ filter }, ({ path }) => ({ path, namespace: "binary" }));
         build.onLoad({ filter, namespace: "binary" }, () => ({ contents, loader: "ts" }));
       };
-      give(/^espalier:main$/, mainOf(plan));
+      give(/^espalier:main$/, mainOf(plan, places));
       give(
         /^(onnxruntime-node|onnxruntime-web\/webgpu)$/,
         thrown(plan.withOrt ? NO_WEBGPU : NO_ORT),
@@ -123,6 +140,11 @@ function modules(plan: BuildPlan): Plugin {
 }
 
 async function main(plan: BuildPlan): Promise<void> {
+  const { folder, outfile } = plan;
+  const places = folder !== undefined && isForLinux(plan)
+    ? join(dirname(outfile), "places")
+    : undefined;
+  if (places !== undefined) writeFileSync(places, emptyPlaces());
   const { Bun } = globalThis as unknown as { Bun: { build(o: BuildOptions): Promise<unknown> } };
   await Bun.build({
     entrypoints: ["espalier:main"],
@@ -130,15 +152,20 @@ async function main(plan: BuildPlan): Promise<void> {
     minify: true,
     bytecode: true,
     format: "esm",
-    plugins: [modules(plan)],
+    plugins: [modules(plan, places)],
     compile: {
-      outfile: plan.outfile,
+      outfile,
       ...(plan.platform === undefined ? {} : { target: plan.platform }),
       // Files of the folder that it is started in are no business of the program's.
       autoloadDotenv: false,
       autoloadBunfig: false,
     },
   });
+  if (places === undefined) return;
+  rmSync(places);
+  const large = plan.paths.map((path) => ({ path, file: join(folder!, path) }))
+    .filter(({ file }) => statSync(file).size >= LARGE);
+  writePlaces(outfile, large);
 }
 
 if (import.meta.main) {

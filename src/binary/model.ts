@@ -10,7 +10,7 @@ import type { LoadOptions } from "../generate/load_options.ts";
 import { isFolder, makeFolder, PositionedFile } from "../platform/files.ts";
 import { freeBytes } from "../platform/memory.ts";
 import { TemporaryFolder } from "../platform/temporary.ts";
-import { embeddedFile } from "./embedded.ts";
+import { embeddedFiles } from "./embedded.ts";
 
 /** Bytes that are copied at a time. */
 const PIECE = 4 << 20;
@@ -21,6 +21,8 @@ export interface BinaryModel {
   readonly name: string;
   /** Where Bun put each of its files, by its path in the model; undefined when it lies beside. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Where Bun put the file that says where they lie in the binary, on systems where they may be read so. */
+  readonly places?: string;
   /** What `bundle` was told of context and cache; a command's own words go over it. */
   readonly context?: number;
   readonly kv: "auto" | "f32" | "int8";
@@ -40,9 +42,7 @@ export function carriedModel(model: BinaryModel): CarriedModel {
     }),
     place: async (options) => {
       if (!model.files) return { location: folderBeside(), dispose: () => {} };
-      const files = Object.fromEntries(
-        Object.entries(model.files).map(([path, at]) => [path, embeddedFile(at)]),
-      );
+      const files = await embeddedFiles(model.files, model.places);
       return isForOrt(options)
         ? await unpacked(model.name, files)
         : { location: { files, name: model.name }, dispose: () => {} };

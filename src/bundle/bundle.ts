@@ -9,6 +9,7 @@ import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
 import {
   assertApart,
+  assertFree,
   exists,
   fileSize,
   isFolder,
@@ -74,6 +75,7 @@ export async function bundle(
     const make = await TARGETS[target]();
     const isFile = target === "binary";
     if (isFile) assertReplaceable(output, settings.force);
+    if (isFile && settings.externalModel) assertFree(modelBeside(output), settings.force);
     // Of a binary, the folder that it is made in; it is moved out of there.
     const pending = new PendingFolder(isFile ? `${output}.making` : output, {
       force: settings.force,
@@ -113,11 +115,16 @@ function assertReplaceable(output: string, force: boolean): void {
   }
 }
 
+/** Where a binary looks for a model that is not in it. */
+function modelBeside(output: string): string {
+  return `${output}.model`;
+}
+
 /** Moves a binary, and the model beside it where there is one, to where they are wanted. */
 function moveBinary(folder: string, name: string, output: string): void {
   for (const { name: made, kind } of listFolder(folder)) {
     const suffix = made.slice(name.length);
-    if (kind === "folder") remove(`${output}${suffix}`);
+    if (kind === "folder") remove(modelBeside(output));
     // On Windows a binary has .exe at its end, which the user may have written or not.
     move(join(folder, made), output.endsWith(suffix) ? output : `${output}${suffix}`);
   }

@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { AbortError, FileReadError } from "../errors.ts";
+import { isBinary, runtime } from "./runtime.ts";
 
 /** How it ended. */
 export interface Ended {
@@ -45,13 +46,9 @@ export function runOwnProgram(words: readonly string[], signal?: AbortSignal): P
 
 /** What starts this program: the runtime with the main module, or a binary that is both. */
 function ownCommand(): string[] {
-  const deno = (globalThis as { Deno?: { build: { standalone?: boolean } } }).Deno;
+  if (isBinary()) return [process.execPath];
   const main = process.argv[1];
-  if (deno) {
-    return deno.build.standalone ? [process.execPath] : [process.execPath, "run", "-A", main];
-  }
-  // A binary of `bun build --compile` has its main module in a file system of its own.
-  return /^(\/\$bunfs\/|B:[\\/]~BUN[\\/])/.test(main)
-    ? [process.execPath]
+  return runtime().name === "deno"
+    ? [process.execPath, "run", "-A", main]
     : [process.execPath, main];
 }

@@ -17,6 +17,14 @@ export function runtime(): { name: Runtime; version: string } {
   return { name: "node", version: process.version.replace(/^v/, "") };
 }
 
+/** Whether this program is one file that is the runtime, too, as `bun build --compile` makes it. */
+export function isBinary(): boolean {
+  const deno = (globalThis as { Deno?: { build: { standalone?: boolean } } }).Deno;
+  if (deno) return deno.build.standalone ?? false;
+  // Its main module lies in a file system of its own.
+  return /^(\/\$bunfs\/|B:[\\/]~BUN[\\/])/.test(process.argv[1] ?? "");
+}
+
 /** Bytes of memory that this process holds now. */
 export function residentBytes(): number {
   return process.memoryUsage.rss();

@@ -9,7 +9,7 @@ import { BackendError } from "../../errors.ts";
 import { setForLibraries } from "../../platform/environment.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { readBytes } from "../../platform/files.ts";
-import { processors, runtime } from "../../platform/runtime.ts";
+import { isBinary, processors, runtime } from "../../platform/runtime.ts";
 import { webgpuAdapter } from "../../platform/webgpu.ts";
 
 /** Where graphs run. */
@@ -92,6 +92,8 @@ type OrtModule = typeof Ort;
 
 /** Whether onnxruntime-node can be found from here. */
 export function hasNode(): boolean {
+  // It would be that of the folder which the user is in.
+  if (isBinary()) return false;
   try {
     createRequire(import.meta.url).resolve("onnxruntime-node");
     return true;
@@ -103,6 +105,9 @@ export function hasNode(): boolean {
 // `require`, not `import`: Deno fetches every npm package that an import names, and this one has
 // 290 MB that nobody asked for. `require` takes it from node_modules, or says that it is not there.
 function requireNode(): OrtModule {
+  if (isBinary()) {
+    throw new BackendError("a program of one file has no native ONNX Runtime: take --device wasm");
+  }
   // Since 1.30 the library reports its use to Microsoft from Linux, too, and leaves files of that in the
   // folder for temporary ones.
   setForLibraries("ORT_DISABLE_TELEMETRY", "1");
