@@ -7,13 +7,13 @@
  *
  * @module
  */
-import { rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { BUILDS } from "../engine/sparse/kernels.ts";
 import type { BinaryModel } from "./model.ts";
-import { emptyPlaces, writePlaces } from "./places.ts";
+import { writePlaces } from "./places.ts";
 
 /** What is to be made. */
 export interface BuildPlan {
@@ -22,6 +22,8 @@ export interface BuildPlan {
   readonly folder?: string;
   /** The paths of its files in there. */
   readonly paths: readonly string[];
+  /** A file that keeps room for their places, where they may be written into the binary. */
+  readonly places?: string;
   /** The file to write. */
   readonly outfile: string;
   /** Bun's name of another platform. */
@@ -70,17 +72,8 @@ const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 /** Files from this size on are read from the binary's own file; see `places.ts`. */
 const LARGE = 1 << 20;
 
-/** Whether the binary is for Linux, which signs no programs. */
-function isForLinux({ platform }: BuildPlan): boolean {
-  return platform === undefined ? process.platform === "linux" : platform.startsWith("bun-linux");
-}
-
-/**
- * The main module of a binary.
- *
- * @param places A file to keep room for places, where there will be some.
- */
-function mainOf({ model, folder, paths, withOrt }: BuildPlan, places?: string): string {
+/** The main module of a binary. */
+function mainOf({ model, folder, paths, places, withOrt }: BuildPlan): string {
   const imports: string[] = [];
   const embed = (path: string) => {
     imports.push(
@@ -110,7 +103,7 @@ function mainOf({ model, folder, paths, withOrt }: BuildPlan, places?: string): 
 }
 
 /** Gives the main module, and modules in the place of what is left out. */
-function modules(plan: BuildPlan, places?: string): Plugin {
+function modules(plan: BuildPlan): Plugin {
   const thrown = (message: string) =>
     `import { BackendError } from ${JSON.stringify(here("../errors.ts"))};\n` +
     `throw new BackendError(${JSON.stringify(message)});`;
@@ -121,7 +114,7 @@ function modules(plan: BuildPlan, places?: string): Plugin {
         build.onResolve({ filter }, ({ path }) => ({ path, namespace: "binary" }));
         build.onLoad({ filter, namespace: "binary" }, () => ({ contents, loader: "ts" }));
       };
-      give(/^espalier:main$/, mainOf(plan, places));
+      give(/^espalier:main$/, mainOf(plan));
       give(
         /^(onnxruntime-node|onnxruntime-web\/webgpu)$/,
         thrown(plan.withOrt ? NO_WEBGPU : NO_ORT),
@@ -140,11 +133,7 @@ function modules(plan: BuildPlan, places?: string): Plugin {
 }
 
 async function main(plan: BuildPlan): Promise<void> {
-  const { folder, outfile } = plan;
-  const places = folder !== undefined && isForLinux(plan)
-    ? join(dirname(outfile), "places")
-    : undefined;
-  if (places !== undefined) writeFileSync(places, emptyPlaces());
+  const { folder, outfile, places } = plan;
   const { Bun } = globalThis as unknown as { Bun: { build(o: BuildOptions): Promise<unknown> } };
   await Bun.build({
     entrypoints: ["espalier:main"],
@@ -152,7 +141,7 @@ async function main(plan: BuildPlan): Promise<void> {
     minify: true,
     bytecode: true,
     format: "esm",
-    plugins: [modules(plan, places)],
+    plugins: [modules(plan)],
     compile: {
       outfile,
       ...(plan.platform === undefined ? {} : { target: plan.platform }),
@@ -162,7 +151,6 @@ async function main(plan: BuildPlan): Promise<void> {
     },
   });
   if (places === undefined) return;
-  rmSync(places);
   const large = plan.paths.map((path) => ({ path, file: join(folder!, path) }))
     .filter(({ file }) => statSync(file).size >= LARGE);
   writePlaces(outfile, large);

@@ -85,7 +85,8 @@ export async function bundle(
       const report = await make({ name: place.name, model, folder: pending.path, settings, hooks });
       throwIfAborted(hooks.signal);
       const all = bytesIn(pending.path);
-      if (isFile) moveBinary(pending.path, place.name, output);
+      let made = output;
+      if (isFile) made = moveBinary(pending.path, place.name, output, settings.force);
       else {
         const record = { format: 1, espalier: VERSION, target, model: place.name };
         writeText(join(pending.path, MARKER), `${JSON.stringify(record, null, 2)}\n`);
@@ -94,7 +95,7 @@ export async function bundle(
       return {
         model: place.name,
         target,
-        output,
+        output: made,
         bytes: { all, model: bytesIn(model) },
         ...report,
         seconds: (performance.now() - started) / 1000,
@@ -120,14 +121,27 @@ function modelBeside(output: string): string {
   return `${output}.model`;
 }
 
-/** Moves a binary, and the model beside it where there is one, to where they are wanted. */
-function moveBinary(folder: string, name: string, output: string): void {
+/**
+ * Moves a binary, and the model beside it where there is one, to where they are wanted.
+ *
+ * @returns Where the binary is.
+ */
+function moveBinary(folder: string, name: string, output: string, force: boolean): string {
+  let binary = output;
   for (const { name: made, kind } of listFolder(folder)) {
     const suffix = made.slice(name.length);
-    if (kind === "folder") remove(modelBeside(output));
     // On Windows a binary has .exe at its end, which the user may have written or not.
-    move(join(folder, made), output.endsWith(suffix) ? output : `${output}${suffix}`);
+    const isModel = kind === "folder";
+    const to = isModel
+      ? modelBeside(output)
+      : output.endsWith(suffix)
+      ? output
+      : `${output}${suffix}`;
+    if (isModel) remove(to);
+    else assertReplaceable(binary = to, force);
+    move(join(folder, made), to);
   }
+  return binary;
 }
 
 function bytesIn(folder: string): number {

@@ -3,8 +3,10 @@
  * @module
  */
 import { join } from "node:path";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { BuildPlan } from "../../binary/build.ts";
+import { emptyPlaces } from "../../binary/places.ts";
 import { folderSource } from "../../engine/folder_source.ts";
 import { lower } from "../../engine/sparse/lower.ts";
 import { ModelReader } from "../../engine/sparse/model_reader.ts";
@@ -15,9 +17,17 @@ import {
   throwIfAborted,
   ToolMissingError,
   UnsupportedOperatorError,
+  UsageError,
 } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
-import { copyFile, exists, fileSize, makeFolder } from "../../platform/files.ts";
+import {
+  copyFile,
+  exists,
+  fileSize,
+  makeFolder,
+  remove,
+  writeBytes,
+} from "../../platform/files.ts";
 import { findBun, runTool } from "../bun.ts";
 import { pathsIn } from "../model_files.ts";
 import type { Target, TargetInput } from "../target.ts";
@@ -46,10 +56,13 @@ export const makeBinary: Target = async (input) => {
   }
   const bun = await findBun(hooks.signal);
   await installPackages(bun, hooks.signal);
+  const places = externalModel || !isForLinux(platform) ? undefined : join(folder, "places");
+  if (places !== undefined) writeBytes(places, emptyPlaces());
   const plan: BuildPlan = {
     model: { name, context, kv, needsOrt },
     folder: externalModel ? undefined : model,
     paths: externalModel ? [] : paths,
+    places,
     outfile: join(folder, name),
     platform,
     withOrt,
@@ -63,6 +76,7 @@ export const makeBinary: Target = async (input) => {
     cwd: folder,
   });
   if (code !== 0) throw buildError(stderr, input);
+  if (places !== undefined) remove(places);
   progress(1);
   if (externalModel) await copyModel(input, paths);
   const output = settings.output ?? `${name}-binary`;
@@ -72,6 +86,11 @@ export const makeBinary: Target = async (input) => {
     notes: externalModel ? [`the model lies beside it: move both together`] : [],
   };
 };
+
+/** Whether a binary is for Linux, which signs no programs. */
+function isForLinux(platform: string | undefined): boolean {
+  return platform === undefined ? process.platform === "linux" : platform.startsWith("bun-linux");
+}
 
 /** Why the sparse engine does not run a model; nothing where it does. */
 async function whyNotSparse(model: string): Promise<string | undefined> {
@@ -115,6 +134,9 @@ function buildError(stderr: string, { settings, folder }: TargetInput): Error {
     return new DiskFullError(
       `no room left on the device while writing ${folder}: free some space or name an output elsewhere`,
     );
+  }
+  if (/unknown compile target|unsupported/i.test(reason)) {
+    return new UsageError(`--platform ${settings.platform}: ${reason}`);
   }
   if (settings.platform !== undefined) {
     return new ToolMissingError(
