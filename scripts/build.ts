@@ -135,8 +135,20 @@ async function main(): Promise<void> {
     });
   }
   await buildEdge(root);
+  // What a folder for any web server has: its page, and the worker with the engine.
+  for (const [entry, naming] of [["page.js", "page.js"], ["worker.ts", "worker.js"]]) {
+    await bundle({
+      entrypoints: [`${root}src/bundle/page/${entry}`],
+      outdir: `${root}dist/page`,
+      naming,
+      target: "node",
+      minify: true,
+    });
+  }
   await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
-  for (const file of ["prune.js", "run.js", "server.js", "edge.js"]) {
+  for (
+    const file of ["prune.js", "run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"]
+  ) {
     const { size } = await stat(`${root}dist/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
   }

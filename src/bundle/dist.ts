@@ -12,7 +12,7 @@ import { findBun, runTool } from "./bun.ts";
 import { pathsIn } from "./model_files.ts";
 
 /** What a build has besides its kernels. */
-const BUILT = ["run.js", "server.js", "edge.js"];
+const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"];
 /** Lines of a failed build that are told. */
 const TOLD = 3;
 

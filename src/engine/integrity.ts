@@ -8,7 +8,7 @@
  * @module
  */
 import { z } from "zod";
-import { FileReadError, IntegrityError } from "../errors.ts";
+import { IntegrityError } from "../errors.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
 import type { SourceFile } from "./source.ts";
 
@@ -17,7 +17,7 @@ export const CHUNK = 4 << 20;
 /** The file that holds the hashes. */
 export const RECORD = "espalier.json";
 /** Bytes of the largest record that is read. */
-const LARGEST_RECORD = 64 << 20;
+export const LARGEST_RECORD = 64 << 20;
 /** Checked pieces of a file that are kept: tensors are read one after the other, the next piece ahead. */
 const KEPT = 3;
 
@@ -36,7 +36,7 @@ const recordSchema = z.looseObject({
 });
 
 /** What is known of a file. */
-interface Known {
+export interface Known {
   readonly bytes: number;
   readonly chunks: readonly string[];
 }
@@ -56,12 +56,31 @@ export interface CheckedSource {
  */
 export async function checkedSource(source: ModelSource): Promise<CheckedSource> {
   if (!await source.has(RECORD)) return { source, paths: [] };
-  const place = `${source.name}/${RECORD}`;
+  const record = await source.read(RECORD, LARGEST_RECORD);
+  const { chunk, files } = hashesOf(record, `${source.name}/${RECORD}`);
+  if (files.size === 0) return { source, paths: [] };
+  return { source: new Checking(source, files, chunk), paths: [...files.keys()] };
+}
+
+/** The hashes in a record. */
+export interface Hashes {
+  /** Bytes that one stands for. */
+  readonly chunk: number;
+  /** By path; none for a model whose record has no hashes. */
+  readonly files: ReadonlyMap<string, Known>;
+}
+
+/**
+ * Reads the hashes in a record.
+ *
+ * @param place What it is called, for messages.
+ * @throws {IntegrityError} When it is damaged.
+ */
+export function hashesOf(bytes: Uint8Array, place: string): Hashes {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder().decode(await source.read(RECORD, LARGEST_RECORD)));
+    json = JSON.parse(new TextDecoder().decode(bytes));
   } catch (cause) {
-    if (cause instanceof FileReadError) throw cause;
     throw new IntegrityError(`${place} is no JSON: compile or fetch the model again`, { cause });
   }
   const record = recordSchema.safeParse(json);
@@ -71,7 +90,7 @@ export async function checkedSource(source: ModelSource): Promise<CheckedSource>
     );
   }
   const { files } = record.data;
-  if (!files) return { source, paths: [] };
+  if (!files) return { chunk: CHUNK, files: new Map() };
   const known = new Map(Object.entries(files.hashes));
   for (const [path, { bytes, chunks }] of known) {
     if (chunks.length !== Math.ceil(bytes / files.chunkBytes)) {
@@ -81,10 +100,7 @@ export async function checkedSource(source: ModelSource): Promise<CheckedSource>
       );
     }
   }
-  return {
-    source: new Checking(source, known, files.chunkBytes),
-    paths: [...known.keys()],
-  };
+  return { chunk: files.chunkBytes, files: known };
 }
 
 /**
@@ -213,13 +229,22 @@ class CheckedFile implements SourceFile {
   async #readPiece(index: number): Promise<Uint8Array<ArrayBuffer>> {
     const from = index * this.#chunk;
     const bytes = new Uint8Array(Math.min(this.#chunk, this.size - from));
-    await this.#file.read(from, bytes);
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    const found = Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    if (found === this.#hashes[index]) return bytes;
+    for (let isLast = false;; isLast = true) {
+      await this.#file.read(from, bytes);
+      if (await sha256Of(bytes) === this.#hashes[index]) return bytes;
+      // A copy that somebody keeps may be damaged where the file itself is not.
+      const mayChange = await this.#file.forget?.(from, bytes.length);
+      if (isLast || !mayChange) break;
+    }
     throw new IntegrityError(
       `${this.#place} is damaged: bytes ${from} to ${from + bytes.length} (piece ${index + 1} of ` +
         `${this.#hashes.length}) are not what compile wrote: ${ADVICE}`,
     );
   }
+}
+
+/** The SHA-256 of bytes, in hexadecimal. */
+export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -98,6 +98,12 @@ class InParts implements ModelSource {
     return new PartsFile(this.#source, path, size, this.#parts.partBytes);
   }
 
+  async forget(path: string): Promise<boolean> {
+    const size = this.#sizeOf(path);
+    if (size === undefined) return await this.#source.forget?.(path) ?? false;
+    return await new PartsFile(this.#source, path, size, this.#parts.partBytes).forget(0, size);
+  }
+
   #sizeOf(path: string): number | undefined {
     return Object.hasOwn(this.#parts.files, path) ? this.#parts.files[path] : undefined;
   }
@@ -130,6 +136,17 @@ class PartsFile implements SourceFile {
     }
   }
 
+  async forget(offset: number, length: number): Promise<boolean> {
+    const first = Math.floor(offset / this.#partBytes);
+    const end = Math.ceil((offset + length) / this.#partBytes);
+    let mayChange = false;
+    for (let index = first; index < end; index++) {
+      if (this.#latest?.index === index) this.#latest = undefined;
+      if (await this.#source.forget?.(partPath(this.#path, index))) mayChange = true;
+    }
+    return mayChange;
+  }
+
   close(): void {
     this.#latest = undefined;
   }
@@ -145,7 +162,10 @@ class PartsFile implements SourceFile {
   async #fetch(index: number): Promise<Uint8Array> {
     const path = partPath(this.#path, index);
     const wanted = Math.min(this.#partBytes, this.size - index * this.#partBytes);
-    const bytes = await this.#source.read(path, wanted);
+    let bytes = await this.#source.read(path, wanted);
+    if (bytes.length !== wanted && await this.#source.forget?.(path)) {
+      bytes = await this.#source.read(path, wanted);
+    }
     if (bytes.length === wanted) return bytes;
     throw new FileReadError(
       `${this.#source.name}/${quote(path)} has ${bytes.length} of ${wanted} bytes: upload it again`,

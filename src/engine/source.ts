@@ -30,6 +30,12 @@ export interface ModelSource {
    * @throws {FileReadError} When it is not there or cannot be read.
    */
   open(path: string): Promise<SourceFile>;
+  /**
+   * Drops copies of a file that turned out to be damaged.
+   *
+   * @returns Whether reading it again may give something else.
+   */
+  forget?(path: string): Promise<boolean>;
 }
 
 /** An open file of a model. */
@@ -42,6 +48,8 @@ export interface SourceFile {
    * @throws {FileReadError} When they are not all there.
    */
   read(offset: number, target: Uint8Array): Promise<void>;
+  /** The same as `forget` of {@linkcode ModelSource}, for these bytes. */
+  forget?(offset: number, length: number): Promise<boolean>;
   /** Closes it; a second call does nothing. */
   close(): void;
 }

@@ -21,6 +21,8 @@ import { readText } from "./read_text.ts";
 export type { KernelModules, ModelSource, SparseOptions };
 export { filesSource } from "../engine/source.ts";
 export { urlSource } from "../engine/url_source.ts";
+export { partsSource } from "../engine/parts_source.ts";
+export { type CachedOptions, cachedSource, type Loaded } from "../engine/cached_source.ts";
 export { EspalierError } from "../errors.ts";
 export { Model } from "./model.ts";
 

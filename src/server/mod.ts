@@ -11,5 +11,4 @@
  * @module
  */
 export * from "../generate/run.ts";
-export { partsSource } from "../engine/parts_source.ts";
 export { type AppOptions, createApp } from "./app.ts";

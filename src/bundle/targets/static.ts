@@ -1,10 +1,59 @@
 /**
- * A folder for any web server.
+ * A folder for any web server: a page that runs the model in the browser.
  * @module
  */
-import { UsageError } from "../../errors.ts";
+import { join } from "node:path";
+import { copyFile, fileSize, makeFolder, writeText } from "../../platform/files.ts";
+import { pageFiles } from "../../server/page/mod.ts";
+import { distribution } from "../dist.ts";
+import { copyInParts } from "../model_files.ts";
+import { indexHtml, STYLES } from "../page/index.ts";
 import type { Target } from "../target.ts";
 
-/** Not written yet. */
-export const makeStatic: Target = () =>
-  Promise.reject(new UsageError("--target static: not there yet"));
+/** The page's scripts, as `scripts/build.ts` makes them. */
+const SCRIPTS = ["page.js", "worker.js"];
+/** Kernels for shared memory; the engine makes those for one thread of them. */
+const KERNELS = ["relaxed.wasm", "relaxed-fused.wasm", "simd.wasm"];
+
+/**
+ * Headers for hosts that read this file (Netlify, Cloudflare Pages). The first two isolate the page, and
+ * only an isolated page may share memory between threads.
+ */
+const HEADERS = `/*
+  Cross-Origin-Opener-Policy: same-origin
+  Cross-Origin-Embedder-Policy: require-corp
+  X-Content-Type-Options: nosniff
+  Cache-Control: no-cache
+`;
+
+/** Makes the folder. */
+export const makeStatic: Target = async ({ name, model, folder, settings, hooks }) => {
+  const dist = await distribution(hooks);
+  const { bytes } = await copyInParts(model, join(folder, "model"), hooks);
+  const page = join(folder, "page");
+  makeFolder(join(page, "wasm"));
+  for (const script of SCRIPTS) copyFile(join(dist, "page", script), join(page, script));
+  for (const kernel of KERNELS) {
+    copyFile(join(dist, "wasm", kernel), join(page, "wasm", kernel));
+  }
+  for (const file of STYLES) writeText(join(page, file), pageFiles[`/page/${file}`].body);
+  const { context, kv } = settings;
+  writeText(join(folder, "index.html"), indexHtml({ name, bytes, context, kv }));
+  writeText(join(folder, "_headers"), HEADERS);
+  // GitHub Pages would leave out _headers, and read all other files for templates.
+  writeText(join(folder, ".nojekyll"), "");
+  return {
+    next: [
+      `python3 -m http.server --directory ${settings.output ?? `${name}-static`}`,
+      "open http://localhost:8000/",
+    ],
+    notes: [
+      "upload the folder to any web server with https; it may lie at any path",
+      "threads: where pages are served with the two Cross-Origin headers of _headers (Netlify and " +
+      "Cloudflare Pages read that file); elsewhere, as at GitHub Pages, one thread computes",
+      ...(fileSize(join(model, "espalier.json")) === undefined
+        ? ["the model has no espalier.json: nothing is kept for the next time, nothing checked"]
+        : []),
+    ],
+  };
+};

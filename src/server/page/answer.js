@@ -5,7 +5,7 @@
  */
 import { ApiError, LostError } from "./api.js";
 
-/** @typedef {import("./api.js").Client} Client */
+/** @typedef {import("./shell.js").Asked} Asked */
 /** @typedef {import("./api.js").Usage} Usage */
 
 /**
@@ -22,7 +22,7 @@ import { ApiError, LostError } from "./api.js";
 /**
  * Asks for an answer.
  *
- * @param {Client} client
+ * @param {Asked} client
  * @param {string} path
  * @param {object} body
  * @param {AbortSignal} signal

@@ -8,7 +8,7 @@ import { button, byId, copyButton, make } from "./dom.js";
 import { TextView } from "./text.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
-/** @typedef {import("./playground.js").Context} Context */
+/** @typedef {import("./shell.js").Context} Context */
 /** @typedef {{ role: "user" | "assistant", content: string, element: HTMLElement }} Entry */
 
 /** How near to its end, in pixels, the conversation must be to follow new text. */

@@ -6,7 +6,7 @@
 import { ask, explain, measures } from "./answer.js";
 import { button, byId, copyButton, make } from "./dom.js";
 
-/** @typedef {import("./playground.js").Context} Context */
+/** @typedef {import("./shell.js").Context} Context */
 
 /** A text that the model continues. */
 export class Editor {

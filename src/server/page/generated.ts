@@ -7,7 +7,7 @@ import type { PageFile } from "./mod.ts";
 export const files: Record<string, PageFile> = {
   "/": {
     type: "text/html; charset=utf-8",
-    hash: "658585335f45c95d",
+    hash: "c9099edd6f304348",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -46,7 +46,9 @@ export const files: Record<string, PageFile> = {
           </svg>
           <span class="tool-text">New chat</span>
         </button>
+        <!-- server -->
         <a class="tool wide-only" href="docs">API reference</a>
+        <!-- /server -->
         <button class="tool icon-only" type="button" data-theme-toggle
           aria-label="Change the theme">
           <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
@@ -81,6 +83,9 @@ export const files: Record<string, PageFile> = {
         </svg>
         <p class="notice-title" id="notice-title">Asking the server</p>
         <p class="notice-text" id="notice-text"></p>
+        <progress class="notice-progress" id="notice-progress" max="1" aria-label="Loaded"
+          hidden></progress>
+        <p class="notice-figures" id="notice-figures" aria-hidden="true"></p>
         <button class="button" type="button" id="notice-retry" hidden>Try again</button>
       </section>
 
@@ -154,7 +159,7 @@ export const files: Record<string, PageFile> = {
       </div>
       <div class="pane" role="tabpanel" id="pane-model" aria-labelledby="tab-model" tabindex="0">
         <div id="card">
-          <p class="hint">What the model is made of stands here as soon as the server is ready.</p>
+          <p class="hint">What the model is made of stands here as soon as it is there.</p>
         </div>
       </div>
       <div class="pane" role="tabpanel" id="pane-settings" aria-labelledby="tab-settings" hidden>
@@ -223,9 +228,12 @@ export const files: Record<string, PageFile> = {
           <button class="button" type="button" id="reset-settings">Reset</button>
         </form>
       </div>
+      <!-- server -->
       <p class="panel-end narrow-only"><a href="docs">API reference</a></p>
+      <!-- /server -->
     </aside>
 
+    <!-- server -->
     <dialog class="dialog" id="key-dialog" aria-labelledby="key-title">
       <form id="key-form">
         <h2 id="key-title">This server wants a key</h2>
@@ -241,6 +249,7 @@ export const files: Record<string, PageFile> = {
         </div>
       </form>
     </dialog>
+    <!-- /server -->
 
     <div class="unseen" id="announcer" role="log" aria-live="polite" aria-relevant="additions"
       aria-label="Answers"></div>
@@ -368,7 +377,7 @@ export class Announcer {
   },
   "/page/answer.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "3ae41a59013e988e",
+    hash: "8ed5128f0956688b",
     body: `// @ts-check
 /**
  * One answer of a model: its text as it comes, and how fast it came.
@@ -376,7 +385,7 @@ export class Announcer {
  */
 import { ApiError, LostError } from "./api.js";
 
-/** @typedef {import("./api.js").Client} Client */
+/** @typedef {import("./shell.js").Asked} Asked */
 /** @typedef {import("./api.js").Usage} Usage */
 
 /**
@@ -393,7 +402,7 @@ import { ApiError, LostError } from "./api.js";
 /**
  * Asks for an answer.
  *
- * @param {Client} client
+ * @param {Asked} client
  * @param {string} path
  * @param {object} body
  * @param {AbortSignal} signal
@@ -1344,7 +1353,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "57eb270041c316f5",
+    hash: "992be28c0b41d2c6",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1355,7 +1364,7 @@ import { button, byId, copyButton, make } from "./dom.js";
 import { TextView } from "./text.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
-/** @typedef {import("./playground.js").Context} Context */
+/** @typedef {import("./shell.js").Context} Context */
 /** @typedef {{ role: "user" | "assistant", content: string, element: HTMLElement }} Entry */
 
 /** How near to its end, in pixels, the conversation must be to follow new text. */
@@ -2228,7 +2237,7 @@ export function byId(id, kind) {
   },
   "/page/editor.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "e94ffb90d0f2e0c8",
+    hash: "84fc89b50de37869",
     body: `// @ts-check
 /**
  * The view of a model without a chat template: a text, which the model writes on.
@@ -2237,7 +2246,7 @@ export function byId(id, kind) {
 import { ask, explain, measures } from "./answer.js";
 import { button, byId, copyButton, make } from "./dom.js";
 
-/** @typedef {import("./playground.js").Context} Context */
+/** @typedef {import("./shell.js").Context} Context */
 
 /** A text that the model continues. */
 export class Editor {
@@ -2475,7 +2484,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "224a8730000a0b9d",
+    hash: "d43b7a2f56a95a87",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -2564,6 +2573,42 @@ main {
 .notice-text {
   margin-block: 0.5rem 1.25rem;
   color: var(--soft);
+}
+
+.notice-progress {
+  display: block;
+  width: min(20rem, 100%);
+  height: 6px;
+  margin: 0 auto 0.5rem;
+  border: 0;
+  border-radius: 3px;
+  overflow: hidden;
+  appearance: none;
+  background: var(--bare);
+}
+
+.notice-progress::-webkit-progress-bar {
+  background: var(--bare);
+}
+
+.notice-progress::-webkit-progress-value {
+  background: var(--branch);
+}
+
+.notice-progress::-moz-progress-bar {
+  background: var(--branch);
+}
+
+.notice-figures {
+  margin: 0;
+  color: var(--soft);
+  font-size: var(--small);
+  font-variant-numeric: tabular-nums;
+}
+
+.notice-progress[hidden],
+.notice-figures:empty {
+  display: none;
 }
 
 .growing path {
@@ -3322,81 +3367,26 @@ legend,
   },
   "/page/playground.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "65954fe1d2cb6230",
+    hash: "bf1c25b37d9217c2",
     body: `// @ts-check
 /**
- * The playground: waits for the server, chooses the model and its view, and holds them together.
+ * The playground of a server: waits for it, asks for a key where it wants one.
  * @module
  */
-import { Announcer } from "./announcer.js";
 import { explain } from "./answer.js";
 import { ApiError, Client } from "./api.js";
-import { sentence, showCard } from "./card.js";
-import { Chat } from "./chat.js";
-import { button, byId, make } from "./dom.js";
-import { Editor } from "./editor.js";
-import { setUpPanel } from "./panel.js";
-import { Settings } from "./settings.js";
-
-/** @typedef {import("./api.js").Model} Model */
-
-/**
- * What the views work with.
- *
- * @typedef {object} Context
- * @property {Client} client
- * @property {Settings} settings
- * @property {Announcer} announcer
- * @property {() => string} model The id of the chosen model.
- * @property {() => boolean} check Whether the settings can be sent; shows them if not.
- * @property {(text: string) => void} say Tells a screen reader a short fact.
- */
+import { byId } from "./dom.js";
+import { startPlayground } from "./shell.js";
 
 const KEY = "espalier.key";
 /** Seconds to wait for the server when it does not say how long. */
 const PATIENCE = 2;
-const SUGGESTIONS = [
-  "Why are fruit trees trained flat against a wall?",
-  "Write a haiku about pruning.",
-  "Explain sparsity to a gardener, in three sentences.",
-];
 
-const notice = byId("notice", HTMLElement);
-const noticeTitle = byId("notice-title", HTMLElement);
-const noticeText = byId("notice-text", HTMLElement);
-const noticeRetry = byId("notice-retry", HTMLButtonElement);
-const status = byId("status", HTMLElement);
-const select = byId("model-select", HTMLSelectElement);
-const newButton = byId("new", HTMLButtonElement);
+/** The server serves nothing. */
+class NoModelError extends Error {}
 
-const panel = setUpPanel();
-const settings = new Settings();
 const client = new Client(new URL("../", import.meta.url), askForKey);
 client.key = storedKey();
-
-/** @type {Model[]} */
-let models = [];
-/** @type {Model | undefined} */
-let model;
-
-/** @type {Context} */
-const context = {
-  client,
-  settings,
-  announcer: new Announcer(byId("announcer", HTMLElement)),
-  model: () => model?.id ?? "",
-  check() {
-    const { wrong } = settings;
-    if (!wrong) return true;
-    panel.show("settings");
-    wrong.focus();
-    return false;
-  },
-  say: (text) => status.textContent = text,
-};
-const chat = new Chat(context);
-const editor = new Editor(context);
-const view = () => model?.espalier?.canChat === false ? editor : chat;
 
 /** @param {number} seconds */
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
@@ -3448,16 +3438,11 @@ function askForKey() {
 }
 
 /**
- * @param {string} title
- * @param {string} [text]
+ * Comes back when the server can answer.
+ *
+ * @param {import("./shell.js").Tell} tell
  */
-function tell(title, text = "") {
-  noticeTitle.textContent = title;
-  noticeText.textContent = text;
-}
-
-/** Comes back when the server can answer. */
-async function untilReady() {
+async function untilReady(tell) {
   for (;;) {
     try {
       const { ready, retryAfter } = await client.ready();
@@ -3471,107 +3456,26 @@ async function untilReady() {
   }
 }
 
-async function start() {
-  notice.hidden = false;
-  notice.classList.remove("failed");
-  noticeRetry.hidden = true;
-  await untilReady();
-  try {
-    models = await client.models();
-  } catch (error) {
-    const cause = /** @type {Error} */ (error);
-    notice.classList.add("failed");
-    tell(
-      error instanceof ApiError && error.status === 401
-        ? "Without a key there is nothing to see"
-        : "The server does not tell its models",
-      explain(cause),
-    );
-    noticeRetry.hidden = false;
-    return;
-  }
-  if (models.length === 0) {
-    notice.classList.add("failed");
-    noticeRetry.hidden = false;
-    return tell("The server has no model", "Start it with one: espalier serve MODEL");
-  }
-  notice.hidden = true;
-  newButton.hidden = false;
-  showChoice();
-  choose(models[0]);
-}
-
-/** Shows the model's name, or a choice where there are several. */
-function showChoice() {
-  const names = models.map(({ id, espalier }) =>
-    make("option", { value: id }, espalier?.name ?? id)
-  );
-  select.replaceChildren(...names);
-  select.hidden = models.length < 2;
-  const name = byId("model-name", HTMLElement);
-  name.hidden = models.length >= 2;
-  name.textContent = models[0].espalier?.name ?? models[0].id;
-}
-
-/** @param {Model} chosen */
-function choose(chosen) {
-  view().stop();
-  model = chosen;
-  document.title = \`\${chosen.espalier?.name ?? chosen.id} · Espalier\`;
-  const chats = chosen.espalier?.canChat !== false;
-  chat.visible = chats;
-  editor.visible = !chats;
-  byId("system-field", HTMLElement).hidden = !chats;
-  byId("json", HTMLInputElement).closest("label")?.toggleAttribute("hidden", !chats);
-  byId("skip", HTMLAnchorElement).href = chats ? "#prompt" : "#text";
-  const text = newButton.querySelector(".tool-text");
-  if (text) text.textContent = chats ? "New chat" : "New text";
-  newButton.title = chats ? "New chat" : "New text";
-  show(chosen, false);
-  // A sheet on a phone would come up with its keyboard.
-  if (matchMedia("(hover: hover)").matches) view().focus();
-  client.model(chosen.id).then(
-    (whole) => {
-      if (model === chosen) show(whole, true);
+startPlayground({
+  client: {
+    async models() {
+      const models = await client.models();
+      if (models.length > 0) return models;
+      throw new NoModelError("Start it with one: espalier serve MODEL");
     },
-    () => {
-      if (model === chosen) show(chosen, true);
-    },
-  );
-}
-
-/**
- * Shows what is known of a model.
- *
- * @param {Model} of
- * @param {boolean} complete
- */
-function show({ id, espalier }, complete) {
-  byId("greeting-title", HTMLElement).textContent = espalier?.name ?? id;
-  byId("greeting-text", HTMLElement).textContent = espalier ? sentence(espalier) : "";
-  byId("card", HTMLElement).replaceChildren(
-    espalier
-      ? showCard(espalier, complete)
-      : make("p", { class: "hint" }, "Nothing is known of it."),
-  );
-}
-
-byId("suggestions", HTMLUListElement).append(
-  ...SUGGESTIONS.map((text) => make("li", {}, button(text, () => chat.say(text)))),
-);
-select.addEventListener("change", () => {
-  const chosen = models.find(({ id }) => id === select.value);
-  if (chosen) choose(chosen);
+    model: (id) => client.model(id),
+    stream: (path, body, signal) => client.stream(path, body, signal),
+  },
+  ready: untilReady,
+  explain: (error) => ({
+    title: error instanceof NoModelError
+      ? "The server has no model"
+      : error instanceof ApiError && error.status === 401
+      ? "Without a key there is nothing to see"
+      : "The server does not tell its models",
+    text: explain(error),
+  }),
 });
-newButton.addEventListener("click", () => {
-  view().clear();
-  context.say(view() === chat ? "New chat" : "New text");
-});
-noticeRetry.addEventListener("click", () => void start());
-document.addEventListener("keydown", ({ key }) => {
-  if (key === "Escape") view().stop();
-});
-void start();
 `,
   },
   "/page/schema.js": {
@@ -4014,6 +3918,216 @@ function wordsFor(input) {
   if (validity.badInput) return "Not a number";
   if (validity.stepMismatch && step === "1") return "A whole number";
   return max === "" ? \`At least \${min}\` : \`From \${min.replace("-", "−")} to \${max}\`;
+}
+`,
+  },
+  "/page/shell.js": {
+    type: "text/javascript; charset=utf-8",
+    hash: "98d216d50bbb9532",
+    body: `// @ts-check
+/**
+ * The playground around its views: shows how the beginning goes, then the model with the view that fits
+ * it. Who answers is not its matter: a server (\`playground.js\`), or an engine in the page itself
+ * (\`src/bundle/page/page.js\`).
+ * @module
+ */
+import { Announcer } from "./announcer.js";
+import { sentence, showCard } from "./card.js";
+import { Chat } from "./chat.js";
+import { button, byId, make } from "./dom.js";
+import { Editor } from "./editor.js";
+import { setUpPanel } from "./panel.js";
+import { Settings } from "./settings.js";
+
+/** @typedef {import("./api.js").Model} Model */
+
+/**
+ * Who answers.
+ *
+ * @typedef {object} Asked
+ * @property {() => Promise<Model[]>} models
+ * @property {(id: string) => Promise<Model>} model All that is known of one.
+ * @property {(path: string, body: object, signal: AbortSignal) => AsyncGenerator<any>} stream Chunks as
+ *   OpenAI's protocol has them.
+ */
+
+/**
+ * What is told while the page waits: a title, a sentence, and how much is done, from 0 to 1, with the
+ * figures for it.
+ *
+ * @typedef {(title: string, text?: string, part?: number, figures?: string) => void} Tell
+ */
+
+/**
+ * @typedef {object} Backend
+ * @property {Asked} client
+ * @property {(tell: Tell) => Promise<void>} ready Comes back when models can be asked for.
+ * @property {(error: Error) => { title: string, text: string }} explain Why there are none.
+ */
+
+/**
+ * What the views work with.
+ *
+ * @typedef {object} Context
+ * @property {Asked} client
+ * @property {Settings} settings
+ * @property {Announcer} announcer
+ * @property {() => string} model The id of the chosen model.
+ * @property {() => boolean} check Whether the settings can be sent; shows them if not.
+ * @property {(text: string) => void} say Tells a screen reader a short fact.
+ */
+
+const SUGGESTIONS = [
+  "Why are fruit trees trained flat against a wall?",
+  "Write a haiku about pruning.",
+  "Explain sparsity to a gardener, in three sentences.",
+];
+
+/**
+ * Begins.
+ *
+ * @param {Backend} backend
+ */
+export function startPlayground({ client, ready, explain }) {
+  const notice = byId("notice", HTMLElement);
+  const noticeTitle = byId("notice-title", HTMLElement);
+  const noticeText = byId("notice-text", HTMLElement);
+  const noticeRetry = byId("notice-retry", HTMLButtonElement);
+  const noticeProgress = byId("notice-progress", HTMLProgressElement);
+  const noticeFigures = byId("notice-figures", HTMLElement);
+  const status = byId("status", HTMLElement);
+  const select = byId("model-select", HTMLSelectElement);
+  const newButton = byId("new", HTMLButtonElement);
+
+  const panel = setUpPanel();
+  const settings = new Settings();
+
+  /** @type {Model[]} */
+  let models = [];
+  /** @type {Model | undefined} */
+  let model;
+
+  /** @type {Context} */
+  const context = {
+    client,
+    settings,
+    announcer: new Announcer(byId("announcer", HTMLElement)),
+    model: () => model?.id ?? "",
+    check() {
+      const { wrong } = settings;
+      if (!wrong) return true;
+      panel.show("settings");
+      wrong.focus();
+      return false;
+    },
+    say: (text) => status.textContent = text,
+  };
+  const chat = new Chat(context);
+  const editor = new Editor(context);
+  const view = () => model?.espalier?.canChat === false ? editor : chat;
+
+  /** @type {Tell} */
+  const tell = (title, text = "", part, figures = "") => {
+    // The notice is read aloud when it changes, so that it must not without need.
+    if (noticeTitle.textContent !== title) noticeTitle.textContent = title;
+    if (noticeText.textContent !== text) noticeText.textContent = text;
+    noticeProgress.hidden = part === undefined;
+    if (part !== undefined) noticeProgress.value = part;
+    noticeFigures.textContent = figures;
+  };
+
+  async function start() {
+    notice.hidden = false;
+    notice.classList.remove("failed");
+    noticeRetry.hidden = true;
+    try {
+      await ready(tell);
+      models = await client.models();
+      if (models.length === 0) throw new Error("There is no model");
+    } catch (error) {
+      const { title, text } = explain(/** @type {Error} */ (error));
+      notice.classList.add("failed");
+      tell(title, text);
+      noticeRetry.hidden = false;
+      return;
+    }
+    notice.hidden = true;
+    newButton.hidden = false;
+    showChoice();
+    choose(models[0]);
+  }
+
+  /** Shows the model's name, or a choice where there are several. */
+  function showChoice() {
+    const names = models.map(({ id, espalier }) =>
+      make("option", { value: id }, espalier?.name ?? id)
+    );
+    select.replaceChildren(...names);
+    select.hidden = models.length < 2;
+    const name = byId("model-name", HTMLElement);
+    name.hidden = models.length >= 2;
+    name.textContent = models[0].espalier?.name ?? models[0].id;
+  }
+
+  /** @param {Model} chosen */
+  function choose(chosen) {
+    view().stop();
+    model = chosen;
+    document.title = \`\${chosen.espalier?.name ?? chosen.id} · Espalier\`;
+    const chats = chosen.espalier?.canChat !== false;
+    chat.visible = chats;
+    editor.visible = !chats;
+    byId("system-field", HTMLElement).hidden = !chats;
+    byId("json", HTMLInputElement).closest("label")?.toggleAttribute("hidden", !chats);
+    byId("skip", HTMLAnchorElement).href = chats ? "#prompt" : "#text";
+    const text = newButton.querySelector(".tool-text");
+    if (text) text.textContent = chats ? "New chat" : "New text";
+    newButton.title = chats ? "New chat" : "New text";
+    show(chosen, false);
+    // A sheet on a phone would come up with its keyboard.
+    if (matchMedia("(hover: hover)").matches) view().focus();
+    client.model(chosen.id).then(
+      (whole) => {
+        if (model === chosen) show(whole, true);
+      },
+      () => {
+        if (model === chosen) show(chosen, true);
+      },
+    );
+  }
+
+  /**
+   * Shows what is known of a model.
+   *
+   * @param {Model} of
+   * @param {boolean} complete
+   */
+  function show({ id, espalier }, complete) {
+    byId("greeting-title", HTMLElement).textContent = espalier?.name ?? id;
+    byId("greeting-text", HTMLElement).textContent = espalier ? sentence(espalier) : "";
+    byId("card", HTMLElement).replaceChildren(
+      espalier
+        ? showCard(espalier, complete)
+        : make("p", { class: "hint" }, "Nothing is known of it."),
+    );
+  }
+
+  byId("suggestions", HTMLUListElement).append(
+    ...SUGGESTIONS.map((text) => make("li", {}, button(text, () => chat.say(text)))),
+  );
+  select.addEventListener("change", () => {
+    const chosen = models.find(({ id }) => id === select.value);
+    if (chosen) choose(chosen);
+  });
+  newButton.addEventListener("click", () => {
+    view().clear();
+    context.say(view() === chat ? "New chat" : "New text");
+  });
+  noticeRetry.addEventListener("click", () => void start());
+  document.addEventListener("keydown", ({ key }) => {
+    if (key === "Escape") view().stop();
+  });
+  void start();
 }
 `,
   },

@@ -1,0 +1,83 @@
+/**
+ * The worker of a page: loads the model into the engine, and generates. So the page stays free, and the
+ * engine's first thread is one that may sleep.
+ * @module
+ */
+import { BackendError, EspalierError, FileReadError } from "../../errors.ts";
+import { cachedSource, type Model, runCompiled } from "../../generate/run.ts";
+import { processors } from "../../platform/machine.ts";
+import type { Failure, PageSettings, Reply, Request } from "./protocol.ts";
+
+/** Threads beyond which phones get hot, and memory has nothing more to give. */
+const MOST_THREADS = 8;
+
+const scope = self as unknown as {
+  onmessage: (event: { data: Request }) => void;
+  postMessage(reply: Reply): void;
+};
+let model: Model | undefined;
+const running = new Map<number, AbortController>();
+
+scope.onmessage = ({ data }) => {
+  if (data.type === "load") void load(data.url, data.settings);
+  else if (data.type === "generate") void generate(data);
+  else running.get(data.id)?.abort();
+};
+
+async function load(url: string, { context, kv }: PageSettings): Promise<void> {
+  let uncached: string | undefined;
+  try {
+    const source = await cachedSource(url, {
+      onProgress: (loaded) => scope.postMessage({ type: "progress", ...loaded }),
+      onUncached: (reason) => uncached = reason,
+    });
+    const run = (threads: number) => runCompiled(source, { threads, context, kv });
+    const threads = globalThis.crossOriginIsolated ? Math.min(processors(), MOST_THREADS) : 1;
+    model = await run(threads).catch((error) => {
+      if (threads === 1 || !isOfThreads(error)) throw error;
+      return run(1);
+    });
+    const { info, canChat, card } = model;
+    scope.postMessage({ type: "loaded", info, canChat, card, uncached });
+  } catch (error) {
+    scope.postMessage({ type: "unloaded", failure: failureOf(error) });
+  }
+}
+
+/** Whether it may be that one thread works where several do not: shared memory is reserved as a whole. */
+function isOfThreads(error: unknown): boolean {
+  return error instanceof RangeError || error instanceof BackendError;
+}
+
+async function generate(
+  { id, prompt, options, json }: Request & { readonly type: "generate" },
+): Promise<void> {
+  const stop = new AbortController();
+  running.set(id, stop);
+  try {
+    if (!model) throw new Error("the model is not there yet");
+    const constraint = json ? await model.constrain("json") : undefined;
+    for await (
+      const piece of model.generate(prompt, { ...options, constraint, signal: stop.signal })
+    ) {
+      if (piece.type === "end") scope.postMessage({ type: "end", id, end: piece });
+      else if (piece.text !== "") scope.postMessage({ type: "text", id, text: piece.text });
+    }
+  } catch (error) {
+    scope.postMessage({ type: "failed", id, failure: failureOf(error) });
+  } finally {
+    running.delete(id);
+  }
+}
+
+function failureOf(error: unknown): Failure {
+  return {
+    ...(error instanceof EspalierError
+      ? { code: error.code }
+      : error instanceof RangeError
+      ? { code: "MEMORY_BUDGET" }
+      : {}),
+    message: error instanceof Error ? error.message : String(error),
+    offline: error instanceof FileReadError && error.cause !== undefined,
+  };
+}
