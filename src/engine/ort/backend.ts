@@ -148,6 +148,9 @@ async function wasmBackend(threads: number): Promise<Backend> {
 }
 
 async function webgpuBackend(): Promise<Backend> {
+  if (isBinary()) {
+    throw new BackendError("a program of one file has no WebGPU: take --device wasm");
+  }
   const adapter = await webgpuAdapter();
   if (!adapter) {
     const { name } = runtime();
