@@ -14,19 +14,11 @@ import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 import process from "node:process";
 import { type Made, makeModels, PROMPT_IDS } from "../consumers/models.ts";
-import {
-  Checks,
-  has,
-  lastLines,
-  npmInstall,
-  run,
-  runJson,
-  withFolder,
-} from "../consumers/support.ts";
+import { Checks, has, npmInstall, runJson, withFolder } from "../consumers/support.ts";
 import { fromRoot } from "../support/paths.ts";
+import { findChromium } from "./pages/chromium.ts";
 
 const PLAYWRIGHT = "playwright-core@1.65.1";
-const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
 /** Models to run: one of each format. */
 const MODELS = ["f32-csr", "f16-bitmap", "int8-auto", "int8-nm-8-16"];
 /** The one that WebGPU runs too: its shaders are emulated, and slow. */
@@ -59,34 +51,6 @@ interface Computed {
   readonly version: string;
   readonly tokens: number[];
   readonly top: number[];
-}
-
-/** Where a program lies. */
-async function find(names: readonly string[]): Promise<string | undefined> {
-  for (const name of names) {
-    const { code, stdout } = await run(["sh", "-c", `command -v ${name}`]);
-    if (code === 0) return stdout.trim();
-  }
-  return undefined;
-}
-
-/** Where a Chromium lies, or why there is none. */
-async function findChromium(): Promise<{ path: string } | { why: string }> {
-  const path = await find(BROWSERS);
-  if (path) return { path };
-  if (!["true", "1"].includes(process.env.CI ?? "")) return { why: "no chromium on PATH" };
-  if (process.getuid?.() !== 0 || !await has("apt-get")) {
-    return { why: "no chromium on PATH, and no apt-get that may install it" };
-  }
-  const words = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"];
-  let installed = await run(words);
-  if (installed.code !== 0) {
-    await run(["apt-get", "update", "-qq"]);
-    installed = await run(words);
-  }
-  const made = await find(BROWSERS);
-  if (made) return { path: made };
-  return { why: `apt-get could not install chromium: ${lastLines(installed.stderr, 2)}` };
 }
 
 /** Serves the page, onnxruntime-web and the models to this machine alone. */

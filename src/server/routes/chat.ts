@@ -2,13 +2,11 @@
  * `POST /v1/chat/completions`
  * @module
  */
-import { createRoute } from "@hono/zod-openapi";
 import type { Model } from "../../generate/model.ts";
-import { answer, type AnswerPiece, type Wanted } from "../answers.ts";
+import type { AnswerPiece, Wanted } from "../answers.ts";
 import type { App } from "../context.ts";
 import { promptOf } from "../conversation.ts";
 import { badRequest } from "../errors.ts";
-import { sendEvents } from "../events.ts";
 import { chatLogprobs } from "../logprobs.ts";
 import { refuseInChat } from "../refused.ts";
 import {
@@ -20,31 +18,18 @@ import {
   type ChatRequest,
   chatRequestSchema,
 } from "../schemas/chat.ts";
-import { errorResponses } from "../schemas/common.ts";
 import { generationOptions } from "../schemas/sampling.ts";
-import { FINGERPRINT, type Served, type Service } from "../service.ts";
+import type { Served, Service } from "../service.ts";
 import { Tally } from "../usage.ts";
+import { generationRoute, type Head, respond } from "./generation.ts";
 
-const route = createRoute({
-  method: "post",
-  path: "/v1/chat/completions",
-  tags: ["completions"],
-  summary: "Answer a conversation",
-  security: [{ key: [] }],
-  request: {
-    body: { required: true, content: { "application/json": { schema: chatRequestSchema } } },
-  },
-  responses: {
-    200: {
-      description: "The answer; with `stream` events, the last of them `[DONE]`",
-      content: {
-        "application/json": { schema: chatCompletionSchema },
-        "text/event-stream": { schema: chatChunkSchema },
-      },
-    },
-    ...errorResponses,
-  },
-});
+const route = generationRoute(
+  "/v1/chat/completions",
+  "Answer a conversation",
+  chatRequestSchema,
+  chatCompletionSchema,
+  chatChunkSchema,
+);
 
 /** Adds the route. */
 export function addChat(app: App, service: Service): void {
@@ -52,37 +37,19 @@ export function addChat(app: App, service: Service): void {
     const request = context.req.valid("json");
     const served = service.find(request.model);
     refuseInChat(request);
-    const record = context.get("record");
-    record.asked(served.id, request.stream ?? false, request.messages);
-    const pieces = answer({
+    return await respond(context, {
       service,
       served,
+      request,
       wanted: await wantedBy(request, served),
-      work: context.get("work"),
       field: "messages",
-      record,
-    });
-    const head = {
-      id: `chatcmpl-${record.id}`,
-      created: Math.floor(Date.now() / 1000),
-      model: served.id,
-      system_fingerprint: FINGERPRINT,
-    };
-    if (!request.stream) return context.json(await whole(head, served, request, pieces), 200);
-    const done = context.get("later")();
-    return await sendEvents(context, chunks(head, served, request, pieces), {
-      patience: 1000 * service.settings.readTimeout,
-      stop: () => context.get("work").abort(),
-      done,
-    }).catch((error) => {
-      done(error);
-      throw error;
+      prompt: request.messages,
+      prefix: "chatcmpl",
+      whole: (head, pieces) => whole(head, served, request, pieces),
+      chunks: (head, pieces) => chunks(head, served, request, pieces),
     });
   });
 }
-
-/** What every chunk begins with. */
-type Head = Pick<ChatCompletion, "id" | "created" | "model" | "system_fingerprint">;
 
 /** The sequences that a request asks for, one a choice. */
 async function wantedBy(request: ChatRequest, { model }: Served): Promise<Wanted[]> {

@@ -2,16 +2,13 @@
  * `POST /v1/completions`
  * @module
  */
-import { createRoute } from "@hono/zod-openapi";
 import type { Prompt } from "../../generate/prompt.ts";
-import { answer, type AnswerPiece, type Wanted } from "../answers.ts";
+import type { AnswerPiece, Wanted } from "../answers.ts";
 import type { App } from "../context.ts";
 import { wellFormed } from "../conversation.ts";
 import { badRequest } from "../errors.ts";
-import { sendEvents } from "../events.ts";
 import { completionLogprobs } from "../logprobs.ts";
 import { refuseInCompletions } from "../refused.ts";
-import { errorResponses } from "../schemas/common.ts";
 import {
   type Completion,
   type CompletionLogprobs,
@@ -20,32 +17,20 @@ import {
   completionSchema,
 } from "../schemas/completions.ts";
 import { generationOptions, MOST_CHOICES } from "../schemas/sampling.ts";
-import { FINGERPRINT, type Served, type Service } from "../service.ts";
+import type { Served, Service } from "../service.ts";
 import { Tally } from "../usage.ts";
+import { generationRoute, type Head, respond } from "./generation.ts";
 
 /** Tokens of an answer where a request does not say; OpenAI's default. */
 const DEFAULT_TOKENS = 16;
 
-const route = createRoute({
-  method: "post",
-  path: "/v1/completions",
-  tags: ["completions"],
-  summary: "Continue a text",
-  security: [{ key: [] }],
-  request: {
-    body: { required: true, content: { "application/json": { schema: completionRequestSchema } } },
-  },
-  responses: {
-    200: {
-      description: "The text; with `stream` events, the last of them `[DONE]`",
-      content: {
-        "application/json": { schema: completionSchema },
-        "text/event-stream": { schema: completionSchema },
-      },
-    },
-    ...errorResponses,
-  },
-});
+const route = generationRoute(
+  "/v1/completions",
+  "Continue a text",
+  completionRequestSchema,
+  completionSchema,
+  completionSchema,
+);
 
 /** Adds the route. */
 export function addCompletions(app: App, service: Service): void {
@@ -53,41 +38,20 @@ export function addCompletions(app: App, service: Service): void {
     const request = context.req.valid("json");
     const served = service.find(request.model);
     refuseInCompletions(request);
-    const record = context.get("record");
-    record.asked(served.id, request.stream ?? false, request.prompt);
     const wanted = wantedBy(request);
-    const pieces = answer({
+    return await respond(context, {
       service,
       served,
+      request,
       wanted,
-      work: context.get("work"),
       field: "prompt",
-      record,
-    });
-    const head: Head = {
-      id: `cmpl-${record.id}`,
-      object: "text_completion",
-      created: Math.floor(Date.now() / 1000),
-      model: served.id,
-      system_fingerprint: FINGERPRINT,
-    };
-    if (!request.stream) {
-      return context.json(await whole(head, served, request, wanted.length, pieces), 200);
-    }
-    const done = context.get("later")();
-    return await sendEvents(context, chunks(head, served, request, pieces), {
-      patience: 1000 * service.settings.readTimeout,
-      stop: () => context.get("work").abort(),
-      done,
-    }).catch((error) => {
-      done(error);
-      throw error;
+      prompt: request.prompt,
+      prefix: "cmpl",
+      whole: (head, pieces) => whole(head, served, request, wanted.length, pieces),
+      chunks: (head, pieces) => chunks(head, served, request, pieces),
     });
   });
 }
-
-/** What every chunk begins with. */
-type Head = Omit<Completion, "choices" | "usage">;
 
 /** The sequences that a request asks for: all choices of the first prompt, then of the next. */
 function wantedBy(request: CompletionRequest): Wanted[] {
@@ -152,7 +116,7 @@ async function whole(
     }
     choice.text += piece.text;
   }
-  return { ...head, choices, usage: tally.usage };
+  return { object: "text_completion", ...head, choices, usage: tally.usage };
 }
 
 function joined(a: CompletionLogprobs, b: CompletionLogprobs): CompletionLogprobs {
@@ -178,7 +142,7 @@ async function* chunks(
     if (piece.type === "end") {
       tally.end(piece);
       const choice = { index, text: "", logprobs: null, finish_reason: piece.finishReason };
-      yield { ...head, choices: [choice], ...usage };
+      yield { object: "text_completion", ...head, choices: [choice], ...usage };
     } else if (piece.text !== "" || request.logprobs !== undefined) {
       const offset = lengths[index] ?? 0;
       lengths[index] = offset + piece.text.length;
@@ -186,11 +150,14 @@ async function* chunks(
         ? null
         : completionLogprobs(model, piece, request.logprobs, offset);
       yield {
+        object: "text_completion",
         ...head,
         choices: [{ index, text: piece.text, logprobs, finish_reason: null }],
         ...usage,
       };
     }
   }
-  if (request.stream_options?.include_usage) yield { ...head, choices: [], usage: tally.usage };
+  if (request.stream_options?.include_usage) {
+    yield { object: "text_completion", ...head, choices: [], usage: tally.usage };
+  }
 }
