@@ -1,0 +1,300 @@
+/**
+ * `bundle --target binary`: binaries that are moved elsewhere and run with nothing around them. ONNX
+ * Runtime, on the same model outside, says what they should write.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { load } from "../../src/generate/load.ts";
+import { runtime } from "../../src/platform/runtime.ts";
+import { Workshop } from "../checkpoint/support.ts";
+import { fail, report, start, succeed } from "../cli/support.ts";
+import { fromRoot } from "../support/paths.ts";
+
+const workshop = new Workshop();
+const LONG = 300_000;
+const PROMPT = "The population of the country";
+const COUNT = 12;
+/** On Windows a binary has an end to its name. */
+const EXE = process.platform === "win32" ? ".exe" : "";
+
+const model = join(workshop.path, "small");
+/** Made once, and then copied to where a test runs it. */
+const made = join(workshop.path, "made");
+/** What ONNX Runtime writes. */
+let expected = "";
+
+beforeAll(async () => {
+  await succeed("compile", fromRoot("examples/tiny"), "-o", model, "--values", "f32");
+  await using loaded = await load(model, { engine: "ort", device: "wasm", threads: 1 });
+  for await (const piece of loaded.generate(PROMPT, { maxTokens: COUNT })) {
+    if (piece.type === "text") expected += piece.text;
+  }
+  const { output } = await report("bundle", model, "--target", "binary", "-o", made);
+  renameSync(output, made);
+}, LONG);
+afterAll(() => workshop.remove());
+
+/** A binary in a folder that holds nothing else. */
+function moved(from = made): { binary: string; folder: string } {
+  const folder = workshop.folder();
+  const binary = join(folder, `moved${EXE}`);
+  copyFileSync(from, binary);
+  return { binary, folder };
+}
+
+/** Starts a binary where there is nothing: no path, no home, an empty folder. */
+function begin(binary: string, words: readonly string[]) {
+  const cwd = workshop.folder();
+  const child = spawn(binary, words, {
+    cwd,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: "", HOME: join(cwd, "nobody"), TMPDIR: cwd, NO_COLOR: "1" },
+  });
+  const heard = { stdout: "", stderr: "" };
+  child.stdout.setEncoding("utf8").on("data", (text: string) => heard.stdout += text);
+  child.stderr.setEncoding("utf8").on("data", (text: string) => heard.stderr += text);
+  const ended = new Promise<{ code: number | null; stdout: string; stderr: string }>(
+    (resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (code) => resolve({ code, ...heard }));
+    },
+  );
+  return { child, heard, ended, cwd };
+}
+
+/** Runs a binary to its end; it must leave nothing where it ran. */
+async function run(binary: string, ...words: string[]) {
+  const { ended, cwd } = begin(binary, words);
+  const result = await ended;
+  expect(readdirSync(cwd)).toEqual([]);
+  return result;
+}
+
+const GENERATE = ["generate", "--prompt", PROMPT, "--max-tokens", `${COUNT}`];
+
+describe("a binary", () => {
+  test("writes what ONNX Runtime writes, moved to where there is nothing else", async () => {
+    const { code, stdout, stderr } = await run(moved().binary, ...GENERATE);
+    expect({ code, stdout, stderr: code === 0 ? "" : stderr })
+      .toEqual({ code: 0, stdout: `${expected}\n`, stderr: "" });
+    expect(stderr).toContain("sparse engine");
+  }, LONG);
+
+  test("has the commands that run a model, under its own name, and no other", async () => {
+    const { binary } = moved();
+    const help = await run(binary, "--help");
+    expect(help.code).toBe(0);
+    expect(help.stdout).toContain(`Usage: ./moved${EXE} COMMAND`);
+    const names = [...help.stdout.matchAll(/^ {2}(\w+) {2,}/gm)].map(([, name]) => name);
+    expect(names).toEqual(["generate", "chat", "serve", "key", "bench"]);
+    for (const name of names) {
+      const { code, stdout } = await run(binary, name, "--help");
+      expect(code).toBe(0);
+      expect(stdout).not.toMatch(/mod\.ts|the example/);
+    }
+    const { code, stderr } = await run(binary, "prune");
+    expect({ code, stderr: stderr.split("\n")[0] }).toEqual({
+      code: 2,
+      stderr: "error USAGE: unknown command prune (commands: generate, chat, serve, key, bench)",
+    });
+  }, LONG);
+
+  test("runs another folder that is named", async () => {
+    const other = join(workshop.folder(), "other");
+    cpSync(model, other, { recursive: true });
+    const { stdout } = await run(moved().binary, ...GENERATE, "--json", other);
+    const { model: name, text } = JSON.parse(stdout);
+    expect({ name, text }).toEqual({ name: "other", text: expected });
+  }, LONG);
+
+  test("serves on its own threads, and ends with 0 on SIGTERM", async () => {
+    const { child, heard, ended } = begin(moved().binary, ["serve", "--port", "0", "--json"]);
+    try {
+      while (!heard.stdout.includes("\n")) {
+        expect(child.exitCode).toBeNull();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      const { url, models } = JSON.parse(heard.stdout);
+      expect(models).toEqual(["small"]);
+      const response = await fetch(`${url}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ model: "small", prompt: PROMPT, max_tokens: COUNT, temperature: 0 }),
+      });
+      const { choices } = await response.json();
+      expect(choices[0].text).toBe(expected);
+      expect(await (await fetch(`${url}/`)).text()).toContain("<!doctype html>");
+    } finally {
+      process.kill(child.pid!, "SIGTERM");
+    }
+    const { code, stderr } = await ended;
+    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stderr).toContain("all requests have been answered");
+  }, LONG);
+
+  test("talks, makes keys and measures itself", async () => {
+    const { binary } = moved();
+    const key = JSON.parse((await run(binary, "key", "--name", "till", "--json")).stdout);
+    expect(key.name).toBe("till");
+    const words = ["bench", "--engine", "all", "--repeat", "1", "--json"];
+    const { results, missing } = JSON.parse((await run(binary, ...words)).stdout);
+    expect(results.map(({ engine }: { engine: string }) => engine)).toEqual(["sparse"]);
+    for (const { reason } of missing) expect(reason).toContain("BACKEND_FAILED");
+  }, LONG);
+
+  test("without --with-ort has no ONNX Runtime, wherever it runs", async () => {
+    const { binary, folder } = moved();
+    for (const name of ["onnxruntime-node", "onnxruntime-web"]) {
+      const at = join(folder, "node_modules", name);
+      mkdirSync(at, { recursive: true });
+      writeFileSync(join(at, "package.json"), JSON.stringify({ name, main: "index.js" }));
+      writeFileSync(join(at, "index.js"), 'console.log("a stranger")');
+    }
+    for (
+      const [words, hint] of [
+        [["--engine", "ort"], "--with-ort"],
+        [["--device", "cpu"], "no native ONNX Runtime"],
+        [["--device", "webgpu"], "no WebGPU"],
+      ] as const
+    ) {
+      const { code, stdout, stderr } = await run(binary, ...GENERATE, ...words);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toContain("error BACKEND_FAILED: ");
+      expect(stderr).toContain(hint);
+    }
+  }, LONG);
+
+  test("that was damaged says so", async () => {
+    const { binary } = moved();
+    const bytes = readFileSync(binary);
+    const weights = readFileSync(join(model, "onnx/model.onnx_data"));
+    const at = bytes.indexOf(weights.subarray(0, 4096));
+    expect(at).toBeGreaterThan(0);
+    bytes[at + weights.length - 100] ^= 1;
+    writeFileSync(binary, bytes);
+    const { code, stderr } = await run(binary, ...GENERATE);
+    expect(code).toBe(1);
+    expect(stderr).toContain("error INTEGRITY: ");
+  }, LONG);
+
+  test("with --with-ort runs ONNX Runtime, too", async () => {
+    const output = workshop.fresh();
+    await succeed("bundle", model, "--target", "binary", "--with-ort", "-o", output);
+    const { binary } = moved(output + EXE);
+    for (const [engine, name] of [["ort", "ONNX Runtime"], ["sparse", "sparse engine"]]) {
+      const { code, stdout, stderr } = await run(binary, ...GENERATE, "--engine", engine);
+      expect({ code, stdout, stderr: code === 0 ? "" : stderr })
+        .toEqual({ code: 0, stdout: `${expected}\n`, stderr: "" });
+      expect(stderr).toContain(name);
+    }
+  }, LONG);
+
+  test("with --external-model takes the model from the folder beside it", async () => {
+    const output = workshop.fresh();
+    await succeed("bundle", model, "--target", "binary", "--external-model", "-o", output);
+    const { binary, folder } = moved(output + EXE);
+    const beside = join(folder, "moved.model");
+    renameSync(`${output}.model`, beside);
+    expect((await run(binary, ...GENERATE)).stdout).toBe(`${expected}\n`);
+    rmSync(beside, { recursive: true });
+    const { code, stderr } = await run(binary, ...GENERATE);
+    expect(code).toBe(1);
+    expect(stderr).toContain("error CHECKPOINT_NOT_FOUND: ");
+  }, LONG);
+});
+
+describe("bundle --target binary", () => {
+  const bundle = (output: string, ...words: string[]) => [
+    "bundle",
+    model,
+    "--target",
+    "binary",
+    "-o",
+    output,
+    ...words,
+  ];
+
+  test("replaces a file only when it is told to, and never a folder", async () => {
+    const folder = workshop.folder();
+    const file = join(folder, `file${EXE}`);
+    writeFileSync(file, "mine");
+    await fail(1, "OUTPUT_EXISTS", bundle(file), "--force");
+    expect(readFileSync(file, "utf8")).toBe("mine");
+    await succeed(...bundle(file, "--force"));
+    expect((await run(file, "--version")).stdout).toMatch(/^espalier /);
+    await fail(1, "OUTPUT_EXISTS", bundle(folder, "--force"), "is a folder");
+    expect(readdirSync(folder)).toEqual([`file${EXE}`]);
+  }, LONG);
+
+  test("does not take a folder that is no model for the model beside it", async () => {
+    const folder = workshop.folder();
+    const beside = join(folder, "x.model");
+    mkdirSync(beside);
+    writeFileSync(join(beside, "letter.txt"), "mine");
+    for (const words of [[], ["--force"]]) {
+      await fail(1, "OUTPUT_EXISTS", bundle(join(folder, "x"), "--external-model", ...words));
+    }
+    expect(readdirSync(folder)).toEqual(["x.model"]);
+    expect(readdirSync(beside)).toEqual(["letter.txt"]);
+  }, LONG);
+
+  test("refuses a platform that Bun has not, and leaves nothing", async () => {
+    const folder = workshop.folder();
+    const words = bundle(join(folder, "x"), "--platform", "bun-plan9-x64");
+    await fail(2, "USAGE", words, "bun-plan9-x64");
+    await fail(2, "USAGE", bundle(join(folder, "x"), "--platform", "linux"), "bun-linux-arm64");
+    expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+
+  test("says what Bun said where another platform cannot be fetched", async () => {
+    const folder = workshop.folder();
+    // Nothing has been fetched here yet, and nobody answers there.
+    const env = {
+      BUN_INSTALL_CACHE_DIR: workshop.folder(),
+      BUN_INSTALL: workshop.folder(),
+      BUN_CONFIG_REGISTRY: "http://127.0.0.1:9/",
+      HTTPS_PROXY: "http://127.0.0.1:9/",
+      HTTP_PROXY: "http://127.0.0.1:9/",
+    };
+    const words = bundle(join(folder, "x"), "--platform", "bun-freebsd-x64");
+    const { code, stdout, stderr } = await start(words, { env }).ended;
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("error TOOL_MISSING: Bun made no binary for bun-freebsd-x64: ");
+    expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+
+  test("leaves nothing after Ctrl-C", async () => {
+    const folder = workshop.folder();
+    const program = start(bundle(join(folder, "new", "x")));
+    while (!existsSync(join(folder, "new"))) await new Promise((r) => setTimeout(r, 5));
+    program.kill("SIGINT");
+    const { code, stderr } = await program.ended;
+    expect(code).toBe(1);
+    expect(stderr).toContain("error ABORTED: ");
+    expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+
+  test.if(runtime().name === "deno")("says what to install where there is no Bun", async () => {
+    const folder = workshop.folder();
+    const words = bundle(join(folder, "x"));
+    const { code, stderr } = await start(words, { env: { PATH: folder } }).ended;
+    expect(code).toBe(1);
+    expect(stderr).toContain("error TOOL_MISSING: ");
+    expect(stderr).toContain("npm install -g bun@");
+    expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+});
