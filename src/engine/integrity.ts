@@ -19,7 +19,7 @@ export const RECORD = "espalier.json";
 /** Bytes of the largest record that is read. */
 export const LARGEST_RECORD = 64 << 20;
 /** Checked pieces of a file that are kept: tensors are read one after the other, the next piece ahead. */
-const KEPT = 3;
+const KEPT = 2;
 
 /** What to do about it. */
 const ADVICE = "fetch or copy it again, or load it unchecked where it was changed on purpose";

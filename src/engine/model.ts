@@ -21,6 +21,8 @@ export interface ModelInfo {
   readonly context: number;
   /** Bytes of the weights as they lie in memory. */
   readonly weightBytes: number;
+  /** Bytes of all that it holds without any cache: weights, buffers, tables. Where the engine knows. */
+  readonly memoryBytes?: number;
   /** Bytes that the key/value cache takes for a token. */
   readonly cacheBytesPerToken: number;
 }

@@ -131,6 +131,8 @@ class PartsFile implements SourceFile {
       const from = offset + done - index * this.#partBytes;
       const bytes = await this.#part(index);
       const piece = bytes.subarray(from, from + target.length - done);
+      // Who takes a part as a whole, as those do who check it, keeps it if need be.
+      if (piece.length === bytes.length) this.#latest = undefined;
       target.set(piece, done);
       done += piece.length;
     }

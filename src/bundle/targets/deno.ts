@@ -1,10 +1,87 @@
 /**
- * An entry for Deno Deploy.
+ * A program for Deno, on a machine of one's own or on Deno Deploy.
  * @module
  */
-import { UsageError } from "../../errors.ts";
+import { join } from "node:path";
+import { writeText } from "../../platform/files.ts";
+import { distribution } from "../dist.ts";
+import { copyBuilt, literal, writeModel } from "../edge_files.ts";
 import type { Target } from "../target.ts";
+import { denoReadme } from "./deno_readme.ts";
 
-/** Not written yet. */
-export const makeDeno: Target = () =>
-  Promise.reject(new UsageError("--target deno: not there yet"));
+/** All that it may do: listen, read itself, and see its own variables. */
+const PERMISSIONS = [
+  "--no-prompt",
+  "--allow-net",
+  "--allow-read=.",
+  "--allow-env=ESPALIER_*,DENO_DEPLOYMENT_ID",
+].join(" ");
+
+/** All builds: it is not known where it will run. */
+const KERNELS = ["relaxed", "relaxed-fused", "simd"];
+
+/** What `deno compile` takes into the binary beside the modules. */
+const INCLUDED = "--include model --include wasm";
+
+const CONFIG = {
+  tasks: {
+    start: `deno run ${PERMISSIONS} main.js`,
+    serve: `deno serve ${PERMISSIONS} serve.js`,
+    compile: `deno compile ${PERMISSIONS} ${INCLUDED} -o model-server main.js`,
+  },
+  // Nothing is fetched, and nothing is looked for above this folder.
+  nodeModulesDir: "none",
+  lock: false,
+  // A client that goes is noticed, an answer that was sent is none that was left.
+  unstable: ["no-legacy-abort"],
+};
+
+/** Writes the folder. */
+export const makeDeno: Target = async (input) => {
+  const { name, folder, settings, hooks } = input;
+  const dist = await distribution(hooks);
+  const { context, kv } = settings;
+  const { bundle } = await writeModel(input, "model", { context, kv });
+  copyBuilt(dist, folder, ["edge.js", ...KERNELS.map((kernel) => `wasm/${kernel}.wasm`)]);
+  writeText(join(folder, "program.js"), programOf(literal(bundle)));
+  writeText(join(folder, "main.js"), MAIN);
+  writeText(join(folder, "serve.js"), SERVE);
+  writeText(join(folder, "deno.json"), `${literal(CONFIG)}\n`);
+  writeText(join(folder, "README.md"), denoReadme(name));
+  return {
+    next: [`cd ${settings.output ?? `${name}-deno`}`, "deno task start"],
+    notes: [
+      "whoever reaches its address may use it, unless the variable ESPALIER_KEYS holds lines of the command key",
+    ],
+  };
+};
+
+function programOf(bundle: string): string {
+  return `// Made by Espalier: bundle the model again instead of changing this file.
+import { denoProgram } from "./edge.js";
+
+const bundle = ${bundle};
+
+export const { fetch, listen } = denoProgram(bundle, import.meta.url);
+`;
+}
+
+/** On Deno Deploy nobody says where to listen, and it stops without asking. */
+const MAIN = `// deno run, Deno Deploy, deno compile.
+import { fetch, listen } from "./program.js";
+
+if (!listen) Deno.serve(fetch);
+else {
+  const server = Deno.serve(listen, fetch);
+  const stop = () => server.shutdown().then(() => Deno.exit(0));
+  Deno.addSignalListener("SIGINT", stop);
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
+}
+`;
+
+/** The port is its own there: `deno serve --port`. */
+const SERVE = `// deno serve.
+import { fetch } from "./program.js";
+
+export default { fetch };
+`;

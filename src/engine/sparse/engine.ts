@@ -84,6 +84,7 @@ export async function loadSparse(
         vocabulary: decoder.widths[decoder.logits],
         context,
         weightBytes: weights.bytes,
+        memoryBytes: memory.used,
         cacheBytesPerToken: plan.pageBytes / PAGE,
       },
       tokenIds: decoder.vocabulary,

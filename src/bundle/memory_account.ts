@@ -1,0 +1,194 @@
+/**
+ * What a model takes in an isolate of Cloudflare, counted before it is deployed.
+ *
+ * The engine's part is its own figures: the model is loaded once, as the Worker will load it. The rest is
+ * JavaScript's, and was measured in workerd (`benchmarks/ship/cloudflare.ts`) on tokenizers of 0.27 and
+ * 3.5 MB: the figures here are those, and a little more.
+ * @module
+ */
+import { join } from "node:path";
+import { PAGE } from "../engine/sparse/layout.ts";
+import { PART_BYTES } from "../engine/parts_source.ts";
+import { folderSource } from "../engine/folder_source.ts";
+import type { ModelCard } from "../generate/card.ts";
+import { runCompiled } from "../generate/run.ts";
+import { fileSize, readJson } from "../platform/files.ts";
+import type { TargetReport } from "./target.ts";
+
+/** Bytes that an isolate may have. */
+export const LIMIT = 128_000_000;
+/** Bytes of the program before it has a model: code, schemas, pages. */
+const PROGRAM = 8_000_000;
+/** Bytes of a tokenizer for each byte of `tokenizer.json`. */
+const TOKENIZER = 5;
+/** Bytes for each token of the vocabulary that JSON schemas keep: the tree of tokens, masks. */
+const SCHEMAS = 128;
+/** Bytes for each token of the vocabulary that a sequence has at hand: logits, and what sorts them. */
+const SAMPLING = 16;
+/** Bytes of texts that are on their way. */
+const TEXTS = 1_000_000;
+/** Parts that are in memory while a model is loaded: two that are checked and kept, one that comes. */
+const PARTS = 3;
+/** Bytes by which WebAssembly memory grows. */
+const GRAIN = 65_536;
+/** Bytes a weight in the engine's memory, of int8 linears (`ARCHITECTURE.md`, Layouts) and of others. */
+const BYTES_AT = { "4:16": 0.44, "8:16": 0.81 } as const;
+const DENSE = 1.06;
+/** Bytes of the largest `config.json` that is read. */
+const LARGEST_CONFIG = 1 << 20;
+/** Bytes of a value in a file. */
+const VALUE_BYTES: Readonly<Record<string, number>> = { f32: 4, f16: 2, int8: 1 };
+
+/** What is known of a model that was loaded. */
+export interface Measured {
+  /** Bytes of weights, and of all that the engine holds without a cache. */
+  readonly weights: number;
+  readonly engine: number;
+  readonly cacheBytesPerToken: number;
+  /** Tokens that its context may have at most. */
+  readonly context: number;
+  readonly vocabulary: number;
+  /** Numbers in a hidden state; 0 where the configuration does not say. */
+  readonly hidden: number;
+  /** Bytes of `tokenizer.json`. */
+  readonly tokenizer: number;
+  readonly card: ModelCard | undefined;
+}
+
+/** How many sequences, and how long. */
+export interface Shape {
+  readonly context: number;
+  readonly parallel: number;
+}
+
+/**
+ * Loads a model as a Worker will: on one thread.
+ *
+ * @param model Its folder.
+ * @param options As the bundle has them.
+ * @throws {EspalierError} When it cannot be loaded.
+ */
+export async function measure(
+  model: string,
+  options: {
+    readonly context?: number;
+    readonly kv: "auto" | "f32" | "int8";
+    readonly signal?: AbortSignal;
+  },
+): Promise<Measured> {
+  const loaded = await runCompiled(folderSource(model), { ...options, threads: 1 });
+  await loaded.close();
+  const { info, card } = loaded;
+  return {
+    weights: info.weightBytes,
+    engine: info.memoryBytes!,
+    cacheBytesPerToken: info.cacheBytesPerToken,
+    context: info.context,
+    vocabulary: info.vocabulary,
+    hidden: hiddenOf(model),
+    tokenizer: fileSize(join(model, "tokenizer.json")) ?? 0,
+    card,
+  };
+}
+
+function hiddenOf(model: string): number {
+  const path = join(model, "config.json");
+  const config = fileSize(path) === undefined ? {} : readJson(path, LARGEST_CONFIG);
+  const hidden = (config as { readonly hidden_size?: unknown } | null)?.hidden_size;
+  return typeof hidden === "number" && hidden > 0 ? hidden : 0;
+}
+
+/** Bytes of the caches when every sequence is as long as may be. */
+export function cacheBytes({ cacheBytesPerToken }: Measured, { context, parallel }: Shape): number {
+  return Math.ceil(context / PAGE) * PAGE * cacheBytesPerToken * parallel;
+}
+
+/** Bytes that the engine may come to: the Worker is held to it. */
+export function engineBytes(measured: Measured, shape: Shape): number {
+  const pages = Math.ceil(shape.context / PAGE) * shape.parallel;
+  // Each page begins at a multiple of 64 bytes; lists of tokens and pages lie beside.
+  return Math.ceil((measured.engine + cacheBytes(measured, shape) + 64 * pages) / GRAIN + 1) *
+    GRAIN;
+}
+
+/** Bytes by part, at the moment that takes most: while the model is loaded, or when all sequences run. */
+export function account(measured: Measured, shape: Shape): Required<TargetReport>["memory"] {
+  const { weights, engine, vocabulary, tokenizer } = measured;
+  const cache = engineBytes(measured, shape) - engine;
+  const always = {
+    weights,
+    "buffers of the engine": engine - weights,
+    program: PROGRAM,
+    tokenizer: TOKENIZER * tokenizer,
+  };
+  const running = {
+    "keys and values": cache,
+    "JSON schemas": SCHEMAS * vocabulary,
+    requests: SAMPLING * vocabulary * shape.parallel + TEXTS,
+  };
+  const loading = { "parts while loading": PARTS * PART_BYTES };
+  const parts = { ...always, ...(sum(running) >= sum(loading) ? running : loading) };
+  return { limit: LIMIT, total: sum(parts), parts };
+}
+
+function sum(parts: Readonly<Record<string, number>>): number {
+  return Object.values(parts).reduce((total, bytes) => total + bytes, 0);
+}
+
+/**
+ * The longest context that fits, in whole pages.
+ *
+ * @returns 0 when there is none.
+ */
+export function longestContext(measured: Measured, parallel: number): number {
+  const fits = (context: number) => account(measured, { context, parallel }).total <= LIMIT;
+  if (fits(measured.context)) return measured.context;
+  let pages = Math.floor(measured.context / PAGE);
+  while (pages > 0 && !fits(pages * PAGE)) pages--;
+  return pages * PAGE;
+}
+
+/** Tokens below which a context is of little use, and is not proposed. */
+export const LEAST_CONTEXT = 128;
+
+/**
+ * What would fit, computed, for a model that does not.
+ *
+ * @returns Advice in words: at least one sentence.
+ */
+export function advice(measured: Measured, { parallel }: Pick<Shape, "parallel">): string {
+  const ways: string[] = [];
+  for (const sequences of new Set([parallel, 1])) {
+    const context = longestContext(measured, sequences);
+    if (context >= LEAST_CONTEXT) ways.push(`--context ${context} --parallel ${sequences}`);
+  }
+  if (ways.length > 0) return `it fits with ${ways.join(", or with ")}`;
+  const sparser = sparserWays(measured);
+  if (sparser.length > 0) return `no context is short enough; ${sparser.join(", or ")}`;
+  const least = account(measured, { context: LEAST_CONTEXT, parallel: 1 }).total;
+  const share = Math.max(0, measured.weights - (least - LIMIT)) / measured.weights;
+  return `no context is short enough: a model fits whose weights take ${
+    Math.floor(100 * share)
+  } % of this one's`;
+}
+
+/** How it would fit, pruned and compiled otherwise. */
+function sparserWays(measured: Measured): string[] {
+  const { card } = measured;
+  if (!card) return [];
+  // Embedding and head: one matrix where they are tied. Beside them there is little.
+  const rest = (card.dense.f16 - 2 * card.parameters) / (VALUE_BYTES[card.values] ?? 1);
+  const matrix = measured.vocabulary * measured.hidden;
+  const others = DENSE * (matrix > 0 ? Math.max(1, Math.round(rest / matrix)) * matrix : rest);
+  return Object.entries(BYTES_AT).flatMap(([pattern, rate]) => {
+    const weights = others + rate * card.parameters;
+    if (weights >= measured.weights) return [];
+    const smaller = { ...measured, weights, engine: measured.engine - measured.weights + weights };
+    const context = longestContext(smaller, 1);
+    if (context < LEAST_CONTEXT) return [];
+    return [
+      `pruned to ${pattern} and compiled as int8 its weights would take about ` +
+      `${Math.round(weights / 1e6)} MB, which fits with --context ${context} --parallel 1`,
+    ];
+  });
+}
