@@ -83,21 +83,16 @@ export class Engine {
   load(url: string, onProgress: (loaded: Loaded) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#onLoading = (reply) => {
-        if (reply.type === "progress") onProgress(reply);
-        else if (reply.type === "unloaded") reject(new EngineFailure(reply.failure));
-        else if (reply.type === "loaded") {
-          this.#loaded = reply;
-          resolve();
-        }
+        if (reply.type === "progress") return onProgress(reply);
+        // What was read ahead may still come, and matters no more.
+        this.#onLoading = () => {};
+        if (reply.type === "unloaded") return reject(new EngineFailure(reply.failure));
+        if (reply.type === "loaded") this.#loaded = reply;
+        resolve();
       };
       if (this.#failure) reject(this.#failure);
       else this.#post({ type: "load", url, settings: this.#settings });
     });
-  }
-
-  /** Why nothing is kept for the next time; undefined where it is. */
-  get uncached(): string | undefined {
-    return this.#loaded?.uncached;
   }
 
   /** The one model that there is. */

@@ -22,6 +22,7 @@ const ADVICE = new Map([
 ]);
 
 const here = new URL(".", import.meta.url);
+const MODEL = new URL("../model/", here).href;
 const described = document.querySelector("meta[name=espalier]")?.getAttribute("content") ?? "{}";
 /** @type {import("./protocol.ts").PageSettings} */
 const settings = JSON.parse(described);
@@ -42,13 +43,13 @@ async function ready(tell) {
   const show = (/** @type {number} */ done, /** @type {number} */ total) =>
     tell(
       "Loading the model",
-      "It runs on this machine, and is kept for the next time.",
+      "It runs on this machine: what you write stays here.",
       total > 0 ? Math.min(1, done / total) : undefined,
       `${size(done)} of ${size(total)}`,
     );
   show(0, settings.bytes);
   await engine.load(
-    new URL("../model/", here).href,
+    MODEL,
     ({ done, total = settings.bytes }) => show(done, total),
   );
 }
@@ -73,7 +74,7 @@ startPlayground({
     const advice = ADVICE.get(code);
     return {
       title: TITLES.get(code) ?? "The model cannot be loaded",
-      text: `${explain(error)}${advice ? ` ${advice}` : ""}`,
+      text: `${explain(error).replaceAll(MODEL, "model/")}${advice ? ` ${advice}` : ""}`,
     };
   },
 });

@@ -44,8 +44,6 @@ export type Reply =
     readonly info: LoadedInfo;
     readonly canChat: boolean;
     readonly card: ModelCard | undefined;
-    /** Why nothing was kept for the next time, where that is so. */
-    readonly uncached: string | undefined;
   }
   | { readonly type: "unloaded"; readonly failure: Failure }
   | { readonly type: "text"; readonly id: number; readonly text: string }

@@ -25,11 +25,9 @@ scope.onmessage = ({ data }) => {
 };
 
 async function load(url: string, { context, kv }: PageSettings): Promise<void> {
-  let uncached: string | undefined;
   try {
     const source = await cachedSource(url, {
       onProgress: (loaded) => scope.postMessage({ type: "progress", ...loaded }),
-      onUncached: (reason) => uncached = reason,
     });
     const run = (threads: number) => runCompiled(source, { threads, context, kv });
     const threads = globalThis.crossOriginIsolated ? Math.min(processors(), MOST_THREADS) : 1;
@@ -38,7 +36,7 @@ async function load(url: string, { context, kv }: PageSettings): Promise<void> {
       return run(1);
     });
     const { info, canChat, card } = model;
-    scope.postMessage({ type: "loaded", info, canChat, card, uncached });
+    scope.postMessage({ type: "loaded", info, canChat, card });
   } catch (error) {
     scope.postMessage({ type: "unloaded", failure: failureOf(error) });
   }

@@ -93,7 +93,9 @@ export function explain(error) {
 /** @param {string} message As servers write them: small, and without an end. */
 function asSentence(message) {
   const end = /[.!?…]$/.test(message) ? "" : ".";
-  return message.charAt(0).toUpperCase() + message.slice(1) + end;
+  // A path or an address is written as it is.
+  const isName = /^\S*[/:]\S/.test(message);
+  return (isName ? message : message.charAt(0).toUpperCase() + message.slice(1)) + end;
 }
 
 /**

@@ -377,7 +377,7 @@ export class Announcer {
   },
   "/page/answer.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "8ed5128f0956688b",
+    hash: "d08923c8a9b5146d",
     body: `// @ts-check
 /**
  * One answer of a model: its text as it comes, and how fast it came.
@@ -473,7 +473,9 @@ export function explain(error) {
 /** @param {string} message As servers write them: small, and without an end. */
 function asSentence(message) {
   const end = /[.!?…]$/.test(message) ? "" : ".";
-  return message.charAt(0).toUpperCase() + message.slice(1) + end;
+  // A path or an address is written as it is.
+  const isName = /^\\S*[/:]\\S/.test(message);
+  return (isName ? message : message.charAt(0).toUpperCase() + message.slice(1)) + end;
 }
 
 /**
@@ -2484,7 +2486,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "d43b7a2f56a95a87",
+    hash: "1b2baa3f37a45872",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -2572,6 +2574,7 @@ main {
 
 .notice-text {
   margin-block: 0.5rem 1.25rem;
+  overflow-wrap: anywhere;
   color: var(--soft);
 }
 

@@ -1,0 +1,80 @@
+/** Folders for any web server: what is in them. How their page runs is tested in test/browser/site. @module */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { bundle } from "../../src/bundle/bundle.ts";
+import { indexHtml } from "../../src/bundle/page/index.ts";
+import { folderSource } from "../../src/engine/folder_source.ts";
+import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
+import { partsSource } from "../../src/engine/parts_source.ts";
+import { pathsIn } from "../../src/bundle/model_files.ts";
+import { CompileWorkshop, LONG } from "../compile/support.ts";
+import { fromRoot } from "../support/paths.ts";
+
+const workshop = new CompileWorkshop();
+afterAll(() => workshop.remove());
+
+let made: Promise<{ folder: string; model: string }> | undefined;
+/** The example in float32, whose weights lie in parts, bundled once. */
+function site(): Promise<{ folder: string; model: string }> {
+  return made ??= (async () => {
+    const { output } = await workshop.compile(fromRoot("examples/tiny"), { values: "f32" });
+    const folder = workshop.fresh("site");
+    await bundle({ model: output, target: "static", output: folder });
+    return { folder, model: output };
+  })();
+}
+
+describe("a folder for any web server", () => {
+  test("has all of the model's files, as its hashes say", async () => {
+    const { folder, model } = await site();
+    const parts = await partsSource(folderSource(join(folder, "model")));
+    const { source, paths } = await checkedSource(parts);
+    expect([...paths, "espalier.json"].sort()).toEqual(pathsIn(model).sort());
+    await checkFiles(source, paths);
+  }, LONG);
+
+  test("loads files that are there, by paths relative to wherever it lies", async () => {
+    const { folder } = await site();
+    const html = readFileSync(join(folder, "index.html"), "utf8");
+    const loaded = [...html.matchAll(/(?:src|href)="([^"#]+)"/g)].map(([, url]) => url);
+    expect(loaded).toContain("page/page.js");
+    for (const url of loaded) {
+      expect(url).not.toMatch(/^\/|:/);
+      expect(existsSync(join(folder, url))).toBe(true);
+    }
+    const page = readFileSync(join(folder, "page/page.js"), "utf8");
+    expect(page).toContain('"worker.js"');
+    // The worker asks for modules of Node only where there is Node.
+    const worker = readFileSync(join(folder, "page/worker.js"), "utf8");
+    expect(worker).not.toMatch(/^import\s*[{*\w][^;]*from\s*"node:/m);
+    for (const build of ["simd", "relaxed", "relaxed-fused"]) {
+      expect(existsSync(join(folder, `page/wasm/${build}.wasm`))).toBe(true);
+    }
+  }, LONG);
+
+  test("has no file that hosts refuse for its size", async () => {
+    const { folder } = await site();
+    for (const path of pathsIn(folder)) {
+      // The smallest limit: that of Cloudflare Pages.
+      expect(readFileSync(join(folder, path)).length).toBeLessThan(25 << 20);
+    }
+  }, LONG);
+
+  test("has a page of its own: no keys, no server, no script in it, a policy", () => {
+    const html = indexHtml({ name: "a", bytes: 1 });
+    expect(html).not.toMatch(/key-dialog|href="docs"|server/i);
+    expect(html).not.toMatch(/<style|\sstyle=|\son[a-z]+=|<script(?![^>]* src=)/);
+    expect(html).toMatch(/content-security-policy" content="default-src 'none'/);
+    expect(html).not.toContain("unsafe");
+  });
+
+  test("names the model so that no name is markup", () => {
+    const name = `"><script src=x>&amp;'`;
+    const html = indexHtml({ name, bytes: 1, context: 64, kv: "int8" });
+    const [, content] = /<meta name="espalier" content="([^"]*)">/.exec(html)!;
+    expect(content).not.toContain("<");
+    const text = content.replaceAll("&lt;", "<").replaceAll("&quot;", '"').replaceAll("&amp;", "&");
+    expect(JSON.parse(text)).toEqual({ name, bytes: 1, context: 64, kv: "int8" });
+  });
+});
