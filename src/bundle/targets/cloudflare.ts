@@ -133,10 +133,8 @@ function configOf({ name }: TargetInput): string {
       name: nameOf(name),
       main: "src/worker.js",
       no_bundle: true,
-      rules: [
-        { type: "ESModule", globs: ["**/*.js"] },
-        { type: "CompiledWasm", globs: ["**/*.wasm"] },
-      ],
+      // wrangler knows kernels by their names, and edge.js not.
+      rules: [{ type: "ESModule", globs: ["**/*.js"], fallthrough: true }],
       compatibility_date: COMPATIBILITY_DATE,
       compatibility_flags: ["nodejs_compat", "enable_request_signal"],
       assets: {
