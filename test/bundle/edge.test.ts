@@ -1,0 +1,210 @@
+/**
+ * What edge functions are made of: loading for several at once, files, variables, the handler.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { copyInParts, pathsIn } from "../../src/bundle/model_files.ts";
+import { type Bundle, type Handler, makeHandler } from "../../src/edge/handler.ts";
+import { Loading } from "../../src/edge/loading.ts";
+import { bundledSource } from "../../src/edge/source.ts";
+import { serverSettings } from "../../src/edge/variables.ts";
+import { cloudflareWorker } from "../../src/edge/cloudflare.ts";
+import type { Model } from "../../src/generate/model.ts";
+import { load } from "../../src/generate/load.ts";
+import type { LogEntry } from "../../src/server/log.ts";
+import { makeKey } from "../../src/server/keys.ts";
+import { CompileWorkshop } from "../compile/support.ts";
+import { makeFolders } from "../server/models.ts";
+
+const workshop = new CompileWorkshop();
+const PROMPT = "The river";
+let folder = "";
+let expected = "";
+let bundle: Bundle;
+
+beforeAll(async () => {
+  const { plain } = await makeFolders(workshop);
+  await using model = await load(plain, { threads: 1 });
+  for await (const piece of model.generate(PROMPT, { maxTokens: 8 })) {
+    if (piece.type === "text") expected += piece.text;
+  }
+  folder = workshop.folder();
+  await copyInParts(plain, folder, {});
+  bundle = {
+    name: "plain",
+    files: pathsIn(folder),
+    parallel: 2,
+    engine: { context: 128, kv: "auto" },
+  };
+}, 120_000);
+afterAll(() => workshop.remove());
+
+const readFile = (path: string) =>
+  Promise.resolve(new Uint8Array(readFileSync(join(folder, path))));
+const ask = {
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ prompt: PROMPT, max_tokens: 8, temperature: 0 }),
+};
+const request = () => new Request("http://localhost/v1/completions", ask);
+const textOf = async (response: Response) => (await response.json()).choices?.[0].text;
+
+/** A handler, how often each file was read, and its log. */
+function made(
+  read = readFile,
+  variables: Record<string, unknown> = {},
+): { handler: Handler; reads: Map<string, number>; log: LogEntry[] } {
+  const reads = new Map<string, number>();
+  const log: LogEntry[] = [];
+  const handler = makeHandler({
+    bundle,
+    engine: { threads: 1 },
+    variables,
+    open: () =>
+      bundledSource("plain", bundle.files, (path) => {
+        reads.set(path, (reads.get(path) ?? 0) + 1);
+        return read(path);
+      }),
+    log: (entry) => log.push(entry),
+  });
+  return { handler, reads, log };
+}
+
+describe("a model that is loaded at the first request", () => {
+  test("is loaded once for requests that come at once, and they get what it says", async () => {
+    const { handler, reads } = made();
+    const answers = await Promise.all([1, 2, 3, 4].map(() => handler.fetch(request())));
+    for (const answer of answers) expect(await textOf(answer)).toBe(expected);
+    expect(reads.get("onnx/model.onnx")).toBe(1);
+    expect(reads.get("tokenizer.json")).toBe(1);
+  });
+
+  test("is loaded again by the next request when it could not be", async () => {
+    let broken = true;
+    const { handler, log } = made((path) =>
+      broken && path.includes("model.onnx_data")
+        ? Promise.reject(new Error("the line is dead"))
+        : readFile(path)
+    );
+    const failed = await handler.fetch(request());
+    expect(failed.status).toBe(503);
+    expect((await failed.json()).error.code).toBe("server_failed");
+    const told = log.find(({ event }) => event === "error")?.message;
+    expect(told).toContain("the line is dead");
+    expect(told).toContain("deploy the bundle again");
+    broken = false;
+    expect(await textOf(await handler.fetch(request()))).toBe(expected);
+  });
+
+  test("is not loaded for pages, nor for those who have no key", async () => {
+    const { line, key } = await makeKey("till");
+    const { handler, reads } = made(readFile, { ESPALIER_KEYS: line });
+    for (const path of ["/", "/health", "/openapi.json", "/metrics"]) {
+      expect((await handler.fetch(new Request(`http://localhost${path}`))).status).toBe(200);
+    }
+    expect((await handler.fetch(request())).status).toBe(401);
+    expect(reads.size).toBe(0);
+    const headers = { ...ask.headers, authorization: `Bearer ${key}` };
+    const url = "http://localhost/v1/completions";
+    expect(await textOf(await handler.fetch(new Request(url, { ...ask, headers })))).toBe(expected);
+  });
+
+  test("is there after a look at /ready", async () => {
+    const { handler, reads } = made();
+    expect((await handler.fetch(new Request("http://localhost/ready"))).status).toBe(200);
+    expect(reads.get("onnx/model.onnx")).toBe(1);
+  });
+
+  test("a damaged part is not run", async () => {
+    const { handler, log } = made(async (path) => {
+      const bytes = await readFile(path);
+      if (path.includes("model.onnx_data")) bytes[bytes.length >> 1] ^= 1;
+      return bytes;
+    });
+    expect((await handler.fetch(request())).status).toBe(503);
+    expect(log.find(({ event }) => event === "error")?.message).toContain("onnx/model.onnx_data");
+  });
+});
+
+describe("loading", () => {
+  const model = {} as Model;
+
+  test("goes on in the hands of another when it makes no progress", async () => {
+    let began = 0;
+    const signals: AbortSignal[] = [];
+    const loading = new Loading(({ signal }) => {
+      signals.push(signal);
+      return ++began === 1 ? new Promise<Model>(() => {}) : Promise.resolve(model);
+    }, 30);
+    expect(await Promise.all([loading.get(), loading.get()])).toEqual([model, model]);
+    expect(began).toBe(2);
+    expect(signals[0].aborted).toBe(true);
+  });
+
+  test("is left alone as long as it makes progress", async () => {
+    let began = 0;
+    const loading = new Loading(async ({ onProgress }) => {
+      began++;
+      for (let i = 0; i < 10; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        onProgress();
+      }
+      return model;
+    }, 150);
+    await loading.get();
+    expect(began).toBe(1);
+  });
+
+  test("outlives the request that began it, where there is a way to say so", async () => {
+    const kept: Promise<unknown>[] = [];
+    const loading = new Loading(() => Promise.reject(new Error("no")));
+    const execution = { waitUntil: (promise: Promise<unknown>) => void kept.push(promise) };
+    await expect(loading.get(execution)).rejects.toThrow("no");
+    expect(kept.length).toBe(1);
+    // What keeps it alive must not fail: that would be an error of its own.
+    await Promise.all(kept);
+  });
+});
+
+describe("a function's variables", () => {
+  test("are options of the server", () => {
+    const settings = serverSettings({
+      ESPALIER_QUEUE: "3",
+      ESPALIER_QUEUE_TIMEOUT: "2.5",
+      ESPALIER_CORS: "https://a.example, https://b.example",
+      ESPALIER_BODY_LIMIT: "2kB",
+      ASSETS: {},
+    }, 2);
+    expect(settings).toMatchObject({ parallel: 2, queue: 3, queueTimeout: 2.5, bodyLimit: 2000 });
+    expect(settings.cors).toEqual(["https://a.example", "https://b.example"]);
+    expect(settings.keys).toEqual([]);
+  });
+
+  test("that are wrong are named", () => {
+    expect(() => serverSettings({ ESPALIER_QUEUE: "many" }, 2)).toThrow("ESPALIER_QUEUE");
+    expect(() => serverSettings({ ESPALIER_QUEUE: "-1" }, 2)).toThrow("ESPALIER_QUEUE");
+    expect(() => serverSettings({ ESPALIER_KEYS: "a b" }, 2)).toThrow("ESPALIER_KEYS, line 1");
+    expect(() => serverSettings({ ESPALIER_KEYS: "" }, 2)).toThrow("holds no key");
+  });
+});
+
+describe("a Worker", () => {
+  const execution = { waitUntil() {}, passThroughOnException() {}, props: {} };
+
+  test("lets nobody in while its keys are wrong, and says no secret", async () => {
+    const worker = cloudflareWorker(bundle, {});
+    const ASSETS = { fetch: () => Promise.reject(new Error("nothing is asked for")) };
+    const env = { ASSETS, ESPALIER_KEYS: "secret" };
+    const error = console.error;
+    const said: unknown[] = [];
+    console.error = (line: unknown) => said.push(line);
+    const answer = await worker.fetch(request(), env, execution).finally(() => {
+      console.error = error;
+    });
+    expect(answer.status).toBe(500);
+    expect(await answer.text()).not.toContain("secret");
+    expect(String(said[0])).toContain("ESPALIER_KEYS, line 1");
+  });
+});
