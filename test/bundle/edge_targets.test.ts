@@ -1,0 +1,165 @@
+/**
+ * `bundle --target cloudflare` and `--target deno`: what they write, and what they refuse. That it runs is
+ * seen in `test/consumers/edge.ts`.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+  account,
+  advice,
+  engineBytes,
+  LIMIT,
+  longestContext,
+  type Measured,
+} from "../../src/bundle/memory_account.ts";
+import { pathsIn } from "../../src/bundle/model_files.ts";
+import { folderSource } from "../../src/engine/folder_source.ts";
+import { partsSource } from "../../src/engine/parts_source.ts";
+import { runCompiled } from "../../src/generate/run.ts";
+import { Workshop } from "../checkpoint/support.ts";
+import { fail, report, start, succeed } from "../cli/support.ts";
+import { fromRoot } from "../support/paths.ts";
+
+const workshop = new Workshop();
+const LONG = 300_000;
+const model = join(workshop.path, "small");
+
+beforeAll(async () => {
+  await succeed("compile", fromRoot("examples/tiny"), "-o", model);
+}, LONG);
+afterAll(() => workshop.remove());
+
+const bundleTo = (target: string, output: string, ...more: string[]) =>
+  report("bundle", model, "--target", target, "-o", output, ...more);
+
+describe("--target cloudflare", () => {
+  test("writes a project that has all it needs, in files that may be assets", async () => {
+    const output = join(workshop.path, "worker");
+    const { memory, next, bytes } = await bundleTo("cloudflare", output, "--parallel", "3");
+    const config = JSON.parse(readFileSync(join(output, "wrangler.jsonc"), "utf8"));
+    expect(existsSync(join(output, config.main))).toBe(true);
+    expect(config.assets.run_worker_first).toBe(true);
+    const worker = readFileSync(join(output, config.main), "utf8");
+    for (const [, path] of worker.matchAll(/from "\.\/([^"]+)"/g)) {
+      expect(existsSync(join(output, "src", path))).toBe(true);
+    }
+    const assets = join(output, config.assets.directory);
+    for (const path of pathsIn(assets)) expect(worker).toContain(JSON.stringify(path));
+    const sum = Object.values(memory.parts as Record<string, number>).reduce((a, b) => a + b);
+    expect(memory.total).toBe(sum);
+    expect(memory.total).toBeLessThanOrEqual(memory.limit);
+    expect(bytes.all).toBeGreaterThan(bytes.model);
+    expect(next.at(-1)).toBe("npx wrangler deploy");
+  }, LONG);
+
+  test("refuses what does not fit, writes nothing, and names what does fit", async () => {
+    const output = join(workshop.path, "unfit");
+    const words = ["bundle", model, "--target", "cloudflare", "-o", output];
+    const stderr = await fail(1, "TARGET_UNFIT", [
+      ...words,
+      "--context",
+      "512",
+      "--parallel",
+      "1000",
+    ]);
+    expect(existsSync(output)).toBe(false);
+    const [, advised] = /it fits with (--context \d+ --parallel \d+)/.exec(stderr) ?? [];
+    const { memory } = await report(...words, ...advised.split(" "));
+    expect(memory.total).toBeLessThanOrEqual(memory.limit);
+  }, LONG);
+
+  test("takes the longest context that fits, and says so", async () => {
+    const output = join(workshop.path, "long");
+    const { notes } = await bundleTo("cloudflare", output, "--parallel", "100");
+    const context = Number(/^context (\d+): /.exec(notes[0])?.[1]);
+    expect(context).toBeGreaterThan(64);
+    expect(context).toBeLessThan(512);
+    const worker = readFileSync(join(output, "src/worker.js"), "utf8");
+    expect(worker).toContain(`"context": ${context}`);
+  }, LONG);
+});
+
+describe("--target deno", () => {
+  test("writes a program without a package, and a model that is the same", async () => {
+    const output = join(workshop.path, "deno");
+    await bundleTo("deno", output);
+    for (const path of pathsIn(output).filter((path) => /\.js$/.test(path))) {
+      const code = readFileSync(join(output, path), "utf8");
+      expect(code).not.toMatch(/from\s*"(npm|jsr|https?):/);
+    }
+    const source = await partsSource(folderSource(join(output, "model")));
+    await using bundled = await runCompiled(source, { threads: 1 });
+    await using original = await runCompiled(folderSource(model), { threads: 1 });
+    expect(await bundled.logits([1, 2, 3])).toEqual(await original.logits([1, 2, 3]));
+  }, LONG);
+});
+
+describe("a bundle that is a folder", () => {
+  test("replaces an earlier one only by --force, and nothing else at all", async () => {
+    const output = join(workshop.path, "twice");
+    await bundleTo("deno", output);
+    const words = ["bundle", model, "--target", "deno", "-o", output];
+    await fail(1, "OUTPUT_EXISTS", words, output);
+    await succeed(...words, "--force");
+    const other = workshop.folder();
+    writeFileSync(join(other, "letter.txt"), "dear");
+    await fail(1, "OUTPUT_EXISTS", [...words.slice(0, -1), other, "--force"]);
+    expect(readdirSync(other)).toEqual(["letter.txt"]);
+  }, LONG);
+
+  test("leaves nothing when it is stopped", async () => {
+    const folder = workshop.folder();
+    const words = ["bundle", model, "--target", "cloudflare", "-o", join(folder, "out")];
+    const running = start(words);
+    await running.says("loading the model once");
+    running.kill("SIGINT");
+    expect((await running.ended).code).toBe(1);
+    expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+});
+
+describe("the account of a Worker's memory", () => {
+  /** As SmolLM2-135M at 4:16. */
+  const measured: Measured = {
+    weights: 76_529_664,
+    engine: 87_289_528,
+    cacheBytesPerToken: 12_240,
+    context: 8192,
+    vocabulary: 49_152,
+    hidden: 576,
+    tokenizer: 3_522_871,
+    card: undefined,
+  };
+
+  test("allows the longest context that fits, and no page more", () => {
+    for (const parallel of [1, 2]) {
+      const context = longestContext(measured, parallel);
+      expect(context % 64).toBe(0);
+      expect(account(measured, { context, parallel }).total).toBeLessThanOrEqual(LIMIT);
+      expect(account(measured, { context: context + 64, parallel }).total).toBeGreaterThan(LIMIT);
+    }
+  });
+
+  test("leaves the engine room for every page of every sequence", () => {
+    const pages = 3 * Math.ceil(300 / 64);
+    const bytes = engineBytes(measured, { context: 300, parallel: 3 });
+    expect(bytes).toBeGreaterThanOrEqual(measured.engine + pages * 64 * 12_240);
+  });
+
+  test("says of a model that is too large what of it would fit", () => {
+    const card = {
+      parameters: 106_168_320,
+      sparsity: 0.5,
+      values: "int8",
+      formats: {},
+      blocks: [],
+      dense: { f16: 2 * 106_168_320 + 30_000_000, int8: 0, int4: 0 },
+    };
+    const large = { ...measured, weights: 116_342_784, engine: 127_102_648 };
+    expect(longestContext(large, 1)).toBe(0);
+    expect(advice({ ...large, card }, { parallel: 1 })).toContain("pruned to 4:16");
+    expect(advice(large, { parallel: 1 })).toMatch(/weights take \d\d % of this one's/);
+  });
+});
