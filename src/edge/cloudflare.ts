@@ -18,6 +18,8 @@ export interface Worker {
   fetch(request: Request, env: WorkerEnvironment, execution: ExecutionContext): Promise<Response>;
 }
 
+/** Bytes that a stream gives at once. */
+const ROOM = 1 << 18;
 /** Assets have paths only; a URL needs a host. */
 const HOST = "https://assets.invalid/";
 
@@ -37,7 +39,16 @@ export function cloudflareWorker(bundle: Bundle, kernels: KernelModules): Worker
           bundle,
           engine: { threads: 1, kernels },
           variables: env,
-          open: () => bundledSource(bundle.name, bundle.files, (path) => readAsset(env, path)),
+          open: () => {
+            const assets = new Assets(env);
+            const { name, files } = bundle;
+            return bundledSource(
+              name,
+              files,
+              (path) => assets.read(path),
+              (path, target) => assets.fill(path, target),
+            );
+          },
         });
       } catch (error) {
         // A variable is wrong: nobody is let in, and what is wrong is for the log.
@@ -50,14 +61,45 @@ export function cloudflareWorker(bundle: Bundle, kernels: KernelModules): Worker
   };
 }
 
-/** One copy of the bytes: there is little memory. */
-async function readAsset(
-  { ASSETS }: WorkerEnvironment,
-  path: string,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const url = HOST + path.split("/").map(encodeURIComponent).join("/");
-  const response = await ASSETS.fetch(url);
-  if (response.ok) return new Uint8Array(await response.arrayBuffer());
-  await response.body?.cancel();
-  throw new Error(`the assets answered ${response.status}`);
+/** The project's static assets. */
+class Assets {
+  readonly #env: WorkerEnvironment;
+
+  constructor(env: WorkerEnvironment) {
+    this.#env = env;
+  }
+
+  async read(path: string): Promise<Uint8Array<ArrayBuffer>> {
+    const response = await this.#ask(path);
+    return new Uint8Array(await response.arrayBuffer());
+  }
+
+  /** The stream writes into one small buffer again and again: a part leaves no garbage of its size. */
+  async fill(path: string, target: Uint8Array): Promise<void> {
+    const { body } = await this.#ask(path);
+    const reader = body!.getReader({ mode: "byob" });
+    let room = new ArrayBuffer(ROOM);
+    for (let filled = 0;;) {
+      const { done, value } = await reader.read(new Uint8Array(room));
+      if (done) {
+        if (filled === target.length) return;
+        throw new Error(`it has ${filled} of ${target.length} bytes`);
+      }
+      if (filled + value.length > target.length) {
+        await reader.cancel();
+        throw new Error(`it has more than ${target.length} bytes`);
+      }
+      target.set(value, filled);
+      filled += value.length;
+      room = value.buffer;
+    }
+  }
+
+  async #ask(path: string): Promise<Response> {
+    const url = HOST + path.split("/").map(encodeURIComponent).join("/");
+    const response = await this.#env.ASSETS.fetch(url);
+    if (response.ok && response.body) return response;
+    await response.body?.cancel();
+    throw new Error(`the assets answered ${response.status}`);
+  }
 }

@@ -95,10 +95,15 @@ function executionOf(context: AppContext): Execution | undefined {
 
 /** The same source, and word of every file that has been read. */
 function watched(source: ModelSource, onRead: () => void): ModelSource {
+  const { fill } = source;
   return {
     name: source.name,
     has: (path) => source.has(path),
     open: (path) => source.open(path),
+    fill: fill && (async (path, target) => {
+      await fill.call(source, path, target);
+      onRead();
+    }),
     async read(path, largest) {
       const bytes = await source.read(path, largest);
       onRead();

@@ -167,6 +167,15 @@ class Checking implements ModelSource {
   }
 }
 
+/** A piece that is read and checked, or is about to be. */
+interface Piece {
+  readonly bytes: Promise<Uint8Array<ArrayBuffer>>;
+  /** The memory that it lies in, as soon as nothing more is written to it. */
+  room: ArrayBuffer | undefined;
+  /** Reads that are not done with it. */
+  users: number;
+}
+
 /** A file of which every piece is checked before any of it is given. */
 class CheckedFile implements SourceFile {
   readonly size: number;
@@ -175,7 +184,9 @@ class CheckedFile implements SourceFile {
   readonly #hashes: readonly string[];
   readonly #chunk: number;
   /** Pieces that were read last, the latest last. */
-  readonly #kept = new Map<number, Promise<Uint8Array<ArrayBuffer>>>();
+  readonly #kept = new Map<number, Piece>();
+  /** Memory of a piece that is no longer kept, for the next one: garbage would lie about for long. */
+  #spare: ArrayBuffer | undefined;
   /** The piece that was asked for last. */
   #latest = -1;
 
@@ -192,20 +203,27 @@ class CheckedFile implements SourceFile {
     for (let done = 0; done < target.length;) {
       const at = offset + done;
       const index = Math.floor(at / this.#chunk);
-      const piece = await this.#piece(index);
-      const from = at - index * this.#chunk;
-      const part = piece.subarray(from, from + target.length - done);
-      target.set(part, done);
-      done += part.length;
+      const piece = this.#piece(index);
+      piece.users++;
+      try {
+        const bytes = await piece.bytes;
+        const from = at - index * this.#chunk;
+        const part = bytes.subarray(from, from + target.length - done);
+        target.set(part, done);
+        done += part.length;
+      } finally {
+        piece.users--;
+      }
     }
   }
 
   close(): void {
     this.#kept.clear();
+    this.#spare = undefined;
     this.#file.close();
   }
 
-  #piece(index: number): Promise<Uint8Array<ArrayBuffer>> {
+  #piece(index: number): Piece {
     const piece = this.#keep(index);
     // While this one is used, the next one is read and checked, unless somebody jumps about.
     if (index === this.#latest + 1 && index + 1 < this.#hashes.length) this.#keep(index + 1);
@@ -213,22 +231,45 @@ class CheckedFile implements SourceFile {
     return piece;
   }
 
-  #keep(index: number): Promise<Uint8Array<ArrayBuffer>> {
+  #keep(index: number): Piece {
     let piece = this.#kept.get(index);
     this.#kept.delete(index);
     if (!piece) {
-      piece = this.#readPiece(index);
-      // One that failed may be there the next time.
-      piece.catch(() => this.#kept.delete(index));
+      if (this.#kept.size === KEPT) this.#forget();
+      piece = this.#start(index);
     }
     this.#kept.set(index, piece);
-    if (this.#kept.size > KEPT) this.#kept.delete(this.#kept.keys().next().value!);
     return piece;
   }
 
-  async #readPiece(index: number): Promise<Uint8Array<ArrayBuffer>> {
+  /** Keeps no longer the piece that was used least recently. */
+  #forget(): void {
+    const [index, { room, users }] = this.#kept.entries().next().value!;
+    this.#kept.delete(index);
+    if (users === 0) this.#spare = room;
+  }
+
+  #start(index: number): Piece {
     const from = index * this.#chunk;
-    const bytes = new Uint8Array(Math.min(this.#chunk, this.size - from));
+    const length = Math.min(this.#chunk, this.size - from);
+    const spare = this.#spare;
+    this.#spare = undefined;
+    const room = spare && spare.byteLength >= length ? spare : new ArrayBuffer(length);
+    const bytes = this.#readPiece(index, from, new Uint8Array(room, 0, length));
+    const piece: Piece = { bytes, room: undefined, users: 0 };
+    bytes.then(
+      () => piece.room = room,
+      // One that failed may be there the next time.
+      () => void (this.#kept.get(index) === piece && this.#kept.delete(index)),
+    );
+    return piece;
+  }
+
+  async #readPiece(
+    index: number,
+    from: number,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     for (let isLast = false;; isLast = true) {
       await this.#file.read(from, bytes);
       if (await sha256Of(bytes) === this.#hashes[index]) return bytes;

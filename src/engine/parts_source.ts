@@ -129,9 +129,16 @@ class PartsFile implements SourceFile {
     for (let done = 0; done < target.length;) {
       const index = Math.floor((offset + done) / this.#partBytes);
       const from = offset + done - index * this.#partBytes;
+      const wanted = this.#bytesOf(index);
+      // Who takes a part as a whole, as those do who check it, keeps it if need be.
+      if (this.#source.fill && from === 0 && target.length - done >= wanted) {
+        const path = partPath(this.#path, index);
+        await this.#source.fill(path, target.subarray(done, done + wanted));
+        done += wanted;
+        continue;
+      }
       const bytes = await this.#part(index);
       const piece = bytes.subarray(from, from + target.length - done);
-      // Who takes a part as a whole, as those do who check it, keeps it if need be.
       if (piece.length === bytes.length) this.#latest = undefined;
       target.set(piece, done);
       done += piece.length;
@@ -151,6 +158,10 @@ class PartsFile implements SourceFile {
 
   close(): void {
     this.#latest = undefined;
+  }
+
+  #bytesOf(index: number): number {
+    return Math.min(this.#partBytes, this.size - index * this.#partBytes);
   }
 
   #part(index: number): Promise<Uint8Array> {

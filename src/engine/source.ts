@@ -25,6 +25,13 @@ export interface ModelSource {
    */
   read(path: string, largest?: number): Promise<Uint8Array<ArrayBuffer>>;
   /**
+   * Reads a file whole into bytes of the caller's, exactly as many, for those who use them again: where
+   * memory is little, what is thrown away counts until it is collected. Not all sources have it.
+   *
+   * @throws {FileReadError} When it is not there, has another length or cannot be read.
+   */
+  fill?(path: string, target: Uint8Array): Promise<void>;
+  /**
    * Opens a file of any size.
    *
    * @throws {FileReadError} When it is not there or cannot be read.
