@@ -22,6 +22,7 @@ import { load } from "../../src/generate/load.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../cli/support.ts";
+import { addUnknownOperator, forgetHashes } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new Workshop();
@@ -203,13 +204,36 @@ describe("a binary", () => {
     }
   }, LONG);
 
+  test("runs in ONNX Runtime what our engine does not, and is not made without it", async () => {
+    const other = join(workshop.folder(), "other");
+    cpSync(model, other, { recursive: true });
+    forgetHashes(other);
+    addUnknownOperator(other);
+    const output = workshop.fresh();
+    const words = ["bundle", other, "--target", "binary", "-o", output];
+    await fail(1, "TARGET_UNFIT", words, "Elu", "--with-ort");
+    expect(existsSync(output)).toBe(false);
+    await succeed(...words, "--with-ort");
+    const { stdout } = await run(output + EXE, ...GENERATE, "--json");
+    const { engine, text } = JSON.parse(stdout);
+    expect(engine.engine).toBe("ort");
+    expect(text.length).toBeGreaterThan(0);
+  }, LONG);
+
   test("with --external-model takes the model from the folder beside it", async () => {
     const output = workshop.fresh();
-    await succeed("bundle", model, "--target", "binary", "--external-model", "-o", output);
+    const words = ["--external-model", "--context", "64", "--kv", "int8", "-o", output];
+    await succeed("bundle", model, "--target", "binary", ...words);
     const { binary, folder } = moved(output + EXE);
     const beside = join(folder, "moved.model");
     renameSync(`${output}.model`, beside);
-    expect((await run(binary, ...GENERATE)).stdout).toBe(`${expected}\n`);
+    expect((await run(binary, ...GENERATE, "--kv", "f32")).stdout).toBe(`${expected}\n`);
+    // What it was made with holds where a command does not say otherwise.
+    const ask = async (...words: string[]) =>
+      JSON.parse((await run(binary, ...GENERATE, "--json", ...words)).stdout).engine;
+    const { context, device } = await ask();
+    expect({ context, int8: device.includes("int8 cache") }).toEqual({ context: 64, int8: true });
+    expect((await ask("--context", "32")).context).toBe(32);
     rmSync(beside, { recursive: true });
     const { code, stderr } = await run(binary, ...GENERATE);
     expect(code).toBe(1);

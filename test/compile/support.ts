@@ -2,6 +2,7 @@
  * What the tests of compiled models share: pruned and compiled checkpoints, and running them.
  * @module
  */
+import { create } from "@bufbuild/protobuf";
 import { expect } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,8 +18,8 @@ import {
   type Session,
   type Tensor,
 } from "../../src/engine/ort/backend.ts";
-import type { ModelProto } from "../../src/onnx/generated/onnx_pb.ts";
-import { readModel } from "../../src/onnx/model_file.ts";
+import { type ModelProto, NodeProtoSchema } from "../../src/onnx/generated/onnx_pb.ts";
+import { modelBytes, readModel } from "../../src/onnx/model_file.ts";
 import { editSafetensors, readJsonOf, Workshop } from "../checkpoint/support.ts";
 import { FAST, forward, load } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
@@ -59,6 +60,15 @@ export function specOf(folder: string): DecoderSpec {
 /** The graph of a compiled model. */
 export function modelOf(folder: string): ModelProto {
   return readModel(join(folder, "onnx", "model.onnx"));
+}
+
+/** Has the logits of a compiled model pass through an operator that no decoder has. */
+export function addUnknownOperator(folder: string): void {
+  const model = modelOf(folder);
+  const { node } = model.graph!;
+  node.find(({ output }) => output[0] === "logits")!.output[0] = "before";
+  node.push(create(NodeProtoSchema, { opType: "Elu", input: ["before"], output: ["logits"] }));
+  writeFileSync(join(folder, "onnx", "model.onnx"), modelBytes(model));
 }
 
 /** A workshop in which models are pruned, compiled and expanded. */

@@ -2,29 +2,26 @@
  * `load`, and the model that it gives: as a user of the library has it.
  * @module
  */
-import { create } from "@bufbuild/protobuf";
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import type { ProgressEvent } from "../../src/api/options.ts";
-import { NodeProtoSchema } from "../../src/onnx/generated/onnx_pb.ts";
-import { modelBytes } from "../../src/onnx/model_file.ts";
 import { hasNode } from "../../src/engine/ort/backend.ts";
 import { load } from "../../src/generate/load.ts";
 import type { LoadOptions } from "../../src/generate/load_options.ts";
 import type { Model } from "../../src/generate/model.ts";
 import type { ModelLocation } from "../../src/generate/place.ts";
 import {
+  addUnknownOperator,
   checkpointLogits,
   CompileWorkshop,
   distance,
   forgetHashes,
   LONG,
-  modelOf,
   sourceOf,
   TOKENS,
 } from "../compile/support.ts";
@@ -55,11 +52,7 @@ async function copyOfTiny(): Promise<string> {
 /** A copy whose logits pass through an operator that no decoder has. */
 async function withUnknownOperator(): Promise<string> {
   const folder = await copyOfTiny();
-  const model = modelOf(folder);
-  const { node } = model.graph!;
-  node.find(({ output }) => output[0] === "logits")!.output[0] = "before";
-  node.push(create(NodeProtoSchema, { opType: "Elu", input: ["before"], output: ["logits"] }));
-  writeFileSync(join(folder, "onnx", "model.onnx"), modelBytes(model));
+  addUnknownOperator(folder);
   return folder;
 }
 

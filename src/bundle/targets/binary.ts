@@ -56,7 +56,9 @@ export const makeBinary: Target = async (input) => {
   }
   const bun = await findBun(hooks.signal);
   await installPackages(bun, hooks.signal);
-  const places = externalModel || !isForLinux(platform) ? undefined : join(folder, "places");
+  const places = externalModel || !isForLinux(platform)
+    ? undefined
+    : join(folder, `${name}.places`);
   if (places !== undefined) writeBytes(places, emptyPlaces());
   const plan: BuildPlan = {
     model: { name, context, kv, needsOrt },
@@ -80,7 +82,7 @@ export const makeBinary: Target = async (input) => {
   progress(1);
   if (externalModel) await copyModel(input, paths);
   const output = settings.output ?? `${name}-binary`;
-  const program = /^([/\\]|\w:)/.test(output) ? output : `./${output}`;
+  const program = /^([/\\.]|\w:)/.test(output) ? output : `./${output}`;
   return {
     next: [`${program} generate --prompt "Once upon a time"`, `${program} serve`],
     notes: externalModel ? [`the model lies beside it: move both together`] : [],
