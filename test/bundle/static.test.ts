@@ -1,13 +1,16 @@
 /** Folders for any web server: what is in them. How their page runs is tested in test/browser/site. @module */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { bundle } from "../../src/bundle/bundle.ts";
 import { indexHtml } from "../../src/bundle/page/index.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { pathsIn } from "../../src/bundle/model_files.ts";
+import { rejectionOf } from "../checkpoint/support.ts";
 import { CompileWorkshop, LONG } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
@@ -77,4 +80,38 @@ describe("a folder for any web server", () => {
     const text = content.replaceAll("&lt;", "<").replaceAll("&quot;", '"').replaceAll("&amp;", "&");
     expect(JSON.parse(text)).toEqual({ name, bytes: 1, context: 64, kv: "int8" });
   });
+});
+
+/** A file system of a size, where this process may mount one. */
+function mount(folder: string, size: string): boolean {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return false;
+  return spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder]).status === 0;
+}
+
+describe("a folder that cannot be written", () => {
+  test("is an error that names it, and leaves nothing", async () => {
+    const { model } = await site();
+    const file = join(workshop.folder(), "file");
+    writeFileSync(file, "mine");
+    const output = join(file, "site");
+    const error = await rejectionOf(bundle({ model, target: "static", output }));
+    expect(error).toMatchObject({ code: "FILE_UNWRITABLE" });
+    expect(error.message).toContain(file);
+    expect(readFileSync(file, "utf8")).toBe("mine");
+  }, LONG);
+
+  test("for the disk is full, leaves nothing on it", async () => {
+    const { model } = await site();
+    const disk = join(workshop.folder(), "disk");
+    mkdirSync(disk);
+    // Where nothing can be mounted, no disk can be full.
+    if (!mount(disk, "6m")) return;
+    try {
+      const options = { model, target: "static", output: join(disk, "site") } as const;
+      expect(await rejectionOf(bundle(options))).toMatchObject({ code: "DISK_FULL" });
+      expect(readdirSync(disk)).toEqual([]);
+    } finally {
+      spawnSync("umount", [disk]);
+    }
+  }, LONG);
 });
