@@ -95,13 +95,13 @@ function executionOf(context: AppContext): Execution | undefined {
 
 /** The same source, and word of every file that has been read. */
 function watched(source: ModelSource, onRead: () => void): ModelSource {
-  const { fill } = source;
+  const { readInto } = source;
   return {
     name: source.name,
     has: (path) => source.has(path),
     open: (path) => source.open(path),
-    fill: fill && (async (path, target) => {
-      await fill.call(source, path, target);
+    readInto: readInto && (async (path, target) => {
+      await readInto.call(source, path, target);
       onRead();
     }),
     async read(path, largest) {

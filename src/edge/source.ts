@@ -50,7 +50,7 @@ export function bundledSource(
     name,
     has: (path) => Promise.resolve(known.has(checkedPath(path))),
     read: (path, largest = LARGEST_SMALL_FILE) => bytesOf(path, largest),
-    fill: fill && (async (path, target) => {
+    readInto: fill && (async (path, target) => {
       const place = placeOf(path);
       try {
         await fill(path, target);

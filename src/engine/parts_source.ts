@@ -131,9 +131,9 @@ class PartsFile implements SourceFile {
       const from = offset + done - index * this.#partBytes;
       const wanted = this.#bytesOf(index);
       // Who takes a part as a whole, as those do who check it, keeps it if need be.
-      if (this.#source.fill && from === 0 && target.length - done >= wanted) {
+      if (this.#source.readInto && from === 0 && target.length - done >= wanted) {
         const path = partPath(this.#path, index);
-        await this.#source.fill(path, target.subarray(done, done + wanted));
+        await this.#source.readInto(path, target.subarray(done, done + wanted));
         done += wanted;
         continue;
       }

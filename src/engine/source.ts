@@ -30,7 +30,7 @@ export interface ModelSource {
    *
    * @throws {FileReadError} When it is not there, has another length or cannot be read.
    */
-  fill?(path: string, target: Uint8Array): Promise<void>;
+  readInto?(path: string, target: Uint8Array): Promise<void>;
   /**
    * Opens a file of any size.
    *
