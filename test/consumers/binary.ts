@@ -4,15 +4,19 @@
  *
  *     bun test/consumers/binary.ts
  *
- * Where there is no git or no registry it is skipped; with CI=true a registry that fails is a failure.
+ * Where there is no git or no registry it is skipped; with CI=true a registry that fails is a failure. A
+ * bundle for Deno is made one file by `deno compile` where Deno can fetch what that takes.
  * @module
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { fromRoot } from "../support/paths.ts";
+import { freePort, startProgram } from "./edge_programs.ts";
+import { makeModels } from "./models.ts";
 import { cleanClone, commandsIn, runLine } from "./readme.ts";
-import { Checks, has, run, withFolder } from "./support.ts";
+import { Checks, has, lastLines, run, withFolder } from "./support.ts";
 
 const README = "examples/standalone-binary/README.md";
 /** Milliseconds in which the server has to be ready. */
@@ -71,6 +75,27 @@ async function checkBinary(checks: Checks, folder: string): Promise<void> {
   checks.same("leaves nothing", readdirSync(empty), ["moved"]);
 }
 
+/** A program of Deno as one file: `--target deno`, and its own task. */
+async function checkDenoCompile(checks: Checks, folder: string): Promise<void> {
+  if (!await has("deno")) return checks.skip("deno compile", "no deno on PATH");
+  const [model] = await makeModels(folder, 1, ["f32-csr"]);
+  const project = join(folder, "project");
+  await runLine(`bun mod.ts bundle ${model.folder} --target deno -o ${project}`, fromRoot(""));
+  const compiled = await run(["deno", "task", "compile"], project);
+  if (compiled.code !== 0) {
+    // What it takes to run comes from dl.deno.land, which is no registry of packages.
+    return checks.skip("deno compile", lastLines(compiled.stderr.split("Stack backtrace")[0]));
+  }
+  const empty = join(folder, "empty");
+  mkdirSync(empty);
+  renameSync(join(project, "model-server"), join(empty, "moved"));
+  const port = await freePort();
+  const env = { ESPALIER_HOST: "127.0.0.1", ESPALIER_PORT: `${port}` };
+  const program = await startProgram([join(empty, "moved")], { cwd: empty, port, env });
+  checks.same("deno compile: ends with 0 on SIGTERM", await program.stop(), 0);
+}
+
 const checks = new Checks();
 await withFolder((folder) => checks.part("the binary", () => checkBinary(checks, folder)));
+await withFolder((folder) => checks.part("deno compile", () => checkDenoCompile(checks, folder)));
 process.exitCode = checks.end();

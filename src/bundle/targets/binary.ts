@@ -117,7 +117,7 @@ async function installPackages(bun: readonly string[], signal?: AbortSignal): Pr
   const root = fileURLToPath(new URL("../../../", import.meta.url));
   // In a clone, or where this package is one of those of another.
   if ([root, join(root, "..", "..")].some((at) => exists(join(at, "node_modules", "hono")))) return;
-  const words = [...bun, "install", "--frozen-lockfile", "--omit=optional"];
+  const words = [...bun, "install", "--frozen-lockfile", "--production", "--omit=optional"];
   const { code, stderr } = await runTool(words, { signal, cwd: root });
   if (code === 0) return;
   throw new ToolMissingError(
