@@ -1,7 +1,7 @@
 /**
  * Measures what `bundle` makes, on this machine. See `benchmarks/README.md`.
  *
- *     main.ts binary|static [--model DIR …] [--repeat 9] [--tokens 64] [--json]
+ *     main.ts binary|static|cloudflare|deno [--model DIR …] [--repeat 9] [--tokens 64] [--json]
  *
  * Runs under Deno (`deno run -A`) and Bun. The result goes to standard output, progress to standard
  * error.
@@ -13,9 +13,11 @@ import { runMain, say, UsageError, whole } from "../support/arguments.ts";
 import { machineLine } from "../support/print.ts";
 import { catchInterrupts } from "../support/process.ts";
 import { describeBinaries, measureBinaries } from "./binary.ts";
+import { describeEdge, measureDeno, measureWorkers } from "./edge.ts";
 import { describeStatic, measureStatic } from "./static.ts";
 
-const USAGE = "usage: main.ts binary|static [--model DIR …] [--repeat 9] [--tokens 64] [--json]";
+const USAGE =
+  "usage: main.ts binary|static|cloudflare|deno [--model DIR …] [--repeat 9] [--tokens 64] [--json]";
 
 /** What is measured how often. */
 export interface ShipSettings {
@@ -45,6 +47,10 @@ const run = async <T>(
 const TARGETS = {
   binary: (settings: ShipSettings, json: boolean) =>
     run({ measure: measureBinaries, describe: describeBinaries }, settings, json),
+  cloudflare: (settings: ShipSettings, json: boolean) =>
+    run({ measure: measureWorkers, describe: describeEdge }, settings, json),
+  deno: (settings: ShipSettings, json: boolean) =>
+    run({ measure: measureDeno, describe: describeEdge }, settings, json),
   static: (settings: ShipSettings, json: boolean) =>
     run({ measure: measureStatic, describe: describeStatic }, settings, json),
 };
