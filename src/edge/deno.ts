@@ -3,6 +3,7 @@
  * @module
  */
 import process from "node:process";
+import { UsageError } from "../errors.ts";
 import { readAsset } from "../platform/assets.ts";
 import { type Bundle, makeHandler } from "./handler.ts";
 import { bundledSource } from "./source.ts";
@@ -23,8 +24,8 @@ export interface DenoProgram {
 
 /** Variables that say where to listen, as those of `serve`. */
 const [PORT, HOST] = ["ESPALIER_PORT", "ESPALIER_HOST"];
-/** It is set on Deno Deploy. */
-const DEPLOYMENT = "DENO_DEPLOYMENT_ID";
+/** One of them is set on Deno Deploy. */
+const DEPLOYED = ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"];
 
 /**
  * Makes the program, and begins to load the model: who asks meanwhile waits.
@@ -35,7 +36,7 @@ const DEPLOYMENT = "DENO_DEPLOYMENT_ID";
  */
 export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
   const variables = Object.fromEntries(
-    [...VARIABLES, PORT, HOST, DEPLOYMENT].map((name) => [name, process.env[name]]),
+    [...VARIABLES, PORT, HOST, ...DEPLOYED].map((name) => [name, process.env[name]]),
   );
   const folder = new URL("model/", base);
   const handler = makeHandler({
@@ -53,8 +54,17 @@ export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
   void handler.warm();
   return {
     fetch: (request) => handler.fetch(request),
-    listen: variables[DEPLOYMENT] === undefined
-      ? { hostname: variables[HOST] || "127.0.0.1", port: Number(variables[PORT] || 8080) }
-      : undefined,
+    listen: DEPLOYED.some((name) => variables[name] !== undefined)
+      ? undefined
+      : listenOf(variables),
   };
+}
+
+/** @throws {UsageError} When there is no such port. */
+function listenOf(variables: Readonly<Record<string, string | undefined>>): Listen {
+  const port = Number(variables[PORT] || 8080);
+  if (Number.isInteger(port) && port >= 0 && port < 65_536) {
+    return { hostname: variables[HOST] || "127.0.0.1", port };
+  }
+  throw new UsageError(`${PORT}: ${JSON.stringify(variables[PORT])} is no port`);
 }

@@ -14,7 +14,7 @@ const PERMISSIONS = [
   "--no-prompt",
   "--allow-net",
   "--allow-read=.",
-  "--allow-env=ESPALIER_*,DENO_DEPLOYMENT_ID",
+  "--allow-env=ESPALIER_*,DENO_DEPLOY,DENO_DEPLOYMENT_ID",
 ].join(" ");
 
 /** All builds: it is not known where it will run. */
