@@ -1,7 +1,7 @@
 /** Folders for any web server: what is in them. How their page runs is tested in test/browser/site. @module */
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { bundle } from "../../src/bundle/bundle.ts";
@@ -11,7 +11,7 @@ import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { pathsIn } from "../../src/bundle/model_files.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
-import { CompileWorkshop, LONG } from "../compile/support.ts";
+import { addUnknownOperator, CompileWorkshop, forgetHashes, LONG } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new CompileWorkshop();
@@ -80,6 +80,29 @@ describe("a folder for any web server", () => {
     const text = content.replaceAll("&lt;", "<").replaceAll("&quot;", '"').replaceAll("&amp;", "&");
     expect(JSON.parse(text)).toEqual({ name, bytes: 1, context: 64, kv: "int8" });
   });
+});
+
+describe("a model that the page could not run", () => {
+  test("is refused before anything is written: an operator, a context, damage", async () => {
+    const { model } = await site();
+    const output = workshop.fresh("refused");
+    const refused = (options: { readonly model?: string; readonly context?: number }) =>
+      rejectionOf(bundle({ model, target: "static", output, ...options }));
+    expect(await refused({ context: 4096 })).toMatchObject({ code: "CONTEXT_OVERFLOW" });
+
+    const other = workshop.fresh("other");
+    cpSync(model, other, { recursive: true });
+    writeFileSync(join(other, "onnx/model.onnx_data"), "damaged");
+    expect(await refused({ model: other })).toMatchObject({ code: "INTEGRITY" });
+
+    cpSync(model, other, { recursive: true });
+    addUnknownOperator(other);
+    forgetHashes(other);
+    const error = await refused({ model: other });
+    expect(error).toMatchObject({ code: "TARGET_UNFIT" });
+    expect(error.message).toContain("--with-ort");
+    expect(existsSync(output)).toBe(false);
+  }, LONG);
 });
 
 /** A file system of a size, where this process may mount one. */

@@ -3,12 +3,16 @@
  * @module
  */
 import { join } from "node:path";
+import { folderSource } from "../../engine/folder_source.ts";
+import { TargetUnfitError, UnsupportedOperatorError } from "../../errors.ts";
+import { runCompiled } from "../../generate/run.ts";
 import { copyFile, fileSize, makeFolder, writeText } from "../../platform/files.ts";
 import { pageFiles } from "../../server/page/mod.ts";
 import { distribution } from "../dist.ts";
 import { copyInParts } from "../model_files.ts";
 import { indexHtml, STYLES } from "../page/index.ts";
-import type { Target } from "../target.ts";
+import type { BundleSettings } from "../options.ts";
+import type { Target, TargetReport } from "../target.ts";
 
 /** The page's scripts, as `scripts/build.ts` makes them. */
 const SCRIPTS = ["page.js", "worker.js"];
@@ -26,8 +30,12 @@ const HEADERS = `/*
   Cache-Control: no-cache
 `;
 
+/** Bytes that a page's WebAssembly memory may have. */
+const LIMIT = 2 ** 32;
+
 /** Makes the folder. */
 export const makeStatic: Target = async ({ name, model, folder, settings, hooks }) => {
+  const memory = await measure(model, settings, hooks.signal);
   const dist = await distribution(hooks);
   const { bytes } = await copyInParts(model, join(folder, "model"), hooks);
   const page = join(folder, "page");
@@ -43,6 +51,7 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
   // GitHub Pages would leave out _headers, and read all other files for templates.
   writeText(join(folder, ".nojekyll"), "");
   return {
+    memory,
     next: [
       `python3 -m http.server --directory ${settings.output ?? `${name}-static`}`,
       "open http://localhost:8000/",
@@ -57,3 +66,39 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
     ],
   };
 };
+
+/**
+ * Loads the model as the page will, to see that it can, and what it takes.
+ *
+ * @throws {TargetUnfitError} When the engine has no kernel for it.
+ * @throws {EspalierError} Of the class that says what else is wrong.
+ */
+async function measure(
+  model: string,
+  { context, kv }: BundleSettings,
+  signal: AbortSignal | undefined,
+): Promise<TargetReport["memory"]> {
+  try {
+    await using loaded = await runCompiled(folderSource(model), {
+      threads: 1,
+      context,
+      kv,
+      signal,
+    });
+    const { memoryBytes, weightBytes, cacheBytesPerToken, context: most } = loaded.info;
+    const engine = memoryBytes ?? weightBytes;
+    const cache = cacheBytesPerToken * most;
+    const parts = {
+      weights: weightBytes,
+      buffers: engine - weightBytes,
+      [`cache of ${most} tokens`]: cache,
+    };
+    return { limit: LIMIT, total: engine + cache, parts };
+  } catch (error) {
+    if (!(error instanceof UnsupportedOperatorError)) throw error;
+    throw new TargetUnfitError(
+      `only our own engine runs in the page: ${error.message}; --target binary --with-ort runs it`,
+      { cause: error },
+    );
+  }
+}

@@ -95,10 +95,33 @@ export async function checkPage(browser, results, { text, chat, tokens }) {
         results.same(`chat, ${what}: the same as outside`, squeeze(found), squeeze(chat.expected));
         const measures = await page.locator(".message.model .measures").innerText();
         results.that(`chat, ${what}: tells its speed`, /\d tokens\/s/.test(measures), measures);
+        await checkAnswers(page, results, what);
         await checkStop(page, results, what);
       },
     );
   }
+}
+
+/** Asks anew, and waits until what came of it is there. */
+async function ask(page, prompt) {
+  await page.getByRole("button", { name: "New chat" }).click();
+  await page.locator("#prompt").fill(prompt);
+  await page.keyboard.press("Enter");
+  await page.locator(".message.model .measures, .message.model .failure").first().waitFor();
+}
+
+/** Answers in JSON, and questions that are too long. */
+async function checkAnswers(page, results, what) {
+  const json = () => page.evaluate(() => document.getElementById("json").click());
+  await json();
+  await ask(page, "Name a river.");
+  const text = await page.locator(".message.model .text").textContent();
+  results.that(`chat, ${what}: JSON where it is wanted`, /^\s*\{/.test(text), text);
+  await json();
+  await ask(page, "river ".repeat(600));
+  const said = await page.locator(".message.model .failure p").innerText();
+  const isTold = /^The prompt has \d+ tokens, the context holds 512/.test(said);
+  results.that(`chat, ${what}: a question that is too long is told`, isTold, said);
 }
 
 /** A page shows paragraphs where a text has empty lines. */
