@@ -12,7 +12,7 @@ import { findBun, runTool } from "./bun.ts";
 import { pathsIn } from "./model_files.ts";
 
 /** What a build has besides its kernels. */
-const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"];
+export const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"];
 /** Lines of a failed build that are told. */
 const TOLD = 3;
 
@@ -53,7 +53,10 @@ async function runBun(
 ): Promise<void> {
   const { code, stdout, stderr } = await runTool([...bun, ...words], { signal, cwd: root });
   if (code === 0) return;
-  const said = (stderr || stdout).trim().split("\n").slice(-TOLD).join("; ");
+  const lines = (stderr || stdout).trim().split("\n");
+  // A stack comes after what went wrong.
+  const errors = lines.filter((line) => /^\s*error\b/i.test(line));
+  const said = (errors.length > 0 ? errors : lines).slice(-TOLD).join("; ");
   throw new ToolMissingError(
     `the package cannot be built for other runtimes: bun ${words.join(" ")}: ${said}: ` +
       `mend it and build with: bun install && bun scripts/build.ts`,

@@ -10,13 +10,16 @@ import { join } from "node:path";
 import { PAGE } from "../engine/sparse/layout.ts";
 import { PART_BYTES } from "../engine/parts_source.ts";
 import { folderSource } from "../engine/folder_source.ts";
+import { MemoryBudgetError, TargetUnfitError } from "../errors.ts";
 import type { ModelCard } from "../generate/card.ts";
-import { runCompiled } from "../generate/run.ts";
+import { type Model, runCompiled } from "../generate/run.ts";
 import { fileSize, readJson } from "../platform/files.ts";
 import type { TargetReport } from "./target.ts";
 
 /** Bytes that an isolate may have. */
 export const LIMIT = 128_000_000;
+/** Bytes that a model may take while it is measured: what takes more does not fit whatever one does. */
+const MOST_MEASURED = 8 * LIMIT;
 /** Bytes of the program before it has a model: code, schemas, pages. */
 const PROGRAM = 8_000_000;
 /** Bytes of a tokenizer for each byte of `tokenizer.json`. */
@@ -66,6 +69,7 @@ export interface Shape {
  *
  * @param model Its folder.
  * @param options As the bundle has them.
+ * @throws {TargetUnfitError} When it is far too large.
  * @throws {EspalierError} When it cannot be loaded.
  */
 export async function measure(
@@ -76,7 +80,7 @@ export async function measure(
     readonly signal?: AbortSignal;
   },
 ): Promise<Measured> {
-  const loaded = await runCompiled(folderSource(model), { ...options, threads: 1 });
+  const loaded = await load(model, options);
   await loaded.close();
   const { info, card } = loaded;
   return {
@@ -89,6 +93,20 @@ export async function measure(
     tokenizer: fileSize(join(model, "tokenizer.json")) ?? 0,
     card,
   };
+}
+
+async function load(model: string, options: Parameters<typeof measure>[1]): Promise<Model> {
+  try {
+    const limits = { threads: 1, memory: MOST_MEASURED };
+    return await runCompiled(folderSource(model), { ...options, ...limits });
+  } catch (cause) {
+    if (!(cause instanceof MemoryBudgetError)) throw cause;
+    throw new TargetUnfitError(
+      `${model} takes more than ${MOST_MEASURED / 1e6} MB, and a Worker has ${LIMIT / 1e6} MB: ` +
+        `take a model of far fewer parameters; one of 135 million at 4:16 in int8 fits`,
+      { cause },
+    );
+  }
 }
 
 function hiddenOf(model: string): number {
