@@ -2,7 +2,7 @@
  * Folders for any web server: how large, how soon the first text comes in a browser, how fast.
  * @module
  */
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { findChromium } from "../../test/browser/pages/chromium.ts";
 import { fromRoot } from "../../test/support/paths.ts";
@@ -67,8 +67,9 @@ export async function measureStatic(
     say(model === undefined ? "the example" : basename(model));
     await withFolder(async (folder) => {
       const tools = await npmFolder(join(folder, "tools"), [PLAYWRIGHT], true);
-      for (const from of ["benchmarks/ship/static_page.mjs", "test/browser/site/server.mjs"]) {
-        copyFileSync(fromRoot(from), join(tools, basename(from)));
+      const script = "benchmarks/ship/static_page.mjs";
+      for (const file of [script, "test/browser/site/server.mjs"]) {
+        cpSync(fromRoot(file), join(tools, file));
       }
       const site = join(folder, "site");
       mkdirSync(site);
@@ -85,7 +86,7 @@ export async function measureStatic(
           repeat: Math.min(repeat, MOST_ROUNDS),
         }),
       );
-      const measured = await runJson(["node", join(tools, "static_page.mjs"), task]);
+      const measured = await runJson(["node", join(tools, script), task]);
       rows.push(...rowsOf(made.value as Bundled, measured.value as Measured));
     });
   }

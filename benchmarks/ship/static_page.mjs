@@ -6,11 +6,11 @@
  * The task is {chromium, folder, prompt, tokens, repeat}; printed is {version, ways: [{threads, first,
  * again, tokensPerSecond}]}: with one thread, and with as many as there are. `first` and `again` are lists of
  * {loaded, firstText} in milliseconds: of an empty browser, and of one that was there before. For Node; it
- * must lie beside a node_modules with playwright-core, and beside server.mjs.
+ * must lie below a node_modules with playwright-core, where server.mjs is from here.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { serveFolder } from "./server.mjs";
+import { serveFolder } from "../../test/browser/site/server.mjs";
 
 /** Milliseconds for what a page waits for. */
 const PATIENCE = 120_000;

@@ -4,10 +4,10 @@
  *     browser_chat.mjs CHROMIUM FOLDER
  *
  * Printed is {visits: [{answer, state, requests}], stopped, said}: two visits of the same browser. For Node;
- * it must lie beside a node_modules with playwright-core, and beside server.mjs.
+ * it must lie below a node_modules with playwright-core, where server.mjs is from here.
  */
 import process from "node:process";
-import { serveFolder } from "./server.mjs";
+import { serveFolder } from "../browser/site/server.mjs";
 
 const [executablePath, folder] = process.argv.slice(2);
 // A name in a variable, so that who only checks this file need not have the package.

@@ -8,7 +8,7 @@
  * PyTorch is a large download, so that nothing of Python is installed here.
  * @module
  */
-import { copyFileSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { findChromium } from "../browser/pages/chromium.ts";
@@ -43,11 +43,10 @@ async function checkBrowserChat(checks: Checks, clone: string, tools: string): P
   const [make, [serve]] = commandsIn("examples/browser-chat/README.md");
   await runAll(make, clone);
   const folder = / --directory (\S+) /.exec(serve)![1];
-  copyFileSync(fromRoot("test/browser/site/server.mjs"), join(tools, "server.mjs"));
-  const script = join(tools, "browser_chat.mjs");
-  copyFileSync(fromRoot("test/consumers/browser_chat.mjs"), script);
+  const [script, server] = ["consumers/browser_chat.mjs", "browser/site/server.mjs"];
+  for (const file of [script, server]) cpSync(fromRoot(`test/${file}`), join(tools, file));
   const { visits: [first, second], stopped, said } = await runJson<Chatted>(
-    ["node", script, chromium.path, join(clone, folder)],
+    ["node", join(tools, script), chromium.path, join(clone, folder)],
   );
   checks.that("it writes", first.answer.length > 40, () => first.answer);
   const isPart = (path: string) => /^model\/(onnx|tokenizer|config)/.test(path);

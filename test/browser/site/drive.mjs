@@ -4,20 +4,20 @@
  *     drive.mjs TASK.json
  *
  * The task is {chromium, pictures?, text: {folder, prompt, expected}, chat: {folder, prompt, expected},
- * tokens}; printed is {version, checks: [{what, ok, why}]}. For Node; it must lie beside a node_modules with
- * playwright-core and axe-core.
+ * tokens}; printed is {version, checks: [{what, ok, why}]}. For Node; it must lie in a folder beside a node_modules
+ * with playwright-core and axe-core.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { checkDamage, checkKept, checkLimits } from "./failures.mjs";
-import { Results } from "./harness.mjs";
+import { Results } from "../pages/harness.mjs";
 import { checkLooks, checkPage } from "./site.mjs";
 
 const { chromium: executablePath, ...task } = JSON.parse(readFileSync(process.argv[2], "utf8"));
 // A name in a variable, so that who only checks this file need not have the package.
 const name = "playwright-core";
 const { chromium } = await import(name);
-const axe = readFileSync(new URL("./node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
+const axe = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 const results = new Results();
 try {

@@ -7,7 +7,7 @@
  * Without Chromium and Node it is skipped; playwright-core and axe-core go into a temporary folder.
  * @module
  */
-import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { compile } from "../../../mod.ts";
@@ -65,11 +65,9 @@ async function checkSites(checks: Checks, tools: string, place: string): Promise
   writeFileSync(join(tools, "package.json"), '{ "private": true, "type": "module" }\n');
   const failed = await npmInstall(tools, PACKAGES);
   if (failed) return checks.missing("sites", failed);
-  const drivers = fromRoot("test/browser/site");
-  for (const name of readdirSync(drivers)) {
-    if (name.endsWith(".mjs")) copyFileSync(join(drivers, name), join(tools, name));
+  for (const folder of ["site", "pages"]) {
+    cpSync(fromRoot(`test/browser/${folder}`), join(tools, folder), { recursive: true });
   }
-  copyFileSync(fromRoot("test/browser/pages/harness.mjs"), join(tools, "harness.mjs"));
 
   const words = process.argv.slice(2);
   const pictures = words[0] === "--pictures" ? resolve(words[1]) : undefined;
@@ -83,7 +81,7 @@ async function checkSites(checks: Checks, tools: string, place: string): Promise
   };
   const path = join(tools, "task.json");
   writeFileSync(path, JSON.stringify(task));
-  const driven = await runJson<Driven>(["node", join(tools, "drive.mjs"), path], tools);
+  const driven = await runJson<Driven>(["node", join(tools, "site/drive.mjs"), path], tools);
   console.log(`Chromium ${driven.version}`);
   for (const { what, ok, why } of driven.checks) checks.that(what, ok, () => why);
 }

@@ -2,7 +2,7 @@
  * The page of a folder as people use it: it generates what the engine generates elsewhere, stops, and
  * looks well.
  */
-import { checkAccess, checkWidth, picture, withPage } from "./harness.mjs";
+import { checkAccess, checkWidth, picture, withPage } from "../pages/harness.mjs";
 import { serveFolder } from "./server.mjs";
 
 /** Longest that the page may stand still while the engine computes, in milliseconds. */
