@@ -85,17 +85,11 @@ export function fewVariables(more: Readonly<Record<string, string>> = {}): Recor
   return { ...Object.fromEntries(kept) as Record<string, string>, NO_COLOR: "1", ...more };
 }
 
-/** Starts a Worker's project as `npx wrangler dev` does. */
+/** Starts a Worker's project as `npm run dev` does. */
 export async function startWrangler(project: string): Promise<Program> {
   const port = await freePort();
-  const wrangler = join(project, "node_modules/wrangler/bin/wrangler.js");
-  const words = ["node", wrangler, "dev", "--ip", "127.0.0.1", "--port", String(port)];
   const env = fewVariables({ CI: "true", WRANGLER_SEND_METRICS: "false" });
-  return await startProgram([...words, "--show-interactive-dev-session=false"], {
-    cwd: project,
-    port,
-    env,
-  });
+  return await startProgram(["node", "dev.js", String(port)], { cwd: project, port, env });
 }
 
 /** Starts a bundle for Deno by its own task, in a home that is empty, so that nothing can be cached. */

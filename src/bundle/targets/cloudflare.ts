@@ -57,6 +57,7 @@ export const makeCloudflare: Target = async (input) => {
   writeText(join(folder, "src/worker.js"), entryOf(literal(bundle)));
   writeText(join(folder, "wrangler.jsonc"), configOf(input));
   writeText(join(folder, "package.json"), `${literal(PACKAGE)}\n`);
+  writeText(join(folder, "dev.js"), DEV);
   writeText(join(folder, "README.md"), cloudflareReadme(name, context, parallel));
   const shortened = settings.context === undefined && context < measured.context
     ? [`context ${context}: the longest that fits, of the model's ${measured.context}`]
@@ -65,7 +66,7 @@ export const makeCloudflare: Target = async (input) => {
     next: [
       `cd ${settings.output ?? `${name}-cloudflare`}`,
       "npm install",
-      "npx wrangler dev",
+      "npm run dev",
       "npx wrangler deploy",
     ],
     notes: [
@@ -77,11 +78,28 @@ export const makeCloudflare: Target = async (input) => {
   };
 };
 
+/**
+ * `wrangler dev` without its inspector: that is told of every 4 kB of every asset, and chokes on the 76 MB of
+ * a model (4.86.0: its proxy runs out of file descriptors).
+ */
+const DEV = `// npm run dev [-- PORT]
+import process from "node:process";
+import { unstable_startWorker } from "wrangler";
+
+const [port = "8787"] = process.argv.slice(2);
+const worker = await unstable_startWorker({
+  config: "wrangler.jsonc",
+  dev: { inspector: false, server: { hostname: "127.0.0.1", port: Number(port) } },
+});
+await worker.ready;
+console.log(\`http://127.0.0.1:\${port}\`);
+`;
+
 /** What the project installs: what deploys it, and nothing that runs in it. */
 const PACKAGE = {
   private: true,
   type: "module",
-  scripts: { dev: "wrangler dev", deploy: "wrangler deploy" },
+  scripts: { dev: "node dev.js", deploy: "wrangler deploy" },
   devDependencies: { wrangler: WRANGLER },
 };
 

@@ -6,7 +6,7 @@ export function cloudflareReadme(name: string, context: number, parallel: number
 
 \`\`\`sh
 npm install
-npx wrangler dev      # try it: http://localhost:8787
+npm run dev           # try it: http://127.0.0.1:8787
 npx wrangler deploy   # it then has an address of its own
 \`\`\`
 
