@@ -70,6 +70,8 @@ export async function sendEvents(
       done(failure);
     }
   });
+  // Events are UTF-8 by their definition; who does not know that is told.
+  response.headers.set("Content-Type", "text/event-stream; charset=utf-8");
   return new Response(brokenWhen(response.body!, () => isLate), response);
 }
 

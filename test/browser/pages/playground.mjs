@@ -49,7 +49,7 @@ async function growth(page) {
 async function sentText(response) {
   const whole = await response;
   await whole.finished();
-  const events = (await whole.text()).split("\n\n").map((event) => event.slice(6));
+  const events = (await whole.body()).toString("utf8").split("\n\n").map((event) => event.slice(6));
   return events.filter((event) => event.startsWith("{"))
     .map((event) => JSON.parse(event).choices[0]?.delta.content ?? "").join("");
 }
@@ -121,6 +121,8 @@ async function converse(page, results) {
 async function stop(page, results) {
   let measures = "";
   for (let attempt = 0; attempt < 3 && !measures.includes("stopped"); attempt++) {
+    // A new one each time: what was said before would leave small models no room.
+    await page.getByRole("button", { name: "New chat" }).click();
     const before = await page.locator(ANSWER).count();
     await send(page, "Tell me a long story about a garden, with every detail. !slow");
     await page.waitForFunction(
