@@ -33,7 +33,7 @@ export interface Level {
   readonly tokensPerSecond: number;
   /** Milliseconds from a request to its first text, median. */
   readonly first: number;
-  /** Milliseconds between two pieces of text: the median, and the longest of all. */
+  /** Milliseconds between two tokens: the median, and the longest of all. */
   readonly between: number;
   readonly longest: number;
   readonly errors: number;
@@ -67,8 +67,8 @@ export async function measureLoad(
     }));
     // The first ones also let the runtime compile its code.
     for (const ask of asks.slice(0, 4)) await stream(server.url, ask);
-    const alone: string[] = [];
-    for (const ask of asks) alone.push((await stream(server.url, ask)).text);
+    const alone: Streamed[] = [];
+    for (const ask of asks) alone.push(await stream(server.url, { ...ask, counted: true }));
     const levels: Level[] = [];
     for (const streams of LEVELS) {
       throwIfInterrupted();
@@ -90,12 +90,13 @@ async function measureLevel(
   url: string,
   streams: number,
   asks: readonly Ask[],
-  alone: readonly string[],
+  alone: readonly Streamed[],
   seconds: number,
 ): Promise<Level> {
   const started = performance.now();
   const isOver = () => performance.now() - started > 1000 * seconds;
   const done: Streamed[] = [];
+  const gaps: number[] = [];
   let errors = 0;
   let wrong = 0;
   let next = 0;
@@ -104,8 +105,15 @@ async function measureLevel(
       const which = next++ % asks.length;
       try {
         const streamed = await stream(url, asks[which]);
-        if (streamed.text !== alone[which]) wrong++;
+        if (streamed.text !== alone[which].text) wrong++;
         done.push(streamed);
+        // The same text comes in the same pieces; one of several tokens took several turns.
+        const { counts } = alone[which];
+        gaps.push(
+          ...streamed.times.slice(1).map((time, i) =>
+            (time - streamed.times[i]) / (counts[i + 1] ?? 1)
+          ),
+        );
       } catch {
         errors++;
       }
@@ -114,7 +122,6 @@ async function measureLevel(
   const health = watchHealth(url);
   await Promise.all(Array.from({ length: streams }, client));
   const elapsed = (performance.now() - started) / 1000;
-  const gaps = done.flatMap(({ times }) => times.slice(1).map((time, i) => time - times[i]));
   return {
     streams,
     requests: done.length,
