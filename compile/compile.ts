@@ -20,6 +20,7 @@ import {
   exists,
   listFolder,
   makeFolder,
+  pathsIn,
   PendingFolder,
   readJson,
   writeBytes,
@@ -383,14 +384,6 @@ function recordOf(checkpoint: Checkpoint, common: object, files: object): object
 
 /** Hashes of all files in a folder and below, by path: loaders check what they read against them. */
 function hashesIn(folder: string): { chunkBytes: number; hashes: Record<string, FileHashes> } {
-  const hashes: Record<string, FileHashes> = {};
-  const walk = (below: string) => {
-    for (const { name, kind } of listFolder(join(folder, below))) {
-      const path = `${below}${name}`;
-      if (kind === "folder") walk(`${path}/`);
-      else hashes[path] = hashFile(join(folder, path), CHUNK);
-    }
-  };
-  walk("");
-  return { chunkBytes: CHUNK, hashes };
+  const hashes = pathsIn(folder).map((path) => [path, hashFile(join(folder, path), CHUNK)]);
+  return { chunkBytes: CHUNK, hashes: Object.fromEntries(hashes) };
 }

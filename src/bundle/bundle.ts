@@ -10,8 +10,8 @@ import { loadSchema } from "../generate/load_options.ts";
 import {
   assertApart,
   assertFree,
+  bytesIn,
   exists,
-  fileSize,
   isFolder,
   listFolder,
   move,
@@ -20,7 +20,6 @@ import {
   writeText,
 } from "../platform/files.ts";
 import { VERSION } from "../version.ts";
-import { pathsIn } from "./model_files.ts";
 import { type BundleOptions, bundleSchema, type TargetName } from "./options.ts";
 import type { Target, TargetReport } from "./target.ts";
 
@@ -142,8 +141,4 @@ function moveBinary(folder: string, name: string, output: string, force: boolean
     move(join(folder, made), to);
   }
   return binary;
-}
-
-function bytesIn(folder: string): number {
-  return pathsIn(folder).reduce((sum, path) => sum + (fileSize(join(folder, path)) ?? 0), 0);
 }

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { RunHooks } from "../api/options.ts";
 import { ToolMissingError } from "../errors.ts";
-import { writtenAt } from "../platform/files.ts";
+import { pathsIn, writtenAt } from "../platform/files.ts";
 import { lockFile } from "../platform/lock.ts";
-import { findBun, runTool } from "./bun.ts";
-import { pathsIn } from "./model_files.ts";
+import { runToEnd } from "../platform/run_to_end.ts";
+import { findBun } from "./bun.ts";
 
 /** What a build has besides its kernels. */
 export const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"];
@@ -51,7 +51,7 @@ async function runBun(
   root: string,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { code, stdout, stderr } = await runTool([...bun, ...words], { signal, cwd: root });
+  const { code, stdout, stderr } = await runToEnd([...bun, ...words], { signal, cwd: root });
   if (code === 0) return;
   const lines = (stderr || stdout).trim().split("\n");
   // A stack comes after what went wrong.

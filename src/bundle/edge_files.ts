@@ -3,8 +3,8 @@
  * @module
  */
 import { join } from "node:path";
-import { copyFile, makeFolder } from "../platform/files.ts";
-import { copyInParts, pathsIn } from "./model_files.ts";
+import { copyFile, makeFolder, pathsIn } from "../platform/files.ts";
+import { copyInParts } from "./model_files.ts";
 import type { Bundle } from "../edge/handler.ts";
 import type { TargetInput } from "./target.ts";
 

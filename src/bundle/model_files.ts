@@ -9,19 +9,12 @@ import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.
 import { letEventsIn } from "../platform/events.ts";
 import {
   fileSize,
-  listFolder,
   makeFolder,
+  pathsIn,
   PositionedFile,
   writeBytes,
   writeText,
 } from "../platform/files.ts";
-
-/** Paths of all files in a folder and below, sorted, with slashes. */
-export function pathsIn(folder: string, below = ""): string[] {
-  return listFolder(join(folder, below)).flatMap(({ name, kind }) =>
-    kind === "folder" ? pathsIn(folder, `${below}${name}/`) : [`${below}${name}`]
-  );
-}
 
 /**
  * Copies a model's files, each that is larger than a part in parts.

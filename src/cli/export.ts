@@ -9,6 +9,7 @@ import { exportSchema } from "../api/options.ts";
 import { FileReadError, UsageError } from "../errors.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
+import { readInput } from "./input.ts";
 import { say } from "./model.ts";
 
 /** Bytes of the longest allocation on standard input. */
@@ -52,7 +53,7 @@ export const exportCommand: Command = {
         "name an allocation: a pruned checkpoint, or a file; - is standard input",
       );
     }
-    const allocation = model === "-" ? await readInput() : model;
+    const allocation = model === "-" ? await readAllocation() : model;
     const report = exportRecipe({ ...options, allocation });
     if (line.json) {
       process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -66,21 +67,14 @@ export const exportCommand: Command = {
 };
 
 /** The JSON on standard input. */
-async function readInput(): Promise<object> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const part of process.stdin) {
-    size += part.length;
-    if (size > LONGEST_INPUT) {
-      throw new FileReadError(
-        `standard input has more than ${LONGEST_INPUT} bytes: that is no allocation`,
-      );
-    }
-    parts.push(part);
-  }
+async function readAllocation(): Promise<object> {
+  const text = await readInput(LONGEST_INPUT, () =>
+    new FileReadError(
+      `standard input has more than ${LONGEST_INPUT} bytes: that is no allocation`,
+    ));
   let json: unknown;
   try {
-    json = JSON.parse(await new Blob(parts as BlobPart[]).text());
+    json = JSON.parse(text);
   } catch (cause) {
     throw new FileReadError(`standard input is not valid JSON: ${(cause as Error).message}`, {
       cause,

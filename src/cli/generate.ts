@@ -14,6 +14,7 @@ import type { ChoiceLogprobs } from "../text/logprobs.ts";
 import type { TextForm } from "../text/structured/mod.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
+import { readInput } from "./input.ts";
 import {
   describeEngine,
   describeFigures,
@@ -122,7 +123,7 @@ async function readPrompt(options: Options): Promise<string> {
   if (promptFile === undefined && process.stdin.isTTY) {
     throw new UsageError("no prompt: give --prompt, --prompt-file, or text on standard input");
   }
-  return await readInput();
+  return await readPromptInput();
 }
 
 /** What the text must be; it is checked before a model is loaded. */
@@ -136,20 +137,12 @@ async function readForm({ jsonSchema }: Options): Promise<TextForm | undefined> 
   return { schema, name };
 }
 
-/** All of standard input, without the line break at its end. */
-async function readInput(): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const part of process.stdin) {
-    size += part.length;
-    if (size > LONGEST_PROMPT) {
-      throw new UsageError(
-        `standard input has more than ${LONGEST_PROMPT} bytes: no context holds it`,
-      );
-    }
-    parts.push(part);
-  }
-  const text = new TextDecoder().decode(await new Blob(parts as BlobPart[]).arrayBuffer());
+/** The prompt on standard input, without the line break at its end. */
+async function readPromptInput(): Promise<string> {
+  const text = await readInput(LONGEST_PROMPT, () =>
+    new UsageError(
+      `standard input has more than ${LONGEST_PROMPT} bytes: no context holds it`,
+    ));
   if (text.trim() === "") throw new UsageError("no prompt: standard input is empty");
   return text.replace(/\r?\n$/, "");
 }

@@ -7,7 +7,7 @@ import { partsSource } from "../engine/parts_source.ts";
 import type { ModelSource } from "../engine/source.ts";
 import { runCompiled, type SparseOptions } from "../generate/run.ts";
 import { appOf } from "../server/app.ts";
-import type { AppContext } from "../server/context.ts";
+import { executionOf } from "../server/context.ts";
 import { jsonLine, type Log } from "../server/log.ts";
 import { Service } from "../server/service.ts";
 import { type Execution, Loading } from "./loading.ts";
@@ -83,14 +83,6 @@ export function makeHandler(options: HandlerOptions): Handler {
     fetch: async (request, execution) => await app.fetch(request, {}, execution),
     warm: () => load(),
   };
-}
-
-function executionOf(context: AppContext): Execution | undefined {
-  try {
-    return context.executionCtx;
-  } catch {
-    return undefined;
-  }
 }
 
 /** The same source, and word of every file that has been read. */

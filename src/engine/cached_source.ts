@@ -11,7 +11,8 @@
  * @module
  */
 import { FileReadError } from "../errors.ts";
-import { CHUNK, hashesOf, LARGEST_RECORD, RECORD, sha256Of } from "./integrity.ts";
+import { sha256Of } from "../platform/sha256.ts";
+import { CHUNK, hashesOf, LARGEST_RECORD, RECORD } from "./integrity.ts";
 import type { Known } from "./integrity.ts";
 import { PARTS, partsSource } from "./parts_source.ts";
 import {

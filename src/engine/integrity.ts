@@ -9,6 +9,7 @@
  */
 import { z } from "zod";
 import { IntegrityError } from "../errors.ts";
+import { sha256Of } from "../platform/sha256.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
 import type { SourceFile } from "./source.ts";
 
@@ -59,7 +60,7 @@ export async function checkedSource(source: ModelSource): Promise<CheckedSource>
   const record = await source.read(RECORD, LARGEST_RECORD);
   const { chunk, files } = hashesOf(record, `${source.name}/${RECORD}`);
   if (files.size === 0) return { source, paths: [] };
-  return { source: new Checking(source, files, chunk), paths: [...files.keys()] };
+  return { source: new Checking(source, record, files, chunk), paths: [...files.keys()] };
 }
 
 /** The hashes in a record. */
@@ -125,12 +126,20 @@ export async function checkFiles(source: ModelSource, paths: readonly string[]):
 class Checking implements ModelSource {
   readonly name: string;
   readonly #source: ModelSource;
+  /** The record, which has been read already: others look into it as well. */
+  readonly #record: Uint8Array<ArrayBuffer>;
   readonly #known: ReadonlyMap<string, Known>;
   readonly #chunk: number;
 
-  constructor(source: ModelSource, known: ReadonlyMap<string, Known>, chunk: number) {
+  constructor(
+    source: ModelSource,
+    record: Uint8Array<ArrayBuffer>,
+    known: ReadonlyMap<string, Known>,
+    chunk: number,
+  ) {
     this.name = source.name;
     this.#source = source;
+    this.#record = record;
     this.#known = known;
     this.#chunk = chunk;
   }
@@ -140,6 +149,10 @@ class Checking implements ModelSource {
   }
 
   async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
+    if (path === RECORD) {
+      checkSmall(`${this.name}/${path}`, this.#record.length, largest);
+      return this.#record.slice();
+    }
     if (!this.#known.has(path)) return await this.#source.read(path, largest);
     const file = await this.open(path);
     try {
@@ -282,10 +295,4 @@ class CheckedFile implements SourceFile {
         `${this.#hashes.length}) are not what compile wrote: ${ADVICE}`,
     );
   }
-}
-
-/** The SHA-256 of bytes, in hexadecimal. */
-export async function sha256Of(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

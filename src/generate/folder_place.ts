@@ -9,7 +9,7 @@ import type { RunHooks } from "../api/options.ts";
 import { folderName } from "../checkpoint/folder_name.ts";
 import { folderSource } from "../engine/folder_source.ts";
 import { localFolder } from "../hub/local_folder.ts";
-import { fileSize, listFolder } from "../platform/files.ts";
+import { bytesIn } from "../platform/files.ts";
 import { compileFirst } from "./compile_first.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";
@@ -38,9 +38,4 @@ export async function folderPlace(
     bytes: bytesIn(join(folder, "onnx")),
     dispose,
   };
-}
-
-/** Bytes of the files in a folder. */
-function bytesIn(folder: string): number {
-  return listFolder(folder).reduce((sum, { name }) => sum + (fileSize(join(folder, name)) ?? 0), 0);
 }

@@ -8,17 +8,15 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
-import process from "node:process";
 import {
   fileSize,
   isFolder,
   listFolder,
   makeFolder,
-  move,
   readJson,
   readText,
   realPath,
-  writeText,
+  replaceText,
 } from "../platform/files.ts";
 import { linkTo } from "../platform/links.ts";
 import { CONFIG, GRAPH, GRAPH_DATA, INDEX, RECORD, shardsIn, SINGLE } from "./choose.ts";
@@ -89,9 +87,7 @@ export class CachedRepository {
     const path = join(this.folder, "refs", revision);
     if (fileSize(path) !== undefined && readText(path, LARGEST_REF) === commit) return;
     makeFolder(dirname(path));
-    const pending = `${path}.${process.pid}.part`;
-    writeText(pending, commit);
-    move(pending, path);
+    replaceText(path, commit, { private: false });
   }
 
   /**

@@ -249,6 +249,18 @@ export function listFolder(path: string): { name: string; kind: "file" | "folder
   });
 }
 
+/** Paths of all files in a folder and below, sorted, with slashes. */
+export function pathsIn(folder: string, below = ""): string[] {
+  return listFolder(join(folder, below)).flatMap(({ name, kind }) =>
+    kind === "folder" ? pathsIn(folder, `${below}${name}/`) : [`${below}${name}`]
+  );
+}
+
+/** Bytes of all files in a folder and below. */
+export function bytesIn(folder: string): number {
+  return pathsIn(folder).reduce((sum, path) => sum + (fileSize(join(folder, path)) ?? 0), 0);
+}
+
 /** Copies one file's content; links are followed, permissions are not kept. */
 export function copyFile(from: string, to: string): void {
   try {

@@ -12,7 +12,7 @@ import { parseOptions } from "../api/options.ts";
 import type { Model } from "../generate/model.ts";
 import { VERSION } from "../version.ts";
 import { readBody } from "./body.ts";
-import type { App, AppContext, AppEnv } from "./context.ts";
+import { type App, type AppContext, type AppEnv, executionOf } from "./context.ts";
 import { ApiError, apiErrorOf, badRequest } from "./errors.ts";
 import { requireKey } from "./keys.ts";
 import { type Log, RequestRecord } from "./log.ts";
@@ -145,7 +145,9 @@ function watch(service: Service, log: Log) {
     raw.signal?.addEventListener("abort", onGone);
     const end = service.begin(work);
     let answered = () => {};
-    keepAlive(context, new Promise((resolve) => answered = resolve));
+    // A request ends in order where its client has gone, too: edge runtimes drop what is then still to be
+    // done, and its place would be taken for ever.
+    executionOf(context)?.waitUntil(new Promise<void>((resolve) => answered = resolve));
     context.set("record", record);
     context.set("work", work);
     context.header("X-Request-Id", record.id);
@@ -175,21 +177,6 @@ function watch(service: Service, log: Log) {
     await next();
     if (!isLater || context.res.status !== 200) over(context.res.status);
   };
-}
-
-/**
- * Lets a request end in order where its client has gone: edge runtimes drop what is then still to be done,
- * and its place would be taken for ever. Elsewhere nothing is dropped.
- */
-function keepAlive(context: AppContext, answered: Promise<void>): void {
-  let execution: AppContext["executionCtx"];
-  try {
-    execution = context.executionCtx;
-  } catch {
-    // There is none.
-    return;
-  }
-  execution.waitUntil(answered);
 }
 
 /** A name for the route that took a request: one of a few, whatever a client asks for. */

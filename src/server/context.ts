@@ -22,3 +22,13 @@ export interface AppEnv {
 export type App = OpenAPIHono<AppEnv>;
 /** The context of a request. */
 export type AppContext = Context<AppEnv>;
+
+/** What keeps a request's work going in edge runtimes; undefined elsewhere. */
+export function executionOf(context: AppContext): AppContext["executionCtx"] | undefined {
+  try {
+    return context.executionCtx;
+  } catch {
+    // Hono's word for: there is none.
+    return undefined;
+  }
+}

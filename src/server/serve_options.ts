@@ -26,6 +26,3 @@ export const serveCommandSchema = z.strictObject({
   ...loadFields,
   keptSequences: servingFields.keptSequences,
 });
-
-/** Options of the command `serve`, as a caller writes them. */
-export type ServeCommandOptions = z.input<typeof serveCommandSchema>;

@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { copyInParts, pathsIn } from "../../src/bundle/model_files.ts";
+import { copyInParts } from "../../src/bundle/model_files.ts";
 import { type Bundle, type Handler, makeHandler } from "../../src/edge/handler.ts";
 import { Loading } from "../../src/edge/loading.ts";
 import { bundledSource } from "../../src/edge/source.ts";
@@ -13,6 +13,7 @@ import { serverSettings } from "../../src/edge/variables.ts";
 import { cloudflareWorker } from "../../src/edge/cloudflare.ts";
 import type { Model } from "../../src/generate/model.ts";
 import { load } from "../../src/generate/load.ts";
+import { pathsIn } from "../../src/platform/files.ts";
 import type { LogEntry } from "../../src/server/log.ts";
 import { makeKey } from "../../src/server/keys.ts";
 import { CompileWorkshop } from "../compile/support.ts";

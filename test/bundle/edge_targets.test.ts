@@ -14,7 +14,7 @@ import {
   longestContext,
   type Measured,
 } from "../../src/bundle/memory_account.ts";
-import { pathsIn } from "../../src/bundle/model_files.ts";
+import { pathsIn } from "../../src/platform/files.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { runCompiled } from "../../src/generate/run.ts";

@@ -9,7 +9,7 @@ import { indexHtml } from "../../src/bundle/page/index.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
-import { pathsIn } from "../../src/bundle/model_files.ts";
+import { pathsIn } from "../../src/platform/files.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
 import { addUnknownOperator, CompileWorkshop, forgetHashes, LONG } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";

@@ -21,15 +21,16 @@ import {
 } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import {
+  bytesIn,
   copyFile,
   exists,
-  fileSize,
   makeFolder,
+  pathsIn,
   remove,
   writeBytes,
 } from "../../platform/files.ts";
-import { findBun, runTool } from "../bun.ts";
-import { pathsIn } from "../model_files.ts";
+import { runToEnd } from "../../platform/run_to_end.ts";
+import { findBun } from "../bun.ts";
 import type { Target, TargetInput } from "../target.ts";
 
 /** Bytes of the largest model in a binary: Bun counts them with 32 bits, itself included. */
@@ -47,7 +48,7 @@ export const makeBinary: Target = async (input) => {
     );
   }
   const paths = pathsIn(model);
-  const bytes = paths.reduce((sum, path) => sum + (fileSize(join(model, path)) ?? 0), 0);
+  const bytes = bytesIn(model);
   if (!externalModel && bytes > LARGEST_MODEL) {
     throw new TargetUnfitError(
       `${model} has ${bytes} bytes, and a binary holds at most ${LARGEST_MODEL}: ` +
@@ -73,7 +74,7 @@ export const makeBinary: Target = async (input) => {
     hooks.onProgress?.({ type: "progress", phase: "make binary", done, total: 1, unit: "files" });
   progress(0);
   const script = fileURLToPath(new URL("../../binary/build.ts", import.meta.url));
-  const { code, stderr } = await runTool([...bun, script, JSON.stringify(plan)], {
+  const { code, stderr } = await runToEnd([...bun, script, JSON.stringify(plan)], {
     signal: hooks.signal,
     cwd: folder,
   });
@@ -118,7 +119,7 @@ async function installPackages(bun: readonly string[], signal?: AbortSignal): Pr
   // In a clone, or where this package is one of those of another.
   if ([root, join(root, "..", "..")].some((at) => exists(join(at, "node_modules", "hono")))) return;
   const words = [...bun, "install", "--frozen-lockfile", "--production", "--omit=optional"];
-  const { code, stderr } = await runTool(words, { signal, cwd: root });
+  const { code, stderr } = await runToEnd(words, { signal, cwd: root });
   if (code === 0) return;
   throw new ToolMissingError(
     `a binary is bundled from the packages in ${root}node_modules, which could not be installed: ` +

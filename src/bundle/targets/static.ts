@@ -6,18 +6,19 @@ import { join } from "node:path";
 import { folderSource } from "../../engine/folder_source.ts";
 import { TargetUnfitError, UnsupportedOperatorError } from "../../errors.ts";
 import { runCompiled } from "../../generate/run.ts";
-import { copyFile, fileSize, makeFolder, writeText } from "../../platform/files.ts";
+import { fileSize, writeText } from "../../platform/files.ts";
 import { pageFiles } from "../../server/page/mod.ts";
 import { distribution } from "../dist.ts";
+import { copyBuilt } from "../edge_files.ts";
 import { copyInParts } from "../model_files.ts";
 import { indexHtml, STYLES } from "../page/index.ts";
 import type { BundleSettings } from "../options.ts";
 import type { Target, TargetReport } from "../target.ts";
 
 /** The page's scripts, as `scripts/build.ts` makes them. */
-const SCRIPTS = ["page.js", "worker.js"];
+const SCRIPTS = ["page/page.js", "page/worker.js"];
 /** Kernels for shared memory; the engine makes those for one thread of them. */
-const KERNELS = ["relaxed.wasm", "relaxed-fused.wasm", "simd.wasm"];
+const KERNELS = ["wasm/relaxed.wasm", "wasm/relaxed-fused.wasm", "wasm/simd.wasm"];
 
 /**
  * Headers for hosts that read this file (Netlify, Cloudflare Pages). The first two isolate the page, and
@@ -39,11 +40,8 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
   const dist = await distribution(hooks);
   const { bytes } = await copyInParts(model, join(folder, "model"), hooks);
   const page = join(folder, "page");
-  makeFolder(join(page, "wasm"));
-  for (const script of SCRIPTS) copyFile(join(dist, "page", script), join(page, script));
-  for (const kernel of KERNELS) {
-    copyFile(join(dist, "wasm", kernel), join(page, "wasm", kernel));
-  }
+  copyBuilt(dist, folder, SCRIPTS);
+  copyBuilt(dist, page, KERNELS);
   for (const file of STYLES) writeText(join(page, file), pageFiles[`/page/${file}`].body);
   const { context, kv } = settings;
   writeText(join(folder, "index.html"), indexHtml({ name, bytes, context, kv }));

@@ -18,7 +18,7 @@ import {
   type ChatRequest,
   chatRequestSchema,
 } from "../schemas/chat.ts";
-import { generationOptions } from "../schemas/sampling.ts";
+import { generationOptions, seedOfChoice } from "../schemas/sampling.ts";
 import type { Served, Service } from "../service.ts";
 import { Tally } from "../usage.ts";
 import { generationRoute, type Head, respond } from "./generation.ts";
@@ -64,8 +64,7 @@ async function wantedBy(request: ChatRequest, { model }: Served): Promise<Wanted
     prompt,
     options: {
       ...options,
-      // Each choice draws by itself, and again the same.
-      seed: options.seed === undefined ? undefined : (options.seed + i) % Number.MAX_SAFE_INTEGER,
+      seed: seedOfChoice(options.seed, i),
       maxTokens: request.max_completion_tokens ?? request.max_tokens,
       logprobs: logprobs ? top ?? 0 : undefined,
       templateVariables: request.chat_template_kwargs,

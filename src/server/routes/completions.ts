@@ -16,7 +16,7 @@ import {
   completionRequestSchema,
   completionSchema,
 } from "../schemas/completions.ts";
-import { generationOptions, MOST_CHOICES } from "../schemas/sampling.ts";
+import { generationOptions, MOST_CHOICES, seedOfChoice } from "../schemas/sampling.ts";
 import type { Served, Service } from "../service.ts";
 import { Tally } from "../usage.ts";
 import { generationRoute, type Head, respond } from "./generation.ts";
@@ -69,7 +69,7 @@ function wantedBy(request: CompletionRequest): Wanted[] {
       prompt,
       options: {
         ...options,
-        seed: options.seed === undefined ? undefined : (options.seed + i) % Number.MAX_SAFE_INTEGER,
+        seed: seedOfChoice(options.seed, i),
         maxTokens: request.max_tokens ?? DEFAULT_TOKENS,
         logprobs: request.logprobs,
       },

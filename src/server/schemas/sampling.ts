@@ -87,6 +87,11 @@ export function generationOptions(request: SamplingRequest): GenerationOptions {
   };
 }
 
+/** The seed of a choice: each draws by itself, and again the same. */
+export function seedOfChoice(seed: number | undefined, index: number): number | undefined {
+  return seed === undefined ? undefined : (seed + index) % Number.MAX_SAFE_INTEGER;
+}
+
 /** OpenAI's seeds may be below 0, ours may not. */
 function seedOf(seed: number): number {
   return seed >= 0 ? seed : 2 ** 52 - seed;

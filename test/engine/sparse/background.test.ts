@@ -12,7 +12,7 @@ import { runtime } from "../../../src/platform/runtime.ts";
 import { thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { greedy, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
+import { codeOf, greedy, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 import { watchThreads } from "./watch_threads.ts";
 
@@ -41,16 +41,6 @@ async function inBackground<T>(
   use: (model: EngineModel) => Promise<T>,
 ): Promise<T> {
   return await withSparse(await compiled(), { background: true, ...options }, use);
-}
-
-/** The code of what a promise is rejected with; nothing when it is kept. */
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "";
-  } catch (error) {
-    return (error as { code?: string }).code ?? String(error);
-  }
 }
 
 function immediate(): Promise<void> {

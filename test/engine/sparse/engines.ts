@@ -155,3 +155,13 @@ export function greedy(logits: Float32Array): number {
   for (let i = 1; i < logits.length; i++) if (logits[i] > logits[best]) best = i;
   return best;
 }
+
+/** The code of what a promise is rejected with; nothing when it is kept. */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return "";
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+}

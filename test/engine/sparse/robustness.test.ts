@@ -22,7 +22,7 @@ import { rejectionOf, thrownBy } from "../../checkpoint/support.ts";
 import { distance, type How, LONG, TOKENS } from "../../compile/support.ts";
 import { Dice, MANY, SEED } from "../../support/fuzz.ts";
 import { changeBytes, changeGraph } from "./changes.ts";
-import { logitsInPieces, SparseWorkshop } from "./engines.ts";
+import { codeOf, logitsInPieces, SparseWorkshop } from "./engines.ts";
 import { Machine, Tensors } from "./machine.ts";
 import {
   changedGraph,
@@ -37,16 +37,6 @@ import { watchThreads } from "./watch_threads.ts";
 
 const workshop = new SparseWorkshop();
 afterAll(() => workshop.remove());
-
-/** The code of what a promise is rejected with; nothing when it is kept. */
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "";
-  } catch (error) {
-    return (error as { code?: string }).code ?? String(error);
-  }
-}
 
 async function seconds(work: () => Promise<unknown>): Promise<number> {
   const started = performance.now();

@@ -12,7 +12,7 @@ import { loadSparse, type SparseOptions } from "../../../src/engine/sparse/engin
 import { rejectionOf, thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { greedy, SparseWorkshop, withSparse } from "./engines.ts";
+import { codeOf, greedy, SparseWorkshop, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -104,16 +104,6 @@ describe("several sequences in one model", () => {
     });
   }, LONG);
 });
-
-/** The code of what a promise is rejected with; nothing when it is kept. */
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "";
-  } catch (error) {
-    return (error as { code?: string }).code ?? String(error);
-  }
-}
 
 describe("a sequence that is cut", () => {
   test("goes on as if what was cut had never been", async () => {

@@ -8,7 +8,7 @@ import type { EngineModel } from "../../../src/engine/model.ts";
 import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
+import { codeOf, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -28,15 +28,6 @@ async function withModel<T>(
 function tokensOf(seed: number, count: number): number[] {
   const dice = new Dice(SEED * 1000 + seed);
   return Array.from({ length: count }, () => 3 + dice.below(300));
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return "";
-  } catch (error) {
-    return (error as { code?: string }).code ?? String(error);
-  }
 }
 
 test("pieces of any size give the same bits", async () => {
