@@ -261,7 +261,7 @@ async function full() {
   same("with retries all are answered", ends, Array(6).fill("fulfilled"));
 }
 
-/** There is one place, for which one waits 50 ms, and a request may take a second. */
+/** There is one place, for which one waits 50 ms, and a request may take 0.3 s. */
 async function late() {
   const one = clientOf(hurried);
   // The first request takes longer; that it may fail is nothing to us.
