@@ -25,7 +25,7 @@ function optionsFor(run: OracleRun, output: string): Partial<PruneOptions> {
   return {
     output,
     force: true,
-    method: run.method as "wanda" | "magnitude",
+    method: run.method as "wanda",
     allocation: allocation as "dlp",
     reducer: (reducer ?? "median") as "mean",
     ...(run.pattern === "unstructured" ? { sparsity: run.sparsity } : { pattern: run.pattern }),
@@ -76,7 +76,6 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
   }, 600_000);
 
   for (const run of [...oracle.pruned, ...tolerance.more ?? []]) {
-    if (run.method === "sparsegpt") continue;
     const title = `${run.method}, ${run.allocation}, ${run.pattern} at ${run.sparsity}${
       run.note ?? ""
     }`;
@@ -106,7 +105,10 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
       const most = run.method === "wanda" ? 0 : run.allocation === "owl" ? 4 : 2;
       run.zeros?.forEach((linears, b) =>
         linears.forEach((count, i) =>
-          expect(Math.abs(count - zeros[b][i])).toBeLessThanOrEqual(most)
+          // A weight of SparseGPT's whose update ends at exactly 0 counts too.
+          expect(Math.abs(count - zeros[b][i])).toBeLessThanOrEqual(
+            run.method === "sparsegpt" ? 1e-3 * count : most,
+          )
         )
       );
       if (run.achieved) {
@@ -158,7 +160,7 @@ interface Tolerance {
 
 describe("the released code, on the tiny model", () => {
   compare("tiny", fromRoot("examples/tiny"), {
-    perplexity: ({ method }) => method === "wanda" ? 0.02 : 0.05,
+    perplexity: ({ method }) => ({ wanda: 0.02, sparsegpt: 0.03 })[method] ?? 0.05,
     comparesMask: () => true,
   });
 });
@@ -179,7 +181,9 @@ if (large) {
       // perplexities in the hundreds, that moves the figure by up to 5 %. With the root rounded
       // correctly in PyTorch too, masks and perplexity are held to the narrow bounds.
       perplexity: ({ method, sparsity, note }) =>
-        method !== "wanda"
+        method === "sparsegpt"
+          ? 0.03
+          : method !== "wanda"
           ? sparsity === 0.5 ? 0.05 : Infinity
           : sparsity === 0.5 || note
           ? 0.02

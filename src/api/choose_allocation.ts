@@ -9,7 +9,7 @@ import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.
 import type { PruneSettings } from "./options.ts";
 import type { Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
-import type { Workbench } from "./workbench.ts";
+import { runsPerBlock, type Workbench } from "./workbench.ts";
 
 /** Windows of calibration, and of text kept apart, that `--allocation auto` tries each one on. */
 const TRIAL_WINDOWS = 16;
@@ -30,6 +30,8 @@ export interface PruneRequest {
   readonly sparsity: number;
   /** Whether a weight of that name is left dense. */
   readonly skipped: (name: string) => boolean;
+  /** Rounds a weight's values to what the checkpoint can hold. */
+  readonly store: (name: string, values: Float32Array) => void;
   /** Densities that the caller gave. */
   readonly given?: Float64Array;
 }
@@ -37,7 +39,7 @@ export interface PruneRequest {
 /** How to prune by the shares of an allocation. */
 export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): PruneRules {
   const { method, pattern } = request.settings;
-  return { method, pattern, shares, skipped: request.skipped };
+  return { method, pattern, shares, skipped: request.skipped, store: request.store };
 }
 
 /** Finds the allocation of a request, judging or trying what it needs. */
@@ -141,21 +143,20 @@ export class AllocationChooser {
       return undefined;
     }
     const rules = rulesFor(this.#request, sharesOf(densities, this.#request.settings.pattern));
-    const states = this.#request.settings.method === "wanda"
-      ? await this.#bench.room(calibration)
-      : undefined;
-    const measured = await this.#bench.room(heldOut);
+    const states = {
+      ...await this.#bench.roomFor(rules.method, calibration),
+      heldOut: await this.#bench.room(heldOut),
+    };
     const perplexity = await this.#bench.overBlocks(
       `try ${allocation}`,
-      2 * (states?.batches.length ?? 0) + measured.batches.length,
+      runsPerBlock(rules.method, states),
       async (hooks) => {
-        await prunePass(await this.#bench.model(), rules, states, () => {}, measured, hooks);
-        return (await measureLosses(await this.#bench.model(), measured, this.#bench.signal))
+        await prunePass(await this.#bench.model(), rules, states, () => {}, hooks);
+        return (await measureLosses(await this.#bench.model(), states.heldOut, this.#bench.signal))
           .perplexity;
       },
     );
-    this.#bench.free(states);
-    this.#bench.free(measured);
+    this.#bench.freeAll(states);
     return { trial: { allocation, on, perplexity }, densities };
   }
 

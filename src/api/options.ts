@@ -69,8 +69,8 @@ export const pruneSchema = z.strictObject({
   sparsity: z.number().gt(0).lt(1).optional().describe(
     "fraction of weights to prune (default: 0.7, or what N:M says)",
   ),
-  method: z.enum(["wanda", "magnitude"]).default("wanda").describe(
-    "which weights go first: lowest |W|·‖X‖ or lowest |W|",
+  method: z.enum(["wanda", "magnitude", "sparsegpt", "espalier"]).default("wanda").describe(
+    "which weights go: those of lowest |W|·‖X‖ or |W|; sparsegpt and espalier also mend those that stay",
   ),
   allocation: z.enum(["dlp", "uniform", "owl", "atp", "auto"]).default("dlp").describe(
     "how much each block keeps; auto tries all on held-out calibration text and takes the best",

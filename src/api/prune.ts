@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
+import { roundTo } from "../onnx/element_type.ts";
 import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { assertApart, assertFree, PendingFolder, writeText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
@@ -29,7 +30,7 @@ import {
 import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.ts";
 import { calibrationWindows, heldOutWindows } from "./prune_windows.ts";
 import { OpenModel, Phases } from "./shared.ts";
-import { Workbench } from "./workbench.ts";
+import { runsPerBlock, Workbench } from "./workbench.ts";
 
 /**
  * Prunes a checkpoint.
@@ -91,7 +92,7 @@ class PruneRun {
     throwIfAborted(this.#signal);
 
     const fixed = pattern.kind === "nm" || densities !== undefined;
-    const usesWindows = this.#settings.method === "wanda" ||
+    const usesWindows = this.#settings.method !== "magnitude" ||
       (!fixed && (allocation === "auto" || needsImportance(allocation) || (compare && text)));
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {
       this.#phases.note(
@@ -211,6 +212,8 @@ class PruneRun {
       blocks,
       sparsity: sparsityFor(pattern, settings.sparsity),
       skipped,
+      store: (name: string, values: Float32Array) =>
+        roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
       given: densities === undefined ? undefined : givenDensities(densities, blocks),
     };
     return { request, linears: pruned };
@@ -233,22 +236,24 @@ class PruneRun {
   ): Promise<Map<string, number>> {
     const zeros = new Map<string, number>();
     const bench = this.#bench;
-    const states = windows && rules.method === "wanda" ? await bench.room(windows) : undefined;
+    const { method } = rules;
+    const mends = method === "sparsegpt" || method === "espalier";
+    const states = await bench.roomFor(method, windows);
     const model = await bench.model();
-    await bench.overBlocks("prune blocks", 2 * (states?.batches.length ?? 0.5), async (hooks) => {
+    await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
       await prunePass(
         model,
         rules,
         states,
         ({ weight, mask, values }) => {
-          writer.prune(weight, mask);
+          if (mends) writer.replace(weight, values);
+          else writer.prune(weight, mask);
           zeros.set(weight, countZeros(values));
         },
-        undefined,
         hooks,
       );
     });
-    bench.free(states);
+    bench.freeAll(states);
     return zeros;
   }
 

@@ -2,11 +2,12 @@
  * Where `prune` runs its model: the backend, room for hidden states, progress in blocks.
  * @module
  */
-import type { PassHooks } from "../calibrate/passes.ts";
+import type { PassHooks, PassStates } from "../calibrate/passes.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
+import type { Method } from "../prune/types.ts";
 import { type OpenModel, type Phases, roomFor } from "./shared.ts";
 
 /** How to run. */
@@ -15,6 +16,13 @@ export interface WorkbenchSettings {
   readonly threads?: number;
   /** Bytes that the process may take. */
   readonly memory?: number;
+}
+
+/** How often a pass reports a run of a batch for each block, about. */
+export function runsPerBlock(method: Method, { pruned, heldOut }: PassStates): number {
+  // The repair looks at a block's linears one input after the other: at four of them, mostly.
+  const rounds = method === "espalier" ? 5 : 2;
+  return rounds * (pruned?.batches.length ?? 0.25) + (heldOut?.batches.length ?? 0);
 }
 
 /** A model and what it needs to run; {@linkcode close} it when done. */
@@ -69,6 +77,18 @@ export class Workbench {
     return states;
   }
 
+  /** Makes room for what a method carries of the calibration windows. */
+  async roomFor(method: Method, windows: readonly Int32Array[] | undefined): Promise<PassStates> {
+    if (!windows || method === "magnitude") return {};
+    const pruned = await this.room(windows);
+    return method === "espalier" ? { pruned, dense: await this.room(windows) } : { pruned };
+  }
+
+  /** Gives the room of a pass back. */
+  freeAll(states: PassStates): void {
+    for (const each of [states.pruned, states.dense, states.heldOut]) this.free(each);
+  }
+
   /** Gives room back. */
   free(states: WindowStates | undefined): void {
     if (!states) return;
@@ -88,6 +108,7 @@ export class Workbench {
       let runs = 0;
       return work({
         signal: this.signal,
+        onNote: (text) => this.phases.note(text),
         onBatch: () => step(Math.min(blocksDone + ++runs / runsPerBlock, blocksDone + 0.99)),
         onBlock: (index) => {
           blocksDone = index + 1;

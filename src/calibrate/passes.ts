@@ -13,6 +13,7 @@ import { maskOf, type Share } from "../prune/block.ts";
 import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
 import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
+import { reconstructPass } from "./reconstruct.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll, weightOf } from "./statistics.ts";
 
@@ -41,6 +42,8 @@ export interface PassHooks {
   readonly onBatch?: () => void;
   /** Called when a block is done. */
   readonly onBlock?: (index: number) => void;
+  /** Told what a person should know. */
+  readonly onNote?: (text: string) => void;
 }
 
 /**
@@ -85,6 +88,18 @@ export interface PruneRules {
   readonly shares: readonly Share[];
   /** Whether a weight of that name is left dense. */
   readonly skipped: (name: string) => boolean;
+  /** Rounds a weight's values to what the checkpoint can hold, where they were changed. */
+  readonly store?: (name: string, values: Float32Array) => void;
+}
+
+/** Windows that a pass carries from block to block. */
+export interface PassStates {
+  /** The calibration windows in the pruned model; not needed for magnitudes. */
+  readonly pruned?: WindowStates;
+  /** The same windows in the dense model, for methods that aim at it. */
+  readonly dense?: WindowStates;
+  /** Other windows to carry through the pruned model; their states are a result of the pass. */
+  readonly heldOut?: WindowStates;
 }
 
 /** A pruned linear, while its weights are still in memory. */
@@ -101,19 +116,27 @@ export interface PrunedLinear {
  *
  * @param model The dense model; its files are not changed.
  * @param rules What to prune.
- * @param states Room for the calibration windows; undefined when the method needs no statistics.
+ * @param states Room for the windows.
  * @param onLinear Takes each mask, or nothing when only the losses of `heldOut` are wanted.
- * @param heldOut Other windows to carry through the pruned blocks; their states are the result.
  */
 export async function prunePass(
   model: StagedModel,
   rules: PruneRules,
-  states: WindowStates | undefined,
+  { pruned: states, dense, heldOut }: PassStates,
   onLinear: (linear: PrunedLinear) => void,
-  heldOut?: WindowStates,
   hooks: PassHooks = {},
 ): Promise<void> {
   const { signal, onBatch, onBlock } = hooks;
+  const { method } = rules;
+  if (method === "sparsegpt" || method === "espalier") {
+    return await reconstructPass(
+      model,
+      rules,
+      { pruned: states!, dense, heldOut },
+      onLinear,
+      hooks,
+    );
+  }
   if (states) await embedAll(model, states, signal);
   if (heldOut) await embedAll(model, heldOut, signal);
   const last = model.blocks.length - 1;
@@ -134,7 +157,7 @@ export async function prunePass(
     for (const linear of model.blocks[index].linears) {
       if (rules.skipped(linear.weight)) continue;
       const weight = weightOf(linear, weights, norms);
-      const mask = maskOf(weight, rules.method, rules.pattern, rules.shares[index]);
+      const mask = maskOf(weight, method, rules.pattern, rules.shares[index]);
       applyMask(weight.values, mask);
       onLinear({ weight: linear.weight, mask, values: weight.values });
       await letEventsIn();

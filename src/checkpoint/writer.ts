@@ -1,12 +1,12 @@
 /**
- * Writing a pruned checkpoint: a copy of the dense one in which pruned weights become 0 in place.
+ * Writing a pruned checkpoint: a copy of the dense one in which weights are changed in place.
  *
  * So sharding, dtypes, header bytes and every other file stay what they were.
  * @module
  */
 import { join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
-import { FLOAT_BYTES } from "../onnx/element_type.ts";
+import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
@@ -95,6 +95,25 @@ export class CheckpointWriter {
       const first = at / size;
       for (let i = 0; i < count; i++) if (mask[first + i] === 0) values[i] = 0;
       to.write(bytes, tensor.offset + at);
+    }
+  }
+
+  /**
+   * Puts other values in the place of a tensor's.
+   *
+   * @param name The tensor.
+   * @param values As many as it has; those its type can hold are written exactly.
+   * @throws {NotFiniteError} When one is too great for the tensor's type.
+   */
+  replace(name: string, values: Float32Array): void {
+    const tensor = this.#source.tensors.get(name)!;
+    const type = tensor.type!;
+    const to = this.#files.get(tensor.file)!;
+    const count = PIECE / FLOAT_BYTES[type];
+    for (let first = 0; first < values.length; first += count) {
+      const bytes = narrowTo(values.subarray(first, first + count), type);
+      assertFinite(bytes, tensor, first);
+      to.write(bytes, tensor.offset + first * FLOAT_BYTES[type]);
     }
   }
 

@@ -89,6 +89,11 @@ export function firstNotFinite(bytes: Uint8Array, type: FloatType): number {
   return -1;
 }
 
+/** Rounds values to what a type can hold, in place. */
+export function roundTo(values: Float32Array, type: FloatType): void {
+  if (type !== "f32") widen(narrowTo(values, type), type, values);
+}
+
 /**
  * Stores float32 values in a smaller type, rounded to nearest, ties to even.
  *

@@ -22,6 +22,8 @@ export interface Linear {
   readonly weight: string;
   /** Name of the value `[batch, sequence, columns]` that feeds it. */
   readonly input: string;
+  /** Name of the value `[batch, sequence, rows]` that the product is. */
+  readonly output: string;
   readonly rows: number;
   readonly columns: number;
 }
@@ -169,6 +171,7 @@ function cutAfter(
     name: "lm_head",
     weight: traced.tensor.name,
     input: headNode.input[0],
+    output: headNode.output[0],
     rows,
     columns,
   };
@@ -214,6 +217,7 @@ function findLinears(
       name: name.replace(/\.weight$/, ""),
       weight: traced.tensor.name,
       input: node.input[0],
+      output: node.output[0],
       rows,
       columns,
     });

@@ -3,7 +3,7 @@
  * @module
  */
 import { magnitudeMask, nmMask, wandaMask } from "./mask.ts";
-import type { Mask, Method, Pattern, Weight } from "./types.ts";
+import type { Mask, MaskMethod, Pattern, Weight } from "./types.ts";
 
 /** How much of a block stays. */
 export interface Share {
@@ -22,7 +22,7 @@ export interface Share {
  * @param share How much of its block stays.
  * @throws {PatternError} When the pattern does not fit the matrix.
  */
-export function maskOf(weight: Weight, method: Method, pattern: Pattern, share: Share): Mask {
+export function maskOf(weight: Weight, method: MaskMethod, pattern: Pattern, share: Share): Mask {
   switch (pattern.kind) {
     case "nm":
       return nmMask(weight, pattern.n, pattern.m, method);

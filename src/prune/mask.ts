@@ -5,7 +5,7 @@
 import { PatternError } from "../errors.ts";
 import { rowScores } from "./importance.ts";
 import { selectRank } from "./select.ts";
-import type { Mask, Method, Weight } from "./types.ts";
+import type { Mask, MaskMethod, Weight } from "./types.ts";
 
 /**
  * Prunes the ⌊columns · sparsity⌋ weights of each row with the lowest |W|·‖X‖₂ (Wanda, and
@@ -65,7 +65,7 @@ export function magnitudeMask(weight: Weight, sparsity: number): Mask {
  * @param method |W|·‖X‖₂ or |W|.
  * @throws {PatternError} When M does not divide the columns, or N and M make no pattern.
  */
-export function nmMask(weight: Weight, n: number, m: number, method: Method): Mask {
+export function nmMask(weight: Weight, n: number, m: number, method: MaskMethod): Mask {
   const { rows, columns, values, name } = weight;
   if (!(Number.isInteger(n) && Number.isInteger(m) && 1 <= n && n <= m)) {
     throw new PatternError(`${n}:${m} is no pattern: it must keep 1 to M of every M weights`);

@@ -19,6 +19,23 @@ export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
 export { maskOf, type Share } from "./block.ts";
 export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";
 export { applyMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
+export { type InverseFactor, inverseFactor } from "./cholesky.ts";
+export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
+export { ridge, solveOnMask } from "./repair.ts";
 export { selectRank } from "./select.ts";
-export type { AllocationName, Mask, Method, Pattern, Reducer, Weight } from "./types.ts";
+export {
+  type Reconstructed,
+  type Rounding,
+  sparseGpt,
+  type SparseGptRequest,
+} from "./sparsegpt.ts";
+export type {
+  AllocationName,
+  Mask,
+  MaskMethod,
+  Method,
+  Pattern,
+  Reducer,
+  Weight,
+} from "./types.ts";
 export { AllocationError, EspalierError, PatternError } from "../errors.ts";

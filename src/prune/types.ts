@@ -15,8 +15,11 @@ export interface Weight {
 /** How a block's score is made of its weights' scores. */
 export type Reducer = "median" | "mean";
 
-/** What decides which weights go first. */
-export type Method = "wanda" | "magnitude";
+/** What decides which weights go first, where those that stay are left as they are. */
+export type MaskMethod = "wanda" | "magnitude";
+
+/** How weights are pruned: by a mask, or with those that stay making up for it. */
+export type Method = MaskMethod | "sparsegpt" | "espalier";
 
 /** What decides how many weights each block keeps. */
 export type AllocationName = "uniform" | "dlp" | "owl" | "atp";

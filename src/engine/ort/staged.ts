@@ -9,6 +9,7 @@ import { GraphError } from "../../errors.ts";
 import { extract, type ExtractedModel, squaresOf } from "../../onnx/extract.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import { type Block, cutIntoSections, type Sections } from "../../onnx/sections.ts";
+import type { Matrix } from "../../prune/matrix.ts";
 import type { Backend, Session, Tensor } from "./backend.ts";
 
 /** Where weights are read from; a checkpoint is one. */
@@ -44,6 +45,18 @@ export interface BlockResult {
   readonly hidden?: Float32Array;
   /** Squares summed over each window's tokens, `[windows, columns]`, by linear input, if asked for. */
   readonly squares?: ReadonlyMap<string, Float32Array>;
+  /** Values inside the block that were asked for, `[windows · length, width]`. */
+  readonly taps: ReadonlyMap<string, Matrix>;
+}
+
+/** What a run of a block is to give. What none of it needs is not computed. */
+export interface BlockWants {
+  /** Squares of the inputs of linears. */
+  readonly squares?: boolean;
+  /** The hidden states after the block. */
+  readonly output?: boolean;
+  /** Values inside the block, by their names in the graph. */
+  readonly taps?: readonly string[];
 }
 
 /** A decoder that runs section by section. */
@@ -51,7 +64,7 @@ export class StagedModel {
   readonly sections: Sections;
   readonly backend: Backend;
   readonly weights: WeightSource;
-  readonly #graph: GraphProto;
+  readonly graph: GraphProto;
   readonly #sessions = new Map<string, Promise<Session>>();
   readonly #sessionOf = new Map<ExtractedModel, Promise<Session>>();
   readonly #extracted = new Map<string, ExtractedModel>();
@@ -64,7 +77,7 @@ export class StagedModel {
    * @throws {GraphError} When the graph cannot be cut into sections.
    */
   constructor(graph: GraphProto, weights: WeightSource, backend: Backend) {
-    this.#graph = graph;
+    this.graph = graph;
     this.sections = cutIntoSections(graph);
     this.weights = weights;
     this.backend = backend;
@@ -78,7 +91,7 @@ export class StagedModel {
   /** Bytes that the largest block's weights take as float32. */
   get largestBlockBytes(): number {
     return Math.max(...this.blocks.map((block) => {
-      const model = this.#extractBlock(block, { squares: false, output: true });
+      const model = this.#extractBlock(block, { output: true });
       return [...model.weights.values()].reduce((sum, name) => sum + this.#count(name) * 4, 0);
     }));
   }
@@ -94,7 +107,7 @@ export class StagedModel {
     const hiddenIn = sections.blocks[0].hiddenIn;
     const model = this.#once(
       "before",
-      () => extract(this.#graph, sections.before, { outputs: [hiddenIn, ...sections.shared] }),
+      () => extract(this.graph, sections.before, { outputs: [hiddenIn, ...sections.shared] }),
     );
     const dims = [windows, length];
     const positions = new BigInt64Array(tokens.length);
@@ -128,7 +141,7 @@ export class StagedModel {
    * @throws {NotFiniteError} When one is NaN or infinite.
    */
   readBlock(index: number): BlockWeights {
-    const model = this.#extractBlock(this.blocks[index], { squares: false, output: true });
+    const model = this.#extractBlock(this.blocks[index], { output: true });
     const weights = new Map<string, Float32Array>();
     for (const [input, name] of model.weights) {
       weights.set(name, this.#read(input, name).data as Float32Array);
@@ -142,14 +155,13 @@ export class StagedModel {
    * @param index The block.
    * @param weights Its weights, as read by {@linkcode readBlock} and perhaps masked since.
    * @param activations What came out of the block before it; not changed.
-   * @param want `squares` of the inputs of linears, the `output`, or both. What only the output needs
-   *   is not computed for the squares.
+   * @param want What to give.
    */
   async runBlock(
     index: number,
     weights: BlockWeights,
     activations: Activations,
-    want: { squares: boolean; output: boolean },
+    want: BlockWants,
   ): Promise<BlockResult> {
     const block = this.blocks[index];
     const model = this.#extractBlock(block, want);
@@ -169,9 +181,18 @@ export class StagedModel {
         squares.set(input, outputs[squaresOf(model.rename(input))].data as Float32Array);
       }
     }
+    const taps = new Map<string, Matrix>();
+    for (const name of want.taps ?? []) {
+      // What comes into a block is no output of it.
+      const data = name === block.hiddenIn
+        ? hidden
+        : outputs[model.rename(name)].data as Float32Array;
+      taps.set(name, { data, rows: windows * length, columns: data.length / (windows * length) });
+    }
     return {
       hidden: want.output ? outputs[HIDDEN_OUT].data as Float32Array : undefined,
       squares: want.squares ? squares : undefined,
+      taps,
     };
   }
 
@@ -181,7 +202,7 @@ export class StagedModel {
     const { batch: { windows, length }, hidden } = activations;
     if (after.nodes.length === 0) return hidden;
     const hiddenOut = blocks.at(-1)!.hiddenOut;
-    const model = this.#once("after", () => extract(this.#graph, after, { outputs: [head.input] }));
+    const model = this.#once("after", () => extract(this.graph, after, { outputs: [head.input] }));
     const feeds: Record<string, Tensor> = {
       [hiddenOut]: this.backend.floats(hidden, [
         windows,
@@ -217,14 +238,17 @@ export class StagedModel {
     return session;
   }
 
-  #extractBlock(block: Block, want: { squares: boolean; output: boolean }): ExtractedModel {
+  #extractBlock(block: Block, want: BlockWants): ExtractedModel {
+    const inside = (want.taps ?? []).filter((name) =>
+      name !== block.hiddenIn && !(want.output && name === block.hiddenOut)
+    );
     return this.#once(
-      `${block.index} ${want.squares} ${want.output}`,
+      `${block.index} ${want.squares} ${want.output} ${inside.join(" ")}`,
       () =>
-        extract(this.#graph, block, {
+        extract(this.graph, block, {
           label: block.label,
           names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
-          outputs: want.output ? [block.hiddenOut] : [],
+          outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
           squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
         }),
     );

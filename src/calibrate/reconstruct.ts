@@ -1,0 +1,235 @@
+/**
+ * The pruning pass of methods that change the weights which stay.
+ * @module
+ */
+import { OrtAlgebra } from "../engine/ort/algebra.ts";
+import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
+import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import { residualOf } from "../onnx/residual.ts";
+import type { Linear } from "../onnx/sections.ts";
+import { letEventsIn } from "../platform/events.ts";
+import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
+import type { Algebra, Matrix } from "../prune/matrix.ts";
+import { ridge, solveOnMask } from "../prune/repair.ts";
+import { DAMPING, type Reconstructed, sparseGpt } from "../prune/sparsegpt.ts";
+import { Gram, groupsOf, residualTarget } from "./grams.ts";
+import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
+import type { WindowStates } from "./states.ts";
+import { embedAll, runAll } from "./statistics.ts";
+
+/** How far the repair's target is drawn to the original weights: fraction of H's mean diagonal. */
+const RIDGE = 0.05;
+/** Iterations of conjugate gradients. */
+const ITERATIONS = 12;
+
+/** The windows of such a pass. */
+type States = PassStates & { readonly pruned: WindowStates };
+
+/** One block in the making. */
+interface Work {
+  readonly model: StagedModel;
+  readonly index: number;
+  readonly rules: PruneRules;
+  readonly states: States;
+  /** The block's weights; those that are pruned already are. */
+  readonly weights: BlockWeights;
+  readonly algebra: Algebra;
+  readonly hooks: PassHooks;
+  readonly onLinear: (linear: PrunedLinear) => void;
+}
+
+/**
+ * Prunes block by block with SparseGPT, or with our repair beyond it.
+ *
+ * SparseGPT takes the Hessians of all of a block's linears from one run of the dense block on inputs
+ * that come from the pruned blocks before it, as the released code does. The repair takes them one
+ * after the other, each with those before it in the block pruned already.
+ *
+ * @param model The dense model; its files are not changed.
+ * @param rules What to prune.
+ * @param states Room for the windows.
+ * @param onLinear Takes each pruned linear.
+ */
+export async function reconstructPass(
+  model: StagedModel,
+  rules: PruneRules,
+  states: States,
+  onLinear: (linear: PrunedLinear) => void,
+  hooks: PassHooks = {},
+): Promise<void> {
+  const { signal, onBatch, onBlock } = hooks;
+  const algebra = new OrtAlgebra(model.backend);
+  const last = model.blocks.length - 1;
+  const advance = { norms: false, advance: true };
+  try {
+    for (const each of [states.pruned, states.dense, states.heldOut]) {
+      if (each) await embedAll(model, each, signal);
+    }
+    for (let index = 0; index <= last; index++) {
+      const weights = model.readBlock(index);
+      const work = { model, index, rules, states, weights, algebra, hooks, onLinear };
+      await (states.dense ? repairBlock(work, states.dense) : sparseGptBlock(work));
+      if (index < last) {
+        await runAll(model, index, weights, states.pruned, advance, onBatch, signal);
+      }
+      if (states.heldOut) {
+        await runAll(model, index, weights, states.heldOut, advance, onBatch, signal);
+      }
+      onBlock?.(index);
+    }
+  } finally {
+    await algebra.close();
+  }
+}
+
+/** SparseGPT as released. */
+async function sparseGptBlock(work: Work): Promise<void> {
+  const { model, index, weights, states, algebra, hooks } = work;
+  const linears = linearsOf(work);
+  const inputs = [...new Set(linears.map(({ input }) => input))];
+  const grams = new Map(inputs.map((input) => [input, new Gram(algebra)]));
+  for (let i = 0; i < states.pruned.batches.length; i++) {
+    throwIfAborted(hooks.signal);
+    const { taps } = await model.runBlock(index, weights, states.pruned.load(i), { taps: inputs });
+    for (const [input, gram] of grams) await gram.add(taps.get(input)!, taps.get(input)!);
+    hooks.onBatch?.();
+  }
+  for (const group of groupsOf(linears)) {
+    const hessian = grams.get(group[0].input)!.sum(group[0].input);
+    const dead = reviveDead(hessian);
+    const factor = await factorOf(work, hessian, DAMPING, group);
+    for (const linear of group) {
+      const dense = matrixOf(linear, weights);
+      for (const c of dead) {
+        for (let r = 0; r < dense.rows; r++) dense.data[r * dense.columns + c] = 0;
+      }
+      await finish(work, linear, await pruneBy(work, dense, factor));
+    }
+  }
+}
+
+/**
+ * The repair. Each group of linears with one input, in the order of computation: inputs X from the
+ * block as pruned so far, target Y from the dense model (for linears that join the residual stream, so
+ * that the *stream* is as in the dense model; else what the dense linear gives on its own inputs).
+ * The dense weights that fit best are pruned by SparseGPT, and what stays is solved for.
+ */
+async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
+  const { model, index, weights, states, algebra, hooks, rules } = work;
+  const block = model.blocks[index];
+  const linears = linearsOf(work);
+  const original = new Map(
+    [...weights].map(([name, values]) => [
+      name,
+      linears.some(({ weight }) => weight === name) ? values.slice() : values,
+    ]),
+  );
+  const groups = groupsOf(linears);
+  const done: Linear[] = block.linears.filter(({ weight }) => rules.skipped(weight));
+  for (const [g, group] of groups.entries()) {
+    const [{ input }] = group;
+    const residual = group.length === 1
+      ? residualOf(model.graph, block, group[0], done)
+      : undefined;
+    const aimed = residual && (residual.bias === undefined || weights.has(residual.bias))
+      ? residual
+      : undefined;
+    const wants = {
+      // The dense states go on with the last group, whose run comes closest to the block's end.
+      dense: { taps: [aimed?.sum ?? input], output: g === groups.length - 1 },
+      pruned: { taps: aimed ? [input, aimed.other] : [input] },
+    };
+    const gram = new Gram(algebra);
+    const cross = new Gram(algebra);
+    for (let i = 0; i < states.pruned.batches.length; i++) {
+      throwIfAborted(hooks.signal);
+      const aim = await model.runBlock(index, original, dense.load(i), wants.dense);
+      const now = await model.runBlock(index, weights, states.pruned.load(i), wants.pruned);
+      const x = now.taps.get(input)!;
+      await gram.add(x, x);
+      const y = aimed ? residualTarget(aimed, aim, now, weights) : aim.taps.get(input)!;
+      await cross.add(y, x);
+      if (aim.hidden) dense.store(i, aim.hidden);
+      hooks.onBatch?.();
+    }
+    const hessian = gram.sum(input);
+    const wide = await factorOf(work, hessian, RIDGE, group);
+    const narrow = await factorOf(work, hessian, DAMPING, group);
+    for (const linear of group) {
+      const own = matrixOf(linear, weights);
+      const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
+      const target = await ridge(own, towards, wide.damping, wide.upper, algebra);
+      const pruned = await pruneBy(work, target, narrow);
+      const start = { data: pruned.values, rows: own.rows, columns: own.columns };
+      await solveOnMask(start, pruned.mask, target, hessian, narrow.damping, ITERATIONS, algebra);
+      await finish(work, linear, pruned);
+    }
+    done.push(...group);
+  }
+}
+
+function linearsOf({ model, index, rules }: Work): Linear[] {
+  return model.blocks[index].linears.filter(({ weight }) => !rules.skipped(weight));
+}
+
+function matrixOf({ weight, rows, columns }: Linear, weights: BlockWeights): Matrix {
+  return { data: weights.get(weight)!, rows, columns };
+}
+
+function pruneBy(
+  { rules, index, algebra }: Work,
+  weights: Matrix,
+  factor: InverseFactor,
+): Promise<Reconstructed> {
+  const { pattern, shares } = rules;
+  const request = { weights, upper: factor.upper, pattern, share: shares[index] };
+  return sparseGpt(request, algebra);
+}
+
+/** Puts a pruned linear where the block runs with it, and hands it over. */
+async function finish(
+  { rules, weights, onLinear, hooks }: Work,
+  { weight }: Linear,
+  { mask, values }: Reconstructed,
+): Promise<void> {
+  rules.store?.(weight, values);
+  weights.get(weight)!.set(values);
+  onLinear({ weight, mask, values });
+  await letEventsIn();
+  throwIfAborted(hooks.signal);
+}
+
+/** Inputs that are always 0 get a 1 on the diagonal (released code); returns their columns. */
+function reviveDead({ data, rows: n }: Matrix): number[] {
+  const dead: number[] = [];
+  for (let c = 0; c < n; c++) {
+    if (data[c * n + c] !== 0) continue;
+    data[c * n + c] = 1;
+    dead.push(c);
+  }
+  return dead;
+}
+
+/** Factors a group's Hessian, and says so where it took more damping than usual. */
+async function factorOf(
+  { algebra, index, hooks }: Work,
+  hessian: Matrix,
+  fraction: number,
+  group: readonly Linear[],
+): Promise<InverseFactor> {
+  const of = `block ${index}, ${group.map(({ name }) => name).join(", ")}`;
+  const factor = await inverseFactor(hessian, fraction, algebra);
+  if (!factor) {
+    throw new NotFiniteError(
+      `the Hessian of ${of} is not positive definite with any damping: its activations are damaged`,
+    );
+  }
+  if (factor.raised > 0) {
+    hooks.onNote?.(
+      `the Hessian of ${of} is not positive definite: its damping is ${
+        fraction * 10 ** factor.raised
+      } of the mean diagonal`,
+    );
+  }
+  return factor;
+}

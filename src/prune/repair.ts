@@ -1,0 +1,97 @@
+/**
+ * Repair: the best values of the weights that stay, given which stay and what the linear should give.
+ * @module
+ */
+import type { Algebra, Matrix } from "./matrix.ts";
+import type { Mask } from "./types.ts";
+
+/**
+ * The dense weights that bring a linear closest to a target: min ‖W·X − Y‖² + λ·‖W − W₀‖², which is
+ * W = (Y·Xᵀ + λ·W₀)·(X·Xᵀ + λ·I)⁻¹.
+ *
+ * @param weights W₀ `[rows, columns]`.
+ * @param cross Y·Xᵀ `[rows, columns]`; changed.
+ * @param lambda λ, in the units of X·Xᵀ.
+ * @param upper U with (X·Xᵀ + λ·I)⁻¹ = UᵀU.
+ * @param algebra Where products are made.
+ */
+export async function ridge(
+  weights: Matrix,
+  cross: Matrix,
+  lambda: number,
+  upper: Matrix,
+  algebra: Algebra,
+): Promise<Matrix> {
+  const { data } = cross;
+  for (let i = 0; i < data.length; i++) data[i] += lambda * weights.data[i];
+  return algebra.product(await algebra.product(cross, upper, { transposeB: true }), upper);
+}
+
+/**
+ * Weights on a mask that come closest to dense ones where it matters: min tr (V − W)·H·(V − W)ᵀ over
+ * all V that are 0 where the mask is, by conjugate gradients with the diagonal as preconditioner. Each
+ * row is a problem of its own; all of them go through one product an iteration.
+ *
+ * @param start Weights to start from, 0 where pruned; changed in place to the result.
+ * @param mask 1 where a weight may be other than 0.
+ * @param target W `[rows, columns]`.
+ * @param hessian H `[columns, columns]`.
+ * @param damping Added to H's diagonal.
+ * @param iterations How many; each takes one product.
+ * @param algebra Where products are made.
+ */
+export async function solveOnMask(
+  start: Matrix,
+  mask: Mask,
+  target: Matrix,
+  hessian: Matrix,
+  damping: number,
+  iterations: number,
+  algebra: Algebra,
+): Promise<void> {
+  const { data: values, rows, columns } = start;
+  const inverse = new Float32Array(columns);
+  for (let c = 0; c < columns; c++) inverse[c] = 1 / (hessian.data[c * columns + c] + damping);
+  const difference = target.data.map((w, i) => w - values[i]);
+  const pulled = (await algebra.product({ data: difference, rows, columns }, hessian)).data;
+  const rest = new Float32Array(values.length);
+  const direction: Matrix = { data: new Float32Array(values.length), rows, columns };
+  const progress = new Float64Array(rows);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0, i = r * columns; c < columns; c++, i++) {
+      if (mask[i] === 0) continue;
+      rest[i] = pulled[i] + damping * difference[i];
+      direction.data[i] = rest[i] * inverse[c];
+      progress[r] += rest[i] * direction.data[i];
+    }
+  }
+  for (let iteration = 0; iteration < iterations; iteration++) {
+    const image = (await algebra.product(direction, hessian)).data;
+    for (let r = 0; r < rows; r++) {
+      progress[r] = step(r * columns, (r + 1) * columns, progress[r], image);
+    }
+  }
+
+  /** One iteration of one row; returns its new residual, in the preconditioner's norm. */
+  function step(from: number, to: number, before: number, image: Float32Array): number {
+    const p = direction.data;
+    let curvature = 0;
+    for (let i = from; i < to; i++) {
+      if (mask[i] !== 0) curvature += p[i] * (image[i] += damping * p[i]);
+    }
+    if (!(curvature > 0)) return before;
+    const length = before / curvature;
+    let after = 0;
+    for (let i = from, c = 0; i < to; i++, c++) {
+      if (mask[i] === 0) continue;
+      values[i] += length * p[i];
+      rest[i] -= length * image[i];
+      after += rest[i] * rest[i] * inverse[c];
+    }
+    const turn = before > 0 ? after / before : 0;
+    for (let i = from, c = 0; i < to; i++, c++) {
+      if (mask[i] !== 0) p[i] = rest[i] * inverse[c] + turn * p[i];
+    }
+    return after;
+  }
+}
