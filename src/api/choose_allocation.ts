@@ -32,6 +32,8 @@ export interface PruneRequest {
   readonly skipped: (name: string) => boolean;
   /** Rounds a weight's values to what the checkpoint can hold. */
   readonly store: (name: string, values: Float32Array) => void;
+  /** Weights of a row that share a scale, where those that stay are rounded to int4. */
+  readonly int4Group?: number;
   /** Densities that the caller gave. */
   readonly given?: Float64Array;
 }
@@ -39,7 +41,8 @@ export interface PruneRequest {
 /** How to prune by the shares of an allocation. */
 export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): PruneRules {
   const { method, pattern } = request.settings;
-  return { method, pattern, shares, skipped: request.skipped, store: request.store };
+  const { skipped, store, int4Group } = request;
+  return { method, pattern, shares, skipped, store, int4Group };
 }
 
 /** Finds the allocation of a request, judging or trying what it needs. */

@@ -66,7 +66,7 @@ export const running = {
 export const pruneSchema = z.strictObject({
   model: path.describe("folder of the checkpoint"),
   output: path.optional().describe("folder to write (default: MODEL_DIR-pruned)"),
-  sparsity: z.number().gt(0).lt(1).optional().describe(
+  sparsity: z.number().min(0).lt(1).optional().describe(
     "fraction of weights to prune (default: 0.7, or what N:M says)",
   ),
   method: z.enum(["wanda", "magnitude", "sparsegpt", "espalier"]).default("wanda").describe(
@@ -94,6 +94,13 @@ export const pruneSchema = z.strictObject({
   pattern: pattern.prefault("unstructured").describe(
     "unstructured, N:M kept (2:4, 8:16 …), or mixed:M where the allocation chooses N for each block",
   ),
+  values: z.enum(["int4"]).optional().describe(
+    "int4: also round the weights that stay, for compile --values int4; sparsegpt and espalier make up for that, too",
+  ),
+  group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(64)
+    .describe(
+      "int4: weights that stay and share a scale, 32 or 64",
+    ),
   calibration: path.optional().describe(
     'text: .txt, .jsonl with a "text" field, or .json {"windows": [[ids] …]}',
   ),

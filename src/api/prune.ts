@@ -30,7 +30,7 @@ import {
 import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.ts";
 import { calibrationWindows, heldOutWindows } from "./prune_windows.ts";
 import { OpenModel, Phases } from "./shared.ts";
-import { runsPerBlock, Workbench } from "./workbench.ts";
+import { mends, runsPerBlock, Workbench } from "./workbench.ts";
 
 /**
  * Prunes a checkpoint.
@@ -204,6 +204,15 @@ class PruneRun {
     const pruned = linears.filter(({ weight }) => !skipped(weight));
     if (pruned.length === 0) throw new UsageError("--skip leaves nothing to prune");
     checkPattern(pattern, pruned);
+    if (settings.values === "int4" && !mends(settings.method)) {
+      throw new UsageError(
+        `--values int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
+          "take sparsegpt or espalier, or only compile with --values int4",
+      );
+    }
+    if (settings.sparsity === 0 && settings.values !== "int4") {
+      throw new UsageError("--sparsity 0 prunes nothing: it is for --values int4 alone");
+    }
     if (densities !== undefined && pattern.kind === "nm") {
       throw new UsageError("--densities does nothing for an N:M pattern");
     }
@@ -214,6 +223,7 @@ class PruneRun {
       skipped,
       store: (name: string, values: Float32Array) =>
         roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
+      int4Group: settings.values === "int4" ? settings.group : undefined,
       given: densities === undefined ? undefined : givenDensities(densities, blocks),
     };
     return { request, linears: pruned };
@@ -237,7 +247,6 @@ class PruneRun {
     const zeros = new Map<string, number>();
     const bench = this.#bench;
     const { method } = rules;
-    const mends = method === "sparsegpt" || method === "espalier";
     const states = await bench.roomFor(method, windows);
     const model = await bench.model();
     await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
@@ -246,7 +255,7 @@ class PruneRun {
         rules,
         states,
         ({ weight, mask, values }) => {
-          if (mends) writer.replace(weight, values);
+          if (mends(method)) writer.replace(weight, values);
           else writer.prune(weight, mask);
           zeros.set(weight, countZeros(values));
         },

@@ -47,6 +47,8 @@ export interface PruneReport {
   /** Folder that was written; absent after a dry run. */
   readonly output?: string;
   readonly method: string;
+  /** What the weights that stay were rounded to, if they were. */
+  readonly values?: "int4";
   /** The allocation carried out; `given` for `--densities`. */
   readonly allocation: AllocationName | "given";
   readonly reducer: string;
@@ -123,6 +125,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     architecture: String(opened.checkpoint.config.model_type),
     output: facts.output,
     method: settings.method,
+    values: settings.values,
     allocation: facts.allocation,
     reducer: settings.reducer,
     pattern: patternText(settings.pattern),
@@ -157,12 +160,14 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
       skip: settings.skip,
       seed: settings.seed,
     },
+    // What compile takes where nothing else is said.
+    ...(settings.values && { compile: { values: settings.values, group: settings.group } }),
     calibration,
     sparsity: report.sparsity,
     blocks,
     trials: facts.trials,
     perplexity: measured,
-    modelCard: modelCard(report, settings.skip),
+    modelCard: modelCard(report, settings),
   };
   return { report, record };
 }
@@ -208,7 +213,8 @@ export function patternText(pattern: Pattern): string {
 }
 
 /** A section in Markdown to paste into the model's card. */
-function modelCard(report: PruneReport, skip: readonly string[]): string {
+function modelCard(report: PruneReport, settings: PruneSettings): string {
+  const { skip } = settings;
   const percent = (fraction: number) => `${(fraction * 100).toFixed(1)} %`;
   const lines = [
     "## Pruning",
@@ -219,7 +225,7 @@ function modelCard(report: PruneReport, skip: readonly string[]): string {
     "|---|---|",
     `| weights pruned, of the linears in all blocks | ${percent(report.sparsity.reached ?? 0)} |`,
     `| pattern | ${report.pattern} |`,
-    `| method | ${report.method} |`,
+    `| method | ${report.method}${settings.values ? `, rounded to ${settings.values}` : ""} |`,
     `| allocation | ${report.allocation}${
       report.allocation === "dlp" ? ` (${report.reducer})` : ""
     } |`,

@@ -88,6 +88,8 @@ export interface PruneRules {
   readonly shares: readonly Share[];
   /** Whether a weight of that name is left dense. */
   readonly skipped: (name: string) => boolean;
+  /** Weights of a row that share a scale, where those that stay are rounded to int4. */
+  readonly int4Group?: number;
   /** Rounds a weight's values to what the checkpoint can hold, where they were changed. */
   readonly store?: (name: string, values: Float32Array) => void;
 }

@@ -11,7 +11,14 @@ import { letEventsIn } from "../platform/events.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
 import { ridge, solveOnMask } from "../prune/repair.ts";
-import { DAMPING, type Reconstructed, sparseGpt } from "../prune/sparsegpt.ts";
+import {
+  DAMPING,
+  int4Rounding,
+  type Reconstructed,
+  type Rounding,
+  sparseGpt,
+  type SparseGptRequest,
+} from "../prune/sparsegpt.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
 import type { WindowStates } from "./states.ts";
@@ -103,7 +110,11 @@ async function sparseGptBlock(work: Work): Promise<void> {
       for (const c of dead) {
         for (let r = 0; r < dense.rows; r++) dense.data[r * dense.columns + c] = 0;
       }
-      await finish(work, linear, await pruneBy(work, dense, factor));
+      await finish(
+        work,
+        linear,
+        await pruneBy(work, dense, factor, { rounding: roundingOf(work) }),
+      );
     }
   }
 }
@@ -159,10 +170,16 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       const own = matrixOf(linear, weights);
       const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
       const target = await ridge(own, towards, wide.damping, wide.upper, algebra);
-      const pruned = await pruneBy(work, target, narrow);
+      const pruned = await pruneBy(work, target, narrow, {});
       const start = { data: pruned.values, rows: own.rows, columns: own.columns };
       await solveOnMask(start, pruned.mask, target, hessian, narrow.damping, ITERATIONS, algebra);
-      await finish(work, linear, pruned);
+      const rounding = roundingOf(work);
+      const { mask } = pruned;
+      await finish(
+        work,
+        linear,
+        rounding ? await pruneBy(work, start, narrow, { mask, rounding }) : pruned,
+      );
     }
     done.push(...group);
   }
@@ -180,10 +197,16 @@ function pruneBy(
   { rules, index, algebra }: Work,
   weights: Matrix,
   factor: InverseFactor,
+  more: Pick<SparseGptRequest, "mask" | "rounding">,
 ): Promise<Reconstructed> {
   const { pattern, shares } = rules;
-  const request = { weights, upper: factor.upper, pattern, share: shares[index] };
+  const request = { weights, upper: factor.upper, pattern, share: shares[index], ...more };
   return sparseGpt(request, algebra);
+}
+
+function roundingOf({ rules, index }: Work): Rounding | undefined {
+  const { int4Group, shares } = rules;
+  return int4Group === undefined ? undefined : int4Rounding(shares[index], int4Group);
 }
 
 /** Puts a pruned linear where the block runs with it, and hands it over. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Share } from "./block.ts";
+import { gridScale, groupColumns, roundToGrid } from "./int4_grid.ts";
 import { type Algebra, type Matrix, part, putAt, subtractAt } from "./matrix.ts";
 import { selectRank } from "./select.ts";
 import type { Mask, Pattern } from "./types.ts";
@@ -13,14 +14,25 @@ export const BLOCK_COLUMNS = 128;
 /** Damping as a fraction of the Hessian's mean diagonal (`percdamp` of the released code). */
 export const DAMPING = 0.01;
 
-/** Rounds the weights that stay while the others can still make up for it. */
+/** Rounds the weights that stay while those that are still to come can make up for it (GPTQ, arXiv 2210.17323). */
 export interface Rounding {
   /** Columns that share a scale, a divisor of 128. */
   readonly columns: number;
   /** The scale of the weights of one row and group that stay. */
-  scale(values: Float32Array): number;
+  scale(values: Float32Array, count: number): number;
   /** The nearest value on the grid of a scale. */
   round(value: number, scale: number): number;
+}
+
+/**
+ * Rounding to the grid of int4 that `compile --values int4` finds again.
+ *
+ * @param share How much of the matrix stays: it decides how many columns share a scale.
+ * @param group Weights that share a scale, of those that stay.
+ */
+export function int4Rounding(share: Share, group: number): Rounding {
+  const columns = groupColumns(share.density, group);
+  return { columns, scale: gridScale, round: roundToGrid };
 }
 
 /** A pruned matrix. */
@@ -101,7 +113,7 @@ function blockMask(
     }
     return kept;
   }
-  if (pattern.kind !== "unstructured") return kept;
+  if (pattern.kind !== "unstructured" || share.density >= 1) return kept;
   const scores = scoresOf(block, factor);
   const rank = Math.floor(scores.length * (1 - share.density) + 1e-7);
   const threshold = selectRank(scores.slice(), Math.min(rank, scores.length - 1));
@@ -135,7 +147,7 @@ function pruneBlock(
   const { rows, columns } = block;
   const errors = new Float32Array(rows * columns);
   const group = pattern.kind === "unstructured" || mask ? undefined : groupOf(pattern, share);
-  const scale = new Float32Array(columns);
+  const scale = new Float64Array(columns);
   for (let r = 0; r < rows; r++) {
     const row = block.data.subarray(r * columns, (r + 1) * columns);
     const stays = kept.subarray(r * columns, (r + 1) * columns);
@@ -192,11 +204,12 @@ function keepBest(
 }
 
 /** The scale of each column of a row, from the weights that stay as they are before the block. */
-function scalesOf(row: Float32Array, stays: Mask, rounding: Rounding, target: Float32Array): void {
+function scalesOf(row: Float32Array, stays: Mask, rounding: Rounding, target: Float64Array): void {
+  const values = new Float32Array(rounding.columns);
   for (let start = 0; start < row.length; start += rounding.columns) {
     const end = Math.min(start + rounding.columns, row.length);
-    const values: number[] = [];
-    for (let c = start; c < end; c++) if (stays[c] !== 0) values.push(row[c]);
-    target.fill(rounding.scale(Float32Array.from(values)), start, end);
+    let count = 0;
+    for (let c = start; c < end; c++) if (stays[c] !== 0) values[count++] = row[c];
+    target.fill(rounding.scale(values, count), start, end);
   }
 }

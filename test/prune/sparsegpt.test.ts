@@ -203,7 +203,8 @@ describe("SparseGPT", () => {
     expect(same.values).toEqual(weights.data);
     const rounding = {
       columns: 64,
-      scale: (values: Float32Array) => Math.max(...values.map(Math.abs)) / 7,
+      scale: (values: Float32Array, count = values.length) =>
+        Math.max(...values.subarray(0, count).map(Math.abs)) / 7,
       round: (value: number, scale: number) =>
         Math.max(-7, Math.min(7, Math.round(value / scale))) * scale,
     };
