@@ -2,7 +2,8 @@
  * Times pruning against PyTorch, and measures its memory. See `benchmarks/README.md`.
  *
  *     main.ts speed --model DIR --windows FILE.json [--python python3] [--threads N] [--repeat 3]
- *                   [--sparsity 0.7] [--runtime deno|bun]… [--backend node|wasm]… [--json]
+ *                   [--method wanda|sparsegpt] [--sparsity 0.7] [--runtime deno|bun]… [--backend node|wasm]…
+ *                   [--json]
  *     main.ts memory [--gb 3] [--dir DIR] [--threads N] [--runtime deno|bun]… [--backend node|wasm]…
  *                    [--json]
  *
@@ -17,10 +18,11 @@ import { oneOf, positive, runMain, say, UsageError, whole } from "../support/arg
 import { catchInterrupts, ownRuntime, type RuntimeName } from "../support/process.ts";
 import { describeMemory, measureMemory } from "./memory.ts";
 import type { BackendName } from "./report.ts";
-import { describeSpeed, measureSpeed } from "./speed.ts";
+import { describeSpeed, measureSpeed, type Method } from "./speed.ts";
 
 const USAGE = `usage: main.ts speed --model DIR --windows FILE.json [--python python3] [--threads N]
-                     [--repeat 3] [--sparsity 0.7] [--runtime deno|bun]... [--backend node|wasm]... [--json]
+                     [--repeat 3] [--method wanda|sparsegpt] [--sparsity 0.7] [--runtime deno|bun]...
+                     [--backend node|wasm]... [--json]
        main.ts memory [--gb 3] [--dir DIR] [--threads N] [--runtime deno|bun]... [--backend node|wasm]...
                       [--json]`;
 
@@ -34,6 +36,7 @@ async function main(): Promise<void> {
       python: { type: "string", default: "python3" },
       threads: { type: "string", default: String(availableParallelism()) },
       repeat: { type: "string", default: "3" },
+      method: { type: "string", default: "wanda" },
       sparsity: { type: "string", default: "0.7" },
       runtime: { type: "string", multiple: true, default: [ownRuntime()] },
       backend: { type: "string", multiple: true, default: ["node", "wasm"] },
@@ -61,6 +64,7 @@ async function main(): Promise<void> {
         windows: resolve(windows),
         python,
         repeat: whole("repeat", values.repeat),
+        method: oneOf<Method>("method", [values.method], ["wanda", "sparsegpt"])[0],
         sparsity: positive("sparsity", values.sparsity),
       }, say);
       return void print(result, describeSpeed);

@@ -1,6 +1,7 @@
 """The released DLP code's steps in PyTorch, timed: what `espalier prune` is compared with.
 
-    python reference.py MODEL_DIR WINDOWS.json [--sparsity 0.7] [--alpha 0.15] [--threads 2]
+    python reference.py MODEL_DIR WINDOWS.json [--method wanda|sparsegpt] [--sparsity 0.7] [--alpha 0.15]
+                        [--threads 2]
 
 WINDOWS.json holds `{"windows": [[token id, …], …]}`, all windows of one length. The model may be any
 Llama-like one (`model.model.layers`, the same keyword arguments for every block).
@@ -12,7 +13,7 @@ Two phases, each with the repeats that the released code has:
           A block's score is the mean of |W|·‖X‖₂ over all its weights, and the scores give the
           densities.
   prune   The same again with wanda between a block's two runs, so that the second run and all later
-          blocks see the pruned weights.
+          blocks see the pruned weights; or with SparseGPT, whose hooks gather a Hessian a linear.
 
 Weights are float32, attention is `sdpa`, there is no KV cache, and a forward call takes one window.
 Loading the model is not timed. Left out: the in × in matrix a linear that the released code allocates
@@ -92,10 +93,10 @@ def run_block(block, states, outputs, arguments):
         outputs[index] = (result[0] if isinstance(result, tuple) else result)[0]
 
 
-def run_block_with_norms(block, states, outputs, arguments):
-    """`run_block`, returning the `InputNorms` of the block's linears."""
+def run_block_with(statistics, block, states, outputs, arguments):
+    """`run_block`, returning the statistics of the block's linears' inputs."""
     linears = linears_of(block)
-    norms = [InputNorms(linear) for linear in linears]
+    norms = [statistics(linear) for linear in linears]
 
     def hook_for(gathered):
         return lambda _linear, inputs, _output: gathered.add(inputs[0])
@@ -119,7 +120,7 @@ def dlp_scores(model, windows):
     outputs = torch.zeros_like(states)
     scores = []
     for block in model.model.layers:
-        norms = run_block_with_norms(block, states, outputs, arguments)
+        norms = run_block_with(InputNorms, block, states, outputs, arguments)
         metrics = [weight_metric(linear, norm) for linear, norm in zip(linears_of(block), norms)]
         run_block(block, states, outputs, arguments)
         states, outputs = outputs, states
@@ -153,9 +154,69 @@ def prune_wanda(model, windows, densities):
         sparsity = 1 - density
         if sparsity <= 0:
             sparsity = LEAST_SPARSITY
-        norms = run_block_with_norms(block, states, outputs, arguments)
+        norms = run_block_with(InputNorms, block, states, outputs, arguments)
         for linear, norm in zip(linears_of(block), norms):
             prune_linear(linear, norm, sparsity)
+        run_block(block, states, outputs, arguments)
+        states, outputs = outputs, states
+
+
+class Hessian:
+    """2·XᵀX of a linear's inputs, divided by the number of windows."""
+
+    def __init__(self, linear):
+        self.windows = 0
+        self.sum = torch.zeros(linear.in_features, linear.in_features)
+
+    def add(self, inputs):
+        columns = inputs.reshape(-1, inputs.shape[-1]).float().t()
+        self.sum *= self.windows / (self.windows + 1)
+        self.windows += 1
+        columns = (2 / self.windows) ** 0.5 * columns
+        self.sum += columns.matmul(columns.t())
+
+
+def reconstruct_linear(linear, gathered, sparsity, width=128, damping=0.01):
+    """SparseGPT: prunes in blocks of columns; columns further on make up for what was cut."""
+    weight = linear.weight.clone()
+    hessian = gathered.sum
+    dead = torch.diag(hessian) == 0
+    hessian[dead, dead] = 1
+    weight[:, dead] = 0
+    count = weight.shape[1]
+    diagonal = torch.arange(count)
+    hessian[diagonal, diagonal] += damping * torch.diag(hessian).mean()
+    factor = torch.linalg.cholesky(hessian)
+    factor = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
+    for start in range(0, count, width):
+        end = min(start + width, count)
+        part = weight[:, start:end].clone()
+        errors = torch.zeros_like(part)
+        own = factor[start:end, start:end]
+        metric = part**2 / torch.diag(own).reshape(1, -1) ** 2
+        threshold = metric.flatten().sort()[0][int(metric.numel() * sparsity)]
+        pruned = metric <= threshold
+        for i in range(end - start):
+            column = part[:, i]
+            kept = column.clone()
+            kept[pruned[:, i]] = 0
+            error = (column - kept) / own[i, i]
+            part[:, i:] -= error.unsqueeze(1).matmul(own[i, i:].unsqueeze(0))
+            part[:, i] = kept
+            errors[:, i] = error
+        weight[:, start:end] = part
+        weight[:, end:] -= errors.matmul(factor[start:end, end:])
+    linear.weight.copy_(weight)
+
+
+def prune_sparsegpt(model, windows, densities):
+    states, arguments = capture_block_inputs(model, windows)
+    outputs = torch.zeros_like(states)
+    for block, density in zip(model.model.layers, densities):
+        sparsity = max(LEAST_SPARSITY, 1 - density)
+        hessians = run_block_with(Hessian, block, states, outputs, arguments)
+        for linear, gathered in zip(linears_of(block), hessians):
+            reconstruct_linear(linear, gathered, sparsity)
         run_block(block, states, outputs, arguments)
         states, outputs = outputs, states
 
@@ -168,6 +229,7 @@ def main():
     parser = argparse.ArgumentParser(description="The released DLP code's steps in PyTorch, timed.")
     parser.add_argument("model")
     parser.add_argument("windows")
+    parser.add_argument("--method", choices=["wanda", "sparsegpt"], default="wanda")
     parser.add_argument("--sparsity", type=float, default=0.7)
     parser.add_argument("--alpha", type=float, default=0.15)
     parser.add_argument("--threads", type=int, default=2)
@@ -190,7 +252,8 @@ def main():
         scores = dlp_scores(model, windows)
         densities = dlp_densities(scores, options.sparsity, options.alpha).tolist()
         scored = time.perf_counter()
-        prune_wanda(model, windows, densities)
+        prune = prune_wanda if options.method == "wanda" else prune_sparsegpt
+        prune(model, windows, densities)
         ended = time.perf_counter()
         zeros = [
             [int((linear.weight == 0).sum()) for linear in linears_of(block)]

@@ -7,6 +7,9 @@ import { ProgramError, runJson, type RuntimeName, throwIfInterrupted } from "../
 import { gigabytes, machineLine, markdownTable, median, seconds } from "../support/print.ts";
 import { type BackendName, runPrune, title } from "./report.ts";
 
+/** How both prune. */
+export type Method = "wanda" | "sparsegpt";
+
 /** What to compare, and on what. */
 export interface SpeedOptions {
   readonly model: string;
@@ -14,6 +17,7 @@ export interface SpeedOptions {
   readonly python: string;
   readonly threads: number;
   readonly repeat: number;
+  readonly method: Method;
   readonly sparsity: number;
   readonly runtimes: readonly RuntimeName[];
   readonly backends: readonly BackendName[];
@@ -139,13 +143,15 @@ export async function measureSpeed(
 }
 
 async function runReference(options: SpeedOptions): Promise<Measured> {
-  const { python, model, windows, sparsity, threads } = options;
+  const { python, model, windows, method, sparsity, threads } = options;
   const script = fileURLToPath(new URL("reference.py", import.meta.url));
   const { value, seconds, peakBytes } = await runJson([
     python,
     script,
     model,
     windows,
+    "--method",
+    method,
     "--sparsity",
     String(sparsity),
     "--threads",
@@ -170,11 +176,11 @@ async function runOurs(
   runtime: RuntimeName,
   backend: BackendName,
 ): Promise<Measured> {
-  const { model, windows, sparsity, threads } = options;
+  const { model, windows, method, sparsity, threads } = options;
   const run = await runPrune(runtime, [
     model,
     "--method",
-    "wanda",
+    method,
     "--allocation",
     "dlp",
     "--reducer",
@@ -216,14 +222,14 @@ function agreementOf(ours: Measured, theirs: Measured): Agreement {
 
 /** The result as a person reads it. */
 export function describeSpeed({ machine, options, peers }: SpeedResult): string {
-  const { repeat, threads, sparsity } = options;
+  const { repeat, threads, method, sparsity } = options;
   const range = (values: readonly number[] | undefined, digits: number) =>
     values
       ? [Math.min(...values), median(values), Math.max(...values)].map((v) => v.toFixed(digits))
       : ["", "", ""];
   const ran = peers.filter(({ missing }) => missing === undefined);
   const parts = [
-    `${machine}\n${threads} threads, sparsity ${sparsity}, ${repeat} ${
+    `${machine}\n${threads} threads, ${method}, sparsity ${sparsity}, ${repeat} ${
       repeat === 1 ? "run" : "runs"
     } each, in turn`,
   ];
