@@ -10,7 +10,7 @@ import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
-import { ridge, solveOnMask } from "../prune/repair.ts";
+import { penalised, penaltyOf, ridge, solveOnMask } from "../prune/repair.ts";
 import {
   DAMPING,
   int4Rounding,
@@ -24,8 +24,8 @@ import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.t
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll } from "./statistics.ts";
 
-/** How far the repair's target is drawn to the original weights: fraction of H's mean diagonal. */
-const RIDGE = 0.05;
+/** Damping of a Hessian that holds its penalty already, as a fraction of its mean diagonal. */
+const NEXT_TO_NOTHING = 1e-6;
 /** Iterations of conjugate gradients. */
 const ITERATIONS = 12;
 
@@ -163,22 +163,23 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       if (aim.hidden) dense.store(i, aim.hidden);
       hooks.onBatch?.();
     }
-    const hessian = gram.sum(input);
-    const wide = await factorOf(work, hessian, RIDGE, group);
-    const narrow = await factorOf(work, hessian, DAMPING, group);
+    const sum = gram.sum(input);
+    const penalty = penaltyOf(sum);
+    const hessian = penalised(sum, penalty);
+    const factor = await factorOf(work, hessian, NEXT_TO_NOTHING, group);
     for (const linear of group) {
       const own = matrixOf(linear, weights);
       const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
-      const target = await ridge(own, towards, wide.damping, wide.upper, algebra);
-      const pruned = await pruneBy(work, target, narrow, {});
+      const target = await ridge(own, towards, penalty, factor.upper, algebra);
+      const pruned = await pruneBy(work, target, factor, {});
       const start = { data: pruned.values, rows: own.rows, columns: own.columns };
-      await solveOnMask(start, pruned.mask, target, hessian, narrow.damping, ITERATIONS, algebra);
+      await solveOnMask(start, pruned.mask, target, hessian, ITERATIONS, algebra);
       const rounding = roundingOf(work);
       const { mask } = pruned;
       await finish(
         work,
         linear,
-        rounding ? await pruneBy(work, start, narrow, { mask, rounding }) : pruned,
+        rounding ? await pruneBy(work, start, factor, { mask, rounding }) : pruned,
       );
     }
     done.push(...group);

@@ -21,7 +21,7 @@ export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.
 export { applyMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
 export { type InverseFactor, inverseFactor } from "./cholesky.ts";
 export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
-export { ridge, solveOnMask } from "./repair.ts";
+export { penalised, penaltyOf, ridge, solveOnMask } from "./repair.ts";
 export { selectRank } from "./select.ts";
 export {
   type Reconstructed,

@@ -4,6 +4,8 @@ import {
   inverseFactor,
   type Matrix,
   type Pattern,
+  penalised,
+  penaltyOf,
   plainAlgebra,
   ridge,
   solveOnMask,
@@ -267,7 +269,9 @@ describe("the repair", () => {
     const random = uniformNumbers(13);
     const mask = Uint8Array.from({ length: rows * n }, () => random() < 0.4 ? 1 : 0);
     const data = target.data.map((w, i) => w * mask[i]);
-    await solveOnMask({ data, rows, columns: n }, mask, target, h, damping, 60, plainAlgebra);
+    const start = { data, rows, columns: n };
+    const held = penalised(h, new Float32Array(n).fill(damping));
+    await solveOnMask(start, mask, target, held, 60, plainAlgebra);
     for (let r = 0; r < rows; r++) {
       const on = Array.from({ length: n }, (_, c) => c).filter((c) => mask[r * n + c] === 1);
       const at = (a: number, b: number) => h.data[a * n + b] + (a === b ? damping : 0);
@@ -291,7 +295,7 @@ describe("the repair", () => {
     const mask = new Uint8Array(40).fill(1, 0, 20);
     const start = { data: target.data.map((w, i) => w * mask[i]), rows: 2, columns: 20 };
     const before = start.data.slice();
-    await solveOnMask(start, mask, target, hessian(20, 15), 1, 5, plainAlgebra);
+    await solveOnMask(start, mask, target, hessian(20, 15), 5, plainAlgebra);
     expect(start.data).toEqual(before);
   });
 
@@ -299,25 +303,30 @@ describe("the repair", () => {
     const [rows, n] = [3, 30];
     const weights = matrix(rows, n, 16);
     const h = hessian(n, 17);
-    const lambda = 0.05 * meanOf(h);
-    const { upper, damping } = (await inverseFactor(h, 0.05, plainAlgebra))!;
+    const penalty = penaltyOf(h);
+    penalty.forEach((cost, c) =>
+      expect(Math.abs(cost / (0.5 * h.data[c * n + c] + 0.01 * meanOf(h)) - 1)).toBeLessThan(1e-5)
+    );
+    const held = penalised(h, penalty);
+    const { upper } = (await inverseFactor(held, 0, plainAlgebra))!;
     const cross = matrix(rows, n, 18);
-    const inv = inverse(h.data, n, lambda);
+    const inv = inverse(held.data, n);
     const expected = Float32Array.from({ length: rows * n }, (_, i) => {
       const [r, c] = [Math.floor(i / n), i % n];
       let sum = 0;
       for (let k = 0; k < n; k++) {
-        sum += (cross.data[r * n + k] + lambda * weights.data[r * n + k]) * inv[k * n + c];
+        sum += (cross.data[r * n + k] + penalty[k] * weights.data[r * n + k]) * inv[k * n + c];
       }
       return sum;
     });
-    closeTo((await ridge(weights, cross, damping, upper, plainAlgebra)).data, expected);
+    closeTo((await ridge(weights, cross, penalty, upper, plainAlgebra)).data, expected);
 
     const nothing = { data: new Float32Array(n * n), rows: n, columns: n };
     for (let i = 0; i < n; i++) nothing.data[i * n + i] = 1e-3;
-    const free = (await inverseFactor(nothing, 1e6, plainAlgebra))!;
+    const strong = new Float32Array(n).fill(1e3);
+    const free = (await inverseFactor(penalised(nothing, strong), 0, plainAlgebra))!;
     const none = { data: new Float32Array(rows * n), rows, columns: n };
-    const kept = await ridge(weights, none, free.damping, free.upper, plainAlgebra);
+    const kept = await ridge(weights, none, strong, free.upper, plainAlgebra);
     closeTo(kept.data, weights.data);
   });
 });
