@@ -8,6 +8,7 @@ import { type Backend, type BackendName, openBackend } from "../engine/ort/backe
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
+import type { Method } from "../prune/types.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer } from "../text/folder.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -144,6 +145,7 @@ export function roomFor(
   spec: DecoderSpec,
   windows: readonly Int32Array[],
   budget: number | undefined,
+  method?: Method,
 ): WindowStates {
   const plan = planFor({
     windows: windows.length,
@@ -153,6 +155,7 @@ export function roomFor(
     heads: spec.heads,
     blockBytes: model.largestBlockBytes,
     copiesWeights: model.backend.name !== "node",
+    method,
   }, budget);
   return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
 }

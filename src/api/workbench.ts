@@ -74,10 +74,14 @@ export class Workbench {
     return this.#model ??= this.#opened.stage(await openBackend("wasm", 1), 1);
   }
 
-  /** Makes room for the hidden states of windows; give it back with {@linkcode free}. */
-  async room(windows: readonly Int32Array[]): Promise<WindowStates> {
+  /**
+   * Makes room for the hidden states of windows; give it back with {@linkcode free}.
+   *
+   * @param method What they are carried along for, where it is to prune.
+   */
+  async room(windows: readonly Int32Array[], method?: Method): Promise<WindowStates> {
     const { memory } = this.#settings;
-    const states = roomFor(await this.model(), this.#opened.spec, windows, memory);
+    const states = roomFor(await this.model(), this.#opened.spec, windows, memory, method);
     this.#states.add(states);
     return states;
   }
@@ -85,8 +89,8 @@ export class Workbench {
   /** Makes room for what a method carries of the calibration windows. */
   async roomFor(method: Method, windows: readonly Int32Array[] | undefined): Promise<PassStates> {
     if (!windows || method === "magnitude") return {};
-    const pruned = await this.room(windows);
-    return method === "espalier" ? { pruned, dense: await this.room(windows) } : { pruned };
+    const pruned = await this.room(windows, method);
+    return method === "espalier" ? { pruned, dense: await this.room(windows, method) } : { pruned };
   }
 
   /** Gives the room of a pass back. */

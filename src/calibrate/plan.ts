@@ -4,6 +4,7 @@
  */
 import { MemoryBudgetError } from "../errors.ts";
 import type { Batch } from "../engine/ort/staged.ts";
+import type { Method } from "../prune/types.ts";
 
 /** What the plan depends on; all sizes in elements unless said otherwise. */
 export interface Workload {
@@ -16,6 +17,8 @@ export interface Workload {
   readonly blockBytes: number;
   /** Whether the runtime copies weights into a memory of its own (WebAssembly, GPU). */
   readonly copiesWeights: boolean;
+  /** How the blocks are pruned, where that is what the windows are for. */
+  readonly method?: Method;
 }
 
 /** How to cut it. */
@@ -45,9 +48,13 @@ const DEFAULT_BUDGET = 1.3e9;
  */
 export function planFor(work: Workload, budget?: number): Plan {
   const weights = work.blockBytes * (work.copiesWeights ? COPIES : 1);
-  const statesBytes = work.windows * work.length * work.hidden * 4;
+  const mending = mendingBytes(work);
+  // The repair carries the windows through the dense model, too.
+  const models = work.method === "espalier" ? 2 : 1;
+  const statesBytes = models * work.windows * work.length * work.hidden * 4;
   const need = (windowsPerBatch: number, spill: boolean): number =>
-    RUNTIME_BYTES + weights + windowsPerBatch * windowBytes(work) + (spill ? 0 : statesBytes);
+    RUNTIME_BYTES + weights + mending + windowsPerBatch * windowBytes(work) +
+    (spill ? 0 : statesBytes);
 
   const least = need(1, true);
   if (budget !== undefined && least > budget) {
@@ -55,6 +62,7 @@ export function planFor(work: Workload, budget?: number): Plan {
       `--memory ${megabytes(budget)} is too little: one block's weights take ${
         megabytes(weights)
       }, ` +
+        (mending > 0 ? `what --method ${work.method} sums up ${megabytes(mending)}, ` : "") +
         `one window of ${work.length} tokens ${megabytes(windowBytes(work))}, the runtime ${
           megabytes(RUNTIME_BYTES)
         }; give ${megabytes(least)} or a smaller --seqlen`,
@@ -68,6 +76,21 @@ export function planFor(work: Workload, budget?: number): Plan {
   while (windowsPerBatch > 1 && need(windowsPerBatch, true) > limit) windowsPerBatch--;
   const spill = need(windowsPerBatch, false) > limit;
   return { windowsPerBatch, spill, bytes: need(windowsPerBatch, spill) };
+}
+
+/** Bytes that methods take which mend: square matrices as wide as a linear's input, mostly. */
+function mendingBytes({ method, hidden, intermediate, blockBytes }: Workload): number {
+  const widest = 4 * Math.max(hidden, intermediate) ** 2;
+  switch (method) {
+    case "sparsegpt":
+      // The Hessian of every input; a product, the factor, what of it is not done, and parts of these.
+      return 4 * (3 * hidden ** 2 + intermediate ** 2) + 4 * widest;
+    case "espalier":
+      // One input's sums, penalised and as they were, and the same; the block's dense weights.
+      return 6 * widest + blockBytes;
+    default:
+      return 0;
+  }
 }
 
 /** Bytes that one window's activations take inside a block at their peak. */

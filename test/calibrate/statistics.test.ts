@@ -69,6 +69,14 @@ describe("the plan", () => {
     expect(() => planFor(work, 300e6)).toThrow(/give \d+ MB/);
   });
 
+  test("counts the square matrices of methods that mend, and says so where they do not fit", () => {
+    const least = (method?: "sparsegpt" | "espalier") => planFor({ ...work, method }, 64e9).bytes;
+    // 8192 x 8192 float32 values are 268 MB.
+    expect(least("sparsegpt") - least()).toBeGreaterThan(4 * 268e6);
+    expect(least("espalier") - least()).toBeGreaterThan(4 * 268e6);
+    expect(() => planFor({ ...work, method: "sparsegpt" }, 1e9)).toThrow(/--method sparsegpt sums/);
+  });
+
   test("needs more memory for weights that the runtime copies", () => {
     const copied = planFor({ ...work, copiesWeights: true }, 16e9);
     expect(copied.bytes - planFor(work, 16e9).bytes).toBeGreaterThan(work.blockBytes);
