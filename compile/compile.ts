@@ -34,12 +34,13 @@ import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { OpenModel, Phases } from "../src/api/shared.ts";
 import { DataFileWriter } from "./data_file.ts";
 import { type Packed, store, type StoredSparse } from "./emit.ts";
-import { DOMAIN, DOMAIN_VERSION, operator, operatorName } from "./functions.ts";
+import { DOMAIN, DOMAIN_VERSION, operator, operatorName, type SparseFormat } from "./functions.ts";
 import { type CompileOptions, compileSchema, type CompileSettings } from "./options.ts";
 import { bytesOfBitmap, encodeBitmap } from "./packed/bitmap.ts";
 import { bytesOfCsr, countEntries, encodeCsr } from "./packed/csr.ts";
 import { bytesOfNm, encodeNm, findPattern } from "./packed/nm.ts";
 import { bytesOfValues, countNonzeros } from "./packed/quantize.ts";
+import { bytesOfSlots, countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, NmPattern, ValueOptions } from "./packed/types.ts";
 import { CompiledWeights, readMatrix, type Stored, storeDense } from "./weights.ts";
 
@@ -68,7 +69,7 @@ export interface CompiledLinear {
   readonly name: string;
   /** `[out, in]`. */
   readonly shape: readonly [number, number];
-  readonly format: "nm" | "csr" | "bitmap" | "dense";
+  readonly format: SparseFormat | "dense";
   /** `N:M`, where the format is that. */
   readonly pattern?: string;
   readonly values: string;
@@ -281,6 +282,8 @@ function pack(
       ? { format, matrix: encodeNm(matrix, pattern!, options) }
       : format === "csr"
       ? { format, matrix: encodeCsr(matrix, options) }
+      : format === "slots"
+      ? { format, matrix: encodeSlots(matrix, options) }
       : { format, matrix: encodeBitmap(matrix, options) };
     stored = store(packed, write);
   }
@@ -312,11 +315,15 @@ function smallest(
   nonzeros: number,
   pattern: NmPattern | undefined,
   options: ValueOptions,
-): "nm" | "csr" | "bitmap" | "dense" {
-  const sizes: ["nm" | "csr" | "bitmap" | "dense", number][] = [
+): SparseFormat | "dense" {
+  const sizes: [SparseFormat | "dense", number][] = [
     // A dense matrix has a scale for each row, whatever the group.
     ["dense", bytesOfValues(matrix, { type: options.type }, matrix.values.length)],
     ["nm", pattern ? bytesOfNm(matrix, pattern, options) : Infinity],
+    [
+      "slots",
+      fitsSlots(matrix) ? bytesOfSlots(matrix, countSlots(matrix), options) : Infinity,
+    ],
     ["bitmap", bytesOfBitmap(matrix, nonzeros, options)],
     ["csr", bytesOfCsr(matrix, countEntries(matrix.values), options)],
   ];

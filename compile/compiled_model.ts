@@ -26,10 +26,11 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
-import { DOMAIN } from "./functions.ts";
+import { DOMAIN, type SparseFormat } from "./functions.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
 import { decodeNm } from "./packed/nm.ts";
+import { decodeSlots } from "./packed/slots.ts";
 import { widen as widenValues } from "./packed/quantize.ts";
 import { checkValues, type Values } from "./packed/types.ts";
 
@@ -43,7 +44,7 @@ const recordSchema = z.looseObject({
 export interface PackedLinear {
   /** Name of its weight in the checkpoint, without `.weight`. */
   readonly name: string;
-  readonly format: "nm" | "csr" | "bitmap";
+  readonly format: SparseFormat;
   readonly rows: number;
   readonly columns: number;
   /** `N:M`, for that format. */
@@ -174,6 +175,12 @@ export class CompiledModel {
       }
       case "bitmap":
         return decodeBitmap({ ...common, bits: this.#bytes(tensors.bits) });
+      case "slots":
+        return decodeSlots({
+          ...common,
+          counts: this.#bytes(tensors.counts),
+          masks: this.#bytes(tensors.masks),
+        });
     }
   }
 

@@ -13,6 +13,7 @@ import {
   type SparseFormat,
 } from "./functions.ts";
 import { codeBits } from "./packed/nm.ts";
+import type { PackedSlots } from "./packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm, Values, ValueType } from "./packed/types.ts";
 
 /** A tensor on disk, with what a graph says of it. */
@@ -38,7 +39,8 @@ export interface StoredSparse {
 export type Packed =
   | { readonly format: "nm"; readonly matrix: PackedNm }
   | { readonly format: "csr"; readonly matrix: PackedCsr }
-  | { readonly format: "bitmap"; readonly matrix: PackedBitmap };
+  | { readonly format: "bitmap"; readonly matrix: PackedBitmap }
+  | { readonly format: "slots"; readonly matrix: PackedSlots };
 
 const TYPES: Record<ValueType, DataType> = {
   f32: DataType.FLOAT,
@@ -89,6 +91,11 @@ export function store(
     tensors.values = tensor(valueType, [values.data.length], values.data);
     tensors.gaps = tensor(DataType.UINT8, [matrix.gaps.length], matrix.gaps);
     tensors.row_pointers = tensor(DataType.INT32, [rows + 1], matrix.rowPointers);
+  } else if (format === "slots") {
+    const { counts, masks } = matrix;
+    tensors.values = tensor(valueType, [values.data.length / 16, 4, 4], values.data);
+    tensors.counts = tensor(DataType.UINT8, [rows / 4, counts.length / (rows / 4)], counts);
+    tensors.masks = tensor(DataType.UINT8, [masks.length / 8, 4, 2], masks);
   } else {
     tensors.values = tensor(valueType, [values.data.length], values.data);
     tensors.bits = tensor(DataType.UINT8, [rows, Math.ceil(columns / 8)], matrix.bits);

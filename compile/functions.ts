@@ -31,11 +31,16 @@ export const DOMAIN = "ai.espalier";
 export const DOMAIN_VERSION = 1;
 
 /** Sparse formats with an operator. */
-export type SparseFormat = "nm" | "csr" | "bitmap";
+export type SparseFormat = "nm" | "csr" | "bitmap" | "slots";
 /** How values are scaled: not at all, by row, or by group of inputs. */
 export type Scaling = "none" | "row" | "group";
 
-const STEMS: Record<SparseFormat, string> = { nm: "NM", csr: "Csr", bitmap: "Bitmap" };
+const STEMS: Record<SparseFormat, string> = {
+  nm: "NM",
+  csr: "Csr",
+  bitmap: "Bitmap",
+  slots: "Slots",
+};
 const ENDINGS: Record<Scaling, string> = { none: "", row: "RowScaled", group: "GroupScaled" };
 
 /** An operator's name, e.g. `SparseMatMulBitmapRowScaled`. */
@@ -55,7 +60,12 @@ export function operatorOf(name: string): { format: SparseFormat; scaling: Scali
 
 /** Names of an operator's inputs, in order. */
 export function inputsOf(format: SparseFormat, scaling: Scaling): string[] {
-  const indices = { nm: ["codes"], csr: ["gaps", "row_pointers"], bitmap: ["bits"] }[format];
+  const indices = {
+    nm: ["codes"],
+    csr: ["gaps", "row_pointers"],
+    bitmap: ["bits"],
+    slots: ["counts", "masks"],
+  }[format];
   return ["x", "values", ...indices, ...(scaling === "none" ? [] : ["scales"])];
 }
 
@@ -72,7 +82,8 @@ export function attributesOf(format: SparseFormat, scaling: Scaling): string[] {
 /** The definition of an operator: one for all shapes. */
 export function operator(format: SparseFormat, scaling: Scaling): FunctionProto {
   const f = new FunctionBuilder();
-  const dense = { nm: unpackNm, csr: unpackCsr, bitmap: unpackBitmap }[format](f);
+  const unpack = { nm: unpackNm, csr: unpackCsr, bitmap: unpackBitmap, slots: unpackSlots };
+  const dense = unpack[format](f);
   multiply(f, dense, scaling);
   return create(FunctionProtoSchema, {
     name: operatorName(format, scaling),
@@ -123,12 +134,7 @@ function unpackCsr(f: FunctionBuilder): string {
 function unpackBitmap(f: FunctionBuilder): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
   const bytes = f.cast(f.node("Reshape", ["bits", f.vector([-1])]), DataType.INT32);
-  // The bits of every byte that there is, first bit first: `[256, 8]`.
-  const all = f.byte(f.node("Range", [f.integer(0), f.integer(256), f.integer(1)]));
-  const apart = f.node("Unsqueeze", [all, f.vector([-1])]);
-  const lifted = f.shift(apart, f.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
-  const flags = f.cast(f.shift(lifted, f.bytes([7]), "RIGHT"), DataType.INT32);
-  const counts = f.node("ReduceSum", [flags, f.vector([1])], { keepdims: 0 });
+  const { flags, counts } = f.bitsOfBytes();
   const before = f.node("CumSum", [f.node("Gather", [counts, bytes]), f.integer(0)], {
     exclusive: 1,
   });
@@ -147,6 +153,78 @@ function unpackBitmap(f: FunctionBuilder): string {
     f.shape(rows, f.integer(-1)),
   ]);
   return f.turned(f.node("Slice", [inRows, f.vector([0]), f.shape(columns), f.vector([1])]));
+}
+
+/**
+ * `[columns, rows]` from slots, a byte of a window's bits at a time. The `n`-th stored weight of a
+ * window's row lies at slot ⌊n / 4⌋ of the window, place n mod 4 of its row there.
+ */
+function unpackSlots(f: FunctionBuilder): string {
+  const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
+  const [groups, windows] = [
+    f.node("Div", [rows, f.integer(4)]),
+    f.node("Div", [columns, f.integer(16)]),
+  ];
+  const whole = (values: number[]) => f.cast(f.vector(values), DataType.INT32);
+  // Slots of every window, from halves of bytes: `[windows of all rows]`.
+  const halves = f.shift(
+    f.shift(f.node("Unsqueeze", ["counts", f.vector([-1])]), f.bytes([4, 0]), "LEFT"),
+    f.bytes([4]),
+    "RIGHT",
+  );
+  const padded = f.node("Reshape", [halves, f.shape(groups, f.integer(-1))]);
+  const inRows = f.node("Slice", [padded, f.vector([0]), f.shape(windows), f.vector([1])]);
+  const counts = f.cast(f.node("Reshape", [inRows, f.vector([-1])]), DataType.INT32);
+  // Their bits: none, all, or the next that are stored: `[windows of all rows, 4, 2]`.
+  const isPartial = f.node("Gather", [whole([0, 1, 1, 1, 0]), counts]);
+  const order = f.node("CumSum", [isPartial, f.integer(0)], { exclusive: 1 });
+  const mask = f.node("Add", [
+    f.node("Gather", [whole([0, 2, 2, 2, 1]), counts]),
+    f.node("Mul", [isPartial, order]),
+  ]);
+  const bytes = f.cast(f.node("Gather", ["masks", mask]), DataType.INT32);
+  // A bit that is off takes one of as many zeros as there are values; see `unpackBitmap`.
+  const flat = f.node("Reshape", ["values", f.vector([-1])]);
+  const stored = f.node("Shape", [flat]);
+  const values = f.node("Concat", [f.zerosLike(flat, stored), flat], { axis: 0 });
+  // For every number of bits before a byte, 0 to 8, and every byte: where each of its bits leads,
+  // behind those zeros and the slot of zeros: `[9, 256, 8]`.
+  const { flags, counts: ones } = f.bitsOfBytes();
+  const before = f.node("CumSum", [flags, f.integer(1)], { exclusive: 1 });
+  const offsets = f.cast(
+    f.node("Range", [f.integer(0), f.integer(9), f.integer(1)]),
+    DataType.INT32,
+  );
+  const n = f.node("Add", [f.node("Unsqueeze", [offsets, f.vector([1, 2])]), before]);
+  const inWindow = f.node("Add", [
+    n,
+    f.node("Mul", [f.node("Div", [n, whole([4])]), whole([12])]),
+  ]);
+  const first = f.node("Add", [f.cast(stored, DataType.INT32), whole([16])]);
+  const leads = f.node("Reshape", [
+    f.node("Mul", [f.node("Add", [inWindow, first]), flags]),
+    f.vector([9 * 256, 8]),
+  ]);
+  const low = f.node("Slice", [bytes, f.vector([0]), f.vector([1]), f.vector([2])]);
+  const onesBefore = f.node("Gather", [ones, low]);
+  const rest = f.node("Mul", [onesBefore, whole([256])]);
+  const row = f.node("Concat", [f.node("Mul", [onesBefore, whole([0])]), rest], { axis: 2 });
+  const slots = f.node("CumSum", [counts, f.integer(0)], { exclusive: 1 });
+  // A window's slots, and in them the four values of each row.
+  const start = f.node("Add", [
+    f.node("Unsqueeze", [f.node("Mul", [slots, whole([16])]), f.vector([-1])]),
+    whole([0, 4, 8, 12]),
+  ]);
+  const places = f.node("Add", [
+    f.node("Gather", [leads, f.node("Add", [bytes, row])]),
+    f.node("Unsqueeze", [start, f.vector([-1, -2])]),
+  ]);
+  const inWindows = f.node("Reshape", [
+    f.node("Gather", [values, places]),
+    f.shape(groups, windows, f.integer(4), f.integer(16)),
+  ]);
+  const turned = f.permuted(inWindows, [1, 3, 0, 2]);
+  return f.node("Reshape", [turned, f.shape(columns, rows)]);
 }
 
 /** y = x · dense, scaled. */
@@ -264,11 +342,32 @@ class FunctionBuilder {
     return this.node("Expand", [zero, shape]);
   }
 
+  /** The bits of every byte that there is, first bit first, `[256, 8]`, and how many are 1, `[256]`. */
+  bitsOfBytes(): { flags: string; counts: string } {
+    const all = this.byte(
+      this.node("Range", [this.integer(0), this.integer(256), this.integer(1)]),
+    );
+    const apart = this.node("Unsqueeze", [all, this.vector([-1])]);
+    const lifted = this.shift(apart, this.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
+    const flags = this.cast(this.shift(lifted, this.bytes([7]), "RIGHT"), DataType.INT32);
+    const counts = this.node("ReduceSum", [flags, this.vector([1])], { keepdims: 0 });
+    return { flags, counts };
+  }
+
   /** A matrix, transposed. */
   turned(value: string): string {
+    return this.permuted(value, [1, 0]);
+  }
+
+  /** A tensor with its axes in another order. */
+  permuted(value: string, axes: number[]): string {
     const name = `Transpose_${this.#count++}`;
     this.#add("Transpose", [value], name, [
-      create(AttributeProtoSchema, { name: "perm", type: AttributeType.INTS, ints: [1n, 0n] }),
+      create(AttributeProtoSchema, {
+        name: "perm",
+        type: AttributeType.INTS,
+        ints: axes.map(BigInt),
+      }),
     ]);
     return name;
   }

@@ -12,7 +12,7 @@ const valueType = z.enum(["f32", "f16", "int8"]);
 export const compileSchema = z.strictObject({
   model: path.describe("folder of a pruned checkpoint"),
   output: path.optional().describe("folder to write (default: MODEL_DIR-onnx, here)"),
-  format: z.enum(["auto", "nm", "csr", "bitmap", "dense"]).default("auto").describe(
+  format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).default("auto").describe(
     "how linears are packed; auto takes the smallest that each one's zeros allow",
   ),
   values: valueType.default("int8").describe("how kept weights are stored"),

@@ -7,6 +7,7 @@ import { AllocationError, PatternError, UsageError } from "../errors.ts";
 import { readJson } from "../platform/files.ts";
 import { atp, dlp, owl, uniform, wholeNumbersOf } from "../prune/allocation.ts";
 import type { Share } from "../prune/block.ts";
+import { checkSlots } from "../prune/slots.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 
 /** The allocations, in the order in which they are tried and shown. */
@@ -57,6 +58,7 @@ export function densitiesOf(
 export function sharesOf(densities: ArrayLike<number>, pattern: Pattern): Share[] {
   switch (pattern.kind) {
     case "unstructured":
+    case "slots":
       return Array.from(densities, (density) => ({ density }));
     case "nm":
       return Array.from(densities, () => ({ density: pattern.n / pattern.m, kept: pattern.n }));
@@ -118,9 +120,13 @@ export function givenDensities(given: string | readonly number[], blocks: number
  */
 export function checkPattern(
   pattern: Pattern,
-  linears: readonly { readonly weight: string; readonly columns: number }[],
+  linears: readonly { readonly weight: string; readonly rows: number; readonly columns: number }[],
 ): void {
   if (pattern.kind === "unstructured") return;
+  if (pattern.kind === "slots") {
+    for (const { weight, rows, columns } of linears) checkSlots({ name: weight, rows, columns });
+    return;
+  }
   const misfit = linears.find(({ columns }) => columns % pattern.m !== 0);
   if (misfit) {
     throw new PatternError(

@@ -100,7 +100,7 @@ function shareOf(
   pattern: Pattern,
   where: string,
 ): Share {
-  if (pattern.kind === "unstructured") return { density };
+  if (pattern.kind === "unstructured" || pattern.kind === "slots") return { density };
   const n = pattern.kind === "nm" ? kept ?? pattern.n : kept;
   if (n === undefined) {
     throw new AllocationFileError(`${where} has no "kept", which a mixed pattern needs`);

@@ -14,7 +14,7 @@
  * @module
  */
 import { Document, type Scalar, type YAMLSeq } from "yaml";
-import { AllocationError } from "../errors.ts";
+import { AllocationError, PatternError } from "../errors.ts";
 import type { Pattern } from "../prune/types.ts";
 import { globExpression } from "../prune/skip.ts";
 import { VERSION } from "../version.ts";
@@ -63,6 +63,7 @@ export interface Recipe {
  * @param allocation What each block keeps.
  * @param method Which of its modifiers does it.
  * @throws {AllocationError} When every block keeps all its weights, or one keeps none.
+ * @throws {PatternError} When its pattern is slots.
  */
 export function llmCompressorRecipe(allocation: GivenAllocation, method: RecipeMethod): Recipe {
   const { shares, pattern, skip } = allocation;
@@ -122,6 +123,11 @@ function modifiersOf(
   if (pattern.kind === "unstructured") {
     const sparsity = pruned.map((block) => sparsityOf(shares[block].density));
     return [{ group: "pruning", blocks: pruned, sparsity, maskStructure: "0:0" }];
+  }
+  if (pattern.kind === "slots") {
+    throw new PatternError(
+      "slots are a pattern of Espalier's own, which llm-compressor has not: hand over the allocation of a run with --pattern unstructured or mixed:16",
+    );
   }
   const { m } = pattern;
   // Groups do not reach over the end of SparseGPT's columns.

@@ -32,16 +32,18 @@ export const bytes = z.union([z.number().positive(), z.string()]).transform((val
   return size;
 });
 
-/** `unstructured`, `N:M` kept of M, or `mixed:M`. */
+/** `unstructured`, `N:M` kept of M, `mixed:M`, or `slots`. */
 export const pattern = z.string().transform((value, context): Pattern => {
   const fail = (message: string) => {
     context.addIssue(message);
     return z.NEVER;
   };
-  if (value === "unstructured") return { kind: "unstructured" };
+  if (value === "unstructured" || value === "slots") return { kind: value };
   const nm = /^(mixed|\d+):(\d+)$/.exec(value);
   if (!nm) {
-    return fail(`${JSON.stringify(value)} is no pattern; write unstructured, 2:4 or mixed:16`);
+    return fail(
+      `${JSON.stringify(value)} is no pattern; write unstructured, slots, 2:4 or mixed:16`,
+    );
   }
   const m = Number(nm[2]);
   if (m < 2 || m > 32) return fail(`M of ${value} must be from 2 to 32`);
@@ -92,7 +94,7 @@ export const pruneSchema = z.strictObject({
     "JSON file with the density of each block, instead of an allocation",
   ),
   pattern: pattern.prefault("unstructured").describe(
-    "unstructured, N:M kept (2:4, 8:16 …), or mixed:M where the allocation chooses N for each block",
+    "unstructured; slots, which our engine runs at the cost of what is kept; N:M kept (2:4, 8:16 …); or mixed:M where the allocation chooses N for each block",
   ),
   values: z.enum(["int4"]).optional().describe(
     "int4: also round the weights that stay, for compile --values int4; sparsegpt and espalier make up for that, too",

@@ -204,7 +204,8 @@ function reachedSparsity({ linears, counts }: RunFacts): number {
 export function patternText(pattern: Pattern): string {
   switch (pattern.kind) {
     case "unstructured":
-      return "unstructured";
+    case "slots":
+      return pattern.kind;
     case "nm":
       return `${pattern.n}:${pattern.m}`;
     case "mixed":

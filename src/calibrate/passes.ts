@@ -9,7 +9,7 @@
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { maskOf, type Share } from "../prune/block.ts";
+import { maskOf, type Share, sharesOfLinears } from "../prune/block.ts";
 import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
 import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
@@ -156,10 +156,12 @@ export async function prunePass(
         signal,
       )
       : new Map<string, Float32Array>();
-    for (const linear of model.blocks[index].linears) {
-      if (rules.skipped(linear.weight)) continue;
-      const weight = weightOf(linear, weights, norms);
-      const mask = maskOf(weight, method, rules.pattern, rules.shares[index]);
+    const linears = model.blocks[index].linears.filter(({ weight }) => !rules.skipped(weight));
+    const pruned = linears.map((linear) => weightOf(linear, weights, norms));
+    const shares = sharesOfLinears(pruned, method, rules.pattern, rules.shares[index]);
+    for (const [i, linear] of linears.entries()) {
+      const weight = pruned[i];
+      const mask = maskOf(weight, method, rules.pattern, shares[i]);
       applyMask(weight.values, mask);
       onLinear({ weight: linear.weight, mask, values: weight.values });
       await letEventsIn();

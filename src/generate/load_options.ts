@@ -32,7 +32,7 @@ export const loadFields = {
   values: z.enum(["auto", "f32", "f16", "int8"]).default("auto").describe(
     "a checkpoint is compiled on the way: how its weights are stored; auto is int8",
   ),
-  format: z.enum(["auto", "nm", "csr", "bitmap", "dense"]).default("auto").describe(
+  format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).default("auto").describe(
     "and how its linears are packed; auto takes the smallest that each one's zeros allow",
   ),
 };

@@ -7,6 +7,7 @@ import type { Share } from "./block.ts";
 import { gridScale, groupColumns, roundToGrid } from "./int4_grid.ts";
 import { type Algebra, type Matrix, part, putAt, subtractAt } from "./matrix.ts";
 import { selectRank } from "./select.ts";
+import { SLOT_COLUMNS, slotsMask, slotsOf } from "./slots.ts";
 import type { Mask, Pattern } from "./types.ts";
 
 /** Columns after which the others are told of the errors (`blocksize` of the released code). */
@@ -60,8 +61,8 @@ export interface SparseGptRequest {
  * Prunes a matrix and updates what stays (`fasterprune` of the released code's `lib/sparsegpt.py`).
  *
  * A weight's score is w² / U[c, c]², in blocks of 128 columns. Unstructured: a block's weights whose
- * score is at most that of rank ⌊size · sparsity⌋ go, over all its rows at once. N:M: the N best of
- * every M, chosen when their turn comes. The error (w − q) / U[c, c] of each column then changes the
+ * score is at most that of rank ⌊size · sparsity⌋ go, over all its rows at once. Slots: those of a block
+ * are shared out when it begins. N:M: the N best of every M, chosen when their turn comes. The error (w − q) / U[c, c] of each column then changes the
  * columns behind it by −error · U[c, behind]: within the block at once, beyond it by one product.
  *
  * @param request What and how.
@@ -75,8 +76,8 @@ export async function sparseGpt(
   const { rows, columns } = weights;
   const work: Matrix = { data: weights.data.slice(), rows, columns };
   const mask = new Uint8Array(rows * columns);
-  const m = request.pattern.kind === "unstructured" ? 1 : request.pattern.m;
-  // Whole groups of M only.
+  // Whole groups of M and whole windows only.
+  const m = columnsTogether(request.pattern);
   const step = Math.floor(BLOCK_COLUMNS / m) * m;
   for (let first = 0; first < columns; first += step) {
     const width = Math.min(step, columns - first);
@@ -97,6 +98,12 @@ export async function sparseGpt(
   return { mask, values: work.data };
 }
 
+/** Columns that a pattern decides about together. */
+function columnsTogether(pattern: Pattern): number {
+  if (pattern.kind === "unstructured") return 1;
+  return pattern.kind === "slots" ? SLOT_COLUMNS : pattern.m;
+}
+
 /** Weights of a block that stay; for N:M that is decided row by row in {@linkcode pruneBlock}. */
 function blockMask(
   { mask, pattern, share, weights }: SparseGptRequest,
@@ -112,6 +119,12 @@ function blockMask(
       kept.set(mask.subarray(from, from + columns), r * columns);
     }
     return kept;
+  }
+  if (pattern.kind === "slots") {
+    // Rounded so that the slots of all blocks are as many as the density says.
+    const until = (end: number) => Math.round(share.density * slotsOf({ rows, columns: end }));
+    const slots = until(first + columns) - until(first);
+    return slotsMask(scoresOf(block, factor), rows, columns, slots);
   }
   if (pattern.kind !== "unstructured" || share.density >= 1) return kept;
   const scores = scoresOf(block, factor);
@@ -146,7 +159,8 @@ function pruneBlock(
 ): Matrix {
   const { rows, columns } = block;
   const errors = new Float32Array(rows * columns);
-  const group = pattern.kind === "unstructured" || mask ? undefined : groupOf(pattern, share);
+  const isGrouped = pattern.kind === "nm" || pattern.kind === "mixed";
+  const group = isGrouped && !mask ? groupOf(pattern, share) : undefined;
   const scale = new Float64Array(columns);
   for (let r = 0; r < rows; r++) {
     const row = block.data.subarray(r * columns, (r + 1) * columns);

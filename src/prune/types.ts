@@ -31,7 +31,9 @@ export type Pattern =
   /** `n` of every `m` neighbours in a row. */
   | { readonly kind: "nm"; readonly n: number; readonly m: number }
   /** N of every `m` neighbours, N chosen for each block by the allocation. */
-  | { readonly kind: "mixed"; readonly m: number };
+  | { readonly kind: "mixed"; readonly m: number }
+  /** From 0 to 4 slots of 4 weights a row in each window of 4 rows × 16 inputs; see `slots.ts`. */
+  | { readonly kind: "slots" };
 
 /** 1 where a weight is kept, 0 where it is pruned: row-major, one byte a weight. */
 export type Mask = Uint8Array;

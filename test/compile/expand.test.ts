@@ -41,6 +41,8 @@ describe("a model that is expanded", () => {
     ["llama", "2:4", { format: "nm", values: "f32" }, "f16"],
     ["llama", "2:4", { format: "nm", values: "f16" }, "f16"],
     ["llama", 0.7, { format: "csr", values: "f16" }, "f16"],
+    ["llama", 0.7, { format: "slots", values: "f16" }, "f16"],
+    ["qwen2", 0.7, { format: "slots", values: "f32" }, "bf16"],
     ["opt-post-norm", 0.7, { format: "bitmap", values: "f16" }, "f16"],
     ["opt", "8:16", { format: "dense", values: "f16" }, "f16"],
     ["qwen2", 0.7, { format: "bitmap", values: "f32" }, "bf16"],

@@ -5,6 +5,7 @@ import { emit, type Packed, store } from "../../compile/emit.ts";
 import { decodeBitmap, encodeBitmap } from "../../compile/packed/bitmap.ts";
 import { decodeCsr, encodeCsr } from "../../compile/packed/csr.ts";
 import { decodeNm, encodeNm } from "../../compile/packed/nm.ts";
+import { decodeSlots, encodeSlots } from "../../compile/packed/slots.ts";
 import type { Matrix, ValueOptions } from "../../compile/packed/types.ts";
 import { hasNode, openBackend } from "../../src/engine/ort/backend.ts";
 import { GraphBuilder, modelOf } from "../../src/onnx/builder.ts";
@@ -101,6 +102,16 @@ for (const backend of hasNode() ? ["wasm", "node"] as const : ["wasm"] as const)
           const packed = encodeBitmap(matrix(9, columns, 0.4), options);
           return { packed: { format: "bitmap", matrix: packed }, dense: decodeBitmap(packed) };
         }],
+        // An odd number of windows; at 0 and 1 no window has bits of its own.
+        ...[0, 0.02, 0.2, 0.5, 1].map((
+          density,
+        ): [string, () => { packed: Packed; dense: Float32Array }] => [
+          `slots, ${density} kept`,
+          () => {
+            const packed = encodeSlots(matrix(12, 80, density), options);
+            return { packed: { format: "slots", matrix: packed }, dense: decodeSlots(packed) };
+          },
+        ]),
       ];
       for (const [name, make] of cases) {
         test(`${name}, ${title}`, async () => {

@@ -10,11 +10,12 @@ import { describe, expect, test } from "bun:test";
 import { decodeBitmap, encodeBitmap, validateBitmap } from "../../compile/packed/bitmap.ts";
 import { decodeCsr, encodeCsr, validateCsr } from "../../compile/packed/csr.ts";
 import { decodeNm, encodeNm, validateNm } from "../../compile/packed/nm.ts";
+import { decodeSlots, encodeSlots, validateSlots } from "../../compile/packed/slots.ts";
 import type { Matrix, Shape, ValueOptions, Values } from "../../compile/packed/types.ts";
 import { EspalierError } from "../../src/errors.ts";
 import { Dice, MANY, SEED } from "../support/fuzz.ts";
 
-/** Changes of each format: 21,000 together with `CI=true`. */
+/** Changes of each format: 28,000 together with `CI=true`. */
 const CASES = MANY ? 7_000 : 700;
 
 /** A matrix of more weights than this is validated but not decoded: a few bytes can claim 8 GB. */
@@ -259,6 +260,41 @@ describe("a packed matrix changed at random ends in an error of ours, or in what
         for (let c = 0; c < columns; c++) {
           const byte = bits[r * Math.ceil(columns / 8) + Math.floor(c / 8)];
           if (byte >> c % 8 & 1) weightAt(++kept, r * columns + c);
+        }
+      }
+    }));
+  });
+});
+
+describe("a matrix of slots changed at random ends in an error of ours, or in what its rules say", () => {
+  test("as slots", () => {
+    // Four rows of the four-fold width in place of each row.
+    const encode = (matrix: Matrix, options: ValueOptions) => {
+      const values = new Float32Array(16 * matrix.values.length);
+      values.set(matrix.values, matrix.values.length);
+      return encodeSlots(
+        { ...matrix, rows: 4 * matrix.rows, columns: 4 * matrix.columns, values },
+        options,
+      );
+    };
+    expectBoth(fuzz(encode, validateSlots, decodeSlots, (packed, weightAt) => {
+      const { rows, columns, counts, masks } = packed;
+      const windows = columns / 16;
+      let [slot, partial] = [1, 2];
+      for (let g = 0; g < rows / 4; g++) {
+        for (let w = 0; w < windows; w++) {
+          const byte = counts[g * Math.ceil(windows / 2) + Math.floor(w / 2)];
+          const count = w % 2 ? byte >> 4 : byte & 15;
+          const mask = count === 0 ? 0 : count === 4 ? 1 : partial++;
+          for (let r = 0; r < 4; r++) {
+            for (let c = 0, n = 0; c < 16; c++) {
+              if (!(masks[mask * 8 + r * 2 + Math.floor(c / 8)] >> c % 8 & 1)) continue;
+              const element = (slot + Math.floor(n / 4)) * 16 + r * 4 + n % 4;
+              weightAt(element, (g * 4 + r) * columns + w * 16 + c);
+              n++;
+            }
+          }
+          slot += count;
         }
       }
     }));

@@ -38,13 +38,13 @@ export type BackendName = "node" | "wasm";
 /** What compile is told beside the folders. */
 export type How = Omit<CompileOptions, "model" | "output">;
 /** Formats that linears are packed in. */
-export type Format = "nm" | "csr" | "bitmap" | "dense";
+export type Format = "nm" | "csr" | "bitmap" | "slots" | "dense";
 
 /** The formats that fit what a pattern leaves. */
 export function formatsFor(pattern: string | number): Format[] {
   return typeof pattern === "string"
-    ? ["nm", "csr", "bitmap", "dense"]
-    : ["csr", "bitmap", "dense"];
+    ? ["nm", "csr", "bitmap", "slots", "dense"]
+    : ["csr", "bitmap", "slots", "dense"];
 }
 
 /** The folder of a model by its name: the example, `tiny`, or a fixture. */

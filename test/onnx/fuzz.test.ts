@@ -56,6 +56,7 @@ beforeAll(async () => {
     { format: "csr", values: "int8", head: "f32" },
     { format: "csr", values: "f32", head: "f16" },
     { format: "bitmap", values: "int8", group: 8 },
+    { format: "slots", values: "int8" },
     { format: "dense", values: "int8" },
     { format: "nm", values: "int8", logits: "last" },
   ];
@@ -71,7 +72,7 @@ beforeAll(async () => {
 
 /** Writes a checkpoint of one block, as small as the architecture allows, pruned to 2:4. */
 async function writeCheckpoint(folder: string): Promise<void> {
-  const [hidden, intermediate, vocabulary] = [16, 24, 20];
+  const [hidden, intermediate, vocabulary] = [16, 32, 20];
   writeFileSync(
     join(folder, "config.json"),
     JSON.stringify({

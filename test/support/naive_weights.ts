@@ -60,7 +60,9 @@ export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<F
   if (ref.kind === "dense") dense.set(values);
   else if (ref.format === "nm") unpackNm(ref, values, bytes.get("codes")!, dense);
   else if (ref.format === "csr") unpackCsr(values, bytes.get("gaps")!, dense);
-  else unpackBitmap(ref, values, bytes.get("bits")!, dense);
+  else if (ref.format === "slots") {
+    unpackSlots(ref, values, bytes.get("counts")!, bytes.get("masks")!, dense);
+  } else unpackBitmap(ref, values, bytes.get("bits")!, dense);
 
   const scaled = bytes.get("scales");
   if (scaled) {
@@ -97,6 +99,33 @@ function unpackCsr(values: Float64Array, gaps: Uint8Array, dense: Float64Array):
   for (let e = 0; e < gaps.length; e++) {
     position += gaps[e];
     dense[position] = values[e];
+  }
+}
+
+function unpackSlots(
+  { rows, columns }: Sparse,
+  values: Float64Array,
+  counts: Uint8Array,
+  masks: Uint8Array,
+  dense: Float64Array,
+): void {
+  const windows = columns / 16;
+  let [slot, partial] = [1, 2];
+  for (let g = 0; g < rows / 4; g++) {
+    for (let w = 0; w < windows; w++) {
+      const byte = counts[g * Math.ceil(windows / 2) + Math.floor(w / 2)];
+      const count = w % 2 ? byte >> 4 : byte & 15;
+      const mask = count === 0 ? 0 : count === 4 ? 1 : partial++;
+      for (let r = 0; r < 4; r++) {
+        for (let c = 0, n = 0; c < 16; c++) {
+          if (!(masks[mask * 8 + r * 2 + Math.floor(c / 8)] >> c % 8 & 1)) continue;
+          const element = (slot + Math.floor(n / 4)) * 16 + r * 4 + n % 4;
+          dense[(g * 4 + r) * columns + w * 16 + c] = values[element];
+          n++;
+        }
+      }
+      slot += count;
+    }
   }
 }
 

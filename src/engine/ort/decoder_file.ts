@@ -43,7 +43,12 @@ export interface DecoderFile {
 /** What ONNX Runtime takes to load a model of dense weights, over those in float32. */
 const LOAD_FACTOR = 1.6;
 /** What it takes beyond that to unpack a weight, by format: it keeps what it unpacks from to the end. */
-const UNPACK_BYTES: Record<SparseFormat, number> = { nm: 5, csr: 3.5, bitmap: 14 };
+const UNPACK_BYTES: Record<SparseFormat, number> = {
+  nm: 5,
+  csr: 3.5,
+  bitmap: 14,
+  slots: 14,
+};
 /** Bytes of the largest `config.json` that is read. */
 const LARGEST_CONFIG = 64 << 20;
 /** A dimension of a cache or a vocabulary: more than any model has. */

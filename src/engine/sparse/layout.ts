@@ -56,6 +56,7 @@ export const KIND = {
   LISTS_F16: 4,
   DENSE_F32: 5,
   DENSE_F16: 6,
+  SLOTS_ANY: 7,
 } as const;
 
 /** A layout of matrices. */
@@ -63,7 +64,7 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 
 /** Whether a layout is multiplied with quantised inputs. */
 export function isQuantised(kind: Kind): boolean {
-  return kind <= KIND.DENSE_INT8;
+  return kind <= KIND.DENSE_INT8 || kind === KIND.SLOTS_ANY;
 }
 
 /** Activations. */
@@ -94,13 +95,17 @@ export const DESCRIPTOR = {
   GROUP: 72,
   BEYOND_ONE: 112,
   BEYOND_TWO: 116,
+  ANY_BYTES: 120,
+  BEYOND_ANY: 124,
+  CHUNKS: 128,
+  MASKS: 132,
 } as const;
 
 /** Bytes of a descriptor. */
-export const DESCRIPTOR_BYTES = 128;
+export const DESCRIPTOR_BYTES = 192;
 
 /** Numbers of file formats and value types in a descriptor. */
-export const FORMAT = { bitmap: 0, csr: 1, nm: 2 } as const;
+export const FORMAT = { bitmap: 0, csr: 1, nm: 2, slots: 3 } as const;
 export const TYPE = { f32: 0, f16: 1, int8: 2 } as const;
 
 /** Positions of a page of the cache. */
@@ -119,7 +124,7 @@ export function segmentsOf(columns: number): number {
   return Math.ceil(columns / SEGMENT);
 }
 
-/** Bytes of a segment of four rows, sums included; nothing for lists, which have what they need. */
+/** Bytes of a segment of four rows, sums included; nothing for lists and slots that have what they need. */
 export function segmentBytes(kind: Kind): number {
   switch (kind) {
     case KIND.SLOTS_ONE:

@@ -31,6 +31,8 @@ const PART_TYPES: Readonly<Record<string, DataType>> = {
   gaps: DataType.UINT8,
   row_pointers: DataType.INT32,
   bits: DataType.UINT8,
+  counts: DataType.UINT8,
+  masks: DataType.UINT8,
   scales: DataType.FLOAT,
 };
 

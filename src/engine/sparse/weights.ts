@@ -49,11 +49,15 @@ const FAULTS: readonly string[] = [
   "has a gap of 0",
   "has a first value that is not 0",
   "holds -128, which int8 weights are not",
+  "has a window with more than 4 slots",
+  "has a window whose bits are not as many as its slots hold",
+  "has bits before those of its windows that are not none and all",
 ];
 
 /** A matrix in memory. */
 export interface PlacedMatrix {
   readonly kind: Kind;
+  /** Of the weights; of slots that are as many as needed, of the table of their chunks. */
   readonly address: number;
   readonly rows: number;
   readonly columns: number;
@@ -198,17 +202,24 @@ export class WeightLoader {
     const parts = await this.#stageSparse(ref);
     this.#describe(parts.descriptor);
     this.#check(name, this.#kernels.survey(this.#stage));
-    const found = (word: "BEYOND_ONE" | "BEYOND_TWO") => memory.get(this.#stage + DESCRIPTOR[word]);
+    const found = (word: "BEYOND_ONE" | "BEYOND_TWO" | "BEYOND_ANY" | "ANY_BYTES") =>
+      memory.get(this.#stage + DESCRIPTOR[word]);
     const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
     const group = ref.scaling === "group" ? ref.attributes.group : columns;
-    const beyond = { one: found("BEYOND_ONE"), two: found("BEYOND_TWO") };
-    const kind = kindOf(ref, group, beyond.one, beyond.two);
+    const beyond = {
+      one: found("BEYOND_ONE"),
+      two: found("BEYOND_TWO"),
+      any: found("BEYOND_ANY"),
+    };
+    const anyBytes = found("ANY_BYTES");
+    const kind = kindOf(ref, group, beyond, anyBytes);
     const scales = ref.scaling === "none" ? 0 : await this.#scales(
       tensors.scales,
       rows * Math.ceil(columns / group),
     );
-    const isSlots = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_TWO;
+    const isAny = kind === KIND.SLOTS_ANY;
+    const isSlots = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_TWO || isAny;
     const isGrouped = isSlots && ref.scaling === "group";
     const hasRowScales = isQuantised(kind) && !isGrouped;
 
@@ -218,13 +229,15 @@ export class WeightLoader {
     set("SCALES", hasRowScales ? 0 : scales);
     set("GROUP", group);
     const fits = kind === KIND.DENSE_INT8 || (kind === KIND.SLOTS_ONE && beyond.one === 0) ||
-      (kind === KIND.SLOTS_TWO && beyond.two === 0);
+      (kind === KIND.SLOTS_TWO && beyond.two === 0) || (isAny && beyond.any === 0);
     const listBytes = fits ? 0 : this.#kernels.measure(this.#stage) >>> 0;
-    const bytes = paddedRows / 4 * segments * segmentBytes(kind);
+    const bytes = isAny ? anyBytes : paddedRows / 4 * segments * segmentBytes(kind);
     const hasLists = !isQuantised(kind) || listBytes > 0;
     const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
+    const chunks = memory.reserve(isAny ? paddedRows : 0);
     const address = memory.reserve(bytes);
     const lists = memory.reserve(listBytes);
+    set("CHUNKS", chunks);
     set("OUT", address);
     set("LISTS_OUT", lists);
     // Where there are no lists their table is written all the same, into the room for what is packed.
@@ -234,7 +247,7 @@ export class WeightLoader {
     }
     return {
       kind,
-      address,
+      address: isAny ? chunks : address,
       rows,
       columns,
       paddedRows,
@@ -250,10 +263,10 @@ export class WeightLoader {
   async #stageSparse(
     { name, rows, columns, type, format, tensors, attributes }: MatrixRef & { kind: "sparse" },
   ): Promise<{ descriptor: Partial<Record<keyof typeof DESCRIPTOR, number>> }> {
-    const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits" }[format]];
+    const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits", slots: "counts" }[format]];
     const element = { f32: 4, f16: 2, int8: 1 }[type];
     const scratch = this.#stage + DESCRIPTOR_BYTES;
-    let top = roundUp(scratch + 4 * columns * 6 + 16, 64);
+    let top = roundUp(scratch + scratchBytes(columns), 64);
     const put = async (tensor: string): Promise<{ at: number; length: number }> => {
       const { byteLength: length } = this.#reader.tensor(tensor);
       const at = top;
@@ -263,18 +276,25 @@ export class WeightLoader {
     };
     const values = await put(tensors.values);
     const indices = await put(index);
-    const pointers = format === "csr" ? await put(tensors.row_pointers) : undefined;
+    const pointers = format === "csr"
+      ? await put(tensors.row_pointers)
+      : format === "slots"
+      ? await put(tensors.masks)
+      : undefined;
     const count = values.length / element;
     const { n, m, bits } = attributes;
     const expected = {
       bitmap: rows * Math.ceil(columns / 8),
       csr: count,
       nm: columns / m * n * Math.ceil(rows * bits / 8),
+      slots: rows / 4 * Math.ceil(columns / 32),
     }[format];
     if (
       indices.length !== expected || count < 1 ||
       (format === "nm" && count !== columns / m * n * rows) ||
-      (pointers && pointers.length !== 4 * (rows + 1))
+      (format === "csr" && pointers?.length !== 4 * (rows + 1)) ||
+      (format === "slots" &&
+        (count % 16 !== 0 || pointers!.length % 8 !== 0 || pointers!.length < 16))
     ) {
       throw new PackedFormatError(
         `${
@@ -292,6 +312,7 @@ export class WeightLoader {
         COUNT: count,
         INDICES: indices.at,
         ROW_POINTERS: pointers?.at ?? 0,
+        MASKS: format === "slots" ? pointers!.length / 8 : 0,
         N: n ?? 0,
         M: m ?? 0,
         BITS: bits ?? 0,
@@ -308,7 +329,7 @@ export class WeightLoader {
     const tensors = Object.entries(ref.tensors).filter(([part]) => part !== "scales");
     return tensors.reduce(
       (sum, [, tensor]) => sum + roundUp(this.#reader.tensor(tensor).byteLength, 64),
-      DESCRIPTOR_BYTES + 4 * ref.columns * 6 + roundUp(roundUp(ref.rows, 16) + 4, 64) + 256,
+      DESCRIPTOR_BYTES + scratchBytes(ref.columns) + roundUp(roundUp(ref.rows, 16) + 4, 64) + 256,
     );
   }
 
@@ -380,23 +401,33 @@ export class WeightLoader {
   }
 }
 
+/** Room for four rows while they are packed: their columns and values, and what their windows have. */
+function scratchBytes(columns: number): number {
+  return 4 * columns * 6 + roundUp(columns, 16) + 64;
+}
+
 /** What an entry of lists costs. Of the four rows the longest decides: 24 bytes serve 2.5 entries on average. */
 const LIST_BYTES = 24 / 2.5;
+
+/** What a byte of slots that are as many as needed costs, beside one of the other layouts. */
+const ANY_FACTOR = 1.02;
 
 /** The layout that reads least. */
 function kindOf(
   { type, rows, columns, scaling }: MatrixRef & { kind: "sparse" },
   group: number,
-  beyondOne: number,
-  beyondTwo: number,
+  beyond: { readonly one: number; readonly two: number; readonly any: number },
+  anyBytes: number,
 ): Kind {
   if (type === "f16") return KIND.LISTS_F16;
   // A segment has one scale of its weights.
   if (type === "f32" || (scaling === "group" && group % SEGMENT !== 0)) return KIND.LISTS_F32;
   const segments = rows / 4 * segmentsOf(columns);
-  const one = segments * segmentBytes(KIND.SLOTS_ONE) + beyondOne * LIST_BYTES;
-  const two = segments * segmentBytes(KIND.SLOTS_TWO) + beyondTwo * LIST_BYTES;
-  const dense = segments * segmentBytes(KIND.DENSE_INT8);
-  if (scaling === "row" && dense < Math.min(one, two)) return KIND.DENSE_INT8;
-  return one < two ? KIND.SLOTS_ONE : KIND.SLOTS_TWO;
+  const costs: [Kind, number][] = [
+    [KIND.SLOTS_TWO, segments * segmentBytes(KIND.SLOTS_TWO) + beyond.two * LIST_BYTES],
+    [KIND.SLOTS_ONE, segments * segmentBytes(KIND.SLOTS_ONE) + beyond.one * LIST_BYTES],
+    [KIND.SLOTS_ANY, anyBytes * ANY_FACTOR + beyond.any * LIST_BYTES],
+  ];
+  if (scaling === "row") costs.push([KIND.DENSE_INT8, segments * segmentBytes(KIND.DENSE_INT8)]);
+  return costs.reduce((best, next) => next[1] < best[1] ? next : best)[0];
 }

@@ -204,6 +204,7 @@ describe("logits are the same to the bit", () => {
     ["llama", { values: "f32", format: "csr" }, {}],
     ["qwen2-sliding", { values: "f16", format: "bitmap" }, {}],
     ["opt-post-norm", { values: "int8", format: "bitmap" }, { activations: "int16", kv: "f32" }],
+    ["qwen3", { values: "int8", format: "slots" }, { activations: "int8", kv: "int8" }],
     ["qwen3", { values: "int8", format: "dense" }, { activations: "int8", kv: "int8" }],
     ["mistral-sliding", { values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
     ["llama-bias-linear-rope", { values: "int8", group: 16, format: "csr" }, { kv: "int8" }],

@@ -53,7 +53,7 @@ async function lowered(model: string, how: How, pattern?: string | number): Prom
 
 describe("a lowered model gives the logits and the greedy tokens of transformers", () => {
   for (const model of ARCHITECTURES) {
-    for (const format of ["csr", "bitmap", "dense"] as const) {
+    for (const format of ["csr", "bitmap", "slots", "dense"] as const) {
       test(`${model}, ${format}`, async () => {
         const { files } = await compiled(model, { format, values: "f32" });
         const { naive } = await naiveOf(files);

@@ -42,6 +42,7 @@ beforeAll(async () => {
     ["opt", { format: "dense", values: "int8" }],
     ["llama-bias-linear-rope", { format: "csr", values: "int8" }],
     ["mistral-sliding", { format: "bitmap", values: "int8", group: 16 }],
+    ["llama", { format: "slots", values: "int8" }],
     ["qwen2-sliding", { format: "dense", values: "f16", logits: "last" }],
   ];
   for (const [model, how] of ways) {

@@ -28,6 +28,7 @@ const MODELS = {
   llama: ["llama-bias-linear-rope", { format: "nm" }],
   csr: ["llama", { format: "csr", values: "f16" }],
   bitmap: ["llama", { format: "bitmap", group: 16, logits: "last" }],
+  slots: ["llama", { format: "slots" }],
   qwen3: ["qwen3", { format: "dense" }],
   opt: ["opt", { format: "dense", values: "f16" }],
 } satisfies Record<string, [string, How]>;
@@ -529,6 +530,18 @@ describe("a packed matrix is refused when its", () => {
   damaged("group is none", "bitmap", (e) => {
     e.set(e.node("SparseMatMulBitmapGroupScaled"), "group", 0n);
   }, "groups of 0");
+  damaged("slots are not of 4 rows × 4", "slots", (e) => {
+    e.reshape(`${q}.values`, [64, 4, 2]);
+  }, `"${q}.values" of shape [64,4,2]`);
+  damaged("counts have another shape", "slots", (e) => {
+    e.reshape(`${q}.counts`, [16, 3]);
+  }, "which should be [16,2]");
+  damaged("bits of windows have another shape", "slots", (e) => {
+    e.reshape(`${q}.masks`, [10, 8]);
+  }, `"${q}.masks" of shape [10,8]`);
+  damaged("slots have no windows", "slots", (e) => {
+    e.set(e.node("SparseMatMulSlotsRowScaled"), "rows", 62n);
+  }, "62 × 64 weights, which have no windows of 4 × 16");
   damaged("row pointers are too few", "csr", (e) => {
     e.reshape(`${q}.row_pointers`, [64]);
   }, "which should be [65]");

@@ -4,6 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { codeBits } from "../../../compile/packed/nm.ts";
+import type { PackedSlots } from "../../../compile/packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm } from "../../../compile/packed/types.ts";
 import { filesSource } from "../../../src/engine/source.ts";
 import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
@@ -143,7 +144,7 @@ export class Tensors {
   }
 
   /** Adds a matrix that is packed already. */
-  packed(packed: PackedNm | PackedCsr | PackedBitmap): SparseRef {
+  packed(packed: PackedNm | PackedCsr | PackedBitmap | PackedSlots): SparseRef {
     const name = `packed${this.#tensors.length}`;
     const { rows, columns, values } = packed;
     const add = (part: string, type: DataType, data: ArrayBufferView & { length: number }) =>
@@ -163,6 +164,9 @@ export class Tensors {
     } else if ("gaps" in packed) {
       tensors.gaps = add("gaps", DataType.UINT8, packed.gaps);
       tensors.row_pointers = add("row_pointers", DataType.INT32, packed.rowPointers);
+    } else if ("masks" in packed) {
+      tensors.counts = add("counts", DataType.UINT8, packed.counts);
+      tensors.masks = add("masks", DataType.UINT8, packed.masks);
     } else tensors.bits = add("bits", DataType.UINT8, packed.bits);
     return {
       kind: "sparse",
@@ -170,7 +174,13 @@ export class Tensors {
       rows,
       columns,
       type: values.type,
-      format: "codes" in packed ? "nm" : "gaps" in packed ? "csr" : "bitmap",
+      format: "codes" in packed
+        ? "nm"
+        : "gaps" in packed
+        ? "csr"
+        : "masks" in packed
+        ? "slots"
+        : "bitmap",
       scaling: values.type !== "int8" ? "none" : isGrouped ? "group" : "row",
       attributes,
       tensors,

@@ -70,11 +70,19 @@ describe("products", () => {
 
   /** N of every 16 columns, by row. */
   function nOf16(dice: Dice, n: number): (row: number, column: number) => boolean {
+    return nOfWindow(dice, () => n);
+  }
+
+  /** As many of every 16 columns as a function says, by row. */
+  function nOfWindow(
+    dice: Dice,
+    n: (row: number, column: number) => number,
+  ): (row: number, column: number) => boolean {
     const kept = new Map<string, Set<number>>();
     return (row, column) => {
       const key = `${row} ${column >> 4}`;
       const set = kept.get(key) ?? new Set<number>();
-      while (set.size < n) set.add(dice.below(16));
+      while (set.size < n(row, column)) set.add(dice.below(16));
       kept.set(key, set);
       return set.has(column & 15);
     };
@@ -124,6 +132,13 @@ describe("products", () => {
         const full = numbersOf(dice, shape, "int8", always);
         add(`${extreme} everywhere`, { ...full, elements: full.elements.fill(extreme) }, packed);
       }
+    }
+    // From no slot to four, by window of four rows.
+    for (const group of [undefined, 32, 160]) {
+      if (group && group > shape[1]) continue;
+      const slots = Array.from({ length: 20 * 20 }, () => dice.below(5));
+      const kept = nOfWindow(dice, (row, column) => 4 * slots[(row >> 2) * 20 + (column >> 4)]);
+      add(`slots, ${group ?? "row"}`, numbersOf(dice, shape, "int8", kept, group));
     }
     add("int8, groups of 24", numbersOf(dice, shape, "int8", random(0.4), 24));
     add("floats", numbersOf(dice, shape, "f32", random(0.4)));
@@ -260,14 +275,39 @@ describe("products", () => {
   /** Slots that a window has, in weights of a row; what is beyond has exact inputs. */
   const ROOM: Partial<Record<Kind, number>> = { [KIND.SLOTS_ONE]: 4, [KIND.SLOTS_TWO]: 8 };
 
+  /** What {@linkcode beyond} found: the same matrix is checked in many runs. */
+  const listedOf = new Map<Numbers, boolean[]>();
+
   /** Which weights are in lists, where slots are full. */
   function beyond(numbers: Numbers, kind: Kind): boolean[] {
+    const known = listedOf.get(numbers) ?? findBeyond(numbers, kind);
+    listedOf.set(numbers, known);
+    return known;
+  }
+
+  function findBeyond(numbers: Numbers, kind: Kind): boolean[] {
     const { columns, elements } = numbers;
     let taken = 0;
     return Array.from(elements, (element, i) => {
-      if (i % columns % 16 === 0) taken = 0;
-      return element !== 0 && ++taken > (ROOM[kind] ?? Infinity);
+      const [row, column] = [Math.floor(i / columns), i % columns];
+      if (column % 16 === 0) taken = 0;
+      const room = kind === KIND.SLOTS_ANY ? 4 * slotsOf(numbers, row, column) : ROOM[kind];
+      return element !== 0 && ++taken > (room ?? Infinity);
     });
+  }
+
+  /** Slots of a weight's window where it has as many as are worth it: 25 bytes each, 10 for a weight in lists. */
+  function slotsOf({ rows, columns, elements }: Numbers, row: number, column: number): number {
+    const counts = [0, 1, 2, 3].map((i) => {
+      const at = (row & ~3) + i;
+      const start = at * columns + (column & ~15);
+      const end = Math.min(start + 16, (at + 1) * columns);
+      return at < rows ? elements.subarray(start, end).filter((e) => e !== 0).length : 0;
+    });
+    const costs = [0, 1, 2, 3, 4].map((slots) =>
+      counts.reduce((sum, count) => sum + 10 * Math.max(0, count - 4 * slots), 25 * slots)
+    );
+    return costs.indexOf(Math.min(...costs));
   }
 
   /** Fails where a result is further from the exact one than rounding to float32 can lead. */
@@ -279,7 +319,9 @@ describe("products", () => {
     const listed = beyond(numbers, kind);
     // Sums of integers are exact; those of floats round each product and each sum.
     const isExact = isQuantised(kind) && !listed.includes(true);
-    const roundings = (isExact ? 4 * segmentsOf(columns) : 2 * columns) + 8;
+    // And a segment is one sum, or up to four.
+    const sums = (kind === KIND.SLOTS_ANY ? 4 : 1) * segmentsOf(columns);
+    const roundings = (isExact ? 4 * sums : 2 * columns) + 8;
     outcome.out.forEach((row, t) => {
       for (let r = 0; r < rows; r++) {
         let [sum, size] = hasBias ? [bias[r], Math.abs(bias[r])] : [0, 0];

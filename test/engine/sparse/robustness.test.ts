@@ -229,6 +229,7 @@ describe("a damaged file ends in a result or in an error of ours", () => {
       ["mistral-sliding", { format: "csr", values: "f32" }],
       ["qwen2", { format: "bitmap", values: "int8", group: 16 }],
       ["opt", { format: "dense", values: "int8" }],
+      ["llama", { format: "slots", values: "int8" }],
     ];
     for (const [model, how] of ways) {
       models.push(filesOf(await workshop.compiled(model, how, "2:4")));
@@ -328,6 +329,7 @@ test("what is run of a graph that was changed gives what plain loops give", asyn
     ["opt", { format: "dense", values: "f32" }],
     ["llama-bias-linear-rope", { format: "csr", values: "f32" }],
     ["mistral-sliding", { format: "dense", values: "f16" }],
+    ["llama", { format: "slots", values: "f32" }],
   ];
   const models: Files[] = [];
   for (const [model, how] of ways) {

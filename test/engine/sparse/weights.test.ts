@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { decodeBitmap, encodeBitmap } from "../../../compile/packed/bitmap.ts";
 import { encodeCsr } from "../../../compile/packed/csr.ts";
 import { encodeNm } from "../../../compile/packed/nm.ts";
+import { encodeSlots, fitsSlots, type PackedSlots } from "../../../compile/packed/slots.ts";
 import type {
   PackedBitmap,
   PackedCsr,
@@ -64,11 +65,14 @@ const ENCODERS: Readonly<
       | PackedNm
       | PackedCsr
       | PackedBitmap
+      | PackedSlots
   >
 > = {
   nm: (rows, columns, values, options) =>
     encodeNm({ name: "w", rows, columns, values }, { n: 8, m: 16 }, options),
   csr: (rows, columns, values, options) => encodeCsr({ name: "w", rows, columns, values }, options),
+  slots: (rows, columns, values, options) =>
+    encodeSlots({ name: "w", rows, columns, values }, options),
   bitmap: (rows, columns, values, options) =>
     encodeBitmap({ name: "w", rows, columns, values }, options),
 };
@@ -81,7 +85,7 @@ describe("a matrix gives the same products from every format", () => {
     ...[16, 24, 48, 160].map((group): ValueOptions => ({ type: "int8", group })),
   ];
   for (const option of options) {
-    for (const [rows, columns] of [[16, 64], [35, 112], [3, 16], [64, 320]]) {
+    for (const [rows, columns] of [[16, 64], [35, 112], [36, 112], [3, 16], [64, 320]]) {
       const group = option.group && Math.min(option.group, columns);
       test(`${JSON.stringify(option)}, ${rows} × ${columns}`, async () => {
         const dice = new Dice(SEED + rows);
@@ -95,9 +99,9 @@ describe("a matrix gives the same products from every format", () => {
         values.fill(0, columns, Math.min(values.length, columns + 600));
         values[values.length - 1] = 1;
         const file = new Tensors();
-        const packed = Object.values(ENCODERS).map((encode) =>
-          encode(rows, columns, values, { ...option, group })
-        );
+        const packed = Object.entries(ENCODERS)
+          .filter(([format]) => format !== "slots" || fitsSlots({ rows, columns }))
+          .map(([, encode]) => encode(rows, columns, values, { ...option, group }));
         const refs = packed.map((matrix) => file.packed(matrix));
         const vectors = Array.from(
           { length: 2 },
@@ -176,8 +180,19 @@ describe("a file that breaks a rule of the format is refused:", () => {
     return ENCODERS.bitmap(5, 30, cut, options) as PackedBitmap;
   };
 
+  const slots = (options: ValueOptions, change: (packed: PackedSlots) => void) => {
+    // Three windows a row group: one of two slots, one of none, one of four.
+    const some = Float32Array.from({ length: 8 * 48 }, (_, i) => {
+      const column = i % 48;
+      return column < 16 ? (column % 2) * (column - 8) : column < 32 ? 0 : column;
+    });
+    const packed = ENCODERS.slots(8, 48, some, options) as PackedSlots;
+    change(packed);
+    return packed;
+  };
+
   /** What changes in a packed matrix, or in what the graph says of it. */
-  const damages: [string, () => PackedNm | PackedCsr | PackedBitmap][] = [
+  const damages: [string, () => PackedNm | PackedCsr | PackedBitmap | PackedSlots][] = [
     ["N:M, codes that do not ascend", () => {
       const packed = nm(int8);
       packed.codes.copyWithin(3, 0, 3);
@@ -265,6 +280,55 @@ describe("a file that breaks a rule of the format is refused:", () => {
       const packed = bitmap(int8);
       packed.values.data[0] = 1;
       return packed;
+    }],
+    ["slots, more of them in a window than four", () =>
+      slots(int8, ({ counts }) => {
+        counts[0] = 5;
+      })],
+    ["slots, more of them than values", () =>
+      slots(int8, ({ counts }) => {
+        counts[0] = 0x42;
+      })],
+    ["slots, fewer of them than values", () =>
+      slots(int8, ({ counts }) => {
+        counts[3] = 0;
+      })],
+    ["slots, some behind the last window", () =>
+      slots(int8, ({ counts }) => {
+        counts[1] |= 0x10;
+      })],
+    ["slots, other bits than weights", () =>
+      slots(int8, ({ masks }) => {
+        masks[18] ^= 1;
+      })],
+    ["slots, fewer bits than windows", () => {
+      const packed = slots(int8, () => {});
+      return { ...packed, masks: packed.masks.slice(0, -8) };
+    }],
+    ["slots, more bits than windows", () => {
+      const packed = slots(int8, () => {});
+      return { ...packed, masks: Uint8Array.of(...packed.masks, ...packed.masks.slice(-8)) };
+    }],
+    ["slots, a first slot that is not 0", () =>
+      slots(f32, ({ values }) => {
+        values.data[15] = 1;
+      })],
+    ["slots, first bits that are not none", () =>
+      slots(int8, ({ masks }) => {
+        masks[7] = 1;
+      })],
+    ["slots, second bits that are not all", () =>
+      slots(int8, ({ masks }) => {
+        masks[8] = 0xfe;
+      })],
+    ["slots, NaN", () =>
+      slots(f32, ({ values }) => {
+        values.data[17] = NaN;
+      })],
+    ["slots, values that fill no slot", () => {
+      const packed = slots(f32, () => {});
+      const data = packed.values.data.slice(0, -1) as Float32Array;
+      return { ...packed, values: { type: "f32", data } };
     }],
     ["int8, -128", () => {
       const packed = bitmap(int8);

@@ -57,6 +57,7 @@ export const COLUMNS: usize = 104;
 /** Numbers of the kinds. */
 export const SLOTS_ONE = 0, SLOTS_TWO = 1, DENSE_INT8 = 2;
 export const LISTS_F32 = 3, LISTS_F16 = 4, DENSE_F32 = 5, DENSE_F16 = 6;
+export const SLOTS_ANY = 7;
 
 /** Inputs of a segment. */
 export const SEGMENT = 32;

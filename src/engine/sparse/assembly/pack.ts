@@ -5,8 +5,9 @@
  * formats are in `docs/format.md`, the layouts in `slots.ts`, `lists.ts` and `dense.ts`. What is read
  * may be damaged or made to do harm: a decoder goes nowhere beyond what the descriptor says is there.
  */
-import { DENSE_INT8, LISTS_F16, SEGMENT, SLOTS_ONE } from "./linear";
+import { DENSE_INT8, LISTS_F16, SEGMENT, SLOTS_ANY, SLOTS_ONE } from "./linear";
 import { SEGMENT_BYTES } from "./dense";
+import { beginChunk, beyondSlots, chunkBytes, count, fillChunk } from "./pack_any";
 import { widenHalves } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
 
@@ -27,8 +28,14 @@ const ENTRY: usize = 76, PLACE: usize = 80;
 const LENGTHS: usize = 96;
 /** What {@link survey} finds: how many weights have no slot when each window has one, or two. */
 const BEYOND_ONE: usize = 112, BEYOND_TWO: usize = 116;
+/** And with as many as it needs: bytes of all chunks, and what has no slot. */
+const ANY_BYTES: usize = 120, BEYOND_ANY: usize = 124;
+/** Table of the chunks. */
+const CHUNKS: usize = 128;
+/** Windows whose bits the format of slots has; `ROW_POINTERS` is where. */
+const MASKS: usize = 132;
 
-const BITMAP = 0, CSR = 1; // and 2: N:M
+const BITMAP = 0, CSR = 1, SLOTS = 3; // and 2: N:M
 const F32 = 0, F16 = 1, INT8 = 2;
 
 /** What went wrong. */
@@ -40,6 +47,7 @@ const OK = 0,
   NOT_FINITE = 5,
   POINTERS = 6;
 const PADDING = 7, GAP = 8, FIRST_VALUE = 9, LEAST_INT8 = 10;
+const MANY_SLOTS = 11, OTHER_BITS = 12, FIRST_BITS = 13;
 
 /** Columns of list `i`, uint16. */
 // @ts-ignore: decorator
@@ -93,6 +101,7 @@ function decode(d: usize, row: i32, i: i32): i32 {
   if (row >= load<i32>(d, ROWS)) return OK;
   if (format == BITMAP) return decodeBitmap(d, row, i);
   if (format == CSR) return decodeCsr(d, row, i);
+  if (format == SLOTS) return decodeSlots(d, row, i);
   return decodeNm(d, row, i);
 }
 
@@ -168,6 +177,64 @@ function decodeNm(d: usize, row: i32, i: i32): i32 {
   return OK;
 }
 
+/** A row of windows; all rows of a window are read from the same slots and bits on. */
+function decodeSlots(d: usize, row: i32, i: i32): i32 {
+  const type = load<i32>(d, TYPE), windows = load<i32>(d, COLUMNS) >> 4;
+  const values = load<usize>(d, VALUES), masks = load<usize>(d, ROW_POINTERS);
+  const slots = load<u32>(d, COUNT) >> 4, most = load<u32>(d, MASKS);
+  const perGroup = (windows + 1) >> 1;
+  const counts = load<usize>(d, INDICES) + <usize> (row >> 2) * <usize> perGroup;
+  const cs = columnsOf(d, i), vs = valuesOf(d, i), lane = row & 3;
+  // Before the windows' own stand a slot of zeros, and two windows' bits.
+  let slot = load<u32>(d, ENTRY) + 1, mask = load<u32>(d, PLACE) + 2, length = 0;
+  for (let w = 0; w < windows; w++) {
+    const n = <u32> (load<u8>(counts + <usize> (w >> 1)) >> <u8> ((w & 1) << 2)) & 15;
+    if (n == 0) continue;
+    if (n > 4) return MANY_SLOTS;
+    if (slots < n || slot > slots - n) return TOO_FEW;
+    let bits: u32 = 0xffff;
+    if (n < 4) {
+      if (mask >= most) return TOO_FEW;
+      bits = load<u16>(masks + (<usize> mask << 3) + (<usize> lane << 1));
+      if (popcnt<u32>(bits) != n << 2) return OTHER_BITS;
+      mask++;
+    }
+    const e = (<usize> slot << 4) + (<usize> lane << 2);
+    for (let k: usize = 0; bits != 0; k++) {
+      const from = e + (k >> 2 << 4) + (k & 3);
+      length = put(values, type, from, (w << 4) + <i32> ctz<u32>(bits), cs, vs, length);
+      bits &= bits - 1;
+    }
+    slot += n;
+  }
+  if ((windows & 1) != 0 && load<u8>(counts + <usize> perGroup - 1) >> 4 != 0) return PADDING;
+  if (lane == 3) {
+    store<u32>(d, slot - 1, ENTRY);
+    store<u32>(d, mask - 2, PLACE);
+  }
+  store<i32>(d + (<usize> i << 2), length, LENGTHS);
+  return OK;
+}
+
+/** Whether all slots and bits were read, and those before the windows' own are what they must be. */
+function checkSlots(d: usize): i32 {
+  const slots = load<u32>(d, COUNT) >> 4, masks = load<usize>(d, ROW_POINTERS);
+  if (load<u32>(d, ENTRY) + 1 != slots || load<u32>(d, PLACE) + 2 != load<u32>(d, MASKS)) {
+    return TOO_MANY;
+  }
+  if (load<u64>(masks) != 0 || load<u64>(masks, 8) != u64.MAX_VALUE) return FIRST_BITS;
+  const type = load<i32>(d, TYPE), values = load<usize>(d, VALUES);
+  for (let e: usize = 0; e < 16; e++) {
+    const bits = type == INT8
+      ? <u32> load<u8>(values + e)
+      : type == F16
+      ? <u32> load<u16>(values + (e << 1)) & 0x7fff
+      : load<u32>(values + (e << 2)) & 0x7fffffff;
+    if (bits != 0) return FIRST_VALUE;
+  }
+  return OK;
+}
+
 /** Whether a float's bits are NaN or infinite. */
 // @ts-ignore: decorator
 @inline
@@ -194,6 +261,7 @@ function decodeFour(d: usize, row: i32): i32 {
 function checkEnd(d: usize): i32 {
   const format = load<i32>(d, FORMAT), entry = load<u32>(d, ENTRY), count = load<u32>(d, COUNT);
   if (format == CSR) return entry == count ? OK : TOO_MANY;
+  if (format == SLOTS) return checkSlots(d);
   if (format != BITMAP) return checkCodes(d);
   if (entry + 1 != count) return TOO_MANY;
   const first = load<u32>(load<usize>(d, VALUES));
@@ -225,26 +293,60 @@ export function survey(d: usize): i32 {
     const values = load<usize>(d, VALUES), count = <usize> load<u32>(d, COUNT);
     for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
   }
-  let beyondOne: u32 = 0, beyondTwo: u32 = 0;
-  for (let row = 0; row < rows; row++) {
-    const failure = decode(d, row, 0);
+  store<u32>(d, 0, BEYOND_ONE);
+  store<u32>(d, 0, BEYOND_TWO);
+  let beyondAny: u32 = 0, anyBytes: u32 = 0;
+  const columns = load<i32>(d, COLUMNS);
+  for (let row = 0; row < (rows + 15 & ~15); row += 4) {
+    const failure = decodeFour(d, row);
     if (failure != OK) return failure;
-    const n = length(d, 0), cs = columnsOf(d, 0), vs = valuesOf(d, 0);
-    for (let j = 0, k = 0; j < n; j = k) {
-      const window = load<u16>(cs + (<usize> j << 1)) >> 4;
-      for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window;) k++;
-      beyondOne += max(0, k - j - 4);
-      beyondTwo += max(0, k - j - 8);
-    }
-    if (type != INT8) {
-      for (let j = 0; j < n; j++) {
-        if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return NOT_FINITE;
-      }
-    }
+    for (let i = 0; i < 4; i++) if (!surveyRow(d, i, type)) return NOT_FINITE;
+    countFour(d);
+    beyondAny += beyondSlots();
+    anyBytes += <u32> chunkBytes();
   }
-  store<u32>(d, beyondOne, BEYOND_ONE);
-  store<u32>(d, beyondTwo, BEYOND_TWO);
+  store<u32>(d, beyondAny, BEYOND_ANY);
+  store<u32>(d, anyBytes, ANY_BYTES);
   return checkEnd(d);
+}
+
+/** Counts what list `i` has beyond one and two slots; false where it holds NaN or infinity. */
+function surveyRow(d: usize, i: i32, type: i32): bool {
+  const n = length(d, i), cs = columnsOf(d, i), vs = valuesOf(d, i);
+  let beyondOne: u32 = 0, beyondTwo: u32 = 0;
+  for (let j = 0, k = 0; j < n; j = k) {
+    const window = load<u16>(cs + (<usize> j << 1)) >> 4;
+    for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window;) k++;
+    beyondOne += max(0, k - j - 4);
+    beyondTwo += max(0, k - j - 8);
+  }
+  store<u32>(d, load<u32>(d, BEYOND_ONE) + beyondOne, BEYOND_ONE);
+  store<u32>(d, load<u32>(d, BEYOND_TWO) + beyondTwo, BEYOND_TWO);
+  if (type == INT8) return true;
+  for (let j = 0; j < n; j++) {
+    if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return false;
+  }
+  return true;
+}
+
+/** Room behind the four lists, for `pack_any.ts`. */
+// @ts-ignore: decorator
+@inline
+function roomOf(d: usize): usize {
+  return valuesOf(d, 4);
+}
+
+/** Decides how many slots the windows of four decoded rows get. */
+function countFour(d: usize): void {
+  count(
+    roomOf(d),
+    load<i32>(d, COLUMNS),
+    columnsOf(d, 0),
+    columnsOf(d, 1),
+    columnsOf(d, 2),
+    columnsOf(d, 3),
+    d + LENGTHS,
+  );
 }
 
 function rewind(d: usize): void {
@@ -278,7 +380,8 @@ function packRows(d: usize, isWritten: bool): u32 {
       packIntoDense(d, row, out);
       continue;
     }
-    if (kind < DENSE_INT8) {
+    if (kind == SLOTS_ANY) out += packAny(d, row, out, isWritten);
+    else if (kind < DENSE_INT8) {
       packSlots(d, row, out, kind, segments, isWritten);
       if ((row & 4) != 0) out += segments * segmentBytes(kind);
     }
@@ -286,6 +389,30 @@ function packRows(d: usize, isWritten: bool): u32 {
   }
   if (isWritten && kind != DENSE_INT8) store<usize>(load<usize>(d, TABLE) + rows, lists);
   return <u32> (lists - begin);
+}
+
+/** As many slots for every window as it needs; what finds none stays in the lists. Returns the bytes. */
+function packAny(d: usize, row: i32, out: usize, isWritten: bool): usize {
+  const room = roomOf(d), columns = load<i32>(d, COLUMNS);
+  countFour(d);
+  if (isWritten) {
+    store<usize>(load<usize>(d, CHUNKS) + <usize> row, out);
+    beginChunk(out, room, columns);
+  }
+  for (let i = 0; i < 4; i++) {
+    const left = fillChunk(
+      out,
+      room,
+      columns,
+      i,
+      columnsOf(d, i),
+      valuesOf(d, i),
+      length(d, i),
+      isWritten,
+    );
+    store<i32>(d + (<usize> i << 2), left, LENGTHS);
+  }
+  return chunkBytes();
 }
 
 /** One or two slots for every window; what finds none stays in the lists. */

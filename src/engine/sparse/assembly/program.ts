@@ -18,9 +18,19 @@ import {
   TOKENS,
 } from "./control";
 import { denseF16, denseF32, denseInt8 } from "./dense";
-import { DENSE_F16, DENSE_F32, DENSE_INT8, KIND, LISTS_F16, LISTS_F32, ROWS } from "./linear";
+import {
+  DENSE_F16,
+  DENSE_F32,
+  DENSE_INT8,
+  KIND,
+  LISTS_F16,
+  LISTS_F32,
+  ROWS,
+  SLOTS_ANY,
+} from "./linear";
 import { listsF16, listsF32 } from "./lists";
 import { slots } from "./slots";
+import { slotsAny } from "./slots_any";
 import { elementwise, embed, norm, quantise, selectLast, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
@@ -66,6 +76,7 @@ function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
   const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
   if (kind < DENSE_INT8) slots(kind, a, first, last, tokens, thread);
+  else if (kind == SLOTS_ANY) slotsAny(a, first, last, tokens, thread);
   else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
   else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);

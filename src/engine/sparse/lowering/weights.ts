@@ -160,6 +160,15 @@ function checkPacked(view: NodeView, packed: PackedNode): void {
   } else if (format === "csr") {
     shapes.values = shapes.gaps = [entries];
     shapes.row_pointers = [rows + 1];
+  } else if (format === "slots") {
+    if (rows % 4 !== 0 || columns % 16 !== 0) {
+      throw view.damaged(
+        `has slots of ${rows} × ${columns} weights, which have no windows of 4 × 16`,
+      );
+    }
+    shapes.values = [entries, 4, 4];
+    shapes.counts = [rows / 4, Math.ceil(columns / 32)];
+    shapes.masks = [Number(tensors.masks.dims[0] ?? 0n), 4, 2];
   } else {
     shapes.values = [entries];
     shapes.bits = [rows, Math.ceil(columns / 8)];
