@@ -8,6 +8,7 @@ import {
   penaltyOf,
   plainAlgebra,
   ridge,
+  slotsMask,
   solveOnMask,
   sparseGpt,
 } from "../../src/prune/mod.ts";
@@ -194,6 +195,29 @@ describe("SparseGPT", () => {
     }).sort((a, b) => a.score - b.score);
     const border = scores.findIndex(({ kept }) => kept === 1);
     expect(scores.slice(border).every(({ kept }) => kept === 1)).toBe(true);
+  });
+
+  test("with slots is the surgeon on those that keep most of a block's scores when it begins", async () => {
+    const columns = 160;
+    const weights = matrix(8, columns, 7);
+    const h = hessian(columns, 8);
+    const factor = (await inverseFactor(h, 0.01, plainAlgebra))!;
+    const { mask, values } = await sparseGpt({
+      weights,
+      upper: factor.upper,
+      pattern: { kind: "slots" },
+      share: { density: 0.37 },
+    }, plainAlgebra);
+    closeTo(values, surgeon(weights, h, factor.damping, (r, c) => mask[r * columns + c] === 1));
+    // 16 weights a slot, and as many slots as the density says of 2 · 10 · 4, no matter where blocks end.
+    expect(mask.filter((bit) => bit === 1).length).toBe(16 * Math.round(0.37 * 80));
+    const first = part({ data: Float32Array.from(mask), rows: 8, columns }, 0, 0, 8, 128);
+    const scores = Float32Array.from({ length: 8 * 128 }, (_, i) => {
+      const [r, c] = [Math.floor(i / 128), i % 128];
+      return weights.data[r * columns + c] ** 2 / factor.upper.data[c * columns + c] ** 2;
+    });
+    const slots = Math.round(0.37 * 64);
+    expect([...first.data]).toEqual([...slotsMask(scores, 8, 128, slots)]);
   });
 
   test("leaves values alone that stay where nothing is pruned, and rounds them where it is told to", async () => {
