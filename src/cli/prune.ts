@@ -46,6 +46,10 @@ export const pruneCommand: Command = {
       "N of every 16 weights, N chosen for each block",
     ],
     [
+      "prune MODEL_DIR -o OUT --pattern slots --sparsity 0.5 --calibration text.txt",
+      "as many weights where they matter most, in the form that our engine runs at their cost",
+    ],
+    [
       "prune MODEL_DIR --allocation auto --calibration text.txt --text held-out.txt",
       "try every allocation, keep the best",
     ],

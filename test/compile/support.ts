@@ -42,7 +42,7 @@ export type Format = "nm" | "csr" | "bitmap" | "slots" | "dense";
 
 /** The formats that fit what a pattern leaves. */
 export function formatsFor(pattern: string | number): Format[] {
-  return typeof pattern === "string"
+  return typeof pattern === "string" && pattern !== "slots"
     ? ["nm", "csr", "bitmap", "slots", "dense"]
     : ["csr", "bitmap", "slots", "dense"];
 }

@@ -23,7 +23,7 @@ export interface Made {
 }
 
 type Values = "f32" | "f16" | "int8";
-type Format = "auto" | "nm" | "csr" | "bitmap" | "dense";
+type Format = "auto" | "nm" | "csr" | "bitmap" | "slots" | "dense";
 
 /** Name, pattern that it is pruned to, values, format, inputs that share a scale. */
 const VARIANTS: readonly [string, string, Values, Format, number?][] = [
@@ -33,6 +33,7 @@ const VARIANTS: readonly [string, string, Values, Format, number?][] = [
   ["int8-nm-8-16", "8:16", "int8", "nm"],
   ["int8-csr-group-64", "unstructured", "int8", "csr", 64],
   ["f16-nm-2-4", "2:4", "f16", "nm"],
+  ["int8-slots", "slots", "int8", "slots"],
 ];
 
 /**

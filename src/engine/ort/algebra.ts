@@ -4,7 +4,10 @@
  */
 import { toBinary } from "@bufbuild/protobuf";
 import { GraphBuilder, modelOf } from "../../onnx/builder.ts";
-import { ModelProtoSchema, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
+import {
+  ModelProtoSchema,
+  TensorProto_DataType as DataType,
+} from "../../onnx/generated/onnx_pb.ts";
 import type { Algebra, Matrix, ProductOptions } from "../../prune/matrix.ts";
 import type { Backend, Session } from "./backend.ts";
 

@@ -92,7 +92,12 @@ describe("int8 gives the logits of ONNX Runtime as nearly as its inputs are roun
     for (const kv of ["f32", "int8"] as const) {
       const options = { kv, activations: "int16" } as const;
       for (
-        const [pattern, group] of [["8:16", undefined], [0.7, undefined], ["2:4", 16]] as const
+        const [pattern, group] of [
+          ["8:16", undefined],
+          [0.7, undefined],
+          ["2:4", 16],
+          ["slots", undefined],
+        ] as const
       ) {
         // With an int8 cache one of them is enough.
         if (kv === "int8" && pattern !== "8:16") continue;
@@ -200,7 +205,7 @@ describe("sizes that fill no window, no register and no segment give what plain 
 describe("logits are the same to the bit", () => {
   /** More than a page, and more than a run that gives all logits. */
   const MANY = Array.from({ length: 100 }, (_, i) => 3 + (i * 37) % 300);
-  const ways: [string, How, SparseOptions][] = [
+  const ways: [string, How, SparseOptions, pattern?: string][] = [
     ["llama", { values: "f32", format: "csr" }, {}],
     ["qwen2-sliding", { values: "f16", format: "bitmap" }, {}],
     ["opt-post-norm", { values: "int8", format: "bitmap" }, { activations: "int16", kv: "f32" }],
@@ -209,17 +214,19 @@ describe("logits are the same to the bit", () => {
     ["mistral-sliding", { values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
     ["llama-bias-linear-rope", { values: "int8", group: 16, format: "csr" }, { kv: "int8" }],
     ["tiny", { values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
+    ["tiny", { values: "int8", format: "slots" }, { activations: "int8", kv: "int8" }, "slots"],
+    ["llama", { values: "int8", group: 32, format: "bitmap" }, { activations: "int8" }, "slots"],
   ];
   const PIECES: [string, number[]][] = [
     ["one by one", [1]],
     ["in odd pieces", [3, 1, 7, 2, 2, 16, 5, 1, 1, 9]],
     ["in eights", [8]],
   ];
-  for (const [model, how, options] of ways) {
+  for (const [model, how, options, pattern = "8:16"] of ways) {
     test(
-      `in whole and in pieces, on 1, 2 and 3 threads: ${model} ${JSON.stringify(how)}`,
+      `in whole and in pieces, on 1, 2 and 3 threads: ${model} ${pattern} ${JSON.stringify(how)}`,
       async () => {
-        const folder = await workshop.compiled(model, how, "8:16");
+        const folder = await workshop.compiled(model, how, pattern);
         const whole = await withSparse(
           folder,
           options,
