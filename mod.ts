@@ -51,7 +51,7 @@ export type { Message } from "./src/text/chat_template.ts";
 export type { TokenConstraint } from "./src/text/constraint.ts";
 export type { TextForm } from "./src/text/structured/mod.ts";
 export type { ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
-export type { BlockReport, PruneReport, Trial } from "./src/api/prune_report.ts";
+export type { BlockReport, PruneReport, SearchRecord, Trial } from "./src/api/prune_report.ts";
 export { type AppOptions, createApp } from "./src/server/app.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";

@@ -108,6 +108,11 @@ export class AllocationFileError extends EspalierError {
   readonly code = "ALLOCATION_INVALID";
 }
 
+/** A file that holds no state of a search, a damaged one, or that of another search. */
+export class SearchStateError extends EspalierError {
+  readonly code = "SEARCH_STATE_UNFIT";
+}
+
 /** A sparsity pattern that does not fit a weight, e.g. an M that does not divide its rows. */
 export class PatternError extends EspalierError {
   readonly code = "PATTERN_IMPOSSIBLE";

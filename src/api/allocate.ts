@@ -9,6 +9,7 @@ import { atp, dlp, owl, uniform, wholeNumbersOf } from "../prune/allocation.ts";
 import type { Share } from "../prune/block.ts";
 import { checkSlots } from "../prune/slots.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
+import type { PruneSettings } from "./options.ts";
 
 /** The allocations, in the order in which they are tried and shown. */
 export const ALLOCATIONS: readonly AllocationName[] = ["uniform", "dlp", "owl", "atp"];
@@ -25,7 +26,7 @@ export interface AllocationSettings {
 const ATP_SPAN = 0.3;
 
 /** Whether an allocation needs to see the model run. */
-export function needsImportance(allocation: AllocationName): boolean {
+export function needsImportance(allocation: PruneSettings["allocation"]): boolean {
   return allocation === "dlp" || allocation === "owl";
 }
 

@@ -6,9 +6,11 @@ import { type Importance, judge, prunePass, type PruneRules } from "../calibrate
 import { measureLosses } from "../evaluate/perplexity.ts";
 import type { AllocationName } from "../prune/types.ts";
 import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
-import type { PruneSettings } from "./options.ts";
-import type { Trial } from "./prune_report.ts";
+import type { PruneSettings, RunHooks } from "./options.ts";
+import type { SearchRecord, Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
+import { searchDensities } from "./search_allocation.ts";
+import type { SearchState } from "./search_state.ts";
 import { runsPerBlock, type Workbench } from "./workbench.ts";
 
 /** Windows of calibration, and of text kept apart, that `--allocation auto` tries each one on. */
@@ -16,10 +18,19 @@ const TRIAL_WINDOWS = 16;
 
 /** The allocation that will be carried out, and how it was found. */
 export interface Chosen {
-  readonly allocation: AllocationName | "given";
+  readonly allocation: AllocationName | "given" | "search";
   readonly densities: Float64Array;
   readonly importance?: Importance;
   readonly trials: readonly Trial[];
+  /** How it was searched, where it was. */
+  readonly search?: SearchRecord;
+}
+
+/** What `--allocation search` needs beside its request. */
+export interface Searching {
+  /** What was measured before, and where it is kept. */
+  readonly state: SearchState;
+  readonly onSearch: RunHooks["onSearch"];
 }
 
 /** What is to be pruned. */
@@ -49,10 +60,12 @@ export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): P
 export class AllocationChooser {
   readonly #request: PruneRequest;
   readonly #bench: Workbench;
+  readonly #searching: Searching | undefined;
 
-  constructor(request: PruneRequest, bench: Workbench) {
+  constructor(request: PruneRequest, bench: Workbench, searching?: Searching) {
     this.#request = request;
     this.#bench = bench;
+    this.#searching = searching;
   }
 
   /** The allocation that will be carried out. */
@@ -67,6 +80,7 @@ export class AllocationChooser {
         trials: [],
       };
     }
+    if (allocation === "search") return await this.#search(windows!);
     if (allocation !== "auto") {
       const importance = needsImportance(allocation)
         ? await this.#judge(windows!.windows, this.#request.settings.compare ? "both" : allocation)
@@ -93,7 +107,7 @@ export class AllocationChooser {
     const once = 3 * windows.windows.length;
     const all = ALLOCATIONS.length * (2 * calibration.length + apart.length);
     this.#bench.phases.note(
-      `auto tries ${ALLOCATIONS.length} allocations on ${calibration.length} calibration windows and ${apart.length} held-out ones: ` +
+      `${this.#request.settings.allocation} tries ${ALLOCATIONS.length} allocations on ${calibration.length} calibration windows and ${apart.length} held-out ones: ` +
         `about ${(all / once).toFixed(1)} times the work of pruning once`,
     );
     const importance = await this.#judge(windows.windows, "both");
@@ -111,6 +125,63 @@ export class AllocationChooser {
     }
     // Uniform never fails, so there is always a best.
     return best!;
+  }
+
+  /** `--allocation search`: from the best fixed one on; never one that measures worse than that. */
+  async #search(windows: PruneWindows): Promise<Chosen> {
+    const { settings, skipped } = this.#request;
+    const { method, pattern, searchBudget, seed } = settings;
+    const { state, onSearch } = this.#searching!;
+    const fixed = await this.#tryAll(windows);
+    const start = Float64Array.from(
+      sharesOf(fixed.densities, pattern),
+      ({ density }) => density,
+    );
+    const calibration = windows.windows.slice(0, TRIAL_WINDOWS);
+    const apart = windows.apart!;
+    const found = await searchDensities(
+      {
+        start,
+        rules: { method, pattern, skipped },
+        budget: searchBudget,
+        seed,
+        calibration,
+        apart,
+      },
+      this.#bench,
+      state,
+      onSearch,
+    );
+    const trial = await this.#measure(
+      "search",
+      found.densities,
+      calibration,
+      apart.slice(0, TRIAL_WINDOWS),
+      "calibration",
+    );
+    const from = fixed.trials.find(({ allocation }) => allocation === fixed.allocation)!;
+    const better = trial.perplexity < from.perplexity;
+    if (!better) {
+      this.#bench.phases.note(
+        `pruned for real, what the search found has a perplexity of ${
+          trial.perplexity.toFixed(2)
+        }, ` +
+          `${from.allocation} ${from.perplexity.toFixed(2)}: ${from.allocation} stays`,
+      );
+    }
+    const { densities: _, ...how } = found;
+    return {
+      allocation: "search",
+      densities: better ? found.densities : start,
+      importance: fixed.importance,
+      trials: [...fixed.trials, trial],
+      search: {
+        from: fixed.allocation as AllocationName,
+        ...how,
+        perplexity: { start: from.perplexity, end: trial.perplexity },
+        taken: better ? "search" : from.allocation,
+      },
+    };
   }
 
   /** `--compare`: the other allocations, measured on the held-out text. */
@@ -145,6 +216,21 @@ export class AllocationChooser {
       this.#bench.phases.note(`${allocation} is left out: ${(error as Error).message}`);
       return undefined;
     }
+    const trial = await this.#measure(allocation, densities, calibration, heldOut, on);
+    return { trial, densities };
+  }
+
+  /** Prunes in memory only by given densities, and measures. */
+  async #measure(
+    allocation: Trial["allocation"],
+    densities: Float64Array,
+    calibration: readonly Int32Array[],
+    heldOut: readonly Int32Array[],
+    on: Trial["on"],
+  ): Promise<Trial> {
+    const known = this.#searching?.state;
+    const before = on === "calibration" ? known?.trial(allocation, densities) : undefined;
+    if (before !== undefined) return { allocation, on, perplexity: before };
     const rules = rulesFor(this.#request, sharesOf(densities, this.#request.settings.pattern));
     const states = {
       ...await this.#bench.roomFor(rules.method, calibration),
@@ -160,7 +246,8 @@ export class AllocationChooser {
       },
     );
     this.#bench.freeAll(states);
-    return { trial: { allocation, on, perplexity }, densities };
+    if (on === "calibration") known?.keepTrial(allocation, densities, perplexity);
+    return { allocation, on, perplexity };
   }
 
   /** Judges the blocks for one allocation, or for all that need it. */

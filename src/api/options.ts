@@ -74,8 +74,14 @@ export const pruneSchema = z.strictObject({
   method: z.enum(["wanda", "magnitude", "sparsegpt", "espalier"]).default("wanda").describe(
     "which weights go: those of lowest |W|·‖X‖ or |W|; sparsegpt and espalier also mend those that stay",
   ),
-  allocation: z.enum(["dlp", "uniform", "owl", "atp", "auto"]).default("dlp").describe(
-    "how much each block keeps; auto tries all on held-out calibration text and takes the best",
+  allocation: z.enum(["dlp", "uniform", "owl", "atp", "auto", "search"]).default("dlp").describe(
+    "how much each block keeps; auto tries all on held-out calibration text and takes the best, search goes on from there by measurement",
+  ),
+  searchBudget: z.int().min(1).max(1 << 20).optional().describe(
+    "search: allocations to measure (default: 4 for each block and 20 more)",
+  ),
+  searchState: path.optional().describe(
+    "search: file from which a stopped search goes on (default: OUT.search.json, removed when OUT is written)",
   ),
   reducer: z.enum(["median", "mean"]).default("median").describe(
     "DLP's score of a block: the paper says median, the released code takes the mean",
@@ -176,6 +182,11 @@ export interface RunHooks {
   signal?: AbortSignal;
   /** Told of every step. */
   onProgress?: (event: ProgressEvent) => void;
+  /**
+   * Told when a search begins that may be ended before its budget is used up: `end` ends it, and the work
+   * goes on with the best so far. What is returned is called when the search is over.
+   */
+  onSearch?: (end: () => void) => () => void;
 }
 
 /** A step of long work, or something a person should know. */

@@ -28,7 +28,8 @@ import {
   type RunHooks,
 } from "./options.ts";
 import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.ts";
-import { calibrationWindows, heldOutWindows } from "./prune_windows.ts";
+import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
+import { SearchState, subjectOf } from "./search_state.ts";
 import { OpenModel, Phases } from "./shared.ts";
 import { mends, runsPerBlock, Workbench } from "./workbench.ts";
 
@@ -72,6 +73,7 @@ class PruneRun {
   readonly #settings: PruneSettings;
   readonly #opened: OpenModel;
   readonly #signal: AbortSignal | undefined;
+  readonly #onSearch: RunHooks["onSearch"];
   readonly #phases: Phases;
   readonly #bench: Workbench;
   readonly #blocks: readonly Block[];
@@ -80,6 +82,7 @@ class PruneRun {
     this.#settings = settings;
     this.#opened = opened;
     this.#signal = hooks.signal;
+    this.#onSearch = hooks.onSearch;
     this.#phases = new Phases(hooks);
     this.#bench = new Workbench(opened, settings, this.#phases, hooks.signal);
     this.#blocks = cutIntoSections(opened.graph).blocks;
@@ -92,8 +95,10 @@ class PruneRun {
     throwIfAborted(this.#signal);
 
     const fixed = pattern.kind === "nm" || densities !== undefined;
+    const searches = !fixed && allocation === "search";
+    const keepsApart = searches || (!fixed && allocation === "auto");
     const usesWindows = this.#settings.method !== "magnitude" ||
-      (!fixed && (allocation === "auto" || needsImportance(allocation) || (compare && text)));
+      (!fixed && (keepsApart || needsImportance(allocation) || (compare && text)));
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {
       this.#phases.note(
         pattern.kind === "nm"
@@ -102,19 +107,19 @@ class PruneRun {
       );
     }
     const windows = usesWindows
-      ? calibrationWindows(
-        this.#settings,
-        this.#opened,
-        !fixed && allocation === "auto",
-        this.#phases,
-      )
+      ? calibrationWindows(this.#settings, this.#opened, keepsApart, this.#phases)
       : undefined;
     const heldOut = text
       ? heldOutWindows(this.#settings, this.#opened, windows?.length, this.#phases)
       : undefined;
     const length = Math.max(windows?.length ?? 0, heldOut?.length ?? 0);
     if (length > 0) await this.#bench.open(length);
-    const chooser = new AllocationChooser(request, this.#bench);
+    const state = searches ? this.#openState(output, windows!, request.sparsity) : undefined;
+    const chooser = new AllocationChooser(
+      request,
+      this.#bench,
+      state && { state, onSearch: this.#onSearch },
+    );
 
     const pending = dryRun ? undefined : new PendingFolder(output, { force: this.#settings.force });
     try {
@@ -156,6 +161,7 @@ class PruneRun {
           shares,
           importance: chosen.importance,
           trials,
+          search: chosen.search,
           windows,
           heldOut,
           perplexity: dense !== undefined && pruned !== undefined ? { dense, pruned } : undefined,
@@ -169,6 +175,8 @@ class PruneRun {
           writeText(join(pending.path, "espalier.json"), `${JSON.stringify(record, null, 2)}\n`);
           throwIfAborted(this.#signal);
           pending.commit();
+          // A state that was named may be wanted again, with a larger budget.
+          if (this.#settings.searchState === undefined) state?.remove();
         }
         return report;
       } finally {
@@ -216,6 +224,12 @@ class PruneRun {
     if (densities !== undefined && pattern.kind === "nm") {
       throw new UsageError("--densities does nothing for an N:M pattern");
     }
+    if (settings.allocation === "search" && pattern.kind === "nm") {
+      throw new UsageError(
+        `--allocation search has nothing to search: ${pattern.n}:${pattern.m} gives every block the same density; ` +
+          `mixed:${pattern.m} lets it choose`,
+      );
+    }
     const request = {
       settings,
       blocks,
@@ -236,6 +250,21 @@ class PruneRun {
     assertApart(target, this.#opened.checkpoint.folder);
     assertFree(target, force);
     return target;
+  }
+
+  /** What a search has measured before: where it was told to lie, or beside the output. */
+  #openState(output: string, windows: PruneWindows, sparsity: number): SearchState {
+    const { searchState, dryRun, force } = this.#settings;
+    const path = searchState ?? (dryRun ? undefined : `${output}.search.json`);
+    const backend = this.#bench.backend!.label.replace(/,.*$/, "");
+    const subject = subjectOf(this.#settings, this.#opened, windows, sparsity, backend);
+    const state = new SearchState(path, subject, { force });
+    if (state.known > 0) {
+      this.#phases.note(
+        `the search goes on from ${path}, where ${state.known} allocations are measured`,
+      );
+    }
+    return state;
   }
 
   /** The pruning itself; returns the zeros of each linear by the name of its weight. */

@@ -17,10 +17,27 @@ import type { OpenModel, Phases } from "./shared.ts";
 
 /** An allocation that was measured without being written. */
 export interface Trial {
-  readonly allocation: AllocationName;
-  /** Measured on calibration text kept apart (`auto`), or on `--text` (`--compare`). */
+  readonly allocation: AllocationName | "search";
+  /** Measured on calibration text kept apart (`auto`, `search`), or on `--text` (`--compare`). */
   readonly on: "calibration" | "text";
   readonly perplexity: number;
+}
+
+/** How `--allocation search` came to its densities. */
+export interface SearchRecord {
+  /** The fixed allocation that it started from: the best on calibration text kept apart. */
+  readonly from: AllocationName;
+  /** Allocations that it might measure, and that it measured. */
+  readonly budget: number;
+  readonly evaluations: number;
+  /** Windows of calibration text kept apart that it measured on. */
+  readonly slice: { readonly windows: number; readonly seqlen: number };
+  /** Cross entropy with the dense model's predictions on them, in nats a token. */
+  readonly loss: { readonly start: number; readonly end: number };
+  /** Perplexity on calibration text kept apart, pruned as the result will be. */
+  readonly perplexity: { readonly start: number; readonly end: number };
+  /** What is carried out: the start where the search did not come out below it. */
+  readonly taken: AllocationName | "search";
 }
 
 /** One block, pruned. */
@@ -50,7 +67,7 @@ export interface PruneReport {
   /** What the weights that stay were rounded to, if they were. */
   readonly values?: "int4";
   /** The allocation carried out; `given` for `--densities`. */
-  readonly allocation: AllocationName | "given";
+  readonly allocation: AllocationName | "given" | "search";
   readonly reducer: string;
   readonly pattern: string;
   /** Linears that were left dense, by name or glob. */
@@ -59,6 +76,8 @@ export interface PruneReport {
   readonly sparsity: { readonly asked: number; readonly reached?: number };
   readonly blocks: BlockReport[];
   readonly trials: readonly Trial[];
+  /** How the allocation was searched, where it was. */
+  readonly search?: SearchRecord;
   readonly calibration?: { file: string; windows: number; seqlen: number; sha256: string };
   readonly perplexity?: {
     readonly text: string;
@@ -87,11 +106,12 @@ export interface RunFacts {
   /** The linears that are pruned. */
   readonly linears: readonly BlockLinear[];
   readonly sparsity: number;
-  readonly allocation: AllocationName | "given";
+  readonly allocation: AllocationName | "given" | "search";
   readonly densities: Float64Array;
   readonly shares: readonly Share[];
   readonly importance?: Importance;
   readonly trials: readonly Trial[];
+  readonly search?: SearchRecord;
   readonly windows?: PruneWindows;
   readonly heldOut?: PruneWindows;
   readonly perplexity?: { readonly dense: number; readonly pruned: number };
@@ -133,6 +153,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     sparsity: { asked: facts.sparsity, reached },
     blocks,
     trials: facts.trials,
+    search: facts.search,
     calibration,
     perplexity: measured,
     backend: facts.backend?.label,
@@ -166,6 +187,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     sparsity: report.sparsity,
     blocks,
     trials: facts.trials,
+    search: facts.search,
     perplexity: measured,
     modelCard: modelCard(report, settings),
   };

@@ -17,7 +17,7 @@ import {
 
 const DEFAULT_SAMPLES = 128;
 const DEFAULT_HELD_OUT = 32;
-/** Part of the calibration text that `--allocation auto` keeps apart to judge allocations on. */
+/** Part of the calibration text that `auto` and `search` keep apart to judge allocations on. */
 const APART = 0.2;
 
 /** Windows, and where they are from. */
@@ -27,8 +27,10 @@ export interface PruneWindows {
   readonly windows: Int32Array[];
   /** Tokens a window. */
   readonly length: number;
-  /** Windows of the same text that calibration does not see, for `auto`. */
+  /** Windows of the same text that calibration does not see, for `auto` and `search`. */
   readonly apart?: Int32Array[];
+  /** SHA-256 of those. */
+  readonly apartSha256?: string;
   /** SHA-256 of the windows' ids as little-endian int32. */
   readonly sha256: string;
 }
@@ -61,7 +63,9 @@ export function calibrationWindows(
     windows = cutWindows(source.windows, length);
     if (keepApart) {
       const kept = Math.max(1, Math.floor(windows.length * APART));
-      if (windows.length < 2) throw new TextError(`${calibration}: auto needs two windows or more`);
+      if (windows.length < 2) {
+        throw new TextError(`${calibration}: auto and search need two windows or more`);
+      }
       apart = windows.splice(windows.length - kept);
     }
     windows = windows.slice(0, samples);
@@ -75,7 +79,14 @@ export function calibrationWindows(
     windows = randomWindows(tokens, samples ?? DEFAULT_SAMPLES, length, seed);
   }
   assertInVocabulary([...windows, ...apart ?? []], opened.spec.vocabulary);
-  return { file: basename(calibration), windows, length, apart, sha256: fingerprint(windows) };
+  return {
+    file: basename(calibration),
+    windows,
+    length,
+    apart,
+    apartSha256: apart && fingerprint(apart),
+    sha256: fingerprint(windows),
+  };
 }
 
 /**

@@ -139,13 +139,17 @@ export function evaluationWindows(
   return windows;
 }
 
-/** Makes room for the hidden states of windows, within the budget. */
+/**
+ * Makes room for the hidden states of windows, within the budget.
+ *
+ * @param copies How often such room is made at the same time.
+ */
 export function roomFor(
   model: StagedModel,
   spec: DecoderSpec,
   windows: readonly Int32Array[],
   budget: number | undefined,
-  method?: Method,
+  { method, copies }: { method?: Method; copies?: number } = {},
 ): WindowStates {
   const plan = planFor({
     windows: windows.length,
@@ -154,6 +158,7 @@ export function roomFor(
     intermediate: spec.intermediate,
     heads: spec.heads,
     blockBytes: model.largestBlockBytes,
+    copies,
     copiesWeights: model.backend.name !== "node",
     method,
   }, budget);

@@ -80,8 +80,21 @@ export class Workbench {
    * @param method What they are carried along for, where it is to prune.
    */
   async room(windows: readonly Int32Array[], method?: Method): Promise<WindowStates> {
+    await this.model();
+    return this.makeRoom(windows, { method });
+  }
+
+  /**
+   * As {@linkcode room}, once the model is open.
+   *
+   * @param how `copies`: how often such room is made at the same time.
+   */
+  makeRoom(
+    windows: readonly Int32Array[],
+    how: { method?: Method; copies?: number },
+  ): WindowStates {
     const { memory } = this.#settings;
-    const states = roomFor(await this.model(), this.#opened.spec, windows, memory, method);
+    const states = roomFor(this.#model!, this.#opened.spec, windows, memory, how);
     this.#states.add(states);
     return states;
   }

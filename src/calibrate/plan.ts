@@ -15,6 +15,8 @@ export interface Workload {
   readonly heads: number;
   /** Bytes of the largest block's weights as float32. */
   readonly blockBytes: number;
+  /** Times that the hidden states of all windows are kept; once when left out. */
+  readonly copies?: number;
   /** Whether the runtime copies weights into a memory of its own (WebAssembly, GPU). */
   readonly copiesWeights: boolean;
   /** How the blocks are pruned, where that is what the windows are for. */
@@ -50,8 +52,8 @@ export function planFor(work: Workload, budget?: number): Plan {
   const weights = work.blockBytes * (work.copiesWeights ? COPIES : 1);
   const mending = mendingBytes(work);
   // The repair carries the windows through the dense model, too.
-  const models = work.method === "espalier" ? 2 : 1;
-  const statesBytes = models * work.windows * work.length * work.hidden * 4;
+  const copies = work.copies ?? (work.method === "espalier" ? 2 : 1);
+  const statesBytes = copies * work.windows * work.length * work.hidden * 4;
   const need = (windowsPerBatch: number, spill: boolean): number =>
     RUNTIME_BYTES + weights + mending + windowsPerBatch * windowBytes(work) +
     (spill ? 0 : statesBytes);

@@ -9,6 +9,7 @@ import { prune } from "../api/prune.ts";
 import type { PruneReport } from "../api/prune_report.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
+import { takeInterrupts } from "./interrupts.ts";
 import { withFolders } from "./pull.ts";
 import { bar, percent, style, table } from "./table.ts";
 import { columns, formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
@@ -29,6 +30,7 @@ export const pruneCommand: Command = {
     "The result is a checkpoint of the same form, with espalier.json beside it.",
     "With --json: model, output, method, allocation, pattern, skip, sparsity {asked, reached},",
     "blocks [{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
+    "search {from, budget, evaluations, slice, loss, perplexity, taken},",
     "calibration, perplexity {dense, pruned}, backend, notes, seconds {phase: s}, peakBytes.",
   ].join("\n"),
   examples: [
@@ -50,6 +52,10 @@ export const pruneCommand: Command = {
       "as many weights where they matter most, in the form that our engine runs at their cost",
     ],
     [
+      "prune MODEL_DIR --allocation search --calibration text.txt --text held-out.txt",
+      "search the densities from the best allocation on; Ctrl-C ends the search",
+    ],
+    [
       "prune MODEL_DIR --allocation auto --calibration text.txt --text held-out.txt",
       "try every allocation, keep the best",
     ],
@@ -59,7 +65,11 @@ export const pruneCommand: Command = {
     const line = readCommandLine(words, pruneSchema, { config: EXAMPLE_CONFIG });
     checkOptions(pruneSchema, line.options);
     const view = new ProgressView();
-    const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
+    const hooks: RunHooks = {
+      signal,
+      onProgress: (event) => view.show(event),
+      onSearch: (end) => endByInterrupt(end, view),
+    };
     const report = await withFolders(line.options, hooks)
       .then((options) => prune(options as Parameters<typeof prune>[0], hooks))
       .finally(() => view.finish());
@@ -67,6 +77,22 @@ export const pruneCommand: Command = {
     return 0;
   },
 };
+
+/** Lets the first Ctrl-C end a search; the next one is the program's. */
+function endByInterrupt(end: () => void, view: ProgressView): () => void {
+  let ended = false;
+  return takeInterrupts(() => {
+    if (ended) return false;
+    ended = true;
+    view.show({
+      type: "note",
+      text:
+        "the search ends here, and the work goes on with the best so far (Ctrl-C once more stops all)",
+    });
+    end();
+    return true;
+  });
+}
 
 /** The report as a person reads it. */
 function describe(report: PruneReport): string {
@@ -136,6 +162,16 @@ function summaryOf(report: PruneReport): string {
       } after, on ${perplexity.windows} windows of ${perplexity.seqlen} tokens of ${perplexity.text}`,
     ]);
   }
+  const { search } = report;
+  if (search) {
+    rows.push([
+      "search",
+      `from ${search.from}, ${search.evaluations} allocations measured on ${search.slice.windows} windows of ${search.slice.seqlen} tokens: ` +
+      `cross entropy with the dense model ${search.loss.start.toFixed(4)} before, ${
+        search.loss.end.toFixed(4)
+      } after`,
+    ]);
+  }
   if (report.backend) rows.push(["ran on", report.backend]);
   rows.push([
     "time",
@@ -150,8 +186,10 @@ function summaryOf(report: PruneReport): string {
 
 /** The allocations side by side, the best first: DLP does not win on every model. */
 function trialsOf({ trials, perplexity, allocation }: PruneReport): string {
-  const on = trials[0].on;
-  const all = trials.map(({ allocation, perplexity }) => ({ allocation, perplexity }));
+  // Where both were measured, the held-out text is what counts.
+  const on = trials.at(-1)!.on;
+  const all = trials.filter((trial) => trial.on === on)
+    .map(({ allocation, perplexity }) => ({ allocation, perplexity }));
   if (on === "text" && perplexity && allocation !== "given") {
     all.push({ allocation, perplexity: perplexity.pruned });
   }

@@ -123,6 +123,16 @@ export function packMask(mask: Mask): Uint8Array {
   return bits;
 }
 
+/**
+ * Sets the weights to 0 that a packed mask prunes.
+ *
+ * @param values Weights, changed in place.
+ * @param bits Their mask as {@linkcode packMask} packs it.
+ */
+export function applyPackedMask(values: Float32Array, bits: Uint8Array): void {
+  for (let i = 0; i < values.length; i++) if ((bits[i >> 3] >> (i & 7) & 1) === 0) values[i] = 0;
+}
+
 /** ⌊size · sparsity⌋, safe against 1 − (1 − 0.1) being less than 0.1. */
 function countOf(size: number, sparsity: number): number {
   return Math.floor(size * sparsity + 1e-7);

@@ -1,0 +1,165 @@
+/**
+ * `--allocation search`: from the best fixed allocation on, by measured loss.
+ * @module
+ */
+import type { PruneRules } from "../calibrate/passes.ts";
+import type { WindowStates } from "../calibrate/states.ts";
+import { AbortError } from "../errors.ts";
+import { type BlockNorms, MaskedSlice, prunedStatistics } from "../evaluate/masked_slice.ts";
+import { DensitySearch } from "../prune/search.ts";
+import type { Pattern } from "../prune/types.ts";
+import { uniformNumbers } from "../text/windows.ts";
+import { sharesOf } from "./allocate.ts";
+import type { RunHooks } from "./options.ts";
+import type { SearchState } from "./search_state.ts";
+import type { Workbench } from "./workbench.ts";
+
+/** Tokens of a piece that losses are measured on: many short pieces say more than few long ones. */
+const PIECE = 256;
+/** Pieces of the slice. */
+const PIECES = 8;
+/** Default budget: two probes a block, and as many steps again, with some for small models. */
+const BUDGET_PER_BLOCK = 4;
+const BUDGET_LEAST = 20;
+
+/** How to search. */
+export interface SearchRequest {
+  /** Densities to start from. */
+  readonly start: Float64Array;
+  /** What is pruned; the method is the one that will prune in the end. */
+  readonly rules: Omit<PruneRules, "shares">;
+  readonly budget?: number;
+  readonly seed: number;
+  /** Windows that statistics are taken on. */
+  readonly calibration: readonly Int32Array[];
+  /** Windows that losses are measured on. */
+  readonly apart: readonly Int32Array[];
+}
+
+/** What a search found. */
+export interface SearchResult {
+  readonly densities: Float64Array;
+  readonly budget: number;
+  /** Candidates that were measured. */
+  readonly evaluations: number;
+  /** Cross entropy with the dense model's predictions on the slice, in nats a token. */
+  readonly loss: { readonly start: number; readonly end: number };
+  readonly slice: { readonly windows: number; readonly seqlen: number };
+}
+
+/**
+ * Searches densities of the same mean as the start's.
+ *
+ * Candidates are masked by statistics that were taken once, with Wanda's scores where the method has
+ * statistics: what mends weights takes far longer, and the blocks that suffer are the same.
+ *
+ * @param state What was measured before, and where it is kept.
+ * @param onSearch Told how the search may be ended early.
+ * @throws {SearchStateError} When the state does not fit what is measured.
+ */
+export async function searchDensities(
+  request: SearchRequest,
+  bench: Workbench,
+  state: SearchState,
+  onSearch: RunHooks["onSearch"],
+): Promise<SearchResult> {
+  const { rules, start, calibration } = request;
+  const { pattern } = rules;
+  const scored = {
+    ...rules,
+    method: rules.method === "magnitude" ? "magnitude" : "wanda",
+  } as const;
+  const model = await bench.model();
+  const budget = request.budget ?? BUDGET_PER_BLOCK * model.blocks.length + BUDGET_LEAST;
+  const pieces = slicesOf(request.apart);
+  const norms = scored.method === "magnitude"
+    ? undefined
+    : await statisticsAt(sharesOf(start, pattern), scored, calibration, bench);
+
+  const copies = 2 * model.blocks.length + 2;
+  const rooms: WindowStates[] = [];
+  const room = () => {
+    const states = bench.makeRoom(pieces, copies);
+    rooms.push(states);
+    return states;
+  };
+  // What ends the search, and what stops everything, both end a measurement that has begun.
+  const end = new AbortController();
+  const signal = bench.signal ? AbortSignal.any([bench.signal, end.signal]) : end.signal;
+  const over = onSearch?.(() => end.abort());
+  const random = uniformNumbers(request.seed);
+  const search = new DensitySearch(start, { random, quantum: quantumOf(pattern) });
+  let first = Infinity;
+  try {
+    await bench.phases.run("search", "allocations", budget, async (step) => {
+      const slice = await MaskedSlice.open(model, scored, norms, room, signal);
+      const measure = ({ densities }: { densities: Float64Array }) =>
+        slice.measure(sharesOf(densities, pattern), signal);
+      const tell = (loss: number) => {
+        if (search.evaluations === 0) first = loss;
+        return search.tell(loss);
+      };
+      while (search.evaluations < budget && state.known > 0) tell(state.replay());
+      if (search.evaluations > 0) {
+        state.assertMeasured(search.best.loss, await measure(search.best));
+        slice.accept();
+      }
+      for (step(search.evaluations); search.evaluations < budget; step(search.evaluations)) {
+        const loss = await measure(search.next());
+        state.keep(loss);
+        if (tell(loss)) slice.accept();
+      }
+    });
+  } catch (error) {
+    // Ended early, and not stopped: the best so far is the result.
+    if (!(error instanceof AbortError && end.signal.aborted && !bench.signal?.aborted)) throw error;
+  } finally {
+    over?.();
+    for (const states of rooms) bench.free(states);
+  }
+  return {
+    densities: search.best.densities,
+    budget,
+    evaluations: search.evaluations,
+    loss: { start: first, end: search.best.loss },
+    slice: { windows: pieces.length, seqlen: pieces[0].length },
+  };
+}
+
+/** Statistics of all blocks, pruned by the shares that the search starts from. */
+async function statisticsAt(
+  shares: PruneRules["shares"],
+  rules: Omit<PruneRules, "shares">,
+  calibration: readonly Int32Array[],
+  bench: Workbench,
+): Promise<BlockNorms[]> {
+  const states = await bench.room(calibration);
+  const norms = await bench.overBlocks(
+    "statistics for the search",
+    2 * states.batches.length,
+    async (hooks) => prunedStatistics(await bench.model(), { ...rules, shares }, states, hooks),
+  );
+  bench.free(states);
+  return norms;
+}
+
+/** Short pieces from all over the windows, as many as the slice has. */
+function slicesOf(windows: readonly Int32Array[]): Int32Array[] {
+  const length = Math.min(PIECE, windows[0].length);
+  const pieces = windows.flatMap((window) =>
+    Array.from(
+      { length: Math.floor(window.length / length) },
+      (_, i) => window.subarray(i * length, (i + 1) * length),
+    )
+  );
+  const count = Math.min(PIECES, pieces.length);
+  return Array.from(
+    { length: count },
+    (_, i) => pieces[Math.floor((i + 0.5) * pieces.length / count)],
+  );
+}
+
+/** The grid of a pattern's densities. */
+function quantumOf(pattern: Pattern): number | undefined {
+  return pattern.kind === "mixed" ? 1 / pattern.m : undefined;
+}

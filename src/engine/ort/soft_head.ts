@@ -1,0 +1,139 @@
+/**
+ * How far a model's predictions are from those of another one, at every position.
+ * @module
+ */
+import { toBinary } from "@bufbuild/protobuf";
+import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import {
+  ModelProtoSchema,
+  TensorProto_DataType as DataType,
+} from "../../onnx/generated/onnx_pb.ts";
+import type { StagedModel } from "./staged.ts";
+
+/** Bytes that one piece's logits may take. */
+const PIECE_BYTES = 32 << 20;
+
+/** What a teacher foresees. */
+export interface Teacher {
+  /** Its activations before the head for each batch, `[tokens, width]`. */
+  readonly hidden: readonly Float32Array[];
+  /** log Σ exp of its logits at each batch's positions. */
+  readonly logSums: readonly Float64Array[];
+}
+
+/**
+ * What a model foresees, for others to be compared with.
+ *
+ * @param model The teacher.
+ * @param hidden Its activations before the head for each batch, `[tokens, width]`; kept.
+ */
+export async function teacherOf(
+  model: StagedModel,
+  hidden: readonly Float32Array[],
+): Promise<Teacher> {
+  const joined = await overPieces(model, hidden, undefined);
+  return {
+    hidden,
+    logSums: joined.map(({ largest, sum }) => largest.map((top, t) => top + Math.log(sum[t]))),
+  };
+}
+
+/**
+ * Cross entropy −Σ p·log q of a model's predictions q under a teacher's p, at every position, in nats.
+ *
+ * log Σ exp is taken over pieces of the vocabulary, as in `head.ts`.
+ *
+ * @param model The model whose head both use.
+ * @param hidden The model's activations before the head for each batch, `[tokens, width]`.
+ * @param teacher What the teacher foresees at the same positions.
+ */
+export async function crossEntropies(
+  model: StagedModel,
+  hidden: readonly Float32Array[],
+  teacher: Teacher,
+): Promise<Float64Array[]> {
+  const joined = await overPieces(model, hidden, teacher);
+  return joined.map(({ largest, sum, expected }) =>
+    largest.map((top, t) => top + Math.log(sum[t]) - expected[t])
+  );
+}
+
+/** What is joined over the pieces of the vocabulary, for each position. */
+interface Joined {
+  readonly largest: Float64Array;
+  /** Σ exp(logit − largest). */
+  readonly sum: Float64Array;
+  /** Σ p·logit under the teacher's p. */
+  readonly expected: Float64Array;
+}
+
+async function overPieces(
+  model: StagedModel,
+  hidden: readonly Float32Array[],
+  teacher: Teacher | undefined,
+): Promise<Joined[]> {
+  const { head } = model.sections;
+  const counts = hidden.map((values) => values.length / head.columns);
+  const tokens = Math.max(1, ...counts);
+  const rows = Math.max(1, Math.min(head.rows, Math.floor(PIECE_BYTES / (4 * tokens))));
+  const session = await model.session(softModel(head.columns, teacher !== undefined));
+  const joined = counts.map((count) => ({
+    largest: new Float64Array(count).fill(-Infinity),
+    sum: new Float64Array(count),
+    expected: new Float64Array(count),
+  }));
+  const buffer = new Float32Array(rows * head.columns);
+  for (let first = 0; first < head.rows; first += rows) {
+    const size = Math.min(rows, head.rows - first);
+    const weight = buffer.subarray(0, size * head.columns);
+    model.weights.readFloats(head.weight, weight, first * head.columns);
+    for (let i = 0; i < counts.length; i++) {
+      const outputs = await session.run({
+        hidden: model.backend.floats(hidden[i], [counts[i], head.columns]),
+        weight: model.backend.floats(weight, [size, head.columns]),
+        ...(teacher && {
+          teacher: model.backend.floats(teacher.hidden[i], [counts[i], head.columns]),
+          logsum: model.backend.floats(Float32Array.from(teacher.logSums[i]), [counts[i], 1]),
+        }),
+      });
+      const largest = outputs.largest.data as Float32Array;
+      const sum = outputs.sum.data as Float32Array;
+      const expected = outputs.expected?.data as Float32Array | undefined;
+      const all = joined[i];
+      for (let t = 0; t < counts[i]; t++) {
+        const top = Math.max(all.largest[t], largest[t]);
+        all.sum[t] = all.sum[t] * Math.exp(all.largest[t] - top) +
+          sum[t] * Math.exp(largest[t] - top);
+        all.largest[t] = top;
+        if (expected) all.expected[t] += expected[t];
+      }
+    }
+  }
+  return joined;
+}
+
+function softModel(width: number, taught: boolean): Uint8Array {
+  const b = new GraphBuilder("soft head");
+  b.input("hidden", DataType.FLOAT, ["tokens", width]);
+  b.input("weight", DataType.FLOAT, ["rows", width]);
+  const gemm = (from: string) =>
+    b.node("Gemm", [from, "weight"], { attributes: { transB: 1, alpha: float(1) } });
+  const logits = gemm("hidden");
+  b.node("ReduceMax", [logits], { attributes: { axes: [1], keepdims: 1 }, outputs: ["largest"] });
+  const shifted = b.node("Exp", [b.node("Sub", [logits, "largest"])]);
+  const keep = { attributes: { keepdims: 1 } };
+  b.node("ReduceSum", [shifted, b.integers([1])], { ...keep, outputs: ["sum"] });
+  const outputs = ["largest", "sum"];
+  if (taught) {
+    b.input("teacher", DataType.FLOAT, ["tokens", width]);
+    b.input("logsum", DataType.FLOAT, ["tokens", 1]);
+    const chance = b.node("Exp", [b.node("Sub", [gemm("teacher"), "logsum"])]);
+    b.node("ReduceSum", [b.node("Mul", [chance, logits]), b.integers([1])], {
+      ...keep,
+      outputs: ["expected"],
+    });
+    outputs.push("expected");
+  }
+  for (const name of outputs) b.output(name, DataType.FLOAT, ["tokens", 1]);
+  return toBinary(ModelProtoSchema, modelOf(b.graph));
+}

@@ -1,0 +1,242 @@
+/**
+ * The loss of a model on a few windows under one set of shares after another, at a fraction of what pruning
+ * it each time would take.
+ *
+ * The loss is the cross entropy with what the dense model foresees, not with the token that follows: which
+ * of the likely tokens came is chance, and that chance is larger than the differences that are looked for.
+ *
+ * Three things make it cheap. The statistics that masks are made of are taken once, where the search
+ * begins. The hidden states before every block are kept for the shares that are the best so far: others run
+ * from the first block that differs. And the masks of those shares are kept, a bit a weight.
+ * @module
+ */
+import type { PassHooks, PruneRules } from "../calibrate/passes.ts";
+import type { WindowStates } from "../calibrate/states.ts";
+import { embedAll, runAll, weightOf } from "../calibrate/statistics.ts";
+import { crossEntropies, type Teacher, teacherOf } from "../engine/ort/soft_head.ts";
+import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
+import { throwIfAborted } from "../errors.ts";
+import { letEventsIn } from "../platform/events.ts";
+import { maskOf, type Share } from "../prune/block.ts";
+import { applyMask, applyPackedMask, packMask } from "../prune/mask.ts";
+
+/** Bytes of masks that are kept; what is more is computed again. */
+const MOST_MASKS = 256e6;
+
+/** ‖X‖₂ of every linear input of a block, by its name. */
+export type BlockNorms = ReadonlyMap<string, Float32Array>;
+
+/**
+ * The statistics of every block, on inputs from the blocks before it as pruned by `rules`.
+ *
+ * @param model The dense model.
+ * @param states Room for the calibration windows.
+ */
+export async function prunedStatistics(
+  model: StagedModel,
+  rules: PruneRules,
+  states: WindowStates,
+  hooks: PassHooks = {},
+): Promise<BlockNorms[]> {
+  const { signal, onBatch, onBlock } = hooks;
+  await embedAll(model, states, signal);
+  const all: BlockNorms[] = [];
+  for (let index = 0; index < model.blocks.length; index++) {
+    const weights = model.readBlock(index);
+    const take = { norms: true, advance: false };
+    const norms = await runAll(model, index, weights, states, take, onBatch, signal);
+    all.push(norms);
+    if (index < model.blocks.length - 1) {
+      for (const linear of model.blocks[index].linears) {
+        if (rules.skipped(linear.weight)) continue;
+        const weight = weightOf(linear, weights, norms);
+        applyMask(weight.values, maskOf(weight, rules.method, rules.pattern, rules.shares[index]));
+        await letEventsIn();
+      }
+      const go = { norms: false, advance: true };
+      await runAll(model, index, weights, states, go, onBatch, signal);
+    }
+    onBlock?.(index);
+  }
+  return all;
+}
+
+/** Packed masks of a block's linears, by the name of the weight. */
+type BlockMasks = Map<string, Uint8Array>;
+
+/** Windows whose loss is measured under one set of shares after another; {@linkcode close} it when done. */
+export class MaskedSlice {
+  readonly #model: StagedModel;
+  readonly #rules: Omit<PruneRules, "shares">;
+  readonly #norms: readonly BlockNorms[] | undefined;
+  readonly #teacher: Teacher;
+  /** States before each block and after the last: of the base, and of what was measured last. */
+  readonly #base: WindowStates[];
+  readonly #trial: WindowStates[];
+  readonly #masks: (BlockMasks | undefined)[];
+  readonly #trialMasks: (BlockMasks | undefined)[];
+  readonly #keepsMasks: boolean;
+  #shares: readonly Share[] | undefined;
+  #measured: { shares: readonly Share[]; from: number } | undefined;
+
+  private constructor(
+    model: StagedModel,
+    rules: Omit<PruneRules, "shares">,
+    norms: readonly BlockNorms[] | undefined,
+    teacher: Teacher,
+    room: () => WindowStates,
+  ) {
+    this.#model = model;
+    this.#rules = rules;
+    this.#norms = norms;
+    this.#teacher = teacher;
+    const levels = model.blocks.length + 1;
+    this.#base = Array.from({ length: levels }, room);
+    // What comes out of the embedding is the same for all.
+    this.#trial = [this.#base[0], ...Array.from({ length: levels - 1 }, room)];
+    this.#masks = model.blocks.map(() => undefined);
+    this.#trialMasks = model.blocks.map(() => undefined);
+    const weights = model.blocks.reduce(
+      (sum, { linears }) =>
+        sum + linears.reduce((all, { rows, columns }) => all + rows * columns, 0),
+      0,
+    );
+    this.#keepsMasks = weights / 8 <= MOST_MASKS;
+  }
+
+  /**
+   * Runs the dense model on the windows, and makes room.
+   *
+   * @param model The dense model.
+   * @param rules What is pruned, and how.
+   * @param norms Statistics of each block; none for a method that needs none.
+   * @param room Makes room for the windows' hidden states; called once, and then twice a block.
+   */
+  static async open(
+    model: StagedModel,
+    rules: Omit<PruneRules, "shares">,
+    norms: readonly BlockNorms[] | undefined,
+    room: () => WindowStates,
+    signal?: AbortSignal,
+  ): Promise<MaskedSlice> {
+    const states = room();
+    try {
+      await embedAll(model, states, signal);
+      const go = { norms: false, advance: true };
+      for (const { index } of model.blocks) {
+        await runAll(model, index, model.readBlock(index), states, go, undefined, signal);
+      }
+      const teacher = await teacherOf(model, await finished(model, states, signal));
+      return new MaskedSlice(model, rules, norms, teacher, room);
+    } finally {
+      states.close();
+    }
+  }
+
+  /**
+   * The loss under some shares: the mean over all positions, in nats; infinite where activations overflow.
+   *
+   * @param shares One a block.
+   */
+  async measure(shares: readonly Share[], signal?: AbortSignal): Promise<number> {
+    this.#measured = undefined;
+    const base = this.#shares;
+    if (!base) await embedAll(this.#model, this.#base[0], signal);
+    const differs = base ? shares.findIndex((share, b) => !sameShare(share, base[b])) : 0;
+    const from = differs < 0 ? shares.length : differs;
+    for (let index = from; index < shares.length; index++) {
+      const weights = await this.#masked(index, shares[index], signal);
+      const before = index === from ? this.#base[index] : this.#trial[index];
+      await this.#run(index, weights, before, this.#trial[index + 1], signal);
+    }
+    const last = from === shares.length ? this.#base : this.#trial;
+    const hidden = await finished(this.#model, last[shares.length], signal);
+    const losses = await crossEntropies(this.#model, hidden, this.#teacher);
+    this.#measured = { shares, from };
+    const loss = meanOf(losses);
+    return Number.isFinite(loss) ? loss : Infinity;
+  }
+
+  /** Makes the shares that were measured last the ones that others are compared with. */
+  accept(): void {
+    const { shares, from } = this.#measured!;
+    for (let index = from; index < shares.length; index++) {
+      const level = index + 1;
+      [this.#base[level], this.#trial[level]] = [this.#trial[level], this.#base[level]];
+      this.#masks[index] = this.#trialMasks[index];
+    }
+    this.#shares = shares;
+    this.#measured = undefined;
+  }
+
+  /** Frees all states. */
+  close(): void {
+    for (const states of [...this.#base, ...this.#trial]) states.close();
+  }
+
+  /** A block's weights, masked; the masks are remembered with what is measured. */
+  async #masked(index: number, share: Share, signal?: AbortSignal): Promise<BlockWeights> {
+    const weights = this.#model.readBlock(index);
+    const { method, pattern, skipped } = this.#rules;
+    const known = this.#shares && sameShare(share, this.#shares[index])
+      ? this.#masks[index]
+      : undefined;
+    const masks: BlockMasks = known ?? new Map();
+    for (const linear of this.#model.blocks[index].linears) {
+      if (skipped(linear.weight)) continue;
+      throwIfAborted(signal);
+      const weight = weightOf(linear, weights, this.#norms?.[index] ?? new Map());
+      const packed = masks.get(linear.weight);
+      if (packed) {
+        applyPackedMask(weight.values, packed);
+        continue;
+      }
+      const mask = maskOf(weight, method, pattern, share);
+      applyMask(weight.values, mask);
+      masks.set(linear.weight, packMask(mask));
+      await letEventsIn();
+    }
+    this.#trialMasks[index] = this.#keepsMasks ? masks : undefined;
+    return weights;
+  }
+
+  async #run(
+    index: number,
+    weights: BlockWeights,
+    before: WindowStates,
+    after: WindowStates,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for (let i = 0; i < before.batches.length; i++) {
+      throwIfAborted(signal);
+      const activations = before.load(i);
+      const want = { squares: false, output: true };
+      const { hidden } = await this.#model.runBlock(index, weights, activations, want);
+      after.start(i, { ...activations, hidden: hidden! });
+    }
+  }
+}
+
+/** What goes into the head, batch by batch. */
+async function finished(
+  model: StagedModel,
+  states: WindowStates,
+  signal?: AbortSignal,
+): Promise<Float32Array[]> {
+  const all: Float32Array[] = [];
+  for (let i = 0; i < states.batches.length; i++) {
+    throwIfAborted(signal);
+    // Copied: a runtime may use its buffer again.
+    all.push((await model.finish(states.load(i))).slice());
+  }
+  return all;
+}
+
+function meanOf(values: readonly Float64Array[]): number {
+  const count = values.reduce((sum, { length }) => sum + length, 0);
+  return values.reduce((sum, part) => sum + part.reduce((a, b) => a + b), 0) / count;
+}
+
+function sameShare(a: Share, b: Share): boolean {
+  return a.density === b.density && a.kept === b.kept;
+}
