@@ -72,6 +72,38 @@ export function sharesOf(densities: ArrayLike<number>, pattern: Pattern): Share[
 }
 
 /**
+ * Lowers all densities by the same amount until no more weights stay than under a reference. Masks keep whole
+ * weights, rounded up in every row: allocations of equal means differ by some thousandths in what they keep,
+ * and a search would find those that keep more.
+ *
+ * @param densities Of each block.
+ * @param reference Densities of the same mean.
+ * @param linears Shapes of the pruned linears of each block.
+ */
+export function levelled(
+  densities: Float64Array,
+  reference: Float64Array,
+  linears: readonly (readonly { readonly rows: number; readonly columns: number }[])[],
+): Float64Array {
+  const kept = (of: Float64Array) =>
+    linears.reduce((sum, block, b) =>
+      sum + block.reduce((all, { rows, columns }) =>
+        // As `wandaMask` counts.
+        all + rows * (columns - Math.floor(columns * (1 - of[b]) + 1e-7)), 0), 0);
+  const lowered = (by: number) => densities.map((density) => Math.max(density - by, 1e-3));
+  const most = kept(reference);
+  if (kept(densities) <= most) return densities;
+  let low = 0;
+  let high = 0.5;
+  for (let i = 0; i < 40; i++) {
+    const middle = (low + high) / 2;
+    if (kept(lowered(middle)) > most) low = middle;
+    else high = middle;
+  }
+  return lowered(high);
+}
+
+/**
  * The sparsity to aim at: what the caller asked for, or what N:M says.
  *
  * @throws {UsageError} When the two disagree.

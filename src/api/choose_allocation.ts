@@ -5,7 +5,7 @@
 import { type Importance, judge, prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { measureLosses } from "../evaluate/perplexity.ts";
 import type { AllocationName } from "../prune/types.ts";
-import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
+import { ALLOCATIONS, densitiesOf, levelled, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
 import type { SearchRecord, Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
@@ -152,9 +152,15 @@ export class AllocationChooser {
       state,
       onSearch,
     );
+    const linears = (await this.#bench.model()).blocks.map(({ linears }) =>
+      linears.filter(({ weight }) => !skipped(weight))
+    );
+    const densities = pattern.kind === "unstructured"
+      ? levelled(found.densities, start, linears)
+      : found.densities;
     const trial = await this.#measure(
       "search",
-      found.densities,
+      densities,
       calibration,
       apart.slice(0, TRIAL_WINDOWS),
       "calibration",
@@ -172,7 +178,7 @@ export class AllocationChooser {
     const { densities: _, ...how } = found;
     return {
       allocation: "search",
-      densities: better ? found.densities : start,
+      densities: better ? densities : start,
       importance: fixed.importance,
       trials: [...fixed.trials, trial],
       search: {

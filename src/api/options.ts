@@ -78,7 +78,7 @@ export const pruneSchema = z.strictObject({
     "how much each block keeps; auto tries all on held-out calibration text and takes the best, search goes on from there by measurement",
   ),
   searchBudget: z.int().min(1).max(1 << 20).optional().describe(
-    "search: allocations to measure (default: 4 for each block and 20 more)",
+    "search: allocations to measure (default: 3 for each block and 20 more)",
   ),
   searchState: path.optional().describe(
     "search: file from which a stopped search goes on (default: OUT.search.json, removed when OUT is written)",

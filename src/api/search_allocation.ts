@@ -15,11 +15,11 @@ import type { SearchState } from "./search_state.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** Tokens of a piece that losses are measured on: many short pieces say more than few long ones. */
-const PIECE = 256;
+const PIECE = 128;
 /** Pieces of the slice. */
 const PIECES = 8;
-/** Default budget: two probes a block, and as many steps again, with some for small models. */
-const BUDGET_PER_BLOCK = 4;
+/** Default budget: a probe or two a block, and as many steps again; some more for small models. */
+const BUDGET_PER_BLOCK = 3;
 const BUDGET_LEAST = 20;
 
 /** How to search. */
@@ -79,7 +79,7 @@ export async function searchDensities(
   const copies = 2 * model.blocks.length + 2;
   const rooms: WindowStates[] = [];
   const room = () => {
-    const states = bench.makeRoom(pieces, copies);
+    const states = bench.makeRoom(pieces, { copies });
     rooms.push(states);
     return states;
   };

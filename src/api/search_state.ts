@@ -147,8 +147,9 @@ export class SearchState {
    * @throws {SearchStateError} When it has another.
    */
   assertMeasured(recorded: number, measured: number): void {
-    if (Math.abs(recorded - measured) <= SAME_LOSS * Math.max(1, Math.abs(recorded))) return;
     if (recorded === measured) return;
+    const near = Math.abs(recorded - measured) <= SAME_LOSS * Math.max(1, Math.abs(recorded));
+    if (Number.isFinite(recorded) && near) return;
     throw new SearchStateError(
       `${this.#path}: a candidate whose loss is recorded as ${recorded} has ${measured} now: ` +
         `the file is damaged, or of another machine; remove it to begin anew`,

@@ -81,14 +81,12 @@ export const pruneCommand: Command = {
 /** Lets the first Ctrl-C end a search; the next one is the program's. */
 function endByInterrupt(end: () => void, view: ProgressView): () => void {
   let ended = false;
+  const say = (text: string) => view.show({ type: "note", text });
+  say("Ctrl-C ends the search, and the work goes on with the best so far");
   return takeInterrupts(() => {
     if (ended) return false;
     ended = true;
-    view.show({
-      type: "note",
-      text:
-        "the search ends here, and the work goes on with the best so far (Ctrl-C once more stops all)",
-    });
+    say("the search ends; Ctrl-C once more stops all");
     end();
     return true;
   });

@@ -130,7 +130,21 @@ export function packMask(mask: Mask): Uint8Array {
  * @param bits Their mask as {@linkcode packMask} packs it.
  */
 export function applyPackedMask(values: Float32Array, bits: Uint8Array): void {
-  for (let i = 0; i < values.length; i++) if ((bits[i >> 3] >> (i & 7) & 1) === 0) values[i] = 0;
+  const whole = values.length >> 3;
+  for (let b = 0, i = 0; b < whole; b++, i += 8) {
+    const eight = bits[b];
+    if ((eight & 1) === 0) values[i] = 0;
+    if ((eight & 2) === 0) values[i + 1] = 0;
+    if ((eight & 4) === 0) values[i + 2] = 0;
+    if ((eight & 8) === 0) values[i + 3] = 0;
+    if ((eight & 16) === 0) values[i + 4] = 0;
+    if ((eight & 32) === 0) values[i + 5] = 0;
+    if ((eight & 64) === 0) values[i + 6] = 0;
+    if ((eight & 128) === 0) values[i + 7] = 0;
+  }
+  for (let i = whole << 3; i < values.length; i++) {
+    if ((bits[whole] >> (i & 7) & 1) === 0) values[i] = 0;
+  }
 }
 
 /** ⌊size · sparsity⌋, safe against 1 − (1 − 0.1) being less than 0.1. */

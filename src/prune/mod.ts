@@ -18,10 +18,18 @@
 export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
 export { type LinearShare, maskOf, type Share, sharesOfLinears } from "./block.ts";
 export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";
-export { applyMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
 export { type InverseFactor, inverseFactor } from "./cholesky.ts";
 export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
 export { penalised, penaltyOf, ridge, solveOnMask } from "./repair.ts";
+export { applyMask, applyPackedMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
+export {
+  type Candidate,
+  DensitySearch,
+  LEAST_DENSITY,
+  type Measured,
+  type SearchSettings,
+  withMean,
+} from "./search.ts";
 export { selectRank } from "./select.ts";
 export { slotGains, slotShares, slotsMask, slotsOf } from "./slots.ts";
 export {

@@ -2,7 +2,7 @@
  * Search: densities of the blocks by measured loss, where a rule can only guess them.
  *
  * The loss of densities d is asked of the caller, one candidate at a time. First it is measured with
- * each block a step sparser and a step denser than the start. Near the start a block's part of the loss
+ * each block a step sparser than the start, and with some a step denser. Near the start a block's part of the loss
  * is taken to fall like exp(−k·d), with a slope of its own and one k for all blocks: at the optimum of
  * that model all slopes are equal, so block b moves by (ln slope_b − ν)/k, ν such that the mean is
  * kept (for what a budget of bits is shared out by in rate–distortion theory, see Shoham and Gersho,
@@ -23,6 +23,8 @@ export const LEAST_DENSITY = 0.02;
 const PROBE = 0.2;
 /** Lengths of the move to equal slopes that are measured. */
 const LENGTHS: readonly number[] = [0.5, 1, 1.5];
+/** Of every so many blocks, one is measured denser as well. */
+const BENDS = 4;
 /** A slope below this part of the mean slope is taken for it: its measurement is noise by then. */
 const LEAST_SLOPE = 0.05;
 /** Bounds of k: what a loss can look like, and what noise can make of it. */
@@ -125,29 +127,41 @@ export class DensitySearch {
     return yield* this.#evolve(FIRST_STEP * scale);
   }
 
-  /** Measures each block a step sparser and a step denser. */
+  /**
+   * Measures each block a step sparser, which tells more than a step denser: the loss is steeper there. Of
+   * every fourth block both, for the bend.
+   */
   *#probe(base: number, step: number): Generator<Candidate, Slopes, number> {
     const start = this.#start;
     const slopes = new Float64Array(start.length);
-    let bends = 0;
-    let bent = 0;
+    let falls = 0;
+    let rises = 0;
     for (let block = start.length - 1; block >= 0; block--) {
       const down = Math.min(step, this.#onGridDown(start[block] - this.#least));
       const up = Math.min(step, this.#onGridDown(1 - start[block]));
-      let below = base;
-      let above = base;
-      if (down > 0) below = yield { densities: withStep(start, block, -down), kind: "probe" };
-      if (up > 0) above = yield { densities: withStep(start, block, up), kind: "probe" };
-      const slope = down + up > 0 ? (below - above) / (down + up) : 0;
+      const sparser = down > 0
+        ? (yield { densities: withStep(start, block, -down), kind: "probe" }) - base
+        : 0;
+      const twice = down <= 0 || block % BENDS === 0;
+      const denser = twice && up > 0
+        ? base - (yield { densities: withStep(start, block, up), kind: "probe" })
+        : 0;
+      // exp(k·step) − 1 for one step more than is there: the same factor for all blocks, so it cancels.
+      const slope = down > 0 ? sparser / down : up > 0 ? denser / up : 0;
       slopes[block] = Number.isFinite(slope) ? slope : 0;
-      if (down > 0 && up > 0 && Number.isFinite(below + above)) {
-        // Second divided difference; where the steps are unequal too.
-        bends += 2 * ((above - base) / up - (base - below) / down) / (up + down);
-        bent += slope;
+      if (twice && down === step && up === step && Number.isFinite(sparser + denser)) {
+        rises += sparser;
+        falls += denser;
       }
     }
-    const decay = bent > 0 ? bends / bent : LEAST_DECAY;
-    return { slopes, decay: Math.min(MOST_DECAY, Math.max(LEAST_DECAY, decay || 0)) };
+    // exp(−k·d): a step less costs exp(k·step) times what a step more gains.
+    const decay = Math.log(rises / falls) / step;
+    return {
+      slopes,
+      decay: rises > 0 && falls > 0
+        ? Math.min(MOST_DECAY, Math.max(LEAST_DECAY, decay))
+        : MOST_DECAY,
+    };
   }
 
   /** The start, moved towards equal slopes. */
@@ -218,7 +232,7 @@ export class DensitySearch {
 
 /** How the loss falls with each block's density, near the start. */
 interface Slopes {
-  /** Nats that one block's density takes off the loss, a unit of density. */
+  /** How much the loss grows with a step less of each block, a unit of density. */
   readonly slopes: Float64Array;
   /** k of exp(−k·d). */
   readonly decay: number;

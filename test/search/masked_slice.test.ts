@@ -1,0 +1,166 @@
+import { describe, expect, test } from "bun:test";
+import { sharesOf } from "../../src/api/allocate.ts";
+import { prunePass } from "../../src/calibrate/passes.ts";
+import { batchesOf } from "../../src/calibrate/plan.ts";
+import { WindowStates } from "../../src/calibrate/states.ts";
+import { embedAll, runAll, weightOf } from "../../src/calibrate/statistics.ts";
+import { windowLogits } from "../../src/engine/ort/head.ts";
+import { MaskedSlice, prunedStatistics } from "../../src/evaluate/masked_slice.ts";
+import { maskOf } from "../../src/prune/block.ts";
+import { applyMask, applyPackedMask, packMask } from "../../src/prune/mask.ts";
+import type { Pattern } from "../../src/prune/types.ts";
+import { uniformNumbers } from "../../src/text/windows.ts";
+import { load, type Loaded } from "../support/models.ts";
+import { readOracle } from "../support/oracle.ts";
+
+const LENGTH = 24;
+const cut = (tokens: readonly number[]) => Int32Array.from(tokens).subarray(0, LENGTH);
+const oracle = readOracle("tiny");
+const calibration = oracle.calibration.tokens.slice(0, 3).map(cut);
+const apart = oracle.evaluation.tokens.slice(0, 3).map(cut);
+const skipped = () => false;
+const unstructured: Pattern = { kind: "unstructured" };
+
+function roomOf({ spec }: Loaded, windows: readonly Int32Array[], spill = false): WindowStates {
+  return new WindowStates(batchesOf(windows, 2), spec.hidden, spill);
+}
+
+/** A slice of the example, masked by statistics at uniform densities of a half. */
+async function opened(loaded: Loaded, pattern: Pattern, spill = false) {
+  const rules = { method: "wanda", pattern, skipped } as const;
+  const shares = sharesOf(new Float64Array(8).fill(0.5), pattern);
+  const states = roomOf(loaded, calibration);
+  const norms = await prunedStatistics(loaded.model, { ...rules, shares }, states);
+  states.close();
+  const slice = await MaskedSlice.open(
+    loaded.model,
+    rules,
+    norms,
+    () => roomOf(loaded, apart, spill),
+  );
+  return { slice, rules, norms, shares };
+}
+
+/** Softmax in float64. */
+function chances(logits: Float32Array): Float64Array {
+  const all = Float64Array.from(logits);
+  const top = all.reduce((a, b) => Math.max(a, b));
+  const exps = all.map((value) => Math.exp(value - top));
+  const sum = exps.reduce((a, b) => a + b);
+  return exps.map((value) => value / sum);
+}
+
+describe("the loss of a slice", () => {
+  test("is the cross entropy of whole softmaxes, computed the plain way", async () => {
+    const loaded = await load("examples/tiny", "wasm", LENGTH);
+    const { model } = loaded;
+    const { slice, norms } = await opened(loaded, unstructured);
+    const densities = Float64Array.from({ length: 8 }, (_, b) => 0.3 + 0.05 * b);
+    const measured = await slice.measure(sharesOf(densities, unstructured));
+    slice.close();
+
+    let sum = 0;
+    for (const window of apart) {
+      const dense = await windowLogits(model, window);
+      const states = roomOf(loaded, [window]);
+      await embedAll(model, states);
+      for (let index = 0; index < 8; index++) {
+        const weights = model.readBlock(index);
+        for (const linear of model.blocks[index].linears) {
+          const weight = weightOf(linear, weights, norms[index]);
+          const share = { density: densities[index] };
+          applyMask(weight.values, maskOf(weight, "wanda", unstructured, share));
+        }
+        await runAll(model, index, weights, states, { norms: false, advance: true });
+      }
+      const hidden = await model.finish(states.load(0));
+      const { head } = model.sections;
+      const table = new Float32Array(head.rows * head.columns);
+      model.weights.readFloats(head.weight, table);
+      for (let t = 0; t < LENGTH; t++) {
+        const logits = new Float32Array(head.rows);
+        for (let row = 0; row < head.rows; row++) {
+          let dot = 0;
+          for (let c = 0; c < head.columns; c++) {
+            dot += table[row * head.columns + c] * hidden[t * head.columns + c];
+          }
+          logits[row] = dot;
+        }
+        const q = chances(logits);
+        chances(dense.subarray(t * head.rows, (t + 1) * head.rows)).forEach((p, id) =>
+          sum -= p * Math.log(q[id])
+        );
+      }
+      states.close();
+    }
+    await loaded.close();
+    expect(measured).toBeCloseTo(sum / (apart.length * LENGTH), 4);
+  });
+
+  test(
+    "is the same to the last bit from the first block that differs as from the beginning",
+    async () => {
+      const loaded = await load("examples/tiny", "wasm", LENGTH);
+      for (const pattern of [unstructured, { kind: "mixed", m: 16 }] as const) {
+        const one = await opened(loaded, pattern);
+        const random = uniformNumbers(4);
+        let densities = new Float64Array(8).fill(0.5);
+        await one.slice.measure(one.shares);
+        one.slice.accept();
+        for (let step = 0; step < 8; step++) {
+          const changed = densities.slice();
+          const [from, to] = [Math.floor(random() * 8), Math.floor(random() * 8)];
+          changed[from] -= 0.125;
+          changed[to] += 0.125;
+          const shares = sharesOf(changed, pattern);
+          const loss = await one.slice.measure(shares);
+          // Half of them become what the next ones are compared with.
+          if (step % 2 === 0) {
+            one.slice.accept();
+            densities = changed;
+          }
+          const anew = await opened(loaded, pattern, true);
+          expect(await anew.slice.measure(shares)).toBe(loss);
+          anew.slice.close();
+        }
+        one.slice.close();
+      }
+      await loaded.close();
+    },
+    120_000,
+  );
+
+  test("takes the statistics that pruning by the same shares takes", async () => {
+    const loaded = await load("examples/tiny", "wasm", LENGTH);
+    const { norms, rules, shares, slice } = await opened(loaded, unstructured);
+    slice.close();
+    const states = roomOf(loaded, calibration);
+    const masks = new Map<string, Uint8Array>();
+    await prunePass(loaded.model, { ...rules, shares }, states, ({ weight, mask }) => {
+      masks.set(weight, mask);
+    });
+    states.close();
+    for (const { index, linears } of loaded.model.blocks) {
+      const weights = loaded.model.readBlock(index);
+      for (const linear of linears) {
+        const weight = weightOf(linear, weights, norms[index]);
+        expect(maskOf(weight, "wanda", unstructured, shares[index])).toEqual(
+          masks.get(linear.weight)!,
+        );
+      }
+    }
+    await loaded.close();
+  });
+});
+
+test("a packed mask prunes what the mask prunes", () => {
+  const random = uniformNumbers(2);
+  for (const length of [1, 7, 8, 9, 64, 100]) {
+    const mask = Uint8Array.from({ length }, () => random() < 0.5 ? 1 : 0);
+    const values = Float32Array.from({ length }, () => random() - 0.5);
+    const expected = values.slice();
+    applyMask(expected, mask);
+    applyPackedMask(values, packMask(mask));
+    expect(values).toEqual(expected);
+  }
+});

@@ -1,0 +1,135 @@
+/**
+ * States of searches read from files, damaged ones among them. The changes of the last test follow from a
+ * seed, which every failure names: `ESPALIER_FUZZ_SEED=… bun test search_state` repeats it.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { SearchState, type SearchSubject } from "../../src/api/search_state.ts";
+import { SearchStateError } from "../../src/errors.ts";
+import { Workshop } from "../checkpoint/support.ts";
+import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
+
+const CASES = MANY ? 20_000 : 2_000;
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const ABOUT: SearchSubject = { model: "abc", sparsity: 0.7, beta: null };
+const open = (path: string, about = ABOUT, force = false) =>
+  new SearchState(path, about, { force });
+
+/** A file with three losses and two trials. */
+function written(): string {
+  const path = join(workshop.folder(), "state.json");
+  const state = open(path);
+  state.keepTrial("uniform", [0.3, 0.3], 51.5);
+  state.keepTrial("owl", [0.4, 0.2], Infinity);
+  for (const loss of [3.25, Infinity, 2.5]) state.keep(loss);
+  return path;
+}
+
+describe("the state of a search", () => {
+  test("gives back what was measured, in order, infinite losses too", () => {
+    const state = open(written());
+    expect(state.known).toBe(3);
+    expect([state.replay(), state.replay(), state.replay()]).toEqual([3.25, Infinity, 2.5]);
+    expect(state.known).toBe(0);
+    expect(state.trial("uniform", [0.3, 0.3])).toBe(51.5);
+    expect(state.trial("owl", [0.4, 0.2])).toBe(Infinity);
+    expect(state.trial("owl", [0.4, 0.3])).toBeUndefined();
+    expect(state.trial("dlp", [0.4, 0.2])).toBeUndefined();
+  });
+
+  test("goes on where it was, and leaves nothing beside its file", () => {
+    const path = written();
+    const state = open(path);
+    while (state.known > 0) state.replay();
+    state.keep(2.25);
+    expect(open(path).known).toBe(4);
+    expect(readdirSync(join(path, ".."))).toEqual(["state.json"]);
+    state.remove();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("of another search is refused with what is other, and replaced where that is wanted", () => {
+    const path = written();
+    const other = { ...ABOUT, sparsity: 0.5, beta: 0.01 };
+    expect(() => open(path, other)).toThrow(SearchStateError);
+    expect(() => open(path, other)).toThrow("another sparsity, beta");
+    expect(() => open(path, { model: "abc" })).toThrow("another sparsity, beta");
+    expect(open(path, other, true).known).toBe(0);
+    expect(open(path).known).toBe(3);
+  });
+
+  test("that measures otherwise now is refused", () => {
+    const state = open(written());
+    state.assertMeasured(3.25, 3.25001);
+    state.assertMeasured(Infinity, Infinity);
+    for (const [recorded, measured] of [[3.25, 3.3], [2, Infinity], [Infinity, 2], [2, NaN]]) {
+      expect(() => state.assertMeasured(recorded, measured)).toThrow(SearchStateError);
+    }
+  });
+
+  test("is kept nowhere where no file is named", () => {
+    const state = new SearchState(undefined, ABOUT, { force: false });
+    state.keep(1);
+    state.remove();
+    expect(state.known).toBe(0);
+  });
+
+  test("is refused when it is something else", () => {
+    const whole = JSON.parse(readFileSync(written(), "utf8"));
+    const path = join(workshop.folder(), "state.json");
+    const cases = [
+      "",
+      "{",
+      "\xff",
+      "null",
+      "[]",
+      JSON.stringify({ ...whole, format: 2 }),
+      JSON.stringify({ ...whole, losses: [1, "2"] }),
+      JSON.stringify({ ...whole, losses: [-1] }),
+      JSON.stringify({ ...whole, losses: { length: 9 } }),
+      JSON.stringify({ ...whole, trials: [{ allocation: "uniform" }] }),
+      JSON.stringify({ ...whole, more: 1 }),
+      JSON.stringify({ ...whole, about: { ...whole.about, model: {} } }),
+    ];
+    for (const text of cases) {
+      writeFileSync(path, text, "latin1");
+      expect(() => open(path)).toThrow(SearchStateError);
+    }
+    expect(() => open(join(path, ".."))).toThrow(SearchStateError);
+  });
+
+  test("changed at random is read or refused, and what is read are losses", () => {
+    const whole = readFileSync(written());
+    const path = join(workshop.folder(), "state.json");
+    const endings = fuzz(CASES, (dice) => {
+      writeFileSync(path, changed(whole, dice));
+      const state = open(path);
+      while (state.known > 0) must(state.replay() >= 0, "a loss is a number that is not negative");
+    });
+    expect(endings.get("SEARCH_STATE_UNFIT")).toBeGreaterThan(CASES / 4);
+  }, 120_000);
+});
+
+/** Some bytes replaced, removed, doubled or put in from elsewhere. */
+function changed(whole: Uint8Array, dice: Dice): Uint8Array {
+  let bytes = [...whole];
+  for (let i = 0; i <= dice.below(3); i++) {
+    const at = dice.below(bytes.length);
+    const length = dice.below(12);
+    const piece = dice.pick([
+      [],
+      bytes.slice(at, at + 2 * length),
+      [dice.below(256)],
+      [...new TextEncoder().encode(
+        dice.pick(["1e999", "-1", "null", "[", "}", '"', "{}", "1e-400"]),
+      )],
+    ]);
+    bytes = [...bytes.slice(0, at), ...piece, ...bytes.slice(at + length)];
+  }
+  return Uint8Array.from(bytes);
+}
