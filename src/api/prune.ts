@@ -2,7 +2,7 @@
  * `prune`: a checkpoint in, a pruned checkpoint out.
  * @module
  */
-import { join, resolve } from "node:path";
+import { join, resolve, sep } from "node:path";
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
@@ -256,6 +256,11 @@ class PruneRun {
   #openState(output: string, windows: PruneWindows, sparsity: number): SearchState {
     const { searchState, dryRun, force } = this.#settings;
     const path = searchState ?? (dryRun ? undefined : `${output}.search.json`);
+    if (path && resolve(path).startsWith(output + sep)) {
+      throw new UsageError(
+        `--search-state ${path} lies in the output folder, which is replaced as a whole: name another place`,
+      );
+    }
     const backend = this.#bench.backend!.label.replace(/,.*$/, "");
     const subject = subjectOf(this.#settings, this.#opened, windows, sparsity, backend);
     const state = new SearchState(path, subject, { force });

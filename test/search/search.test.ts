@@ -147,6 +147,13 @@ describe("a search", () => {
     expect(mean(kept)).toBe(8);
   }, LONG);
 
+  test("does not keep its state in the folder that its result will be", async () => {
+    const output = join(workshop.folder(), "out");
+    const refused = searched({ output, searchState: join(output, "state.json") });
+    await expect(refused).rejects.toThrow(UsageError);
+    await expect(refused).rejects.toThrow("name another place");
+  });
+
   test("is refused where every block keeps the same", async () => {
     const refused = searched({ pattern: "2:4", sparsity: undefined });
     await expect(refused).rejects.toThrow(UsageError);
