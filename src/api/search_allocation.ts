@@ -5,7 +5,12 @@
 import type { PruneRules } from "../calibrate/passes.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { AbortError } from "../errors.ts";
-import { type BlockNorms, MaskedSlice, prunedStatistics } from "../evaluate/masked_slice.ts";
+import {
+  type BlockNorms,
+  MaskedSlice,
+  type MaskRules,
+  prunedStatistics,
+} from "../evaluate/masked_slice.ts";
 import { DensitySearch } from "../prune/search.ts";
 import type { Pattern } from "../prune/types.ts";
 import { uniformNumbers } from "../text/windows.ts";
@@ -27,7 +32,7 @@ export interface SearchRequest {
   /** Densities to start from. */
   readonly start: Float64Array;
   /** What is pruned; the method is the one that will prune in the end. */
-  readonly rules: Omit<PruneRules, "shares">;
+  readonly rules: Pick<PruneRules, "method" | "pattern" | "skipped">;
   readonly budget?: number;
   readonly seed: number;
   /** Windows that statistics are taken on. */
@@ -65,10 +70,11 @@ export async function searchDensities(
 ): Promise<SearchResult> {
   const { rules, start, calibration } = request;
   const { pattern } = rules;
-  const scored = {
-    ...rules,
+  const scored: MaskRules = {
+    pattern,
+    skipped: rules.skipped,
     method: rules.method === "magnitude" ? "magnitude" : "wanda",
-  } as const;
+  };
   const model = await bench.model();
   const budget = request.budget ?? BUDGET_PER_BLOCK * model.blocks.length + BUDGET_LEAST;
   const pieces = slicesOf(request.apart);
@@ -129,7 +135,7 @@ export async function searchDensities(
 /** Statistics of all blocks, pruned by the shares that the search starts from. */
 async function statisticsAt(
   shares: PruneRules["shares"],
-  rules: Omit<PruneRules, "shares">,
+  rules: MaskRules,
   calibration: readonly Int32Array[],
   bench: Workbench,
 ): Promise<BlockNorms[]> {

@@ -19,9 +19,15 @@ import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, type Share } from "../prune/block.ts";
 import { applyMask, applyPackedMask, packMask } from "../prune/mask.ts";
+import type { MaskMethod } from "../prune/types.ts";
 
 /** Bytes of masks that are kept; what is more is computed again. */
 const MOST_MASKS = 256e6;
+
+/** What is pruned, and how weights are chosen; those that stay are left as they are. */
+export interface MaskRules extends Pick<PruneRules, "pattern" | "skipped"> {
+  readonly method: MaskMethod;
+}
 
 /** ‖X‖₂ of every linear input of a block, by its name. */
 export type BlockNorms = ReadonlyMap<string, Float32Array>;
@@ -34,7 +40,7 @@ export type BlockNorms = ReadonlyMap<string, Float32Array>;
  */
 export async function prunedStatistics(
   model: StagedModel,
-  rules: PruneRules,
+  rules: MaskRules & Pick<PruneRules, "shares">,
   states: WindowStates,
   hooks: PassHooks = {},
 ): Promise<BlockNorms[]> {
@@ -67,7 +73,7 @@ type BlockMasks = Map<string, Uint8Array>;
 /** Windows whose loss is measured under one set of shares after another; {@linkcode close} it when done. */
 export class MaskedSlice {
   readonly #model: StagedModel;
-  readonly #rules: Omit<PruneRules, "shares">;
+  readonly #rules: MaskRules;
   readonly #norms: readonly BlockNorms[] | undefined;
   readonly #teacher: Teacher;
   /** States before each block and after the last: of the base, and of what was measured last. */
@@ -81,7 +87,7 @@ export class MaskedSlice {
 
   private constructor(
     model: StagedModel,
-    rules: Omit<PruneRules, "shares">,
+    rules: MaskRules,
     norms: readonly BlockNorms[] | undefined,
     teacher: Teacher,
     room: () => WindowStates,
@@ -114,7 +120,7 @@ export class MaskedSlice {
    */
   static async open(
     model: StagedModel,
-    rules: Omit<PruneRules, "shares">,
+    rules: MaskRules,
     norms: readonly BlockNorms[] | undefined,
     room: () => WindowStates,
     signal?: AbortSignal,

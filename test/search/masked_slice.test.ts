@@ -136,7 +136,7 @@ describe("the loss of a slice", () => {
     slice.close();
     const states = roomOf(loaded, calibration);
     const masks = new Map<string, Uint8Array>();
-    await prunePass(loaded.model, { ...rules, shares }, states, ({ weight, mask }) => {
+    await prunePass(loaded.model, { ...rules, shares }, { pruned: states }, ({ weight, mask }) => {
       masks.set(weight, mask);
     });
     states.close();
