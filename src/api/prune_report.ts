@@ -32,7 +32,10 @@ export interface SearchRecord {
   readonly evaluations: number;
   /** Windows of calibration text kept apart that it measured on. */
   readonly slice: { readonly windows: number; readonly seqlen: number };
-  /** Cross entropy with the dense model's predictions on them, in nats a token. */
+  /**
+   * Loss on them in nats a token, masked by fixed statistics: the mean of the cross entropies with the
+   * tokens that came and with the dense model's predictions.
+   */
   readonly loss: { readonly start: number; readonly end: number };
   /** Perplexity on calibration text kept apart, pruned as the result will be. */
   readonly perplexity: { readonly start: number; readonly end: number };

@@ -11,6 +11,7 @@ import {
   type MaskRules,
   prunedStatistics,
 } from "../evaluate/masked_slice.ts";
+import type { StagedModel } from "../engine/ort/staged.ts";
 import { DensitySearch } from "../prune/search.ts";
 import type { Pattern } from "../prune/types.ts";
 import { uniformNumbers } from "../text/windows.ts";
@@ -20,10 +21,13 @@ import type { SearchState } from "./search_state.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** Tokens of a piece that losses are measured on: many short pieces say more than few long ones. */
-const PIECE = 128;
-/** Pieces of the slice. */
-const PIECES = 8;
-/** Default budget: a probe or two a block, and as many steps again; some more for small models. */
+const PIECE = 256;
+/** Tokens times weights of a measurement, about: more tokens for small models, whose time allows it. */
+const WORK = 3e11;
+/** Bounds of the tokens. */
+const LEAST_TOKENS = 1024;
+const MOST_TOKENS = 16384;
+/** Default budget: two probes a block, and half as many steps again; some more for small models. */
 const BUDGET_PER_BLOCK = 3;
 const BUDGET_LEAST = 20;
 
@@ -47,7 +51,7 @@ export interface SearchResult {
   readonly budget: number;
   /** Candidates that were measured. */
   readonly evaluations: number;
-  /** Cross entropy with the dense model's predictions on the slice, in nats a token. */
+  /** Loss on the slice, in nats a token; see {@linkcode MaskedSlice}. */
   readonly loss: { readonly start: number; readonly end: number };
   readonly slice: { readonly windows: number; readonly seqlen: number };
 }
@@ -77,7 +81,7 @@ export async function searchDensities(
   };
   const model = await bench.model();
   const budget = request.budget ?? BUDGET_PER_BLOCK * model.blocks.length + BUDGET_LEAST;
-  const pieces = slicesOf(request.apart);
+  const pieces = slicesOf(request.apart, model);
   const norms = scored.method === "magnitude"
     ? undefined
     : await statisticsAt(sharesOf(start, pattern), scored, calibration, bench);
@@ -149,8 +153,8 @@ async function statisticsAt(
   return norms;
 }
 
-/** Short pieces from all over the windows, as many as the slice has. */
-function slicesOf(windows: readonly Int32Array[]): Int32Array[] {
+/** Short pieces from all over the windows, as many as the model's size allows. */
+function slicesOf(windows: readonly Int32Array[], { blocks, sections }: StagedModel): Int32Array[] {
   const length = Math.min(PIECE, windows[0].length);
   const pieces = windows.flatMap((window) =>
     Array.from(
@@ -158,7 +162,12 @@ function slicesOf(windows: readonly Int32Array[]): Int32Array[] {
       (_, i) => window.subarray(i * length, (i + 1) * length),
     )
   );
-  const count = Math.min(PIECES, pieces.length);
+  const weights = blocks.reduce(
+    (sum, { linears }) => sum + linears.reduce((all, { rows, columns }) => all + rows * columns, 0),
+    sections.head.rows * sections.head.columns,
+  );
+  const tokens = Math.max(LEAST_TOKENS, Math.min(MOST_TOKENS, WORK / weights));
+  const count = Math.min(Math.ceil(tokens / length), pieces.length);
   return Array.from(
     { length: count },
     (_, i) => pieces[Math.floor((i + 0.5) * pieces.length / count)],

@@ -165,9 +165,7 @@ function summaryOf(report: PruneReport): string {
     rows.push([
       "search",
       `from ${search.from}, ${search.evaluations} allocations measured on ${search.slice.windows} windows of ${search.slice.seqlen} tokens: ` +
-      `cross entropy with the dense model ${search.loss.start.toFixed(4)} before, ${
-        search.loss.end.toFixed(4)
-      } after`,
+      `loss ${search.loss.start.toFixed(4)} before, ${search.loss.end.toFixed(4)} after`,
     ]);
   }
   if (report.backend) rows.push(["ran on", report.backend]);

@@ -2,8 +2,9 @@
  * The loss of a model on a few windows under one set of shares after another, at a fraction of what pruning
  * it each time would take.
  *
- * The loss is the cross entropy with what the dense model foresees, not with the token that follows: which
- * of the likely tokens came is chance, and that chance is larger than the differences that are looked for.
+ * The loss is half the cross entropy with the token that came, half that with what the dense model
+ * foresaw. Which of the likely tokens came is chance, larger than the differences that are looked for; the
+ * dense model's predictions have no such chance, but a pruned model can be nearer to them and no better.
  *
  * Three things make it cheap. The statistics that masks are made of are taken once, where the search
  * begins. The hidden states before every block are kept for the shares that are the best so far: others run
@@ -13,8 +14,8 @@
 import type { PassHooks, PruneRules } from "../calibrate/passes.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { embedAll, runAll, weightOf } from "../calibrate/statistics.ts";
-import { crossEntropies, type Teacher, teacherOf } from "../engine/ort/soft_head.ts";
-import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
+import { lossesUnder, type Teacher, teacherOf } from "../engine/ort/soft_head.ts";
+import type { Batch, BlockWeights, StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, type Share } from "../prune/block.ts";
@@ -140,7 +141,7 @@ export class MaskedSlice {
   }
 
   /**
-   * The loss under some shares: the mean over all positions, in nats; infinite where activations overflow.
+   * The loss under some shares, a mean over positions, in nats; infinite where activations overflow.
    *
    * @param shares One a block.
    */
@@ -157,9 +158,15 @@ export class MaskedSlice {
     }
     const last = from === shares.length ? this.#base : this.#trial;
     const hidden = await finished(this.#model, last[shares.length], signal);
-    const losses = await crossEntropies(this.#model, hidden, this.#teacher);
+    const batches = last[shares.length].batches;
+    const targets = batches.map(targetsOf);
+    const losses = await lossesUnder(this.#model, hidden, this.#teacher, targets);
     this.#measured = { shares, from };
-    const loss = meanOf(losses);
+    // A window's last token foretells nothing that is known.
+    const known = losses.map(({ hard }, i) =>
+      hard.filter((_, t) => (t + 1) % batches[i].length !== 0)
+    );
+    const loss = (meanOf(losses.map(({ soft }) => soft)) + meanOf(known)) / 2;
     return Number.isFinite(loss) ? loss : Infinity;
   }
 
@@ -221,6 +228,11 @@ export class MaskedSlice {
       after.start(i, { ...activations, hidden: hidden! });
     }
   }
+}
+
+/** The id that follows each token of a batch; 0 after the last of a window. */
+function targetsOf({ tokens, length }: Batch): Int32Array {
+  return tokens.map((_, t) => (t + 1) % length === 0 ? 0 : tokens[t + 1]);
 }
 
 /** What goes into the head, batch by batch. */

@@ -1,15 +1,14 @@
 /**
  * Search: densities of the blocks by measured loss, where a rule can only guess them.
  *
- * The loss of densities d is asked of the caller, one candidate at a time. First it is measured with
- * each block a step sparser than the start, and with some a step denser. Near the start a block's part of the loss
- * is taken to fall like exp(−k·d), with a slope of its own and one k for all blocks: at the optimum of
- * that model all slopes are equal, so block b moves by (ln slope_b − ν)/k, ν such that the mean is
- * kept (for what a budget of bits is shared out by in rate–distortion theory, see Shoham and Gersho,
- * "Efficient bit allocation for an arbitrary set of quantizers", 1988). Some lengths of that move are
- * measured. From the best a (1+1) evolution strategy goes on: density moves between two blocks, the
- * candidate becomes the parent when its loss is lower, and the step follows the successes (Rechenberg's
- * rule of one in five).
+ * The loss of densities is asked of the caller, one candidate at a time. First it is measured with each
+ * block a step sparser than the start. Where a block's part of the loss falls like a·exp(−k·d) with one k
+ * for all blocks, the optimum has equal slopes, and lies in the direction of the slopes' logarithms (for
+ * how a budget of bits is shared out by slopes, see Shoham and Gersho, "Efficient bit allocation for an
+ * arbitrary set of quantizers", 1988). How far is measured: k cannot be, with steps that are above the
+ * noise. This is done twice. From the best a (1+1) evolution strategy goes on: density moves between two
+ * blocks, the candidate becomes the parent when its loss is lower, and the step follows the successes
+ * (Rechenberg's rule of one in five).
  *
  * What comes next depends only on the start, the random numbers and the losses told so far: told the same
  * losses again, a search is where it was.
@@ -21,15 +20,12 @@ export const LEAST_DENSITY = 0.02;
 
 /** How far the steps that measure slopes go, as a part of the mean density or sparsity. */
 const PROBE = 0.2;
-/** Lengths of the move to equal slopes that are measured. */
-const LENGTHS: readonly number[] = [0.5, 1, 1.5];
-/** Of every so many blocks, one is measured denser as well. */
-const BENDS = 4;
+/** Times that slopes are measured, and followed. */
+const ROUNDS = 2;
+/** Lengths of a move that are measured at most. */
+const LENGTHS = 4;
 /** A slope below this part of the mean slope is taken for it: its measurement is noise by then. */
-const LEAST_SLOPE = 0.05;
-/** Bounds of k: what a loss can look like, and what noise can make of it. */
-const LEAST_DECAY = 1;
-const MOST_DECAY = 40;
+const LEAST_SLOPE = 0.25;
 /** The evolution's first step, as a part of the mean density or sparsity. */
 const FIRST_STEP = 0.15;
 /** Factor of the step after a success; four failures undo it. */
@@ -114,67 +110,67 @@ export class DensitySearch {
   }
 
   *#run(): Generator<Candidate, never, number> {
-    const base = yield { densities: this.#start, kind: "start" };
+    yield { densities: this.#start, kind: "start" };
     const mean = average(this.#start);
     const scale = Math.min(mean, 1 - mean);
-    if (this.#start.length > 1) {
-      const slopes = yield* this.#probe(base, this.#onGrid(PROBE * scale));
-      for (const length of LENGTHS) {
-        const aim = this.#moved(slopes, length);
-        if (!equal(aim, this.best.densities)) yield { densities: aim, kind: "move" };
+    const step = this.#onGrid(PROBE * scale);
+    if (this.#start.length > 1 && scale > 0) {
+      for (let round = 0; round < ROUNDS; round++) {
+        const slopes = yield* this.#probe(this.best, step);
+        yield* this.#follow(this.best, slopes, step);
       }
     }
     return yield* this.#evolve(FIRST_STEP * scale);
   }
 
   /**
-   * Measures each block a step sparser, which tells more than a step denser: the loss is steeper there. Of
-   * every fourth block both, for the bend.
+   * How much the loss grows with a step less of each block, a unit of density. A step less tells more than
+   * a step more: the loss is steeper there.
    */
-  *#probe(base: number, step: number): Generator<Candidate, Slopes, number> {
-    const start = this.#start;
-    const slopes = new Float64Array(start.length);
-    let falls = 0;
-    let rises = 0;
-    for (let block = start.length - 1; block >= 0; block--) {
-      const down = Math.min(step, this.#onGridDown(start[block] - this.#least));
-      const up = Math.min(step, this.#onGridDown(1 - start[block]));
-      const sparser = down > 0
-        ? (yield { densities: withStep(start, block, -down), kind: "probe" }) - base
-        : 0;
-      const twice = down <= 0 || block % BENDS === 0;
-      const denser = twice && up > 0
-        ? base - (yield { densities: withStep(start, block, up), kind: "probe" })
-        : 0;
-      // exp(k·step) − 1 for one step more than is there: the same factor for all blocks, so it cancels.
-      const slope = down > 0 ? sparser / down : up > 0 ? denser / up : 0;
-      slopes[block] = Number.isFinite(slope) ? slope : 0;
-      if (twice && down === step && up === step && Number.isFinite(sparser + denser)) {
-        rises += sparser;
-        falls += denser;
-      }
+  *#probe({ densities, loss }: Measured, step: number): Generator<Candidate, Float64Array, number> {
+    const slopes = new Float64Array(densities.length);
+    for (let block = densities.length - 1; block >= 0; block--) {
+      const down = Math.min(step, this.#onGridDown(densities[block] - this.#least));
+      // A block that has nothing left to give is probed the other way.
+      const by = down > 0 ? -down : Math.min(step, this.#onGridDown(1 - densities[block]));
+      if (by === 0) continue;
+      const probed = yield { densities: withStep(densities, block, by), kind: "probe" };
+      slopes[block] = (loss - probed) / by;
     }
-    // exp(−k·d): a step less costs exp(k·step) times what a step more gains.
-    const decay = Math.log(rises / falls) / step;
-    return {
-      slopes,
-      decay: rises > 0 && falls > 0
-        ? Math.min(MOST_DECAY, Math.max(LEAST_DECAY, decay))
-        : MOST_DECAY,
-    };
+    return slopes;
   }
 
-  /** The start, moved towards equal slopes. */
-  #moved({ slopes, decay }: Slopes, length: number): Float64Array {
-    const floor = LEAST_SLOPE * average(slopes.map((slope) => Math.max(slope, 0)));
-    if (!(floor > 0)) return this.#start;
-    const moved = this.#start.map((density, b) =>
-      density + length * Math.log(Math.max(slopes[b], floor)) / decay
-    );
-    const mean = average(this.#start);
-    const densities = withMean(moved, mean, this.#least, 1);
+  /** Measures moves towards equal slopes: longer ones while they help, else shorter ones. */
+  *#follow(
+    from: Measured,
+    slopes: Float64Array,
+    step: number,
+  ): Generator<Candidate, void, number> {
+    const direction = directionOf(slopes);
+    if (!direction) return;
+    let length = step;
+    let least = from.loss;
+    let growing: boolean | undefined;
+    for (let i = 0; i < LENGTHS; i++) {
+      const densities = this.#moved(from.densities, direction, length);
+      if (equal(densities, from.densities)) return;
+      const loss = yield { densities, kind: "move" };
+      const better = loss < least;
+      least = Math.min(least, loss);
+      // Past the best length in one direction or the other.
+      if (growing === undefined ? false : growing !== better) return;
+      growing = better;
+      length *= better ? 2 : 0.5;
+    }
+  }
+
+  /** Densities moved along a direction, with their mean, bounds and grid. */
+  #moved(densities: Float64Array, direction: Float64Array, length: number): Float64Array {
+    const mean = average(densities);
+    const moved = densities.map((density, b) => density + length * direction[b]);
+    const bounded = withMean(moved, mean, this.#least, 1);
     const quantum = this.#quantum;
-    return quantum === undefined ? densities : rounded(densities, mean, quantum, this.#least);
+    return quantum === undefined ? bounded : rounded(bounded, mean, quantum, this.#least);
   }
 
   *#evolve(first: number): Generator<Candidate, never, number> {
@@ -230,12 +226,23 @@ export class DensitySearch {
   }
 }
 
-/** How the loss falls with each block's density, near the start. */
-interface Slopes {
-  /** How much the loss grows with a step less of each block, a unit of density. */
-  readonly slopes: Float64Array;
-  /** k of exp(−k·d). */
-  readonly decay: number;
+/**
+ * Where density should move: the logarithms of the slopes, less their mean, the largest 1 or −1; nothing
+ * where there are no slopes.
+ */
+function directionOf(slopes: Float64Array): Float64Array | undefined {
+  const finite = slopes.filter(Number.isFinite);
+  if (finite.length === 0) return undefined;
+  const steepest = finite.reduce((a, b) => Math.max(a, b));
+  const floor = LEAST_SLOPE * average(finite.map((slope) => Math.max(slope, 0)));
+  if (!(floor > 0)) return undefined;
+  // A block whose loss became infinite is as steep as the steepest that was measured.
+  const logs = slopes.map((slope) =>
+    Math.log(Math.max(Number.isFinite(slope) ? slope : steepest, floor))
+  );
+  const middle = average(logs);
+  const largest = logs.reduce((most, log) => Math.max(most, Math.abs(log - middle)), 0);
+  return largest > 0 ? logs.map((log) => (log - middle) / largest) : undefined;
 }
 
 /**

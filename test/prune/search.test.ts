@@ -34,14 +34,25 @@ const weights = [0.9, 0.2, 0.3, 0.5, 0.25, 0.7, 0.4, 1.4];
 const uniform = (blocks: number, density: number) => new Float64Array(blocks).fill(density);
 
 describe("the search for densities", () => {
-  test("finds the optimum of blocks that lose as it takes them to with the first move", () => {
+  test("moves straight to the optimum of blocks that lose as it takes them to", () => {
     const loss = damage(weights);
     const start = uniform(8, 0.5);
-    // The start, 8 probes sparser and 2 denser, then moves of half the length and of the whole.
-    const { search } = run(start, loss, 1 + 8 + 2 + 2);
     const best = optimum(weights, 0.5);
-    search.best.densities.forEach((density, b) => expect(density).toBeCloseTo(best[b], 6));
-    expect(search.best.loss).toBeCloseTo(loss(Float64Array.from(best)), 9);
+    // The start, a probe for each block, and moves of growing length.
+    const { search, asked } = run(start, loss, 1 + 8 + 4);
+    const moves = asked.filter(({ kind }) => kind === "move");
+    expect(moves.length).toBeGreaterThan(1);
+    for (const { densities } of moves) {
+      const length = (densities[0] - 0.5) / (best[0] - 0.5);
+      densities.forEach((density, b) =>
+        expect(density).toBeCloseTo(0.5 + length * (best[b] - 0.5), 9)
+      );
+    }
+    const least = loss(Float64Array.from(best));
+    expect(search.best.loss - least).toBeLessThan(0.2 * (loss(start) - least));
+    expect(run(start, loss, 300).search.best.loss - least).toBeLessThan(
+      1e-3 * (loss(start) - least),
+    );
   });
 
   test("comes near the optimum where losses bend otherwise, and depend on each other", () => {
@@ -123,10 +134,10 @@ describe("the search for densities", () => {
   });
 
   test("never ends above the start, and a probe never becomes the result", () => {
-    // Losses that fall with every weight that is kept: a probe that keeps more is the lowest of all.
-    const { search, asked } = run(uniform(6, 0.4), (d) => 10 - sum(d), 60);
-    expect(search.best.loss).toBeCloseTo(10 - 2.4, 9);
-    expect(asked.some(({ densities }) => sum(densities) > 2.4 + 1e-3)).toBe(true);
+    // Losses that grow with every weight that is kept: a probe, which keeps less, is the lowest of all.
+    const { search, asked } = run(uniform(6, 0.4), sum, 60);
+    expect(search.best.loss).toBeCloseTo(2.4, 9);
+    expect(asked.some(({ densities }) => sum(densities) < 2.4 - 1e-3)).toBe(true);
     expect(sum(search.best.densities)).toBeCloseTo(2.4, 9);
   });
 

@@ -1,5 +1,5 @@
 /**
- * How far a model's predictions are from those of another one, at every position.
+ * How far a model's predictions are from those of another one and from what came, at every position.
  * @module
  */
 import { toBinary } from "@bufbuild/protobuf";
@@ -38,24 +38,38 @@ export async function teacherOf(
   };
 }
 
+/** Losses of a model at the positions of one batch, in nats. */
+export interface Losses {
+  /** Cross entropy −Σ p·log q of its predictions q under the teacher's p. */
+  readonly soft: Float64Array;
+  /** −log q of the target. */
+  readonly hard: Float64Array;
+}
+
 /**
- * Cross entropy −Σ p·log q of a model's predictions q under a teacher's p, at every position, in nats.
+ * Losses of a model against a teacher's predictions, and against what came, at every position.
  *
  * log Σ exp is taken over pieces of the vocabulary, as in `head.ts`.
  *
  * @param model The model whose head both use.
  * @param hidden The model's activations before the head for each batch, `[tokens, width]`.
  * @param teacher What the teacher foresees at the same positions.
+ * @param targets For each batch, the id that follows each of its tokens.
  */
-export async function crossEntropies(
+export async function lossesUnder(
   model: StagedModel,
   hidden: readonly Float32Array[],
   teacher: Teacher,
-): Promise<Float64Array[]> {
-  const joined = await overPieces(model, hidden, teacher);
-  return joined.map(({ largest, sum, expected }) =>
-    largest.map((top, t) => top + Math.log(sum[t]) - expected[t])
-  );
+  targets: readonly Int32Array[],
+): Promise<Losses[]> {
+  const joined = await overPieces(model, hidden, { ...teacher, targets });
+  return joined.map(({ largest, sum, expected, picked }) => {
+    const logSums = largest.map((top, t) => top + Math.log(sum[t]));
+    return {
+      soft: logSums.map((logSum, t) => logSum - expected[t]),
+      hard: logSums.map((logSum, t) => logSum - picked[t]),
+    };
+  });
 }
 
 /** What is joined over the pieces of the vocabulary, for each position. */
@@ -65,12 +79,14 @@ interface Joined {
   readonly sum: Float64Array;
   /** Σ p·logit under the teacher's p. */
   readonly expected: Float64Array;
+  /** The target's logit. */
+  readonly picked: Float64Array;
 }
 
 async function overPieces(
   model: StagedModel,
   hidden: readonly Float32Array[],
-  teacher: Teacher | undefined,
+  teacher: Teacher & { readonly targets: readonly Int32Array[] } | undefined,
 ): Promise<Joined[]> {
   const { head } = model.sections;
   const counts = hidden.map((values) => values.length / head.columns);
@@ -81,6 +97,7 @@ async function overPieces(
     largest: new Float64Array(count).fill(-Infinity),
     sum: new Float64Array(count),
     expected: new Float64Array(count),
+    picked: new Float64Array(count),
   }));
   const buffer = new Float32Array(rows * head.columns);
   for (let first = 0; first < head.rows; first += rows) {
@@ -94,11 +111,17 @@ async function overPieces(
         ...(teacher && {
           teacher: model.backend.floats(teacher.hidden[i], [counts[i], head.columns]),
           logsum: model.backend.floats(Float32Array.from(teacher.logSums[i]), [counts[i], 1]),
+          targets: model.backend.int32(
+            teacher.targets[i].map((id) => Math.max(0, Math.min(size - 1, id - first))),
+            [counts[i], 1],
+          ),
         }),
       });
       const largest = outputs.largest.data as Float32Array;
       const sum = outputs.sum.data as Float32Array;
       const expected = outputs.expected?.data as Float32Array | undefined;
+      const picked = outputs.picked?.data as Float32Array | undefined;
+      const wanted = teacher?.targets[i];
       const all = joined[i];
       for (let t = 0; t < counts[i]; t++) {
         const top = Math.max(all.largest[t], largest[t]);
@@ -106,6 +129,9 @@ async function overPieces(
           sum[t] * Math.exp(largest[t] - top);
         all.largest[t] = top;
         if (expected) all.expected[t] += expected[t];
+        if (picked && wanted && wanted[t] >= first && wanted[t] < first + size) {
+          all.picked[t] = picked[t];
+        }
       }
     }
   }
@@ -132,7 +158,12 @@ function softModel(width: number, taught: boolean): Uint8Array {
       ...keep,
       outputs: ["expected"],
     });
-    outputs.push("expected");
+    b.input("targets", DataType.INT32, ["tokens", 1]);
+    b.node("GatherElements", [logits, "targets"], {
+      attributes: { axis: 1 },
+      outputs: ["picked"],
+    });
+    outputs.push("expected", "picked");
   }
   for (const name of outputs) b.output(name, DataType.FLOAT, ["tokens", 1]);
   return toBinary(ModelProtoSchema, modelOf(b.graph));
