@@ -4,6 +4,7 @@ import { prunePass } from "../../src/calibrate/passes.ts";
 import { batchesOf } from "../../src/calibrate/plan.ts";
 import { WindowStates } from "../../src/calibrate/states.ts";
 import { embedAll, runAll, weightOf } from "../../src/calibrate/statistics.ts";
+import { openBackend } from "../../src/engine/ort/backend.ts";
 import { windowLogits } from "../../src/engine/ort/head.ts";
 import { MaskedSlice, prunedStatistics } from "../../src/evaluate/masked_slice.ts";
 import { maskOf } from "../../src/prune/block.ts";
@@ -52,7 +53,7 @@ function chances(logits: Float32Array): Float64Array {
 
 describe("the loss of a slice", () => {
   test("is the mean of both cross entropies of whole softmaxes, computed the plain way", async () => {
-    const loaded = await load("examples/tiny", "wasm", LENGTH);
+    const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
     const { model } = loaded;
     const { slice, norms } = await opened(loaded, unstructured);
     const densities = Float64Array.from({ length: 8 }, (_, b) => 0.3 + 0.05 * b);
@@ -103,7 +104,7 @@ describe("the loss of a slice", () => {
   test(
     "is the same to the last bit from the first block that differs as from the beginning",
     async () => {
-      const loaded = await load("examples/tiny", "wasm", LENGTH);
+      const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
       for (const pattern of [unstructured, { kind: "mixed", m: 16 }] as const) {
         const one = await opened(loaded, pattern);
         const random = uniformNumbers(4);
@@ -134,7 +135,7 @@ describe("the loss of a slice", () => {
   );
 
   test("takes the statistics that pruning by the same shares takes", async () => {
-    const loaded = await load("examples/tiny", "wasm", LENGTH);
+    const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
     const { norms, rules, shares, slice } = await opened(loaded, unstructured);
     slice.close();
     const states = roomOf(loaded, calibration);
