@@ -224,6 +224,9 @@ class PruneRun {
     if (densities !== undefined && pattern.kind === "nm") {
       throw new UsageError("--densities does nothing for an N:M pattern");
     }
+    if (settings.allocation === "search" && settings.sparsity === 0) {
+      throw new UsageError("--allocation search has nothing to search where --sparsity is 0");
+    }
     if (settings.allocation === "search" && pattern.kind === "nm") {
       throw new UsageError(
         `--allocation search has nothing to search: ${pattern.n}:${pattern.m} gives every block the same density; ` +

@@ -57,6 +57,7 @@ export function subjectOf(
     model: files.map((file) => hashFile(join(checkpoint.folder, file), CHUNK).sha256).join(" "),
     sparsity,
     method: settings.method,
+    values: settings.values ? `${settings.values} ${settings.group}` : null,
     pattern: patternText(settings.pattern),
     skip: JSON.stringify(settings.skip),
     reducer: settings.reducer,

@@ -158,5 +158,7 @@ describe("a search", () => {
     const refused = searched({ pattern: "2:4", sparsity: undefined });
     await expect(refused).rejects.toThrow(UsageError);
     await expect(refused).rejects.toThrow("mixed:4 lets it choose");
+    const rounded = searched({ sparsity: 0, method: "espalier", values: "int4" });
+    await expect(rounded).rejects.toThrow("nothing to search where --sparsity is 0");
   });
 });
