@@ -14,10 +14,10 @@ import { uniformNumbers } from "../../src/text/windows.ts";
 import { load, type Loaded } from "../support/models.ts";
 import { readOracle } from "../support/oracle.ts";
 
-const LENGTH = 24;
+const LENGTH = 12;
 const cut = (tokens: readonly number[]) => Int32Array.from(tokens).subarray(0, LENGTH);
 const oracle = readOracle("tiny");
-const calibration = oracle.calibration.tokens.slice(0, 3).map(cut);
+const calibration = oracle.calibration.tokens.slice(0, 2).map(cut);
 const apart = oracle.evaluation.tokens.slice(0, 3).map(cut);
 const skipped = () => false;
 const unstructured: Pattern = { kind: "unstructured" };
