@@ -18,9 +18,9 @@ import { lossesUnder, type Teacher, teacherOf } from "../engine/ort/soft_head.ts
 import type { Batch, BlockWeights, StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { maskOf, type Share } from "../prune/block.ts";
+import { maskOf, type Share, sharesOfLinears } from "../prune/block.ts";
 import { applyMask, applyPackedMask, packMask } from "../prune/mask.ts";
-import type { MaskMethod } from "../prune/types.ts";
+import type { MaskMethod, Weight } from "../prune/types.ts";
 
 /** Bytes of masks that are kept; what is more is computed again. */
 const MOST_MASKS = 256e6;
@@ -54,10 +54,10 @@ export async function prunedStatistics(
     const norms = await runAll(model, index, weights, states, take, onBatch, signal);
     all.push(norms);
     if (index < model.blocks.length - 1) {
-      for (const linear of model.blocks[index].linears) {
-        if (rules.skipped(linear.weight)) continue;
-        const weight = weightOf(linear, weights, norms);
-        applyMask(weight.values, maskOf(weight, rules.method, rules.pattern, rules.shares[index]));
+      const linears = prunedLinears(model, index, weights, norms, rules);
+      const shares = sharesOfLinears(linears, rules.method, rules.pattern, rules.shares[index]);
+      for (const [i, weight] of linears.entries()) {
+        applyMask(weight.values, maskOf(weight, rules.method, rules.pattern, shares[i]));
         await letEventsIn();
       }
       const go = { norms: false, advance: true };
@@ -68,8 +68,8 @@ export async function prunedStatistics(
   return all;
 }
 
-/** Packed masks of a block's linears, by the name of the weight. */
-type BlockMasks = Map<string, Uint8Array>;
+/** Packed masks of a block's pruned linears, in their order. */
+type BlockMasks = Uint8Array[];
 
 /** Windows whose loss is measured under one set of shares after another; {@linkcode close} it when done. */
 export class MaskedSlice {
@@ -190,23 +190,28 @@ export class MaskedSlice {
   /** A block's weights, masked; the masks are remembered with what is measured. */
   async #masked(index: number, share: Share, signal?: AbortSignal): Promise<BlockWeights> {
     const weights = this.#model.readBlock(index);
-    const { method, pattern, skipped } = this.#rules;
+    const { method, pattern } = this.#rules;
+    const linears = prunedLinears(
+      this.#model,
+      index,
+      weights,
+      this.#norms?.[index] ?? new Map(),
+      this.#rules,
+    );
     const known = this.#shares && sameShare(share, this.#shares[index])
       ? this.#masks[index]
       : undefined;
-    const masks: BlockMasks = known ?? new Map();
-    for (const linear of this.#model.blocks[index].linears) {
-      if (skipped(linear.weight)) continue;
+    const masks = known ?? [];
+    const shares = known ? [] : sharesOfLinears(linears, method, pattern, share);
+    for (const [i, weight] of linears.entries()) {
       throwIfAborted(signal);
-      const weight = weightOf(linear, weights, this.#norms?.[index] ?? new Map());
-      const packed = masks.get(linear.weight);
-      if (packed) {
-        applyPackedMask(weight.values, packed);
+      if (known) {
+        applyPackedMask(weight.values, known[i]);
         continue;
       }
-      const mask = maskOf(weight, method, pattern, share);
+      const mask = maskOf(weight, method, pattern, shares[i]);
       applyMask(weight.values, mask);
-      masks.set(linear.weight, packMask(mask));
+      masks.push(packMask(mask));
       await letEventsIn();
     }
     this.#trialMasks[index] = this.#keepsMasks ? masks : undefined;
@@ -228,6 +233,19 @@ export class MaskedSlice {
       after.start(i, { ...activations, hidden: hidden! });
     }
   }
+}
+
+/** The linears of a block that are pruned, with weights and statistics. */
+function prunedLinears(
+  model: StagedModel,
+  index: number,
+  weights: BlockWeights,
+  norms: BlockNorms,
+  { skipped }: Pick<MaskRules, "skipped">,
+): Weight[] {
+  return model.blocks[index].linears
+    .filter(({ weight }) => !skipped(weight))
+    .map((linear) => weightOf(linear, weights, norms));
 }
 
 /** The id that follows each token of a batch; 0 after the last of a window. */
