@@ -105,7 +105,8 @@ describe("the loss of a slice", () => {
     "is the same to the last bit from the first block that differs as from the beginning",
     async () => {
       const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
-      for (const pattern of [unstructured, { kind: "mixed", m: 16 }] as const) {
+      const patterns: Pattern[] = [unstructured, { kind: "mixed", m: 16 }, { kind: "slots" }];
+      for (const pattern of patterns) {
         const one = await opened(loaded, pattern);
         const random = uniformNumbers(4);
         let densities = new Float64Array(8).fill(0.5);
