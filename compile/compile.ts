@@ -2,17 +2,11 @@
  * `compile`: a pruned checkpoint in, a compact sparse ONNX model out.
  * @module
  */
-import { create } from "@bufbuild/protobuf";
 import { join, resolve } from "node:path";
-import { cutIntoSections, isExternal } from "../src/onnx/sections.ts";
-import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
-import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
+import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
-import { modelOf } from "../src/onnx/builder.ts";
-import { modelBytes } from "../src/onnx/model_file.ts";
-import { type GraphProto, OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
 import {
   assertApart,
   assertFree,
@@ -32,20 +26,20 @@ import { peakResidentBytes } from "../src/platform/runtime.ts";
 import { VERSION } from "../src/version.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { OpenModel, Phases } from "../src/api/shared.ts";
-import { DataFileWriter } from "./data_file.ts";
-import { type Packed, store, type StoredSparse } from "./emit.ts";
-import { DOMAIN, DOMAIN_VERSION, operator, operatorName, type SparseFormat } from "./functions.ts";
-import { type CompileOptions, compileSchema, type CompileSettings } from "./options.ts";
-import { bytesOfBitmap, encodeBitmap } from "./packed/bitmap.ts";
-import { bytesOfCsr, countEntries, encodeCsr } from "./packed/csr.ts";
-import { bytesOfNm, encodeNm, findPattern } from "./packed/nm.ts";
-import { bytesOfValues, countNonzeros } from "./packed/quantize.ts";
-import { bytesOfSlots, countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
-import type { Matrix, NmPattern, ValueOptions } from "./packed/types.ts";
-import { CompiledWeights, readMatrix, type Stored, storeDense } from "./weights.ts";
+import { DATA_FILE, DataFileWriter } from "./data_file.ts";
+import { type Format, smallestFormat } from "./choose_format.ts";
+import { type Packed, store } from "./emit.ts";
+import { type Storing, storingFor } from "./storing.ts";
+import { contextOf, graphBytes, tablesOf } from "./graph.ts";
+import { type CompileOptions, compileSchema } from "./options.ts";
+import { encodeBitmap } from "./packed/bitmap.ts";
+import { countEntries, encodeCsr } from "./packed/csr.ts";
+import { encodeNm, findPattern } from "./packed/nm.ts";
+import { countNonzeros } from "./packed/quantize.ts";
+import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
+import type { Matrix, ValueOptions } from "./packed/types.ts";
+import { readMatrix, type Stored, storeDense } from "./weights.ts";
 
-/** Rotary tables for more positions are made only when asked for. */
-const LONGEST_CONTEXT = 32768;
 /** Files of a checkpoint that go along: what tokenizes, templates and generates. */
 const COMPANIONS = new Set([
   "added_tokens.json",
@@ -69,7 +63,7 @@ export interface CompiledLinear {
   readonly name: string;
   /** `[out, in]`. */
   readonly shape: readonly [number, number];
-  readonly format: SparseFormat | "dense";
+  readonly format: Format;
   /** `N:M`, where the format is that. */
   readonly pattern?: string;
   readonly values: string;
@@ -119,19 +113,20 @@ export async function compile(
   options: CompileOptions,
   hooks: RunHooks = {},
 ): Promise<CompileReport> {
-  const settings = parseOptions(compileSchema, options);
+  const asked = parseOptions(compileSchema, options);
   const phases = new Phases(hooks);
-  const opened = new OpenModel(settings.model);
+  const opened = new OpenModel(asked.model);
   const { checkpoint, spec } = opened;
-  const output = resolve(settings.output ?? `${checkpoint.name}-onnx`);
+  const output = resolve(asked.output ?? `${checkpoint.name}-onnx`);
   let pending: PendingFolder | undefined;
   try {
+    const settings = { ...asked, ...storingFor(checkpoint.folder, asked) };
     assertApart(output, checkpoint.folder);
-    assertFree(output, settings.force);
-    pending = new PendingFolder(output, { force: settings.force });
+    assertFree(output, asked.force);
+    pending = new PendingFolder(output, { force: asked.force });
     const folder = pending.path;
     makeFolder(join(folder, "onnx"));
-    const data = new DataFileWriter(join(folder, "onnx", "model.onnx_data"), "model.onnx_data");
+    const data = new DataFileWriter(join(folder, "onnx", DATA_FILE));
     try {
       const names = cutIntoSections(opened.graph).blocks.flatMap(({ linears }) =>
         linears.map(({ weight }) => weight)
@@ -148,7 +143,7 @@ export async function compile(
       }
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));
       let embeddings = 0;
-      const head = settings.head ?? settings.values;
+      const { head } = settings;
       const tables = tablesOf(opened.graph, names);
       await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
         for (const [i, name] of tables.entries()) {
@@ -160,30 +155,11 @@ export async function compile(
           await letEventsIn();
         }
       });
-      const context = Math.min(spec.context, settings.context ?? LONGEST_CONTEXT);
-      const graph = buildDecoder(
-        spec,
-        new CompiledWeights(checkpoint, data, matrices),
-        new CachedAttention(context, (values) => data.append(values)),
-        settings.logits,
-      );
-      const model = modelOf(graph);
-      const sparse = [...matrices.values()].filter((stored): stored is StoredSparse =>
-        stored.format !== "dense"
-      );
-      const operators = new Map(
-        sparse.map(({ format, scaling }) => [operatorName(format, scaling), { format, scaling }]),
-      );
-      for (const { format, scaling } of operators.values()) {
-        model.functions.push(operator(format, scaling));
-      }
-      if (operators.size > 0) {
-        model.opsetImport.push(create(OperatorSetIdProtoSchema, {
-          domain: DOMAIN,
-          version: BigInt(DOMAIN_VERSION),
-        }));
-      }
-      const bytes = modelBytes(model);
+      const context = contextOf(spec, settings.context);
+      const bytes = graphBytes(checkpoint, spec, data, matrices, {
+        context,
+        logits: settings.logits,
+      });
       writeBytes(join(folder, "onnx", "model.onnx"), bytes);
       copyCompanions(checkpoint, folder);
 
@@ -238,7 +214,7 @@ export async function compile(
 async function packAll(
   checkpoint: Checkpoint,
   names: readonly string[],
-  settings: CompileSettings,
+  settings: Storing,
   data: DataFileWriter,
   step: (done: number) => void,
   signal: AbortSignal | undefined,
@@ -261,7 +237,7 @@ async function packAll(
 function pack(
   checkpoint: Checkpoint,
   matrix: Matrix,
-  settings: CompileSettings,
+  settings: Storing,
   data: DataFileWriter,
 ): { linear: CompiledLinear; stored: Stored } {
   const { name, rows, columns, values } = matrix;
@@ -269,7 +245,12 @@ function pack(
   const nonzeros = countNonzeros(values);
   const pattern = findPattern(matrix, settings.values);
   const format = settings.format === "auto"
-    ? smallest(matrix, nonzeros, pattern, options)
+    ? smallestFormat(matrix, {
+      nonzeros,
+      entries: countEntries(values),
+      pattern,
+      slots: fitsSlots(matrix) ? countSlots(matrix) : undefined,
+    }, options)
     : settings.format;
   const write = (elements: ArrayBufferView) => data.append(elements);
   let stored: Stored;
@@ -309,27 +290,6 @@ function bytesOf(stored: Stored): number {
   return tensors.reduce((sum, { range }) => sum + range.length, 0);
 }
 
-/** The format that takes the fewest bytes; of equals the one that is simplest to compute on. */
-function smallest(
-  matrix: Matrix,
-  nonzeros: number,
-  pattern: NmPattern | undefined,
-  options: ValueOptions,
-): SparseFormat | "dense" {
-  const sizes: [SparseFormat | "dense", number][] = [
-    // A dense matrix has a scale for each row, whatever the group.
-    ["dense", bytesOfValues(matrix, { type: options.type }, matrix.values.length)],
-    ["nm", pattern ? bytesOfNm(matrix, pattern, options) : Infinity],
-    [
-      "slots",
-      fitsSlots(matrix) ? bytesOfSlots(matrix, countSlots(matrix), options) : Infinity,
-    ],
-    ["bitmap", bytesOfBitmap(matrix, nonzeros, options)],
-    ["csr", bytesOfCsr(matrix, countEntries(matrix.values), options)],
-  ];
-  return sizes.reduce((best, next) => next[1] < best[1] ? next : best)[0];
-}
-
 function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitError {
   return new FormatUnfitError(
     `${name} does not fit --format nm: its zeros (${
@@ -339,23 +299,12 @@ function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitEr
   );
 }
 
-function checkGroup({ name, columns }: Matrix, { values, group }: CompileSettings): void {
+function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void {
   if (values === "int8" && group && group < columns && columns % group !== 0) {
     throw new FormatUnfitError(
       `--group ${group} does not divide the rows of ${name}, which have ${columns} weights: choose another`,
     );
   }
-}
-
-/**
- * Matrices that are not linears of blocks: embeddings, positions, projections, the head. A checkpoint
- * may hold more than its graph uses, e.g. a head beside the embedding that it is tied to.
- */
-function tablesOf(graph: GraphProto, linears: readonly string[]): string[] {
-  const packed = new Set(linears);
-  return graph.initializer
-    .filter((tensor) => isExternal(tensor) && tensor.dims.length === 2 && !packed.has(tensor.name))
-    .map(({ name }) => name);
 }
 
 function copyCompanions(checkpoint: Checkpoint, folder: string): void {

@@ -5,47 +5,76 @@
 import type { ExternalRange } from "../src/onnx/external.ts";
 import { PositionedFile } from "../src/platform/files.ts";
 
-/** Tensors start at multiples of this, so that runtimes can map them into memory. */
-const PAGE = 4096;
+/** The data file's name, beside the graph. */
+export const DATA_FILE = "model.onnx_data";
 
-/** Writes tensors to a data file as they come. */
-export class DataFileWriter {
-  readonly #file: PositionedFile;
-  readonly #location: string;
+/** Tensors start at multiples of this, so that runtimes can map them into memory. */
+export const PAGE = 4096;
+
+/** Takes tensors one after another, and tells where each lies. */
+export interface TensorSink {
+  /** Bytes so far. */
+  readonly size: number;
+  /** Appends a tensor's elements, little-endian; returns where they lie. */
+  append(elements: ArrayBufferView): ExternalRange;
+  /**
+   * Begins a tensor that is written in pieces.
+   *
+   * @param length Its bytes.
+   */
+  begin(length: number): { range: ExternalRange; write(elements: ArrayBufferView): void };
+}
+
+/** Counts tensors as {@linkcode DataFileWriter} would place them, and writes nothing. */
+export class CountingSink implements TensorSink {
   #end = 0;
 
-  /**
-   * @param path The file to create.
-   * @param location Its name as tensors refer to it.
-   */
-  constructor(path: string, location: string) {
-    this.#file = PositionedFile.open(path, "create");
-    this.#location = location;
-  }
-
-  /** Bytes written so far. */
   get size(): number {
     return this.#end;
   }
 
-  /** Appends a tensor's elements, little-endian; returns where they lie. */
+  append(elements: ArrayBufferView): ExternalRange {
+    return this.begin(elements.byteLength).range;
+  }
+
+  begin(length: number): ReturnType<TensorSink["begin"]> {
+    const offset = nextPage(this.#end);
+    this.#end = offset + length;
+    return { range: { location: DATA_FILE, offset, length }, write: () => {} };
+  }
+}
+
+/** The start of the page at or after a place. */
+export function nextPage(end: number): number {
+  return Math.ceil(end / PAGE) * PAGE;
+}
+
+/** Writes tensors to a data file as they come. */
+export class DataFileWriter implements TensorSink {
+  readonly #file: PositionedFile;
+  #end = 0;
+
+  /** @param path The file to create: {@linkcode DATA_FILE} beside the graph. */
+  constructor(path: string) {
+    this.#file = PositionedFile.open(path, "create");
+  }
+
+  get size(): number {
+    return this.#end;
+  }
+
   append(elements: ArrayBufferView): ExternalRange {
     const tensor = this.begin(elements.byteLength);
     tensor.write(elements);
     return tensor.range;
   }
 
-  /**
-   * Begins a tensor that is written in pieces.
-   *
-   * @param length Its bytes.
-   */
-  begin(length: number): { range: ExternalRange; write(elements: ArrayBufferView): void } {
-    const offset = Math.ceil(this.#end / PAGE) * PAGE;
+  begin(length: number): ReturnType<TensorSink["begin"]> {
+    const offset = nextPage(this.#end);
     this.#end = offset + length;
     let position = offset;
     return {
-      range: { location: this.#location, offset, length },
+      range: { location: DATA_FILE, offset, length },
       write: (elements) => {
         const bytes = new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength);
         this.#file.write(bytes, position);

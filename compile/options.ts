@@ -12,10 +12,12 @@ const valueType = z.enum(["f32", "f16", "int8"]);
 export const compileSchema = z.strictObject({
   model: path.describe("folder of a pruned checkpoint"),
   output: path.optional().describe("folder to write (default: MODEL_DIR-onnx, here)"),
-  format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).default("auto").describe(
-    "how linears are packed; auto takes the smallest that each one's zeros allow",
+  format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).optional().describe(
+    "how linears are packed (default: auto, the smallest that each one's zeros allow)",
   ),
-  values: valueType.default("int8").describe("how kept weights are stored"),
+  values: valueType.optional().describe(
+    "how kept weights are stored (default: what prune --fit counted on, else int8)",
+  ),
   group: z.int().min(2).max(1 << 16).optional().describe(
     "int8: inputs of a row that share a scale (default: the whole row)",
   ),

@@ -7,7 +7,7 @@ import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { type DecoderWeights, requireTensor } from "../src/checkpoint/architectures/weights.ts";
 import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
-import type { DataFileWriter } from "./data_file.ts";
+import type { TensorSink } from "./data_file.ts";
 import { emit, type StoredSparse, type StoredTensor, valueTypeOf } from "./emit.ts";
 import { narrow, VALUE_BYTES } from "./packed/quantize.ts";
 import type { Matrix, ValueType } from "./packed/types.ts";
@@ -38,7 +38,7 @@ export function storeDense(
   checkpoint: Checkpoint,
   name: string,
   type: ValueType,
-  data: DataFileWriter,
+  data: TensorSink,
 ): StoredDense {
   const [rows, columns] = checkpoint.tensors.get(name)!.shape;
   const perPiece = Math.max(1, Math.floor(PIECE / columns));
@@ -76,14 +76,14 @@ export function readMatrix(checkpoint: Checkpoint, name: string, buffer: Float32
 /** Weights that have been written to a data file. */
 export class CompiledWeights implements DecoderWeights {
   readonly #checkpoint: Checkpoint;
-  readonly #data: DataFileWriter;
+  readonly #data: TensorSink;
   readonly #matrices: ReadonlyMap<string, Stored>;
   readonly #vectors = new Map<string, StoredTensor>();
 
   /** @param matrices By the name of the tensor in the checkpoint. */
   constructor(
     checkpoint: Checkpoint,
-    data: DataFileWriter,
+    data: TensorSink,
     matrices: ReadonlyMap<string, Stored>,
   ) {
     this.#checkpoint = checkpoint;

@@ -29,7 +29,7 @@ import {
 } from "./types.ts";
 
 /** The M that are looked for. */
-const CANDIDATES = [2, 4, 8, 16, 32];
+export const CANDIDATES: readonly number[] = [2, 4, 8, 16, 32];
 
 /**
  * Bits of a position among M neighbours: enough for M − 1, and a divisor of 8, so that none lies in

@@ -34,7 +34,7 @@ export async function compileFirst(
       model: checkpoint,
       // Under the checkpoint's own name: that is what the model is called by.
       output: join(temporary.path, folderName(checkpoint)),
-      values: values === "auto" ? "int8" : values,
+      values: values === "auto" ? undefined : values,
       format,
       context,
     }, hooks);

@@ -30,7 +30,7 @@ export const loadFields = {
     "read a compiled model's files without checking them against the hashes that compile wrote",
   ),
   values: z.enum(["auto", "f32", "f16", "int8"]).default("auto").describe(
-    "a checkpoint is compiled on the way: how its weights are stored; auto is int8",
+    "a checkpoint is compiled on the way: how its weights are stored; auto is what it was pruned for, else int8",
   ),
   format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).default("auto").describe(
     "and how its linears are packed; auto takes the smallest that each one's zeros allow",

@@ -1,0 +1,74 @@
+/**
+ * The graph of a compiled model, once its matrices have their places in the data file.
+ * @module
+ */
+import { create } from "@bufbuild/protobuf";
+import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
+import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
+import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { modelOf } from "../src/onnx/builder.ts";
+import { type GraphProto, OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
+import { modelBytes } from "../src/onnx/model_file.ts";
+import { isExternal } from "../src/onnx/sections.ts";
+import type { TensorSink } from "./data_file.ts";
+import type { StoredSparse } from "./emit.ts";
+import { DOMAIN, DOMAIN_VERSION, operator, operatorName } from "./functions.ts";
+import { CompiledWeights, type Stored } from "./weights.ts";
+
+/** Rotary tables for more positions are made only when asked for. */
+const LONGEST_CONTEXT = 32768;
+
+/** The longest sequence of a compiled model. */
+export function contextOf(spec: DecoderSpec, asked: number | undefined): number {
+  return Math.min(spec.context, asked ?? LONGEST_CONTEXT);
+}
+
+/**
+ * The bytes of `model.onnx`.
+ *
+ * @param data Takes what is no matrix: vectors, rotary tables.
+ * @param matrices By the name of the tensor in the checkpoint.
+ */
+export function graphBytes(
+  checkpoint: Checkpoint,
+  spec: DecoderSpec,
+  data: TensorSink,
+  matrices: ReadonlyMap<string, Stored>,
+  { context, logits }: { readonly context: number; readonly logits: "all" | "last" },
+): Uint8Array {
+  const graph = buildDecoder(
+    spec,
+    new CompiledWeights(checkpoint, data, matrices),
+    new CachedAttention(context, (values) => data.append(values)),
+    logits,
+  );
+  const model = modelOf(graph);
+  const sparse = [...matrices.values()].filter((stored): stored is StoredSparse =>
+    stored.format !== "dense"
+  );
+  const operators = new Map(
+    sparse.map(({ format, scaling }) => [operatorName(format, scaling), { format, scaling }]),
+  );
+  for (const { format, scaling } of operators.values()) {
+    model.functions.push(operator(format, scaling));
+  }
+  if (operators.size > 0) {
+    model.opsetImport.push(create(OperatorSetIdProtoSchema, {
+      domain: DOMAIN,
+      version: BigInt(DOMAIN_VERSION),
+    }));
+  }
+  return modelBytes(model);
+}
+
+/**
+ * Matrices that are not linears of blocks: embeddings, positions, projections, the head. A checkpoint
+ * may hold more than its graph uses, e.g. a head beside the embedding that it is tied to.
+ */
+export function tablesOf(graph: GraphProto, linears: readonly string[]): string[] {
+  const packed = new Set(linears);
+  return graph.initializer
+    .filter((tensor) => isExternal(tensor) && tensor.dims.length === 2 && !packed.has(tensor.name))
+    .map(({ name }) => name);
+}

@@ -1,0 +1,202 @@
+/**
+ * The size of a compiled model before there is one, to the byte where the zeros of its linears are as
+ * many as foretold: the same formulas, the same places in the data file, the same graph. For slots it is
+ * the most that there can be: how many windows store their bits, the weights decide.
+ * @module
+ */
+import type { OpenModel } from "../src/api/shared.ts";
+import { cutIntoSections, type Linear } from "../src/onnx/sections.ts";
+import type { Kept } from "../src/prune/kept.ts";
+import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
+import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
+import { type Packed, store, valueTypeOf } from "./emit.ts";
+import { contextOf, graphBytes, tablesOf } from "./graph.ts";
+import { CANDIDATES, codeBits } from "./packed/nm.ts";
+import { VALUE_BYTES } from "./packed/quantize.ts";
+import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
+import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
+import type { Storing } from "./storing.ts";
+import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
+import type { Stored, StoredDense } from "./weights.ts";
+
+/** Longest distance between two entries of CSR. */
+const GREATEST_GAP = 255;
+
+/** Foretells sizes of one checkpoint. */
+export class CompiledSizes {
+  readonly #opened: OpenModel;
+  readonly #context: number;
+  readonly #linears: readonly Linear[];
+  readonly #tables: readonly string[];
+  /** Stands for tensors of any length: nobody reads it. */
+  #scratch = new ArrayBuffer(0);
+
+  /** @param context Longest sequence that it will be compiled for; the default of `compile`. */
+  constructor(opened: OpenModel, context?: number) {
+    this.#opened = opened;
+    this.#context = contextOf(opened.spec, context);
+    this.#linears = cutIntoSections(opened.graph).blocks.flatMap(({ linears }) => linears);
+    this.#tables = tablesOf(opened.graph, this.#linears.map(({ weight }) => weight));
+  }
+
+  /**
+   * Bytes of `model.onnx` and `model.onnx_data` together.
+   *
+   * @param kept What stays of each linear, by the name of its weight; one that is not there keeps all.
+   * @param storing How it will be stored.
+   */
+  bytes(kept: ReadonlyMap<string, Kept>, storing: Storing): number {
+    const { checkpoint, spec } = this.#opened;
+    const sink = new CountingSink();
+    const matrices = this.#linearsIn(sink, kept, storing);
+    for (const name of this.#tables) {
+      const [rows, columns] = checkpoint.tensors.get(name)!.shape;
+      matrices.set(name, this.#dense({ rows, columns }, { type: storing.head }, sink));
+    }
+    const how = { context: this.#context, logits: "all" } as const;
+    const graph = graphBytes(checkpoint, spec, sink, matrices, how);
+    return graph.length + sink.size;
+  }
+
+  /**
+   * Bytes of the data file up to the end of the linears, which come first: what differs between two
+   * plans for the same storing, but for some bytes of the graph.
+   */
+  linearBytes(kept: ReadonlyMap<string, Kept>, storing: Storing): number {
+    const sink = new CountingSink();
+    this.#linearsIn(sink, kept, storing);
+    return nextPage(sink.size);
+  }
+
+  #linearsIn(
+    sink: TensorSink,
+    kept: ReadonlyMap<string, Kept>,
+    { values, group, format }: Storing,
+  ): Map<string, Stored> {
+    const options: ValueOptions = { type: values, group };
+    const matrices = new Map<string, Stored>();
+    for (const { weight, rows, columns } of this.#linears) {
+      const shape = { rows, columns };
+      const zeros = zerosOf(shape, kept.get(weight));
+      const chosen = format === "auto" ? smallestFormat(shape, zeros, options) : format;
+      matrices.set(
+        weight,
+        chosen === "dense"
+          ? this.#dense(shape, options, sink)
+          : store(this.#packed(chosen, shape, zeros, options), (view) => sink.append(view)),
+      );
+    }
+    return matrices;
+  }
+
+  /** A matrix of the format with tensors of the right lengths. */
+  #packed(
+    format: Exclude<Format, "dense">,
+    { rows, columns }: Shape,
+    { nonzeros, entries, pattern, slots }: Zeros,
+    options: ValueOptions,
+  ): Packed {
+    const shape = { name: "", rows, columns };
+    if (slots) {
+      // Its share of the block's slots may be larger or smaller: beyond the mean that costs a page at most.
+      const values = this.#values(
+        shape,
+        options,
+        16 * (1 + slots.slots) + Math.ceil(PAGE / VALUE_BYTES[options.type]),
+      );
+      const counts = this.#bytes(rows / SLOT_ROWS * Math.ceil(columns / SLOT_COLUMNS / 2));
+      const masks = this.#bytes(8 * (2 + slots.partial));
+      return { format: "slots", matrix: { ...shape, values, counts, masks } };
+    }
+    if (format === "bitmap") {
+      const values = this.#values(shape, options, 1 + nonzeros);
+      return {
+        format,
+        matrix: { ...shape, values, bits: this.#bytes(rows * Math.ceil(columns / 8)) },
+      };
+    }
+    if (format === "csr" || !pattern) {
+      const values = this.#values(shape, options, entries);
+      const rowPointers = new Int32Array(this.#room(4 * (rows + 1)), 0, rows + 1);
+      return {
+        format: "csr",
+        matrix: { ...shape, values, gaps: this.#bytes(entries), rowPointers },
+      };
+    }
+    const { n, m } = pattern;
+    const stored = columns / m * n;
+    const codes = this.#bytes(stored * Math.ceil(rows * codeBits(m) / 8));
+    const values = this.#values(shape, options, stored * rows);
+    return { format: "nm", matrix: { ...shape, n, m, values, codes } };
+  }
+
+  #values({ rows, columns }: Shape, { type, group }: ValueOptions, length: number): Values {
+    const room = this.#room(length * VALUE_BYTES[type]);
+    switch (type) {
+      case "f32":
+        return { type, data: new Float32Array(room, 0, length) };
+      case "f16":
+        return { type, data: new Uint16Array(room, 0, length) };
+      case "int8": {
+        const shared = Math.min(group ?? columns, columns);
+        const scales = rows * Math.ceil(columns / shared);
+        return {
+          type,
+          data: new Int8Array(room, 0, length),
+          scales: new Float32Array(this.#room(4 * scales), 0, scales),
+          group: shared,
+        };
+      }
+    }
+  }
+
+  /** As `storeDense` places it. */
+  #dense({ rows, columns }: Shape, { type }: ValueOptions, sink: TensorSink): StoredDense {
+    const dims = [rows, columns];
+    const { range } = sink.begin(rows * columns * VALUE_BYTES[type]);
+    return {
+      format: "dense",
+      rows,
+      columns,
+      values: { type: valueTypeOf(type), dims, range },
+      scales: type === "int8"
+        ? { type: DataType.FLOAT, dims: [rows], range: sink.begin(4 * rows).range }
+        : undefined,
+    };
+  }
+
+  #bytes(length: number): Uint8Array {
+    return new Uint8Array(this.#room(length), 0, length);
+  }
+
+  #room(bytes: number): ArrayBuffer {
+    if (this.#scratch.byteLength < bytes) this.#scratch = new ArrayBuffer(bytes);
+    return this.#scratch;
+  }
+}
+
+/** What the formats will find in a matrix. */
+function zerosOf({ rows, columns }: Shape, kept: Kept | undefined): Zeros {
+  const all = rows * columns;
+  if (!kept) return { nonzeros: all, entries: all };
+  if (kept.kind === "slots") {
+    const nonzeros = 16 * kept.slots;
+    // At most every window stores its bits; those with all or none of their slots do not.
+    const slots = { slots: kept.slots, partial: rows / SLOT_ROWS * (columns / SLOT_COLUMNS) };
+    return { nonzeros, entries: nonzeros, slots };
+  }
+  const nonzeros = kept.kind === "nm" ? all / kept.m * kept.n : kept.weights;
+  // Entries of value 0 are put where zeros are many in a row: as often as chance has it.
+  const far = Math.pow(1 - nonzeros / all, GREATEST_GAP);
+  const entries = Math.max(1, Math.ceil(nonzeros / (1 - far)));
+  const pattern = kept.kind === "nm" && kept.n < kept.m ? patternFound(kept) : undefined;
+  return { nonzeros, entries, pattern };
+}
+
+/**
+ * The pattern that `findPattern` finds in a matrix pruned to N:M. Multiples of M fit as well, but their
+ * positions take more bits.
+ */
+function patternFound({ n, m }: NmPattern): NmPattern | undefined {
+  return CANDIDATES.includes(m) ? { n, m } : undefined;
+}
