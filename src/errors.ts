@@ -103,6 +103,16 @@ export class AllocationError extends EspalierError {
   readonly code = "ALLOCATION_IMPOSSIBLE";
 }
 
+/** A size that no plan of `prune --fit` comes down to. */
+export class SizeUnreachableError extends EspalierError {
+  readonly code = "SIZE_UNREACHABLE";
+}
+
+/** A file of measured variants that is damaged, or something else. */
+export class CompareStateError extends EspalierError {
+  readonly code = "COMPARE_STATE_INVALID";
+}
+
 /** A file that holds no allocation, or a damaged one. */
 export class AllocationFileError extends EspalierError {
   readonly code = "ALLOCATION_INVALID";

@@ -2,8 +2,7 @@
  * Which allocation `prune` carries out: the one that was named, or the best of those that were tried.
  * @module
  */
-import { type Importance, judge, prunePass, type PruneRules } from "../calibrate/passes.ts";
-import { measureLosses } from "../evaluate/perplexity.ts";
+import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts";
 import type { AllocationName } from "../prune/types.ts";
 import { ALLOCATIONS, densitiesOf, levelled, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
@@ -11,10 +10,8 @@ import type { SearchRecord, Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { searchDensities } from "./search_allocation.ts";
 import type { SearchState } from "./search_state.ts";
-import { runsPerBlock, type Workbench } from "./workbench.ts";
-
-/** Windows of calibration, and of text kept apart, that `--allocation auto` tries each one on. */
-const TRIAL_WINDOWS = 16;
+import { TRIAL_WINDOWS, tryRules } from "./trial.ts";
+import type { Workbench } from "./workbench.ts";
 
 /** The allocation that will be carried out, and how it was found. */
 export interface Chosen {
@@ -238,42 +235,41 @@ export class AllocationChooser {
     const before = on === "calibration" ? known?.trial(allocation, densities) : undefined;
     if (before !== undefined) return { allocation, on, perplexity: before };
     const rules = rulesFor(this.#request, sharesOf(densities, this.#request.settings.pattern));
-    const states = {
-      ...await this.#bench.roomFor(rules.method, calibration),
-      heldOut: await this.#bench.room(heldOut),
-    };
-    const perplexity = await this.#bench.overBlocks(
+    const perplexity = await tryRules(
+      this.#bench,
       `try ${allocation}`,
-      runsPerBlock(rules.method, states),
-      async (hooks) => {
-        await prunePass(await this.#bench.model(), rules, states, () => {}, hooks);
-        return (await measureLosses(await this.#bench.model(), states.heldOut, this.#bench.signal))
-          .perplexity;
-      },
+      rules,
+      calibration,
+      heldOut,
     );
-    this.#bench.freeAll(states);
     if (on === "calibration") known?.keepTrial(allocation, densities, perplexity);
     return { allocation, on, perplexity };
   }
 
-  /** Judges the blocks for one allocation, or for all that need it. */
-  async #judge(
-    windows: readonly Int32Array[],
-    wanted: AllocationName | "both",
-  ): Promise<Importance> {
-    const { reducer, outlierThreshold } = this.#request.settings;
-    const states = await this.#bench.room(windows);
-    const questions = {
-      reducer: wanted === "owl" ? undefined : reducer,
-      threshold: wanted === "dlp" ? undefined : outlierThreshold,
-      skipped: this.#request.skipped,
-    };
-    const importance = await this.#bench.overBlocks(
-      "judge blocks",
-      states.batches.length,
-      async (hooks) => judge(await this.#bench.model(), states, questions, hooks),
-    );
-    this.#bench.free(states);
-    return importance;
+  #judge(windows: readonly Int32Array[], wanted: AllocationName | "both"): Promise<Importance> {
+    return judgeBlocks(this.#request, this.#bench, windows, wanted);
   }
+}
+
+/** Judges the blocks for one allocation, or for all that need it. */
+export async function judgeBlocks(
+  { settings, skipped }: PruneRequest,
+  bench: Workbench,
+  windows: readonly Int32Array[],
+  wanted: AllocationName | "both",
+): Promise<Importance> {
+  const { reducer, outlierThreshold } = settings;
+  const states = await bench.room(windows);
+  const questions = {
+    reducer: wanted === "owl" ? undefined : reducer,
+    threshold: wanted === "dlp" ? undefined : outlierThreshold,
+    skipped,
+  };
+  const importance = await bench.overBlocks(
+    "judge blocks",
+    states.batches.length,
+    async (hooks) => judge(await bench.model(), states, questions, hooks),
+  );
+  bench.free(states);
+  return importance;
 }

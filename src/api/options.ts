@@ -71,6 +71,9 @@ export const pruneSchema = z.strictObject({
   sparsity: z.number().min(0).lt(1).optional().describe(
     "fraction of weights to prune (default: 0.7, or what N:M says)",
   ),
+  fit: bytes.optional().describe(
+    "most bytes of the compiled model, e.g. 64MB: looks for sparsity, pattern and value type",
+  ),
   method: z.enum(["wanda", "magnitude", "sparsegpt", "espalier"]).default("wanda").describe(
     "which weights go: those of lowest |W|·‖X‖ or |W|; sparsegpt and espalier also mend those that stay",
   ),
@@ -110,15 +113,17 @@ export const pruneSchema = z.strictObject({
       "int4: weights that stay and share a scale, 32 or 64",
     ),
   calibration: path.optional().describe(
-    'text: .txt, .jsonl with a "text" field, or .json {"windows": [[ids] …]}',
+    'text: .txt, .jsonl with a "text" field, or .json {"windows": [[ids] …]}; self: text that the model writes itself',
   ),
   samples: z.int().min(1).max(1 << 20).optional().describe(
-    "calibration windows (default: 128, or all of a .json)",
+    "calibration windows (default: 128, or all of a .json; 32 of self)",
   ),
   seqlen: seqlen.optional().describe(
-    "tokens a window (default: 2048, as far as model and text allow)",
+    "tokens a window (default: 2048, as far as model and text allow; 512 of self)",
   ),
-  seed: z.int().min(0).max(0xffffffff).default(0).describe("seed of the windows' places"),
+  seed: z.int().min(0).max(0xffffffff).default(0).describe(
+    "seed of the windows' places, or of the text that the model writes",
+  ),
   skip: z.array(z.string().min(1)).default([]).describe(
     "linears to leave dense, by name or glob, e.g. '*.down_proj'; may be given several times",
   ),

@@ -12,6 +12,7 @@ import { assertApart, assertFree, PendingFolder, writeText } from "../platform/f
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { countZeros } from "../prune/mask.ts";
 import { nameMatcher } from "../prune/skip.ts";
+import type { Pattern } from "../prune/types.ts";
 import {
   checkPattern,
   givenDensities,
@@ -19,7 +20,10 @@ import {
   sharesOf,
   sparsityFor,
 } from "./allocate.ts";
+import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
+import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
+import { fit } from "./fit.ts";
 import {
   parseOptions,
   type PruneOptions,
@@ -41,6 +45,7 @@ import { mends, runsPerBlock, Workbench } from "./workbench.ts";
  *
  * @param options See `deno run mod.ts prune --help`.
  * @param hooks Progress and abort.
+ * @param given What others can and this folder cannot; `prune` of `src/workflow` gives all of it.
  * @returns What was done. Nothing is left on disk when it fails.
  * @throws {EspalierError} Of the class that says what is wrong.
  *
@@ -57,10 +62,17 @@ import { mends, runsPerBlock, Workbench } from "./workbench.ts";
  * console.log(report.sparsity.reached);
  * ```
  */
-export async function prune(options: PruneOptions, hooks: RunHooks = {}): Promise<PruneReport> {
+export async function prune(
+  options: PruneOptions,
+  hooks: RunHooks = {},
+  given: PruneGivens = {},
+): Promise<PruneReport> {
   const settings = parseOptions(pruneSchema, options);
+  // The default pattern is no wish: a fit then tries others.
+  const wished = options.pattern === undefined ? undefined : settings.pattern;
+  assertFitGoesWith(settings);
   const opened = new OpenModel(settings.model);
-  const run = new PruneRun(settings, opened, hooks);
+  const run = new PruneRun({ settings, wished }, opened, hooks, given);
   try {
     return await run.run();
   } finally {
@@ -69,8 +81,36 @@ export async function prune(options: PruneOptions, hooks: RunHooks = {}): Promis
   }
 }
 
+/** What `prune` is given by who stands above it. */
+export interface PruneGivens {
+  /** Writes the text of `--calibration self`. */
+  readonly write?: CalibrationWriter;
+  /** Knows how large compiled models are, for `--fit`. */
+  readonly sizes?: (opened: OpenModel) => SizeTeller;
+}
+
+/** What is settled by a fit cannot be asked for beside it. */
+function assertFitGoesWith(
+  { fit, sparsity, densities, values, allocation }: PruneSettings,
+): void {
+  if (fit === undefined) return;
+  const beside = sparsity !== undefined
+    ? "--sparsity"
+    : densities !== undefined
+    ? "--densities"
+    : values !== undefined
+    ? "--values"
+    : undefined;
+  if (beside) throw new UsageError(`--fit looks for what ${beside} says: leave one of them out`);
+  if (allocation === "auto" || allocation === "search") {
+    throw new UsageError("--fit tries patterns and value types: name one allocation beside it");
+  }
+}
+
 class PruneRun {
   readonly #settings: PruneSettings;
+  readonly #given: PruneGivens;
+  readonly #wished: Pattern | undefined;
   readonly #opened: OpenModel;
   readonly #signal: AbortSignal | undefined;
   readonly #onSearch: RunHooks["onSearch"];
@@ -78,8 +118,15 @@ class PruneRun {
   readonly #bench: Workbench;
   readonly #blocks: readonly Block[];
 
-  constructor(settings: PruneSettings, opened: OpenModel, hooks: RunHooks) {
+  constructor(
+    { settings, wished }: { settings: PruneSettings; wished: Pattern | undefined },
+    opened: OpenModel,
+    hooks: RunHooks,
+    given: PruneGivens,
+  ) {
     this.#settings = settings;
+    this.#wished = wished;
+    this.#given = given;
     this.#opened = opened;
     this.#signal = hooks.signal;
     this.#onSearch = hooks.onSearch;
@@ -89,15 +136,19 @@ class PruneRun {
   }
 
   async run(): Promise<PruneReport> {
-    const { allocation, pattern, densities, dryRun, text, compare } = this.#settings;
-    const { request, linears } = this.#checkRequest();
+    const { allocation, densities, dryRun, text, compare, fit: asked } = this.#settings;
+    let { pattern } = this.#settings;
+    const checked = this.#checkRequest();
+    const { linears } = checked;
+    let { request } = checked;
     const output = this.#checkOutput();
+    const sizes = asked === undefined ? undefined : (this.#given.sizes ?? noSizes)(this.#opened);
     throwIfAborted(this.#signal);
 
-    const fixed = pattern.kind === "nm" || densities !== undefined;
+    const fixed = asked === undefined && (pattern.kind === "nm" || densities !== undefined);
     const searches = !fixed && allocation === "search";
-    const keepsApart = searches || (!fixed && allocation === "auto");
-    const usesWindows = this.#settings.method !== "magnitude" ||
+    const keepsApart = sizes !== undefined || searches || (!fixed && allocation === "auto");
+    const usesWindows = sizes !== undefined || this.#settings.method !== "magnitude" ||
       (!fixed && (keepsApart || needsImportance(allocation) || (compare && text)));
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {
       this.#phases.note(
@@ -107,13 +158,28 @@ class PruneRun {
       );
     }
     const windows = usesWindows
-      ? calibrationWindows(this.#settings, this.#opened, keepsApart, this.#phases)
+      ? await calibrationWindows(this.#settings, this.#opened, keepsApart, {
+        phases: this.#phases,
+        signal: this.#signal,
+        write: this.#given.write ?? noWriter,
+      })
       : undefined;
     const heldOut = text
       ? heldOutWindows(this.#settings, this.#opened, windows?.length, this.#phases)
       : undefined;
     const length = Math.max(windows?.length ?? 0, heldOut?.length ?? 0);
     if (length > 0) await this.#bench.open(length);
+    const fitted = sizes && await fit(
+      { request, linears, bytes: asked!, pattern: this.#wished, sizes },
+      windows!,
+      this.#bench,
+    );
+    let settings = this.#settings;
+    if (fitted) {
+      request = fitted.request;
+      settings = request.settings;
+      pattern = settings.pattern;
+    }
     const state = searches ? this.#openState(output, windows!, request.sparsity) : undefined;
     const chooser = new AllocationChooser(
       request,
@@ -137,14 +203,20 @@ class PruneRun {
           ? await this.#bench.measure("measure dense model", heldOut.windows)
           : undefined;
 
-        const chosen = await chooser.choose(windows);
+        const chosen = fitted?.chosen ?? await chooser.choose(windows);
         const shares = sharesOf(chosen.densities, pattern);
         const trials = [...chosen.trials];
-        if (heldOut && compare && !dryRun && !fixed) {
+        const allocated = pattern.kind !== "nm" && request.sparsity > 0;
+        if (heldOut && compare && !dryRun && !fixed && allocated) {
           trials.push(...await chooser.compare(windows!, heldOut.windows, chosen));
         }
         const counts = writer
-          ? await this.#prune(writer, windows?.windows, rulesFor(request, shares))
+          ? await this.#prune(
+            writer,
+            windows?.windows,
+            rulesFor(request, shares),
+            fitted?.unchanged,
+          )
           : undefined;
         writer?.close();
         const pruned = heldOut && pending
@@ -152,7 +224,8 @@ class PruneRun {
           : undefined;
 
         const { report, record } = describeRun({
-          settings: this.#settings,
+          settings,
+          fitted,
           opened: this.#opened,
           linears,
           sparsity: request.sparsity,
@@ -280,8 +353,11 @@ class PruneRun {
     writer: CheckpointWriter,
     windows: readonly Int32Array[] | undefined,
     rules: PruneRules,
+    unchanged = false,
   ): Promise<Map<string, number>> {
     const zeros = new Map<string, number>();
+    // A dense model that fits stays as it is.
+    if (unchanged) return zeros;
     const bench = this.#bench;
     const { method } = rules;
     const states = await bench.roomFor(method, windows);

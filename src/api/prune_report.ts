@@ -10,6 +10,9 @@ import type { Linear } from "../onnx/sections.ts";
 import type { Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { VERSION } from "../version.ts";
+import type { StoreChoice } from "./compiled_sizes.ts";
+import type { FitReport, Fitted } from "./fit.ts";
+import type { Sampling } from "./calibration_writer.ts";
 import type { PruneSettings } from "./options.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { sparsityOf } from "./inspect.ts";
@@ -41,6 +44,19 @@ export interface SearchRecord {
   readonly perplexity: { readonly start: number; readonly end: number };
   /** What is carried out: the start where the search did not come out below it. */
   readonly taken: AllocationName | "search";
+}
+
+/** What was calibrated on: windows of a file, or of text that the model wrote. */
+export interface CalibrationReport {
+  readonly kind?: "self";
+  /** Name of the file, where it was one. */
+  readonly file?: string;
+  /** How the model wrote it, where it did. */
+  readonly sampling?: Sampling;
+  readonly windows: number;
+  readonly seqlen: number;
+  /** SHA-256 of the windows' ids as little-endian int32. */
+  readonly sha256: string;
 }
 
 /** One block, pruned. */
@@ -81,7 +97,11 @@ export interface PruneReport {
   readonly trials: readonly Trial[];
   /** How the allocation was searched, where it was. */
   readonly search?: SearchRecord;
-  readonly calibration?: { file: string; windows: number; seqlen: number; sha256: string };
+  readonly calibration?: CalibrationReport;
+  /** What `--fit` tried and found. */
+  readonly fit?: FitReport;
+  /** How `compile` stores it unless it is told otherwise. */
+  readonly compile?: StoreChoice;
   readonly perplexity?: {
     readonly text: string;
     readonly windows: number;
@@ -105,6 +125,7 @@ export interface BlockLinear extends Linear {
 /** All that a run knows when it is done. */
 export interface RunFacts {
   readonly settings: PruneSettings;
+  readonly fitted?: Fitted;
   readonly opened: OpenModel;
   /** The linears that are pruned. */
   readonly linears: readonly BlockLinear[];
@@ -131,18 +152,23 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
   const { settings, opened, windows, heldOut, perplexity, counts } = facts;
   const blocks = blockReports(facts);
   const reached = counts && reachedSparsity(facts);
-  const calibration = windows && {
-    file: windows.file,
+  const calibration: CalibrationReport | undefined = windows && {
+    ...(windows.sampling ? { kind: "self", sampling: windows.sampling } : { file: windows.file }),
     windows: windows.windows.length,
     seqlen: windows.length,
     sha256: windows.sha256,
   };
   const measured = perplexity && heldOut && {
-    text: heldOut.file,
+    text: heldOut.file!,
     windows: heldOut.windows.length,
     seqlen: heldOut.length,
     ...perplexity,
   };
+  const { fitted } = facts;
+  // What compile takes where nothing else is said.
+  const compile: StoreChoice | undefined = fitted?.compile ??
+    (settings.values && { values: settings.values, group: settings.group });
+  const storing = { ...(fitted && { fit: fitted.report }), ...(compile && { compile }) };
   const report: PruneReport = {
     model: opened.checkpoint.name,
     architecture: String(opened.checkpoint.config.model_type),
@@ -158,6 +184,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     trials: facts.trials,
     search: facts.search,
     calibration,
+    ...storing,
     perplexity: measured,
     backend: facts.backend?.label,
     notes: facts.phases.notes,
@@ -184,8 +211,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
       skip: settings.skip,
       seed: settings.seed,
     },
-    // What compile takes where nothing else is said.
-    ...(settings.values && { compile: { values: settings.values, group: settings.group } }),
+    ...storing,
     calibration,
     sparsity: report.sparsity,
     blocks,
@@ -238,6 +264,13 @@ export function patternText(pattern: Pattern): string {
   }
 }
 
+/** What was calibrated on, as a person reads it. */
+export function calibrationText({ windows, seqlen, file }: CalibrationReport): string {
+  return `${windows} windows of ${seqlen} tokens ${
+    file === undefined ? "that the model wrote itself" : `of ${file}`
+  }`;
+}
+
 /** A section in Markdown to paste into the model's card. */
 function modelCard(report: PruneReport, settings: PruneSettings): string {
   const { skip } = settings;
@@ -260,7 +293,7 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
   const { calibration, perplexity } = report;
   if (calibration) {
     lines.push(
-      `| calibration | ${calibration.windows} windows of ${calibration.seqlen} tokens of ${calibration.file} |`,
+      `| calibration | ${calibrationText(calibration)} |`,
     );
   }
   if (perplexity) {

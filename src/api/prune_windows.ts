@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import { TextError, UsageError } from "../errors.ts";
+import { type CalibrationWriter, type Sampling, SELF } from "./calibration_writer.ts";
 import { assertInVocabulary, consecutiveWindows, randomWindows } from "../text/windows.ts";
 import type { PruneSettings } from "./options.ts";
 import {
@@ -16,14 +17,18 @@ import {
 } from "./shared.ts";
 
 const DEFAULT_SAMPLES = 128;
+/** Windows, and tokens of each, that a model writes unless the caller says otherwise: it takes its time. */
+const WRITTEN = { samples: 32, seqlen: 512 };
 const DEFAULT_HELD_OUT = 32;
 /** Part of the calibration text that `auto` and `search` keep apart to judge allocations on. */
 const APART = 0.2;
 
 /** Windows, and where they are from. */
 export interface PruneWindows {
-  /** Name of the file. */
-  readonly file: string;
+  /** Name of the file; undefined where the model wrote the windows. */
+  readonly file?: string;
+  /** How it wrote them. */
+  readonly sampling?: Sampling;
   readonly windows: Int32Array[];
   /** Tokens a window. */
   readonly length: number;
@@ -39,22 +44,29 @@ export interface PruneWindows {
  * The calibration windows.
  *
  * @param keepApart Whether to keep a part of the text for judging allocations.
+ * @param run `write` writes the text of `--calibration self`.
  * @throws {UsageError} When no text was named.
  * @throws {TextError} When the text cannot fill a window.
  * @throws {TokenRangeError} When an id is outside the vocabulary.
  */
-export function calibrationWindows(
+export async function calibrationWindows(
   settings: PruneSettings,
   opened: OpenModel,
   keepApart: boolean,
-  phases: Phases,
-): PruneWindows {
+  run: {
+    readonly phases: Phases;
+    readonly signal: AbortSignal | undefined;
+    readonly write: CalibrationWriter;
+  },
+): Promise<PruneWindows> {
   const { calibration, samples, seed, seqlen } = settings;
   if (!calibration) {
     throw new UsageError(
       "--calibration FILE is needed: text like that which the model will meet (magnitude with uniform, atp or given densities does without)",
     );
   }
+  const { phases } = run;
+  if (calibration === SELF) return await writtenWindows(settings, opened, keepApart, run);
   const source = opened.read(calibration);
   const length = windowLength(seqlen, opened.spec.context, source, (text) => phases.note(text));
   let windows: Int32Array[];
@@ -86,6 +98,29 @@ export function calibrationWindows(
     apart,
     apartSha256: apart && fingerprint(apart),
     sha256: fingerprint(windows),
+  };
+}
+
+/** The windows of `--calibration self`. */
+async function writtenWindows(
+  { samples = WRITTEN.samples, seqlen = WRITTEN.seqlen, seed }: PruneSettings,
+  { spec }: OpenModel,
+  keepApart: boolean,
+  { phases, signal, write }: Parameters<typeof calibrationWindows>[3],
+): Promise<PruneWindows> {
+  const length = Math.min(seqlen, spec.context);
+  if (length < seqlen) phases.note(`windows have ${length} tokens: the model's context ends there`);
+  const apart = keepApart ? Math.max(1, Math.round(samples * APART / (1 - APART))) : 0;
+  const order = { windows: samples + apart, length, seed, phases, signal };
+  const { windows, sampling } = await write(order);
+  assertInVocabulary(windows, spec.vocabulary);
+  const calibration = windows.slice(0, samples);
+  return {
+    sampling,
+    windows: calibration,
+    length,
+    apart: keepApart ? windows.slice(samples) : undefined,
+    sha256: fingerprint(calibration),
   };
 }
 

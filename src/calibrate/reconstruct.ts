@@ -217,8 +217,9 @@ async function finish(
   { mask, values }: Reconstructed,
 ): Promise<void> {
   rules.store?.(weight, values);
-  weights.get(weight)!.set(values);
   onLinear({ weight, mask, values });
+  // After whoever takes it: a trial rounds values to what they will be stored as.
+  weights.get(weight)!.set(values);
   await letEventsIn();
   throwIfAborted(hooks.signal);
 }

@@ -6,6 +6,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { closestString } from "@std/text/closest-string";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
+import { SELF } from "../api/calibration_writer.ts";
 import { parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { isHubReference } from "../hub/reference.ts";
@@ -45,6 +46,8 @@ const PATHS = [
   "promptFile",
   "jsonSchema",
   "keyFile",
+  "svg",
+  "state",
 ];
 
 /** The flags of a schema, without the positional `model`. */
@@ -265,10 +268,10 @@ export function readConfigFile(path: string): Record<string, unknown> {
   delete options.$schema;
   for (const field of PATHS) {
     const value = options[field];
+    const isFile = (name: string) =>
+      !isAbsolute(name) && !isHubReference(name) && !(field === "calibration" && name === SELF);
     const placed = (name: unknown) =>
-      typeof name === "string" && !isAbsolute(name) && !isHubReference(name)
-        ? join(dirname(path), name)
-        : name;
+      typeof name === "string" && isFile(name) ? join(dirname(path), name) : name;
     if (value !== undefined) {
       options[field] = Array.isArray(value) ? value.map(placed) : placed(value);
     }

@@ -5,8 +5,9 @@
 import { fileURLToPath } from "node:url";
 import process from "node:process";
 import { pruneSchema, type RunHooks } from "../api/options.ts";
-import { prune } from "../api/prune.ts";
-import type { PruneReport } from "../api/prune_report.ts";
+import type { FitReport } from "../api/fit.ts";
+import { calibrationText, type PruneReport } from "../api/prune_report.ts";
+import { prune } from "../workflow/prune.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { takeInterrupts } from "./interrupts.ts";
@@ -31,7 +32,8 @@ export const pruneCommand: Command = {
     "With --json: model, output, method, allocation, pattern, skip, sparsity {asked, reached},",
     "blocks [{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
     "search {from, budget, evaluations, slice, loss, perplexity, taken},",
-    "calibration, perplexity {dense, pruned}, backend, notes, seconds {phase: s}, peakBytes.",
+    "calibration, fit {asked, bytes, trials}, compile {values, head}, perplexity {dense, pruned},",
+    "backend, notes, seconds {phase: s}, peakBytes.",
   ].join("\n"),
   examples: [
     ["prune", "prune the example at 70 % and compare the allocations on held-out text"],
@@ -58,6 +60,14 @@ export const pruneCommand: Command = {
     [
       "prune MODEL_DIR --allocation auto --calibration text.txt --text held-out.txt",
       "try every allocation, keep the best",
+    ],
+    [
+      "prune MODEL_DIR -o OUT --pattern 8:16 --calibration self",
+      "calibrate on text that the model writes itself",
+    ],
+    [
+      "prune MODEL_DIR -o OUT --fit 64MB --calibration text.txt",
+      "the best that has at most 64 MB when it is compiled",
     ],
     ["prune MODEL_DIR --dry-run --calibration text.txt", "show the allocation, write nothing"],
   ],
@@ -96,8 +106,17 @@ function endByInterrupt(end: () => void, view: ProgressView): () => void {
 function describe(report: PruneReport): string {
   const parts = [blocksOf(report), summaryOf(report)];
   if (report.trials.length > 0) parts.push(trialsOf(report));
+  if (report.fit) parts.push(fitOf(report.fit));
   if (report.output) {
-    parts.push(`written to ${report.output}\nlook at it: ${program()} inspect ${report.output}`);
+    const lines = [
+      `written to ${report.output}`,
+      `look at it: ${program()} inspect ${report.output}`,
+    ];
+    if (report.fit) {
+      const { values } = report.compile!;
+      lines.push(`compile it: ${program()} compile ${report.output} --values ${values}`);
+    }
+    parts.push(lines.join("\n"));
   }
   return `\n${parts.join("\n\n")}`;
 }
@@ -147,10 +166,7 @@ function summaryOf(report: PruneReport): string {
     ],
   ];
   if (calibration) {
-    rows.push([
-      "calibration",
-      `${calibration.windows} windows of ${calibration.seqlen} tokens of ${calibration.file}`,
-    ]);
+    rows.push(["calibration", calibrationText(calibration)]);
   }
   if (perplexity) {
     rows.push([
@@ -178,6 +194,22 @@ function summaryOf(report: PruneReport): string {
   rows.push(["peak memory", formatBytes(report.peakBytes)]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${style.dim(name.padEnd(width))}  ${value}`).join("\n");
+}
+
+/** What `--fit` tried, the best first. */
+function fitOf({ asked, bytes, trials }: FitReport): string {
+  const rows = trials.map(({ pattern, sparsity, compile, bytes, perplexity }, i) => [
+    sparsity === 0 ? "dense" : pattern,
+    percent(sparsity),
+    compile.values,
+    formatBytes(bytes),
+    perplexity.toFixed(2),
+    i === 0 ? "written" : "",
+  ]);
+  const title = `plans for ${formatBytes(asked)}, on calibration text kept apart, best first`;
+  return `${style.dim(title)}\n${
+    table(["pattern", "zeros", "values", "bytes", "perplexity", ""], rows)
+  }\ncompiled it has ${bytes} bytes at most`;
 }
 
 /** The allocations side by side, the best first: DLP does not win on every model. */

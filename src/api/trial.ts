@@ -1,0 +1,44 @@
+/**
+ * Pruning in memory only, to see what it costs.
+ * @module
+ */
+import { type PrunedLinear, prunePass, type PruneRules } from "../calibrate/passes.ts";
+import { measureLosses } from "../evaluate/perplexity.ts";
+import { runsPerBlock, type Workbench } from "./workbench.ts";
+
+/** Windows of calibration, and of text kept apart, that a trial takes. */
+export const TRIAL_WINDOWS = 16;
+
+/**
+ * The perplexity of the model pruned by some rules; nothing is written.
+ *
+ * @param phase What to call the work.
+ * @param calibration Windows to take statistics of.
+ * @param heldOut Windows to measure on.
+ * @param onLinear Takes each pruned linear before its block runs on, and may change its weights.
+ */
+export async function tryRules(
+  bench: Workbench,
+  phase: string,
+  rules: PruneRules,
+  calibration: readonly Int32Array[],
+  heldOut: readonly Int32Array[],
+  onLinear: (linear: PrunedLinear) => void = () => {},
+): Promise<number> {
+  const states = {
+    ...await bench.roomFor(rules.method, calibration),
+    heldOut: await bench.room(heldOut),
+  };
+  try {
+    return await bench.overBlocks(
+      phase,
+      runsPerBlock(rules.method, states),
+      async (hooks) => {
+        await prunePass(await bench.model(), rules, states, onLinear, hooks);
+        return (await measureLosses(await bench.model(), states.heldOut, bench.signal)).perplexity;
+      },
+    );
+  } finally {
+    bench.freeAll(states);
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The compiler's knowledge of sizes and roundings, for `prune --fit`.
+ * @module
+ */
+import { compileSchema } from "../../compile/options.ts";
+import { narrow, widen } from "../../compile/packed/quantize.ts";
+import { CompiledSizes } from "../../compile/predict.ts";
+import type { Storing } from "../../compile/storing.ts";
+import type { SizeTeller, StoreChoice } from "../api/compiled_sizes.ts";
+import type { OpenModel } from "../api/shared.ts";
+
+/** Value types that a fit tries: float32 takes twice the bytes of float16 and gains nothing. */
+const TRIED = compileSchema.shape.values.unwrap().options.filter((values) => values !== "f32");
+
+/** How embedding and head are stored where it is not as the linears: int4 costs more there. */
+const HEADS: Readonly<Record<string, string>> = { int4: "int8" };
+
+/** Tells the sizes of a checkpoint. */
+export function sizeTeller(opened: OpenModel): SizeTeller {
+  const sizes = new CompiledSizes(opened);
+  return {
+    choices: TRIED.map((values) => ({ values, head: HEADS[values] ?? values })),
+    bytes: (kept, choice) => sizes.bytes(kept, storing(choice)),
+    linearBytes: (kept, choice) => sizes.linearBytes(kept, storing(choice)),
+    round: (matrix, choice) => {
+      const { values: type, group } = storing(choice);
+      matrix.values.set(widen(narrow(matrix, { type, group }), matrix));
+    },
+  };
+}
+
+function storing({ values, head, group }: StoreChoice): Storing {
+  const type = values as Storing["values"];
+  return { format: "auto", values: type, group, head: (head ?? values) as Storing["head"] };
+}
