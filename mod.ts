@@ -37,7 +37,14 @@ export type {
   PruneOptions,
   RunHooks,
 } from "./src/api/options.ts";
-export { prune } from "./src/api/prune.ts";
+export {
+  compare,
+  type ComparedVariant,
+  type CompareReport,
+} from "./src/workflow/compare/compare.ts";
+export type { CompareOptions } from "./src/workflow/compare/options.ts";
+export { comparisonSvg } from "./src/workflow/compare/svg.ts";
+export { prune } from "./src/workflow/prune.ts";
 export { pull, type PulledFile, type PullOptions, type PullReport } from "./src/hub/pull.ts";
 export { bench, type BenchReport } from "./src/generate/bench.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
@@ -51,7 +58,13 @@ export type { Message } from "./src/text/chat_template.ts";
 export type { TokenConstraint } from "./src/text/constraint.ts";
 export type { TextForm } from "./src/text/structured/mod.ts";
 export type { ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
-export type { BlockReport, PruneReport, SearchRecord, Trial } from "./src/api/prune_report.ts";
+export type {
+  BlockReport,
+  CalibrationReport,
+  PruneReport,
+  SearchRecord,
+  Trial,
+} from "./src/api/prune_report.ts";
 export { type AppOptions, createApp } from "./src/server/app.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";

@@ -3,6 +3,7 @@
  * @module
  */
 import process from "node:process";
+import { compareCommand } from "./compare.ts";
 import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
 import { benchCommand } from "./bench.ts";
 import { bundleCommand } from "./bundle.ts";
@@ -30,6 +31,7 @@ const ESPALIER: Program = {
     keyCommand,
     bundleCommand,
     benchCommand,
+    compareCommand,
     evaluateCommand,
     inspectCommand,
     exportCommand,

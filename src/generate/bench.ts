@@ -15,6 +15,8 @@ import type { ModelLocation } from "./place.ts";
 const PROMPTS = [128, 512];
 /** Tokens in the cache before those that are timed one by one, and how many these are. */
 const DECODE = { after: 32, tokens: 32 };
+/** Tokens that {@linkcode decodeRate} takes. */
+export const DECODE_CONTEXT = DECODE.after + DECODE.tokens;
 
 /** What was measured; rates in tokens a second, the medians of all repeats. */
 export interface BenchReport {
@@ -46,7 +48,7 @@ export async function bench(
     const { context } = loaded.info;
     const { signal } = hooks;
     const prompts = PROMPTS.filter((length) => length <= context);
-    const decodes = DECODE.after + DECODE.tokens <= context;
+    const decodes = DECODE_CONTEXT <= context;
     const prefill = prompts.map((): number[] => []);
     const decode: number[] = [];
     // The first round warms up: runtimes compile WebAssembly again, and better, once it has run.
@@ -97,7 +99,15 @@ async function prefillRate(
   }
 }
 
-async function decodeRate(model: Model, signal: AbortSignal | undefined): Promise<number> {
+/**
+ * Tokens a second, one at a time, after some in the cache.
+ *
+ * @throws {ContextOverflowError} When the context has no room for {@linkcode DECODE_CONTEXT} tokens.
+ */
+export async function decodeRate(
+  model: Model,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   await letEventsIn();
   const sequence = model.open();
   try {
@@ -114,7 +124,8 @@ async function decodeRate(model: Model, signal: AbortSignal | undefined): Promis
   }
 }
 
-function median(values: readonly number[]): number {
+/** The middle of some values; of an even number the mean of both. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;

@@ -27,6 +27,7 @@ import {
 import { pullSchema } from "../../src/hub/pull.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { VERSION } from "../../src/version.ts";
+import { compareCommandSchema } from "../../src/workflow/compare/options.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 import { fail, failAll, matches, report, start, succeed } from "./support.ts";
@@ -57,6 +58,7 @@ describe("help", () => {
     generate: { schema: generateCommandSchema, folder: "MODEL" },
     chat: { schema: chatCommandSchema, folder: "MODEL" },
     bench: { schema: benchCommandSchema, folder: "MODEL" },
+    compare: { schema: compareCommandSchema, folder: "MODEL_DIR" },
   };
 
   test("lists the commands, however it is asked for", async () => {

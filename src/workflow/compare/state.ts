@@ -1,0 +1,97 @@
+/**
+ * What `compare` has measured, in a file, so that work that was stopped goes on.
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import { CompareStateError, quote } from "../../errors.ts";
+import { exists, readJson, replaceText } from "../../platform/files.ts";
+
+/** Bytes of the largest file that is read: a variant takes about 500. */
+const LARGEST_STATE = 16 << 20;
+/** Most variants that are kept, the oldest go first. */
+const MOST_VARIANTS = 2000;
+
+const count = z.number().int().min(0);
+const positive = z.number().positive();
+const measuredSchema = z.strictObject({
+  name: z.string().min(1).max(200),
+  kind: z.enum(["dense", "sparse", "fit"]),
+  values: z.string().min(1).max(20),
+  pattern: z.string().max(40).optional(),
+  method: z.string().max(40).optional(),
+  allocation: z.string().max(40).optional(),
+  sparsity: z.number().min(0).max(1),
+  bytes: count,
+  bytesPerWeight: z.number().min(0),
+  /** Absent where it is not finite: JSON has no infinity. */
+  perplexity: positive.optional(),
+  tokensPerSecond: positive.optional(),
+  /** Of the reference, in the same rounds. */
+  referenceTokensPerSecond: positive.optional(),
+  /** Median over rounds of the one by the other. */
+  speedup: positive.optional(),
+  engine: z.string().max(20),
+  device: z.string().max(200),
+});
+const stateSchema = z.strictObject({
+  format: z.literal(1),
+  kind: z.literal("comparison"),
+  variants: z.record(z.string().regex(/^[0-9a-f]{64}$/), measuredSchema),
+});
+
+/** A variant, measured. */
+export type MeasuredVariant = z.output<typeof measuredSchema>;
+
+/** The file and what it holds. */
+export class CompareState {
+  readonly path: string;
+  readonly #variants: Map<string, MeasuredVariant>;
+
+  private constructor(path: string, variants: Map<string, MeasuredVariant>) {
+    this.path = path;
+    this.#variants = variants;
+  }
+
+  /**
+   * Opens the file, or begins one.
+   *
+   * @param options `fresh`: what it holds is not used.
+   * @throws {CompareStateError} When it is there and is no such file.
+   * @throws {FileReadError} When it cannot be read.
+   */
+  static open(path: string, options: { readonly fresh: boolean }): CompareState {
+    if (!exists(path)) return new CompareState(path, new Map());
+    const parsed = stateSchema.safeParse(readJson(path, LARGEST_STATE));
+    if (!parsed.success) {
+      const { path: field, message } = parsed.error.issues[0];
+      const where = field.length > 0 ? `${field.map(String).join(".").slice(0, 200)}: ` : "";
+      throw new CompareStateError(
+        `${path} is not what compare writes: ${where}${
+          message.length > 200 ? quote(message) : message
+        }: name another --state, or remove it`,
+      );
+    }
+    const { variants } = parsed.data;
+    return new CompareState(path, new Map(options.fresh ? [] : Object.entries(variants)));
+  }
+
+  /** What was measured under a key. */
+  get(key: string): MeasuredVariant | undefined {
+    return this.#variants.get(key);
+  }
+
+  /** Keeps a result, and writes the file: all of it or nothing. */
+  set(key: string, variant: MeasuredVariant): void {
+    this.#variants.delete(key);
+    this.#variants.set(key, variant);
+    const kept = [...this.#variants].slice(-MOST_VARIANTS);
+    const state = { format: 1, kind: "comparison", variants: Object.fromEntries(kept) };
+    replaceText(this.path, `${JSON.stringify(state, null, 2)}\n`, { private: false });
+  }
+}
+
+/** The key of a result: all that it hangs on. */
+export function keyOf(facts: unknown): string {
+  return createHash("sha256").update(JSON.stringify(facts)).digest("hex");
+}

@@ -1,0 +1,137 @@
+/**
+ * `compare`: each test starts the program in a process of its own, on the example with little text.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { load } from "../../../src/generate/load.ts";
+import { bytesIn } from "../../../src/platform/files.ts";
+import { compile } from "../../../compile/compile.ts";
+import { prune } from "../../../src/workflow/prune.ts";
+import { Workshop } from "../../checkpoint/support.ts";
+import { fail, report, start, succeed } from "../../cli/support.ts";
+import { fromRoot } from "../../support/paths.ts";
+import { XMLValidator } from "./xml.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+const LONG = 240_000;
+const TINY = fromRoot("examples/tiny");
+const TEXT = join(TINY, "evaluation.txt");
+const CALIBRATION = join(TINY, "calibration.txt");
+const LITTLE = [
+  "--method",
+  "wanda",
+  "--samples",
+  "2",
+  "--seqlen",
+  "48",
+  "--windows",
+  "2",
+  "--repeat",
+  "1",
+];
+const words = (state: string, ...more: string[]) => [
+  ...["compare", TINY, "--text", TEXT, "--calibration", CALIBRATION, "--state", state],
+  ...LITTLE,
+  ...more,
+];
+
+describe("compare", () => {
+  const folder = workshop.fresh("state");
+  mkdirSync(folder);
+  const state = join(folder, "state.json");
+  const variants = ["--variants", "dense:int8,8:16:int8:uniform"];
+
+  test("measures what prune, compile and perplexity give", async () => {
+    const found = await report(...words(state, ...variants));
+    expect(found.variants.map(({ name }: { name: string }) => name))
+      .toEqual(["8:16:int8:uniform", "dense:int8"]);
+    const [sparse, dense] = found.variants;
+
+    const pruned = workshop.fresh("pruned");
+    const how = { pattern: "8:16", allocation: "uniform", samples: 2, seqlen: 48 } as const;
+    await prune({ model: TINY, output: pruned, calibration: CALIBRATION, ...how });
+    for (const [variant, checkpoint] of [[sparse, pruned], [dense, TINY]] as const) {
+      const { output } = await compile({ model: checkpoint, output: workshop.fresh("compiled") });
+      expect(variant.bytes).toBe(bytesIn(join(output, "onnx")));
+      await using model = await load(output, { context: 64 });
+      const text = readFileSync(TEXT, "utf8");
+      const perplexity = await model.perplexity(text, { seqlen: 48, windows: 2 });
+      expect(Math.abs(variant.perplexity / perplexity - 1)).toBeLessThan(1e-9);
+      expect(variant.tokensPerSecond).toBeGreaterThan(1);
+      expect(variant.engine).toBe("sparse");
+    }
+    expect(sparse.sparsity).toBeGreaterThan(0.49);
+    expect(dense.sparsity).toBe(0);
+    expect(dense.speedup).toBe(1);
+    expect(found.frontier.size).toContain("dense:int8");
+    expect(found.measured).toBe(2);
+    expect(readdirSync(folder)).toEqual(["state.json"]);
+  }, LONG);
+
+  test(
+    "does not measure again what it has, unless it is told to or something is different",
+    async () => {
+      const again = await report(...words(state, ...variants));
+      expect(again.measured).toBe(0);
+      expect(again.variants.length).toBe(2);
+      const other = await report(...words(state, "--variants", "dense:int8", "--windows", "1"));
+      expect(other.measured).toBe(1);
+      const fresh = await report(...words(state, "--variants", "dense:int8", "--fresh"));
+      expect(fresh.measured).toBe(1);
+    },
+    LONG,
+  );
+
+  test("finds the best for a size, draws it, and prints it for a README", async () => {
+    const svg = workshop.fresh("plot");
+    const at = ["--at", "500kB,2.6MB,5MB", ...variants, "--svg", svg];
+    const { stdout } = await succeed(...words(state, ...at));
+    expect(stdout).toContain("at 0.5 MB nothing fits: nothing fits into 500000 bytes");
+    expect(stdout).toMatch(
+      /at 2.6 MB: fit@2.6MB \(perplexity [\d.]+, 2.6 MB\); of the dense ones none/,
+    );
+    expect(stdout).toMatch(/at 5 MB (dense|pruned) is better: /);
+    expect(stdout).toContain("Perplexity by size");
+    expect(XMLValidator(readFileSync(svg, "utf8"))).toEqual({ root: "svg", problem: undefined });
+    await fail(1, "OUTPUT_EXISTS", words(state, ...variants, "--svg", svg), svg);
+
+    const markdown = (await succeed(...words(state, ...variants, "--markdown"))).stdout.split("\n");
+    const rows = markdown.filter((line) => line.startsWith("|"));
+    expect(rows.length).toBe(4);
+    for (const row of rows) expect(row.split(/(?<!\\)\|/).length).toBe(11);
+    expect(markdown[0]).toContain("2 windows of 48 tokens of evaluation.txt");
+  }, LONG);
+
+  test("goes on after Ctrl-C, which leaves the state file and nothing else", async () => {
+    const temporary = workshop.fresh("temporary");
+    mkdirSync(temporary);
+    const own = join(workshop.folder(), "stopped.json");
+    const all = words(own, ...variants);
+    const running = start(all, { env: { TMPDIR: temporary } });
+    await running.says("8:16:int8:uniform: prune blocks");
+    running.kill("SIGINT");
+    const { code, stderr } = await running.ended;
+    expect(stderr).toContain("error ABORTED: ");
+    expect(code).toBe(1);
+    expect(readdirSync(temporary)).toEqual([]);
+    expect(Object.keys(JSON.parse(readFileSync(own, "utf8")).variants).length).toBe(1);
+    const { measured } = await report(...all);
+    expect(measured).toBe(1);
+  }, LONG);
+
+  test("refuses what could never work before it begins", async () => {
+    const own = join(workshop.folder(), "none.json");
+    await fail(2, "USAGE", words(own, "--variants", "9:8"), "--variants", "PATTERN[@SPARSITY]");
+    await fail(2, "USAGE", words(own, "--at", "much"), "--at");
+    await fail(2, "USAGE", ["compare", TINY, "--text", TEXT, "--state", own], "--calibration");
+    await fail(2, "USAGE", words(own, "--at", "2MB", "--allocation", "auto"), "allocation");
+    await fail(2, "USAGE", ["compare", TINY, "--calibration", CALIBRATION], "--text is needed");
+    writeFileSync(own, "{}");
+    await fail(1, "COMPARE_STATE_INVALID", words(own), own);
+    expect(existsSync(own)).toBe(true);
+  }, LONG);
+});
