@@ -32,10 +32,18 @@ export function smallestFormat(
   options: ValueOptions,
 ): Format {
   const sizes: [Format, number][] = [
-    // A dense matrix has a scale for each row, whatever the group.
-    ["dense", bytesOfValues(shape, { type: options.type }, shape.rows * shape.columns)],
+    // A dense matrix has a scale for each row, whatever the group; but for int4.
+    [
+      "dense",
+      bytesOfValues(
+        shape,
+        options.type === "int4" ? options : { type: options.type },
+        shape.rows * shape.columns,
+      ),
+    ],
     ["nm", pattern ? bytesOfNm(shape, pattern, options) : Infinity],
-    ["slots", slots ? bytesOfSlots(shape, slots, options) : Infinity],
+    // Slots have no int4.
+    ["slots", slots && options.type !== "int4" ? bytesOfSlots(shape, slots, options) : Infinity],
     ["bitmap", bytesOfBitmap(shape, nonzeros, options)],
     ["csr", bytesOfCsr(shape, entries, options)],
   ];

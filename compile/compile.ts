@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
-import { FormatUnfitError, throwIfAborted } from "../src/errors.ts";
+import { FormatUnfitError, throwIfAborted, UsageError } from "../src/errors.ts";
 import {
   assertApart,
   assertFree,
@@ -34,6 +34,7 @@ import { contextOf, graphBytes, tablesOf } from "./graph.ts";
 import { type CompileOptions, compileSchema } from "./options.ts";
 import { encodeBitmap } from "./packed/bitmap.ts";
 import { countEntries, encodeCsr } from "./packed/csr.ts";
+import { INT4_GROUP, int4Columns } from "./packed/int4.ts";
 import { encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
@@ -121,6 +122,7 @@ export async function compile(
   let pending: PendingFolder | undefined;
   try {
     const settings = { ...asked, ...storingFor(checkpoint.folder, asked) };
+    checkInt4Group(settings);
     assertApart(output, checkpoint.folder);
     assertFree(output, asked.force);
     pending = new PendingFolder(output, { force: asked.force });
@@ -148,7 +150,7 @@ export async function compile(
       await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
         for (const [i, name] of tables.entries()) {
           throwIfAborted(hooks.signal);
-          const stored = storeDense(checkpoint, name, head, data);
+          const stored = storeDense(checkpoint, name, head, data, settings.group);
           matrices.set(name, stored);
           embeddings += bytesOf(stored);
           step(i + 1);
@@ -173,7 +175,7 @@ export async function compile(
         options: {
           format: settings.format,
           values: settings.values,
-          group: settings.group,
+          group: settings.group ?? (settings.values === "int4" ? INT4_GROUP : undefined),
           head,
           context,
           logits: settings.logits,
@@ -241,7 +243,10 @@ function pack(
   data: DataFileWriter,
 ): { linear: CompiledLinear; stored: Stored } {
   const { name, rows, columns, values } = matrix;
-  const options: ValueOptions = { type: settings.values, group: settings.group };
+  const options: ValueOptions = {
+    type: settings.values,
+    group: settings.values === "int4" ? int4Columns(matrix, settings.group) : settings.group,
+  };
   const nonzeros = countNonzeros(values);
   const pattern = findPattern(matrix, settings.values);
   const format = settings.format === "auto"
@@ -255,9 +260,14 @@ function pack(
   const write = (elements: ArrayBufferView) => data.append(elements);
   let stored: Stored;
   if (format === "dense") {
-    stored = storeDense(checkpoint, name, settings.values, data);
+    stored = storeDense(checkpoint, name, settings.values, data, settings.group);
   } else {
     if (format === "nm" && !pattern) throw unfit(matrix, nonzeros);
+    if (format === "slots" && settings.values === "int4") {
+      throw new FormatUnfitError(
+        `${name} does not fit --format slots as int4, which slots have not: take --format auto`,
+      );
+    }
     checkGroup(matrix, settings);
     const packed: Packed = format === "nm"
       ? { format, matrix: encodeNm(matrix, pattern!, options) }
@@ -297,6 +307,11 @@ function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitEr
     } %) leave a full group for every M from 2 to 32; bitmap, csr and auto take any zeros, ` +
       `or prune with --pattern 8:16`,
   );
+}
+
+function checkInt4Group({ values, group }: Storing): void {
+  if (values !== "int4" || group === undefined || group === 32 || group === INT4_GROUP) return;
+  throw new UsageError(`--group ${group} is none of int4: take 32 or ${INT4_GROUP}`);
 }
 
 function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void {

@@ -26,13 +26,14 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
-import { DOMAIN, type SparseFormat } from "./functions.ts";
+import { DOMAIN, type PackedFormat } from "./functions.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
+import { unpackNibbleRows, unpackNibbles } from "./packed/int4.ts";
 import { decodeNm } from "./packed/nm.ts";
 import { decodeSlots } from "./packed/slots.ts";
 import { widen as widenValues } from "./packed/quantize.ts";
-import { checkValues, type Values } from "./packed/types.ts";
+import { checkShape, checkValues, type Values } from "./packed/types.ts";
 
 /** As much of a compiled model's `espalier.json` as is read back. */
 const recordSchema = z.looseObject({
@@ -40,16 +41,17 @@ const recordSchema = z.looseObject({
   dtype: z.enum(["f32", "f16", "bf16"]).optional(),
 });
 
-/** A packed linear of a compiled model. */
+/** A packed matrix of a compiled model: a linear, or a table in int4. */
 export interface PackedLinear {
   /** Name of its weight in the checkpoint, without `.weight`. */
   readonly name: string;
-  readonly format: SparseFormat;
+  /** `dense` for int4 alone: other dense matrices are tensors of the graph. */
+  readonly format: PackedFormat;
   readonly rows: number;
   readonly columns: number;
   /** `N:M`, for that format. */
   readonly pattern?: string;
-  readonly values: "f32" | "f16" | "int8";
+  readonly values: "f32" | "f16" | "int8" | "int4";
   /** Bytes of all its tensors. */
   readonly bytes: number;
 }
@@ -127,7 +129,7 @@ export class CompiledModel {
   }
 
   /**
-   * The packed linears, in the order of the graph.
+   * The packed linears, and tables in int4, in the order of the graph.
    *
    * @throws {OnnxError} When a node is none of ours, or lacks something.
    */
@@ -153,11 +155,17 @@ export class CompiledModel {
    * @throws {PackedFormatError} When its tensors are damaged.
    */
   dense(name: string): Float32Array {
-    const node = this.#nodes.get(name)!;
-    const { format, scaling, rows, columns, attributes, tensors } = this.#read(node);
-    const group = scaling === "group" ? attributes.group : columns;
-    const common = { name, rows, columns, values: this.#values(tensors, group) };
+    const packed = this.#read(this.#nodes.get(name)!);
+    const { format, scaling, rows, columns, attributes, tensors } = packed;
+    const values = scaling === "int4"
+      ? this.#int4(name, packed)
+      : this.#values(tensors, scaling === "group" ? attributes.group : columns);
+    const common = { name, rows, columns, values };
     switch (format) {
+      case "dense":
+        checkShape(common);
+        checkValues(common, rows * columns);
+        return widenValues(values, common);
       case "nm":
         return decodeNm({
           ...common,
@@ -240,7 +248,37 @@ export class CompiledModel {
         return { type: "f16", data: new Uint16Array(bytes.buffer, 0, bytes.length / 2) };
       case "int8":
         return this.#int8(bytes, scales, group);
+      case "int4":
+        throw new OnnxError(
+          `${this.file.path}: tensor ${quote(values.name)} is not of its operator`,
+        );
     }
+  }
+
+  /** Levels and scales of int4. How many values a matrix has, its indices tell. */
+  #int4(name: string, { format, rows, columns, attributes, tensors }: PackedNode): Values {
+    const { n, m, group } = attributes;
+    const bytes = this.#bytes(tensors.values);
+    const count = () => {
+      switch (format) {
+        case "nm":
+          return columns / m * n * rows;
+        case "csr":
+          return this.#bytes(tensors.gaps).length;
+        default:
+          return 1 + onesOf(this.#bytes(tensors.bits));
+      }
+    };
+    const data = format === "dense"
+      ? unpackNibbleRows(bytes, { name, rows, columns })
+      : unpackNibbles(bytes, count(), { name });
+    const scales = this.#bytes(tensors.scales);
+    return {
+      type: "int4",
+      data,
+      scales: new Uint16Array(scales.buffer, 0, scales.length / 2),
+      group,
+    };
   }
 
   #int8(bytes: Uint8Array, scales: TensorProto, group: number): Values {
@@ -256,6 +294,13 @@ export class CompiledModel {
   #read(node: NodeProto): PackedNode {
     return readPackedNode(node, this.file.tensors, this.file.path);
   }
+}
+
+/** How many bits are 1. */
+function onesOf(bytes: Uint8Array): number {
+  let ones = 0;
+  for (let byte of bytes) for (; byte !== 0; byte &= byte - 1) ones++;
+  return ones;
 }
 
 function stemOf(node: NodeProto): string {

@@ -12,6 +12,7 @@ import {
   type Scaling,
   type SparseFormat,
 } from "./functions.ts";
+import { packNibbles } from "./packed/int4.ts";
 import { codeBits } from "./packed/nm.ts";
 import type { PackedSlots } from "./packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm, Values, ValueType } from "./packed/types.ts";
@@ -46,6 +47,8 @@ const TYPES: Record<ValueType, DataType> = {
   f32: DataType.FLOAT,
   f16: DataType.FLOAT16,
   int8: DataType.INT8,
+  // Two a byte.
+  int4: DataType.UINT8,
 };
 
 /** The ONNX type of stored values. */
@@ -55,6 +58,7 @@ export function valueTypeOf(type: ValueType): DataType {
 
 /** How values are scaled. */
 export function scalingOf(values: Values, columns: number): Scaling {
+  if (values.type === "int4") return "int4";
   if (values.type !== "int8") return "none";
   return values.group >= columns ? "row" : "group";
 }
@@ -80,15 +84,20 @@ export function store(
   const tensors: Record<string, StoredTensor> = {};
   const attributes: Record<string, number> = { rows, columns };
   const valueType = valueTypeOf(values.type);
+  const storeValues = (dims: number[]): StoredTensor => {
+    if (values.type !== "int4") return tensor(valueType, dims, values.data);
+    const bytes = packNibbles(values.data);
+    return tensor(valueType, [bytes.length], bytes);
+  };
   if (format === "nm") {
     const { n, m, codes } = matrix;
     const groups = columns / m;
     const bits = codeBits(m);
     Object.assign(attributes, { n, m, bits });
-    tensors.values = tensor(valueType, [groups, n, rows], values.data);
+    tensors.values = storeValues([groups, n, rows]);
     tensors.codes = tensor(DataType.UINT8, [groups, n, Math.ceil(rows * bits / 8)], codes);
   } else if (format === "csr") {
-    tensors.values = tensor(valueType, [values.data.length], values.data);
+    tensors.values = storeValues([values.data.length]);
     tensors.gaps = tensor(DataType.UINT8, [matrix.gaps.length], matrix.gaps);
     tensors.row_pointers = tensor(DataType.INT32, [rows + 1], matrix.rowPointers);
   } else if (format === "slots") {
@@ -97,13 +106,18 @@ export function store(
     tensors.counts = tensor(DataType.UINT8, [rows / 4, counts.length / (rows / 4)], counts);
     tensors.masks = tensor(DataType.UINT8, [masks.length / 8, 4, 2], masks);
   } else {
-    tensors.values = tensor(valueType, [values.data.length], values.data);
+    tensors.values = storeValues([values.data.length]);
     tensors.bits = tensor(DataType.UINT8, [rows, Math.ceil(columns / 8)], matrix.bits);
   }
   if (values.type === "int8") {
     if (scaling === "group") attributes.group = values.group;
     const dims = scaling === "row" ? [rows] : [rows, Math.ceil(columns / values.group)];
     tensors.scales = tensor(DataType.FLOAT, dims, values.scales);
+  }
+  if (values.type === "int4") {
+    attributes.group = values.group;
+    const dims = [rows, Math.ceil(columns / values.group)];
+    tensors.scales = tensor(DataType.FLOAT16, dims, values.scales);
   }
   return { format, scaling, rows, columns, attributes, tensors };
 }

@@ -12,18 +12,12 @@
  * size beforehand, and would unpack at every run.
  * @module
  */
-import { create } from "@bufbuild/protobuf";
-import { OPSET } from "../src/onnx/builder.ts";
 import {
-  type AttributeProto,
-  AttributeProto_AttributeType as AttributeType,
-  AttributeProtoSchema,
   type FunctionProto,
-  FunctionProtoSchema,
-  NodeProtoSchema,
-  OperatorSetIdProtoSchema,
   TensorProto_DataType as DataType,
 } from "../src/onnx/generated/onnx_pb.ts";
+import { FunctionBuilder } from "./function_builder.ts";
+import { gatherInt4, int4Scales, multiplyInt4, unpackInt4 } from "./int4_functions.ts";
 
 /** Domain of our operators. */
 export const DOMAIN = "ai.espalier";
@@ -32,8 +26,13 @@ export const DOMAIN_VERSION = 1;
 
 /** Sparse formats with an operator. */
 export type SparseFormat = "nm" | "csr" | "bitmap" | "slots";
-/** How values are scaled: not at all, by row, or by group of inputs. */
-export type Scaling = "none" | "row" | "group";
+/** Formats with an operator: dense matrices have one where they are int4. */
+export type PackedFormat = SparseFormat | "dense";
+/**
+ * How values are scaled: not at all, by row, by group of inputs, or by group with values of four bits,
+ * two a byte, which slots have not.
+ */
+export type Scaling = "none" | "row" | "group" | "int4";
 
 const STEMS: Record<SparseFormat, string> = {
   nm: "NM",
@@ -41,17 +40,28 @@ const STEMS: Record<SparseFormat, string> = {
   bitmap: "Bitmap",
   slots: "Slots",
 };
-const ENDINGS: Record<Scaling, string> = { none: "", row: "RowScaled", group: "GroupScaled" };
+const ENDINGS: Record<Scaling, string> = {
+  none: "",
+  row: "RowScaled",
+  group: "GroupScaled",
+  int4: "Int4",
+};
+/** Rows of a dense int4 matrix, by their indices. */
+export const GATHER_INT4 = "GatherInt4";
 
-/** An operator's name, e.g. `SparseMatMulBitmapRowScaled`. */
-export function operatorName(format: SparseFormat, scaling: Scaling): string {
-  return `SparseMatMul${STEMS[format]}${ENDINGS[scaling]}`;
+/** An operator's name, e.g. `SparseMatMulBitmapRowScaled`; dense matrices have one for int4 alone. */
+export function operatorName(format: PackedFormat, scaling: Scaling): string {
+  const stem = format === "dense" ? "MatMul" : `SparseMatMul${STEMS[format]}`;
+  return stem + ENDINGS[scaling];
 }
 
 /** What an operator's name says, or nothing for another operator. */
-export function operatorOf(name: string): { format: SparseFormat; scaling: Scaling } | undefined {
+export function operatorOf(name: string): { format: PackedFormat; scaling: Scaling } | undefined {
+  const dense = operatorName("dense", "int4");
+  if (name === dense || name === GATHER_INT4) return { format: "dense", scaling: "int4" };
   for (const format of Object.keys(STEMS) as SparseFormat[]) {
     for (const scaling of Object.keys(ENDINGS) as Scaling[]) {
+      if (format === "slots" && scaling === "int4") continue;
       if (operatorName(format, scaling) === name) return { format, scaling };
     }
   }
@@ -59,45 +69,61 @@ export function operatorOf(name: string): { format: SparseFormat; scaling: Scali
 }
 
 /** Names of an operator's inputs, in order. */
-export function inputsOf(format: SparseFormat, scaling: Scaling): string[] {
+export function inputsOf(format: PackedFormat, scaling: Scaling): string[] {
   const indices = {
     nm: ["codes"],
     csr: ["gaps", "row_pointers"],
     bitmap: ["bits"],
     slots: ["counts", "masks"],
+    dense: [],
   }[format];
   return ["x", "values", ...indices, ...(scaling === "none" ? [] : ["scales"])];
 }
 
 /** Names of an operator's attributes, all integers. */
-export function attributesOf(format: SparseFormat, scaling: Scaling): string[] {
+export function attributesOf(format: PackedFormat, scaling: Scaling): string[] {
   return [
     "rows",
     "columns",
     ...(format === "nm" ? ["n", "m", "bits"] : []),
-    ...(scaling === "group" ? ["group"] : []),
+    ...(scaling === "group" || scaling === "int4" ? ["group"] : []),
   ];
 }
 
-/** The definition of an operator: one for all shapes. */
-export function operator(format: SparseFormat, scaling: Scaling): FunctionProto {
+/**
+ * The definition of an operator: one for all shapes.
+ *
+ * @param name One that {@linkcode operatorOf} knows.
+ */
+export function operatorNamed(name: string): FunctionProto {
+  const { format, scaling } = operatorOf(name)!;
   const f = new FunctionBuilder();
-  const unpack = { nm: unpackNm, csr: unpackCsr, bitmap: unpackBitmap, slots: unpackSlots };
-  const dense = unpack[format](f);
-  multiply(f, dense, scaling);
-  return create(FunctionProtoSchema, {
-    name: operatorName(format, scaling),
-    domain: DOMAIN,
-    input: inputsOf(format, scaling),
-    output: ["y"],
-    attribute: attributesOf(format, scaling),
-    node: f.nodes,
-    opsetImport: [create(OperatorSetIdProtoSchema, { domain: "", version: BigInt(OPSET) })],
-  });
+  const common = { name, domain: DOMAIN, output: ["y"], attribute: attributesOf(format, scaling) };
+  if (name === GATHER_INT4) {
+    gatherInt4(f);
+    return f.finish({ ...common, input: ["ids", "values", "scales"] });
+  }
+  if (format === "dense") multiplyInt4(f);
+  else {
+    const unpack: Record<SparseFormat, (f: FunctionBuilder, values: string) => string> = {
+      nm: unpackNm,
+      csr: unpackCsr,
+      bitmap: unpackBitmap,
+      slots: unpackSlots,
+    };
+    const values = scaling === "int4" && format !== "slots" ? unpackInt4(f, format) : "values";
+    multiply(f, unpack[format](f, values), scaling);
+  }
+  return f.finish({ ...common, input: inputsOf(format, scaling) });
+}
+
+/** The definition of the operator of a format. */
+export function operator(format: PackedFormat, scaling: Scaling): FunctionProto {
+  return operatorNamed(operatorName(format, scaling));
 }
 
 /** `[columns, rows]` from N:M. */
-function unpackNm(f: FunctionBuilder): string {
+function unpackNm(f: FunctionBuilder, values: string): string {
   const [rows, columns, n, m, bits] = ["rows", "columns", "n", "m", "bits"].map((a) =>
     f.attribute(a)
   );
@@ -113,17 +139,17 @@ function unpackNm(f: FunctionBuilder): string {
   const inRows = f.node("Reshape", [lowered, f.shape(groups, n, f.integer(-1))]);
   const codes = f.node("Slice", [inRows, f.vector([0]), f.shape(rows), f.vector([2])]);
   const index = f.cast(codes, DataType.INT32);
-  const zeros = f.zerosLike("values", f.shape(groups, m, rows));
-  const dense = f.node("ScatterElements", [zeros, index, "values"], { axis: 1 });
+  const zeros = f.zerosLike(values, f.shape(groups, m, rows));
+  const dense = f.node("ScatterElements", [zeros, index, values], { axis: 1 });
   return f.node("Reshape", [dense, f.shape(columns, rows)]);
 }
 
 /** `[columns, rows]` from gaps. */
-function unpackCsr(f: FunctionBuilder): string {
+function unpackCsr(f: FunctionBuilder, values: string): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
   const positions = f.node("CumSum", [f.cast("gaps", DataType.INT32), f.integer(0)]);
-  const zeros = f.zerosLike("values", f.shape(f.node("Mul", [rows, columns])));
-  const flat = f.node("ScatterElements", [zeros, positions, "values"], { axis: 0 });
+  const zeros = f.zerosLike(values, f.shape(f.node("Mul", [rows, columns])));
+  const flat = f.node("ScatterElements", [zeros, positions, values], { axis: 0 });
   return f.turned(f.node("Reshape", [flat, f.shape(rows, columns)]));
 }
 
@@ -131,7 +157,7 @@ function unpackCsr(f: FunctionBuilder): string {
  * `[columns, rows]` from bits, a byte of them at a time: a weight's place among the values is the count
  * of bits before its byte, and of those up to it in the byte.
  */
-function unpackBitmap(f: FunctionBuilder): string {
+function unpackBitmap(f: FunctionBuilder, values: string): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
   const bytes = f.cast(f.node("Reshape", ["bits", f.vector([-1])]), DataType.INT32);
   const { flags, counts } = f.bitsOfBytes();
@@ -140,8 +166,8 @@ function unpackBitmap(f: FunctionBuilder): string {
   });
   // The first value is a zero. As many zeros again are put before all: a bit that is off takes one of
   // those, the one at the count of bits before its byte; a bit that is on reaches over them.
-  const stored = f.node("Shape", ["values"]);
-  const padded = f.node("Concat", [f.zerosLike("values", stored), "values"], { axis: 0 });
+  const stored = f.node("Shape", [values]);
+  const padded = f.node("Concat", [f.zerosLike(values, stored), values], { axis: 0 });
   const upTo = f.node("Add", [
     f.node("CumSum", [flags, f.integer(1)]),
     f.cast(stored, DataType.INT32),
@@ -237,148 +263,9 @@ function multiply(f: FunctionBuilder, dense: string, scaling: Scaling): void {
     f.node("Mul", [f.node("MatMul", ["x", weights]), "scales"], {}, "y");
   } else {
     const [columns, group] = ["columns", "group"].map((a) => f.attribute(a));
+    const stored = scaling === "int4" ? int4Scales(f) : "scales";
     const all = f.node("Range", [f.integer(0), columns, f.integer(1)]);
-    const scales = f.node("Gather", [f.turned("scales"), f.node("Div", [all, group])]);
+    const scales = f.node("Gather", [f.turned(stored), f.node("Div", [all, group])]);
     f.node("MatMul", ["x", f.node("Mul", [weights, scales])], {}, "y");
-  }
-}
-
-/** Collects the nodes of a function's body. */
-class FunctionBuilder {
-  readonly nodes: FunctionProto["node"] = [];
-  #count = 0;
-
-  node(
-    opType: string,
-    input: string[],
-    attributes: Record<string, number | string> = {},
-    output = `${opType}_${this.#count++}`,
-  ): string {
-    this.#add(
-      opType,
-      input,
-      output,
-      Object.entries(attributes).map(([name, value]) =>
-        typeof value === "number"
-          ? create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) })
-          : create(AttributeProtoSchema, {
-            name,
-            type: AttributeType.STRING,
-            s: new TextEncoder().encode(value),
-          })
-      ),
-    );
-    return output;
-  }
-
-  /** The operator's attribute as an int64 scalar. */
-  attribute(name: string): string {
-    if (!this.nodes.some(({ output }) => output[0] === name)) {
-      this.#add("Constant", [], name, [
-        create(AttributeProtoSchema, {
-          name: "value_int",
-          refAttrName: name,
-          type: AttributeType.INT,
-        }),
-      ]);
-    }
-    return name;
-  }
-
-  /** An int64 scalar. */
-  integer(value: number): string {
-    const name = `int_${value}`.replace("-", "minus_");
-    if (!this.nodes.some(({ output }) => output[0] === name)) {
-      this.#add("Constant", [], name, [
-        create(AttributeProtoSchema, {
-          name: "value_int",
-          type: AttributeType.INT,
-          i: BigInt(value),
-        }),
-      ]);
-    }
-    return name;
-  }
-
-  /** An int64 vector. */
-  vector(values: number[]): string {
-    const name = `ints_${this.#count++}`;
-    this.#add("Constant", [], name, [
-      create(AttributeProtoSchema, {
-        name: "value_ints",
-        type: AttributeType.INTS,
-        ints: values.map(BigInt),
-      }),
-    ]);
-    return name;
-  }
-
-  /** A uint8 vector. */
-  bytes(values: number[]): string {
-    return this.byte(this.vector(values));
-  }
-
-  /** A vector of int64 scalars: a shape. */
-  shape(...dims: string[]): string {
-    const one = this.vector([1]);
-    return this.node("Concat", dims.map((dim) => this.node("Reshape", [dim, one])), { axis: 0 });
-  }
-
-  cast(value: string, type: DataType): string {
-    return this.node("Cast", [value], { to: type });
-  }
-
-  byte(value: string): string {
-    return this.cast(value, DataType.UINT8);
-  }
-
-  shift(value: string, by: string, direction: "LEFT" | "RIGHT"): string {
-    return this.node("BitShift", [value, by], { direction });
-  }
-
-  /** Zeros of another value's type. */
-  zerosLike(value: string, shape: string): string {
-    const zero = this.node("CastLike", [this.vector([0]), value]);
-    return this.node("Expand", [zero, shape]);
-  }
-
-  /** The bits of every byte that there is, first bit first, `[256, 8]`, and how many are 1, `[256]`. */
-  bitsOfBytes(): { flags: string; counts: string } {
-    const all = this.byte(
-      this.node("Range", [this.integer(0), this.integer(256), this.integer(1)]),
-    );
-    const apart = this.node("Unsqueeze", [all, this.vector([-1])]);
-    const lifted = this.shift(apart, this.bytes([7, 6, 5, 4, 3, 2, 1, 0]), "LEFT");
-    const flags = this.cast(this.shift(lifted, this.bytes([7]), "RIGHT"), DataType.INT32);
-    const counts = this.node("ReduceSum", [flags, this.vector([1])], { keepdims: 0 });
-    return { flags, counts };
-  }
-
-  /** A matrix, transposed. */
-  turned(value: string): string {
-    return this.permuted(value, [1, 0]);
-  }
-
-  /** A tensor with its axes in another order. */
-  permuted(value: string, axes: number[]): string {
-    const name = `Transpose_${this.#count++}`;
-    this.#add("Transpose", [value], name, [
-      create(AttributeProtoSchema, {
-        name: "perm",
-        type: AttributeType.INTS,
-        ints: axes.map(BigInt),
-      }),
-    ]);
-    return name;
-  }
-
-  #add(opType: string, input: string[], output: string, attribute: AttributeProto[]): void {
-    this.nodes.push(create(NodeProtoSchema, {
-      name: output,
-      opType,
-      input,
-      output: [output],
-      attribute,
-    }));
   }
 }

@@ -12,8 +12,7 @@ import { type GraphProto, OperatorSetIdProtoSchema } from "../src/onnx/generated
 import { modelBytes } from "../src/onnx/model_file.ts";
 import { isExternal } from "../src/onnx/sections.ts";
 import type { TensorSink } from "./data_file.ts";
-import type { StoredSparse } from "./emit.ts";
-import { DOMAIN, DOMAIN_VERSION, operator, operatorName } from "./functions.ts";
+import { DOMAIN, DOMAIN_VERSION, operatorNamed } from "./functions.ts";
 import { CompiledWeights, type Stored } from "./weights.ts";
 
 /** Rotary tables for more positions are made only when asked for. */
@@ -44,15 +43,10 @@ export function graphBytes(
     logits,
   );
   const model = modelOf(graph);
-  const sparse = [...matrices.values()].filter((stored): stored is StoredSparse =>
-    stored.format !== "dense"
+  const operators = new Set(
+    graph.node.filter(({ domain }) => domain === DOMAIN).map(({ opType }) => opType),
   );
-  const operators = new Map(
-    sparse.map(({ format, scaling }) => [operatorName(format, scaling), { format, scaling }]),
-  );
-  for (const { format, scaling } of operators.values()) {
-    model.functions.push(operator(format, scaling));
-  }
+  for (const name of operators) model.functions.push(operatorNamed(name));
   if (operators.size > 0) {
     model.opsetImport.push(create(OperatorSetIdProtoSchema, {
       domain: DOMAIN,

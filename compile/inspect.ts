@@ -38,6 +38,9 @@ export interface CompiledInspectReport {
 /** Bytes a weight of dense int4 in blocks of 32 with a float16 scale each. */
 const INT4_BYTES = 0.5 + 2 / 32;
 
+/** Names of what belongs to a block. */
+const IN_A_BLOCK = /\.layers\.\d+\./;
+
 /**
  * Looks into a compiled model: every packed tensor is read and checked.
  *
@@ -48,7 +51,11 @@ const INT4_BYTES = 0.5 + 2 / 32;
 export function inspectCompiled(folder: string): CompiledInspectReport {
   const model = CompiledModel.open(folder);
   try {
-    const packed = model.linears().map((linear): CompiledLinearReport => {
+    // Tables in int4 have operators too.
+    const linearsOnly = model.linears().filter(({ name, format }) =>
+      format !== "dense" || IN_A_BLOCK.test(name)
+    );
+    const packed = linearsOnly.map((linear): CompiledLinearReport => {
       const { name, rows, columns, format, pattern, values, bytes } = linear;
       const weights = rows * columns;
       return {
@@ -63,7 +70,7 @@ export function inspectCompiled(folder: string): CompiledInspectReport {
       };
     });
     const dense = [...model.file.tensors.values()]
-      .filter(({ name }) => /\.layers\.\d+\./.test(name) && name.endsWith(".weight"))
+      .filter(({ name }) => IN_A_BLOCK.test(name) && name.endsWith(".weight"))
       .filter(({ dims }) => dims.length === 2 && dims.every((dim) => dim > 0n))
       .map((tensor): CompiledLinearReport => {
         const [rows, columns] = tensor.dims.map(Number);

@@ -6,7 +6,7 @@ import { z } from "zod";
 import { running } from "../src/api/options.ts";
 
 const path = z.string().min(1);
-const valueType = z.enum(["f32", "f16", "int8"]);
+const valueType = z.enum(["f32", "f16", "int8", "int4"]);
 
 /** Options of `compile`. */
 export const compileSchema = z.strictObject({
@@ -19,10 +19,11 @@ export const compileSchema = z.strictObject({
     "how kept weights are stored (default: what prune --fit counted on, else int8)",
   ),
   group: z.int().min(2).max(1 << 16).optional().describe(
-    "int8: inputs of a row that share a scale (default: the whole row)",
+    "int8: inputs of a row that share a scale (default: the whole row); " +
+      "int4: kept weights that do, 32 or 64 (default: 64)",
   ),
   head: valueType.optional().describe(
-    "how embedding and output head are stored (default: as --values)",
+    "how embedding and output head are stored (default: as --values; int8 with int4)",
   ),
   context: z.int().min(2).max(1 << 20).optional().describe(
     "longest sequence, for the rotary tables (default: the model's, 32768 at most)",

@@ -6,11 +6,13 @@
  */
 import type { OpenModel } from "../src/api/shared.ts";
 import { cutIntoSections, type Linear } from "../src/onnx/sections.ts";
+import { groupColumns } from "../src/prune/int4_grid.ts";
 import type { Kept } from "../src/prune/kept.ts";
 import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
 import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
 import { type Packed, store, valueTypeOf } from "./emit.ts";
 import { contextOf, graphBytes, tablesOf } from "./graph.ts";
+import { INT4_GROUP } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
@@ -51,7 +53,7 @@ export class CompiledSizes {
     const matrices = this.#linearsIn(sink, kept, storing);
     for (const name of this.#tables) {
       const [rows, columns] = checkpoint.tensors.get(name)!.shape;
-      matrices.set(name, this.#dense({ rows, columns }, { type: storing.head }, sink));
+      matrices.set(name, this.#dense({ rows, columns }, this.#headOptions(storing), sink));
     }
     const how = { context: this.#context, logits: "all" } as const;
     const graph = graphBytes(checkpoint, spec, sink, matrices, how);
@@ -73,11 +75,15 @@ export class CompiledSizes {
     kept: ReadonlyMap<string, Kept>,
     { values, group, format }: Storing,
   ): Map<string, Stored> {
-    const options: ValueOptions = { type: values, group };
     const matrices = new Map<string, Stored>();
     for (const { weight, rows, columns } of this.#linears) {
       const shape = { rows, columns };
       const zeros = zerosOf(shape, kept.get(weight));
+      const density = zeros.nonzeros / (rows * columns);
+      const options: ValueOptions = {
+        type: values,
+        group: values === "int4" ? groupColumns(density, group ?? INT4_GROUP) : group,
+      };
       const chosen = format === "auto" ? smallestFormat(shape, zeros, options) : format;
       matrices.set(
         weight,
@@ -97,7 +103,7 @@ export class CompiledSizes {
     options: ValueOptions,
   ): Packed {
     const shape = { name: "", rows, columns };
-    if (slots) {
+    if (slots && format === "slots") {
       // Its share of the block's slots may be larger or smaller: beyond the mean that costs a page at most.
       const values = this.#values(
         shape,
@@ -131,7 +137,8 @@ export class CompiledSizes {
   }
 
   #values({ rows, columns }: Shape, { type, group }: ValueOptions, length: number): Values {
-    const room = this.#room(length * VALUE_BYTES[type]);
+    // Of int4, levels are a byte each before they are stored.
+    const room = this.#room(length * Math.ceil(VALUE_BYTES[type]));
     switch (type) {
       case "f32":
         return { type, data: new Float32Array(room, 0, length) };
@@ -147,11 +154,44 @@ export class CompiledSizes {
           group: shared,
         };
       }
+      case "int4": {
+        const scales = rows * Math.ceil(columns / group!);
+        return {
+          type,
+          data: new Int8Array(room, 0, length),
+          scales: new Uint16Array(this.#room(2 * scales), 0, scales),
+          group: group!,
+        };
+      }
     }
   }
 
+  #headOptions({ head, group }: Storing): ValueOptions {
+    return {
+      type: head,
+      group: head === "int4" ? groupColumns(1, group ?? INT4_GROUP) : undefined,
+    };
+  }
+
   /** As `storeDense` places it. */
-  #dense({ rows, columns }: Shape, { type }: ValueOptions, sink: TensorSink): StoredDense {
+  #dense({ rows, columns }: Shape, { type, group }: ValueOptions, sink: TensorSink): StoredDense {
+    if (type === "int4") {
+      const perRow = Math.ceil(columns / group!);
+      const bytes = Math.ceil(columns / 2);
+      const { range } = sink.begin(rows * bytes);
+      return {
+        format: "dense",
+        rows,
+        columns,
+        group,
+        values: { type: valueTypeOf(type), dims: [rows, bytes], range },
+        scales: {
+          type: DataType.FLOAT16,
+          dims: [rows, perRow],
+          range: sink.begin(2 * rows * perRow).range,
+        },
+      };
+    }
     const dims = [rows, columns];
     const { range } = sink.begin(rows * columns * VALUE_BYTES[type]);
     return {

@@ -48,7 +48,8 @@ export function storingFor(
     format: asked.format ?? recorded.format ?? "auto",
     values,
     group: asked.group ?? own.group,
-    head: asked.head ?? own.head ?? values,
+    // What int4 saves in embedding and head costs more than it does in linears.
+    head: asked.head ?? own.head ?? (values === "int4" ? "int8" : values),
   };
 }
 

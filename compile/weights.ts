@@ -9,6 +9,8 @@ import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { TensorSink } from "./data_file.ts";
 import { emit, type StoredSparse, type StoredTensor, valueTypeOf } from "./emit.ts";
+import { DOMAIN, GATHER_INT4, operatorName } from "./functions.ts";
+import { int4Columns, packNibbleRows } from "./packed/int4.ts";
 import { narrow, VALUE_BYTES } from "./packed/quantize.ts";
 import type { Matrix, ValueType } from "./packed/types.ts";
 
@@ -18,8 +20,10 @@ export interface StoredDense {
   readonly rows: number;
   readonly columns: number;
   readonly values: StoredTensor;
-  /** `[rows]`, for int8. */
+  /** `[rows]` for int8, `[rows, ⌈columns / group⌉]` for int4. */
   readonly scales?: StoredTensor;
+  /** For int4: columns that share a scale. */
+  readonly group?: number;
 }
 
 /** A matrix that has been written. */
@@ -33,36 +37,55 @@ const PIECE = 4 << 20;
  *
  * @param name Its tensor in the checkpoint.
  * @param type How it is stored; int8 has a scale for each row.
+ * @param kept For int4: kept weights that share a scale, unless the matrix lies on a grid already.
  */
 export function storeDense(
   checkpoint: Checkpoint,
   name: string,
   type: ValueType,
   data: TensorSink,
+  kept?: number,
 ): StoredDense {
   const [rows, columns] = checkpoint.tensors.get(name)!.shape;
   const perPiece = Math.max(1, Math.floor(PIECE / columns));
-  const scales = new Float32Array(type === "int8" ? rows : 0);
   const buffer = new Float32Array(Math.min(rows, perPiece) * columns);
-  const writer = data.begin(rows * columns * VALUE_BYTES[type]);
+  const rowBytes = type === "int4" ? Math.ceil(columns / 2) : columns * VALUE_BYTES[type];
+  const writer = data.begin(rows * rowBytes);
+  const int8Scales = new Float32Array(type === "int8" ? rows : 0);
+  let int4Scales = new Uint16Array(0);
+  let group: number | undefined;
   for (let first = 0; first < rows; first += perPiece) {
     const count = Math.min(perPiece, rows - first);
     const values = buffer.subarray(0, count * columns);
     checkpoint.readFloats(name, values, first * columns);
-    const stored = narrow({ name, values, rows: count, columns }, { type });
-    writer.write(stored.data);
-    if (stored.type === "int8") scales.set(stored.scales, first);
+    const piece = { name, values, rows: count, columns };
+    // The first rows speak for all.
+    if (type === "int4") group ??= int4Columns(piece, kept);
+    const stored = narrow(piece, { type, group });
+    writer.write(stored.type === "int4" ? packNibbleRows(stored.data, piece) : stored.data);
+    if (stored.type === "int8") int8Scales.set(stored.scales, first);
+    if (stored.type === "int4") {
+      const perRow = Math.ceil(columns / stored.group);
+      if (first === 0) int4Scales = new Uint16Array(rows * perRow);
+      int4Scales.set(stored.scales, first * perRow);
+    }
   }
-  const dims = [rows, columns];
-  return {
-    format: "dense",
-    rows,
-    columns,
-    values: { type: valueTypeOf(type), dims, range: writer.range },
-    scales: type === "int8"
-      ? { type: DataType.FLOAT, dims: [rows], range: data.append(scales) }
-      : undefined,
+  const common = { format: "dense", rows, columns, group } as const;
+  const values = {
+    type: valueTypeOf(type),
+    dims: [rows, type === "int4" ? rowBytes : columns],
+    range: writer.range,
   };
+  if (type === "int8") {
+    const range = data.append(int8Scales);
+    return { ...common, values, scales: { type: DataType.FLOAT, dims: [rows], range } };
+  }
+  if (type === "int4") {
+    const dims = [rows, int4Scales.length / rows];
+    const range = data.append(int4Scales);
+    return { ...common, values, scales: { type: DataType.FLOAT16, dims, range } };
+  }
+  return { ...common, values };
 }
 
 /** Reads a matrix of a checkpoint. */
@@ -101,6 +124,9 @@ export class CompiledWeights implements DecoderWeights {
   ): string {
     const stored = this.#matrices.get(`${name}.weight`)!;
     if (stored.format !== "dense") return emit(b, x, name, stored, output);
+    if (stored.group) {
+      return this.#int4(b, operatorName("dense", "int4"), x, name, stored, output);
+    }
     const weight = b.external(
       `${name}.weight`,
       stored.values.type,
@@ -116,6 +142,7 @@ export class CompiledWeights implements DecoderWeights {
 
   rows(b: GraphBuilder, name: string, _rows: number, _width: number, ids: string): string {
     const stored = this.#matrices.get(`${name}.weight`) as StoredDense;
+    if (stored.group) return this.#int4(b, GATHER_INT4, ids, name, stored);
     const { type, dims, range } = stored.values;
     const table = b.external(`${name}.weight`, type, dims, range);
     const rows = b.node("Cast", [b.node("Gather", [table, ids])], {
@@ -137,6 +164,25 @@ export class CompiledWeights implements DecoderWeights {
       this.#vectors.set(full, stored);
     }
     return b.external(full, stored.type, stored.dims, stored.range);
+  }
+
+  /** A node that reads a dense int4 matrix. */
+  #int4(
+    b: GraphBuilder,
+    operator: string,
+    input: string,
+    name: string,
+    { rows, columns, group, values, scales }: StoredDense,
+    output?: string,
+  ): string {
+    const [stored, scaled] = ([["values", values], ["scales", scales!]] as const).map((
+      [part, { type, dims, range }],
+    ) => b.external(`${name}.${part}`, type, dims, range));
+    return b.node(operator, [input, stored, scaled], {
+      domain: DOMAIN,
+      attributes: { rows, columns, group: group! },
+      outputs: output ? [output] : 1,
+    });
   }
 
   #scales(b: GraphBuilder, name: string, { scales }: StoredDense): string {

@@ -1,9 +1,10 @@
 /**
- * Value types: float32 weights as float16 bits or as int8 with scales, and back.
+ * Value types: float32 weights as float16 bits or as int8 with scales, and back. int4 is in `int4.ts`.
  * @module
  */
 import { FormatUnfitError, quote } from "../../src/errors.ts";
 import { halves, toHalves } from "../../src/onnx/half.ts";
+import { bytesOfInt4, int4Columns, toInt4 } from "./int4.ts";
 import {
   checkMatrix,
   GREATEST_SCALE,
@@ -16,7 +17,7 @@ import {
 } from "./types.ts";
 
 /** Bytes of one stored element. */
-export const VALUE_BYTES: Record<ValueType, number> = { f32: 4, f16: 2, int8: 1 };
+export const VALUE_BYTES: Record<ValueType, number> = { f32: 4, f16: 2, int8: 1, int4: 0.5 };
 
 /** Greatest finite float16. */
 const GREATEST_HALF = 65504;
@@ -63,6 +64,8 @@ export function narrow(matrix: Matrix, options: ValueOptions): Values {
       return { type: "f16", data: narrowToHalves(matrix) };
     case "int8":
       return toInt8(matrix, groupOf(matrix, options));
+    case "int4":
+      return toInt4(matrix, options.group ?? int4Columns(matrix));
   }
 }
 
@@ -81,7 +84,7 @@ export function widen(values: Values, shape: Shape): Float32Array<ArrayBuffer> {
 /** Stored elements as numbers, not yet multiplied by scales; those of f32 are not copied. */
 export function elementsOf(values: Values): Float32Array {
   if (values.type === "f32") return values.data;
-  if (values.type === "int8") return Float32Array.from(values.data);
+  if (values.type === "int8" || values.type === "int4") return Float32Array.from(values.data);
   const table = halves();
   const { data } = values;
   const elements = new Float32Array(data.length);
@@ -97,16 +100,19 @@ export function elementsOf(values: Values): Float32Array {
  * @param shape The matrix's shape.
  */
 export function applyScales(dense: Float32Array, values: Values, shape: Shape): void {
-  if (values.type !== "int8") return;
-  const { scales, group } = values;
+  if (values.type !== "int8" && values.type !== "int4") return;
+  const { group } = values;
+  const table = values.type === "int4" ? halves() : undefined;
   const { rows, columns } = shape;
   let next = 0;
   for (let row = 0; row < rows; row++) {
     const rowEnd = (row + 1) * columns;
     for (let start = row * columns; start < rowEnd; start += group) {
-      const scale = scales[next++];
+      const stored = values.scales[next++];
+      const scale = table ? table[stored] : stored;
       const end = Math.min(start + group, rowEnd);
-      for (let i = start; i < end; i++) dense[i] *= scale;
+      // A negative scale makes -0 of a 0, which adding 0 makes a 0 again.
+      for (let i = start; i < end; i++) dense[i] = dense[i] * scale + 0;
     }
   }
 }
@@ -124,6 +130,7 @@ export function roomLike(values: Values, length: number): Values {
     case "f16":
       return { type: "f16", data: new Uint16Array(length) };
     case "int8":
+    case "int4":
       return { ...values, data: new Int8Array(length) };
   }
 }
@@ -136,6 +143,7 @@ export function firstOf(values: Values, length: number): Values {
     case "f16":
       return { type: "f16", data: values.data.slice(0, length) };
     case "int8":
+    case "int4":
       return { ...values, data: values.data.slice(0, length) };
   }
 }
@@ -148,6 +156,7 @@ export function firstOf(values: Values, length: number): Values {
  * @param count Elements.
  */
 export function bytesOfValues(shape: Shape, options: ValueOptions, count: number): number {
+  if (options.type === "int4") return bytesOfInt4(shape, options.group, count);
   const scales = options.type === "int8"
     ? shape.rows * Math.ceil(shape.columns / Math.min(options.group ?? Infinity, shape.columns))
     : 0;

@@ -2,7 +2,7 @@
  * The shapes of packed sparse matrices, and what all of their formats check alike.
  *
  * `docs/format.md` describes every format byte by byte. The modules of this folder import nothing of
- * the project but `errors.ts` and `half.ts`: encoders run where models are compiled, decoders and
+ * the project but `errors.ts`, `half.ts` and the grid of `src/prune`: encoders run where models are compiled, decoders and
  * validators where they are loaded.
  * @module
  */
@@ -32,12 +32,15 @@ export interface Matrix extends Shape {
 }
 
 /** How a weight is stored. */
-export type ValueType = "f32" | "f16" | "int8";
+export type ValueType = "f32" | "f16" | "int8" | "int4";
 
 /** How weights are to be stored. */
 export interface ValueOptions {
   readonly type: ValueType;
-  /** For int8: neighbours in a row that share a scale; the whole row when left out. */
+  /**
+   * Neighbours in a row that share a scale. For int8 the whole row when left out; for int4 32, 64 or 128,
+   * and what {@linkcode int4Columns} says when left out.
+   */
   readonly group?: number;
 }
 
@@ -53,6 +56,15 @@ export type Values =
     /** `[rows, ⌈columns / group⌉]`. */
     readonly scales: Float32Array;
     /** Columns that share a scale, from 1 to `columns`. */
+    readonly group: number;
+  }
+  | {
+    readonly type: "int4";
+    /** From -8 to 7, one an element; two a byte only in files. */
+    readonly data: Int8Array;
+    /** Bits of float16 numbers, `[rows, ⌈columns / group⌉]`. */
+    readonly scales: Uint16Array;
+    /** Columns that share a scale: 32, 64 or 128. */
     readonly group: number;
   };
 
@@ -209,6 +221,24 @@ export function checkValues(
       }
       for (let i = 0; i < data.length; i++) {
         if (data[i] === -128) throw badValue(packed, i, "is -128; the least is -127");
+      }
+      return;
+    }
+    case "int4": {
+      const { data, scales, group } = values;
+      if (![32, 64, 128].includes(group)) {
+        throw damaged(packed, "scales", `are for groups of ${group} columns, not 32, 64 or 128`);
+      }
+      const perRow = Math.ceil(columns / group);
+      checkLength(packed, "scales", scales.length, rows * perRow);
+      for (let i = 0; i < scales.length; i++) {
+        if ((scales[i] & 0x7fff) === 0 || (scales[i] & 0x7c00) === 0x7c00) {
+          const at = `row ${Math.floor(i / perRow)}, group ${i % perRow}`;
+          throw damaged(packed, "scales", `has one at ${at} that is 0 or not finite`);
+        }
+      }
+      for (let i = 0; i < data.length; i++) {
+        if (data[i] < -8 || data[i] > 7) throw badValue(packed, i, "is not from -8 to 7");
       }
       return;
     }

@@ -34,6 +34,7 @@ export const compileCommand: Command = {
     ["compile PRUNED_DIR -o OUT", "int8, each linear in the smallest format its zeros allow"],
     ["compile PRUNED_DIR -o OUT --values f16 --head f16", "half-precision values"],
     ["compile PRUNED_DIR -o OUT --group 64", "int8 with a scale for every 64 inputs"],
+    ["compile PRUNED_DIR -o OUT --values int4", "half a byte for each kept weight"],
   ],
   run: (words, signal) =>
     runCommand(words, compileSchema, signal, async (options, hooks) => {

@@ -39,7 +39,7 @@ export interface ModelCard {
   readonly parameters: number;
   /** Fraction of them that is 0. */
   readonly sparsity: number;
-  /** How values are stored: `f32`, `f16` or `int8`. */
+  /** How values are stored: `f32`, `f16`, `int8` or `int4`. */
   readonly values: string;
   /** Number of linears by format. */
   readonly formats: Readonly<Record<string, number>>;

@@ -21,7 +21,7 @@ export const loadFields = {
     "how the sparse engine keeps keys and values of earlier tokens",
   ),
   activations: z.enum(["auto", "int8", "int16"]).default("auto").describe(
-    "what the sparse engine multiplies int8 weights with",
+    "what the sparse engine multiplies int8 and int4 weights with",
   ),
   memory: bytes.optional().describe(
     "memory the model may take, e.g. 2GB (default: what the machine has free)",
@@ -29,7 +29,7 @@ export const loadFields = {
   unchecked: z.boolean().default(false).describe(
     "read a compiled model's files without checking them against the hashes that compile wrote",
   ),
-  values: z.enum(["auto", "f32", "f16", "int8"]).default("auto").describe(
+  values: z.enum(["auto", "f32", "f16", "int8", "int4"]).default("auto").describe(
     "a checkpoint is compiled on the way: how its weights are stored; auto is what it was pruned for, else int8",
   ),
   format: z.enum(["auto", "nm", "csr", "bitmap", "slots", "dense"]).default("auto").describe(

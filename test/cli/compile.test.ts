@@ -255,7 +255,7 @@ describe("a command that cannot be right", () => {
     await failAll(2, "USAGE", [
       [["compile", pruned, ...out, "--fromat", "csr"], "did you mean --format?"],
       [["compile", pruned, ...out, "--format", "coo"], "--format", '"bitmap"'],
-      [["compile", pruned, ...out, "--values", "int4"], "--values", '"int8"'],
+      [["compile", pruned, ...out, "--values", "int2"], "--values", '"int8"'],
       [["compile", pruned, ...out, "--group", "1"], "--group"],
       [["compile", pruned, ...out, "--group", "6.5"], "--group"],
       [["compile", pruned, ...out, "--context", "1"], "--context"],

@@ -26,13 +26,18 @@ afterAll(() => workshop.remove());
 const LINEAR = "model.layers.1.mlp.up_proj";
 
 /** The same model, compiled into every format. */
-const compiled: Record<"nm" | "csr" | "bitmap" | "dense" | "f32" | "group", string> = {
+const compiled: Record<
+  "nm" | "csr" | "bitmap" | "dense" | "f32" | "group" | "int4" | "int4Dense",
+  string
+> = {
   nm: "",
   csr: "",
   bitmap: "",
   dense: "",
   f32: "",
   group: "",
+  int4: "",
+  int4Dense: "",
 };
 
 beforeAll(async () => {
@@ -43,6 +48,8 @@ beforeAll(async () => {
     dense: { format: "dense" },
     f32: { format: "nm", values: "f32" },
     group: { format: "bitmap", group: 16 },
+    int4: { format: "nm", values: "int4" },
+    int4Dense: { format: "dense", values: "int4" },
   };
   const source = await workshop.pruned("llama-bias-linear-rope", "2:4");
   for (const [name, how] of Object.entries(ways)) {
@@ -228,6 +235,26 @@ describe("a packed linear is refused", () => {
       node.input.push(norm.name);
     });
     refused("ONNX_INVALID", scaled, node, "values that are not int8, and scales");
+  });
+
+  test("when int4 values or their scales are none, or not for groups that there are", () => {
+    for (const way of ["int4", "int4Dense"] as const) {
+      const part = (name: string, type: DataType, elements: bigint, bytes: number) =>
+        changed(way, ({ tensor, inline }) => inline(tensor(name), type, [elements], bytes));
+      const matrix = `node "/model/layers.1/up_proj/`;
+      const int8 = part(".values", DataType.INT8, 2560n, 2560);
+      refused("ONNX_INVALID", int8, matrix, "values as INT8, which its operator has not");
+      const wide = part(".scales", DataType.FLOAT, 80n, 320);
+      refused("ONNX_INVALID", wide, matrix, "scales as FLOAT, not FLOAT16");
+      // What is inline is zeros.
+      refused("PACKED_INVALID", part(".scales", DataType.FLOAT16, 80n, 160), name, "that is 0");
+      refused("PACKED_INVALID", part(".scales", DataType.FLOAT16, 79n, 158), name, "scales has 79");
+      refused("PACKED_INVALID", part(".values", DataType.UINT8, 9n, 9), name, "has 9 bytes");
+      const odd = changed(way, ({ set }) => set("group", 48n));
+      refused("ONNX_INVALID", odd, matrix, "groups of 48, not 32, 64 or 128");
+    }
+    const int8 = changed("nm", ({ node }) => node.opType = "SparseMatMulNMInt4");
+    refused("ONNX_INVALID", int8, node);
   });
 
   test("when its codes have other bits than M asks for", () => {

@@ -77,6 +77,7 @@ const valueOptions: [string, ValueOptions][] = [
   ["f16", { type: "f16" }],
   ["int8", { type: "int8" }],
   ["int8 in groups of 16", { type: "int8", group: 16 }],
+  ["int4", { type: "int4", group: 32 }],
 ];
 
 for (const backend of hasNode() ? ["wasm", "node"] as const : ["wasm"] as const) {

@@ -33,7 +33,13 @@ const F16 = { type: "f16" } as const;
 const INT8 = { type: "int8" } as const;
 
 /** Every value type, int8 with scales of whole rows and of groups that do not divide them. */
-const OPTIONS: readonly ValueOptions[] = [F32, F16, INT8, { type: "int8", group: 5 }];
+const OPTIONS: readonly ValueOptions[] = [
+  F32,
+  F16,
+  INT8,
+  { type: "int8", group: 5 },
+  { type: "int4", group: 32 },
+];
 
 const labelOf = ({ type, group }: ValueOptions) => group ? `${type} by ${group}` : type;
 
@@ -137,11 +143,17 @@ function rounded(matrix: Matrix, options: ValueOptions): Float32Array {
 
 /** Bytes of everything that would be written to a file. */
 function bytesOf(packed: PackedNm | PackedCsr | PackedBitmap): number {
-  const { values } = packed;
-  return values.data.byteLength + (values.type === "int8" ? values.scales.byteLength : 0) +
+  return bytesOfStored(packed.values) +
     ("codes" in packed ? packed.codes.byteLength : 0) +
     ("gaps" in packed ? packed.gaps.byteLength + packed.rowPointers.byteLength : 0) +
     ("bits" in packed ? packed.bits.byteLength : 0);
+}
+
+/** The same of values and their scales alone. */
+function bytesOfStored(values: Values): number {
+  const scales = "scales" in values ? values.scales.byteLength : 0;
+  return scales +
+    (values.type === "int4" ? Math.ceil(values.data.length / 2) : values.data.byteLength);
 }
 
 /** The float16 nearest to a number, from the definition. */
@@ -321,9 +333,7 @@ describe("every format", () => {
   test("stores dense matrices in as many bytes as it foretold", () => {
     fc.assert(fc.property(matrices, fc.constantFrom(...OPTIONS), (matrix, options) => {
       const values = narrow(matrix, options);
-      const scales = values.type === "int8" ? values.scales.byteLength : 0;
-      expect(bytesOfValues(matrix, options, matrix.values.length))
-        .toBe(values.data.byteLength + scales);
+      expect(bytesOfValues(matrix, options, matrix.values.length)).toBe(bytesOfStored(values));
     }));
   });
 
@@ -597,8 +607,8 @@ describe("a damaged", () => {
     refused(() => decodeCsr({ ...csr, values: long }), "values has 5 elements, not 4");
     refused(() => decodeBitmap({ ...bitmap, values: long }), "values has 5 elements, not 4");
     refused(() => decodeBitmap({ ...bitmap, values: ones }), "values do not begin with 0");
-    const odd = { type: "int4", data: new Int8Array(4) } as unknown as Values;
-    refused(() => decodeCsr({ ...csr, values: odd }), 'values are of the unknown type "int4"');
+    const odd = { type: "int2", data: new Int8Array(4) } as unknown as Values;
+    refused(() => decodeCsr({ ...csr, values: odd }), 'values are of the unknown type "int2"');
   });
 
   test("scale is refused", () => {

@@ -71,6 +71,7 @@ function randomOptions(dice: Dice): ValueOptions {
     { type: "f16" },
     { type: "int8" },
     { type: "int8", group: 1 + dice.below(9) },
+    { type: "int4", group: dice.pick([32, 64, 128]) },
   ]);
 }
 
@@ -214,7 +215,8 @@ function weightOf(packed: Shape & { values: Values }, element: number, position:
   if (values.type === "f16") return halfNumber(stored);
   const perRow = Math.ceil(columns / values.group);
   const row = Math.floor(position / columns);
-  return stored * values.scales[row * perRow + Math.floor(position % columns / values.group)];
+  const scale = values.scales[row * perRow + Math.floor(position % columns / values.group)];
+  return stored * (values.type === "int4" ? halfNumber(scale) : scale);
 }
 
 function halfNumber(bits: number): number {

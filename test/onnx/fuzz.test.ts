@@ -59,6 +59,10 @@ beforeAll(async () => {
     { format: "slots", values: "int8" },
     { format: "dense", values: "int8" },
     { format: "nm", values: "int8", logits: "last" },
+    { format: "nm", values: "int4", head: "int4" },
+    { format: "csr", values: "int4" },
+    { format: "bitmap", values: "int4", head: "int4" },
+    { format: "dense", values: "int4" },
   ];
   for (const way of ways) {
     const output = workshop.fresh("compiled");

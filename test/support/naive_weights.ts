@@ -56,7 +56,9 @@ export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<F
     bytes.set(part, await reader.readTensor(name));
   }
 
-  const values = floatsOf(bytes.get("values")!, ref.type);
+  const values = ref.type === "int4" && ref.kind === "dense"
+    ? rowsOfLevels(bytes.get("values")!, columns)
+    : floatsOf(bytes.get("values")!, ref.type);
   if (ref.kind === "dense") dense.set(values);
   else if (ref.format === "nm") unpackNm(ref, values, bytes.get("codes")!, dense);
   else if (ref.format === "csr") unpackCsr(values, bytes.get("gaps")!, dense);
@@ -66,8 +68,8 @@ export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<F
 
   const scaled = bytes.get("scales");
   if (scaled) {
-    const scales = floatsOf(scaled, "f32");
-    const group = ref.kind === "sparse" && ref.scaling === "group" ? ref.attributes.group : columns;
+    const scales = floatsOf(scaled, ref.type === "int4" ? "f16" : "f32");
+    const group = ref.kind === "sparse" ? ref.attributes.group ?? columns : ref.group ?? columns;
     const perRow = Math.ceil(columns / group);
     for (let r = 0; r < rows; r++) {
       for (let c = 0; c < columns; c++) {
@@ -144,7 +146,19 @@ function unpackBitmap(
   }
 }
 
-function floatsOf(bytes: Uint8Array, type: "f32" | "f16" | "int8"): Float64Array {
+/** Levels of a dense matrix, whose rows begin at bytes of their own. */
+function rowsOfLevels(bytes: Uint8Array, columns: number): Float64Array {
+  const perRow = 2 * Math.ceil(columns / 2);
+  return floatsOf(bytes, "int4").filter((_, i) => i % perRow < columns);
+}
+
+function floatsOf(bytes: Uint8Array, type: "f32" | "f16" | "int8" | "int4"): Float64Array {
+  if (type === "int4") {
+    return Float64Array.from({ length: 2 * bytes.length }, (_, i) => {
+      const nibble = i % 2 === 0 ? bytes[i / 2] % 16 : Math.floor(bytes[(i - 1) / 2] / 16);
+      return nibble < 8 ? nibble : nibble - 16;
+    });
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const size = { f32: 4, f16: 2, int8: 1 }[type];
   return Float64Array.from({ length: bytes.length / size }, (_, i) => {

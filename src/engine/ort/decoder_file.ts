@@ -4,7 +4,12 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { DOMAIN, type SparseFormat } from "../../../compile/functions.ts";
+import {
+  DOMAIN,
+  GATHER_INT4,
+  type PackedFormat,
+  type Scaling,
+} from "../../../compile/functions.ts";
 import { CheckpointNotFoundError, ConfigError, OnnxError, quote } from "../../errors.ts";
 import { MICROSOFT } from "../../onnx/builder.ts";
 import {
@@ -43,12 +48,15 @@ export interface DecoderFile {
 /** What ONNX Runtime takes to load a model of dense weights, over those in float32. */
 const LOAD_FACTOR = 1.6;
 /** What it takes beyond that to unpack a weight, by format: it keeps what it unpacks from to the end. */
-const UNPACK_BYTES: Record<SparseFormat, number> = {
+const UNPACK_BYTES: Record<PackedFormat, number> = {
   nm: 5,
   csr: 3.5,
   bitmap: 14,
   slots: 14,
+  dense: 6,
 };
+/** The same for scales of groups: they are spread to a matrix, and multiplied to make another. */
+const SCALING_BYTES: Record<Scaling, number> = { none: 0, row: 0, group: 9, int4: 10 };
 /** Bytes of the largest `config.json` that is read. */
 const LARGEST_CONFIG = 64 << 20;
 /** A dimension of a cache or a vocabulary: more than any model has. */
@@ -176,9 +184,13 @@ function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
   let unpacking = 0;
   for (const node of graph.node) {
     if (node.domain !== DOMAIN) continue;
-    const { format, rows, columns } = readPackedNode(node, tensors, file.path);
+    const { format, scaling, rows, columns, bytes } = readPackedNode(node, tensors, file.path);
+    if (node.opType === GATHER_INT4) {
+      kept += bytes;
+      continue;
+    }
     kept += 4 * rows * columns;
-    unpacking += UNPACK_BYTES[format] * rows * columns;
+    unpacking += (UNPACK_BYTES[format] + SCALING_BYTES[scaling]) * rows * columns;
   }
   return { weightBytes: kept, loadBytes: LOAD_FACTOR * kept + unpacking };
 }

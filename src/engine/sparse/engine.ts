@@ -117,7 +117,7 @@ function precisionOf(
     matrices.flatMap((ref) => ref.kind === "dense" ? [ref.values] : Object.values(ref.tensors)),
   );
   const bytes = [...names].reduce((sum, name) => sum + reader.tensor(name).byteLength, 0);
-  const isQuantised = matrices.some(({ type }) => type === "int8");
+  const isQuantised = matrices.some(({ type }) => type === "int8" || type === "int4");
   const isFast = isQuantised && bytes > SMALL;
   return {
     kv: kv === "auto" ? (isFast ? "int8" : "f32") : kv,

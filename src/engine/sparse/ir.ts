@@ -20,14 +20,16 @@ export type MatrixRef =
   & (
     | {
       readonly kind: "dense";
-      readonly type: "f32" | "f16" | "int8";
+      readonly type: "f32" | "f16" | "int8" | "int4";
       readonly values: string;
-      /** `[rows]`, for int8. */
+      /** `[rows]` for int8, `[rows, ⌈columns / group⌉]` for int4. */
       readonly scales?: string;
+      /** For int4: columns that share a scale. */
+      readonly group?: number;
     }
     | {
       readonly kind: "sparse";
-      readonly type: "f32" | "f16" | "int8";
+      readonly type: "f32" | "f16" | "int8" | "int4";
       readonly format: SparseFormat;
       readonly scaling: Scaling;
       /** The operator's attributes, by name. */

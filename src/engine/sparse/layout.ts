@@ -57,6 +57,9 @@ export const KIND = {
   DENSE_F32: 5,
   DENSE_F16: 6,
   SLOTS_ANY: 7,
+  SLOTS_ONE_INT4: 10,
+  SLOTS_TWO_INT4: 11,
+  DENSE_INT4: 12,
 } as const;
 
 /** A layout of matrices. */
@@ -64,7 +67,7 @@ export type Kind = (typeof KIND)[keyof typeof KIND];
 
 /** Whether a layout is multiplied with quantised inputs. */
 export function isQuantised(kind: Kind): boolean {
-  return kind <= KIND.DENSE_INT8 || kind === KIND.SLOTS_ANY;
+  return kind <= KIND.DENSE_INT8 || kind === KIND.SLOTS_ANY || kind >= KIND.SLOTS_ONE_INT4;
 }
 
 /** Activations. */
@@ -106,7 +109,7 @@ export const DESCRIPTOR_BYTES = 192;
 
 /** Numbers of file formats and value types in a descriptor. */
 export const FORMAT = { bitmap: 0, csr: 1, nm: 2, slots: 3 } as const;
-export const TYPE = { f32: 0, f16: 1, int8: 2 } as const;
+export const TYPE = { f32: 0, f16: 1, int8: 2, int4: 3 } as const;
 
 /** Positions of a page of the cache. */
 export const PAGE = 64;

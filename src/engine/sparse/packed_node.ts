@@ -6,8 +6,8 @@ import {
   attributesOf,
   inputsOf,
   operatorOf,
+  type PackedFormat,
   type Scaling,
-  type SparseFormat,
 } from "../../../compile/functions.ts";
 import { codeBits } from "../../../compile/packed/nm.ts";
 import { OnnxError, quote } from "../../errors.ts";
@@ -38,11 +38,11 @@ const PART_TYPES: Readonly<Record<string, DataType>> = {
 
 /** A matrix of domain `ai.espalier`. */
 export interface PackedNode {
-  readonly format: SparseFormat;
+  readonly format: PackedFormat;
   readonly scaling: Scaling;
   readonly rows: number;
   readonly columns: number;
-  readonly values: "f32" | "f16" | "int8";
+  readonly values: "f32" | "f16" | "int8" | "int4";
   /** By name; NaN for one that the node lacks. */
   readonly attributes: Readonly<Record<string, number>>;
   /** By the names of the operator's inputs, without x. */
@@ -75,14 +75,17 @@ export function readPackedNode(
   const found = Object.fromEntries(parts.map((part, i) => {
     const tensor = tensors.get(node.input[i + 1]);
     if (!tensor) throw fail(`lacks its tensor ${part}`);
-    const type = PART_TYPES[part];
+    const type = part === "scales" && scaling === "int4" ? DataType.FLOAT16 : PART_TYPES[part];
     if (type !== undefined && tensor.dataType !== type) {
       throw fail(`has its tensor ${part} as ${DataType[tensor.dataType]}, not ${DataType[type]}`);
     }
     return [part, tensor];
   }));
   const values = valueTypeOf(found.values);
-  if ((values === "int8") !== (scaling !== "none")) {
+  if ((values === "int4") !== (scaling === "int4")) {
+    throw fail(`has its values as ${DataType[found.values.dataType]}, which its operator has not`);
+  }
+  if (values !== "int4" && (values === "int8") !== (scaling !== "none")) {
     throw fail(
       `has ${values === "int8" ? "int8 values without" : "values that are not int8, and"} scales`,
     );
@@ -92,6 +95,9 @@ export function readPackedNode(
   );
   if (format === "nm" && attributes.bits !== codeBits(attributes.m)) {
     throw fail(`has codes of ${attributes.bits} bits for M = ${attributes.m}`);
+  }
+  if (scaling === "int4" && ![32, 64, 128].includes(attributes.group)) {
+    throw fail(`has int4 scales for groups of ${attributes.group}, not 32, 64 or 128`);
   }
   const bytes = Object.values(found).reduce((sum, tensor) => sum + bytesOf(path, tensor), 0);
   const { rows, columns } = attributes;
@@ -107,7 +113,7 @@ export function readPackedNode(
  *
  * @throws {OnnxError} When they are no weights.
  */
-export function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" {
+export function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" | "int4" {
   switch (tensor.dataType) {
     case DataType.FLOAT:
       return "f32";
@@ -115,6 +121,8 @@ export function valueTypeOf(tensor: TensorProto): "f32" | "f16" | "int8" {
       return "f16";
     case DataType.INT8:
       return "int8";
+    case DataType.UINT8:
+      return "int4";
     default:
       throw new OnnxError(
         `tensor ${quote(tensor.name)} holds ${DataType[tensor.dataType]}, not weights`,

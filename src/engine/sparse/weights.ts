@@ -26,6 +26,7 @@ import {
   segmentsOf,
   TYPE,
 } from "./layout.ts";
+import { int4Bytes, int4KindOf, isInt4 } from "./layout_int4.ts";
 import type { EngineMemory } from "./memory.ts";
 import type { ModelReader } from "./model_reader.ts";
 
@@ -52,7 +53,11 @@ const FAULTS: readonly string[] = [
   "has a window with more than 4 slots",
   "has a window whose bits are not as many as its slots hold",
   "has bits before those of its windows that are not none and all",
+  "has a scale that is 0 or not finite",
 ];
+
+/** Bytes of an element in files. */
+const ELEMENT_BYTES = { f32: 4, f16: 2, int8: 1, int4: 0.5 };
 
 /** A matrix in memory. */
 export interface PlacedMatrix {
@@ -69,6 +74,8 @@ export interface PlacedMatrix {
   readonly rowScales: number;
   /** Address of scales `[rows / 4, segment, 4]`; 0 for none. */
   readonly groupScales: number;
+  /** Segments that share a scale of int4 weights; 0 for others. */
+  readonly groupSegments: number;
   /** Address of the places of lists, four rows each: of all weights, or of those beside slots; 0 for none. */
   readonly lists: number;
   /** Bytes that a multiplication reads. */
@@ -161,8 +168,9 @@ export class WeightLoader {
 
   async #dense(ref: MatrixRef & { kind: "dense" }): Promise<PlacedMatrix> {
     const { rows, columns, type, name } = ref;
+    if (type === "int4") return await this.#denseInt4(ref);
     const kind = { f32: KIND.DENSE_F32, f16: KIND.DENSE_F16, int8: KIND.DENSE_INT8 }[type];
-    const element = { f32: 4, f16: 2, int8: 1 }[type];
+    const element = ELEMENT_BYTES[type];
     const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
     const perFour = segments * segmentBytes(kind);
@@ -191,6 +199,48 @@ export class WeightLoader {
       segments,
       rowScales: ref.scales ? await this.#scales(ref.scales, rows) : 0,
       groupScales: 0,
+      groupSegments: 0,
+      lists: 0,
+      bytes,
+    };
+  }
+
+  /** Rows of levels, two a byte, with the scales of their groups. */
+  async #denseInt4(ref: MatrixRef & { kind: "dense" }): Promise<PlacedMatrix> {
+    const { rows, columns, name, group = 0, scales = "" } = ref;
+    const kind = KIND.DENSE_INT4;
+    const piece = int4Piece(ref);
+    const bytes = int4Bytes(kind, rows, columns, group);
+    const address = this.#memory.reserve(bytes);
+    const perSixteen = int4Bytes(kind, 16, columns, group);
+    for (let first = 0; first < rows; first += piece.rows) {
+      const count = Math.min(piece.rows, rows - first);
+      const values = this.#stage + DESCRIPTOR_BYTES;
+      const stagedScales = roundUp(values + count * piece.valueBytes, 64);
+      const { valueBytes, scaleBytes } = piece;
+      await this.#read(ref.values, first * valueBytes, values, count * valueBytes);
+      await this.#read(scales, first * scaleBytes, stagedScales, count * scaleBytes);
+      this.#describe({
+        TYPE: TYPE.int4,
+        ROWS: count,
+        COLUMNS: columns,
+        VALUES: values,
+        SCALES: stagedScales,
+        GROUP: group,
+        OUT: address + first / 16 * perSixteen,
+      });
+      this.#check(name, this.#kernels.packDense(this.#stage));
+    }
+    return {
+      kind,
+      address,
+      rows,
+      columns,
+      paddedRows: roundUp(rows, 16),
+      segments: segmentsOf(columns),
+      rowScales: 0,
+      groupScales: 0,
+      groupSegments: group / SEGMENT,
       lists: 0,
       bytes,
     };
@@ -206,7 +256,8 @@ export class WeightLoader {
       memory.get(this.#stage + DESCRIPTOR[word]);
     const segments = segmentsOf(columns);
     const paddedRows = roundUp(rows, 16);
-    const group = ref.scaling === "group" ? ref.attributes.group : columns;
+    const isGroup = ref.scaling === "group" || ref.scaling === "int4";
+    const group = isGroup ? ref.attributes.group : columns;
     const beyond = {
       one: found("BEYOND_ONE"),
       two: found("BEYOND_TWO"),
@@ -214,24 +265,31 @@ export class WeightLoader {
     };
     const anyBytes = found("ANY_BYTES");
     const kind = kindOf(ref, group, beyond, anyBytes);
-    const scales = ref.scaling === "none" ? 0 : await this.#scales(
-      tensors.scales,
-      rows * Math.ceil(columns / group),
-    );
+    // Those of int4 are read with the weights, and lie among them.
+    const stagedScales = memory.get(this.#stage + DESCRIPTOR.SCALES);
+    const scales = ref.scaling === "none" || ref.scaling === "int4"
+      ? 0
+      : await this.#scales(tensors.scales, rows * Math.ceil(columns / group));
     const isAny = kind === KIND.SLOTS_ANY;
     const isSlots = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_TWO || isAny;
     const isGrouped = isSlots && ref.scaling === "group";
-    const hasRowScales = isQuantised(kind) && !isGrouped;
+    const hasRowScales = isQuantised(kind) && !isGrouped && !isInt4(kind);
 
     const set = (word: keyof typeof DESCRIPTOR, value: number) =>
       memory.set(this.#stage + DESCRIPTOR[word], value);
     set("KIND", kind);
-    set("SCALES", hasRowScales ? 0 : scales);
+    set("SCALES", isInt4(kind) ? stagedScales : hasRowScales ? 0 : scales);
     set("GROUP", group);
-    const fits = kind === KIND.DENSE_INT8 || (kind === KIND.SLOTS_ONE && beyond.one === 0) ||
-      (kind === KIND.SLOTS_TWO && beyond.two === 0) || (isAny && beyond.any === 0);
+    const isOne = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_ONE_INT4;
+    const isTwo = kind === KIND.SLOTS_TWO || kind === KIND.SLOTS_TWO_INT4;
+    const fits = kind === KIND.DENSE_INT8 || kind === KIND.DENSE_INT4 ||
+      (isOne && beyond.one === 0) || (isTwo && beyond.two === 0) || (isAny && beyond.any === 0);
     const listBytes = fits ? 0 : this.#kernels.measure(this.#stage) >>> 0;
-    const bytes = isAny ? anyBytes : paddedRows / 4 * segments * segmentBytes(kind);
+    const bytes = isInt4(kind)
+      ? int4Bytes(kind, rows, columns, group)
+      : isAny
+      ? anyBytes
+      : paddedRows / 4 * segments * segmentBytes(kind);
     const hasLists = !isQuantised(kind) || listBytes > 0;
     const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
     const chunks = memory.reserve(isAny ? paddedRows : 0);
@@ -254,6 +312,7 @@ export class WeightLoader {
       segments,
       rowScales: hasRowScales ? scales : 0,
       groupScales: isGrouped ? this.#spreadScales(scales, rows, columns, group, segments) : 0,
+      groupSegments: isInt4(kind) ? group / SEGMENT : 0,
       lists: hasLists ? table : 0,
       bytes: bytes + listBytes,
     };
@@ -264,7 +323,7 @@ export class WeightLoader {
     { name, rows, columns, type, format, tensors, attributes }: MatrixRef & { kind: "sparse" },
   ): Promise<{ descriptor: Partial<Record<keyof typeof DESCRIPTOR, number>> }> {
     const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits", slots: "counts" }[format]];
-    const element = { f32: 4, f16: 2, int8: 1 }[type];
+    const isInt4 = type === "int4";
     const scratch = this.#stage + DESCRIPTOR_BYTES;
     let top = roundUp(scratch + scratchBytes(columns), 64);
     const put = async (tensor: string): Promise<{ at: number; length: number }> => {
@@ -281,8 +340,12 @@ export class WeightLoader {
       : format === "slots"
       ? await put(tensors.masks)
       : undefined;
-    const count = values.length / element;
-    const { n, m, bits } = attributes;
+    const scales = isInt4 ? await put(tensors.scales) : undefined;
+    const { n, m, bits, group } = attributes;
+    // Two of int4 share a byte: how many there are, indices say. Slots have no int4.
+    const count = !isInt4 || format === "slots"
+      ? values.length / ELEMENT_BYTES[type]
+      : { bitmap: 2 * values.length, csr: indices.length, nm: columns / m * n * rows }[format];
     const expected = {
       bitmap: rows * Math.ceil(columns / 8),
       csr: count,
@@ -291,6 +354,8 @@ export class WeightLoader {
     }[format];
     if (
       indices.length !== expected || count < 1 ||
+      (isInt4 && values.length !== Math.ceil(count / 2)) ||
+      (scales && scales.length !== 2 * rows * Math.ceil(columns / group)) ||
       (format === "nm" && count !== columns / m * n * rows) ||
       (format === "csr" && pointers?.length !== 4 * (rows + 1)) ||
       (format === "slots" &&
@@ -317,16 +382,20 @@ export class WeightLoader {
         M: m ?? 0,
         BITS: bits ?? 0,
         SCRATCH: scratch,
+        SCALES: scales?.at ?? 0,
+        GROUP: isInt4 ? group : 0,
       },
     };
   }
 
   #bytesToStage(ref: MatrixRef): number {
+    if (ref.kind === "dense" && ref.type === "int4") return int4Piece(ref).bytes;
     if (ref.kind === "dense") {
-      const element = { f32: 4, f16: 2, int8: 1 }[ref.type];
+      const element = ELEMENT_BYTES[ref.type];
       return DESCRIPTOR_BYTES + Math.max(PIECE, 16 * ref.columns * element) + 64;
     }
-    const tensors = Object.entries(ref.tensors).filter(([part]) => part !== "scales");
+    const tensors = Object.entries(ref.tensors)
+      .filter(([part]) => part !== "scales" || ref.scaling === "int4");
     return tensors.reduce(
       (sum, [, tensor]) => sum + roundUp(this.#reader.tensor(tensor).byteLength, 64),
       DESCRIPTOR_BYTES + scratchBytes(ref.columns) + roundUp(roundUp(ref.rows, 16) + 4, 64) + 256,
@@ -406,6 +475,15 @@ function scratchBytes(columns: number): number {
   return 4 * columns * 6 + roundUp(columns, 16) + 64;
 }
 
+/** How many rows of a dense int4 matrix are packed at a time, and what that takes. */
+function int4Piece({ columns, group = 0 }: MatrixRef & { kind: "dense" }) {
+  const valueBytes = Math.ceil(columns / 2);
+  const scaleBytes = 2 * Math.ceil(columns / group);
+  const rows = Math.max(16, Math.floor(PIECE / (valueBytes + scaleBytes) / 16) * 16);
+  const bytes = DESCRIPTOR_BYTES + rows * (valueBytes + scaleBytes) + 192;
+  return { rows, valueBytes, scaleBytes, bytes };
+}
+
 /** What an entry of lists costs. Of the four rows the longest decides: 24 bytes serve 2.5 entries on average. */
 const LIST_BYTES = 24 / 2.5;
 
@@ -420,6 +498,7 @@ function kindOf(
   anyBytes: number,
 ): Kind {
   if (type === "f16") return KIND.LISTS_F16;
+  if (type === "int4") return int4KindOf({ rows, columns, group }, beyond.one, beyond.two);
   // A segment has one scale of its weights.
   if (type === "f32" || (scaling === "group" && group % SEGMENT !== 0)) return KIND.LISTS_F32;
   const segments = rows / 4 * segmentsOf(columns);

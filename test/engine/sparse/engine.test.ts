@@ -118,6 +118,24 @@ describe("int8 gives the logits of ONNX Runtime as nearly as its inputs are roun
   }
 });
 
+describe("int4 gives the logits of ONNX Runtime as nearly as its inputs are rounded", () => {
+  for (const model of MODELS) {
+    for (const pattern of ["8:16", "4:16", 0.7] as const) {
+      test(`${model}, ${pattern}`, async () => {
+        // Embedding and head in turn.
+        const head = pattern === "8:16" ? "int4" : "int8";
+        await compareFormats(
+          model,
+          pattern,
+          { values: "int4", head },
+          { kv: "f32", activations: "int16" },
+          (found, expected) => expectAgreement(found, expected, BOUNDS.f32),
+        );
+      }, LONG);
+    }
+  }
+});
+
 describe("int8 with inputs of 7 bits", () => {
   for (const model of MODELS) {
     test(`agrees with ONNX Runtime on what is clear: ${model}`, async () => {
@@ -180,6 +198,14 @@ describe("sizes that fill no window, no register and no segment give what plain 
     ["wider", { values: "int8", group: 80 }],
     ["wider", { values: "int8", group: 160 }],
     ["wider", { values: "int8", group: 32 }],
+    ...(["odd", "odder", "small", "wider"] as const).flatMap((size) =>
+      (["csr", "bitmap", "dense"] as const).map((format): [keyof typeof sizes, How] => [size, {
+        values: "int4",
+        format,
+        head: format === "csr" ? "int8" : "int4",
+      }])
+    ),
+    ["wide", { values: "int4", group: 32 }],
   ];
   for (const [size, how] of cases) {
     test(`${size}, ${JSON.stringify(how)}`, async () => {
@@ -192,7 +218,8 @@ describe("sizes that fill no window, no register and no segment give what plain 
         for (const activations of ["int16", "int8"] as const) {
           await withSparse(folder, { threads, kv: "f32", activations }, async (model) => {
             const found = await logitsInPieces(model, tokens, [1, 3, 8]);
-            const bound = how.values !== "int8" ? 1e-4 : activations === "int16" ? 5e-3 : 3e-2;
+            const isExact = how.values !== "int8" && how.values !== "int4";
+            const bound = isExact ? 1e-4 : activations === "int16" ? 5e-3 : 3e-2;
             expect(distance(found, expected)).toBeLessThan(bound);
             expectSameBits([await logitsInPieces(model, tokens)], [found], "the whole");
           });
@@ -216,6 +243,8 @@ describe("logits are the same to the bit", () => {
     ["tiny", { values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
     ["tiny", { values: "int8", format: "slots" }, { activations: "int8", kv: "int8" }, "slots"],
     ["llama", { values: "int8", group: 32, format: "bitmap" }, { activations: "int8" }, "slots"],
+    ["tiny", { values: "int4", format: "nm" }, { activations: "int8", kv: "int8" }],
+    ["qwen2", { values: "int4", format: "dense", head: "int4" }, { activations: "int8" }],
   ];
   const PIECES: [string, number[]][] = [
     ["one by one", [1]],

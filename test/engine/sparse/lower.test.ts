@@ -83,6 +83,7 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
     { values: "int8" },
     { values: "int8", group: 16 },
     { values: "int8", head: "f16" },
+    { values: "int4", head: "int4" },
   ];
   for (const model of ARCHITECTURES) {
     for (const how of values) {

@@ -44,6 +44,8 @@ beforeAll(async () => {
     ["mistral-sliding", { format: "bitmap", values: "int8", group: 16 }],
     ["llama", { format: "slots", values: "int8" }],
     ["qwen2-sliding", { format: "dense", values: "f16", logits: "last" }],
+    ["qwen3", { format: "dense", values: "int4", head: "int4" }],
+    ["llama", { format: "bitmap", values: "int4" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);

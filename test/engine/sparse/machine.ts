@@ -43,10 +43,10 @@ import { modelBytes } from "../../../src/onnx/model_file.ts";
 export interface Numbers {
   readonly rows: number;
   readonly columns: number;
-  readonly type: "f32" | "f16" | "int8";
-  /** Row-major; of int8 without its scales, of f16 float16 numbers. */
+  readonly type: "f32" | "f16" | "int8" | "int4";
+  /** Row-major; of int8 and int4 without their scales, of f16 float16 numbers. */
   readonly elements: Float64Array;
-  /** int8: `[rows, ⌈columns / group⌉]`. */
+  /** `[rows, ⌈columns / group⌉]`; of int4 float16 numbers. */
   readonly scales?: Float32Array;
   readonly group?: number;
 }
@@ -70,7 +70,24 @@ function bytesOf(type: Numbers["type"], elements: ArrayLike<number>): Uint8Array
       return new Uint8Array(Uint16Array.from(elements, halfBits).buffer);
     case "int8":
       return new Uint8Array(Int8Array.from(elements).buffer);
+    case "int4": {
+      const bytes = new Uint8Array(Math.ceil(elements.length / 2));
+      for (let i = 0; i < elements.length; i++) {
+        bytes[i >> 1] += (elements[i] < 0 ? elements[i] + 16 : elements[i]) * (i % 2 ? 16 : 1);
+      }
+      return bytes;
+    }
   }
+}
+
+/** Elements of rows that begin at bytes of their own. */
+function bytesOfRows(type: Numbers["type"], elements: Float64Array, columns: number): Uint8Array {
+  if (type !== "int4" || columns % 2 === 0) return bytesOf(type, elements);
+  const rows = Array.from(
+    { length: elements.length / columns },
+    (_, row) => [...elements.subarray(row * columns, (row + 1) * columns), 0],
+  );
+  return bytesOf(type, rows.flat());
 }
 
 /** The bits of a number that is a float16. */
@@ -96,7 +113,12 @@ function bytesOfView({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8
 /** A packed matrix in a file. */
 export type SparseRef = MatrixRef & { readonly kind: "sparse" };
 
-const TYPES = { f32: DataType.FLOAT, f16: DataType.FLOAT16, int8: DataType.INT8 };
+const TYPES = {
+  f32: DataType.FLOAT,
+  f16: DataType.FLOAT16,
+  int8: DataType.INT8,
+  int4: DataType.UINT8,
+};
 
 /** A file of tensors. */
 export class Tensors {
@@ -107,15 +129,19 @@ export class Tensors {
     const name = `matrix${this.#tensors.length}`;
     const { rows, columns, type, elements, scales, group } = numbers;
     const dims = [rows, columns];
+    const isInt4 = type === "int4";
     const scaleTensor = scales && this.#add(
       `${name}.scales`,
-      DataType.FLOAT,
-      group && packed ? [rows, Math.ceil(columns / group)] : [rows],
-      bytesOf("f32", scales),
+      isInt4 ? DataType.FLOAT16 : DataType.FLOAT,
+      group && (packed || isInt4) ? [rows, Math.ceil(columns / group)] : [rows],
+      bytesOf(isInt4 ? "f16" : "f32", scales),
     );
     if (!packed) {
-      const values = this.#add(`${name}.weight`, TYPES[type], dims, bytesOf(type, elements));
-      return { kind: "dense", name, rows, columns, type, values, scales: scaleTensor };
+      const bytes = bytesOfRows(type, elements, columns);
+      const shape = isInt4 ? [rows, Math.ceil(columns / 2)] : dims;
+      const values = this.#add(`${name}.weight`, TYPES[type], shape, bytes);
+      const common = { kind: "dense", name, rows, columns, type, values } as const;
+      return { ...common, scales: scaleTensor, ...isInt4 ? { group } : {} };
     }
     const kept = [0, ...elements.filter((element) => element !== 0)];
     const perRow = Math.ceil(columns / 8);
@@ -133,11 +159,16 @@ export class Tensors {
       columns,
       type,
       format: "bitmap",
-      scaling: scales ? (group ? "group" : "row") : "none",
+      scaling: isInt4 ? "int4" : scales ? (group ? "group" : "row") : "none",
       attributes: { rows, columns, ...group ? { group } : {} },
       tensors: {
         bits: this.#add(`${name}.bits`, DataType.UINT8, [rows, perRow], bits),
-        values: this.#add(`${name}.values`, TYPES[type], [kept.length], bytesOf(type, kept)),
+        values: this.#add(
+          `${name}.values`,
+          TYPES[type],
+          [isInt4 ? Math.ceil(kept.length / 2) : kept.length],
+          bytesOf(type, kept),
+        ),
         ...scaleTensor ? { scales: scaleTensor } : {},
       },
     };
@@ -151,12 +182,20 @@ export class Tensors {
       this.#add(`${name}.${part}`, type, [data.length], bytesOfView(data));
     const isGrouped = values.type === "int8" && values.group < columns;
     const tensors: Record<string, string> = {
-      values: add("values", TYPES[values.type], values.data),
+      values: add(
+        "values",
+        TYPES[values.type],
+        values.type === "int4" ? bytesOf("int4", values.data) : values.data,
+      ),
     };
     const attributes: Record<string, number> = { rows, columns };
     if (values.type === "int8") {
       tensors.scales = add("scales", DataType.FLOAT, values.scales);
       if (isGrouped) attributes.group = values.group;
+    }
+    if (values.type === "int4") {
+      tensors.scales = add("scales", DataType.FLOAT16, values.scales);
+      attributes.group = values.group;
     }
     if ("codes" in packed) {
       tensors.codes = add("codes", DataType.UINT8, packed.codes);
@@ -181,10 +220,21 @@ export class Tensors {
         : "masks" in packed
         ? "slots"
         : "bitmap",
-      scaling: values.type !== "int8" ? "none" : isGrouped ? "group" : "row",
+      scaling: values.type === "int4"
+        ? "int4"
+        : values.type !== "int8"
+        ? "none"
+        : isGrouped
+        ? "group"
+        : "row",
       attributes,
       tensors,
     };
+  }
+
+  /** Changes a tensor's bytes. */
+  change(name: string, change: (bytes: Uint8Array) => void): void {
+    change(this.#tensors.find((tensor) => tensor.name === name)!.rawData);
   }
 
   /** Adds a vector of float32; returns its name. */
@@ -306,7 +356,15 @@ export class Machine {
       scalesCopy: segments * 4,
       flags,
       flagsCopy: segments * 8,
+      sums: this.#sums(rows, segments),
+      sumsCopy: segments * 8,
     };
+  }
+
+  #sums(rows: number, segments: number): number {
+    const address = this.reserve(rows * segments * 8);
+    this.memory.bytes(address, rows * segments * 8).fill(0x55);
+    return address;
   }
 
   /** Runs a program. */

@@ -60,10 +60,25 @@ describe("products", () => {
         const some = Math.max(-127, Math.min(127, Math.round(normal(dice) * 40)));
         return dice.below(4) === 0 ? dice.pick([-127, 127]) : some;
       }
+      if (type === "int4") {
+        const some = Math.max(-8, Math.min(7, Math.round(normal(dice) * 3)));
+        return dice.below(4) === 0 ? dice.pick([-8, 7]) : some;
+      }
       return type === "f16" ? toHalf(normal(dice)) : Math.fround(normal(dice));
     });
-    if (type !== "int8") return { rows, columns, type, elements };
+    if (type !== "int8" && type !== "int4") return { rows, columns, type, elements };
     const count = rows * Math.ceil(columns / (group ?? columns));
+    if (type === "int4") {
+      const scale = () => toHalf((0.5 + dice.next()) / 8 * dice.pick([-1, 1, 2 ** -13]));
+      return {
+        rows,
+        columns,
+        type,
+        elements,
+        scales: Float32Array.from({ length: count }, scale),
+        group,
+      };
+    }
     const scales = Float32Array.from({ length: count }, () => (0.5 + dice.next()) / 127);
     return { rows, columns, type, elements, scales, group };
   }
@@ -124,6 +139,30 @@ describe("products", () => {
         const numbers = numbersOf(dice, shape, "int8", random(density), group);
         add(`${density} random, ${what}`, numbers);
       }
+    }
+    for (const group of [32, 64, 128]) {
+      const what = `int4, groups of ${group}`;
+      for (const n of [4, 8]) {
+        add(`${n}:16, ${what}`, numbersOf(dice, shape, "int4", nOf16(dice, n), group));
+      }
+      for (const density of [0.02, 0.1, 0.3, 0.6, 1]) {
+        add(`${density} random, ${what}`, numbersOf(dice, shape, "int4", random(density), group));
+      }
+      for (const packed of [true, false]) {
+        for (const extreme of [7, -8]) {
+          const full = numbersOf(dice, shape, "int4", always, group);
+          add(
+            `${extreme} everywhere, ${what}`,
+            { ...full, elements: full.elements.fill(extreme) },
+            packed,
+          );
+        }
+      }
+      // The greatest sums that a slot's segment has.
+      const half = numbersOf(dice, shape, "int4", nOf16(dice, 8), group);
+      const least = half.elements.map((element) => element === 0 ? 0 : -8);
+      add(`-8 in 8:16, ${what}`, { ...half, elements: least });
+      add(`dense ${what}`, numbersOf(dice, shape, "int4", random(0.9), group), false);
     }
     // All weights of some windows and none of others; the greatest weights everywhere.
     add("lumps", numbersOf(dice, shape, "int8", (row, c) => (row + (c >> 4)) % 3 === 0));
@@ -273,7 +312,12 @@ describe("products", () => {
   }
 
   /** Slots that a window has, in weights of a row; what is beyond has exact inputs. */
-  const ROOM: Partial<Record<Kind, number>> = { [KIND.SLOTS_ONE]: 4, [KIND.SLOTS_TWO]: 8 };
+  const ROOM: Partial<Record<Kind, number>> = {
+    [KIND.SLOTS_ONE]: 4,
+    [KIND.SLOTS_TWO]: 8,
+    [KIND.SLOTS_ONE_INT4]: 4,
+    [KIND.SLOTS_TWO_INT4]: 8,
+  };
 
   /** What {@linkcode beyond} found: the same matrix is checked in many runs. */
   const listedOf = new Map<Numbers, boolean[]>();
@@ -319,8 +363,8 @@ describe("products", () => {
     const listed = beyond(numbers, kind);
     // Sums of integers are exact; those of floats round each product and each sum.
     const isExact = isQuantised(kind) && !listed.includes(true);
-    // And a segment is one sum, or up to four.
-    const sums = (kind === KIND.SLOTS_ANY ? 4 : 1) * segmentsOf(columns);
+    // And a segment is one sum, or up to four; that of int4 is multiplied once more.
+    const sums = (kind === KIND.SLOTS_ANY ? 4 : 1.5) * segmentsOf(columns);
     const roundings = (isExact ? 4 * sums : 2 * columns) + 8;
     outcome.out.forEach((row, t) => {
       for (let r = 0; r < rows; r++) {

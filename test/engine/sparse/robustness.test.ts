@@ -230,6 +230,9 @@ describe("a damaged file ends in a result or in an error of ours", () => {
       ["qwen2", { format: "bitmap", values: "int8", group: 16 }],
       ["opt", { format: "dense", values: "int8" }],
       ["llama", { format: "slots", values: "int8" }],
+      ["llama", { format: "nm", values: "int4", head: "int4" }],
+      ["qwen2", { format: "csr", values: "int4" }],
+      ["qwen3", { format: "bitmap", values: "int4" }],
     ];
     for (const [model, how] of ways) {
       models.push(filesOf(await workshop.compiled(model, how, "2:4")));

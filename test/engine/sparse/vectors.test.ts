@@ -206,20 +206,27 @@ describe("element by element", () => {
 });
 
 describe("rows of tables", () => {
-  for (const type of ["f32", "f16", "int8"] as const) {
+  const kinds = [["f32"], ["f16"], ["int8"], ["int4", 32], ["int4", 64], ["int4", 128]] as const;
+  for (const [type, group] of kinds) {
     for (const columns of [1, 6, 32, 50, 144]) {
-      test(`${type}, ${columns} columns, come out as they were put in`, async () => {
+      test(`${type} ${group ?? ""}, ${columns} columns, come out as they were put in`, async () => {
         const dice = new Dice(SEED + columns);
         const rows = 37;
         const elements = Float64Array.from({ length: rows * columns }, () => {
           if (type === "int8") return dice.below(255) - 127;
+          if (type === "int4") return dice.below(16) - 8;
           // The least float16 numbers are below its normal ones.
           return type === "f16" ? toHalf(normal(dice) * dice.pick([1, 2 ** -16])) : normal(dice);
         }).map(Math.fround);
         const scales = type === "int8"
           ? Float32Array.from({ length: rows }, () => dice.next() + 0.1)
+          : type === "int4"
+          ? Float32Array.from(
+            { length: rows * Math.ceil(columns / group) },
+            () => toHalf((dice.next() + 0.1) * dice.pick([1, -1, 2 ** -16])),
+          )
           : undefined;
-        const numbers: Numbers = { rows, columns, type, elements, scales };
+        const numbers: Numbers = { rows, columns, type, elements, scales, group };
         const weights = weightsOf(numbers);
         const file = new Tensors();
         const ref = file.matrix(numbers, false);
@@ -244,7 +251,10 @@ describe("rows of tables", () => {
             found.forEach((vector, t) => {
               const row = offset === undefined ? ids[t] : position + t + offset;
               const wanted = weights.slice(row * columns, (row + 1) * columns);
-              expect([...vector]).toEqual([...wanted].map(Math.fround));
+              // A level of 0 with a negative scale is -0.
+              expect([...vector].map((value) => value + 0)).toEqual(
+                [...wanted].map((value) => Math.fround(value) + 0),
+              );
             });
           }
         }

@@ -83,10 +83,13 @@ describe("a matrix gives the same products from every format", () => {
     { type: "f16" },
     { type: "int8" },
     ...[16, 24, 48, 160].map((group): ValueOptions => ({ type: "int8", group })),
+    ...[32, 64, 128].map((group): ValueOptions => ({ type: "int4", group })),
   ];
   for (const option of options) {
     for (const [rows, columns] of [[16, 64], [35, 112], [36, 112], [3, 16], [64, 320]]) {
-      const group = option.group && Math.min(option.group, columns);
+      const group = option.type === "int4"
+        ? option.group
+        : option.group && Math.min(option.group, columns);
       test(`${JSON.stringify(option)}, ${rows} × ${columns}`, async () => {
         const dice = new Dice(SEED + rows);
         // As much as 8:16 holds, with empty and with full groups among them.
@@ -140,6 +143,34 @@ test("a dense matrix that is read in pieces lies in its rows", async () => {
     const wanted = elements.slice(ids[i] * columns, (ids[i] + 1) * columns);
     expect([...row]).toEqual([...wanted]);
   });
+});
+
+test("a dense int4 matrix that is read in pieces lies in its rows, with their scales", async () => {
+  for (const columns of [1000, 999]) {
+    const [rows, group] = [9000, 64];
+    const elements = Float64Array.from(
+      { length: rows * columns },
+      (_, i) => (i * 7919 + Math.floor(i / columns)) % 16 - 8,
+    );
+    const perRow = Math.ceil(columns / group);
+    const scales = Float32Array.from({ length: rows * perRow }, (_, i) => 1 + i % 1021 / 1024);
+    const file = new Tensors();
+    const numbers = { rows, columns, type: "int4", elements, scales, group } as const;
+    const [table] = await place(file, [file.matrix(numbers, false)]);
+    machine.reset();
+    const ids = [0, 15, 16, 7898, 7903, 7904, 7905, 8111, 8112, 8128, 8191, 8192, 8999];
+    const program = new Program();
+    const out = machine.room(ids.length, columns);
+    program.embed(out, columns, table, false, 0);
+    machine.run(program, { tokens: ids.length, ids });
+    machine.read(out, ids.length, columns).forEach((row, i) => {
+      const wanted = Array.from(
+        { length: columns },
+        (_, c) => elements[ids[i] * columns + c] * scales[ids[i] * perRow + Math.floor(c / group)],
+      );
+      expect([...row]).toEqual(wanted);
+    });
+  }
 });
 
 test("a matrix that two steps name is placed once, and others with its values are not it", async () => {
@@ -342,6 +373,29 @@ describe("a file that breaks a rule of the format is refused:", () => {
       if (packed.values.type === "int8") packed.values.scales[4] = scale;
       return packed;
     }]),
+    ...[0, 0x8000, 0x7c00, 0xfc00, 0x7e01].map((
+      bits,
+    ): [string, () => PackedNm] => [`int4, the scale of the bits ${bits}`, () => {
+      const packed = nm({ type: "int4", group: 32 });
+      if (packed.values.type === "int4") packed.values.scales[4] = bits;
+      return packed;
+    }]),
+    ["int4 as a bitmap, a first value that is not 0", () => {
+      const packed = bitmap({ type: "int4", group: 32 });
+      packed.values.data[0] = -1;
+      return packed;
+    }],
+    ["int4 as a bitmap, more bits than values", () => {
+      const packed = bitmap({ type: "int4", group: 32 });
+      packed.bits[0] = 0xff;
+      return packed;
+    }],
+    ["int4 as a bitmap, two bits less than values", () => {
+      const packed = bitmap({ type: "int4", group: 32 });
+      packed.bits[0] &= packed.bits[0] - 1;
+      packed.bits[0] &= packed.bits[0] - 1;
+      return packed;
+    }],
     ["int8, the scale 0 of a group", () => {
       const packed = nm({ ...int8, group: 16 });
       if (packed.values.type === "int8") packed.values.scales[9] = 0;
@@ -356,6 +410,50 @@ describe("a file that breaks a rule of the format is refused:", () => {
       expect(error.message.length).toBeGreaterThan(20);
     });
   }
+
+  test("int4 with something after its last weight", async () => {
+    const spoilt: [number, string][] = [[9, "csr"], [9, "dense"], [9, "nm"], [8, "bitmap"]];
+    for (const [count, format] of spoilt) {
+      // A bitmap has one value more than weights.
+      const [rows, columns] = format === "nm" ? [count, 2] : [1, count];
+      const values = new Float32Array(rows * columns).fill(1);
+      const matrix = { name: "w", rows, columns, values };
+      const options = { type: "int4", group: 32 } as const;
+      const file = new Tensors();
+      const ref = format === "dense"
+        ? file.matrix({
+          rows,
+          columns,
+          type: "int4",
+          elements: Float64Array.from(values),
+          scales: Float32Array.of(1),
+          group: 32,
+        }, false)
+        : file.packed(
+          format === "csr"
+            ? encodeCsr(matrix, options)
+            : format === "nm"
+            ? encodeNm({ ...matrix, values: values.map((_, i) => i % 2) }, { n: 1, m: 2 }, options)
+            : encodeBitmap(matrix, options),
+        );
+      expect((await place(file, [ref])).length).toBe(1);
+      const name = ref.kind === "dense" ? ref.values : ref.tensors.values;
+      file.change(name, (bytes) => bytes[bytes.length - 1] |= 0x10);
+      expect((await rejectionOf(place(file, [ref]))).code).toBe("PACKED_INVALID");
+    }
+  });
+
+  test("a dense int4 matrix with a scale of 0", async () => {
+    const file = new Tensors();
+    const elements = new Float64Array(20 * 32).fill(3);
+    const scales = new Float32Array(20).fill(1);
+    scales[17] = 0;
+    const ref = file.matrix(
+      { rows: 20, columns: 32, type: "int4", elements, scales, group: 32 },
+      false,
+    );
+    expect((await rejectionOf(place(file, [ref]))).code).toBe("PACKED_INVALID");
+  });
 
   test("NaN in a dense matrix, and in a vector", async () => {
     for (const type of ["f32", "f16"] as const) {

@@ -39,17 +39,29 @@ export const SPINS: usize = 284;
 export const PATIENCE: usize = 288;
 /** Not 0: the main thread may not sleep, only spin. */
 export const MAIN_SPINS: usize = 292;
+/** 16 bytes of 64: the zero points of inputs of seven bits. */
+export const ZERO_POINTS: usize = 304;
 /** 16 bytes of 15, then 8 halves of 1: constants that kernels load, for they would be made anew each time. */
 export const NIBBLES: usize = 320;
 export const ONES: usize = 336;
 
 /** Constants of `math.ts`, 16 bytes each. */
 export const CONSTANTS: usize = 352;
+/** Constants of `int4.ts`: 2^112, the bits of float16 where float32 has them, and int8 by four bits. */
+export const HALF_UNIT: usize = 976;
+export const HALF_BITS: usize = 992;
+export const LEVELS: usize = 1008;
 
 /** Puts the constants in place. */
 export function setUp(): void {
+  memory.fill(ZERO_POINTS, 64, 16);
   memory.fill(NIBBLES, 15, 16);
   for (let i: usize = 0; i < 8; i++) store<u16>(ONES + (i << 1), 1);
+  for (let i: usize = 0; i < 4; i++) {
+    store<f32>(HALF_UNIT + (i << 2), 5192296858534827628530496329220096.0);
+    store<u32>(HALF_BITS + (i << 2), 0x8fffe000);
+  }
+  for (let i = 0; i < 16; i++) store<i8>(LEVELS + i, i < 8 ? i : i - 16);
   setUpMath();
 }
 

@@ -5,15 +5,34 @@
  * formats are in `docs/format.md`, the layouts in `slots.ts`, `lists.ts` and `dense.ts`. What is read
  * may be damaged or made to do harm: a decoder goes nowhere beyond what the descriptor says is there.
  */
-import { DENSE_INT8, LISTS_F16, SEGMENT, SLOTS_ANY, SLOTS_ONE } from "./linear";
+import {
+  DENSE_INT4,
+  DENSE_INT8,
+  LISTS_F16,
+  SEGMENT,
+  SLOTS_ANY,
+  SLOTS_ONE,
+  SLOTS_ONE_INT4,
+} from "./linear";
 import { SEGMENT_BYTES } from "./dense";
+import { denseBytes } from "./int4";
 import { beginChunk, beyondSlots, chunkBytes, count, fillChunk } from "./pack_any";
+import {
+  isScaleDamaged,
+  levelAt,
+  openDenseInt4,
+  packDenseRowInt4,
+  packIntoDenseInt4,
+  packSlotsInt4,
+  sizeOfEight,
+} from "./pack_int4";
 import { widenHalves } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
 
 /** Words of a descriptor; `layout.ts` beside this folder has them for JavaScript. */
-const FORMAT: usize = 0, TYPE: usize = 4, ROWS: usize = 8, COLUMNS: usize = 12;
-const VALUES: usize = 16, COUNT: usize = 20, INDICES: usize = 24;
+const FORMAT: usize = 0, TYPE: usize = 4;
+export const ROWS: usize = 8, COLUMNS: usize = 12, VALUES: usize = 16;
+const COUNT: usize = 20, INDICES: usize = 24;
 const ROW_POINTERS: usize = 32, N: usize = 36, M: usize = 40, BITS: usize = 44;
 /** Room for lists: `4 · columns · 6` bytes. */
 const SCRATCH: usize = 48;
@@ -21,11 +40,11 @@ const KIND: usize = 52, OUT: usize = 56;
 /** Where lists go, and the table of their places. */
 const LISTS_OUT: usize = 60, TABLE: usize = 64;
 /** Scales that lists of int8 are multiplied with, or 0; and their group. */
-const SCALES: usize = 68, GROUP: usize = 72;
+export const SCALES: usize = 68, GROUP: usize = 72;
 /** Where a decoder is: entries read, and the position of the last. */
 const ENTRY: usize = 76, PLACE: usize = 80;
 /** Lengths of the four lists. */
-const LENGTHS: usize = 96;
+export const LENGTHS: usize = 96;
 /** What {@link survey} finds: how many weights have no slot when each window has one, or two. */
 const BEYOND_ONE: usize = 112, BEYOND_TWO: usize = 116;
 /** And with as many as it needs: bytes of all chunks, and what has no slot. */
@@ -36,7 +55,7 @@ const CHUNKS: usize = 128;
 const MASKS: usize = 132;
 
 const BITMAP = 0, CSR = 1, SLOTS = 3; // and 2: N:M
-const F32 = 0, F16 = 1, INT8 = 2;
+const F32 = 0, F16 = 1, INT8 = 2, INT4 = 3;
 
 /** What went wrong. */
 const OK = 0,
@@ -47,19 +66,19 @@ const OK = 0,
   NOT_FINITE = 5,
   POINTERS = 6;
 const PADDING = 7, GAP = 8, FIRST_VALUE = 9, LEAST_INT8 = 10;
-const MANY_SLOTS = 11, OTHER_BITS = 12, FIRST_BITS = 13;
+const MANY_SLOTS = 11, OTHER_BITS = 12, FIRST_BITS = 13, SCALE = 14;
 
 /** Columns of list `i`, uint16. */
 // @ts-ignore: decorator
 @inline
-function columnsOf(d: usize, i: i32): usize {
+export function columnsOf(d: usize, i: i32): usize {
   return load<usize>(d, SCRATCH) + <usize> i * <usize> load<u32>(d, COLUMNS) * 2;
 }
 
 /** Values of list `i`, each in four bytes. */
 // @ts-ignore: decorator
 @inline
-function valuesOf(d: usize, i: i32): usize {
+export function valuesOf(d: usize, i: i32): usize {
   const columns = <usize> load<u32>(d, COLUMNS);
   return load<usize>(d, SCRATCH) + ((columns * 8 + 15) & ~15) + <usize> i * columns * 4;
 }
@@ -80,6 +99,10 @@ function put(
   let isKept: bool;
   if (type == INT8) {
     const v = load<i8>(values + e);
+    store<i32>(list + (<usize> n << 2), v);
+    isKept = v != 0;
+  } else if (type == INT4) {
+    const v = levelAt(values, e);
     store<i32>(list + (<usize> n << 2), v);
     isKept = v != 0;
   } else if (type == F16) {
@@ -244,7 +267,7 @@ function isNotFinite(type: i32, bits: u32): bool {
 
 // @ts-ignore: decorator
 @inline
-function length(d: usize, i: i32): i32 {
+export function length(d: usize, i: i32): i32 {
   return load<i32>(d + (<usize> i << 2), LENGTHS);
 }
 
@@ -259,7 +282,15 @@ function decodeFour(d: usize, row: i32): i32 {
 
 /** Whether all elements were read, and nothing lies between them that should not. */
 function checkEnd(d: usize): i32 {
-  const format = load<i32>(d, FORMAT), entry = load<u32>(d, ENTRY), count = load<u32>(d, COUNT);
+  const format = load<i32>(d, FORMAT), entry = load<u32>(d, ENTRY);
+  let count = load<u32>(d, COUNT);
+  if (load<i32>(d, TYPE) == INT4) {
+    // A bitmap's tensor has room for an even number of values: its bits tell how many there are.
+    if (format == BITMAP && entry + 2 == count) count--;
+    if ((count & 1) != 0 && load<u8>(load<usize>(d, VALUES) + <usize> (count >> 1)) >> 4 != 0) {
+      return PADDING;
+    }
+  }
   if (format == CSR) return entry == count ? OK : TOO_MANY;
   if (format == SLOTS) return checkSlots(d);
   if (format != BITMAP) return checkCodes(d);
@@ -267,7 +298,7 @@ function checkEnd(d: usize): i32 {
   const first = load<u32>(load<usize>(d, VALUES));
   const type = load<i32>(d, TYPE);
   // Stock runtimes fetch this one for every weight that is not there.
-  const bits = type == INT8 ? first & 0xff : type == F16 ? first & 0x7fff : first & 0x7fffffff;
+  const bits = type == INT4 ? first & 15 : type == INT8 ? first & 0xff : type == F16 ? first & 0x7fff : first & 0x7fffffff;
   return bits == 0 ? OK : FIRST_VALUE;
 }
 
@@ -293,6 +324,7 @@ export function survey(d: usize): i32 {
     const values = load<usize>(d, VALUES), count = <usize> load<u32>(d, COUNT);
     for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
   }
+  if (type == INT4 && isScaleDamaged(d)) return SCALE;
   store<u32>(d, 0, BEYOND_ONE);
   store<u32>(d, 0, BEYOND_TWO);
   let beyondAny: u32 = 0, anyBytes: u32 = 0;
@@ -322,7 +354,7 @@ function surveyRow(d: usize, i: i32, type: i32): bool {
   }
   store<u32>(d, load<u32>(d, BEYOND_ONE) + beyondOne, BEYOND_ONE);
   store<u32>(d, load<u32>(d, BEYOND_TWO) + beyondTwo, BEYOND_TWO);
-  if (type == INT8) return true;
+  if (type == INT8 || type == INT4) return true;
   for (let j = 0; j < n; j++) {
     if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return false;
   }
@@ -380,14 +412,25 @@ function packRows(d: usize, isWritten: bool): u32 {
       packIntoDense(d, row, out);
       continue;
     }
+    if (kind == DENSE_INT4) {
+      if ((row & 15) == 0) {
+        if (row > 0) out += denseBytes(segments, <usize> load<i32>(d, GROUP) / SEGMENT);
+        openDenseInt4(d, row, out);
+      }
+      packIntoDenseInt4(d, row, out);
+      continue;
+    }
     if (kind == SLOTS_ANY) out += packAny(d, row, out, isWritten);
-    else if (kind < DENSE_INT8) {
+    else if (kind >= SLOTS_ONE_INT4) {
+      packSlotsInt4(d, row, out, kind, segments, isWritten);
+      if ((row & 4) != 0) out += sizeOfEight(d, kind, segments);
+    } else if (kind < DENSE_INT8) {
       packSlots(d, row, out, kind, segments, isWritten);
       if ((row & 4) != 0) out += segments * segmentBytes(kind);
     }
     lists = packLists(d, row, lists, isWritten);
   }
-  if (isWritten && kind != DENSE_INT8) store<usize>(load<usize>(d, TABLE) + rows, lists);
+  if (isWritten && kind != DENSE_INT8 && kind != DENSE_INT4) store<usize>(load<usize>(d, TABLE) + rows, lists);
   return <u32> (lists - begin);
 }
 
@@ -503,6 +546,10 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
           scales + (<usize> ((row + i) * perRow + <i32> column / group) << 2),
         );
         store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scale);
+      } else if (type == INT4) {
+        const half = load<u16>(scales + (<usize> ((row + i) * perRow + <i32> column / group) << 1));
+        const scale = f32x4.extract_lane(widenHalves(i32x4.splat(half)), 0);
+        store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scale);
       } else if (type == F16) {
         store<f32>(at + (<usize> i << 2), f32x4.extract_lane(widenHalves(i32x4.splat(bits)), 0));
       } else store<u32>(at + (<usize> i << 2), bits);
@@ -519,12 +566,22 @@ export function packDense(d: usize): i32 {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), type = load<i32>(d, TYPE);
   const values = load<usize>(d, VALUES);
   const segments = <usize> ((columns + SEGMENT - 1) / SEGMENT);
-  const size: usize = type == INT8 ? segments * SEGMENT_BYTES : segments << (type == F16 ? 10 : 11);
+  const size: usize = type == INT4
+    ? denseBytes(segments, <usize> load<i32>(d, GROUP) / SEGMENT)
+    : type == INT8
+    ? segments * SEGMENT_BYTES
+    : segments << (type == F16 ? 10 : 11);
+  if (type == INT4 && isScaleDamaged(d)) return SCALE;
   let out = load<usize>(d, OUT);
   for (let first = 0; first < rows; first += 16) {
     memory.fill(out, 0, size);
+    if (type == INT4) openDenseInt4(d, first, out);
     for (let i = 0; i < 16 && first + i < rows; i++) {
       const row = <usize> (first + i) * <usize> columns;
+      if (type == INT4) {
+        if (!packDenseRowInt4(d, first + i, out)) return PADDING;
+        continue;
+      }
       if (type == INT8) {
         packDenseInt8(values + row, out, i, columns, segments);
         continue;

@@ -18,19 +18,24 @@ import {
   TOKENS,
 } from "./control";
 import { denseF16, denseF32, denseInt8 } from "./dense";
+import { denseInt4 } from "./dense_int4";
 import {
   DENSE_F16,
   DENSE_F32,
+  DENSE_INT4,
   DENSE_INT8,
   KIND,
   LISTS_F16,
   LISTS_F32,
   ROWS,
   SLOTS_ANY,
+  SLOTS_ONE_INT4,
+  SLOTS_TWO_INT4,
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
 import { slots } from "./slots";
 import { slotsAny } from "./slots_any";
+import { slotsInt4 } from "./slots_int4";
 import { elementwise, embed, norm, quantise, selectLast, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
@@ -78,6 +83,9 @@ function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (kind < DENSE_INT8) slots(kind, a, first, last, tokens, thread);
   else if (kind == SLOTS_ANY) slotsAny(a, first, last, tokens, thread);
   else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
+  else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
+    slotsInt4(kind, a, first, last, tokens, thread);
+  } else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
   else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
   else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);

@@ -21,12 +21,55 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
       i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(weights, activations), one),
     );
   }
-  const low = i16x8.extmul_low_i8x16_s(weights, activations);
-  const high = i16x8.extmul_high_i8x16_s(weights, activations);
-  // Sums of neighbours: lanes 0 and 1 from the low half, 2 and 3 from the high one, each of two products.
+  return i32x4.add(sum, i32x4.dot_i16x8_s(pairs(weights, activations), one));
+}
+
+/**
+ * Products of bytes of which one is from 0 to 127 and the other so small that eight pairs of products fit
+ * 16 bits (15 · 127 does): summed in 16 bits where an instruction gives pairs, which leaves one step
+ * fewer for each than {@link dot}. First {@link products}, then {@link addProducts} up to seven times,
+ * then {@link sumProducts}.
+ */
+// @ts-ignore: decorator
+@inline
+export function products(signed: v128, unsigned: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    if (FUSED_DOT) {
+      return i32x4.relaxed_dot_i8x16_i7x16_add_s(signed, unsigned, i32x4.splat(0));
+    }
+    return i16x8.relaxed_dot_i8x16_i7x16_s(signed, unsigned);
+  }
+  return pairs(signed, unsigned);
+}
+
+/** More of them. */
+// @ts-ignore: decorator
+@inline
+export function addProducts(sum: v128, signed: v128, unsigned: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    return i32x4.relaxed_dot_i8x16_i7x16_add_s(signed, unsigned, sum);
+  }
+  return i16x8.add(sum, products(signed, unsigned));
+}
+
+/** Their sums, four products or a multiple of four to a lane. */
+// @ts-ignore: decorator
+@inline
+export function sumProducts(sum: v128, one: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return sum;
+  return i32x4.dot_i16x8_s(sum, one);
+}
+
+/** Sums of neighbouring products, in 16 bits. */
+// @ts-ignore: decorator
+@inline
+function pairs(a: v128, b: v128): v128 {
+  const low = i16x8.extmul_low_i8x16_s(a, b);
+  const high = i16x8.extmul_high_i8x16_s(a, b);
+  // Lanes 0 and 1 of each four from the low half, 2 and 3 from the high one.
   const even = i8x16.shuffle(low, high, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
   const odd = i8x16.shuffle(low, high, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
-  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.add(even, odd), one));
+  return i16x8.add(even, odd);
 }
 
 /** Bytes of `from` at indices of 0 to 15. */

@@ -8,7 +8,8 @@
 import { activate, roundPlus } from "./math";
 import { maxLane, sumLanes, widenHalves } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
-import { DENSE_F32, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
+import { rowOfInt4 } from "./dense_int4";
+import { DENSE_F32, DENSE_INT4, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
 import { IDS, POSITION } from "./control";
 
 /** Words that all these steps begin with. */
@@ -66,7 +67,9 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
       : load<i32>(load<usize>(IDS) + (<usize> t << 2));
     const out = output(a, t, tokens, thread);
     const group = <usize> (row >> 4), lane = <usize> (row & 15);
-    if (kind == DENSE_INT8) {
+    if (kind == DENSE_INT4) {
+      rowOfInt4(table, segments, load<usize>(a, 60), row, width, out);
+    } else if (kind == DENSE_INT8) {
       const scale = f32x4.splat(load<f32>(scales + (<usize> row << 2)));
       for (let i = 0; i < width; i += 4) {
         const at = table + (group * segments + <usize> (i >> 5)) * SEGMENT_BYTES + 32 +
@@ -215,13 +218,15 @@ export function selectLast(a: usize, tokens: i32, thread: i32, threads: i32, all
  * Inputs to 7 bits with the zero at 64, a scale for each segment; to 14, with the zero at 64·128, in
  * segments whose largest number is more than `ratio` times the root of the mean square of all.
  *
- * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it.
+ * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it. Where a dense int4 matrix
+ * reads them, the sums that it needs are written too (`int4.ts`).
  */
 export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const low = <usize> load<u32>(a, 36),
     scales = load<usize>(a, 40),
     scalesCopy = <usize> load<u32>(a, 44);
   const flags = load<usize>(a, 48), flagsCopy = <usize> load<u32>(a, 52), ratio = load<f32>(a, 56);
+  const sums = load<usize>(a, 60), sumsCopy = <usize> load<u32>(a, 64);
   const width = load<i32>(a, WIDTH);
   const segments = <usize> ((width + SEGMENT - 1) / SEGMENT);
   for (
@@ -230,12 +235,14 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
     t++
   ) {
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
-    let scale = scales, flag = flags;
+    let scale = scales, flag = flags, sum = sums;
     if (tokens == 1) {
       scale += <usize> thread * scalesCopy;
       flag += <usize> thread * flagsCopy;
+      sum += <usize> thread * sumsCopy;
     } else {
       scale += <usize> t * (segments << 2);
+      sum += <usize> t * (segments << 3);
       flag += <usize> (t >> 3) * (segments << 3) + <usize> (t & 7);
     }
     const most = ratio * rootMeanSquare(from, width);
@@ -252,10 +259,31 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
           v128.store(to + low + s, i8x16.splat(0), 16);
         }
       }
+      if (sums != 0) {
+        store<i32>(sum, -8 * (sumOf(to + s, count) - 64 * count));
+        store<i32>(sum, isWide ? -8 * sumOf(to + low + s, count) : 0, 4);
+        sum += 8;
+      }
       scale += 4;
       flag += 8;
     }
   }
+}
+
+/** Sum of `count` bytes. */
+// @ts-ignore: decorator
+@inline
+function sumOf(at: usize, count: i32): i32 {
+  if (count == SEGMENT) {
+    const a = i16x8.extadd_pairwise_i8x16_u(v128.load(at));
+    const b = i16x8.extadd_pairwise_i8x16_u(v128.load(at, 16));
+    const v = i32x4.extadd_pairwise_i16x8_u(i16x8.add(a, b));
+    return (i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1)) +
+      (i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3));
+  }
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum += <i32> load<u8>(at + i);
+  return sum;
 }
 
 function rootMeanSquare(from: usize, width: i32): f32 {

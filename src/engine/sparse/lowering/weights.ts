@@ -2,6 +2,7 @@
  * Nodes with weights: rows of tables, products with matrices, biases.
  * @module
  */
+import { GATHER_INT4 } from "../../../../compile/functions.ts";
 import { MOST_WEIGHTS } from "../../../../compile/packed/types.ts";
 import { quote } from "../../../errors.ts";
 import {
@@ -112,9 +113,18 @@ export function scaleProduct(
   return linear(view, steps, input, denseRef(view, weight, scales.tensor));
 }
 
-/** A product with a packed matrix. */
+/** A product with a packed matrix, or rows of one. */
 export function multiplyPacked(view: NodeView, steps: StepList): Meaning {
+  if (view.node.opType === GATHER_INT4) {
+    const ids = view.input(0, "ids");
+    return embed(view, steps, packedRef(view) as DenseRef, ids);
+  }
   const input = flat(view, 0);
+  return linear(view, steps, input, packedRef(view));
+}
+
+/** The matrix that a node of domain `ai.espalier` names. */
+function packedRef(view: NodeView): MatrixRef {
   const tensors = new Map<string, TensorProto>();
   for (const place of view.node.input.keys()) {
     if (place === 0 || !view.has(place)) continue;
@@ -129,18 +139,16 @@ export function multiplyPacked(view: NodeView, steps: StepList): Meaning {
   for (const name of Object.keys(packed.attributes)) view.integer(name);
   checkPacked(view, packed);
   const { format, scaling, rows, columns, values, attributes } = packed;
-  const names = Object.entries(packed.tensors).map(([part, { name }]) => [part, name]);
-  return linear(view, steps, input, {
-    kind: "sparse",
-    name: packed.tensors.values.name.replace(/\.values$/, ""),
-    rows,
-    columns,
-    type: values,
-    format,
-    scaling,
-    attributes,
-    tensors: Object.fromEntries(names),
-  });
+  const names = Object.fromEntries(
+    Object.entries(packed.tensors).map(([part, { name }]) => [part, name]),
+  );
+  const name = packed.tensors.values.name.replace(/\.values$/, "");
+  const common = { name, rows, columns, type: values };
+  if (format === "dense") {
+    const { group } = attributes;
+    return { kind: "dense", ...common, values: names.values, scales: names.scales, group };
+  }
+  return { kind: "sparse", ...common, format, scaling, attributes, tensors: names };
 }
 
 /** The shapes that `docs/format.md` gives a packed matrix's tensors. */
@@ -150,15 +158,20 @@ function checkPacked(view: NodeView, packed: PackedNode): void {
   if (rows * columns > MOST_WEIGHTS) throw view.damaged(`has ${rows} × ${columns} weights`);
   const entries = Number(tensors.values.dims[0] ?? 0n);
   const shapes: Record<string, number[]> = {};
-  if (format === "nm") {
+  const isInt4 = scaling === "int4";
+  if (format === "dense") {
+    shapes.values = [rows, Math.ceil(columns / 2)];
+  } else if (format === "nm") {
     const groups = columns / m;
     if (!(n >= 1 && n <= m && m <= 32 && Number.isInteger(groups))) {
       throw view.damaged(`has the pattern ${n}:${m} for rows of ${columns}`);
     }
-    shapes.values = [groups, n, rows];
+    shapes.values = isInt4 ? [Math.ceil(groups * n * rows / 2)] : [groups, n, rows];
     shapes.codes = [groups, n, Math.ceil(rows * bits / 8)];
   } else if (format === "csr") {
-    shapes.values = shapes.gaps = [entries];
+    const gaps = Number(tensors.gaps.dims[0] ?? 0n);
+    shapes.gaps = isInt4 ? [gaps] : [entries];
+    shapes.values = isInt4 ? [Math.ceil(gaps / 2)] : [entries];
     shapes.row_pointers = [rows + 1];
   } else if (format === "slots") {
     if (rows % 4 !== 0 || columns % 16 !== 0) {
@@ -175,6 +188,7 @@ function checkPacked(view: NodeView, packed: PackedNode): void {
   }
   if (entries < 1) throw view.damaged("has no values");
   if (scaling === "row") shapes.scales = [rows];
+  if (isInt4) shapes.scales = [rows, Math.ceil(columns / group)];
   if (scaling === "group") {
     if (!(group >= 1 && group <= columns)) throw view.damaged(`has groups of ${group}`);
     shapes.scales = [rows, Math.ceil(columns / group)];

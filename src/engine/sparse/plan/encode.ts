@@ -24,6 +24,9 @@ export interface QuantisedVectors extends Vectors {
   readonly scalesCopy: number;
   readonly flags: number;
   readonly flagsCopy: number;
+  /** Sums of segments, as dense int4 matrices need them; 0 where there are none. */
+  readonly sums: number;
+  readonly sumsCopy: number;
 }
 
 /** Words of a program; numbers that are no integers are written as float32. */
@@ -54,6 +57,7 @@ export class Program {
       table.rowScales,
       ofPositions ? 1 : 0,
       offset,
+      table.groupSegments,
     ]);
   }
 
@@ -75,6 +79,7 @@ export class Program {
     this.#step(OP.QUANTISE, [
       ...[...vectors(input), ...vectors(out), width],
       ...[out.low, out.scales, out.scalesCopy, out.flags, out.flagsCopy, bits(ratio)],
+      ...[out.sums, out.sumsCopy],
     ]);
   }
 
@@ -110,13 +115,14 @@ export class Program {
     const quantised = "scales" in input
       ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
       : [0, 0, 0, 0, 0];
+    const sums = "scales" in input ? [input.sums, input.sumsCopy] : [0, 0];
     this.#step(OP.LINEAR, [
       ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.segments],
       ...[input.address, input.stride, input.copy, ...quantised],
       ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
       ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
-      matrix.columns,
+      ...[matrix.columns, matrix.groupSegments, ...sums],
     ]);
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Value } from "../ir.ts";
-import { isQuantised, PAGE, pageBytes, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
+import { isQuantised, KIND, PAGE, pageBytes, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { PlacedMatrix, WeightLoader } from "../weights.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
@@ -106,6 +106,7 @@ class Planner {
   readonly #lastRead = new Map<Value, number>();
   /** Quantised forms of values. */
   readonly #quantised = new Map<Value, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
+  readonly #needsSums: boolean;
   #selected = false;
   #pageBytes = 0;
   #scratch: { readonly address: number; readonly bytes: number };
@@ -123,6 +124,7 @@ class Planner {
     this.#vectors = vectors;
     this.#memory = memory;
     this.#options = options;
+    this.#needsSums = [...matrices.values()].some(({ kind }) => kind === KIND.DENSE_INT4);
     this.#buffers = new Buffers(memory, {
       address: roundUp(spare.address, 64),
       bytes: spare.bytes,
@@ -290,6 +292,9 @@ class Planner {
     const flags = this.#buffers.take(
       Math.max(roundUp(rows, 8), 8 * this.#options.threads) * segments,
     );
+    // For each segment two sums, where a matrix of the model asks for them.
+    const sumBytes = 8 * segments;
+    const sums = this.#needsSums ? this.#buffers.take(rows * sumBytes) : undefined;
     const quantised = {
       address: bytes.address,
       stride,
@@ -299,7 +304,9 @@ class Planner {
       scalesCopy: segments * 4,
       flags: flags.address,
       flagsCopy: segments * 8,
-      buffers: [bytes, scales, flags],
+      sums: sums?.address ?? 0,
+      sumsCopy: sumBytes,
+      buffers: [bytes, scales, flags, ...(sums ? [sums] : [])],
       dirty: true,
     };
     const ratio = this.#options.activations === "int8" ? OUTLIER : 0;

@@ -1,0 +1,64 @@
+/**
+ * What kernels of int4 weights share: groups of columns with a scale, and levels of four bits.
+ *
+ * A group of a row is 32, 64 or 128 columns, one to four segments; its scale is float16, and lies before
+ * its weights in the one stream that a kernel reads. Within a group parts of segments are added with the
+ * scales of their inputs, and the sum is multiplied by the scale of the weights.
+ */
+
+import { HALF_BITS, HALF_UNIT } from "./control";
+import { pick } from "./simd";
+
+/** Segments of a group, in a linear step. */
+export const GROUP_SEGMENTS: usize = 108;
+/**
+ * -8 times the sums of a segment's quantised inputs, `[token, segment, 2]` int32: of those of upper seven
+ * bits less their zero points, and of those of lower seven; bytes between threads' copies.
+ */
+export const X_SUMS: usize = 112;
+export const X_SUMS_COPY: usize = 116;
+
+/** Bytes before a group of eight rows in slots: scales, and the sums of weights of each segment. */
+// @ts-ignore: decorator
+@inline
+export function slotsHeader(perGroup: usize): usize {
+  return 16 + ((perGroup * 8 + 15) & ~15);
+}
+
+/** Bytes of a segment of four rows in slots: indices and values of one or two pairs. */
+export const ONE_BYTES: usize = 32, TWO_BYTES: usize = 64;
+
+/** Bytes before a group of sixteen dense rows, and of a segment of them. */
+export const DENSE_HEADER: usize = 32;
+export const DENSE_SEGMENT: usize = 256;
+
+/** Bytes of sixteen dense rows. */
+// @ts-ignore: decorator
+@inline
+export function denseBytes(segments: usize, perGroup: usize): usize {
+  return (segments + perGroup - 1) / perGroup * DENSE_HEADER + segments * DENSE_SEGMENT;
+}
+
+/** Bytes of eight rows in slots, of which a segment of four takes so many. */
+// @ts-ignore: decorator
+@inline
+export function slotsBytes(segments: usize, perGroup: usize, four: usize): usize {
+  return (segments + perGroup - 1) / perGroup * slotsHeader(perGroup) + segments * 2 * four;
+}
+
+/** Four scales as float32, exactly. */
+// @ts-ignore: decorator
+@inline
+export function scalesAt(at: usize): v128 {
+  // The sign fills the upper half; moved up by 13, it and the number's 15 bits are where they belong. The
+  // exponent is then 112 too small.
+  const moved = v128.and(i32x4.shl(v128.load16x4_s(at), 13), v128.load(HALF_BITS));
+  return f32x4.mul(moved, v128.load(HALF_UNIT));
+}
+
+/** Levels by their four bits. */
+// @ts-ignore: decorator
+@inline
+export function levels(table: v128, nibbles: v128): v128 {
+  return pick(table, nibbles);
+}

@@ -1,0 +1,287 @@
+/**
+ * Sparse int4 matrices in slots: those of `slots.ts`, with values of four bits.
+ *
+ * A pair of slots takes 32 bytes: 16 of indices and 16 of values, of each the first slot in low halves
+ * and the second in high ones. Values become int8 by a table of sixteen, as inputs are picked.
+ *
+ * Eight rows lie together: for each group of columns eight scales (float16), then for each of its
+ * segments Σw of the eight rows as int8 (filled up to 16 bytes), then for each segment the pairs of the
+ * first four rows and those of the others.
+ */
+import { LEVELS, NIBBLES } from "./control";
+import {
+  GROUP_SEGMENTS,
+  levels,
+  ONE_BYTES,
+  scalesAt,
+  slotsBytes,
+  slotsHeader,
+  TWO_BYTES,
+} from "./int4";
+import { addLists } from "./lists";
+import {
+  addScaled,
+  finish,
+  flagsOf,
+  LISTS,
+  LOW_UNIT,
+  SEGMENTS,
+  SLOTS_ONE_INT4,
+  SLOTS_TWO_INT4,
+  WEIGHTS,
+  X,
+  X_COPY,
+  X_LOW,
+  X_SCALES,
+  X_SCALES_COPY,
+  X_STRIDE,
+} from "./linear";
+import { addProducts, ones, pick, products, sumProducts } from "./simd";
+
+/** Bytes of a segment of four rows. */
+// @ts-ignore: decorator
+@inline
+function fourBytes(kind: i32): usize {
+  return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
+}
+
+/** The zero point's part of a segment: 64 · Σw of four rows. */
+// @ts-ignore: decorator
+@inline
+function zeroPoint(sums: usize): v128 {
+  return i32x4.shl(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(sums))), 6);
+}
+
+/** The high halves of bytes. */
+// @ts-ignore: decorator
+@inline
+function upper(v: v128, nibbles: v128): v128 {
+  return v128.and(i16x8.shr_u(v, 4), nibbles);
+}
+
+/** The products of a segment of four rows, which begins at `w`. */
+// @ts-ignore: decorator
+@inline
+function segmentOf(kind: i32, w: usize, x: usize, nibbles: v128, table: v128, one_: v128): v128 {
+  const a = v128.load(x), b = v128.load(x, 16);
+  const i = v128.load(w), v = v128.load(w, 16);
+  const first = products(levels(table, v128.and(v, nibbles)), pick(a, v128.and(i, nibbles)));
+  if (kind == SLOTS_ONE_INT4) {
+    const last = pick(b, upper(i, nibbles));
+    return sumProducts(addProducts(first, levels(table, upper(v, nibbles)), last), one_);
+  }
+  const k = v128.load(w, 32), m = v128.load(w, 48);
+  let sum = addProducts(first, levels(table, upper(v, nibbles)), pick(a, upper(i, nibbles)));
+  sum = addProducts(sum, levels(table, v128.and(m, nibbles)), pick(b, v128.and(k, nibbles)));
+  sum = addProducts(sum, levels(table, upper(m, nibbles)), pick(b, upper(k, nibbles)));
+  return sumProducts(sum, one_);
+}
+
+/** One token. */
+// @ts-ignore: decorator
+@inline
+function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
+  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const four = fourBytes(kind), header = slotsHeader(per), size = slotsBytes(segments, per, four);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const flags = flagsOf(a, 0, thread, 1);
+  const lists = load<usize>(a, LISTS);
+  let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
+  for (let row = first; row < last; row += 8) {
+    const at = w;
+    let xp = x, scale = scales, f = f32x4.splat(0), g = f;
+    for (let s: usize = 0; s < segments;) {
+      const end = min(s + per, segments);
+      const sf = scalesAt(w), sg = scalesAt(w + 8);
+      let sums = w + 16, pf = f32x4.splat(0), pg = pf;
+      w += header;
+      for (; s < end; s++) {
+        const p = segmentOf(kind, w, xp, nibbles, table, one_);
+        const q = segmentOf(kind, w + four, xp, nibbles, table, one_);
+        const unit = v128.load32_splat(scale);
+        const zeros = v128.load8x8_s(sums);
+        pf = addScaled(pf, i32x4.sub(p, i32x4.shl(i32x4.extend_low_i16x8_s(zeros), 6)), unit);
+        pg = addScaled(pg, i32x4.sub(q, i32x4.shl(i32x4.extend_high_i16x8_s(zeros), 6)), unit);
+        w += 2 * four;
+        sums += 8;
+        xp += 32;
+        scale += 4;
+      }
+      f = f32x4.add(f, f32x4.mul(pf, sf));
+      g = f32x4.add(g, f32x4.mul(pg, sg));
+    }
+    for (let s: usize = 0; s < segments; s++) {
+      if (load<u8>(flags + (s << 3)) == 0) continue;
+      const group = s / per, begin = at + group * (header + per * 2 * four);
+      const v = at + (group + 1) * header + s * 2 * four;
+      const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
+      const p = segmentOf(kind, v, x + low + (s << 5), nibbles, table, one_);
+      const q = segmentOf(kind, v + four, x + low + (s << 5), nibbles, table, one_);
+      f = addScaled(f, p, f32x4.mul(unit, scalesAt(begin)));
+      g = addScaled(g, q, f32x4.mul(unit, scalesAt(begin + 8)));
+    }
+    if (lists != 0) {
+      f = addLists(a, row, 0, thread, 1, f);
+      g = addLists(a, row + 4, 0, thread, 1, g);
+    }
+    finish(a, row, 0, f);
+    finish(a, row + 4, 0, g);
+  }
+}
+
+/** The products of two slots, of the windows `x` and `y`. */
+// @ts-ignore: decorator
+@inline
+function two(v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
+  return addProducts(products(v0, pick(x, i0)), v1, pick(y, i1));
+}
+
+/** sum + the same of two slots more. */
+// @ts-ignore: decorator
+@inline
+function twoMore(sum: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128): v128 {
+  return addProducts(addProducts(sum, v0, pick(x, i0)), v1, pick(x, i1));
+}
+
+/** sum + a segment's products less the zero point's part, with the token's scale. */
+// @ts-ignore: decorator
+@inline
+function addPart(sum: v128, products: v128, zero: v128, scale: v128, one_: v128): v128 {
+  return addScaled(sum, i32x4.sub(sumProducts(products, one_), zero), scale);
+}
+
+/** Up to four tokens from `token` on: a segment's weights are unpacked once for all of them. */
+// @ts-ignore: decorator
+@inline
+function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
+  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const bytes = fourBytes(kind), header = slotsHeader(per);
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
+  const lists = load<usize>(a, LISTS);
+  const second: usize = (row & 4) != 0 ? 1 : 0;
+  const x = load<usize>(a, X) + <usize> token * stride;
+  const next = segments << 2;
+  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
+  const flags = flagsOf(a, token, 0, tokens);
+  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+  let x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
+  let w = at, scale = scales;
+  for (let s: usize = 0; s < segments;) {
+    const end = min(s + per, segments);
+    const ss = scalesAt(w + (second << 3));
+    let sums = w + 16 + (second << 2);
+    let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
+    w += header;
+    for (; s < end; s++) {
+      const v = w + second * bytes;
+      const i = v128.load(v), n = v128.load(v, 16);
+      const i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
+      const v0 = levels(table, v128.and(n, nibbles)), v1 = levels(table, upper(n, nibbles));
+      let t0 = v128.load(x0), t1 = v128.load(x1), t2 = v128.load(x2), t3 = v128.load(x3);
+      if (kind == SLOTS_ONE_INT4) {
+        t0 = two(v0, v1, i0, i1, t0, v128.load(x0, 16));
+        t1 = two(v0, v1, i0, i1, t1, v128.load(x1, 16));
+        t2 = two(v0, v1, i0, i1, t2, v128.load(x2, 16));
+        t3 = two(v0, v1, i0, i1, t3, v128.load(x3, 16));
+      } else {
+        // One window after the other: fewer vectors are alive at once.
+        t0 = two(v0, v1, i0, i1, t0, t0);
+        t1 = two(v0, v1, i0, i1, t1, t1);
+        t2 = two(v0, v1, i0, i1, t2, t2);
+        t3 = two(v0, v1, i0, i1, t3, t3);
+        const k = v128.load(v, 32), m = v128.load(v, 48);
+        const i2 = v128.and(k, nibbles), i3 = upper(k, nibbles);
+        const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
+        t0 = twoMore(t0, v2, v3, i2, i3, v128.load(x0, 16));
+        t1 = twoMore(t1, v2, v3, i2, i3, v128.load(x1, 16));
+        t2 = twoMore(t2, v2, v3, i2, i3, v128.load(x2, 16));
+        t3 = twoMore(t3, v2, v3, i2, i3, v128.load(x3, 16));
+      }
+      const zero = zeroPoint(sums);
+      p0 = addPart(p0, t0, zero, v128.load32_splat(scale), one_);
+      p1 = addPart(p1, t1, zero, v128.load32_splat(scale + next), one_);
+      p2 = addPart(p2, t2, zero, v128.load32_splat(scale + 2 * next), one_);
+      p3 = addPart(p3, t3, zero, v128.load32_splat(scale + 3 * next), one_);
+      w += 2 * bytes;
+      sums += 8;
+      scale += 4;
+      x0 += 32;
+      x1 += 32;
+      x2 += 32;
+      x3 += 32;
+    }
+    f0 = f32x4.add(f0, f32x4.mul(p0, ss));
+    f1 = f32x4.add(f1, f32x4.mul(p1, ss));
+    f2 = f32x4.add(f2, f32x4.mul(p2, ss));
+    f3 = f32x4.add(f3, f32x4.mul(p3, ss));
+  }
+  for (let s: usize = 0; s < segments; s++) {
+    if (load<u32>(flags + (s << 3)) == 0) continue;
+    const group = s / per;
+    const ss = scalesAt(at + group * (header + per * 2 * bytes) + (second << 3));
+    const v = at + (group + 1) * header + s * 2 * bytes + second * bytes;
+    const xs = x + low + (s << 5), unit = f32x4.splat(LOW_UNIT);
+    const scale = scales + (s << 2);
+    const s0 = f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), ss);
+    const s1 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), ss);
+    const s2 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), ss);
+    const s3 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), ss);
+    f0 = addScaled(f0, segmentOf(kind, v, xs, nibbles, table, one_), s0);
+    f1 = addScaled(f1, segmentOf(kind, v, xs + stride, nibbles, table, one_), s1);
+    f2 = addScaled(f2, segmentOf(kind, v, xs + 2 * stride, nibbles, table, one_), s2);
+    f3 = addScaled(f3, segmentOf(kind, v, xs + 3 * stride, nibbles, table, one_), s3);
+  }
+  if (lists != 0) {
+    f0 = addLists(a, row, token, 0, tokens, f0);
+    f1 = addLists(a, row, token + 1, 0, tokens, f1);
+    f2 = addLists(a, row, token + 2, 0, tokens, f2);
+    f3 = addLists(a, row, token + 3, 0, tokens, f3);
+  }
+  finish(a, row, token, f0);
+  if (token + 1 < tokens) finish(a, row, token + 1, f1);
+  if (token + 2 < tokens) finish(a, row, token + 2, f2);
+  if (token + 3 < tokens) finish(a, row, token + 3, f3);
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  four(a, row, token, tokens, at, SLOTS_ONE_INT4);
+}
+function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
+  four(a, row, token, tokens, at, SLOTS_TWO_INT4);
+}
+function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, SLOTS_ONE_INT4);
+}
+function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, SLOTS_TWO_INT4);
+}
+
+/** y = W·x for rows `first` to `last`, multiples of 8. */
+export function slotsInt4(
+  kind: i32,
+  a: usize,
+  first: i32,
+  last: i32,
+  tokens: i32,
+  thread: i32,
+): void {
+  if (tokens == 1) {
+    if (kind == SLOTS_ONE_INT4) oneOfOne(a, first, last, thread);
+    else oneOfTwo(a, first, last, thread);
+    return;
+  }
+  const size = slotsBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS), fourBytes(kind));
+  // Each four rows meet all tokens before the next four are read.
+  for (let row = first; row < last; row += 4) {
+    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
+    for (let token = 0; token < tokens; token += 4) {
+      if (kind == SLOTS_ONE_INT4) fourOfOne(a, row, token, tokens, at);
+      else fourOfTwo(a, row, token, tokens, at);
+    }
+  }
+}
