@@ -42,8 +42,7 @@ export function smallestFormat(
       ),
     ],
     ["nm", pattern ? bytesOfNm(shape, pattern, options) : Infinity],
-    // Slots have no int4.
-    ["slots", slots && options.type !== "int4" ? bytesOfSlots(shape, slots, options) : Infinity],
+    ["slots", slots ? bytesOfSlots(shape, slots, options) : Infinity],
     ["bitmap", bytesOfBitmap(shape, nonzeros, options)],
     ["csr", bytesOfCsr(shape, entries, options)],
   ];

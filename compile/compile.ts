@@ -263,11 +263,6 @@ function pack(
     stored = storeDense(checkpoint, name, settings.values, data, settings.group);
   } else {
     if (format === "nm" && !pattern) throw unfit(matrix, nonzeros);
-    if (format === "slots" && settings.values === "int4") {
-      throw new FormatUnfitError(
-        `${name} does not fit --format slots as int4, which slots have not: take --format auto`,
-      );
-    }
     checkGroup(matrix, settings);
     const packed: Packed = format === "nm"
       ? { format, matrix: encodeNm(matrix, pattern!, options) }

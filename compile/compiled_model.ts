@@ -265,6 +265,8 @@ export class CompiledModel {
           return columns / m * n * rows;
         case "csr":
           return this.#bytes(tensors.gaps).length;
+        case "slots":
+          return 2 * bytes.length;
         default:
           return 1 + onesOf(this.#bytes(tensors.bits));
       }

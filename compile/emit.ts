@@ -102,7 +102,7 @@ export function store(
     tensors.row_pointers = tensor(DataType.INT32, [rows + 1], matrix.rowPointers);
   } else if (format === "slots") {
     const { counts, masks } = matrix;
-    tensors.values = tensor(valueType, [values.data.length / 16, 4, 4], values.data);
+    tensors.values = storeValues([values.data.length / 16, 4, 4]);
     tensors.counts = tensor(DataType.UINT8, [rows / 4, counts.length / (rows / 4)], counts);
     tensors.masks = tensor(DataType.UINT8, [masks.length / 8, 4, 2], masks);
   } else {

@@ -30,7 +30,7 @@ export type SparseFormat = "nm" | "csr" | "bitmap" | "slots";
 export type PackedFormat = SparseFormat | "dense";
 /**
  * How values are scaled: not at all, by row, by group of inputs, or by group with values of four bits,
- * two a byte, which slots have not.
+ * two a byte.
  */
 export type Scaling = "none" | "row" | "group" | "int4";
 
@@ -61,7 +61,6 @@ export function operatorOf(name: string): { format: PackedFormat; scaling: Scali
   if (name === dense || name === GATHER_INT4) return { format: "dense", scaling: "int4" };
   for (const format of Object.keys(STEMS) as SparseFormat[]) {
     for (const scaling of Object.keys(ENDINGS) as Scaling[]) {
-      if (format === "slots" && scaling === "int4") continue;
       if (operatorName(format, scaling) === name) return { format, scaling };
     }
   }
@@ -111,7 +110,7 @@ export function operatorNamed(name: string): FunctionProto {
       bitmap: unpackBitmap,
       slots: unpackSlots,
     };
-    const values = scaling === "int4" && format !== "slots" ? unpackInt4(f, format) : "values";
+    const values = scaling === "int4" ? unpackInt4(f, format) : "values";
     multiply(f, unpack[format](f, values), scaling);
   }
   return f.finish({ ...common, input: inputsOf(format, scaling) });
@@ -185,7 +184,7 @@ function unpackBitmap(f: FunctionBuilder, values: string): string {
  * `[columns, rows]` from slots, a byte of a window's bits at a time. The `n`-th stored weight of a
  * window's row lies at slot ⌊n / 4⌋ of the window, place n mod 4 of its row there.
  */
-function unpackSlots(f: FunctionBuilder): string {
+function unpackSlots(f: FunctionBuilder, elements: string): string {
   const [rows, columns] = ["rows", "columns"].map((a) => f.attribute(a));
   const [groups, windows] = [
     f.node("Div", [rows, f.integer(4)]),
@@ -210,7 +209,7 @@ function unpackSlots(f: FunctionBuilder): string {
   ]);
   const bytes = f.cast(f.node("Gather", ["masks", mask]), DataType.INT32);
   // A bit that is off takes one of as many zeros as there are values; see `unpackBitmap`.
-  const flat = f.node("Reshape", ["values", f.vector([-1])]);
+  const flat = f.node("Reshape", [elements, f.vector([-1])]);
   const stored = f.node("Shape", [flat]);
   const values = f.node("Concat", [f.zerosLike(flat, stored), flat], { axis: 0 });
   // For every number of bits before a byte, 0 to 8, and every byte: where each of its bits leads,

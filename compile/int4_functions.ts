@@ -16,9 +16,10 @@ import type { FunctionBuilder } from "./function_builder.ts";
  * A bitmap may get one more, a 0: how many values it has is in its bits, and no shape may depend on
  * those.
  */
-export function unpackInt4(f: FunctionBuilder, format: "nm" | "csr" | "bitmap"): string {
+export function unpackInt4(f: FunctionBuilder, format: "nm" | "csr" | "bitmap" | "slots"): string {
   const all = f.node("Reshape", [levels(f, "values"), f.vector([-1])]);
-  if (format === "bitmap") return signed(f, all);
+  // Slots have sixteen values each: no half of a byte is left.
+  if (format === "bitmap" || format === "slots") return signed(f, all);
   if (format === "csr") {
     const stored = f.node("Slice", [all, f.vector([0]), f.node("Shape", ["gaps"])]);
     return signed(f, stored);

@@ -342,10 +342,10 @@ export class WeightLoader {
       : undefined;
     const scales = isInt4 ? await put(tensors.scales) : undefined;
     const { n, m, bits, group } = attributes;
-    // Two of int4 share a byte: how many there are, indices say. Slots have no int4.
-    const count = !isInt4 || format === "slots"
+    // Two of int4 share a byte: how many there are, indices say.
+    const count = !isInt4 || format === "slots" || format === "bitmap"
       ? values.length / ELEMENT_BYTES[type]
-      : { bitmap: 2 * values.length, csr: indices.length, nm: columns / m * n * rows }[format];
+      : { csr: indices.length, nm: columns / m * n * rows }[format];
     const expected = {
       bitmap: rows * Math.ceil(columns / 8),
       csr: count,

@@ -248,7 +248,9 @@ function checkSlots(d: usize): i32 {
   if (load<u64>(masks) != 0 || load<u64>(masks, 8) != u64.MAX_VALUE) return FIRST_BITS;
   const type = load<i32>(d, TYPE), values = load<usize>(d, VALUES);
   for (let e: usize = 0; e < 16; e++) {
-    const bits = type == INT8
+    const bits = type == INT4
+      ? <u32> levelAt(values, e)
+      : type == INT8
       ? <u32> load<u8>(values + e)
       : type == F16
       ? <u32> load<u16>(values + (e << 1)) & 0x7fff

@@ -179,7 +179,7 @@ function checkPacked(view: NodeView, packed: PackedNode): void {
         `has slots of ${rows} × ${columns} weights, which have no windows of 4 × 16`,
       );
     }
-    shapes.values = [entries, 4, 4];
+    shapes.values = isInt4 ? [8 * Math.ceil(entries / 8)] : [entries, 4, 4];
     shapes.counts = [rows / 4, Math.ceil(columns / 32)];
     shapes.masks = [Number(tensors.masks.dims[0] ?? 0n), 4, 2];
   } else {
