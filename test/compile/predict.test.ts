@@ -29,6 +29,8 @@ const STORINGS: Storing[] = [
   { format: "auto", values: "int8", group: 32, head: "f16" },
   { format: "auto", values: "f16", head: "int8" },
   { format: "auto", values: "f32", head: "f32" },
+  { format: "auto", values: "int4", head: "int8" },
+  { format: "auto", values: "int4", group: 32, head: "int4" },
 ];
 
 /** What is foretold for a model that was pruned with one density for all blocks. */
