@@ -3,6 +3,7 @@
  * @module
  */
 import { compileSchema } from "../../compile/options.ts";
+import { int4Columns } from "../../compile/packed/int4.ts";
 import { narrow, widen } from "../../compile/packed/quantize.ts";
 import { CompiledSizes } from "../../compile/predict.ts";
 import type { Storing } from "../../compile/storing.ts";
@@ -23,7 +24,9 @@ export function sizeTeller(opened: OpenModel): SizeTeller {
     bytes: (kept, choice) => sizes.bytes(kept, storing(choice)),
     linearBytes: (kept, choice) => sizes.linearBytes(kept, storing(choice)),
     round: (matrix, choice) => {
-      const { values: type, group } = storing(choice);
+      const { values: type, group: asked } = storing(choice);
+      // For int4 what is asked for are kept weights; columns are what shares a scale.
+      const group = type === "int4" ? int4Columns(matrix, asked) : asked;
       matrix.values.set(widen(narrow(matrix, { type, group }), matrix));
     },
   };

@@ -40,7 +40,10 @@ describe("prune --fit", () => {
       expect(bytes).toBeLessThanOrEqual(asked);
       // All but a page a tensor of it is used, and foretold; of slots the most that there can be is.
       const exact = fit!.trials[0].pattern !== "slots";
-      expect(bytes).toBeGreaterThan((exact ? 0.93 : 0.75) * asked);
+      // A model that is dense cannot use more.
+      if (fit!.trials[0].sparsity > 0) {
+        expect(bytes).toBeGreaterThan((exact ? 0.93 : 0.75) * asked);
+      }
       expect(bytes).toBeLessThanOrEqual(fit!.bytes);
       expect(bytes).toBeGreaterThan((exact ? 0.99 : 0.8) * fit!.bytes);
       expect(fit!.trials.every((trial) => trial.bytes <= asked)).toBe(true);
@@ -61,7 +64,8 @@ describe("prune --fit", () => {
     async () => {
       const options = { fit: "2.6MB", pattern: "mixed:16", allocation: "uniform" } as const;
       const [one, two] = [await pruned(options), await pruned(options)];
-      expect(one.fit!.trials.map(({ pattern }) => pattern)).toEqual(["mixed:16"]);
+      const patterns = one.fit!.trials.map(({ pattern }) => pattern);
+      expect([...new Set(patterns)]).toEqual(["mixed:16"]);
       expect(await compiledBytes(one.output!)).toBeLessThanOrEqual(2_600_000);
       for (const file of ["espalier.json", "model.safetensors"]) {
         expect(readFileSync(join(one.output!, file)).equals(readFileSync(join(two.output!, file))))
@@ -77,7 +81,9 @@ describe("prune --fit", () => {
       allocation: "uniform",
     });
     expect(sparsity).toEqual({ asked: 0, reached: 0 });
-    expect(compile).toEqual({ values: "int8", head: "int8" });
+    // Which is better, a little text decides.
+    expect(compile).toMatchObject({ head: "int8" });
+    expect(["int8", "int4"]).toContain(compile!.values!);
     expect(fit!.trials[0].sparsity).toBe(0);
     const [before, after] = [TINY, output!].map((folder) =>
       readFileSync(join(folder, "model.safetensors"))
@@ -95,7 +101,7 @@ describe("prune --fit", () => {
     const { fit } = await pruned({ fit: Number(smallest), allocation: "uniform", dryRun: true });
     expect(fit!.bytes).toBe(Number(smallest));
     const fixed = await rejectionOf(pruned({ fit: "2MB", pattern: "8:16" }));
-    expect(fixed.message).toContain("8:16 in int8");
+    expect(fixed.message).toContain("8:16 in int4");
   }, LONG);
 
   test("is no wish beside what it looks for, and takes calibration text", async () => {
