@@ -50,6 +50,10 @@ export const pruneCommand: Command = {
       "N of every 16 weights, N chosen for each block",
     ],
     [
+      "prune MODEL_DIR -o OUT --method espalier --pattern 8:16 --values int4 --calibration text.txt",
+      "the least loss: what stays is mended, and rounded to int4 for compile",
+    ],
+    [
       "prune MODEL_DIR -o OUT --pattern slots --sparsity 0.5 --calibration text.txt",
       "as many weights where they matter most, in the form that our engine runs at their cost",
     ],
