@@ -6,7 +6,7 @@
 import { DENSE_HEADER, DENSE_SEGMENT, ONE_BYTES, slotsBytes, slotsHeader, TWO_BYTES } from "./int4";
 import { denseBytes } from "./int4";
 import { SEGMENT, SLOTS_ONE_INT4 } from "./linear";
-import { COLUMNS, columnsOf, GROUP, length, LENGTHS, ROWS, SCALES, VALUES, valuesOf } from "./pack";
+import { COLUMNS, columnsOf, GROUP, length, LENGTHS, ROWS, SCALES, VALUES, valuesOf } from "./decode";
 
 /** Level `e` of those at `values`. */
 // @ts-ignore: decorator
