@@ -100,7 +100,10 @@ export async function compare(
     const keys = new Map(variants.map((variant) => [
       variant,
       // Not by its name, which leaves out what is the default.
-      keyOf([facts, variant.kind === "dense" ? 0 : calibration, { ...variant, name: undefined }]),
+      keyOf([facts, variant.pruning || variant.fit ? calibration : 0, {
+        ...variant,
+        name: undefined,
+      }]),
     ]));
     const missing = bySharedPruning(
       variants.filter((variant) => !state.get(keys.get(variant)!)),
@@ -175,7 +178,7 @@ function bySharedPruning(variants: readonly Variant[], maker: VariantMaker): Var
 
 /** Whether pruning needs calibration text; magnitude with a pattern that needs no judging does without. */
 function needsText({ kind, pruning }: Variant): boolean {
-  if (kind === "dense") return false;
+  if (kind === "dense") return pruning !== undefined;
   if (!pruning || pruning.method !== "magnitude") return true;
   return /^\d+:/.test(pruning.pattern) ? false : !["uniform", "atp"].includes(pruning.allocation);
 }

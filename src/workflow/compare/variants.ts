@@ -2,6 +2,8 @@
  * Variants of a model, as a person writes them: `dense:int8`, `8:16:int8`, `unstructured@0.7:f16`,
  * `mixed:16@0.6:int8:magnitude:uniform`, `fit@60MB`.
  *
+ * `dense:int4:espalier` is dense, and rounded with the weights that are still to come making up for it.
+ *
  * Patterns, values, methods and allocations are those that `prune` and `compile` take, so that a new one
  * there is one here.
  * @module
@@ -10,6 +12,7 @@ import { z } from "zod";
 import { compileSchema } from "../../../compile/options.ts";
 import { bytes, pattern, pruneSchema } from "../../api/options.ts";
 import { patternText } from "../../api/prune_report.ts";
+import { mends } from "../../api/workbench.ts";
 
 type Values = NonNullable<z.output<typeof compileSchema>["values"]>;
 type Method = z.output<typeof pruneSchema>["method"];
@@ -37,7 +40,7 @@ export interface Variant {
   readonly kind: "dense" | "sparse" | "fit";
   /** How values are stored; for `fit` the fit says it. */
   readonly values?: Values;
-  /** For `sparse`. */
+  /** For `sparse`, and for `dense` where a method rounds the values. */
   readonly pruning?: VariantPruning;
   /** Most bytes, for `fit`, and who prunes. */
   readonly fit?: {
@@ -55,7 +58,7 @@ export interface VariantDefaults {
 
 /** How to write a variant, for help and messages. */
 export const GRAMMAR =
-  `dense:VALUES, PATTERN[@SPARSITY][:VALUES][:METHOD][:ALLOCATION], or fit@SIZE`;
+  `dense:VALUES, dense:int4:METHOD, PATTERN[@SPARSITY][:VALUES][:METHOD][:ALLOCATION], or fit@SIZE`;
 
 /**
  * Reads a list of variants: text with commas, or an array.
@@ -93,8 +96,13 @@ function readVariant(word: string): string | ((defaults: VariantDefaults) => Var
   const pieces = word.split(":");
   if (pieces[0] === "dense") {
     const values = VALUES.find((values) => values === pieces[1]);
-    if (pieces.length !== 2 || !values) return `dense is stored as ${VALUES.join(", ")}`;
-    return () => denseVariant(values);
+    if (!values) return `dense is stored as ${VALUES.join(", ")}`;
+    if (pieces.length === 2) return () => denseVariant(values);
+    const method = METHODS.find((method) => method === pieces[2]);
+    if (pieces.length > 3 || values !== "int4" || !method || !mends(method)) {
+      return "a method that rounds dense values is sparsegpt or espalier, and rounds to int4";
+    }
+    return () => roundedVariant(method);
   }
   const fit = /^fit@([^:]+)((?::.*)?)$/.exec(word);
   if (fit) {
@@ -187,6 +195,12 @@ export function denseVariant(values: Values): Variant {
   return { name: `dense:${values}`, kind: "dense", values };
 }
 
+/** A dense model whose weights a method rounds to int4, so that others make up for each. */
+export function roundedVariant(method: Method): Variant {
+  const pruning = { pattern: "unstructured", sparsity: 0, method, allocation: "uniform" } as const;
+  return { name: `dense:int4:${method}`, kind: "dense", values: "int4", pruning };
+}
+
 /** A pruned model. Its name says what is not the default. */
 export function sparseVariant(
   pruning: VariantPruning,
@@ -232,6 +246,7 @@ export function defaultVariants(defaults: VariantDefaults): Variant[] {
   ];
   return [
     ...dense.map(denseVariant),
+    ...(mends(defaults.method) ? [roundedVariant(defaults.method)] : []),
     ...prunings.flatMap((pruning) =>
       narrow.map((values) => sparseVariant({ ...defaults, ...pruning }, values, defaults))
     ),

@@ -53,6 +53,13 @@ describe("a variant", () => {
       ]);
   });
 
+  test("may be dense and rounded by a method that makes up for it", () => {
+    const [rounded] = read("dense:int4:sparsegpt");
+    expect(rounded.kind).toBe("dense");
+    expect(rounded.values).toBe("int4");
+    expect(rounded.pruning).toMatchObject({ sparsity: 0, method: "sparsegpt" });
+  });
+
   test("has one name however it is written, and is there once", () => {
     const names = read("8:16,8:16:int8,8:16:dlp:int8:wanda,fit@2.5MB,fit@2500kB").map(({ name }) =>
       name
@@ -80,6 +87,9 @@ describe("a variant", () => {
     const cases = [
       ["dense", "dense is stored as"],
       ["dense:int3", "dense is stored as"],
+      ["dense:int4:wanda", "a method that rounds dense values"],
+      ["dense:int8:espalier", "a method that rounds dense values"],
+      ["dense:int4:espalier:uniform", "a method that rounds dense values"],
       ["unstructured", "needs a sparsity"],
       ["unstructured@0", "needs a sparsity"],
       ["unstructured@101%", "needs a sparsity"],
@@ -123,4 +133,6 @@ test("what is compared by default is dense and pruned, in names that are read ag
   expect(variants.filter(({ kind }) => kind === "dense").length).toBeGreaterThan(1);
   expect(variants.filter(({ kind }) => kind === "sparse").length).toBeGreaterThan(4);
   expect(read(variants.map(({ name }) => name))).toEqual(variants);
+  const mending = defaultVariants({ ...DEFAULTS, method: "espalier" });
+  expect(mending.map(({ name }) => name)).toContain("dense:int4:espalier");
 });
