@@ -182,7 +182,9 @@ if (large) {
       // correctly in PyTorch too, masks and perplexity are held to the narrow bounds.
       perplexity: ({ method, sparsity, note }) =>
         method === "sparsegpt"
-          ? 0.03
+          // The same windows in another order give 139.8, 157.6 and 157.7 where the released code has
+          // 142.3: sums in another order are other bits, and at 70 % a few bits move the figure so far.
+          ? sparsity === 0.5 ? 0.03 : 0.12
           : method !== "wanda"
           ? sparsity === 0.5 ? 0.05 : Infinity
           : sparsity === 0.5 || note
