@@ -9,6 +9,7 @@ import {
   addScaled,
   COLUMNS,
   finish,
+  finishFour,
   flagsOf,
   LOW_UNIT,
   SEGMENTS,
@@ -172,20 +173,8 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       g3 = addScaled(g3, q3, s3);
     }
   }
-  finish(a, row, token, f0);
-  finish(a, row + 4, token, g0);
-  if (token + 1 < tokens) {
-    finish(a, row, token + 1, f1);
-    finish(a, row + 4, token + 1, g1);
-  }
-  if (token + 2 < tokens) {
-    finish(a, row, token + 2, f2);
-    finish(a, row + 4, token + 2, g2);
-  }
-  if (token + 3 < tokens) {
-    finish(a, row, token + 3, f3);
-    finish(a, row + 4, token + 3, g3);
-  }
+  finishFour(a, row, token, tokens, f0, f1, f2, f3);
+  finishFour(a, row + 4, token, tokens, g0, g1, g2, g3);
 }
 
 /** y = W·x of int8 for rows `first` to `last`, multiples of 16. */

@@ -94,6 +94,25 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   v128.store(load<usize>(a, OUT) + at, v);
 }
 
+/** Writes four rows' results for up to four tokens from `token` on. */
+// @ts-ignore: decorator
+@inline
+export function finishFour(
+  a: usize,
+  row: i32,
+  token: i32,
+  tokens: i32,
+  f0: v128,
+  f1: v128,
+  f2: v128,
+  f3: v128,
+): void {
+  finish(a, row, token, f0);
+  if (token + 1 < tokens) finish(a, row, token + 1, f1);
+  if (token + 2 < tokens) finish(a, row, token + 2, f2);
+  if (token + 3 < tokens) finish(a, row, token + 3, f3);
+}
+
 /** sum + an integer part with its scale. */
 // @ts-ignore: decorator
 @inline

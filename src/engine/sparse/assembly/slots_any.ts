@@ -27,6 +27,7 @@ import { dot, ones, pick } from "./simd";
 import {
   addScaled,
   finish,
+  finishFour,
   flagsOf,
   GROUP_SCALES,
   LISTS,
@@ -313,10 +314,7 @@ function four(
     f2 = addLists(a, row, token + 2, 0, tokens, f2);
     f3 = addLists(a, row, token + 3, 0, tokens, f3);
   }
-  finish(a, row, token, f0);
-  if (token + 1 < tokens) finish(a, row, token + 1, f1);
-  if (token + 2 < tokens) finish(a, row, token + 2, f2);
-  if (token + 3 < tokens) finish(a, row, token + 3, f3);
+  finishFour(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */

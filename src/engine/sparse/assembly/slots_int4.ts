@@ -22,6 +22,7 @@ import { addLists } from "./lists";
 import {
   addScaled,
   finish,
+  finishFour,
   flagsOf,
   LISTS,
   LOW_UNIT,
@@ -241,10 +242,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
     f2 = addLists(a, row, token + 2, 0, tokens, f2);
     f3 = addLists(a, row, token + 3, 0, tokens, f3);
   }
-  finish(a, row, token, f0);
-  if (token + 1 < tokens) finish(a, row, token + 1, f1);
-  if (token + 2 < tokens) finish(a, row, token + 2, f2);
-  if (token + 3 < tokens) finish(a, row, token + 3, f3);
+  finishFour(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
