@@ -30,26 +30,21 @@ export async function negativeLogLikelihoods(
   hidden: (i: number) => Promise<Float32Array>,
 ): Promise<Float64Array[]> {
   const { head } = model.sections;
-  const tokens = Math.max(1, ...targets.map(({ length }) => length));
-  const rows = Math.max(1, Math.min(head.rows, Math.floor(PIECE_BYTES / (4 * tokens))));
   const session = await model.session(scoringModel(head.columns));
   const joined = targets.map(({ length }) => ({
     largest: new Float64Array(length).fill(-Infinity),
     sum: new Float64Array(length),
     picked: new Float64Array(length),
   }));
-  const buffer = new Float32Array(rows * head.columns);
-  for (let first = 0; first < head.rows; first += rows) {
-    const size = Math.min(rows, head.rows - first);
-    const weight = buffer.subarray(0, size * head.columns);
-    model.weights.readFloats(head.weight, weight, first * head.columns);
+  const tokens = Math.max(...targets.map(({ length }) => length));
+  for (const { first, size, weight } of headPieces(model, tokens, PIECE_BYTES)) {
     for (let i = 0; i < targets.length; i++) {
       const wanted = targets[i];
       const outputs = await session.run({
         hidden: model.backend.floats(await hidden(i), [wanted.length, head.columns]),
         weight: model.backend.floats(weight, [size, head.columns]),
         targets: model.backend.int32(
-          wanted.map((id) => Math.max(0, Math.min(size - 1, id - first))),
+          placesIn(wanted, first, size),
           [wanted.length, 1],
         ),
       });
@@ -58,10 +53,7 @@ export async function negativeLogLikelihoods(
       const picked = outputs.picked.data as Float32Array;
       const all = joined[i];
       for (let t = 0; t < wanted.length; t++) {
-        const top = Math.max(all.largest[t], largest[t]);
-        all.sum[t] = all.sum[t] * Math.exp(all.largest[t] - top) +
-          sum[t] * Math.exp(largest[t] - top);
-        all.largest[t] = top;
+        joinSum(all, t, largest[t], sum[t]);
         if (wanted[t] >= first && wanted[t] < first + size) all.picked[t] = picked[t];
       }
     }
@@ -69,6 +61,52 @@ export async function negativeLogLikelihoods(
   return joined.map(({ largest, sum, picked }) =>
     largest.map((top, t) => top + Math.log(sum[t]) - picked[t])
   );
+}
+
+/** Some rows of the head: those of the tokens from `first` on. */
+export interface HeadPiece {
+  readonly first: number;
+  readonly size: number;
+  /** `[size, width]`, overwritten by the next piece. */
+  readonly weight: Float32Array;
+}
+
+/**
+ * The head in pieces.
+ *
+ * @param tokens Most positions that logits are computed for at once.
+ * @param bytes What their logits for one piece may take.
+ */
+export function* headPieces(
+  { sections: { head }, weights }: StagedModel,
+  tokens: number,
+  bytes: number,
+): Generator<HeadPiece> {
+  const rows = Math.max(1, Math.min(head.rows, Math.floor(bytes / (4 * Math.max(1, tokens)))));
+  const buffer = new Float32Array(rows * head.columns);
+  for (let first = 0; first < head.rows; first += rows) {
+    const size = Math.min(rows, head.rows - first);
+    const weight = buffer.subarray(0, size * head.columns);
+    weights.readFloats(head.weight, weight, first * head.columns);
+    yield { first, size, weight };
+  }
+}
+
+/** Tokens' places among those of a piece; what is not among them has some place. */
+export function placesIn(tokens: Int32Array, first: number, size: number): Int32Array {
+  return tokens.map((id) => Math.max(0, Math.min(size - 1, id - first)));
+}
+
+/** Adds a piece's Σ exp(logit − largest) at position `t` to what earlier pieces have. */
+export function joinSum(
+  all: { readonly largest: Float64Array; readonly sum: Float64Array },
+  t: number,
+  largest: number,
+  sum: number,
+): void {
+  const top = Math.max(all.largest[t], largest);
+  all.sum[t] = all.sum[t] * Math.exp(all.largest[t] - top) + sum * Math.exp(largest - top);
+  all.largest[t] = top;
 }
 
 /** The logits of every position of one window, `[length, vocabulary]`. */

@@ -8,6 +8,7 @@ import {
   ModelProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
+import { headPieces, joinSum, placesIn } from "./head.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take. */
@@ -90,8 +91,6 @@ async function overPieces(
 ): Promise<Joined[]> {
   const { head } = model.sections;
   const counts = hidden.map((values) => values.length / head.columns);
-  const tokens = Math.max(1, ...counts);
-  const rows = Math.max(1, Math.min(head.rows, Math.floor(PIECE_BYTES / (4 * tokens))));
   const session = await model.session(softModel(head.columns, teacher !== undefined));
   const joined = counts.map((count) => ({
     largest: new Float64Array(count).fill(-Infinity),
@@ -99,11 +98,7 @@ async function overPieces(
     expected: new Float64Array(count),
     picked: new Float64Array(count),
   }));
-  const buffer = new Float32Array(rows * head.columns);
-  for (let first = 0; first < head.rows; first += rows) {
-    const size = Math.min(rows, head.rows - first);
-    const weight = buffer.subarray(0, size * head.columns);
-    model.weights.readFloats(head.weight, weight, first * head.columns);
+  for (const { first, size, weight } of headPieces(model, Math.max(...counts), PIECE_BYTES)) {
     for (let i = 0; i < counts.length; i++) {
       const outputs = await session.run({
         hidden: model.backend.floats(hidden[i], [counts[i], head.columns]),
@@ -112,7 +107,7 @@ async function overPieces(
           teacher: model.backend.floats(teacher.hidden[i], [counts[i], head.columns]),
           logsum: model.backend.floats(Float32Array.from(teacher.logSums[i]), [counts[i], 1]),
           targets: model.backend.int32(
-            teacher.targets[i].map((id) => Math.max(0, Math.min(size - 1, id - first))),
+            placesIn(teacher.targets[i], first, size),
             [counts[i], 1],
           ),
         }),
@@ -124,10 +119,7 @@ async function overPieces(
       const wanted = teacher?.targets[i];
       const all = joined[i];
       for (let t = 0; t < counts[i]; t++) {
-        const top = Math.max(all.largest[t], largest[t]);
-        all.sum[t] = all.sum[t] * Math.exp(all.largest[t] - top) +
-          sum[t] * Math.exp(largest[t] - top);
-        all.largest[t] = top;
+        joinSum(all, t, largest[t], sum[t]);
         if (expected) all.expected[t] += expected[t];
         if (picked && wanted && wanted[t] >= first && wanted[t] < first + size) {
           all.picked[t] = picked[t];
