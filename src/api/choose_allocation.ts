@@ -40,8 +40,6 @@ export interface PruneRequest {
   readonly skipped: (name: string) => boolean;
   /** Rounds a weight's values to what the checkpoint can hold. */
   readonly store: (name: string, values: Float32Array) => void;
-  /** Weights of a row that share a scale, where those that stay are rounded to int4. */
-  readonly int4Group?: number;
   /** Densities that the caller gave. */
   readonly given?: Float64Array;
 }
@@ -49,7 +47,8 @@ export interface PruneRequest {
 /** How to prune by the shares of an allocation. */
 export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): PruneRules {
   const { method, pattern } = request.settings;
-  const { skipped, store, int4Group } = request;
+  const { skipped, store, settings: { values, group } } = request;
+  const int4Group = values === "int4" ? group : undefined;
   return { method, pattern, shares, skipped, store, int4Group };
 }
 

@@ -10,7 +10,7 @@ import type { Importance, PruneRules } from "../calibrate/passes.ts";
 import { AllocationError, SizeUnreachableError, throwIfAborted } from "../errors.ts";
 import { keptOf } from "../prune/kept.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "../prune/slots.ts";
-import type { Share } from "../prune/block.ts";
+import { mends, type Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import { type Chosen, judgeBlocks, type PruneRequest, rulesFor } from "./choose_allocation.ts";
@@ -18,7 +18,7 @@ import type { KeptByName, SizeTeller, StoreChoice } from "./compiled_sizes.ts";
 import { type BlockLinear, patternText } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { TRIAL_WINDOWS, tryRules } from "./trial.ts";
-import { mends, type Workbench } from "./workbench.ts";
+import type { Workbench } from "./workbench.ts";
 
 /** Densities are looked for in steps of one in so many. */
 const STEPS = 1000;
@@ -136,7 +136,7 @@ export async function fit(
   const carriedOut = requestFor(request, best);
   return {
     request: carriedOut,
-    unchanged: best.sparsity === 0 && carriedOut.int4Group === undefined,
+    unchanged: best.sparsity === 0 && carriedOut.settings.values === undefined,
     compile: best.compile,
     chosen: {
       allocation: best.kind.kind === "nm" || best.sparsity === 0 ? "uniform" : allocation,
@@ -166,14 +166,14 @@ function requestFor(request: PruneRequest, { kind, sparsity, compile }: Plan): P
     pattern: kind,
     values: rounds ? "int4" as const : undefined,
   };
-  return { ...request, settings, sparsity, int4Group: rounds ? settings.group : undefined };
+  return { ...request, settings, sparsity };
 }
 
 /** How a plan is tried; one that changes nothing has a mask that keeps one of every one. */
 function rulesOf(request: PruneRequest, plan: Plan): PruneRules {
   const planned = requestFor(request, plan);
   const rules = rulesFor(planned, plan.shares);
-  return plan.sparsity > 0 || planned.int4Group !== undefined
+  return plan.sparsity > 0 || planned.settings.values !== undefined
     ? rules
     : { ...rules, method: "magnitude", pattern: { kind: "nm", n: 1, m: 1 } };
 }

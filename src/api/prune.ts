@@ -10,6 +10,7 @@ import { roundTo } from "../onnx/element_type.ts";
 import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { assertApart, assertFree, PendingFolder, writeText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
+import { mends } from "../prune/block.ts";
 import { countZeros } from "../prune/mask.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
@@ -35,7 +36,7 @@ import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.
 import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
 import { SearchState, subjectOf } from "./search_state.ts";
 import { OpenModel, Phases } from "./shared.ts";
-import { mends, runsPerBlock, Workbench } from "./workbench.ts";
+import { runsPerBlock, Workbench } from "./workbench.ts";
 
 /**
  * Prunes a checkpoint.
@@ -313,7 +314,6 @@ class PruneRun {
       skipped,
       store: (name: string, values: Float32Array) =>
         roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
-      int4Group: settings.values === "int4" ? settings.group : undefined,
       given: densities === undefined ? undefined : givenDensities(densities, blocks),
     };
     return { request, linears: pruned };

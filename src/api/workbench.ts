@@ -18,11 +18,6 @@ export interface WorkbenchSettings {
   readonly memory?: number;
 }
 
-/** Whether a method changes the weights that stay. */
-export function mends(method: Method): boolean {
-  return method === "sparsegpt" || method === "espalier";
-}
-
 /** How often a pass reports a run of a batch for each block, about. */
 export function runsPerBlock(method: Method, { pruned, heldOut }: PassStates): number {
   // The repair looks at a block's linears one input after the other: at four of them, mostly.

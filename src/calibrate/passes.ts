@@ -9,7 +9,7 @@
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { maskOf, type Share, sharesOfLinears } from "../prune/block.ts";
+import { maskOf, mends, type Share, sharesOfLinears } from "../prune/block.ts";
 import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
 import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
@@ -130,7 +130,7 @@ export async function prunePass(
 ): Promise<void> {
   const { signal, onBatch, onBlock } = hooks;
   const { method } = rules;
-  if (method === "sparsegpt" || method === "espalier") {
+  if (mends(method)) {
     return await reconstructPass(
       model,
       rules,

@@ -4,7 +4,12 @@
  */
 import { magnitudeMask, nmMask, wandaMask } from "./mask.ts";
 import { slotShares, slotsMaskOf, slotsOf } from "./slots.ts";
-import type { Mask, MaskMethod, Pattern, Weight } from "./types.ts";
+import type { Mask, MaskMethod, MendingMethod, Method, Pattern, Weight } from "./types.ts";
+
+/** Whether a method changes the weights that stay. */
+export function mends(method: Method): method is MendingMethod {
+  return method === "sparsegpt" || method === "espalier";
+}
 
 /** How much of a block stays. */
 export interface Share {

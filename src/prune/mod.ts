@@ -16,7 +16,7 @@
  * @module
  */
 export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
-export { type LinearShare, maskOf, type Share, sharesOfLinears } from "./block.ts";
+export { type LinearShare, maskOf, mends, type Share, sharesOfLinears } from "./block.ts";
 export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";
 export { type InverseFactor, inverseFactor } from "./cholesky.ts";
 export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
@@ -42,6 +42,7 @@ export type {
   AllocationName,
   Mask,
   MaskMethod,
+  MendingMethod,
   Method,
   Pattern,
   Reducer,

@@ -19,7 +19,10 @@ export type Reducer = "median" | "mean";
 export type MaskMethod = "wanda" | "magnitude";
 
 /** How weights are pruned: by a mask, or with those that stay making up for it. */
-export type Method = MaskMethod | "sparsegpt" | "espalier";
+export type Method = MaskMethod | MendingMethod;
+
+/** Methods that change the weights which stay. */
+export type MendingMethod = "sparsegpt" | "espalier";
 
 /** What decides how many weights each block keeps. */
 export type AllocationName = "uniform" | "dlp" | "owl" | "atp";

@@ -7,7 +7,7 @@ import { compile, type CompileReport } from "../../../compile/compile.ts";
 import type { CompileOptions } from "../../../compile/options.ts";
 import { type PruneOptions, pruneSchema, type RunHooks } from "../../api/options.ts";
 import type { PruneReport } from "../../api/prune_report.ts";
-import { mends } from "../../api/workbench.ts";
+import { mends } from "../../prune/block.ts";
 import { remove } from "../../platform/files.ts";
 import { prune } from "../prune.ts";
 import type { CompareSettings } from "./options.ts";

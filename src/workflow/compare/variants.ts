@@ -12,7 +12,7 @@ import { z } from "zod";
 import { compileSchema } from "../../../compile/options.ts";
 import { bytes, pattern, pruneSchema } from "../../api/options.ts";
 import { patternText } from "../../api/prune_report.ts";
-import { mends } from "../../api/workbench.ts";
+import { mends } from "../../prune/block.ts";
 
 type Values = NonNullable<z.output<typeof compileSchema>["values"]>;
 type Method = z.output<typeof pruneSchema>["method"];
