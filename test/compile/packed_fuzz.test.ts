@@ -14,6 +14,7 @@ import { decodeSlots, encodeSlots, validateSlots } from "../../compile/packed/sl
 import type { Matrix, Shape, ValueOptions, Values } from "../../compile/packed/types.ts";
 import { EspalierError } from "../../src/errors.ts";
 import { Dice, MANY, SEED } from "../support/fuzz.ts";
+import { visitSlots } from "../support/naive_weights.ts";
 
 /** Changes of each format: 28,000 together with `CI=true`. */
 const CASES = MANY ? 7_000 : 700;
@@ -280,25 +281,7 @@ describe("a matrix of slots changed at random ends in an error of ours, or in wh
       );
     };
     expectBoth(fuzz(encode, validateSlots, decodeSlots, (packed, weightAt) => {
-      const { rows, columns, counts, masks } = packed;
-      const windows = columns / 16;
-      let [slot, partial] = [1, 2];
-      for (let g = 0; g < rows / 4; g++) {
-        for (let w = 0; w < windows; w++) {
-          const byte = counts[g * Math.ceil(windows / 2) + Math.floor(w / 2)];
-          const count = w % 2 ? byte >> 4 : byte & 15;
-          const mask = count === 0 ? 0 : count === 4 ? 1 : partial++;
-          for (let r = 0; r < 4; r++) {
-            for (let c = 0, n = 0; c < 16; c++) {
-              if (!(masks[mask * 8 + r * 2 + Math.floor(c / 8)] >> c % 8 & 1)) continue;
-              const element = (slot + Math.floor(n / 4)) * 16 + r * 4 + n % 4;
-              weightAt(element, (g * 4 + r) * columns + w * 16 + c);
-              n++;
-            }
-          }
-          slot += count;
-        }
-      }
+      visitSlots(packed, packed.counts, packed.masks, weightAt);
     }));
   });
 });

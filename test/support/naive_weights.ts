@@ -105,11 +105,21 @@ function unpackCsr(values: Float64Array, gaps: Uint8Array, dense: Float64Array):
 }
 
 function unpackSlots(
-  { rows, columns }: Sparse,
+  shape: Sparse,
   values: Float64Array,
   counts: Uint8Array,
   masks: Uint8Array,
   dense: Float64Array,
+): void {
+  visitSlots(shape, counts, masks, (element, weight) => dense[weight] = values[element]);
+}
+
+/** Visits what the format of slots keeps: the place of each value, and of the weight that it is. */
+export function visitSlots(
+  { rows, columns }: { readonly rows: number; readonly columns: number },
+  counts: Uint8Array,
+  masks: Uint8Array,
+  visit: (element: number, weight: number) => void,
 ): void {
   const windows = columns / 16;
   let [slot, partial] = [1, 2];
@@ -122,7 +132,7 @@ function unpackSlots(
         for (let c = 0, n = 0; c < 16; c++) {
           if (!(masks[mask * 8 + r * 2 + Math.floor(c / 8)] >> c % 8 & 1)) continue;
           const element = (slot + Math.floor(n / 4)) * 16 + r * 4 + n % 4;
-          dense[(g * 4 + r) * columns + w * 16 + c] = values[element];
+          visit(element, (g * 4 + r) * columns + w * 16 + c);
           n++;
         }
       }
