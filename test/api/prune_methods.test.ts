@@ -1,30 +1,15 @@
 /** `prune` with methods that change the weights which stay. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { prune, type PruneOptions } from "../../mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { UsageError } from "../../src/errors.ts";
 import { gridScale, liesOnGrid } from "../../src/prune/int4_grid.ts";
-import { FAST } from "../support/models.ts";
-import { readOracle } from "../support/oracle.ts";
 import { fromRoot } from "../support/paths.ts";
+import { exampleRuns } from "./support.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "espalier-methods-"));
+const { folder, run } = exampleRuns("methods", 4, { threads: 1 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-const oracle = readOracle("tiny");
-const calibration = join(folder, "calibration.json");
-const text = join(folder, "text.json");
-writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens.slice(0, 8) }));
-writeFileSync(text, JSON.stringify({ windows: oracle.evaluation.tokens.slice(0, 4) }));
-
-let count = 0;
-function run(options: Partial<PruneOptions>) {
-  const output = join(folder, String(count++));
-  const model = fromRoot("examples/tiny");
-  return prune({ model, output, calibration, text, backend: FAST, threads: 1, ...options });
-}
 
 /** Every linear's weights. */
 function* linearsOf(

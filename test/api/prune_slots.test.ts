@@ -1,9 +1,8 @@
 /** From `prune --pattern slots` to text: the example, pruned, compiled, read back and run. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { compile, load, prune, type PruneOptions } from "../../mod.ts";
+import { compile, load } from "../../mod.ts";
 import { expand } from "../../compile/expand.ts";
 import { inspectCompiled } from "../../compile/inspect.ts";
 import { verify } from "../../compile/verify.ts";
@@ -11,26 +10,11 @@ import { exportRecipe } from "../../src/api/export.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { PatternError, UsageError } from "../../src/errors.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
-import { FAST } from "../support/models.ts";
-import { readOracle } from "../support/oracle.ts";
-import { fromRoot } from "../support/paths.ts";
+import { exampleRuns } from "./support.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "espalier-slots-"));
+const { folder, text, run } = exampleRuns("slots", 8, { allocation: "uniform" });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const LONG = 300_000;
-const oracle = readOracle("tiny");
-const calibration = join(folder, "calibration.json");
-const text = join(folder, "text.json");
-writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens.slice(0, 8) }));
-writeFileSync(text, JSON.stringify({ windows: oracle.evaluation.tokens.slice(0, 8) }));
-
-let count = 0;
-function run(options: Partial<PruneOptions>) {
-  const output = join(folder, String(count++));
-  const model = fromRoot("examples/tiny");
-  const all = { model, output, calibration, text, backend: FAST, allocation: "uniform" } as const;
-  return prune({ ...all, ...options });
-}
 
 /** Slots that the windows of a checkpoint's linears need; fails where a window is no whole slots. */
 function slotsIn(path: string): { slots: number; all: number } {

@@ -1,0 +1,44 @@
+/** Pruning the example by a few of the oracle's windows. @module */
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { prune, type PruneOptions, type PruneReport } from "../../mod.ts";
+import { FAST } from "../support/models.ts";
+import { readOracle } from "../support/oracle.ts";
+import { fromRoot } from "../support/paths.ts";
+
+/** A folder for results, and how to make one. */
+export interface ExampleRuns {
+  readonly folder: string;
+  /** File with windows to measure on. */
+  readonly text: string;
+  /** Prunes the example into a folder of its own. */
+  run(options: Partial<PruneOptions>): Promise<PruneReport>;
+}
+
+/**
+ * Makes a temporary folder, which the caller removes.
+ *
+ * @param name What it is called after.
+ * @param held Windows to measure on.
+ * @param always Options of every run.
+ */
+export function exampleRuns(
+  name: string,
+  held: number,
+  always: Partial<PruneOptions>,
+): ExampleRuns {
+  const folder = mkdtempSync(join(tmpdir(), `espalier-${name}-`));
+  const oracle = readOracle("tiny");
+  const calibration = join(folder, "calibration.json");
+  const text = join(folder, "text.json");
+  writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens.slice(0, 8) }));
+  writeFileSync(text, JSON.stringify({ windows: oracle.evaluation.tokens.slice(0, held) }));
+  let count = 0;
+  const run = (options: Partial<PruneOptions>) => {
+    const output = join(folder, String(count++));
+    const model = fromRoot("examples/tiny");
+    return prune({ model, output, calibration, text, backend: FAST, ...always, ...options });
+  };
+  return { folder, text, run };
+}
