@@ -13,6 +13,8 @@ import type { Algebra, Matrix } from "../prune/matrix.ts";
 export class Gram {
   readonly #algebra: Algebra;
   #sum: Matrix | undefined;
+  /** Rows of all batches. */
+  tokens = 0;
 
   constructor(algebra: Algebra) {
     this.#algebra = algebra;
@@ -21,6 +23,7 @@ export class Gram {
   /** Adds a batch: `a` is `[tokens, n]`, `b` `[tokens, m]`. */
   async add(a: Matrix, b: Matrix): Promise<void> {
     const product = await this.#algebra.product(a, b, { transposeA: true });
+    this.tokens += a.rows;
     if (!this.#sum) {
       this.#sum = product;
       return;

@@ -9,15 +9,15 @@ import { residualOf } from "../onnx/residual.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
+import { espalier } from "../prune/espalier.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
-import { penalised, penaltyOf, ridge, solveOnMask } from "../prune/repair.ts";
+import { penalised, penaltyOf, ridge } from "../prune/repair.ts";
 import {
   DAMPING,
   int4Rounding,
   type Reconstructed,
   type Rounding,
   sparseGpt,
-  type SparseGptRequest,
 } from "../prune/sparsegpt.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
@@ -26,8 +26,6 @@ import { embedAll, runAll } from "./statistics.ts";
 
 /** Damping of a Hessian that holds its penalty already, as a fraction of its mean diagonal. */
 const NEXT_TO_NOTHING = 1e-6;
-/** Iterations of conjugate gradients. */
-const ITERATIONS = 12;
 
 /** The windows of such a pass. */
 type States = PassStates & { readonly pruned: WindowStates };
@@ -92,6 +90,8 @@ export async function reconstructPass(
 /** SparseGPT as released. */
 async function sparseGptBlock(work: Work): Promise<void> {
   const { model, index, weights, states, algebra, hooks } = work;
+  const { pattern, shares: { [index]: share } } = work.rules;
+  const rounding = roundingOf(work);
   const linears = linearsOf(work);
   const inputs = [...new Set(linears.map(({ input }) => input))];
   const grams = new Map(inputs.map((input) => [input, new Gram(algebra)]));
@@ -104,17 +104,14 @@ async function sparseGptBlock(work: Work): Promise<void> {
   for (const group of groupsOf(linears)) {
     const hessian = grams.get(group[0].input)!.sum(group[0].input);
     const dead = reviveDead(hessian);
-    const factor = await factorOf(work, hessian, DAMPING, group);
+    const { upper } = await factorOf(work, hessian, DAMPING, group);
     for (const linear of group) {
       const dense = matrixOf(linear, weights);
       for (const c of dead) {
         for (let r = 0; r < dense.rows; r++) dense.data[r * dense.columns + c] = 0;
       }
-      await finish(
-        work,
-        linear,
-        await pruneBy(work, dense, factor, { rounding: roundingOf(work) }),
-      );
+      const request = { weights: dense, upper, pattern, share, rounding };
+      await finish(work, linear, await sparseGpt(request, algebra));
     }
   }
 }
@@ -127,6 +124,8 @@ async function sparseGptBlock(work: Work): Promise<void> {
  */
 async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
   const { model, index, weights, states, algebra, hooks, rules } = work;
+  const { pattern, shares: { [index]: share } } = rules;
+  const rounding = roundingOf(work);
   const block = model.blocks[index];
   const linears = linearsOf(work);
   const original = new Map(
@@ -164,23 +163,15 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       hooks.onBatch?.();
     }
     const sum = gram.sum(input);
-    const penalty = penaltyOf(sum);
+    const penalty = penaltyOf(sum, gram.tokens);
     const hessian = penalised(sum, penalty);
     const factor = await factorOf(work, hessian, NEXT_TO_NOTHING, group);
     for (const linear of group) {
       const own = matrixOf(linear, weights);
       const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
       const target = await ridge(own, towards, penalty, factor.upper, algebra);
-      const pruned = await pruneBy(work, target, factor, {});
-      const start = { data: pruned.values, rows: own.rows, columns: own.columns };
-      await solveOnMask(start, pruned.mask, target, hessian, ITERATIONS, algebra);
-      const rounding = roundingOf(work);
-      const { mask } = pruned;
-      await finish(
-        work,
-        linear,
-        rounding ? await pruneBy(work, start, factor, { mask, rounding }) : pruned,
-      );
+      const request = { target, hessian, upper: factor.upper, pattern, share, rounding };
+      await finish(work, linear, await espalier(request, algebra));
     }
     done.push(...group);
   }
@@ -192,17 +183,6 @@ function linearsOf({ model, index, rules }: Work): Linear[] {
 
 function matrixOf({ weight, rows, columns }: Linear, weights: BlockWeights): Matrix {
   return { data: weights.get(weight)!, rows, columns };
-}
-
-function pruneBy(
-  { rules, index, algebra }: Work,
-  weights: Matrix,
-  factor: InverseFactor,
-  more: Pick<SparseGptRequest, "mask" | "rounding">,
-): Promise<Reconstructed> {
-  const { pattern, shares } = rules;
-  const request = { weights, upper: factor.upper, pattern, share: shares[index], ...more };
-  return sparseGpt(request, algebra);
 }
 
 function roundingOf({ rules, index }: Work): Rounding | undefined {

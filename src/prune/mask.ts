@@ -4,7 +4,7 @@
  */
 import { PatternError } from "../errors.ts";
 import { rowScores } from "./importance.ts";
-import { selectRank } from "./select.ts";
+import { selectRank, Threshold } from "./select.ts";
 import type { Mask, MaskMethod, Weight } from "./types.ts";
 
 /**
@@ -21,15 +21,11 @@ export function wandaMask(weight: Weight, sparsity: number): Mask {
   const pruned = countOf(columns, sparsity);
   if (pruned === 0) return mask;
   const scores = new Float32Array(columns);
-  const scratch = new Float32Array(columns);
+  const lowest = new Threshold(columns);
   for (let row = 0; row < rows; row++) {
     rowScores(weight, row, scores);
-    scratch.set(scores);
-    const threshold = selectRank(scratch, pruned - 1);
-    // What is below the threshold stands before it now; the rest of the count are equals of it.
-    let below = 0;
-    for (let i = 0; i < pruned; i++) if (scratch[i] < threshold) below++;
-    let equals = pruned - below;
+    const threshold = lowest.find(scores, pruned - 1);
+    let equals = pruned - lowest.below;
     const start = row * columns;
     for (let c = 0; c < columns; c++) {
       if (scores[c] < threshold || (scores[c] === threshold && equals-- > 0)) mask[start + c] = 0;

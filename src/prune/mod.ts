@@ -21,6 +21,9 @@ export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.
 export { type InverseFactor, inverseFactor } from "./cholesky.ts";
 export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
 export { penalised, penaltyOf, ridge, solveOnMask } from "./repair.ts";
+export { espalier, type EspalierRequest, pullOf } from "./espalier.ts";
+export { exchange, exchangeRun } from "./exchange.ts";
+export { descendOnGrid } from "./grid_descent.ts";
 export { applyMask, applyPackedMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
 export {
   type Candidate,
@@ -30,7 +33,7 @@ export {
   type SearchSettings,
   withMean,
 } from "./search.ts";
-export { selectRank } from "./select.ts";
+export { selectRank, Threshold } from "./select.ts";
 export { slotGains, slotShares, slotsMask, slotsOf } from "./slots.ts";
 export {
   type Reconstructed,

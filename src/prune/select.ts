@@ -35,3 +35,52 @@ export function selectRank(values: Float32Array, k: number): number {
   }
   return values[k];
 }
+
+/** Buckets of a {@linkcode Threshold}: exponent and four bits of the fraction, 16 to a power of two. */
+const BUCKET_SHIFT = 19;
+const BUCKETS = 1 << (31 - BUCKET_SHIFT);
+
+/**
+ * Finds the k-th smallest of many rows of scores, without reordering them.
+ *
+ * Floats that are not negative sort as their bits do: a histogram of the upper bits finds the bucket of
+ * the k-th, and only what is in it, a few in a hundred, is looked at again.
+ */
+export class Threshold {
+  readonly #histogram = new Uint32Array(BUCKETS);
+  readonly #inBucket: Float32Array;
+  /** Scores that are lower than the one found last. */
+  below = 0;
+
+  /** @param length Most scores of a row. */
+  constructor(length: number) {
+    this.#inBucket = new Float32Array(length);
+  }
+
+  /**
+   * @param scores Not negative, no NaN, no -0; a `Float32Array` that begins where a word does.
+   * @param k Rank from 0.
+   * @returns The score of that rank.
+   */
+  find(scores: Float32Array, k: number): number {
+    const bits = new Uint32Array(scores.buffer, scores.byteOffset, scores.length);
+    const histogram = this.#histogram.fill(0);
+    let bucket = BUCKETS;
+    for (let i = 0; i < bits.length; i++) {
+      const at = bits[i] >>> BUCKET_SHIFT;
+      histogram[at]++;
+      if (at < bucket) bucket = at;
+    }
+    let before = 0;
+    while (before + histogram[bucket] <= k) before += histogram[bucket++];
+    const inBucket = this.#inBucket;
+    let count = 0;
+    for (let i = 0; i < bits.length; i++) {
+      if (bits[i] >>> BUCKET_SHIFT === bucket) inBucket[count++] = scores[i];
+    }
+    const found = selectRank(inBucket.subarray(0, count), k - before);
+    this.below = before;
+    for (let i = 0; i < k - before; i++) if (inBucket[i] < found) this.below++;
+    return found;
+  }
+}

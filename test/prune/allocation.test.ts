@@ -46,7 +46,8 @@ describe("allocations", () => {
     fc.assert(fc.property(scores, (scores) => {
       const densities = [...dlp(scores, 0.5, 0.15)];
       expect(sum(densities) / densities.length).toBeCloseTo(0.5, 9);
-      if (new Set(scores).size > 1) {
+      // Scores may be so near to each other that what is left of 1 is the same number.
+      if (new Set(scores.map((score) => 1 - score / sum(scores))).size > 1) {
         expect(Math.max(...densities) - Math.min(...densities)).toBeCloseTo(0.3, 9);
       }
     }));

@@ -8,6 +8,7 @@ import {
   packMask,
   PatternError,
   selectRank,
+  Threshold,
   wandaMask,
   type Weight,
 } from "../../src/prune/mod.ts";
@@ -154,6 +155,22 @@ describe("selection", () => {
       expect(selectRank(array, k)).toBe(sorted[k]);
       expect(array.subarray(0, k).every((v) => v <= sorted[k])).toBe(true);
       expect(array.subarray(k).every((v) => v >= sorted[k])).toBe(true);
+    }));
+  });
+
+  test("finds a row's threshold and how many are below it, the row left as it is", () => {
+    const score = fc.oneof(coarse, fine, fc.constantFrom(Infinity, 1e-45, 1)).map(Math.abs);
+    const rows = fc.array(fc.array(score, { minLength: 1, maxLength: 200 }), { minLength: 1 });
+    fc.assert(fc.property(rows, fc.nat(), (rows, seed) => {
+      const lowest = new Threshold(200);
+      for (const values of rows) {
+        const k = seed % values.length;
+        const scores = Float32Array.from(values);
+        const sorted = scores.slice().sort();
+        expect(lowest.find(scores, k)).toBe(sorted[k]);
+        expect(lowest.below).toBe(sorted.indexOf(sorted[k]));
+        expect(scores).toEqual(Float32Array.from(values));
+      }
     }));
   });
 });

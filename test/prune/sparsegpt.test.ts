@@ -4,69 +4,12 @@ import {
   inverseFactor,
   type Matrix,
   type Pattern,
-  penalised,
-  penaltyOf,
   plainAlgebra,
-  ridge,
   slotsMask,
-  solveOnMask,
   sparseGpt,
 } from "../../src/prune/mod.ts";
 import { part, putAt, subtractAt } from "../../src/prune/matrix.ts";
-import { uniformNumbers } from "../../src/text/windows.ts";
-
-/** Normally distributed numbers, more or less. */
-function matrix(rows: number, columns: number, seed: number): Matrix {
-  const random = uniformNumbers(seed);
-  const normal = () => random() + random() + random() - 1.5;
-  return { data: Float32Array.from({ length: rows * columns }, normal), rows, columns };
-}
-
-/** XᵀX of `tokens` inputs that hang together. */
-function hessian(n: number, seed: number, tokens = 3 * n): Matrix {
-  const x = matrix(tokens, n, seed);
-  for (let t = 0; t < tokens; t++) {
-    for (let c = 1; c < n; c++) x.data[t * n + c] += 0.6 * x.data[t * n + c - 1];
-  }
-  const h = new Float32Array(n * n);
-  for (let a = 0; a < n; a++) {
-    for (let b = 0; b < n; b++) {
-      let sum = 0;
-      for (let t = 0; t < tokens; t++) sum += x.data[t * n + a] * x.data[t * n + b];
-      h[a * n + b] = sum;
-    }
-  }
-  return { data: h, rows: n, columns: n };
-}
-
-/** The inverse by Gauss and Jordan, in float64. */
-function inverse(data: ArrayLike<number>, n: number, damping = 0): Float64Array {
-  const a = Float64Array.from(data);
-  const b = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    a[i * n + i] += damping;
-    b[i * n + i] = 1;
-  }
-  for (let c = 0; c < n; c++) {
-    const pivot = a[c * n + c];
-    for (let k = 0; k < n; k++) {
-      a[c * n + k] /= pivot;
-      b[c * n + k] /= pivot;
-    }
-    for (let r = 0; r < n; r++) {
-      const factor = a[r * n + c];
-      if (r === c || factor === 0) continue;
-      for (let k = 0; k < n; k++) {
-        a[r * n + k] -= factor * a[c * n + k];
-        b[r * n + k] -= factor * b[c * n + k];
-      }
-    }
-  }
-  return b;
-}
-
-const meanOf = ({ data, rows }: Matrix) =>
-  Array.from({ length: rows }, (_, i) => data[i * rows + i]).reduce((a, b) => a + b) / rows;
+import { hessian, inverse, loss, matrix, meanOf } from "../support/matrices.ts";
 
 describe("the factor of a Hessian's inverse", () => {
   for (const n of [1, 5, 64, 65, 150]) {
@@ -267,91 +210,6 @@ describe("SparseGPT", () => {
       }),
       { numRuns: 20 },
     );
-  });
-});
-
-/** tr (V − W)·H·(V − W)ᵀ */
-function loss(values: ArrayLike<number>, { data, rows, columns }: Matrix, h: Matrix): number {
-  let sum = 0;
-  for (let r = 0; r < rows; r++) {
-    for (let a = 0; a < columns; a++) {
-      for (let b = 0; b < columns; b++) {
-        const [i, j] = [r * columns + a, r * columns + b];
-        sum += (values[i] - data[i]) * h.data[a * columns + b] * (values[j] - data[j]);
-      }
-    }
-  }
-  return sum;
-}
-
-describe("the repair", () => {
-  test("finds the weights of least loss on a mask: those of the normal equations", async () => {
-    const [rows, n] = [3, 40];
-    const target = matrix(rows, n, 11);
-    const h = hessian(n, 12);
-    const damping = 0.01 * meanOf(h);
-    const random = uniformNumbers(13);
-    const mask = Uint8Array.from({ length: rows * n }, () => random() < 0.4 ? 1 : 0);
-    const data = target.data.map((w, i) => w * mask[i]);
-    const start = { data, rows, columns: n };
-    const held = penalised(h, new Float32Array(n).fill(damping));
-    await solveOnMask(start, mask, target, held, 60, plainAlgebra);
-    for (let r = 0; r < rows; r++) {
-      const on = Array.from({ length: n }, (_, c) => c).filter((c) => mask[r * n + c] === 1);
-      const at = (a: number, b: number) => h.data[a * n + b] + (a === b ? damping : 0);
-      const small = inverse(on.flatMap((a) => on.map((b) => at(a, b))), on.length);
-      const right = on.map((a) =>
-        Array.from({ length: n }, (_, c) => at(a, c) * target.data[r * n + c])
-          .reduce((x, y) => x + y)
-      );
-      on.forEach((c, i) => {
-        const expected = right.reduce((sum, b, k) => sum + small[i * on.length + k] * b, 0);
-        expect(Math.abs(data[r * n + c] - expected)).toBeLessThan(1e-3);
-      });
-      for (let c = 0; c < n; c++) {
-        if (mask[r * n + c] === 0) expect(Math.abs(data[r * n + c])).toBe(0);
-      }
-    }
-  });
-
-  test("changes nothing of weights that are right already, and rows that are empty stay so", async () => {
-    const target = matrix(2, 20, 14);
-    const mask = new Uint8Array(40).fill(1, 0, 20);
-    const start = { data: target.data.map((w, i) => w * mask[i]), rows: 2, columns: 20 };
-    const before = start.data.slice();
-    await solveOnMask(start, mask, target, hessian(20, 15), 5, plainAlgebra);
-    expect(start.data).toEqual(before);
-  });
-
-  test("the ridge's weights are those of the normal equations, and the original ones where text says nothing", async () => {
-    const [rows, n] = [3, 30];
-    const weights = matrix(rows, n, 16);
-    const h = hessian(n, 17);
-    const penalty = penaltyOf(h);
-    penalty.forEach((cost, c) =>
-      expect(Math.abs(cost / (0.5 * h.data[c * n + c] + 0.01 * meanOf(h)) - 1)).toBeLessThan(1e-5)
-    );
-    const held = penalised(h, penalty);
-    const { upper } = (await inverseFactor(held, 0, plainAlgebra))!;
-    const cross = matrix(rows, n, 18);
-    const inv = inverse(held.data, n);
-    const expected = Float32Array.from({ length: rows * n }, (_, i) => {
-      const [r, c] = [Math.floor(i / n), i % n];
-      let sum = 0;
-      for (let k = 0; k < n; k++) {
-        sum += (cross.data[r * n + k] + penalty[k] * weights.data[r * n + k]) * inv[k * n + c];
-      }
-      return sum;
-    });
-    closeTo((await ridge(weights, cross, penalty, upper, plainAlgebra)).data, expected);
-
-    const nothing = { data: new Float32Array(n * n), rows: n, columns: n };
-    for (let i = 0; i < n; i++) nothing.data[i * n + i] = 1e-3;
-    const strong = new Float32Array(n).fill(1e3);
-    const free = (await inverseFactor(penalised(nothing, strong), 0, plainAlgebra))!;
-    const none = { data: new Float32Array(rows * n), rows, columns: n };
-    const kept = await ridge(weights, none, strong, free.upper, plainAlgebra);
-    closeTo(kept.data, weights.data);
   });
 });
 
