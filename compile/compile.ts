@@ -290,7 +290,7 @@ function pack(
 /** Bytes of all tensors of a matrix. */
 function bytesOf(stored: Stored): number {
   const tensors = stored.format === "dense"
-    ? [stored.values, ...stored.scales ? [stored.scales] : []]
+    ? [stored.values, stored.scales, stored.table].filter((tensor) => tensor !== undefined)
     : Object.values(stored.tensors);
   return tensors.reduce((sum, { range }) => sum + range.length, 0);
 }
@@ -305,8 +305,8 @@ function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitEr
 }
 
 function checkInt4Group({ values, group }: Storing): void {
-  if (values !== "int4" || group === undefined || group === 32 || group === INT4_GROUP) return;
-  throw new UsageError(`--group ${group} is none of int4: take 32 or ${INT4_GROUP}`);
+  if (values !== "int4" || group === undefined || group === 32 || group === 64) return;
+  throw new UsageError(`--group ${group} is none of int4: take 32 or 64`);
 }
 
 function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void {

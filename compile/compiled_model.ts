@@ -29,7 +29,7 @@ import { exists, readJson } from "../src/platform/files.ts";
 import { DOMAIN, type PackedFormat } from "./functions.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
-import { unpackNibbleRows, unpackNibbles } from "./packed/int4.ts";
+import { lookUpScales, unpackNibbleRows, unpackNibbles } from "./packed/int4.ts";
 import { decodeNm } from "./packed/nm.ts";
 import { decodeSlots } from "./packed/slots.ts";
 import { widen as widenValues } from "./packed/quantize.ts";
@@ -274,13 +274,10 @@ export class CompiledModel {
     const data = format === "dense"
       ? unpackNibbleRows(bytes, { name, rows, columns })
       : unpackNibbles(bytes, count(), { name });
-    const scales = this.#bytes(tensors.scales);
-    return {
-      type: "int4",
-      data,
-      scales: new Uint16Array(scales.buffer, 0, scales.length / 2),
-      group,
-    };
+    const indices = this.#bytes(tensors.scales);
+    const table = this.#bytes(tensors.scale_table);
+    const scales = { indices, table: new Uint16Array(table.buffer, 0, table.length / 2) };
+    return { type: "int4", data, scales: lookUpScales(scales, { name }), group };
   }
 
   #int8(bytes: Uint8Array, scales: TensorProto, group: number): Values {

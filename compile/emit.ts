@@ -12,7 +12,7 @@ import {
   type Scaling,
   type SparseFormat,
 } from "./functions.ts";
-import { packNibbles } from "./packed/int4.ts";
+import { indexScales, packNibbles } from "./packed/int4.ts";
 import { codeBits } from "./packed/nm.ts";
 import type { PackedSlots } from "./packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm, Values, ValueType } from "./packed/types.ts";
@@ -117,7 +117,9 @@ export function store(
   if (values.type === "int4") {
     attributes.group = values.group;
     const dims = [rows, Math.ceil(columns / values.group)];
-    tensors.scales = tensor(DataType.FLOAT16, dims, values.scales);
+    const { indices, table } = indexScales(values.scales);
+    tensors.scales = tensor(DataType.UINT8, dims, indices);
+    tensors.scale_table = tensor(DataType.FLOAT16, [table.length], table);
   }
   return { format, scaling, rows, columns, attributes, tensors };
 }

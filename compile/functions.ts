@@ -76,7 +76,13 @@ export function inputsOf(format: PackedFormat, scaling: Scaling): string[] {
     slots: ["counts", "masks"],
     dense: [],
   }[format];
-  return ["x", "values", ...indices, ...(scaling === "none" ? [] : ["scales"])];
+  return [
+    "x",
+    "values",
+    ...indices,
+    ...(scaling === "none" ? [] : ["scales"]),
+    ...(scaling === "int4" ? ["scale_table"] : []),
+  ];
 }
 
 /** Names of an operator's attributes, all integers. */
@@ -100,7 +106,7 @@ export function operatorNamed(name: string): FunctionProto {
   const common = { name, domain: DOMAIN, output: ["y"], attribute: attributesOf(format, scaling) };
   if (name === GATHER_INT4) {
     gatherInt4(f);
-    return f.finish({ ...common, input: ["ids", "values", "scales"] });
+    return f.finish({ ...common, input: ["ids", "values", "scales", "scale_table"] });
   }
   if (format === "dense") multiplyInt4(f);
   else {

@@ -52,14 +52,19 @@ export function gatherInt4(f: FunctionBuilder): void {
   const rows = f.node("Slice", [inRows, f.vector([0]), f.shape(columns), last]);
   const weights = f.cast(signed(f, rows), DataType.FLOAT);
   const groups = f.node("Div", [f.node("Range", [f.integer(0), columns, f.integer(1)]), group]);
-  const stored = f.sixteenth(f.cast(f.node("Gather", ["scales", "ids"]), DataType.FLOAT));
+  const table = f.sixteenth(f.cast("scale_table", DataType.FLOAT));
+  const stored = lookedUp(f, table, f.node("Gather", ["scales", "ids"]));
   const scales = f.node("Gather", [stored, groups], { axis: -1 });
   f.node("Mul", [weights, scales], {}, "y");
 }
 
 /** Scales for levels times 16. */
 export function int4Scales(f: FunctionBuilder): string {
-  return f.sixteenth(f.node("CastLike", ["scales", "x"]));
+  return lookedUp(f, f.sixteenth(f.node("CastLike", ["scale_table", "x"])), "scales");
+}
+
+function lookedUp(f: FunctionBuilder, table: string, indices: string): string {
+  return f.node("Gather", [table, f.cast(indices, DataType.INT32)]);
 }
 
 /** The halves of bytes, each in the upper half of a byte of its own: one axis more, of 2. */

@@ -12,7 +12,7 @@ import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
 import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
 import { type Packed, store, valueTypeOf } from "./emit.ts";
 import { contextOf, graphBytes, tablesOf } from "./graph.ts";
-import { INT4_GROUP } from "./packed/int4.ts";
+import { INT4_GROUP, TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
@@ -186,9 +186,14 @@ export class CompiledSizes {
         group,
         values: { type: valueTypeOf(type), dims: [rows, bytes], range },
         scales: {
-          type: DataType.FLOAT16,
+          type: DataType.UINT8,
           dims: [rows, perRow],
-          range: sink.begin(2 * rows * perRow).range,
+          range: sink.begin(rows * perRow).range,
+        },
+        table: {
+          type: DataType.FLOAT16,
+          dims: [TABLE_LENGTH],
+          range: sink.begin(2 * TABLE_LENGTH).range,
         },
       };
     }

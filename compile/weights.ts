@@ -5,12 +5,20 @@
  */
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { type DecoderWeights, requireTensor } from "../src/checkpoint/architectures/weights.ts";
+import { toHalves } from "../src/onnx/half.ts";
 import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { TensorSink } from "./data_file.ts";
 import { emit, type StoredSparse, type StoredTensor, valueTypeOf } from "./emit.ts";
 import { DOMAIN, GATHER_INT4, operatorName } from "./functions.ts";
-import { int4Columns, packNibbleRows } from "./packed/int4.ts";
+import {
+  boundScales,
+  indexScales,
+  int4Columns,
+  levelsOf,
+  packNibbleRows,
+  scalesOf,
+} from "./packed/int4.ts";
 import { narrow, VALUE_BYTES } from "./packed/quantize.ts";
 import type { Matrix, ValueType } from "./packed/types.ts";
 
@@ -22,6 +30,8 @@ export interface StoredDense {
   readonly values: StoredTensor;
   /** `[rows]` for int8, `[rows, ⌈columns / group⌉]` for int4. */
   readonly scales?: StoredTensor;
+  /** For int4: what the scales' indices stand for. */
+  readonly table?: StoredTensor;
   /** For int4: columns that share a scale. */
   readonly group?: number;
 }
@@ -46,46 +56,75 @@ export function storeDense(
   data: TensorSink,
   kept?: number,
 ): StoredDense {
+  if (type === "int4") return storeDenseInt4(checkpoint, name, data, kept);
+  const [rows, columns] = checkpoint.tensors.get(name)!.shape;
+  const writer = data.begin(rows * columns * VALUE_BYTES[type]);
+  const int8Scales = new Float32Array(type === "int8" ? rows : 0);
+  for (const { first, ...piece } of piecesOf(checkpoint, name)) {
+    const stored = narrow(piece, { type });
+    writer.write(stored.data);
+    if (stored.type === "int8") int8Scales.set(stored.scales, first);
+  }
+  const { range } = writer;
+  const values = { type: valueTypeOf(type), dims: [rows, columns], range };
+  const common = { format: "dense", rows, columns, values } as const;
+  if (type !== "int8") return common;
+  const scales = { type: DataType.FLOAT, dims: [rows], range: data.append(int8Scales) };
+  return { ...common, scales };
+}
+
+/** The same as int4. All scales are found before the first weight is written: they share a table. */
+function storeDenseInt4(
+  checkpoint: Checkpoint,
+  name: string,
+  data: TensorSink,
+  kept: number | undefined,
+): StoredDense {
+  const [rows, columns] = checkpoint.tensors.get(name)!.shape;
+  let group = 0;
+  let perRow = 0;
+  let scales = new Float32Array(0);
+  for (const { first, ...piece } of piecesOf(checkpoint, name)) {
+    if (first === 0) {
+      // The first rows speak for all.
+      group = int4Columns(piece, kept);
+      perRow = Math.ceil(columns / group);
+      scales = new Float32Array(rows * perRow);
+    }
+    scales.set(scalesOf(piece, group), first * perRow);
+  }
+  boundScales(scales);
+  const rowBytes = Math.ceil(columns / 2);
+  const writer = data.begin(rows * rowBytes);
+  for (const { first, ...piece } of piecesOf(checkpoint, name)) {
+    const ofPiece = scales.subarray(first * perRow, (first + piece.rows) * perRow);
+    writer.write(packNibbleRows(levelsOf(piece, ofPiece, group), piece));
+  }
+  const halves = new Uint16Array(scales.length);
+  toHalves(scales, halves);
+  const { indices, table } = indexScales(halves);
+  return {
+    format: "dense",
+    rows,
+    columns,
+    group,
+    values: { type: valueTypeOf("int4"), dims: [rows, rowBytes], range: writer.range },
+    scales: { type: DataType.UINT8, dims: [rows, perRow], range: data.append(indices) },
+    table: { type: DataType.FLOAT16, dims: [table.length], range: data.append(table) },
+  };
+}
+
+/** A matrix of a checkpoint a piece of its rows at a time; a piece holds until the next one. */
+function* piecesOf(checkpoint: Checkpoint, name: string): Generator<Matrix & { first: number }> {
   const [rows, columns] = checkpoint.tensors.get(name)!.shape;
   const perPiece = Math.max(1, Math.floor(PIECE / columns));
   const buffer = new Float32Array(Math.min(rows, perPiece) * columns);
-  const rowBytes = type === "int4" ? Math.ceil(columns / 2) : columns * VALUE_BYTES[type];
-  const writer = data.begin(rows * rowBytes);
-  const int8Scales = new Float32Array(type === "int8" ? rows : 0);
-  let int4Scales = new Uint16Array(0);
-  let group: number | undefined;
   for (let first = 0; first < rows; first += perPiece) {
     const count = Math.min(perPiece, rows - first);
     const values = buffer.subarray(0, count * columns);
     checkpoint.readFloats(name, values, first * columns);
-    const piece = { name, values, rows: count, columns };
-    // The first rows speak for all.
-    if (type === "int4") group ??= int4Columns(piece, kept);
-    const stored = narrow(piece, { type, group });
-    writer.write(stored.type === "int4" ? packNibbleRows(stored.data, piece) : stored.data);
-    if (stored.type === "int8") int8Scales.set(stored.scales, first);
-    if (stored.type === "int4") {
-      const perRow = Math.ceil(columns / stored.group);
-      if (first === 0) int4Scales = new Uint16Array(rows * perRow);
-      int4Scales.set(stored.scales, first * perRow);
-    }
+    yield { first, name, values, rows: count, columns };
   }
-  const common = { format: "dense", rows, columns, group } as const;
-  const values = {
-    type: valueTypeOf(type),
-    dims: [rows, type === "int4" ? rowBytes : columns],
-    range: writer.range,
-  };
-  if (type === "int8") {
-    const range = data.append(int8Scales);
-    return { ...common, values, scales: { type: DataType.FLOAT, dims: [rows], range } };
-  }
-  if (type === "int4") {
-    const dims = [rows, int4Scales.length / rows];
-    const range = data.append(int4Scales);
-    return { ...common, values, scales: { type: DataType.FLOAT16, dims, range } };
-  }
-  return { ...common, values };
 }
 
 /** Reads a matrix of a checkpoint. */
@@ -172,13 +211,14 @@ export class CompiledWeights implements DecoderWeights {
     operator: string,
     input: string,
     name: string,
-    { rows, columns, group, values, scales }: StoredDense,
+    { rows, columns, group, values, scales, table }: StoredDense,
     output?: string,
   ): string {
-    const [stored, scaled] = ([["values", values], ["scales", scales!]] as const).map((
-      [part, { type, dims, range }],
-    ) => b.external(`${name}.${part}`, type, dims, range));
-    return b.node(operator, [input, stored, scaled], {
+    const parts = { values, scales: scales!, scale_table: table! };
+    const stored = Object.entries(parts).map(([part, { type, dims, range }]) =>
+      b.external(`${name}.${part}`, type, dims, range)
+    );
+    return b.node(operator, [input, ...stored], {
       domain: DOMAIN,
       attributes: { rows, columns, group: group! },
       outputs: output ? [output] : 1,

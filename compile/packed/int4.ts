@@ -1,6 +1,6 @@
 /**
- * int4: weights as levels from -8 to 7 with a float16 scale for each row and 32, 64 or 128 columns, two
- * levels a byte.
+ * int4: weights as levels from -8 to 7, two a byte, with a scale for each row and 32, 64 or 128 columns.
+ * The scales of a matrix are of few different values, so each takes a byte: its place in a table.
  *
  * The grid is that of `src/prune/int4_grid.ts`: what was rounded to it while it was pruned is found to lie
  * on it, and loses nothing here.
@@ -14,14 +14,23 @@ import {
   type GroupColumns,
   groupColumns,
   liesOnGrid,
+  scaleAt,
+  stepOf,
 } from "../../src/prune/int4_grid.ts";
 import { damaged, type Matrix, placeOf, type Shape, type Values } from "./types.ts";
 
 /** Kept weights that share a scale, unless a caller says otherwise. */
-export const INT4_GROUP = 64;
+export const INT4_GROUP = 32;
 
-/** The greatest weight: -8 times the greatest float16. */
-const GREATEST_WEIGHT = 8 * 65504;
+/** Entries of a table of scales, all of which are in files. */
+export const TABLE_LENGTH = 256;
+/** What fills a table up: the scale 1. */
+const ONE = 0x3c00;
+/** Different magnitudes of a matrix's scales: of both signs they fill a table. */
+const MAGNITUDES = TABLE_LENGTH / 2;
+
+/** The greatest weight: -8 times the greatest scale. */
+const GREATEST_WEIGHT = 8 * scaleAt(stepOf(Infinity));
 
 /** Rows that are looked at to see whether a matrix lies on a grid, and weights that must be seen. */
 const ROWS_SEEN = 8;
@@ -65,9 +74,25 @@ function isRounded({ values, rows, columns }: Matrix, group: GroupColumns): bool
  *
  * @param matrix The matrix; not changed.
  * @param group Columns that share a scale: 32, 64 or 128.
- * @throws {FormatUnfitError} When it is another number, or a weight is too great for a float16 scale.
+ * @throws {FormatUnfitError} When it is another number, or a weight is too great for a scale.
  */
 export function toInt4(matrix: Matrix, group: number): Values {
+  const scales = scalesOf(matrix, group);
+  boundScales(scales);
+  const halves = new Uint16Array(scales.length);
+  toHalves(scales, halves);
+  return { type: "int4", data: levelsOf(matrix, scales, group), scales: halves, group };
+}
+
+/**
+ * The best scale for each row and group of a matrix.
+ *
+ * @param matrix The matrix, or some of its rows.
+ * @param group Columns that share a scale.
+ * @returns `[rows, ⌈columns / group⌉]`; see {@linkcode boundScales}.
+ * @throws {FormatUnfitError} See {@linkcode toInt4}.
+ */
+export function scalesOf(matrix: Matrix, group: number): Float32Array {
   const { name, values, rows, columns } = matrix;
   if (group !== 32 && group !== 64 && group !== 128) {
     throw new FormatUnfitError(
@@ -81,7 +106,6 @@ export function toInt4(matrix: Matrix, group: number): Values {
         `scales can hold (${GREATEST_WEIGHT}): store it as f32 or int8`,
     );
   }
-  const data = new Int8Array(values.length);
   const scales = new Float32Array(rows * Math.ceil(columns / group));
   const kept = new Float32Array(group);
   let next = 0;
@@ -94,14 +118,100 @@ export function toInt4(matrix: Matrix, group: number): Values {
         kept[count] = values[i];
         count += values[i] !== 0 ? 1 : 0;
       }
-      const scale = gridScale(kept, count);
-      scales[next++] = scale;
-      for (let i = start; i < end; i++) data[i] = gridLevel(values[i], scale);
+      // A group without weights must not count among the scales that a table has room for.
+      scales[next++] = count === 0 ? 0 : gridScale(kept, count);
     }
   }
-  const halves = new Uint16Array(scales.length);
-  toHalves(scales, halves);
-  return { type: "int4", data, scales: halves, group };
+  return scales;
+}
+
+/**
+ * Makes scales of a matrix few enough for its table: those that are smaller than the 128 greatest
+ * magnitudes, if there are any, become the least of these. (As near as scales are to each other, those
+ * are at least 2^-8 of the greatest.) Groups without weights get the greatest.
+ *
+ * @param scales All scales of a matrix, changed in place.
+ */
+export function boundScales(scales: Float32Array): void {
+  const magnitudes = new Float32Array(new Set(scales.map(Math.abs))).sort().reverse();
+  if (!(magnitudes[0] > 0)) return void scales.fill(1);
+  const least = magnitudes[Math.min(magnitudes.length, MAGNITUDES) - 1];
+  for (let i = 0; i < scales.length; i++) {
+    if (scales[i] === 0) scales[i] = magnitudes[0];
+    else if (Math.abs(scales[i]) < least) scales[i] = Math.sign(scales[i]) * least;
+  }
+}
+
+/**
+ * The levels of a matrix, or of some of its rows, with given scales.
+ *
+ * @param scales `[rows, ⌈columns / group⌉]`, none of them 0.
+ * @returns `[rows, columns]`.
+ */
+export function levelsOf(
+  { values, rows, columns }: Matrix,
+  scales: Float32Array,
+  group: number,
+): Int8Array {
+  const levels = new Int8Array(values.length);
+  let next = 0;
+  for (let row = 0; row < rows; row++) {
+    const rowEnd = (row + 1) * columns;
+    for (let start = row * columns; start < rowEnd; start += group) {
+      const scale = scales[next++];
+      const end = Math.min(start + group, rowEnd);
+      for (let i = start; i < end; i++) levels[i] = gridLevel(values[i], scale);
+    }
+  }
+  return levels;
+}
+
+/** Scales as a file has them. */
+export interface IndexedScales {
+  /** A place in the table for each scale. */
+  readonly indices: Uint8Array;
+  /** Bits of float16 numbers, ascending as unsigned integers; 1 behind the last. */
+  readonly table: Uint16Array;
+}
+
+/**
+ * Puts the different scales of a matrix into a table.
+ *
+ * @param scales Bits of float16 numbers.
+ * @throws {FormatUnfitError} When they are more than {@linkcode TABLE_LENGTH}.
+ */
+export function indexScales(scales: Uint16Array): IndexedScales {
+  const places = new Int16Array(1 << 16);
+  for (const scale of scales) places[scale] = 1;
+  const table = new Uint16Array(TABLE_LENGTH).fill(ONE);
+  let count = 0;
+  for (let scale = 0; scale < places.length; scale++) {
+    if (places[scale] === 0) continue;
+    if (count === TABLE_LENGTH) {
+      throw new FormatUnfitError(`int4 takes at most ${TABLE_LENGTH} different scales a matrix`);
+    }
+    places[scale] = count;
+    table[count++] = scale;
+  }
+  return { indices: Uint8Array.from(scales, (scale) => places[scale]), table };
+}
+
+/**
+ * The reverse of {@linkcode indexScales}.
+ *
+ * @param scales From a file that may be damaged.
+ * @param packed What they belong to, for messages.
+ * @returns Bits of float16 numbers.
+ * @throws {PackedFormatError} When the table has another length.
+ */
+export function lookUpScales(
+  { indices, table }: IndexedScales,
+  packed: { readonly name: string },
+): Uint16Array {
+  if (table.length !== TABLE_LENGTH) {
+    throw damaged(packed, "scale_table", `has ${table.length} scales, not ${TABLE_LENGTH}`);
+  }
+  return Uint16Array.from(indices, (index) => table[index]);
 }
 
 /**
@@ -112,7 +222,7 @@ export function toInt4(matrix: Matrix, group: number): Values {
  */
 export function bytesOfInt4({ rows, columns }: Shape, group: number | undefined, count: number) {
   const shared = group ?? groupColumns(count / (rows * columns), INT4_GROUP);
-  return Math.ceil(count / 2) + 2 * rows * Math.ceil(columns / shared);
+  return Math.ceil(count / 2) + rows * Math.ceil(columns / shared) + 2 * TABLE_LENGTH;
 }
 
 /**

@@ -108,7 +108,7 @@ export const pruneSchema = z.strictObject({
   values: z.enum(["int4"]).optional().describe(
     "int4: also round the weights that stay, for compile --values int4; sparsegpt and espalier make up for that, too",
   ),
-  group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(64)
+  group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(32)
     .describe(
       "int4: weights that stay and share a scale, 32 or 64",
     ),

@@ -66,12 +66,12 @@ describe("prune --method espalier", () => {
       const rounded = await run({ ...options, values: "int4" });
       expect(rounded.perplexity!.pruned / plain.perplexity!.pruned).toBeLessThan(1.05);
       const record = JSON.parse(readFileSync(join(rounded.output!, "espalier.json"), "utf8"));
-      expect(record.compile).toEqual({ values: "int4", group: 64 });
-      // 64 weights of 128 columns share a scale.
+      expect(record.compile).toEqual({ values: "int4", group: 32 });
+      // 32 weights of 64 columns share a scale.
       for (const { name, values, width } of linearsOf(rounded.output!)) {
         for (let row = 0; row < values.length; row += width) {
-          for (let at = row; at < row + width; at += 128) {
-            const group = values.slice(at, Math.min(at + 128, row + width));
+          for (let at = row; at < row + width; at += 64) {
+            const group = values.slice(at, Math.min(at + 64, row + width));
             if (!liesOnGrid(group, gridScale(group))) throw new Error(`${name} at ${at}`);
           }
         }

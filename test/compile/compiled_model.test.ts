@@ -245,10 +245,12 @@ describe("a packed linear is refused", () => {
       const int8 = part(".values", DataType.INT8, 2560n, 2560);
       refused("ONNX_INVALID", int8, matrix, "values as INT8, which its operator has not");
       const wide = part(".scales", DataType.FLOAT, 80n, 320);
-      refused("ONNX_INVALID", wide, matrix, "scales as FLOAT, not FLOAT16");
+      refused("ONNX_INVALID", wide, matrix, "scales as FLOAT, not UINT8");
       // What is inline is zeros.
-      refused("PACKED_INVALID", part(".scales", DataType.FLOAT16, 80n, 160), name, "that is 0");
-      refused("PACKED_INVALID", part(".scales", DataType.FLOAT16, 79n, 158), name, "scales has 79");
+      refused("PACKED_INVALID", part(".scale_table", DataType.FLOAT16, 256n, 512), name, "is 0");
+      const short = part(".scale_table", DataType.FLOAT16, 255n, 510);
+      refused("PACKED_INVALID", short, name, "scale_table has 255 scales, not 256");
+      refused("PACKED_INVALID", part(".scales", DataType.UINT8, 79n, 79), name, "scales has 79");
       refused("PACKED_INVALID", part(".values", DataType.UINT8, 9n, 9), name, "has 9 bytes");
       const odd = changed(way, ({ set }) => set("group", 48n));
       refused("ONNX_INVALID", odd, matrix, "groups of 48, not 32, 64 or 128");

@@ -8,7 +8,9 @@ import fc from "fast-check";
 import { decodeBitmap, encodeBitmap } from "../../compile/packed/bitmap.ts";
 import {
   bytesOfInt4,
+  indexScales,
   int4Columns,
+  lookUpScales,
   packNibbles,
   toInt4,
   unpackNibbleRows,
@@ -101,16 +103,16 @@ describe("int4", () => {
   test("takes few bytes a weight: 0.39 at 8:16, 0.53 dense", () => {
     const shape = { rows: 576, columns: 1536 };
     const weights = shape.rows * shape.columns;
-    const bitmap = bytesOfInt4(shape, 128, 1 + weights / 2) + weights / 8;
+    const bitmap = bytesOfInt4(shape, 64, 1 + weights / 2) + weights / 8;
     expect(bitmap / weights).toBeLessThan(0.392);
-    expect(bytesOfInt4(shape, 64, weights) / weights).toBeLessThan(0.532);
+    expect(bytesOfInt4(shape, 32, weights) / weights).toBeLessThan(0.532);
   });
 
   test("has groups of as many columns as hold the kept weights", () => {
-    expect(int4Columns(random(16, 256, 1))).toBe(64);
-    expect(int4Columns(random(16, 256, 1), 32)).toBe(32);
-    expect(int4Columns(random(16, 256, 0.5))).toBe(128);
-    expect(int4Columns(random(16, 256, 0.5), 32)).toBe(64);
+    expect(int4Columns(random(16, 256, 1))).toBe(32);
+    expect(int4Columns(random(16, 256, 1), 64)).toBe(64);
+    expect(int4Columns(random(16, 256, 0.5))).toBe(64);
+    expect(int4Columns(random(16, 256, 0.5), 64)).toBe(128);
     expect(int4Columns(random(16, 256, 0.1))).toBe(128);
     expect(int4Columns({ ...named, rows: 2, columns: 3, values: new Float32Array(6) })).toBe(128);
   });
@@ -124,7 +126,7 @@ describe("int4", () => {
           const found = widen(narrow(rounded, { type: "int4" }), rounded);
           found.forEach((value, i) => {
             const wanted = rounded.values[i];
-            // bfloat16's rounding of the weight, and of those that the scale follows from.
+            // bfloat16's rounding of the weight, or another grid as near to what it left.
             expect(Math.abs(value - wanted)).toBeLessThanOrEqual(2 ** -7 * Math.abs(wanted));
           });
         }
@@ -140,6 +142,51 @@ describe("int4", () => {
     expect([...decodeNm(encodeNm(matrix, { n: 32, m: 32 }, options))]).toEqual([...wanted]);
   });
 
+  test("has its scales in a table of 256, and they come back", () => {
+    const scale = fc.integer({ min: 0, max: 199 }).map((n) => 0x2000 + 7 * n);
+    fc.assert(fc.property(fc.array(scale), (scales) => {
+      const { indices, table } = indexScales(Uint16Array.from(scales));
+      expect(table.length).toBe(256);
+      expect([...indices].map((index) => table[index])).toEqual(scales);
+      const used = new Set(scales).size;
+      expect([...table.subarray(0, used)]).toEqual([...new Set(scales)].sort((a, b) => a - b));
+      expect([...table.subarray(used)]).toEqual(new Array(256 - used).fill(0x3c00));
+      expect([...lookUpScales({ indices, table }, named)]).toEqual(scales);
+    }));
+    const most = Uint16Array.from({ length: 256 }, (_, i) => i + 1);
+    expect([...lookUpScales(indexScales(most), named)]).toEqual([...most]);
+    const error = thrownBy(() => indexScales(Uint16Array.of(...most, 999))) as { code?: string };
+    expect(error.code).toBe("FORMAT_UNFIT");
+    const short = { indices: Uint8Array.of(3), table: new Uint16Array(255) };
+    expect((thrownBy(() => lookUpScales(short, named)) as { code?: string }).code)
+      .toBe("PACKED_INVALID");
+  });
+
+  test("raises scales that a matrix has no room for, and keeps the 128 greatest magnitudes", () => {
+    // 300 groups of 32 whose scales are 300 steps of 2^(1/16), of both signs.
+    const rows = 300;
+    const values = new Float32Array(rows * 32);
+    for (let row = 0; row < rows; row++) {
+      for (let i = 0; i < 16; i++) {
+        values[row * 32 + i] = (row % 2 ? 1 : -1) * (i - 8) * 2 ** (-row / 16);
+      }
+    }
+    const matrix = { ...named, rows, columns: 32, values };
+    const stored = toInt4(matrix, 32);
+    if (stored.type !== "int4") throw new Error("int4 was asked for");
+    expect(new Set(stored.scales.map((bits) => bits & 0x7fff)).size).toBe(128);
+    expect(indexScales(stored.scales).indices.length).toBe(rows);
+    const found = widen(stored, matrix);
+    for (let i = 0; i < values.length; i++) {
+      const row = Math.floor(i / 32);
+      // float16 fractions of 2^(k/16); behind the 128th, half a step of the least scale.
+      const bound = row < 128 ? 2 ** -10 * Math.abs(values[i]) : 0.51 * 2 ** (-127 / 16);
+      expect(Math.abs(found[i] - values[i])).toBeLessThanOrEqual(bound);
+    }
+    const empty = toInt4({ ...matrix, values: new Float32Array(rows * 32) }, 32);
+    expect(empty).toMatchObject({ scales: new Uint16Array(rows).fill(0x3c00) });
+  });
+
   test("refuses groups that it has not, and weights that are too great for its scales", () => {
     const matrix = random(2, 64, 1);
     for (const group of [0, 16, 48, 256, NaN]) {
@@ -147,11 +194,11 @@ describe("int4", () => {
       expect(error.code).toBe("FORMAT_UNFIT");
     }
     const values = matrix.values.slice();
-    values[70] = 524033;
+    values[70] = 502017;
     const error = thrownBy(() => toInt4({ ...matrix, values }, 32)) as Error & { code?: string };
     expect(error.code).toBe("FORMAT_UNFIT");
-    expect(error.message).toContain("524033 at row 1, column 6");
-    values[70] = 524032;
-    expect(widen(toInt4({ ...matrix, values }, 32), matrix)[70]).toBe(524032);
+    expect(error.message).toContain("502017 at row 1, column 6");
+    values[70] = 502016;
+    expect(widen(toInt4({ ...matrix, values }, 32), matrix)[70]).toBe(502016);
   });
 });

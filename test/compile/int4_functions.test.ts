@@ -11,7 +11,12 @@ import {
   operatorName,
   operatorNamed,
 } from "../../compile/functions.ts";
-import { packNibbleRows, toInt4, unpackNibbleRows } from "../../compile/packed/int4.ts";
+import {
+  indexScales,
+  packNibbleRows,
+  toInt4,
+  unpackNibbleRows,
+} from "../../compile/packed/int4.ts";
 import { narrow, widen } from "../../compile/packed/quantize.ts";
 import { hasNode, openBackend } from "../../src/engine/ort/backend.ts";
 import { GraphBuilder, modelOf } from "../../src/onnx/builder.ts";
@@ -50,9 +55,11 @@ async function run(
   const isProduct = "x" in input;
   if (isProduct) b.input("in", DataType.FLOAT, ["tokens", columns]);
   else b.input("in", DataType.INT64, ["batch", "sequence"]);
+  const { indices, table } = indexScales(stored.scales);
   const tensors = {
     values: [DataType.UINT8, [rows, Math.ceil(columns / 2)], packNibbleRows(stored.data, matrix)],
-    scales: [DataType.FLOAT16, [rows, stored.scales.length / rows], stored.scales],
+    scales: [DataType.UINT8, [rows, stored.scales.length / rows], indices],
+    scale_table: [DataType.FLOAT16, [256], table],
   } as const;
   for (const [part, [dataType, dims, array]] of Object.entries(tensors)) {
     b.graph.initializer.push(create(TensorProtoSchema, {
@@ -62,7 +69,7 @@ async function run(
       rawData: bytesOf(array),
     }));
   }
-  b.node(name, ["in", "values", "scales"], {
+  b.node(name, ["in", "values", "scales", "scale_table"], {
     domain: DOMAIN,
     attributes: { rows, columns, group: stored.group },
     outputs: ["y"],

@@ -228,19 +228,20 @@ describe("an embedding", () => {
     expect(bytes.embeddings).toBe(elements + 4 * 320);
   });
 
-  test("is int8 where linears are int4, and int4 with float16 scales where that is asked for", async () => {
+  test("is int8 where linears are int4, and int4 where that is asked for", async () => {
     const source = await workshop.pruned("qwen3", "2:4");
     const { options, bytes } = await workshop.compile(source, { values: "int4" });
-    expect(options).toMatchObject({ values: "int4", group: 64, head: "int8" });
+    expect(options).toMatchObject({ values: "int4", group: 32, head: "int8" });
     expect(bytes.embeddings).toBe(elements + 4 * 320);
     const small = await workshop.compile(source, { values: "int4", head: "int4" });
-    // Rows of 64 weights: one scale each.
-    expect(small.bytes.embeddings).toBe(elements / 2 + 2 * 320);
+    // Rows of 64 weights: two scales of a byte each, and their table.
+    expect(small.bytes.embeddings).toBe(elements / 2 + 2 * 320 + 512);
     const graph = modelOf(small.output).graph!;
     const names = graph.initializer.map(({ name }) => name);
     expect(names.filter((name) => /embed|head/.test(name))).toEqual([
       "model.embed_tokens.values",
       "model.embed_tokens.scales",
+      "model.embed_tokens.scale_table",
     ]);
     const operators = graph.node.filter(({ input }) =>
       input.includes(names.find((name) => name === "model.embed_tokens.values")!)

@@ -151,7 +151,12 @@ function bytesOf(packed: PackedNm | PackedCsr | PackedBitmap): number {
 
 /** The same of values and their scales alone. */
 function bytesOfStored(values: Values): number {
-  const scales = "scales" in values ? values.scales.byteLength : 0;
+  // Scales of int4 are a byte each, and there is a table of 256.
+  const scales = values.type === "int4"
+    ? values.scales.length + 512
+    : values.type === "int8"
+    ? values.scales.byteLength
+    : 0;
   return scales +
     (values.type === "int4" ? Math.ceil(values.data.length / 2) : values.data.byteLength);
 }

@@ -6,6 +6,8 @@ import {
   groupColumns,
   liesOnGrid,
   roundToGrid,
+  scaleAt,
+  stepOf,
 } from "../../src/prune/int4_grid.ts";
 import { halves, toHalves } from "../../src/onnx/half.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
@@ -62,11 +64,8 @@ function normal(next: () => number): number {
 
 const levels = fc.array(fc.integer({ min: -8, max: 7 }), { minLength: 1, maxLength: 128 })
   .filter((qs) => qs.some((q) => q !== 0));
-const scales = fc.tuple(
-  fc.integer({ min: 1024, max: 2047 }),
-  fc.integer({ min: -20, max: -8 }),
-  fc.boolean(),
-).map(([fraction, exponent, negative]) => (negative ? -1 : 1) * fraction * 2 ** exponent);
+const scales = fc.tuple(fc.integer({ min: -160, max: 31 }), fc.boolean())
+  .map(([step, negative]) => (negative ? -1 : 1) * scaleAt(step));
 
 describe("the grid of int4 weights", () => {
   test("is found again by weights that lie on it, whatever their greatest level", () => {
@@ -77,8 +76,8 @@ describe("the grid of int4 weights", () => {
           const found = gridScale(values);
           expect(liesOnGrid(values, found)).toBe(true);
           qs.forEach((q, i) => {
-            // A scale from weights that bfloat16 rounded by 2^-8 at most, itself rounded to float16.
-            const bound = Math.abs(q * scale) * (2 ** -8 + 2 ** -11);
+            // Stored values are off by 2^-8 at most; a grid of other levels may be as near to them.
+            const bound = Math.abs(q * scale) * 2 ** -7;
             expect(Math.abs(roundToGrid(values[i], found) - q * scale)).toBeLessThanOrEqual(bound);
           });
         }
@@ -102,24 +101,37 @@ describe("the grid of int4 weights", () => {
     ));
   });
 
-  test("has nearly the scale of least squared error, and never a worse one than without a search", () => {
+  test("has scales 2^(k/16), of both signs, as float16 has them", () => {
+    for (let step = -224; step < 256; step++) {
+      const scale = scaleAt(step);
+      expect(half(scale)).toBe(scale);
+      expect(Math.abs(scale / 2 ** (step / 16) - 1)).toBeLessThan(2 ** -11);
+      expect(stepOf(scale)).toBe(step);
+      // The nearest, until half way to the next.
+      for (const part of [-0.49, 0.49]) expect(stepOf(scale * 2 ** (part / 16))).toBe(step);
+    }
+    expect(stepOf(0)).toBe(-224);
+    expect(stepOf(1e-30)).toBe(-224);
+    expect(stepOf(3e38)).toBe(255);
+  });
+
+  test("has nearly the scale of least squared error, and hardly a worse one than without a search", () => {
     const next = uniformNumbers(7);
     let sum = 0, least = 0;
     for (let i = 0; i < 200; i++) {
       const values = Float32Array.from({ length: 8 + i % 121 }, () => normal(next) / 16);
       const error = errorWith(values, gridScale(values));
       const best = leastError(values);
-      // The reference does not round scales to float16.
       expect(error).toBeGreaterThanOrEqual(best * 0.999);
       expect(error).toBeLessThanOrEqual(best * 1.25);
       const extreme = values.reduce((a, b) => Math.abs(b) > Math.abs(a) ? b : a);
       for (const level of [-8, 7]) {
-        expect(error).toBeLessThanOrEqual(errorWith(values, extreme / level) * 1.001);
+        expect(error).toBeLessThanOrEqual(errorWith(values, extreme / level) * 1.1);
       }
       sum += error;
       least += best;
     }
-    expect(sum).toBeLessThan(least * 1.01);
+    expect(sum).toBeLessThan(least * 1.02);
   });
 
   test("is within half a step of every weight that it does not clip", () => {

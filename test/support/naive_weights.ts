@@ -48,9 +48,11 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
 export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<Float64Array> {
   const { rows, columns } = ref;
   const dense = new Float64Array(rows * columns);
-  const tensors = ref.kind === "sparse"
-    ? ref.tensors
-    : { values: ref.values, ...ref.scales ? { scales: ref.scales } : {} };
+  const tensors = ref.kind === "sparse" ? ref.tensors : {
+    values: ref.values,
+    ...ref.scales ? { scales: ref.scales } : {},
+    ...ref.table ? { scale_table: ref.table } : {},
+  };
   const bytes = new Map<string, Uint8Array>();
   for (const [part, name] of Object.entries(tensors)) {
     bytes.set(part, await reader.readTensor(name));
@@ -68,7 +70,11 @@ export async function readMatrix(ref: MatrixRef, reader: ModelReader): Promise<F
 
   const scaled = bytes.get("scales");
   if (scaled) {
-    const scales = floatsOf(scaled, ref.type === "int4" ? "f16" : "f32");
+    const table = bytes.get("scale_table");
+    const entries = table && floatsOf(table, "f16");
+    const scales = entries
+      ? Float64Array.from(scaled, (index) => entries[index])
+      : floatsOf(scaled, "f32");
     const group = ref.kind === "sparse" ? ref.attributes.group ?? columns : ref.group ?? columns;
     const perRow = Math.ceil(columns / group);
     for (let r = 0; r < rows; r++) {

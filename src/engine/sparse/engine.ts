@@ -15,7 +15,7 @@ import { makePlan } from "./plan/plan.ts";
 import { BATCH, BATCH_WITH_LOGITS } from "./sequence.ts";
 import { type Setup, setUp, type SetupOptions } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
-import { WeightLoader } from "./weights.ts";
+import { WeightLoader } from "./weights/loader.ts";
 
 /** Options of {@linkcode loadSparse}. */
 export interface SparseOptions extends SetupOptions {

@@ -24,6 +24,8 @@ export type MatrixRef =
       readonly values: string;
       /** `[rows]` for int8, `[rows, ⌈columns / group⌉]` for int4. */
       readonly scales?: string;
+      /** For int4: what the scales' indices stand for, `[256]`. */
+      readonly table?: string;
       /** For int4: columns that share a scale. */
       readonly group?: number;
     }

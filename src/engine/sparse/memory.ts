@@ -71,6 +71,11 @@ export class EngineMemory {
     return new Float32Array(this.memory.buffer, address, length);
   }
 
+  /** Bits of float16 numbers. */
+  halves(address: number, length: number): Uint16Array {
+    return new Uint16Array(this.memory.buffer, address, length);
+  }
+
   words(address: number, length: number): Int32Array {
     return new Int32Array(this.memory.buffer, address, length);
   }

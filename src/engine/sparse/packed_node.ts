@@ -34,6 +34,7 @@ const PART_TYPES: Readonly<Record<string, DataType>> = {
   counts: DataType.UINT8,
   masks: DataType.UINT8,
   scales: DataType.FLOAT,
+  scale_table: DataType.FLOAT16,
 };
 
 /** A matrix of domain `ai.espalier`. */
@@ -75,7 +76,7 @@ export function readPackedNode(
   const found = Object.fromEntries(parts.map((part, i) => {
     const tensor = tensors.get(node.input[i + 1]);
     if (!tensor) throw fail(`lacks its tensor ${part}`);
-    const type = part === "scales" && scaling === "int4" ? DataType.FLOAT16 : PART_TYPES[part];
+    const type = part === "scales" && scaling === "int4" ? DataType.UINT8 : PART_TYPES[part];
     if (type !== undefined && tensor.dataType !== type) {
       throw fail(`has its tensor ${part} as ${DataType[tensor.dataType]}, not ${DataType[type]}`);
     }

@@ -3,6 +3,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
+import { indexScales } from "../../../compile/packed/int4.ts";
 import { codeBits } from "../../../compile/packed/nm.ts";
 import type { PackedSlots } from "../../../compile/packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm } from "../../../compile/packed/types.ts";
@@ -28,7 +29,7 @@ import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { ModelReader } from "../../../src/engine/sparse/model_reader.ts";
 import type { Program, QuantisedVectors, Vectors } from "../../../src/engine/sparse/plan/encode.ts";
 import { Team } from "../../../src/engine/sparse/team.ts";
-import { WeightLoader } from "../../../src/engine/sparse/weights.ts";
+import { WeightLoader } from "../../../src/engine/sparse/weights/loader.ts";
 import { BackendError } from "../../../src/errors.ts";
 import { modelOf } from "../../../src/onnx/builder.ts";
 import {
@@ -37,6 +38,7 @@ import {
   TensorProto_DataType as DataType,
   TensorProtoSchema,
 } from "../../../src/onnx/generated/onnx_pb.ts";
+import { toHalves } from "../../../src/onnx/half.ts";
 import { modelBytes } from "../../../src/onnx/model_file.ts";
 
 /** A matrix in numbers. */
@@ -130,18 +132,26 @@ export class Tensors {
     const { rows, columns, type, elements, scales, group } = numbers;
     const dims = [rows, columns];
     const isInt4 = type === "int4";
-    const scaleTensor = scales && this.#add(
-      `${name}.scales`,
-      isInt4 ? DataType.FLOAT16 : DataType.FLOAT,
-      group && (packed || isInt4) ? [rows, Math.ceil(columns / group)] : [rows],
-      bytesOf(isInt4 ? "f16" : "f32", scales),
-    );
+    const scaleDims = group && (packed || isInt4) ? [rows, Math.ceil(columns / group)] : [rows];
+    const add = (part: string, type: DataType, dims: number[], bytes: Uint8Array) =>
+      this.#add(`${name}.${part}`, type, dims, bytes);
+    let scaleTensor: string | undefined;
+    let table: string | undefined;
+    if (scales && isInt4) {
+      const bits = new Uint16Array(scales.length);
+      toHalves(scales, bits);
+      const indexed = indexScales(bits);
+      scaleTensor = add("scales", DataType.UINT8, scaleDims, indexed.indices);
+      table = add("scale_table", DataType.FLOAT16, [256], bytesOfView(indexed.table));
+    } else if (scales) {
+      scaleTensor = add("scales", DataType.FLOAT, scaleDims, bytesOf("f32", scales));
+    }
     if (!packed) {
       const bytes = bytesOfRows(type, elements, columns);
       const shape = isInt4 ? [rows, Math.ceil(columns / 2)] : dims;
       const values = this.#add(`${name}.weight`, TYPES[type], shape, bytes);
       const common = { kind: "dense", name, rows, columns, type, values } as const;
-      return { ...common, scales: scaleTensor, ...isInt4 ? { group } : {} };
+      return { ...common, scales: scaleTensor, ...isInt4 ? { table, group } : {} };
     }
     const kept = [0, ...elements.filter((element) => element !== 0)];
     const perRow = Math.ceil(columns / 8);
@@ -170,6 +180,7 @@ export class Tensors {
           bytesOf(type, kept),
         ),
         ...scaleTensor ? { scales: scaleTensor } : {},
+        ...table ? { scale_table: table } : {},
       },
     };
   }
@@ -194,7 +205,9 @@ export class Tensors {
       if (isGrouped) attributes.group = values.group;
     }
     if (values.type === "int4") {
-      tensors.scales = add("scales", DataType.FLOAT16, values.scales);
+      const { indices, table } = indexScales(values.scales);
+      tensors.scales = add("scales", DataType.UINT8, indices);
+      tensors.scale_table = add("scale_table", DataType.FLOAT16, table);
       attributes.group = values.group;
     }
     if ("codes" in packed) {

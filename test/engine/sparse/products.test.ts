@@ -18,7 +18,7 @@ import {
   type Vectors,
 } from "../../../src/engine/sparse/plan/encode.ts";
 import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
-import type { PlacedMatrix } from "../../../src/engine/sparse/weights.ts";
+import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { ACTIVATE, HALF_ULP, INPUTS, inputs, Machines, normal } from "./kernel_support.ts";
 import {

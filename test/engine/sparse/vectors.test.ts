@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
-import type { PlacedMatrix } from "../../../src/engine/sparse/weights.ts";
+import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { ACTIVATE, expectNear, inputs, Machines, normal } from "./kernel_support.ts";
 import { type Machine, type Numbers, Tensors, toHalf, weightsOf } from "./machine.ts";

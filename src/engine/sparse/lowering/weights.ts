@@ -3,6 +3,7 @@
  * @module
  */
 import { GATHER_INT4 } from "../../../../compile/functions.ts";
+import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
 import { MOST_WEIGHTS } from "../../../../compile/packed/types.ts";
 import { quote } from "../../../errors.ts";
 import {
@@ -145,8 +146,8 @@ function packedRef(view: NodeView): MatrixRef {
   const name = packed.tensors.values.name.replace(/\.values$/, "");
   const common = { name, rows, columns, type: values };
   if (format === "dense") {
-    const { group } = attributes;
-    return { kind: "dense", ...common, values: names.values, scales: names.scales, group };
+    const { values, scales, scale_table: table } = names;
+    return { kind: "dense", ...common, values, scales, table, group: attributes.group };
   }
   return { kind: "sparse", ...common, format, scaling, attributes, tensors: names };
 }
@@ -188,7 +189,10 @@ function checkPacked(view: NodeView, packed: PackedNode): void {
   }
   if (entries < 1) throw view.damaged("has no values");
   if (scaling === "row") shapes.scales = [rows];
-  if (isInt4) shapes.scales = [rows, Math.ceil(columns / group)];
+  if (isInt4) {
+    shapes.scales = [rows, Math.ceil(columns / group)];
+    shapes.scale_table = [TABLE_LENGTH];
+  }
   if (scaling === "group") {
     if (!(group >= 1 && group <= columns)) throw view.damaged(`has groups of ${group}`);
     shapes.scales = [rows, Math.ceil(columns / group)];

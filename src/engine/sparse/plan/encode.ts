@@ -4,7 +4,7 @@
  * @module
  */
 import { ACTIVATION, BARRIER, ELEMENTWISE, OP } from "../layout.ts";
-import type { PlacedMatrix } from "../weights.ts";
+import type { PlacedMatrix } from "../weights/placed.ts";
 import type { Activation } from "./fuse.ts";
 
 /** Vectors that a step reads or writes. */

@@ -6,7 +6,8 @@
 import type { Value } from "../ir.ts";
 import { isQuantised, KIND, PAGE, pageBytes, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
-import type { PlacedMatrix, WeightLoader } from "../weights.ts";
+import type { WeightLoader } from "../weights/loader.ts";
+import type { PlacedMatrix } from "../weights/placed.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Vectors } from "./encode.ts";
 import type { FusedDecoder, FusedStep, LinearStep } from "./fuse.ts";

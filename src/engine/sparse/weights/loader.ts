@@ -1,0 +1,89 @@
+/**
+ * Weights on their way from a file to their place: read a piece at a time, checked, and packed by the
+ * kernels into the layouts that they read. Nothing is ever dense that was not dense in the file.
+ * @module
+ */
+import { quote, throwIfAborted, UnsupportedOperatorError } from "../../../errors.ts";
+import { letEventsIn } from "../../../platform/events.ts";
+import type { MatrixRef } from "../ir.ts";
+import type { Kernels } from "../kernels.ts";
+import type { EngineMemory } from "../memory.ts";
+import type { ModelReader } from "../model_reader.ts";
+import { bytesToStageDense, placeDense } from "./dense.ts";
+import type { PlacedMatrix } from "./placed.ts";
+import { bytesToStageSparse, placeSparse } from "./sparse.ts";
+import { Stage } from "./stage.ts";
+
+/** Columns are indexed by 16 bits. */
+const MOST_COLUMNS = 1 << 16;
+
+/** Places the weights of one model. */
+export class WeightLoader {
+  readonly #stage: Stage;
+  readonly #matrices = new Map<string, PlacedMatrix>();
+  readonly #signal: AbortSignal | undefined;
+
+  /**
+   * @param matrices All that will be asked for: they decide how much room packing takes.
+   * @param signal Stops between two matrices.
+   */
+  constructor(
+    reader: ModelReader,
+    memory: EngineMemory,
+    kernels: Kernels,
+    matrices: readonly MatrixRef[],
+    signal?: AbortSignal,
+  ) {
+    const bytes = matrices.map((ref) =>
+      ref.kind === "dense" ? bytesToStageDense(ref) : bytesToStageSparse(reader, ref)
+    );
+    this.#stage = new Stage(reader, memory, kernels, Math.max(0, ...bytes));
+    this.#signal = signal;
+  }
+
+  /** The room that packing took, free once all weights are placed. */
+  get stage(): { readonly address: number; readonly bytes: number } {
+    return this.#stage;
+  }
+
+  /** Bytes of all weights that were placed. */
+  get bytes(): number {
+    return [...this.#matrices.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /**
+   * Places a matrix; one that is asked for again is placed once.
+   *
+   * @throws {PackedFormatError} When it is damaged.
+   * @throws {UnsupportedOperatorError} When it has more columns than kernels can index.
+   * @throws {AbortError} When the signal says so.
+   */
+  async matrix(ref: MatrixRef): Promise<PlacedMatrix> {
+    // All of it: a damaged file may have two matrices share some of their tensors.
+    const key = JSON.stringify(ref);
+    let placed = this.#matrices.get(key);
+    if (!placed) {
+      if (ref.columns > MOST_COLUMNS) {
+        throw new UnsupportedOperatorError(
+          `${quote(ref.name)} has ${ref.columns} columns; the sparse engine takes ${MOST_COLUMNS}`,
+        );
+      }
+      if (this.#signal) await letEventsIn();
+      throwIfAborted(this.#signal);
+      placed = ref.kind === "dense"
+        ? await placeDense(this.#stage, ref)
+        : await placeSparse(this.#stage, ref);
+      this.#matrices.set(key, placed);
+    }
+    return placed;
+  }
+
+  /**
+   * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
+   *
+   * @returns Its address.
+   */
+  vector(name: string): Promise<number> {
+    return this.#stage.vector(name);
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * Sparse matrices on their way to their place.
+ * @module
+ */
+import { PackedFormatError, quote } from "../../../errors.ts";
+import type { MatrixRef } from "../ir.ts";
+import {
+  DESCRIPTOR,
+  DESCRIPTOR_BYTES,
+  FORMAT,
+  isQuantised,
+  KIND,
+  type Kind,
+  roundUp,
+  SEGMENT,
+  segmentBytes,
+  segmentsOf,
+  TYPE,
+} from "../layout.ts";
+import { int4Bytes, int4KindOf, isInt4 } from "../layout_int4.ts";
+import type { EngineMemory } from "../memory.ts";
+import type { ModelReader } from "../model_reader.ts";
+import { ELEMENT_BYTES, type PlacedMatrix } from "./placed.ts";
+import type { Stage, Words } from "./stage.ts";
+
+type SparseRef = MatrixRef & { kind: "sparse" };
+
+/** Bytes of the room that a sparse matrix takes while it is packed. */
+export function bytesToStageSparse(reader: ModelReader, ref: SparseRef): number {
+  const { rows, columns, tensors, scaling } = ref;
+  let bytes = DESCRIPTOR_BYTES + scratchBytes(columns) + roundUp(roundUp(rows, 16) + 4, 64) + 256;
+  for (const [part, tensor] of Object.entries(tensors)) {
+    if (part === "scale_table" || (part === "scales" && scaling !== "int4")) continue;
+    const { byteLength } = reader.tensor(tensor);
+    // Scales of int4 are float16 there, and a byte each in the file.
+    bytes += roundUp(part === "scales" ? 2 * byteLength : byteLength, 64);
+  }
+  return bytes;
+}
+
+/**
+ * Places a sparse matrix, in the layout that reads least.
+ *
+ * @param ref The matrix.
+ * @param stage Room of {@linkcode bytesToStageSparse}.
+ * @throws {PackedFormatError} When it is damaged.
+ */
+export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedMatrix> {
+  const { rows, columns, name, tensors, format } = ref;
+  const memory = stage.memory;
+  const descriptor = await readParts(stage, ref);
+  stage.describe(descriptor);
+  stage.check(name, stage.kernels.survey(stage.address));
+  const found = (word: "BEYOND_ONE" | "BEYOND_TWO" | "BEYOND_ANY" | "ANY_BYTES") =>
+    memory.get(stage.address + DESCRIPTOR[word]);
+  const segments = segmentsOf(columns);
+  const paddedRows = roundUp(rows, 16);
+  const isGroup = ref.scaling === "group" || ref.scaling === "int4";
+  const group = isGroup ? ref.attributes.group : columns;
+  const beyond = {
+    one: found("BEYOND_ONE"),
+    two: found("BEYOND_TWO"),
+    any: found("BEYOND_ANY"),
+  };
+  const anyBytes = found("ANY_BYTES");
+  const kind = kindOf(ref, group, beyond, anyBytes);
+  // Those of int4 are read with the weights, and lie among them.
+  const stagedScales = memory.get(stage.address + DESCRIPTOR.SCALES);
+  const scales = ref.scaling === "none" || ref.scaling === "int4"
+    ? 0
+    : await stage.scales(tensors.scales, rows * Math.ceil(columns / group));
+  const isAny = kind === KIND.SLOTS_ANY;
+  const isSlots = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_TWO || isAny;
+  const isGrouped = isSlots && ref.scaling === "group";
+  const hasRowScales = isQuantised(kind) && !isGrouped && !isInt4(kind);
+
+  const set = (word: keyof typeof DESCRIPTOR, value: number) =>
+    memory.set(stage.address + DESCRIPTOR[word], value);
+  set("KIND", kind);
+  set("SCALES", isInt4(kind) ? stagedScales : hasRowScales ? 0 : scales);
+  set("GROUP", group);
+  const isOne = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_ONE_INT4;
+  const isTwo = kind === KIND.SLOTS_TWO || kind === KIND.SLOTS_TWO_INT4;
+  const fits = kind === KIND.DENSE_INT8 || kind === KIND.DENSE_INT4 ||
+    (isOne && beyond.one === 0) || (isTwo && beyond.two === 0) || (isAny && beyond.any === 0);
+  const listBytes = fits ? 0 : stage.kernels.measure(stage.address) >>> 0;
+  const bytes = isInt4(kind)
+    ? int4Bytes(kind, rows, columns, group)
+    : isAny
+    ? anyBytes
+    : paddedRows / 4 * segments * segmentBytes(kind);
+  const hasLists = !isQuantised(kind) || listBytes > 0;
+  const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
+  const chunks = memory.reserve(isAny ? paddedRows : 0);
+  const address = memory.reserve(bytes);
+  const lists = memory.reserve(listBytes);
+  set("CHUNKS", chunks);
+  set("OUT", address);
+  set("LISTS_OUT", lists);
+  // Where there are no lists their table is written all the same, into the room for what is packed.
+  set("TABLE", hasLists ? table : stage.address + stage.bytes - roundUp(paddedRows + 4, 64));
+  if (stage.kernels.pack(stage.address) >>> 0 !== listBytes) {
+    throw new PackedFormatError(`${quote(name)}: ${format} changed while it was read`);
+  }
+  return {
+    kind,
+    address: isAny ? chunks : address,
+    rows,
+    columns,
+    paddedRows,
+    segments,
+    rowScales: hasRowScales ? scales : 0,
+    groupScales: isGrouped ? spreadScales(stage.memory, scales, rows, columns, group, segments) : 0,
+    groupSegments: isInt4(kind) ? group / SEGMENT : 0,
+    lists: hasLists ? table : 0,
+    bytes: bytes + listBytes,
+  };
+}
+
+/** Reads a sparse matrix's tensors into the stage. */
+async function readParts(
+  stage: Stage,
+  { name, rows, columns, type, format, tensors, attributes }: SparseRef,
+): Promise<Words> {
+  const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits", slots: "counts" }[format]];
+  const isInt4 = type === "int4";
+  const scratch = stage.address + DESCRIPTOR_BYTES;
+  let top = roundUp(scratch + scratchBytes(columns), 64);
+  const put = async (tensor: string): Promise<{ at: number; length: number }> => {
+    const { byteLength: length } = stage.reader.tensor(tensor);
+    const at = top;
+    top = roundUp(at + length, 64);
+    await stage.read(tensor, 0, at, length);
+    return { at, length };
+  };
+  const values = await put(tensors.values);
+  const indices = await put(index);
+  const pointers = format === "csr"
+    ? await put(tensors.row_pointers)
+    : format === "slots"
+    ? await put(tensors.masks)
+    : undefined;
+  const { n, m, bits, group } = attributes;
+  // Two of int4 share a byte: how many there are, indices say.
+  const count = !isInt4 || format === "slots" || format === "bitmap"
+    ? values.length / ELEMENT_BYTES[type]
+    : { csr: indices.length, nm: columns / m * n * rows }[format];
+  const scaleCount = rows * Math.ceil(columns / group);
+  const expected = {
+    bitmap: rows * Math.ceil(columns / 8),
+    csr: count,
+    nm: columns / m * n * Math.ceil(rows * bits / 8),
+    slots: rows / 4 * Math.ceil(columns / 32),
+  }[format];
+  if (
+    indices.length !== expected || count < 1 ||
+    (isInt4 &&
+      (values.length !== Math.ceil(count / 2) ||
+        stage.reader.tensor(tensors.scales).byteLength !== scaleCount)) ||
+    (format === "nm" && count !== columns / m * n * rows) ||
+    (format === "csr" && pointers?.length !== 4 * (rows + 1)) ||
+    (format === "slots" &&
+      (count % 16 !== 0 || pointers!.length % 8 !== 0 || pointers!.length < 16))
+  ) {
+    throw new PackedFormatError(
+      `${
+        quote(name)
+      }: its tensors have not the lengths of ${rows} × ${columns} weights as ${format}`,
+    );
+  }
+  if (isInt4) {
+    const all = { first: 0, count: scaleCount, address: top };
+    await stage.int4Scales(tensors.scales, tensors.scale_table, all);
+  }
+  return {
+    FORMAT: FORMAT[format],
+    TYPE: TYPE[type],
+    ROWS: rows,
+    COLUMNS: columns,
+    VALUES: values.at,
+    COUNT: count,
+    INDICES: indices.at,
+    ROW_POINTERS: pointers?.at ?? 0,
+    MASKS: format === "slots" ? pointers!.length / 8 : 0,
+    N: n ?? 0,
+    M: m ?? 0,
+    BITS: bits ?? 0,
+    SCRATCH: scratch,
+    SCALES: isInt4 ? top : 0,
+    GROUP: isInt4 ? group : 0,
+  };
+}
+
+/** Scales of groups, as kernels read them: for each four rows and each segment, four. */
+function spreadScales(
+  memory: EngineMemory,
+  from: number,
+  rows: number,
+  columns: number,
+  group: number,
+  segments: number,
+): number {
+  const perRow = Math.ceil(columns / group);
+  const address = memory.reserve(roundUp(rows, 16) * segments * 4);
+  const source = memory.floats(from, rows * perRow);
+  const target = memory.floats(address, roundUp(rows, 16) * segments);
+  for (let row = 0; row < rows; row++) {
+    for (let s = 0; s < segments; s++) {
+      const place = ((row >> 2) * segments + s) * 4 + (row & 3);
+      const at = Math.min(perRow - 1, Math.floor(s * SEGMENT / group));
+      target[place] = source[row * perRow + at];
+    }
+  }
+  return address;
+}
+
+/** Room for four rows while they are packed: their columns and values, and what their windows have. */
+function scratchBytes(columns: number): number {
+  return 4 * columns * 6 + roundUp(columns, 16) + 64;
+}
+
+/** What an entry of lists costs. Of the four rows the longest decides: 24 bytes serve 2.5 entries on average. */
+const LIST_BYTES = 24 / 2.5;
+
+/** What a byte of slots that are as many as needed costs, beside one of the other layouts. */
+const ANY_FACTOR = 1.02;
+
+/** The layout that reads least. */
+function kindOf(
+  { type, rows, columns, scaling }: MatrixRef & { kind: "sparse" },
+  group: number,
+  beyond: { readonly one: number; readonly two: number; readonly any: number },
+  anyBytes: number,
+): Kind {
+  if (type === "f16") return KIND.LISTS_F16;
+  if (type === "int4") return int4KindOf({ rows, columns, group }, beyond.one, beyond.two);
+  // A segment has one scale of its weights.
+  if (type === "f32" || (scaling === "group" && group % SEGMENT !== 0)) return KIND.LISTS_F32;
+  const segments = rows / 4 * segmentsOf(columns);
+  const costs: [Kind, number][] = [
+    [KIND.SLOTS_TWO, segments * segmentBytes(KIND.SLOTS_TWO) + beyond.two * LIST_BYTES],
+    [KIND.SLOTS_ONE, segments * segmentBytes(KIND.SLOTS_ONE) + beyond.one * LIST_BYTES],
+    [KIND.SLOTS_ANY, anyBytes * ANY_FACTOR + beyond.any * LIST_BYTES],
+  ];
+  if (scaling === "row") costs.push([KIND.DENSE_INT8, segments * segmentBytes(KIND.DENSE_INT8)]);
+  return costs.reduce((best, next) => next[1] < best[1] ? next : best)[0];
+}
