@@ -8,18 +8,16 @@ import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { FormatUnfitError, throwIfAborted, UsageError } from "../src/errors.ts";
 import {
-  assertApart,
-  assertFree,
   copyFile,
   exists,
   listFolder,
   makeFolder,
   pathsIn,
-  PendingFolder,
   readJson,
   writeBytes,
   writeText,
 } from "../src/platform/files.ts";
+import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { letEventsIn } from "../src/platform/events.ts";
 import { type FileHashes, hashFile } from "../src/platform/hash.ts";
 import { peakResidentBytes } from "../src/platform/runtime.ts";

@@ -1,5 +1,5 @@
 /**
- * The data file of a compiled model: weights one after another, each at the start of a page.
+ * The data file of a compiled model: weights one after another, all but small ones at the start of a page.
  * @module
  */
 import type { ExternalRange } from "../src/onnx/external.ts";
@@ -8,8 +8,10 @@ import { PositionedFile } from "../src/platform/files.ts";
 /** The data file's name, beside the graph. */
 export const DATA_FILE = "model.onnx_data";
 
-/** Tensors start at multiples of this, so that runtimes can map them into memory. */
+/** Tensors start at multiples of this, so that runtimes can map them into memory … */
 export const PAGE = 4096;
+/** … but those of less than a page at multiples of this: a model has hundreds of them. */
+export const SMALL = 64;
 
 /** Takes tensors one after another, and tells where each lies. */
 export interface TensorSink {
@@ -38,7 +40,7 @@ export class CountingSink implements TensorSink {
   }
 
   begin(length: number): ReturnType<TensorSink["begin"]> {
-    const offset = nextPage(this.#end);
+    const offset = startOf(length, this.#end);
     this.#end = offset + length;
     return { range: { location: DATA_FILE, offset, length }, write: () => {} };
   }
@@ -47,6 +49,11 @@ export class CountingSink implements TensorSink {
 /** The start of the page at or after a place. */
 export function nextPage(end: number): number {
   return Math.ceil(end / PAGE) * PAGE;
+}
+
+/** Where a tensor starts that is put behind what is there. */
+function startOf(length: number, end: number): number {
+  return length < PAGE ? Math.ceil(end / SMALL) * SMALL : nextPage(end);
 }
 
 /** Writes tensors to a data file as they come. */
@@ -70,7 +77,7 @@ export class DataFileWriter implements TensorSink {
   }
 
   begin(length: number): ReturnType<TensorSink["begin"]> {
-    const offset = nextPage(this.#end);
+    const offset = startOf(length, this.#end);
     this.#end = offset + length;
     let position = offset;
     return {

@@ -5,14 +5,8 @@
 import { join, resolve } from "node:path";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
-import {
-  assertApart,
-  assertFree,
-  copyFile,
-  listFolder,
-  PendingFolder,
-  writeText,
-} from "../src/platform/files.ts";
+import { copyFile, listFolder, writeText } from "../src/platform/files.ts";
+import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { Phases } from "../src/api/shared.ts";
 import { CompiledModel } from "./compiled_model.ts";

@@ -8,17 +8,15 @@ import { OutputExistsError, throwIfAborted } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
 import {
-  assertApart,
-  assertFree,
   bytesIn,
   exists,
   isFolder,
   listFolder,
   move,
-  PendingFolder,
   remove,
   writeText,
 } from "../platform/files.ts";
+import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { VERSION } from "../version.ts";
 import { type BundleOptions, bundleSchema, type TargetName } from "./options.ts";
 import type { Target, TargetReport } from "./target.ts";

@@ -22,7 +22,7 @@ const LONGEST_PIECE = 128;
 /** Pieces are multiples of it, as far as they can: kernels compute so many tokens together. */
 const TOGETHER = 4;
 /** Milliseconds that a piece may hold up those who generate, beyond what one turn of theirs takes. */
-const HOLD_UP = 14;
+const HOLD_UP = 6;
 /** Part of the latest measurement in a mean of measurements. */
 const NEWEST = 0.3;
 

@@ -13,7 +13,8 @@ import {
   RateLimitError,
   throwIfAborted,
 } from "../errors.ts";
-import { assertApart, assertFree, PendingFolder, readJson } from "../platform/files.ts";
+import { readJson } from "../platform/files.ts";
+import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { cloneFile } from "../platform/links.ts";
 import { CachedRepository, LARGEST_INDEX } from "./cache.ts";
 import { chooseFiles, chooseShards } from "./choose.ts";

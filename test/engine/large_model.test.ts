@@ -1,0 +1,114 @@
+/**
+ * The engine on a real model of 135M weights, beside ONNX Runtime on the same files, where
+ * `ESPALIER_TEST_MODEL` names its folder.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { compile, load, type Model, prune } from "../../mod.ts";
+import { perplexityOf } from "../../src/generate/perplexity.ts";
+import { FAST } from "../support/models.ts";
+import { readOracle } from "../support/oracle.ts";
+import { LARGE_MODEL } from "../text/support.ts";
+
+const LONG = 900_000;
+const PROMPTS = ["The population of", "In the year 1807", "Water is", "A bird that cannot fly"];
+
+function engineOn(model: string) {
+  const folder = mkdtempSync(join(tmpdir(), "espalier-large-"));
+  const pruned = join(folder, "pruned");
+  const windows = readOracle("smollm2-135m").evaluation.tokens.map((w) => Int32Array.from(w));
+  const compiled = async (values: "f32" | "int8" | "int4") => {
+    const output = join(folder, values);
+    await compile({ model: pruned, output, values });
+    return output;
+  };
+  const outputs: Partial<Record<"f32" | "int8" | "int4", Promise<string>>> = {};
+  const of = (values: "f32" | "int8" | "int4") => outputs[values] ??= compiled(values);
+  const run = async <T>(
+    values: "f32" | "int8" | "int4",
+    options: Parameters<typeof load>[1],
+    use: (model: Model) => Promise<T>,
+  ): Promise<T> => {
+    await using loaded = await load(await of(values), options);
+    return await use(loaded);
+  };
+
+  beforeAll(async () => {
+    const calibration = join(folder, "calibration.json");
+    const tokens = readOracle("smollm2-135m").calibration.tokens.slice(0, 4);
+    writeFileSync(calibration, JSON.stringify({ windows: tokens }));
+    await prune({ model, output: pruned, pattern: "8:16", calibration, backend: FAST });
+  }, LONG);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("gives the logits of ONNX Runtime: f32, 8:16", async () => {
+    const tokens = windows[0].subarray(0, 48);
+    const logitsBy = (engine: "sparse" | "ort") =>
+      run("f32", { engine, context: 64 }, async (loaded) => {
+        const sequence = loaded.open();
+        const logits = await sequence.run(tokens, { logits: "all" });
+        sequence.close();
+        return logits.slice();
+      });
+    const [ours, theirs] = [await logitsBy("sparse"), await logitsBy("ort")];
+    expect(ours.length).toBe(theirs.length);
+    const largest = theirs.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    let off = 0;
+    ours.forEach((x, i) => off = Math.max(off, Math.abs(x - theirs[i])));
+    expect(off / largest).toBeLessThan(1e-4);
+  }, LONG);
+
+  for (const values of ["int8", "int4"] as const) {
+    test(`foresees text as ONNX Runtime does, to 1 %: ${values}, 8:16`, async () => {
+      const by = (engine: "sparse" | "ort") =>
+        run(
+          values,
+          { engine, context: 512 },
+          (loaded) => perplexityOf(loaded, windows.slice(0, 4)),
+        );
+      const [ours, theirs] = [await by("sparse"), await by("ort")];
+      expect(Math.abs(ours / theirs - 1)).toBeLessThan(0.01);
+    }, LONG);
+  }
+
+  test("writes the same text on one thread and on two, alone and beside others", async () => {
+    const texts = (threads: number, background: boolean) =>
+      run("int8", { threads, background, context: 256 }, async (loaded) => {
+        const text = async (prompt: string) => {
+          let all = "";
+          const asked = { maxTokens: 64, temperature: 0.8, seed: 7 };
+          for await (const piece of loaded.generate(prompt, asked)) {
+            if (piece.type === "text") all += piece.text;
+          }
+          return all;
+        };
+        if (background) return await Promise.all(PROMPTS.map(text));
+        const all: string[] = [];
+        for (const prompt of PROMPTS) all.push(await text(prompt));
+        return all;
+      });
+    const alone = await texts(1, false);
+    expect(new Set(alone).size).toBe(PROMPTS.length);
+    expect(await texts(2, false)).toEqual(alone);
+    expect(await texts(2, true)).toEqual(alone);
+  }, LONG);
+
+  test("goes on after 4,096 tokens of context, and is refused past the last", async () => {
+    await run("int8", { context: 4200 }, async (loaded) => {
+      const prompt = Int32Array.from({ length: 4096 }, (_, i) => windows[i >> 9][i & 511]);
+      let count = 0;
+      for await (const piece of loaded.generate(prompt, { maxTokens: 200, ignoreEos: true })) {
+        if (piece.type !== "end") continue;
+        count = piece.completionTokens;
+        expect(piece.finishReason).toBe("length");
+      }
+      // As many as the context has room for.
+      expect(count).toBe(104);
+    });
+  }, LONG);
+}
+
+if (LARGE_MODEL) describe("the engine, on the 135M model", () => engineOn(LARGE_MODEL!));
+else test.if(false)("the engine, on the 135M model: set ESPALIER_TEST_MODEL", () => {});
