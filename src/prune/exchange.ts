@@ -60,7 +60,6 @@ export function exchange(
       let count = 0;
       for (let c = first; c < end; c++) if (stays[c] === 0) pruned[count++] = c;
       for (let i = first; i < end; i++) {
-        // What has just come in is not looked at again: its like was taken out for it.
         if (stays[i] === 0) continue;
         const line = i * columns;
         const value = v[i];
