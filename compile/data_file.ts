@@ -11,7 +11,7 @@ export const DATA_FILE = "model.onnx_data";
 /** Tensors start at multiples of this, so that runtimes can map them into memory … */
 export const PAGE = 4096;
 /** … but those of less than a page at multiples of this: a model has hundreds of them. */
-export const SMALL = 64;
+const SMALL = 64;
 
 /** Takes tensors one after another, and tells where each lies. */
 export interface TensorSink {

@@ -53,10 +53,12 @@ export async function espalier(
   if (mask.includes(0)) {
     const run = exchangeRun(pattern);
     let rest = await pull();
-    for (const iterations of run === undefined ? [] : ITERATIONS.before) {
-      await solveOnMask(values, mask, rest, hessian, iterations, algebra);
-      rest = await pull();
-      exchange(values, mask, rest, hessian, run!);
+    if (run !== undefined) {
+      for (const iterations of ITERATIONS.before) {
+        await solveOnMask(values, mask, rest, hessian, iterations, algebra);
+        rest = await pull();
+        exchange(values, mask, rest, hessian, run);
+      }
     }
     const iterations = run === undefined ? ITERATIONS_ALONE : ITERATIONS.last;
     await solveOnMask(values, mask, rest, hessian, iterations, algebra);

@@ -2,6 +2,7 @@
  * Room in memory for what is being packed, and what fills it from a file.
  * @module
  */
+import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
 import { OnnxError, PackedFormatError, quote } from "../../../errors.ts";
 import type { Kernels } from "../kernels.ts";
 import { DESCRIPTOR, DESCRIPTOR_BYTES, roundUp } from "../layout.ts";
@@ -10,8 +11,6 @@ import type { ModelReader } from "../model_reader.ts";
 
 /** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
 export const PIECE = 4 << 20;
-/** Bytes of a table of int4 scales. */
-const INT4_TABLE_BYTES = 512;
 /** Greatest scale of int8 values; see docs/format.md. */
 const GREATEST_SCALE = 2 ** 121;
 
@@ -134,12 +133,12 @@ export class Stage {
     { first, count, address }: { first: number; count: number; address: number },
   ): Promise<void> {
     const { byteLength } = this.reader.tensor(table);
-    if (byteLength !== INT4_TABLE_BYTES) {
+    const entries = new Uint16Array(TABLE_LENGTH);
+    if (byteLength !== entries.byteLength) {
       throw new PackedFormatError(
-        `${quote(table)} has ${byteLength} bytes, not ${INT4_TABLE_BYTES}`,
+        `${quote(table)} has ${byteLength} bytes, not ${entries.byteLength}`,
       );
     }
-    const entries = new Uint16Array(INT4_TABLE_BYTES / 2);
     await this.reader.readRange(table, 0, new Uint8Array(entries.buffer));
     const target = this.memory.halves(address, count);
     for (let done = 0; done < count; done += PIECE) {
