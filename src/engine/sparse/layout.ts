@@ -147,5 +147,5 @@ export function segmentBytes(kind: Kind): number {
 
 /** Bytes that a key/value head of this size takes of a page of the cache. */
 export function pageBytes(headDim: number, isInt8: boolean): number {
-  return PAGE * (isInt8 ? 2 * headDim + 8 : 8 * headDim);
+  return PAGE * (isInt8 ? 2 * headDim + 12 : 8 * headDim);
 }

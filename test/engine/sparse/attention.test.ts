@@ -116,10 +116,39 @@ describe("attention", () => {
     );
   }
 
+  /** Times a Hadamard matrix of length 1, in blocks of the greatest power of 2 that divides the length. */
+  function spread(head: number[]): number[] {
+    const block = head.length & -head.length;
+    const ones = (bits: number) => bits.toString(2).replaceAll("0", "").length;
+    return head.map((_, i) => {
+      const at = i % block, first = i - at;
+      const sum = head.slice(first, first + block).reduce(
+        (sum, x, j) => sum + (ones(at & j) % 2 ? -x : x),
+        0,
+      );
+      return sum / Math.sqrt(block);
+    });
+  }
+
+  function scaleOf(numbers: readonly number[], most: number): number {
+    return Math.max(...numbers.map(Math.abs)) / most;
+  }
+
   /** To integers up to `most`, and back. */
-  function rounded(head: number[], most: number): number[] {
-    const scale = Math.max(...head.map(Math.abs)) / most;
-    return scale === 0 ? head : head.map((x) => Math.round(x / scale) * scale);
+  function rounded(numbers: number[], most: number): number[] {
+    const scale = scaleOf(numbers, most);
+    return scale === 0 ? numbers : numbers.map((x) => Math.round(x / scale) * scale);
+  }
+
+  /** Weights of values from a position on, rounded in chunks of 16 positions; each value has a scale. */
+  function roundedWeights(weights: number[], first: number, scales: number[]): number[] {
+    const result = weights.slice();
+    for (let begin = 0, end; begin < weights.length; begin = end) {
+      end = Math.min(weights.length, (Math.floor((first + begin) / 16) + 1) * 16 - first);
+      const part = weights.slice(begin, end).map((weight, i) => weight * scales[begin + i]);
+      rounded(part, 127).forEach((x, i) => result[begin + i] = x && x / scales[begin + i]);
+    }
+    return result;
   }
 
   /** One head at one position. */
@@ -131,19 +160,24 @@ describe("attention", () => {
       hasRotary ? turned(row, given.cosines[p], given.sines[p]) : row;
     const stored = (row: number[]) => isInt8 ? rounded(row, 127) : row;
     let query = turn(headOf(given.queries[position], head), position);
-    if (isInt8) query = rounded(query, 16383);
+    if (isInt8) query = rounded(spread(query), 63);
     const first = Math.max(0, position + 1 - (window ?? Infinity));
     const scores: number[] = [];
     for (let p = first; p <= position; p++) {
-      const key = stored(turn(headOf(given.keys[p], shared), p));
+      const turnedKey = turn(headOf(given.keys[p], shared), p);
+      const key = isInt8 ? rounded(spread(turnedKey), 127) : turnedKey;
       scores.push(SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0));
     }
     const most = Math.max(...scores);
-    const weights = scores.map((score) => Math.exp(score - most));
+    let weights = scores.map((score) => Math.exp(score - most));
     const total = weights.reduce((a, b) => a + b);
+    const seen = given.values.slice(first, position + 1).map((row) => headOf(row, shared));
+    if (isInt8) {
+      weights = roundedWeights(weights, first, seen.map((value) => scaleOf(value, 127)));
+    }
     const result = new Array<number>(headDim).fill(0);
     weights.forEach((weight, i) => {
-      const value = stored(headOf(given.values[first + i], shared));
+      const value = stored(seen[i]);
       for (let d = 0; d < headDim; d++) result[d] += weight / total * value[d];
     });
     return result;
@@ -180,8 +214,8 @@ describe("attention", () => {
             row.slice(group * headDim, (group + 1) * headDim)
           );
           const most = Math.max(...seen.map(Math.abs));
-          // Probabilities are rounded to 14 bits; a key or value on the border of two integers may
-          // have gone to the other, which moves it by a part in 127.
+          // A number on the border of two integers may have gone to the other, which moves a
+          // probability or a value by a part in 127.
           const bound = most * (isInt8 ? 4e-3 : 1e-5);
           wanted.forEach((value, d) => {
             const what = `element ${d} of head ${head} at ${position}`;

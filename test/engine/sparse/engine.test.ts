@@ -71,9 +71,11 @@ describe("floats give the logits of ONNX Runtime to 1e-4", () => {
  * An input of 14 bits is rounded by up to a part in 16,382 of the largest of its segment, which is some
  * three times its typical size: a product is then off by some 1e-4 of its typical size. Random weights,
  * as these models have, pass that on through 3 layers of 7 products; the most that was seen is 2.5e-3.
- * With keys and values in int8 the parts are in 254; the most that was seen is 4.2e-2.
+ * With keys and values in int8 the parts are in 254, of queries in 126; the most that was seen is 0.12,
+ * and 5.5e-3 with weights that are trained.
  */
-const BOUNDS = { f32: 5e-3, int8: 8e-2 } as const;
+const BOUNDS = { f32: 5e-3, int8: 0.16 } as const;
+const BOUND_TRAINED = 1.5e-2;
 
 /** The same next token wherever the best two logits are further apart than twice the bound. */
 function expectAgreement(found: Float32Array, expected: Float32Array, bound: number): void {
@@ -91,6 +93,7 @@ describe("int8 gives the logits of ONNX Runtime as nearly as its inputs are roun
   for (const model of MODELS) {
     for (const kv of ["f32", "int8"] as const) {
       const options = { kv, activations: "int16" } as const;
+      const bound = kv === "int8" && model === "tiny" ? BOUND_TRAINED : BOUNDS[kv];
       for (
         const [pattern, group] of [
           ["8:16", undefined],
@@ -109,7 +112,7 @@ describe("int8 gives the logits of ONNX Runtime as nearly as its inputs are roun
               pattern,
               { values: "int8", group },
               options,
-              (found, expected) => expectAgreement(found, expected, BOUNDS[kv]),
+              (found, expected) => expectAgreement(found, expected, bound),
             ),
           LONG,
         );

@@ -13,15 +13,16 @@ import {
   appendInt8,
   exponentials,
   headBytes,
-  largestOf,
+  highestSeen,
   mixF32,
   mixInt8,
+  narrowQuery,
   probabilities,
   scoresF32,
   scoresInt8,
-  toHalves,
+  spread,
+  spreadGain,
 } from "./page";
-import { maxLane } from "./simd";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
 const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
@@ -70,15 +71,14 @@ function scratchOf(a: usize, thread: i32): usize {
 /**
  * Turns queries in place, and puts turned keys, and values, into the cache.
  *
- * Where the cache is int8, queries are quantised too, in their own place: their scale takes the last
- * four bytes.
+ * Where the cache is int8, queries are quantised too, in their own place.
  */
 export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
   const isInt8 = load<i32>(a, IS_INT8) != 0;
   const head = <usize> dim << 2;
   const turned = scratchOf(a, thread) + 1024;
-  const scale = load<f32>(a, SCALE);
+  const scale = load<f32>(a, SCALE) / <f32> spreadGain(dim);
   const units = heads + kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
     const token = unit / units, which = unit % units;
@@ -88,7 +88,8 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
         <usize> which * head;
       turn(a, q, q, position, dim);
       if (!isInt8) continue;
-      store<f32>(q + head - 4, toHalves(q, q, dim) * scale);
+      spread(q, dim);
+      narrowQuery(q, dim, scale);
       continue;
     }
     const h = which - heads;
@@ -98,8 +99,10 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
       <usize> h * head;
     turn(a, k, turned, position, dim);
     const to = page(position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
-    if (isInt8) appendInt8(turned, v, to, position & 63, dim);
-    else appendF32(turned, v, to, position & 63, dim);
+    if (isInt8) {
+      spread(turned, dim);
+      appendInt8(turned, v, to, position & 63, dim);
+    } else appendF32(turned, v, to, position & 63, dim);
   }
 }
 
@@ -229,42 +232,27 @@ function attendPage(
   apart: usize,
   thread: i32,
 ): void {
-  const dim = load<i32>(a, DIM), width = <usize> dim;
-  const isInt8 = load<i32>(a, IS_INT8) != 0;
+  const width = <usize> load<u32>(a, DIM), isInt8 = load<i32>(a, IS_INT8) != 0;
   const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
   const position = load<i32>(POSITION) + token;
-  // What is seen of the page, and the groups of four positions that it lies in.
+  // What is seen of the page.
   const first = max(firstSeen(a, position) - (index << 6), 0),
     last = min(position - (index << 6), 63);
-  const firstGroup = first >> 2, lastGroup = last >> 2;
   const scores = scratchOf(a, thread), work = scores + 256;
   const from = page(index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
   let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
     (<usize> (group * perGroup) * width << 2);
-  const valueScale: f32 = isInt8 ? largestOf(from + (width << 7) + 256, first, last) : 0;
   for (let i = 0; i < perGroup; i++) {
-    if (!isInt8) scoresF32(from, q, scores, firstGroup, lastGroup, width, load<f32>(a, SCALE));
-    else scoresInt8(from, q, scores, firstGroup, lastGroup, width, load<f32>(q + (width << 2) - 4));
-    for (let p = firstGroup << 2; p < first; p++) store<f32>(scores + (<usize> p << 2), -Infinity);
-    for (let p = last + 1; p <= (lastGroup << 2 | 3); p++) {
-      store<f32>(scores + (<usize> p << 2), -Infinity);
-    }
-    let most = v128.load(scores + (<usize> firstGroup << 4));
-    for (let g = firstGroup + 1; g <= lastGroup; g++) {
-      most = f32x4.pmax(most, v128.load(scores + (<usize> g << 4)));
-    }
-    const highest = maxLane(most);
+    if (isInt8) scoresInt8(from, q, scores, first, last, width);
+    else scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
+    const highest = highestSeen(scores, first, last);
     store<f32>(to, highest);
-    if (!isInt8) {
-      store<f32>(to, exponentials(scores, firstGroup, lastGroup, highest), 4);
-      mixF32(from, scores, to + 16, first, last, width);
+    if (isInt8) {
+      store<f32>(to, probabilities(from, scores, work, first, last, width, highest), 4);
+      mixInt8(from, work, to + 16, first, last, width);
     } else {
-      store<f32>(
-        to,
-        probabilities(from, scores, work, firstGroup, lastGroup, width, highest, valueScale),
-        4,
-      );
-      mixInt8(from, work, to + 16, firstGroup, lastGroup, width, valueScale / 16383);
+      store<f32>(to, exponentials(scores, first, last, highest), 4);
+      mixF32(from, scores, to + 16, first, last, width);
     }
     to += apart;
     q += width << 2;

@@ -1,19 +1,25 @@
 /**
  * One page of the cache: 64 positions of one layer and one key/value head.
  *
- * As int8 it holds keys `[position / 4, dim / 4, 4 positions, 4 dims]`, values `[position / 4, dim,
- * 4 positions]`, then for each position the keys' scale, and for each the values' scale. As float32:
- * keys `[position / 4, dim, 4 positions]`, values `[position, dim]`.
+ * As int8 positions are in chunks of 16: keys `[chunk, dim / 4, 16 positions, 4 dims]`, values
+ * `[chunk, dim / 4, 4 groups, 4 dims, 4 positions]`, then for each position the keys' scale, the values'
+ * scale, and what the zero of queries adds to a score, its sign turned. As float32: keys
+ * `[position / 4, dim, 4 positions]`, values `[position, dim]`.
  */
 import { exp2OfNegative, roundPlus } from "./math";
-import { maxLane, sumLanes } from "./simd";
-import { largest, LEAST } from "./vectors";
+import { dot, maxLane, ones, sumLanes } from "./simd";
+import { largest, LEAST, narrow } from "./vectors";
+
+/** The integer that stands for 0 in a query of 7 bits. */
+const ZERO = 64;
+/** Positions whose probabilities share a scale. */
+const CHUNK = 16;
 
 /** Bytes that a head takes of a page. */
 // @ts-ignore: decorator
 @inline
 export function headBytes(dim: usize, isInt8: bool): usize {
-  return isInt8 ? (dim << 7) + 512 : dim << 9;
+  return isInt8 ? (dim << 7) + 768 : dim << 9;
 }
 
 /** Puts a key and a value at a place, from 0 to 63. */
@@ -26,46 +32,58 @@ export function appendF32(k: usize, v: usize, to: usize, place: i32, dim: i32): 
 }
 
 export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
-  const group = <usize> (place >> 2), lane = <usize> (place & 3), width = <usize> dim;
+  const width = <usize> dim, within = <usize> (place & 15);
+  const chunk = to + <usize> (place >> 4) * (width << 4);
   const scales = to + (width << 7) + (<usize> place << 2);
   let most = largest(k, dim);
   let factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
-  const keys = to + group * (width << 2) + (lane << 2);
+  let sums = i32x4.splat(0);
+  const keys = chunk + (within << 2);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), 0);
+    sums = i32x4.add(sums, q);
     const halves = i16x8.narrow_i32x4_s(q, q);
-    v128.store32_lane(keys + (d << 2), i8x16.narrow_i16x8_s(halves, halves), 0);
+    v128.store32_lane(keys + (d << 4), i8x16.narrow_i16x8_s(halves, halves), 0);
   }
   store<f32>(scales, most / 127);
+  store<i32>(scales, -ZERO * sumOfLanes(sums), 512);
   most = largest(v, dim);
   factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
-  const values = to + (width << 6) + group * (width << 2) + lane;
+  const values = chunk + (width << 6) + ((within >> 2) << 4) + (within & 3);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), 0);
-    store<u8>(values + (d << 2), i32x4.extract_lane(q, 0));
-    store<u8>(values + (d << 2), i32x4.extract_lane(q, 1), 4);
-    store<u8>(values + (d << 2), i32x4.extract_lane(q, 2), 8);
-    store<u8>(values + (d << 2), i32x4.extract_lane(q, 3), 12);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 0));
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 1), 4);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 2), 8);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 3), 12);
   }
   store<f32>(scales, most / 127, 256);
 }
 
-/** Largest of the scales of what is seen: what lies behind may be there already, or not yet. */
-export function largestOf(scales: usize, first: i32, last: i32): f32 {
-  let most: f32 = 0, p = first;
-  for (; p <= last && (p & 3) != 0; p++) most = max(most, load<f32>(scales + (<usize> p << 2)));
-  let four = f32x4.splat(most);
-  for (; p + 3 <= last; p += 4) four = f32x4.pmax(four, v128.load(scales + (<usize> p << 2)));
-  most = maxLane(four);
-  for (; p <= last; p++) most = max(most, load<f32>(scales + (<usize> p << 2)));
-  return most;
+// @ts-ignore: decorator
+@inline
+function sumOfLanes(v: v128): i32 {
+  return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) +
+    i32x4.extract_lane(v, 3);
+}
+
+/** The highest of the scores that are seen; the others of their groups of four become -∞. */
+export function highestSeen(scores: usize, first: i32, last: i32): f32 {
+  const lastGroup = last >> 2;
+  for (let p = first & ~3; p < first; p++) store<f32>(scores + (<usize> p << 2), -Infinity);
+  for (let p = last + 1; p <= (last | 3); p++) store<f32>(scores + (<usize> p << 2), -Infinity);
+  let most = v128.load(scores + (<usize> (first >> 2) << 4));
+  for (let g = (first >> 2) + 1; g <= lastGroup; g++) {
+    most = f32x4.pmax(most, v128.load(scores + (<usize> g << 4)));
+  }
+  return maxLane(most);
 }
 
 /** 2^(score - highest) in place of scores; returns their sum. */
 export function exponentials(scores: usize, first: i32, last: i32, highest: f32): f32 {
   const most = f32x4.splat(highest);
   let total = f32x4.splat(0);
-  for (let g = first; g <= last; g++) {
+  for (let g = first >> 2; g <= last >> 2; g++) {
     const at = scores + (<usize> g << 4);
     const e = exp2OfNegative(f32x4.sub(v128.load(at), most));
     v128.store(at, e);
@@ -74,7 +92,11 @@ export function exponentials(scores: usize, first: i32, last: i32, highest: f32)
   return sumLanes(total);
 }
 
-/** Probabilities times the scales of their values, as int16 of 14 bits; returns the sum of probabilities. */
+/**
+ * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
+ * positions: at `work` the 64 integers, then the four scales. What is not seen has a probability of 0.
+ * Returns the sum of probabilities.
+ */
 export function probabilities(
   from: usize,
   scores: usize,
@@ -83,33 +105,76 @@ export function probabilities(
   last: i32,
   width: usize,
   highest: f32,
-  valueScale: f32,
 ): f32 {
   const most = f32x4.splat(highest);
-  const factor = f32x4.splat(valueScale > LEAST ? <f32> 16383 / valueScale : 0);
   const scales = from + (width << 7) + 256;
   let total = f32x4.splat(0);
-  for (let g = first; g <= last; g++) {
-    const e = exp2OfNegative(f32x4.sub(v128.load(scores + (<usize> g << 4)), most));
-    total = f32x4.add(total, e);
-    const p = roundPlus(f32x4.mul(f32x4.mul(e, v128.load(scales + (<usize> g << 4))), factor), 0);
-    v128.store64_lane(work + (<usize> g << 3), i16x8.narrow_i32x4_s(p, p), 0);
+  for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
+    let largest = f32x4.splat(0);
+    for (let p = chunk * CHUNK; p < chunk * CHUNK + CHUNK; p += 4) {
+      const at = scores + (<usize> p << 2);
+      let product = f32x4.splat(0);
+      if (p + 3 >= first && p <= last) {
+        const e = exp2OfNegative(f32x4.sub(v128.load(at), most));
+        total = f32x4.add(total, e);
+        product = f32x4.mul(e, v128.load(scales + (<usize> p << 2)));
+        largest = f32x4.pmax(largest, product);
+      }
+      v128.store(at, product);
+    }
+    const size = maxLane(largest), factor = f32x4.splat(size > LEAST ? <f32> 127 / size : 0);
+    const at = scores + (<usize> chunk << 6);
+    const a = roundPlus(f32x4.mul(v128.load(at), factor), 0);
+    const b = roundPlus(f32x4.mul(v128.load(at, 16), factor), 0);
+    const c = roundPlus(f32x4.mul(v128.load(at, 32), factor), 0);
+    const d = roundPlus(f32x4.mul(v128.load(at, 48), factor), 0);
+    v128.store(
+      work + (<usize> chunk << 4),
+      i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),
+    );
+    store<f32>(work + (<usize> chunk << 2), size / 127, 64);
   }
   return sumLanes(total);
 }
 
-/** Queries as int16; returns the scale. */
-export function toHalves(from: usize, to: usize, width: usize): f32 {
-  const most = largest(from, <i32> width);
-  const factor = f32x4.splat(most > LEAST ? <f32> 16383 / most : 0);
-  for (let d: usize = 0; d < width; d += 4) {
-    const v = roundPlus(f32x4.mul(v128.load(from + (d << 2)), factor), 0);
-    v128.store64_lane(to + (d << 1), i16x8.narrow_i32x4_s(v, v), 0);
-  }
-  return most / 16383;
+/** A query as integers of 7 bits, 1 to 127, in its own place; its scale takes the last four bytes. */
+export function narrowQuery(q: usize, dim: i32, scale: f32): void {
+  store<f32>(q + (<usize> dim << 2) - 4, narrow(q, q, dim, largest(q, dim)) * scale);
 }
 
-/** Scores of int8 keys and int16 queries, for groups of four positions. */
+/**
+ * Spreads what a few elements have over all: blocks of 2^k elements, as long as divides `dim`, times a
+ * Hadamard matrix of 1 and -1 (the transform of Walsh). Products of two vectors that are spread are
+ * {@link spreadGain} times what they were, and largest elements are nearer to typical ones, which is
+ * what rounding to integers goes by.
+ */
+export function spread(at: usize, dim: i32): void {
+  const block = <usize> spreadGain(dim) << 2, end = at + (<usize> dim << 2);
+  const second = f32x4(1, -1, 1, -1), upper = f32x4(1, 1, -1, -1);
+  for (let x = at; x < end; x += 16) {
+    let v = v128.load(x);
+    v = f32x4.add(f32x4.mul(v, second), i32x4.shuffle(v, v, 1, 0, 3, 2));
+    v128.store(x, f32x4.add(f32x4.mul(v, upper), i32x4.shuffle(v, v, 2, 3, 0, 1)));
+  }
+  for (let stride: usize = 16; stride < block; stride <<= 1) {
+    for (let x = at; x < end; x += stride) {
+      for (const half = x + stride; x < half; x += 16) {
+        const a = v128.load(x), b = v128.load(x + stride);
+        v128.store(x, f32x4.add(a, b));
+        v128.store(x + stride, f32x4.sub(a, b));
+      }
+    }
+  }
+}
+
+/** Elements of a block of {@link spread}: the greatest power of 2 that divides `dim`, a multiple of 4. */
+// @ts-ignore: decorator
+@inline
+export function spreadGain(dim: i32): i32 {
+  return dim & -dim;
+}
+
+/** Scores of int8 keys and a query as {@link narrowQuery} leaves it, for chunks of 16 positions. */
 export function scoresInt8(
   from: usize,
   q: usize,
@@ -117,48 +182,33 @@ export function scoresInt8(
   first: i32,
   last: i32,
   width: usize,
-  scale: f32,
 ): void {
-  const factor = f32x4.splat(scale);
-  for (let g = first; g <= last; g++) {
-    const place = <usize> g;
-    let k = from + place * (width << 2), x = q, d: usize = 0;
-    // Two positions each, with two lanes to a position.
-    let a = i32x4.splat(0), b = a;
-    for (; d + 16 <= width; d += 16) {
-      const x0 = v128.load64_splat(x), x1 = v128.load64_splat(x, 8);
-      const x2 = v128.load64_splat(x, 16), x3 = v128.load64_splat(x, 24);
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k), x0));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 8), x0));
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 16), x1));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 24), x1));
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 32), x2));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 40), x2));
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k, 48), x3));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 56), x3));
+  const factor = v128.load32_splat(q + (width << 2) - 4), one = ones();
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const scales = from + (width << 7) + (chunk << 6);
+    let k = from + chunk * (width << 4);
+    let a = v128.load(scales, 512), b = v128.load(scales, 528);
+    let c = v128.load(scales, 544), d = v128.load(scales, 560);
+    for (let x = q; x < q + width; x += 4) {
+      const four = v128.load32_splat(x);
+      a = dot(v128.load(k), four, a, one);
+      b = dot(v128.load(k, 16), four, b, one);
+      c = dot(v128.load(k, 32), four, c, one);
+      d = dot(v128.load(k, 48), four, d, one);
       k += 64;
-      x += 32;
     }
-    for (; d < width; d += 4) {
-      const x0 = v128.load64_splat(x);
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(k), x0));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(k, 8), x0));
-      k += 16;
-      x += 8;
-    }
-    const keyScales = v128.load(from + (width << 7) + (place << 4));
-    v128.store(
-      scores + (place << 4),
-      f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(pairSums(a, b)), keyScales), factor),
-    );
+    const to = scores + (chunk << 6);
+    v128.store(to, scaled(a, f32x4.mul(v128.load(scales), factor)));
+    v128.store(to, scaled(b, f32x4.mul(v128.load(scales, 16), factor)), 16);
+    v128.store(to, scaled(c, f32x4.mul(v128.load(scales, 32), factor)), 32);
+    v128.store(to, scaled(d, f32x4.mul(v128.load(scales, 48), factor)), 48);
   }
 }
 
-/** Sums of neighbouring lanes of two vectors. */
 // @ts-ignore: decorator
 @inline
-function pairSums(a: v128, b: v128): v128 {
-  return i32x4.add(i32x4.shuffle(a, b, 0, 2, 4, 6), i32x4.shuffle(a, b, 1, 3, 5, 7));
+function scaled(sums: v128, scale: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
 }
 
 export function scoresF32(
@@ -170,7 +220,7 @@ export function scoresF32(
   width: usize,
   scale: f32,
 ): void {
-  for (let g = first; g <= last; g++) {
+  for (let g = first >> 2; g <= last >> 2; g++) {
     let keys = from + <usize> (g & 15) * (width << 4);
     let sum = f32x4.splat(0);
     for (let d: usize = 0; d < width; d++) {
@@ -181,7 +231,7 @@ export function scoresF32(
   }
 }
 
-/** A page's int8 values, mixed by probabilities as int16. */
+/** A page's int8 values, mixed by probabilities as {@link probabilities} leaves them. */
 export function mixInt8(
   from: usize,
   work: usize,
@@ -189,51 +239,24 @@ export function mixInt8(
   first: i32,
   last: i32,
   width: usize,
-  valueScale: f32,
 ): void {
-  const scale = f32x4.splat(valueScale);
-  const step = width << 2;
-  const values = from + (width << 6) + <usize> first * step;
-  const begin = work + (<usize> first << 3), end = work + (<usize> last << 3);
-  let d: usize = 0;
-  // Two dims each, with two lanes to a dim.
-  for (; d + 16 <= width; d += 16) {
-    let at = values + (d << 2);
-    let a = i32x4.splat(0), b = a, c = a, e = a, f = a, g = a, h = a, i = a;
-    for (let w = begin; w <= end; w += 8) {
-      const p = v128.load64_splat(w);
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(at), p));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(at, 8), p));
-      c = i32x4.add(c, i32x4.dot_i16x8_s(v128.load8x8_s(at, 16), p));
-      e = i32x4.add(e, i32x4.dot_i16x8_s(v128.load8x8_s(at, 24), p));
-      f = i32x4.add(f, i32x4.dot_i16x8_s(v128.load8x8_s(at, 32), p));
-      g = i32x4.add(g, i32x4.dot_i16x8_s(v128.load8x8_s(at, 40), p));
-      h = i32x4.add(h, i32x4.dot_i16x8_s(v128.load8x8_s(at, 48), p));
-      i = i32x4.add(i, i32x4.dot_i16x8_s(v128.load8x8_s(at, 56), p));
-      at += step;
+  const one = ones(), zero = i32x4.splat(0);
+  for (let at = to; at < to + (width << 2); at += 16) v128.store(at, zero);
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const p = work + (chunk << 4);
+    const p0 = v128.load32_splat(p), p1 = v128.load32_splat(p, 4);
+    const p2 = v128.load32_splat(p, 8), p3 = v128.load32_splat(p, 12);
+    const scale = v128.load32_splat(work + (chunk << 2), 64);
+    let v = from + (width << 6) + chunk * (width << 4);
+    for (let at = to; at < to + (width << 2); at += 16) {
+      let sum = dot(v128.load(v), p0, zero, one);
+      sum = dot(v128.load(v, 16), p1, sum, one);
+      sum = dot(v128.load(v, 32), p2, sum, one);
+      sum = dot(v128.load(v, 48), p3, sum, one);
+      v128.store(at, f32x4.add(v128.load(at), scaled(sum, scale)));
+      v += 64;
     }
-    put(to + (d << 2), pairSums(a, b), scale);
-    put(to + (d << 2) + 16, pairSums(c, e), scale);
-    put(to + (d << 2) + 32, pairSums(f, g), scale);
-    put(to + (d << 2) + 48, pairSums(h, i), scale);
   }
-  for (; d < width; d += 4) {
-    let at = values + (d << 2);
-    let a = i32x4.splat(0), b = a;
-    for (let w = begin; w <= end; w += 8) {
-      const p = v128.load64_splat(w);
-      a = i32x4.add(a, i32x4.dot_i16x8_s(v128.load8x8_s(at), p));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(v128.load8x8_s(at, 8), p));
-      at += step;
-    }
-    put(to + (d << 2), pairSums(a, b), scale);
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function put(at: usize, sum: v128, scale: v128): void {
-  v128.store(at, f32x4.mul(f32x4.convert_i32x4_s(sum), scale));
 }
 
 export function mixF32(from: usize, scores: usize, to: usize, first: i32, last: i32, width: usize): void {

@@ -325,7 +325,7 @@ export function largest(from: usize, count: i32): f32 {
 /** To 1 … 127; returns the scale. `most` is the largest size of them. */
 // @ts-ignore: decorator
 @inline
-function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
+export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
   const factor = f32x4.splat(most > LEAST ? <f32> 63 / most : 0);
   let i = 0;
   for (; i + 16 <= count; i += 16) {
