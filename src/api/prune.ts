@@ -93,7 +93,7 @@ export interface PruneGivens {
 
 /** What is settled by a fit cannot be asked for beside it. */
 function assertFitGoesWith(
-  { fit, sparsity, densities, values, allocation }: PruneSettings,
+  { fit, sparsity, densities, values, head, allocation }: PruneSettings,
 ): void {
   if (fit === undefined) return;
   const beside = sparsity !== undefined
@@ -102,6 +102,8 @@ function assertFitGoesWith(
     ? "--densities"
     : values !== undefined
     ? "--values"
+    : head !== undefined
+    ? "--head"
     : undefined;
   if (beside) throw new UsageError(`--fit looks for what ${beside} says: leave one of them out`);
   if (allocation === "auto" || allocation === "search") {
@@ -293,6 +295,12 @@ class PruneRun {
           "take sparsegpt or espalier, or only compile with --values int4",
       );
     }
+    if (settings.head === "int4" && !mends(settings.method)) {
+      throw new UsageError(
+        `--head int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
+          "take sparsegpt or espalier, or only compile with --head int4",
+      );
+    }
     if (settings.sparsity === 0 && settings.values !== "int4") {
       throw new UsageError("--sparsity 0 prunes nothing: it is for --values int4 alone");
     }
@@ -366,7 +374,7 @@ class PruneRun {
     await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
       await prunePass(
         model,
-        rules,
+        { ...rules, head: this.#headRounding(writer) },
         states,
         ({ weight, mask, values }) => {
           if (mends(method)) writer.replace(weight, values);
@@ -378,6 +386,18 @@ class PruneRun {
     });
     bench.freeAll(states);
     return zeros;
+  }
+
+  /** How the head is rounded, where that is asked for. */
+  #headRounding(writer: CheckpointWriter): PruneRules["head"] {
+    const { head, values, group } = this.#settings;
+    if (!head) return undefined;
+    const { columns } = cutIntoSections(this.#opened.graph).head;
+    return {
+      // Beside int8 values compile takes the usual group.
+      group: values ? group : 32,
+      put: (weight, first, rows) => writer.replace(weight, rows, first * columns),
+    };
   }
 
   /** Measures what was written, read back as anybody would read it. */

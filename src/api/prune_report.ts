@@ -85,6 +85,8 @@ export interface PruneReport {
   readonly method: string;
   /** What the weights that stay were rounded to, if they were. */
   readonly values?: "int4";
+  /** What the output head was rounded to, if it was. */
+  readonly head?: "int4";
   /** The allocation carried out; `given` for `--densities`. */
   readonly allocation: AllocationName | "given" | "search";
   readonly reducer: string;
@@ -167,7 +169,11 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
   const { fitted } = facts;
   // What compile takes where nothing else is said.
   const compile: StoreChoice | undefined = fitted?.compile ??
-    (settings.values && { values: settings.values, group: settings.group });
+    ((settings.values || settings.head) && {
+      values: settings.values ?? "int8",
+      ...(settings.values && { group: settings.group }),
+      ...(settings.head && { head: settings.head }),
+    });
   const storing = { ...(fitted && { fit: fitted.report }), ...(compile && { compile }) };
   const report: PruneReport = {
     model: opened.checkpoint.name,
@@ -175,6 +181,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     output: facts.output,
     method: settings.method,
     values: settings.values,
+    head: settings.head,
     allocation: facts.allocation,
     reducer: settings.reducer,
     pattern: patternText(settings.pattern),

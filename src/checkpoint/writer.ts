@@ -102,18 +102,18 @@ export class CheckpointWriter {
    * Puts other values in the place of a tensor's.
    *
    * @param name The tensor.
-   * @param values As many as it has; those its type can hold are written exactly.
+   * @param values As many as it has, or those from `begin` on; those its type can hold are written exactly.
    * @throws {NotFiniteError} When one is too great for the tensor's type.
    */
-  replace(name: string, values: Float32Array): void {
+  replace(name: string, values: Float32Array, begin = 0): void {
     const tensor = this.#source.tensors.get(name)!;
     const type = tensor.type!;
     const to = this.#files.get(tensor.file)!;
     const count = PIECE / FLOAT_BYTES[type];
     for (let first = 0; first < values.length; first += count) {
       const bytes = narrowTo(values.subarray(first, first + count), type);
-      assertFinite(bytes, tensor, first);
-      to.write(bytes, tensor.offset + first * FLOAT_BYTES[type]);
+      assertFinite(bytes, tensor, begin + first);
+      to.write(bytes, tensor.offset + (begin + first) * FLOAT_BYTES[type]);
     }
   }
 

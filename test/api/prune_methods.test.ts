@@ -1,14 +1,20 @@
 /** `prune` with methods that change the weights which stay. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { evaluate } from "../../mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import { UsageError } from "../../src/errors.ts";
-import { gridScale, liesOnGrid } from "../../src/prune/int4_grid.ts";
+import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
+import { FAST } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 import { exampleRuns } from "./support.ts";
 
-const { folder, run } = exampleRuns("methods", 4, { threads: 1 });
+/** The output head, and the embedding as well. */
+const HEAD = "model.embed_tokens.weight";
+
+const { folder, text, run } = exampleRuns("methods", 4, { threads: 1 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Every linear's weights. */
@@ -23,6 +29,27 @@ function* linearsOf(
     yield { name, values, width: shape[1] };
   }
   checkpoint.close();
+}
+
+function matrixOf(path: string, name: string): { values: Float32Array; width: number } {
+  const checkpoint = Checkpoint.open(path);
+  const { shape } = checkpoint.tensors.get(name)!;
+  const values = new Float32Array(shape[0] * shape[1]);
+  checkpoint.readFloats(name, values);
+  checkpoint.close();
+  return { values, width: shape[1] };
+}
+
+/** A copy of a checkpoint with other values in the place of a tensor's. */
+async function copyWith(path: string, name: string, values: Float32Array): Promise<string> {
+  const copy = mkdtempSync(join(folder, "copy-"));
+  const checkpoint = Checkpoint.open(path);
+  const writer = new CheckpointWriter(checkpoint, copy);
+  await writer.copy(() => {});
+  writer.replace(name, values);
+  writer.close();
+  checkpoint.close();
+  return copy;
 }
 
 describe("prune --method espalier", () => {
@@ -91,8 +118,46 @@ describe("prune --method espalier", () => {
     expect(report.perplexity!.pruned / report.perplexity!.dense).toBeLessThan(1.03);
   }, 300_000);
 
+  test(
+    "rounds the head by what comes into it: most of what rounding to nearest loses stays",
+    async () => {
+      const options = { method: "espalier", pattern: "8:16", values: "int4" } as const;
+      const plain = await run(options);
+      const rounded = await run({ ...options, head: "int4" });
+      const record = JSON.parse(readFileSync(join(rounded.output!, "espalier.json"), "utf8"));
+      expect(record.compile).toEqual({ values: "int4", group: 32, head: "int4" });
+      const [before, after] = [plain, rounded].map(({ output }) => matrixOf(output!, HEAD));
+      const { width } = before;
+      const nearest = before.values.slice();
+      for (let at = 0; at < nearest.length; at += 32) {
+        const group = nearest.subarray(at, at + 32);
+        const scale = gridScale(group);
+        group.set(group.map((w) => roundToGrid(w, scale)));
+      }
+      // To the last row, on the grid that compile looks for.
+      expect(after.values.length).toBe(nearest.length);
+      for (let at = 0; at < after.values.length; at += 32) {
+        const group = after.values.slice(at, at + 32);
+        if (!liesOnGrid(group, gridScale(group))) throw new Error(`row ${Math.floor(at / width)}`);
+      }
+      for (const { name, values } of linearsOf(plain.output!)) {
+        expect(matrixOf(rounded.output!, name).values).toEqual(values);
+      }
+      const losses = [];
+      for (const values of [nearest, after.values]) {
+        const model = await copyWith(plain.output!, HEAD, values);
+        const { perplexity } = await evaluate({ model, text, backend: FAST, threads: 1 });
+        losses.push(Math.log(perplexity / plain.perplexity!.pruned));
+      }
+      expect(losses[1]).toBeLessThan(0.6 * losses[0]);
+    },
+    300_000,
+  );
+
   test("refuses to round where nothing makes up for it, and to prune nothing", async () => {
     await expect(run({ method: "wanda", values: "int4" })).rejects.toThrow(UsageError);
+    await expect(run({ method: "wanda", head: "int4" })).rejects.toThrow(/--head int4/);
+    await expect(run({ method: "espalier", head: "int4", fit: "3MB" })).rejects.toThrow(/--head/);
     await expect(run({ method: "wanda", sparsity: 0 })).rejects.toThrow(UsageError);
     await expect(run({ method: "sparsegpt", group: 48 })).rejects.toThrow(/32 or 64/);
   });

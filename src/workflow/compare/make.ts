@@ -42,7 +42,7 @@ export class VariantMaker {
 
   /** Options of `prune` for a variant; undefined for a dense one. */
   pruningOf(variant: Variant): Omit<PruneOptions, "output"> | undefined {
-    const { pruning, fit, values } = variant;
+    const { pruning, fit, values, head } = variant;
     if (!pruning && !fit) return undefined;
     const { model, calibration, samples, seqlen, seed, alpha, skip, threads, backend, memory } =
       this.#settings;
@@ -62,6 +62,7 @@ export class VariantMaker {
       values: pruning && mends(pruning.method)
         ? ROUNDED.find((rounded) => rounded === (values as string))
         : undefined,
+      head: pruning && mends(pruning.method) ? head : undefined,
       ...(pruning ?? { fit: fit!.bytes, method: fit!.method, allocation: fit!.allocation }),
     };
   }
@@ -84,6 +85,7 @@ export class VariantMaker {
       output: folder,
       // A fit has written its own beside the checkpoint.
       values: variant.values as CompileOptions["values"],
+      head: variant.head,
       force: true,
     }, hooks);
     return { folder, compiled, pruned };

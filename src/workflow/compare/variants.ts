@@ -2,7 +2,8 @@
  * Variants of a model, as a person writes them: `dense:int8`, `8:16:int8`, `unstructured@0.7:f16`,
  * `mixed:16@0.6:int8:magnitude:uniform`, `fit@60MB`.
  *
- * `dense:int4:espalier` is dense, and rounded with the weights that are still to come making up for it.
+ * `dense:int4:espalier` is dense, and rounded with the weights that are still to come making up for it;
+ * `int4-head` behind any of them stores the output head in int4, too.
  *
  * Patterns, values, methods and allocations are those that `prune` and `compile` take, so that a new one
  * there is one here.
@@ -40,6 +41,8 @@ export interface Variant {
   readonly kind: "dense" | "sparse" | "fit";
   /** How values are stored; for `fit` the fit says it. */
   readonly values?: Values;
+  /** How the output head is stored, where it is not as `compile` would. */
+  readonly head?: typeof HEAD_VALUES;
   /** For `sparse`, and for `dense` where a method rounds the values. */
   readonly pruning?: VariantPruning;
   /** Most bytes, for `fit`, and who prunes. */
@@ -56,9 +59,14 @@ export interface VariantDefaults {
   readonly allocation: Allocation;
 }
 
+const HEAD_VALUES = "int4";
+/** The word for that. */
+const HEAD_WORD = "int4-head";
+
 /** How to write a variant, for help and messages. */
 export const GRAMMAR =
-  `dense:VALUES, dense:int4:METHOD, PATTERN[@SPARSITY][:VALUES][:METHOD][:ALLOCATION], or fit@SIZE`;
+  `dense:VALUES, dense:int4:METHOD, PATTERN[@SPARSITY][:VALUES][:METHOD][:ALLOCATION], ` +
+  `each with :${HEAD_WORD} or without, or fit@SIZE`;
 
 /**
  * Reads a list of variants: text with commas, or an array.
@@ -94,6 +102,16 @@ export function withoutDoubles(variants: readonly Variant[]): Variant[] {
 /** Reads one variant; text says what is wrong. */
 function readVariant(word: string): string | ((defaults: VariantDefaults) => Variant) {
   const pieces = word.split(":");
+  const at = pieces.indexOf(HEAD_WORD);
+  if (at < 0) return readWithoutHead(pieces);
+  if (pieces[0].startsWith("fit@")) return "a fit looks for the head's values by itself";
+  const read = readWithoutHead(pieces.toSpliced(at, 1));
+  return typeof read === "string" ? read : (defaults) => withNarrowHead(read(defaults));
+}
+
+function readWithoutHead(
+  pieces: string[],
+): string | ((defaults: VariantDefaults) => Variant) {
   if (pieces[0] === "dense") {
     const values = VALUES.find((values) => values === pieces[1]);
     if (!values) return `dense is stored as ${VALUES.join(", ")}`;
@@ -104,7 +122,7 @@ function readVariant(word: string): string | ((defaults: VariantDefaults) => Var
     }
     return () => roundedVariant(method);
   }
-  const fit = /^fit@([^:]+)((?::.*)?)$/.exec(word);
+  const fit = /^fit@([^:]+)((?::.*)?)$/.exec(pieces.join(":"));
   if (fit) {
     const size = bytes.safeParse(fit[1]);
     if (!size.success) return size.error.issues[0].message;
@@ -201,6 +219,11 @@ export function roundedVariant(method: Method): Variant {
   return { name: `dense:int4:${method}`, kind: "dense", values: "int4", pruning };
 }
 
+/** A variant with its output head in int4. */
+export function withNarrowHead(variant: Variant): Variant {
+  return { ...variant, name: `${variant.name}:${HEAD_WORD}`, head: HEAD_VALUES };
+}
+
 /** A pruned model. Its name says what is not the default. */
 export function sparseVariant(
   pruning: VariantPruning,
@@ -228,6 +251,9 @@ function namesOf(who: VariantDefaults, defaults: VariantDefaults): string[] {
     .map((field) => who[field]);
 }
 
+/** Patterns that are compared with a head in int4 as well: the dense model's, and one that is pruned. */
+const HEADED = ["unstructured", "8:16"];
+
 /**
  * What is compared when nobody says what: the model dense in every value type but float32, and pruned in
  * the usual ways in those that are smaller than float16.
@@ -244,11 +270,17 @@ export function defaultVariants(defaults: VariantDefaults): Variant[] {
     { pattern: "4:16" },
     { pattern: "2:4" },
   ];
-  return [
+  const sparse = prunings.flatMap((pruning) =>
+    narrow.map((values) => sparseVariant({ ...defaults, ...pruning }, values, defaults))
+  );
+  const all = [
     ...dense.map(denseVariant),
     ...(mends(defaults.method) ? [roundedVariant(defaults.method)] : []),
-    ...prunings.flatMap((pruning) =>
-      narrow.map((values) => sparseVariant({ ...defaults, ...pruning }, values, defaults))
-    ),
+    ...sparse,
   ];
+  // Only methods that mend round a head at little loss.
+  const mended = all.filter(({ values, pruning }) =>
+    values === "int4" && pruning && HEADED.includes(pruning.pattern) && !pruning.sparsity
+  );
+  return [...all, ...(mends(defaults.method) ? mended.map(withNarrowHead) : [])];
 }

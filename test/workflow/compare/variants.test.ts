@@ -60,6 +60,15 @@ describe("a variant", () => {
     expect(rounded.pruning).toMatchObject({ sparsity: 0, method: "sparsegpt" });
   });
 
+  test("may have its head in int4", () => {
+    const [dense, sparse, rounded] = read(
+      "dense:int8:int4-head,8:16:int4-head:int4,dense:int4:espalier:int4-head",
+    );
+    expect(dense).toMatchObject({ kind: "dense", values: "int8", head: "int4" });
+    expect(sparse).toMatchObject({ name: "8:16:int4:int4-head", values: "int4", head: "int4" });
+    expect(rounded).toMatchObject({ head: "int4", pruning: { method: "espalier" } });
+  });
+
   test("has one name however it is written, and is there once", () => {
     const names = read("8:16,8:16:int8,8:16:dlp:int8:wanda,fit@2.5MB,fit@2500kB").map(({ name }) =>
       name
@@ -87,6 +96,9 @@ describe("a variant", () => {
     const cases = [
       ["dense", "dense is stored as"],
       ["dense:int3", "dense is stored as"],
+      ["fit@60MB:int4-head", "a fit looks for the head"],
+      ["int4-head", "begins with no pattern"],
+      ["8:16:int4-head:int4-head", "int4-head"],
       ["dense:int4:wanda", "a method that rounds dense values"],
       ["dense:int8:espalier", "a method that rounds dense values"],
       ["dense:int4:espalier:uniform", "a method that rounds dense values"],
@@ -135,4 +147,8 @@ test("what is compared by default is dense and pruned, in names that are read ag
   expect(read(variants.map(({ name }) => name))).toEqual(variants);
   const mending = defaultVariants({ ...DEFAULTS, method: "espalier" });
   expect(mending.map(({ name }) => name)).toContain("dense:int4:espalier");
+  expect(mending.filter(({ head }) => head).map(({ name }) => name)).toEqual([
+    "dense:int4:espalier:int4-head",
+    "8:16:int4:int4-head",
+  ]);
 });
