@@ -21,6 +21,7 @@ import { assertApart, assertFree, PendingFolder } from "../src/platform/output_f
 import { letEventsIn } from "../src/platform/events.ts";
 import { type FileHashes, hashFile } from "../src/platform/hash.ts";
 import { peakResidentBytes } from "../src/platform/runtime.ts";
+import { INT4_GROUP } from "../src/prune/int4_grid.ts";
 import { VERSION } from "../src/version.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { OpenModel, Phases } from "../src/api/shared.ts";
@@ -32,7 +33,7 @@ import { contextOf, graphBytes, tablesOf } from "./graph.ts";
 import { type CompileOptions, compileSchema } from "./options.ts";
 import { encodeBitmap } from "./packed/bitmap.ts";
 import { countEntries, encodeCsr } from "./packed/csr.ts";
-import { INT4_GROUP, int4Columns } from "./packed/int4.ts";
+import { int4Columns } from "./packed/int4.ts";
 import { encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";

@@ -6,13 +6,13 @@
  */
 import type { OpenModel } from "../src/api/shared.ts";
 import { cutIntoSections, type Linear } from "../src/onnx/sections.ts";
-import { groupColumns } from "../src/prune/int4_grid.ts";
+import { groupColumns, INT4_GROUP } from "../src/prune/int4_grid.ts";
 import type { Kept } from "../src/prune/kept.ts";
 import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
 import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
 import { type Packed, store, valueTypeOf } from "./emit.ts";
 import { contextOf, graphBytes, tablesOf } from "./graph.ts";
-import { INT4_GROUP, TABLE_LENGTH } from "./packed/int4.ts";
+import { TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";

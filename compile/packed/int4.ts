@@ -13,14 +13,12 @@ import {
   gridScale,
   type GroupColumns,
   groupColumns,
+  INT4_GROUP,
   liesOnGrid,
   scaleAt,
   stepOf,
 } from "../../src/prune/int4_grid.ts";
 import { damaged, type Matrix, placeOf, type Shape, type Values } from "./types.ts";
-
-/** Kept weights that share a scale, unless a caller says otherwise. */
-export const INT4_GROUP = 32;
 
 /** Entries of a table of scales, all of which are in files. */
 export const TABLE_LENGTH = 256;

@@ -3,6 +3,7 @@
  * @module
  */
 import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts";
+import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { AllocationName } from "../prune/types.ts";
 import { ALLOCATIONS, densitiesOf, levelled, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
@@ -47,9 +48,11 @@ export interface PruneRequest {
 /** How to prune by the shares of an allocation. */
 export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): PruneRules {
   const { method, pattern } = request.settings;
-  const { skipped, store, settings: { values, group } } = request;
+  const { skipped, store, settings: { values, head, group } } = request;
   const int4Group = values === "int4" ? group : undefined;
-  return { method, pattern, shares, skipped, store, int4Group };
+  // Beside int8 values compile takes the usual group.
+  const headGroup = head === "int4" ? int4Group ?? INT4_GROUP : undefined;
+  return { method, pattern, shares, skipped, store, int4Group, headGroup };
 }
 
 /** Finds the allocation of a request, judging or trying what it needs. */

@@ -13,6 +13,11 @@ export interface StoreChoice {
   readonly group?: number;
 }
 
+/** How values are stored, in words. */
+export function storedAs({ values, head }: StoreChoice): string {
+  return head === "int4" ? `${values}, head int4` : values;
+}
+
 /** What stays of each linear, by the name of its weight; one that is not there keeps all. */
 export type KeptByName = ReadonlyMap<string, Kept>;
 

@@ -14,7 +14,7 @@ import { mends, type Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import { type Chosen, judgeBlocks, type PruneRequest, rulesFor } from "./choose_allocation.ts";
-import type { KeptByName, SizeTeller, StoreChoice } from "./compiled_sizes.ts";
+import { type KeptByName, type SizeTeller, type StoreChoice, storedAs } from "./compiled_sizes.ts";
 import { type BlockLinear, patternText } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { TRIAL_WINDOWS, tryRules } from "./trial.ts";
@@ -120,7 +120,7 @@ export async function fit(
     throwIfAborted(bench.signal);
     const perplexity = await tryRules(
       bench,
-      `try ${plan.sparsity === 0 ? "dense" : plan.pattern} ${plan.compile.values}`,
+      `try ${plan.sparsity === 0 ? "dense" : plan.pattern} ${storedAs(plan.compile)}`,
       rulesOf(request, plan),
       calibration,
       apart,
@@ -165,6 +165,7 @@ function requestFor(request: PruneRequest, { kind, sparsity, compile }: Plan): P
     ...request.settings,
     pattern: kind,
     values: rounds ? "int4" as const : undefined,
+    head: rounds && compile.head === "int4" ? "int4" as const : undefined,
   };
   return { ...request, settings, sparsity };
 }
@@ -187,10 +188,11 @@ class Planner {
   constructor(order: FitOrder) {
     this.#order = order;
     const { linears, pattern, request, sizes } = order;
-    const { group } = request.settings;
-    this.#choices = sizes.choices.map((choice) =>
-      choice.values === "int4" ? { ...choice, group } : choice
-    );
+    const { group, method } = request.settings;
+    this.#choices = sizes.choices
+      // A head that is rounded to nearest costs more than it saves.
+      .filter(({ head }) => head !== "int4" || mends(method))
+      .map((choice) => choice.values === "int4" ? { ...choice, group } : choice);
     this.#patterns = pattern
       ? [pattern]
       : PATTERNS.filter((other) => linears.every((linear) => fits(other, linear)));
@@ -207,7 +209,7 @@ class Planner {
         const size = sizes.bytes(this.#keptAt(pattern, least, undefined), choice);
         if (size >= smallest) continue;
         smallest = size;
-        how = `${nameOf(pattern, least)} in ${choice.values}`;
+        how = `${nameOf(pattern, least)} in ${storedAs(choice)}`;
       }
     }
     if (smallest <= bytes) return;
@@ -235,7 +237,7 @@ class Planner {
           plans.push(this.#plan(pattern, step, choice, importance));
         } catch (error) {
           if (!(error instanceof AllocationError)) throw error;
-          note(`${patternText(pattern)} in ${choice.values} is left out: ${error.message}`);
+          note(`${patternText(pattern)} in ${storedAs(choice)} is left out: ${error.message}`);
         }
       }
     }

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
+import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Pattern } from "../prune/types.ts";
 
 const path = z.string().min(1);
@@ -108,7 +109,9 @@ export const pruneSchema = z.strictObject({
   values: z.enum(["int4"]).optional().describe(
     "int4: also round the weights that stay, for compile --values int4; sparsegpt and espalier make up for that, too",
   ),
-  group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(32)
+  group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(
+    INT4_GROUP,
+  )
     .describe(
       "int4: weights that stay and share a scale, 32 or 64",
     ),

@@ -3,6 +3,8 @@
  * @module
  */
 import { join, resolve, sep } from "node:path";
+import { roundedHead } from "../calibrate/round_head.ts";
+import type { WindowStates } from "../calibrate/states.ts";
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
@@ -374,7 +376,7 @@ class PruneRun {
     await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
       await prunePass(
         model,
-        { ...rules, head: this.#headRounding(writer) },
+        rules,
         states,
         ({ weight, mask, values }) => {
           if (mends(method)) writer.replace(weight, values);
@@ -384,20 +386,22 @@ class PruneRun {
         hooks,
       );
     });
+    const { headGroup } = rules;
+    if (headGroup !== undefined) await this.#roundHead(writer, states.pruned!, headGroup);
     bench.freeAll(states);
     return zeros;
   }
 
-  /** How the head is rounded, where that is asked for. */
-  #headRounding(writer: CheckpointWriter): PruneRules["head"] {
-    const { head, values, group } = this.#settings;
-    if (!head) return undefined;
-    const { columns } = cutIntoSections(this.#opened.graph).head;
-    return {
-      // Beside int8 values compile takes the usual group.
-      group: values ? group : 32,
-      put: (weight, first, rows) => writer.replace(weight, rows, first * columns),
-    };
+  /** Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. */
+  async #roundHead(writer: CheckpointWriter, states: WindowStates, group: number): Promise<void> {
+    const model = await this.#bench.model();
+    const { weight: name, rows, columns } = model.sections.head;
+    await this.#phases.run("round head", "rows", rows, async (step) => {
+      for await (const piece of roundedHead(model, states, group, this.#signal)) {
+        writer.replace(name, piece.weight, piece.first * columns);
+        step(piece.first + piece.size);
+      }
+    });
   }
 
   /** Measures what was written, read back as anybody would read it. */

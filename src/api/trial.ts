@@ -3,6 +3,7 @@
  * @module
  */
 import { type PrunedLinear, prunePass, type PruneRules } from "../calibrate/passes.ts";
+import { roundedHead } from "../calibrate/round_head.ts";
 import { measureLosses } from "../evaluate/perplexity.ts";
 import { runsPerBlock, type Workbench } from "./workbench.ts";
 
@@ -34,8 +35,13 @@ export async function tryRules(
       phase,
       runsPerBlock(rules.method, states),
       async (hooks) => {
-        await prunePass(await bench.model(), rules, states, onLinear, hooks);
-        return (await measureLosses(await bench.model(), states.heldOut, bench.signal)).perplexity;
+        const model = await bench.model();
+        await prunePass(model, rules, states, onLinear, hooks);
+        const { headGroup } = rules;
+        const head = headGroup === undefined
+          ? undefined
+          : roundedHead(model, states.pruned!, headGroup, bench.signal);
+        return (await measureLosses(model, states.heldOut, bench.signal, head)).perplexity;
       },
     );
   } finally {

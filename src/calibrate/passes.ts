@@ -14,7 +14,6 @@ import { blockScore, outlierPercent } from "../prune/importance.ts";
 import { applyMask } from "../prune/mask.ts";
 import type { Mask, Method, Pattern, Reducer } from "../prune/types.ts";
 import { reconstructPass } from "./reconstruct.ts";
-import type { HeadRounding } from "./round_head.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll, weightOf } from "./statistics.ts";
 
@@ -93,8 +92,8 @@ export interface PruneRules {
   readonly int4Group?: number;
   /** Rounds a weight's values to what the checkpoint can hold, where they were changed. */
   readonly store?: (name: string, values: Float32Array) => void;
-  /** Rounds the output head, too, where a method mends. */
-  readonly head?: HeadRounding;
+  /** The same of the output head; methods that mend then carry `pruned` past the last block for it. */
+  readonly headGroup?: number;
 }
 
 /** Windows that a pass carries from block to block. */

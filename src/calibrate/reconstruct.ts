@@ -21,7 +21,6 @@ import {
 } from "../prune/sparsegpt.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
-import { roundHead } from "./round_head.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll } from "./statistics.ts";
 
@@ -75,7 +74,7 @@ export async function reconstructPass(
       const weights = model.readBlock(index);
       const work = { model, index, rules, states, weights, algebra, hooks, onLinear };
       await (states.dense ? repairBlock(work, states.dense) : sparseGptBlock(work));
-      if (index < last || rules.head) {
+      if (index < last || rules.headGroup !== undefined) {
         await runAll(model, index, weights, states.pruned, advance, onBatch, signal);
       }
       if (states.heldOut) {
@@ -83,7 +82,6 @@ export async function reconstructPass(
       }
       onBlock?.(index);
     }
-    if (rules.head) await roundHead(model, states.pruned, rules.head, algebra, hooks);
   } finally {
     await algebra.close();
   }

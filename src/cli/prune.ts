@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import process from "node:process";
 import { pruneSchema, type RunHooks } from "../api/options.ts";
 import type { FitReport } from "../api/fit.ts";
+import { storedAs } from "../api/compiled_sizes.ts";
 import { calibrationText, type PruneReport } from "../api/prune_report.ts";
 import { prune } from "../workflow/prune.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
@@ -205,7 +206,7 @@ function fitOf({ asked, bytes, trials }: FitReport): string {
   const rows = trials.map(({ pattern, sparsity, compile, bytes, perplexity }, i) => [
     sparsity === 0 ? "dense" : pattern,
     percent(sparsity),
-    compile.values,
+    storedAs(compile),
     formatBytes(bytes),
     perplexity.toFixed(2),
     i === 0 ? "written" : "",

@@ -4,7 +4,7 @@
  */
 import { embedAll, runAll } from "../calibrate/statistics.ts";
 import type { WindowStates } from "../calibrate/states.ts";
-import { negativeLogLikelihoods } from "../engine/ort/head.ts";
+import { type HeadPiece, negativeLogLikelihoods } from "../engine/ort/head.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 
@@ -47,11 +47,13 @@ export async function evaluateWindows(
  * The loss at windows whose hidden states have passed all blocks.
  *
  * @param states Hidden states after the last block.
+ * @param head Another head in place of the model's.
  */
 export async function measureLosses(
   model: StagedModel,
   states: WindowStates,
   signal?: AbortSignal,
+  head?: AsyncIterable<HeadPiece>,
 ): Promise<Evaluation> {
   // A window's last token foretells nothing that is known: its position is computed, not counted.
   const targets = states.batches.map(({ tokens, length }) =>
@@ -60,7 +62,7 @@ export async function measureLosses(
   const scored = await negativeLogLikelihoods(model, targets, (i) => {
     throwIfAborted(signal);
     return model.finish(states.load(i));
-  });
+  }, head);
   const losses: number[] = [];
   scored.forEach((values, i) => {
     const { windows, length } = states.batches[i];

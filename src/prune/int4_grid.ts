@@ -20,6 +20,9 @@ export const LEAST_LEVEL = -8;
 /** The greatest level. */
 export const GREATEST_LEVEL = 7;
 
+/** Kept weights that share a scale, unless a caller says otherwise. */
+export const INT4_GROUP = 32;
+
 /** Columns that share a scale: what kernels are aligned to. */
 export type GroupColumns = 32 | 64 | 128;
 

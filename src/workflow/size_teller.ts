@@ -13,14 +13,16 @@ import type { OpenModel } from "../api/shared.ts";
 /** Value types that a fit tries: float32 takes twice the bytes of float16 and gains nothing. */
 const TRIED = compileSchema.shape.values.unwrap().options.filter((values) => values !== "f32");
 
-/** How embedding and head are stored where it is not as the linears: int4 costs more there. */
-const HEADS: Readonly<Record<string, string>> = { int4: "int8" };
+/** How embedding and head are stored; first where it costs least. */
+const HEADS: Readonly<Record<string, readonly string[]>> = { int4: ["int8", "int4"] };
 
 /** Tells the sizes of a checkpoint. */
 export function sizeTeller(opened: OpenModel): SizeTeller {
   const sizes = new CompiledSizes(opened);
   return {
-    choices: TRIED.map((values) => ({ values, head: HEADS[values] ?? values })),
+    choices: TRIED.flatMap((values) =>
+      (HEADS[values] ?? [values]).map((head) => ({ values, head }))
+    ),
     bytes: (kept, choice) => sizes.bytes(kept, storing(choice)),
     linearBytes: (kept, choice) => sizes.linearBytes(kept, storing(choice)),
     round: (matrix, choice) => {

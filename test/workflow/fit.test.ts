@@ -92,6 +92,20 @@ describe("prune --fit", () => {
     expect(await compiledBytes(output!)).toBe(fit!.bytes);
   }, LONG);
 
+  test("takes a head in int4 where a method rounds it, and counts its bytes", async () => {
+    const { compile, fit, output } = await pruned({
+      fit: "2.2MB",
+      method: "sparsegpt",
+      pattern: "8:16",
+      allocation: "uniform",
+    });
+    expect(compile).toEqual({ values: "int4", head: "int4", group: 32 });
+    // Weights that are rounded to 0 are not stored, which is not foretold.
+    const bytes = await compiledBytes(output!);
+    expect(bytes).toBeLessThanOrEqual(fit!.bytes);
+    expect(bytes).toBeGreaterThan(0.9 * fit!.bytes);
+  }, LONG);
+
   test("refuses what nothing comes down to, and says what is possible", async () => {
     const output = workshop.fresh("none");
     const error = await rejectionOf(pruned({ fit: "1MB", output }));

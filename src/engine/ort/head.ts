@@ -23,11 +23,13 @@ const PIECE_BYTES = 64 << 20;
  * @param targets For each batch, the id that follows each of its tokens.
  * @param hidden Gives the activations before the head of batch `i`, `[tokens, width]`; called once a
  *   batch and piece, so that not all of them need be in memory.
+ * @param pieces Another head of that shape, in place of the model's.
  */
 export async function negativeLogLikelihoods(
   model: StagedModel,
   targets: readonly Int32Array[],
   hidden: (i: number) => Promise<Float32Array>,
+  pieces?: AsyncIterable<HeadPiece>,
 ): Promise<Float64Array[]> {
   const { head } = model.sections;
   const session = await model.session(scoringModel(head.columns));
@@ -37,7 +39,7 @@ export async function negativeLogLikelihoods(
     picked: new Float64Array(length),
   }));
   const tokens = Math.max(...targets.map(({ length }) => length));
-  for (const { first, size, weight } of headPieces(model, tokens, PIECE_BYTES)) {
+  for await (const { first, size, weight } of pieces ?? headPieces(model, tokens, PIECE_BYTES)) {
     for (let i = 0; i < targets.length; i++) {
       const wanted = targets[i];
       const outputs = await session.run({
