@@ -291,16 +291,11 @@ class PruneRun {
     const pruned = linears.filter(({ weight }) => !skipped(weight));
     if (pruned.length === 0) throw new UsageError("--skip leaves nothing to prune");
     checkPattern(pattern, pruned);
-    if (settings.values === "int4" && !mends(settings.method)) {
+    for (const field of ["values", "head"] as const) {
+      if (settings[field] !== "int4" || mends(settings.method)) continue;
       throw new UsageError(
-        `--values int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
-          "take sparsegpt or espalier, or only compile with --values int4",
-      );
-    }
-    if (settings.head === "int4" && !mends(settings.method)) {
-      throw new UsageError(
-        `--head int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
-          "take sparsegpt or espalier, or only compile with --head int4",
+        `--${field} int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
+          `take sparsegpt or espalier, or only compile with --${field} int4`,
       );
     }
     if (settings.sparsity === 0 && settings.values !== "int4") {

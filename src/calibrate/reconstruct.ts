@@ -11,7 +11,7 @@ import { letEventsIn } from "../platform/events.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
 import { espalier } from "../prune/espalier.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
-import { penalised, penaltyOf, ridge } from "../prune/repair.ts";
+import { NEXT_TO_NOTHING, penalised, penaltyOf, ridge } from "../prune/repair.ts";
 import {
   DAMPING,
   int4Rounding,
@@ -23,9 +23,6 @@ import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll } from "./statistics.ts";
-
-/** Damping of a Hessian that holds its penalty already, as a fraction of its mean diagonal. */
-const NEXT_TO_NOTHING = 1e-6;
 
 /** The windows of such a pass. */
 type States = PassStates & { readonly pruned: WindowStates };

@@ -8,18 +8,15 @@ import type { StagedModel } from "../engine/ort/staged.ts";
 import { NotFiniteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { inverseFactor } from "../prune/cholesky.ts";
-import { pullOf } from "../prune/espalier.ts";
-import { descendOnGrid } from "../prune/grid_descent.ts";
+import { roundOnMask } from "../prune/espalier.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
-import { penalised, penaltyOf } from "../prune/repair.ts";
-import { int4Rounding, sparseGpt } from "../prune/sparsegpt.ts";
+import { NEXT_TO_NOTHING, penalised, penaltyOf } from "../prune/repair.ts";
+import { int4Rounding } from "../prune/sparsegpt.ts";
 import { Gram } from "./grams.ts";
 import type { WindowStates } from "./states.ts";
 
 /** Bytes of weights that are rounded at a time. */
 const PIECE_BYTES = 16 << 20;
-/** Damping of a Hessian that holds its penalty already, as a fraction of its mean diagonal. */
-const NEXT_TO_NOTHING = 1e-6;
 
 /**
  * The head, rounded as `sparseGpt` rounds what stays, and then to better levels one by one; a piece of its
@@ -76,9 +73,8 @@ async function* rounded(
     const weights: Matrix = { data: new Float32Array(count * columns), rows: count, columns };
     model.weights.readFloats(name, weights.data, first * columns);
     const mask = new Uint8Array(count * columns).fill(1);
-    const request = { ...all, weights, upper: factor.upper, mask, rounding };
-    const values = { ...weights, data: (await sparseGpt(request, algebra)).values };
-    descendOnGrid(values, mask, await pullOf(weights, values, hessian, algebra), hessian, rounding);
+    const request = { ...all, target: weights, hessian, upper: factor.upper, rounding };
+    const values = await roundOnMask(weights, mask, request, algebra);
     yield { first, size: count, weight: values.data };
     await letEventsIn();
     throwIfAborted(signal);

@@ -8,7 +8,7 @@ import { descendOnGrid } from "./grid_descent.ts";
 import type { Algebra, Matrix } from "./matrix.ts";
 import { solveOnMask } from "./repair.ts";
 import { type Reconstructed, type Rounding, sparseGpt } from "./sparsegpt.ts";
-import type { Pattern } from "./types.ts";
+import type { Mask, Pattern } from "./types.ts";
 
 /**
  * Iterations of conjugate gradients: before each exchange of weights, and after the last. On the example
@@ -64,12 +64,28 @@ export async function espalier(
     await solveOnMask(values, mask, rest, hessian, iterations, algebra);
   }
 
-  if (rounding) {
-    const request = { weights: values, upper, pattern, share, mask, rounding };
-    values = { ...values, data: (await sparseGpt(request, algebra)).values };
-    descendOnGrid(values, mask, await pull(), hessian, rounding);
-  }
+  if (rounding) values = await roundOnMask(values, mask, { ...request, rounding }, algebra);
   return { mask, values: values.data };
+}
+
+/**
+ * Rounds the weights that stay, first in SparseGPT's walk, then to better levels one by one.
+ *
+ * @param weights What is rounded; not changed.
+ * @param mask Which of them stay.
+ * @param request What they are to come close to.
+ */
+export async function roundOnMask(
+  weights: Matrix,
+  mask: Mask,
+  request: EspalierRequest & { readonly rounding: Rounding },
+  algebra: Algebra,
+): Promise<Matrix> {
+  const { target, hessian, upper, pattern, share, rounding } = request;
+  const walk = { weights, upper, pattern, share, mask, rounding };
+  const values = { ...weights, data: (await sparseGpt(walk, algebra)).values };
+  descendOnGrid(values, mask, await pullOf(target, values, hessian, algebra), hessian, rounding);
+  return values;
 }
 
 /** (W − V)·H: how the error falls with each weight of V. */

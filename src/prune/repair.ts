@@ -32,6 +32,9 @@ export function penaltyOf({ data, rows: n }: Matrix, tokens: number): Float32Arr
   return Float32Array.from({ length: n }, (_, c) => shrinkage * data[c * n + c] + least);
 }
 
+/** Damping of a Hessian that holds its penalty already, as a fraction of its mean diagonal. */
+export const NEXT_TO_NOTHING = 1e-6;
+
 /** `hessian` with `penalty` added to its diagonal. */
 export function penalised(hessian: Matrix, penalty: Float32Array): Matrix {
   const data = hessian.data.slice();
