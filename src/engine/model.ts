@@ -15,6 +15,11 @@ export interface ModelInfo {
    * Runs of several sequences may then be asked for at once, and take turns.
    */
   readonly background?: boolean;
+  /**
+   * Sequences whose runs are computed at once where they are asked for at once, each with what it would
+   * get alone (default: 1).
+   */
+  readonly together?: number;
   /** Logits of a token. */
   readonly vocabulary: number;
   /** Most tokens of a sequence. */

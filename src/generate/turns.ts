@@ -1,10 +1,11 @@
 /**
  * Sequences that share an engine, taking turns.
  *
- * An engine computes one run at a time. Here runs wait in two lines: short ones, with which sequences
- * generate, and long ones, with which they read their prompts. Whoever generates has a turn each round;
- * after a round one piece of the prompt that came first is run, no longer than generation may be held
- * up. So a long answer does not starve a short one, and a long prompt holds nobody up.
+ * Runs wait in two lines: short ones, with which sequences generate, and long ones, with which they read
+ * their prompts. Whoever generates has a turn each round, together with others where the engine computes
+ * several sequences at once; after a round one piece of the prompt that came first is run, no longer than
+ * generation may be held up. So a long answer does not starve a short one, and a long prompt holds nobody
+ * up.
  *
  * When memory for the cache runs out, a sequence waits until another ends; when all wait, the one that
  * was opened last fails, and the others go on.
@@ -34,6 +35,10 @@ class Waiting {
   chooses = false;
   /** Whether it may compute now. */
   hasTurn = false;
+  /** Others for whom it then computes as well. */
+  others: readonly Waiting[] = [];
+  /** Whether it waits for memory, and is to look itself whether it is stopped meanwhile. */
+  isParked = false;
   /** Whether there is a result. */
   isOver = false;
   readonly result: Promise<Float32Array>;
@@ -86,6 +91,8 @@ export class Turns {
   readonly #open = new Set<TurnSequence>();
   /** Whether somebody has a turn, or chooses who has the next one. */
   #isTaken = false;
+  /** Sequences that have had a turn and may be about to come back for the next one. */
+  readonly #due = new Set<TurnSequence>();
   /** Turns of generation since a piece of a prompt was run. */
   #turns = 0;
   /** Milliseconds of a turn of generation, and of a token of a prompt. */
@@ -103,8 +110,8 @@ export class Turns {
   }
 
   /** A new sequence of one of the engines. */
-  enter(sequence: Sequence): Sequence {
-    const entered = new TurnSequence(sequence, this);
+  enter(sequence: Sequence, engine: EngineModel): Sequence {
+    const entered = new TurnSequence(sequence, engine, this);
     this.#open.add(entered);
     return entered;
   }
@@ -112,28 +119,37 @@ export class Turns {
   /**
    * Waits for turns until all tokens have been run.
    *
-   * Everyone computes by themselves when it is their turn, and then says who is next: in edge runtimes
-   * what a request has begun ends with the request, and nobody may touch another's signals.
+   * Everyone computes when it is their turn, for themselves and for those who have it with them, and then
+   * says who is next: in edge runtimes what a request has begun ends with the request, and nobody may
+   * touch another's signals.
    */
   async run(
     sequence: TurnSequence,
     tokens: ArrayLike<number>,
     options: RunOptions,
   ): Promise<Float32Array> {
+    assertGoingOn(options.signal, 0, tokens.length);
     const waiting = new Waiting(sequence, tokens, options);
+    this.#due.delete(sequence);
     this.#lineOf(waiting).push(waiting);
     this.#goOn();
     for (let isFirst = true; !waiting.isOver || waiting.chooses; isFirst = false) {
       if (waiting.chooses) {
         waiting.chooses = false;
-        // Who got logits chooses a token now, and comes back for the next turn.
-        if (!isFirst) await letEventsIn();
+        // Who got logits chooses a token now, and comes back for the next turn, some after a pause.
+        if (!isFirst || this.#due.size > 0) await letEventsIn();
+        if (this.#due.size > 0) await letEventsIn();
+        this.#due.clear();
         this.#giveTurn();
       } else if (waiting.hasTurn) {
         waiting.hasTurn = false;
-        await this.#turn(waiting);
+        if (isShort(waiting)) await this.#generate([waiting, ...waiting.others]);
+        else await this.#read(waiting);
         this.#isTaken = false;
         this.#goOn();
+      } else if (waiting.isParked) {
+        waiting.isParked = false;
+        this.#watch(waiting);
       } else {
         await waiting.called();
       }
@@ -143,18 +159,27 @@ export class Turns {
 
   leave(sequence: TurnSequence): void {
     this.#open.delete(sequence);
-    for (const line of [this.#short, this.#long, this.#parked]) {
-      for (const waiting of line.filter((waiting) => waiting.sequence === sequence)) {
-        line.splice(line.indexOf(waiting), 1);
-        waiting.fail(new ModelClosedError("the sequence has been closed"));
-      }
+    this.#due.delete(sequence);
+    for (const waiting of [...this.#short, ...this.#long, ...this.#parked]) {
+      if (waiting.sequence !== sequence) continue;
+      this.#withdraw(waiting, new ModelClosedError("the sequence has been closed"));
     }
     // Its memory may be what others wait for.
     this.#unpark();
   }
 
-  #lineOf({ tokens }: Waiting): Waiting[] {
-    return tokens.length <= SHORT ? this.#short : this.#long;
+  /** Takes a run out of its line; one that computes goes on. */
+  #withdraw(waiting: Waiting, error: Error): void {
+    for (const line of [this.#short, this.#long, this.#parked]) {
+      const at = line.indexOf(waiting);
+      if (at < 0) continue;
+      line.splice(at, 1);
+      waiting.fail(error);
+    }
+  }
+
+  #lineOf(waiting: Waiting): Waiting[] {
+    return isShort(waiting) ? this.#short : this.#long;
   }
 
   /** Lets one of those who wait choose who is next, unless there is somebody who has a turn. */
@@ -167,48 +192,74 @@ export class Turns {
   }
 
   #giveTurn(): void {
-    const next = this.#next();
+    const [next, ...others] = this.#next();
     this.#isTaken = next !== undefined;
     if (!next) return;
     next.hasTurn = true;
+    next.others = others;
     next.call();
   }
 
-  /** Takes out who has the next turn. */
-  #next(): Waiting | undefined {
+  /** Takes out who has the next turn: one who reads a prompt, or some who generate. */
+  #next(): Waiting[] {
     const round = this.#open.size - this.#long.length - this.#parked.length;
     if (this.#long.length > 0 && (this.#short.length === 0 || this.#turns >= round)) {
       this.#turns = 0;
-      return this.#long.shift();
+      return [this.#long.shift()!];
     }
-    this.#turns++;
-    return this.#short.shift();
+    const engine = this.#short[0]?.sequence.engine;
+    const together = this.#short
+      .filter(({ sequence }) => sequence.engine === engine)
+      .slice(0, engine?.info.together ?? 1);
+    for (const waiting of together) this.#short.splice(this.#short.indexOf(waiting), 1);
+    this.#turns += together.length;
+    return together;
   }
 
-  async #turn(waiting: Waiting): Promise<void> {
-    const { sequence, tokens, options } = waiting;
-    if (options.signal?.aborted) {
-      return waiting.fail(
-        new AbortError(`stopped after ${waiting.done} of ${tokens.length} tokens`),
-      );
+  /**
+   * A turn of some who generate. Nobody asks here whether they have been stopped: all but the first belong
+   * to others, and each looks at its own signal before it comes.
+   */
+  async #generate(together: readonly Waiting[]): Promise<void> {
+    const started = performance.now();
+    const results = await Promise.allSettled(
+      together.map(async ({ sequence, tokens, options: { logits } }) =>
+        await sequence.inner.run(tokens, { logits })
+      ),
+    );
+    this.#turnTime = newMean(this.#turnTime, performance.now() - started);
+    for (const [i, result] of results.entries()) {
+      const waiting = together[i];
+      if (result.status === "rejected") this.#failed(waiting, result.reason);
+      else {
+        this.#due.add(waiting.sequence);
+        waiting.settle(waiting.sequence.own(result.value));
+      }
     }
-    const isShort = tokens.length <= SHORT;
-    const count = isShort || options.logits === "all"
+  }
+
+  /** A turn of one who reads a prompt: a piece of it. */
+  async #read(waiting: Waiting): Promise<void> {
+    const { sequence, tokens, options } = waiting;
+    const count = options.logits === "all"
       ? tokens.length
       : Math.min(tokens.length - waiting.done, this.#pieceLength());
     const isLast = waiting.done + count === tokens.length;
     const piece = Array.prototype.slice.call(tokens, waiting.done, waiting.done + count);
-    const started = performance.now();
     try {
+      assertGoingOn(options.signal, waiting.done, tokens.length);
+      const started = performance.now();
       const logits = await sequence.inner.run(piece, isLast ? options : { signal: options.signal });
-      this.#learn(isShort, count, performance.now() - started);
+      this.#tokenTime = newMean(this.#tokenTime, (performance.now() - started) / count);
       waiting.done += count;
-      if (isLast) return waiting.settle(sequence.own(logits));
+      if (isLast) {
+        this.#due.add(sequence);
+        return waiting.settle(sequence.own(logits));
+      }
       // Before those that came later: prompts are read one after the other.
       this.#long.unshift(waiting);
     } catch (error) {
-      if (!(error instanceof MemoryBudgetError) || this.#open.size < 2) return waiting.fail(error);
-      this.#park(waiting, error);
+      this.#failed(waiting, error);
     }
   }
 
@@ -221,31 +272,52 @@ export class Turns {
     return Math.min(LONGEST_PIECE, Math.max(TOGETHER, whole));
   }
 
-  #learn(isShort: boolean, tokens: number, milliseconds: number): void {
-    const time = milliseconds / tokens;
-    const mean = (former: number) => former === 0 ? time : former + NEWEST * (time - former);
-    if (isShort) this.#turnTime = mean(this.#turnTime);
-    else this.#tokenTime = mean(this.#tokenTime);
-  }
-
-  /** Lets a run wait for memory, unless everybody does. */
-  #park(waiting: Waiting, error: MemoryBudgetError): void {
+  /** What a run ends with that failed; where memory has run out, it waits for some, unless all do. */
+  #failed(waiting: Waiting, error: unknown): void {
+    if (!(error instanceof MemoryBudgetError) || this.#open.size < 2) return waiting.fail(error);
     this.#parked.push(waiting);
-    waiting.options.signal?.addEventListener("abort", () => this.#unpark(), { once: true });
+    waiting.isParked = true;
+    waiting.call();
     if (this.#parked.length < this.#open.size) return;
     const sequences = [...this.#open];
     const last = this.#parked.reduce((a, b) =>
       sequences.indexOf(a.sequence) > sequences.indexOf(b.sequence) ? a : b
     );
-    this.#parked.splice(this.#parked.indexOf(last), 1);
     // Its owner closes it, and the others get its memory.
-    last.fail(error);
+    this.#withdraw(last, error);
+  }
+
+  /** Lets go of a run that waits for memory when it is stopped. */
+  #watch(waiting: Waiting): void {
+    const { done, tokens, options: { signal } } = waiting;
+    const stop = () => this.#withdraw(waiting, stopped(done, tokens.length));
+    if (signal?.aborted) stop();
+    else signal?.addEventListener("abort", stop, { once: true });
   }
 
   #unpark(): void {
     for (const waiting of this.#parked.splice(0)) this.#lineOf(waiting).push(waiting);
     this.#goOn();
   }
+}
+
+/** Whether a run counts as generation. */
+function isShort({ tokens }: Waiting): boolean {
+  return tokens.length <= SHORT;
+}
+
+/** @throws {AbortError} When the signal has been aborted. */
+function assertGoingOn(signal: AbortSignal | undefined, done: number, all: number): void {
+  if (signal?.aborted) throw stopped(done, all);
+}
+
+function stopped(done: number, all: number): AbortError {
+  return new AbortError(`stopped after ${done} of ${all} tokens`);
+}
+
+/** A mean of measurements, the latest of which counts most. */
+function newMean(former: number, time: number): number {
+  return former === 0 ? time : former + NEWEST * (time - former);
 }
 
 /** An engine whose sequences take turns. */
@@ -261,7 +333,7 @@ class SharedEngine implements EngineModel {
   }
 
   open(prompt?: ArrayLike<number>): Sequence {
-    return this.#turns.enter(this.#engine.open(prompt));
+    return this.#turns.enter(this.#engine.open(prompt), this.#engine);
   }
 
   cacheUse(): CacheUse | undefined {
@@ -276,13 +348,16 @@ class SharedEngine implements EngineModel {
 /** A sequence that waits for its turn. */
 class TurnSequence implements Sequence {
   readonly inner: Sequence;
+  /** Whose it is. */
+  readonly engine: EngineModel;
   readonly #turns: Turns;
   /** Logits of its own: the engine's are overwritten by the next turn, which is another's. */
   #logits: Float32Array | undefined;
   #isClosed = false;
 
-  constructor(inner: Sequence, turns: Turns) {
+  constructor(inner: Sequence, engine: EngineModel, turns: Turns) {
     this.inner = inner;
+    this.engine = engine;
     this.#turns = turns;
   }
 

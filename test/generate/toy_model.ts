@@ -17,6 +17,8 @@ export interface ToyOptions {
   readonly beforeRun?: (tokens: readonly number[], run: number) => unknown;
   /** Whether a sequence can begin with what the last one has left. */
   readonly reusesPrefix?: boolean;
+  /** Sequences that run at once, each with logits of its own. */
+  readonly together?: number;
 }
 
 /** A model that keeps its promises by the letter, and writes down what it is asked to do. */
@@ -42,6 +44,7 @@ export class ToyModel implements EngineModel {
       context: options.context ?? 1000,
       weightBytes: 0,
       cacheBytesPerToken: 0,
+      together: options.together,
     };
   }
 
@@ -67,6 +70,7 @@ export class ToyModel implements EngineModel {
       if (options.signal?.aborted) throw new AbortError("stopped by the engine");
       if (!open) throw new ModelClosedError("the sequence was closed while it ran");
       tokens.push(...added);
+      if (this.info.together) return Float32Array.from(this.#options.logits(tokens));
       this.#logits.set(Array.from(this.#options.logits(tokens)));
       // Another sequence's run may come any time after this one's caller has had its turn.
       setTimeout(() => this.#logits.fill(NaN));

@@ -14,15 +14,17 @@ import type { ToyOptions } from "./toy_model.ts";
 type Run = readonly [sequence: number, tokens: number];
 
 /**
- * An engine that writes down whose runs it is given, one at a time, and that has room for so many tokens
- * of all sequences together.
+ * An engine that writes down whose runs it is given, so many at a time, and that has room for so many
+ * tokens of all sequences together.
  */
 class Watched implements EngineModel {
   readonly runs: Run[] = [];
+  /** Sequences that were run at once, in their order. */
+  readonly batches: number[][] = [];
   readonly info;
   opened = 0;
   tokens = 0;
-  #isRunning = false;
+  readonly #running = new Set<number>();
   readonly #engine: EngineModel;
   readonly #room: number;
 
@@ -38,16 +40,21 @@ class Watched implements EngineModel {
     // What another has left it, and it gives back.
     this.tokens += inner.length;
     const run = async (tokens: ArrayLike<number>, options?: RunOptions) => {
-      if (this.#isRunning) throw new Error("two runs at once");
+      if (this.#running.size === (this.info.together ?? 1)) {
+        throw new Error("too many runs at once");
+      }
+      if (this.#running.has(number)) throw new Error("two runs of a sequence at once");
       if (this.tokens + tokens.length > this.#room) throw new MemoryBudgetError("no room");
-      this.#isRunning = true;
+      if (this.#running.size === 0) this.batches.push([]);
+      this.batches.at(-1)!.push(number);
+      this.#running.add(number);
       this.runs.push([number, tokens.length]);
       const before = inner.length;
       try {
         return await inner.run(tokens, options);
       } finally {
         this.tokens += inner.length - before;
-        this.#isRunning = false;
+        this.#running.delete(number);
       }
     };
     return {
@@ -80,9 +87,9 @@ function thinker(options: Partial<ToyOptions> = {}) {
 }
 
 /** An engine of its own for everyone, and the one that all share. */
-function shared(options: Partial<ToyOptions> = {}, room?: number) {
+function shared(options: Partial<ToyOptions> = {}, room?: number, together?: number) {
   const turns = new Turns();
-  const engine = new Watched(thinker(options), room);
+  const engine = new Watched(thinker({ ...options, together }), room);
   const model = turns.share(engine);
   const make = (prompt: readonly number[], how: GenerationOptions) =>
     take(generate(model, text, prompt, { ignoreEos: true, ...how }));
@@ -195,11 +202,13 @@ describe("turns", () => {
       fc.asyncProperty(
         fc.array(generation, { minLength: 1, maxLength: 5 }),
         fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 8 }),
-        async (generations, delays) => {
-          const { turns, engine, make } = shared({
+        fc.constantFrom(1, 2, 16),
+        async (generations, delays, together) => {
+          const how = {
             reusesPrefix: true,
-            beforeRun: (_, run) => pauseOrNot(delays[run % delays.length]),
-          });
+            beforeRun: (_: unknown, run: number) => pauseOrNot(delays[run % delays.length]),
+          };
+          const { turns, engine, make } = shared(how, undefined, together);
           const options = generations.map(({ maxTokens, seed, logprobs }) => ({
             maxTokens,
             seed,
@@ -219,8 +228,38 @@ describe("turns", () => {
         },
       ),
       // The second one begins with what the first has left.
-      { numRuns: 30, examples: [[[reused(2, 2), reused(1, 0)], [1]]] },
+      { numRuns: 30, examples: [[[reused(2, 2), reused(1, 0)], [1], 1]] },
     );
+  });
+
+  for (const together of [3, 8]) {
+    test(`are had together where the engine computes ${together} sequences at once`, async () => {
+      const { engine, make } = shared({ beforeRun: () => pause(1) }, undefined, together);
+      const starts = [1, 2, 3, 4, 5];
+      const found = await Promise.all(
+        starts.map((start) => make(tokens(2, start), { maxTokens: 30 })),
+      );
+      for (const [i, start] of starts.entries()) {
+        expect(found[i].tokens).toEqual((await alone(tokens(2, start), { maxTokens: 30 })).tokens);
+      }
+      // Two turns for five of whom three fit, one for all who fit; and some at the beginning.
+      expect(engine.batches.length).toBeLessThanOrEqual(together === 3 ? 65 : 35);
+      // Nobody has a turn twice before everybody had one.
+      for (let i = 0; i + 15 <= engine.runs.length; i += 5) {
+        const numbers = engine.runs.slice(0, i + 15).map(([number]) => number);
+        const counts = starts.map((_, n) => numbers.filter((number) => number === n).length);
+        expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(2);
+      }
+    });
+  }
+
+  test("wait for nobody who does not come back", async () => {
+    const { engine, model } = shared({}, undefined, 8);
+    const [idle, busy] = [model.open(), model.open()];
+    await Promise.all([idle.run([5]), busy.run([6])]);
+    for (let token = 1; token < 20; token++) await busy.run([token]);
+    expect(engine.batches).toEqual([[0], ...new Array(20).fill([1])]);
+    for (const sequence of [idle, busy]) sequence.close();
   });
 
   test("leave each sequence logits of its own until its next run", async () => {
@@ -288,18 +327,19 @@ describe("who waits for a turn", () => {
     for (const sequence of [runs, waits]) sequence.close();
   });
 
-  test("is not hurt by another's failure", async () => {
-    const { model } = shared({
-      beforeRun: (more) => {
+  for (const together of [1, 4]) {
+    test(`is not hurt by another's failure, ${together} at once`, async () => {
+      const breaks = (more: readonly number[]) => {
         if (more[0] === 13) throw new Error("it broke");
-      },
+      };
+      const { model } = shared({ beforeRun: breaks }, undefined, together);
+      const [one, two] = [model.open(), model.open()];
+      const [bad, good] = await Promise.allSettled([one.run([13]), two.run([5])]);
+      expect([bad.status, good.status]).toEqual(["rejected", "fulfilled"]);
+      expect((await one.run([5])).length).toBe(VOCABULARY);
+      for (const sequence of [one, two]) sequence.close();
     });
-    const [one, two] = [model.open(), model.open()];
-    const [bad, good] = await Promise.allSettled([one.run([13]), two.run([5])]);
-    expect([bad.status, good.status]).toEqual(["rejected", "fulfilled"]);
-    expect((await one.run([5])).length).toBe(VOCABULARY);
-    for (const sequence of [one, two]) sequence.close();
-  });
+  }
 
   test("and is stopped in the middle of a prompt has the pieces that were run", async () => {
     const stop = new AbortController();
@@ -384,10 +424,10 @@ describe("where memory runs out", () => {
         fc.integer({ min: 100, max: 400 }),
         fc.array(run, { minLength: 2, maxLength: 6 }),
         fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 5 }),
-        async (room, runs, delays) => {
-          const { model, turns, engine } = shared({
-            beforeRun: (_, run) => pauseOrNot(delays[run % delays.length]),
-          }, room);
+        fc.constantFrom(1, 2, 16),
+        async (room, runs, delays, together) => {
+          const beforeRun = (_: unknown, run: number) => pauseOrNot(delays[run % delays.length]);
+          const { model, turns, engine } = shared({ beforeRun }, room, together);
           await Promise.all(runs.map(async ({ length, start, end, how }, i) => {
             for (let turn = 0; turn < start; turn++) await pauseOrNot(1);
             const stop = new AbortController();
@@ -422,8 +462,9 @@ describe("where memory runs out", () => {
       fc.asyncProperty(
         fc.integer({ min: 60, max: 200 }),
         fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 2, maxLength: 5 }),
-        async (room, lengths) => {
-          const { make, turns, engine } = shared({}, room);
+        fc.constantFrom(1, 2, 16),
+        async (room, lengths, together) => {
+          const { make, turns, engine } = shared({}, room, together);
           const asked = lengths.map((length, i) => make(tokens(length, i + 1), { maxTokens: 20 }));
           const outcomes = await Promise.allSettled(asked);
           expect(outcomes[0].status).toBe("fulfilled");

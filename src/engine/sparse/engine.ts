@@ -6,13 +6,13 @@ import { throwIfAborted, UnsupportedOperatorError } from "../../errors.ts";
 import type { EngineModel } from "../model.ts";
 import type { ModelSource } from "../source.ts";
 import { contextWithin } from "../tokens.ts";
+import { BATCH, BATCH_OF_SEQUENCES, BATCH_WITH_LOGITS } from "./batches.ts";
 import type { Decoder, MatrixRef } from "./ir.ts";
 import { PAGE } from "./layout.ts";
 import { lower } from "./lower.ts";
 import { ModelReader } from "./model_reader.ts";
 import { fuse } from "./plan/fuse.ts";
 import { makePlan } from "./plan/plan.ts";
-import { BATCH, BATCH_WITH_LOGITS } from "./sequence.ts";
 import { type Setup, setUp, type SetupOptions } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
@@ -81,6 +81,7 @@ export async function loadSparse(
         device: `${device}, ${precision.activations} activations, ${precision.kv} cache`,
         threads,
         background,
+        together: BATCH_OF_SEQUENCES,
         vocabulary: decoder.widths[decoder.logits],
         context,
         weightBytes: weights.bytes,

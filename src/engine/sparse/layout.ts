@@ -13,7 +13,7 @@ export const CONTROL = {
   FAILED: 200,
   THREADS: 256,
   TOKENS: 260,
-  POSITION: 264,
+  POSITIONS: 264,
   LOGITS: 268,
   PROGRAM: 272,
   IDS: 276,
@@ -21,13 +21,11 @@ export const CONTROL = {
   SPINS: 284,
   PATIENCE: 288,
   MAIN_SPINS: 292,
+  LOGITS_OF: 296,
 } as const;
 
 /** First address that is free: what lies before belongs to the control block. */
 export const FIRST_FREE = 1024;
-
-/** What a run gives: nothing, the last token's logits, all tokens'. */
-export const LOGITS = { none: 0, last: 1, all: 2 } as const;
 
 /** Operations of a program. */
 export const OP = {
@@ -40,7 +38,7 @@ export const OP = {
   ELEMENTWISE: 6,
   APPEND: 7,
   ATTEND: 8,
-  SELECT_LAST: 9,
+  SELECT: 9,
   COMBINE: 10,
 } as const;
 

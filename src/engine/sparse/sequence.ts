@@ -5,32 +5,15 @@
 import { AbortError, ModelClosedError, UsageError } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import type { RunOptions, Sequence } from "../model.ts";
+import { BATCH, BATCH_WITH_LOGITS, type Piece } from "./batches.ts";
 import type { CachedTokens } from "./cache.ts";
-import { LOGITS } from "./layout.ts";
-
-/** Tokens that are computed in one call, and in one that gives all logits. */
-export const BATCH = 128;
-export const BATCH_WITH_LOGITS = 16;
-
-/** Some tokens that the model is to compute in one call. */
-export interface Piece {
-  readonly tokens: readonly number[];
-  /** Tokens of the whole run from here on: room for all is made before any is computed. */
-  readonly rest: number;
-  /** One of `LOGITS`. */
-  readonly logits: number;
-  /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
-  assertGoingOn(): void;
-  /** Takes the rows of logits, out of memory that the next piece, of any sequence, overwrites. */
-  take(rows: Float32Array): void;
-}
 
 /** What a sequence asks of its model. */
 export interface Steps {
   /** Throws when tokens cannot be run. */
   check(tokens: readonly number[]): void;
-  /** Computes a piece: before it returns, or in the background, until the promise is kept. */
-  step(piece: Piece): void | Promise<void>;
+  /** Computes a piece. */
+  step(piece: Piece): Promise<void>;
   /** Takes the cache over. */
   keep(): void;
   readonly vocabulary: number;
@@ -41,7 +24,7 @@ export class SparseSequence implements Sequence {
   readonly #cached: CachedTokens;
   readonly #steps: Steps;
   #isClosed = false;
-  /** Whether a piece is computed in the background, or waits for its turn: the cache is then in use. */
+  /** Whether a piece is computed, or waits for its turn: the cache is then in use. */
   #isInUse = false;
   /** Runs that have not ended. */
   #pending = 0;
@@ -104,7 +87,7 @@ export class SparseSequence implements Sequence {
       await this.#step({
         tokens,
         rest: ids.length - done,
-        logits: all ? LOGITS.all : isLast ? LOGITS.last : LOGITS.none,
+        logits: all ? "all" : isLast ? "last" : "none",
         assertGoingOn,
         take,
       });
@@ -114,14 +97,14 @@ export class SparseSequence implements Sequence {
     }
   }
 
-  #step(piece: Piece): void | Promise<void> {
-    const running = this.#steps.step(piece);
-    if (!running) return;
+  async #step(piece: Piece): Promise<void> {
     this.#isInUse = true;
-    return running.finally(() => {
+    try {
+      await this.#steps.step(piece);
+    } finally {
       this.#isInUse = false;
       if (this.#isClosed) this.#steps.keep();
-    });
+    }
   }
 
   #lastOf(row: Float32Array): Float32Array {

@@ -5,10 +5,11 @@
 import { ModelClosedError } from "../../errors.ts";
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../model.ts";
 import { assertRunnable } from "../tokens.ts";
+import { Batches } from "./batches.ts";
 import { CachedTokens, PagePool, PrefixStore } from "./cache.ts";
-import { CONTROL, LOGITS, PAGE } from "./layout.ts";
+import { PAGE } from "./layout.ts";
 import type { Plan } from "./plan/plan.ts";
-import { BATCH, type Piece, SparseSequence } from "./sequence.ts";
+import { SparseSequence } from "./sequence.ts";
 import type { Setup } from "./setup.ts";
 
 /** Caches of closed sequences that are kept unless the caller says how many. */
@@ -37,12 +38,8 @@ export class SparseModel implements EngineModel {
   /** Caches of open sequences. */
   readonly #running = new Set<CachedTokens>();
   readonly #tokenIds: number;
-  /** Addresses of the token ids and of the page table of a run. */
-  readonly #ids: number;
-  readonly #pages: number;
+  readonly #batches: Batches;
   #state: "open" | "lost" | "closed" = "open";
-  /** Settles when what is computed in the background, and all that waits for its turn, has ended. */
-  #turn: Promise<void> = Promise.resolve();
 
   constructor({ setup, plan, info, tokenIds, keptSequences }: SparseParts) {
     const { memory } = setup;
@@ -51,15 +48,19 @@ export class SparseModel implements EngineModel {
     this.#plan = plan;
     this.info = info;
     this.#tokenIds = tokenIds;
-    this.#ids = memory.reserve(BATCH * 4);
-    this.#pages = memory.reserve(pagesOfContext * 4);
+    this.#batches = new Batches({
+      setup,
+      plan,
+      pagesOfContext,
+      assertOpen: () => this.#assertOpen(),
+      onLost: () => {
+        if (this.#state === "open") this.#state = "lost";
+      },
+    });
     const plenty = keptSequences === undefined ? pagesOfContext : Infinity;
     this.#pool = new PagePool(memory, plan.pageBytes, plenty);
     this.#prefixes = new PrefixStore(keptSequences ?? KEPT);
     this.#pool.onShortage(() => this.#prefixes.drop());
-    memory.set(CONTROL.PROGRAM, plan.program);
-    memory.set(CONTROL.IDS, this.#ids);
-    memory.set(CONTROL.PAGES, this.#pages);
   }
 
   open(prompt: ArrayLike<number> = []): Sequence {
@@ -80,7 +81,7 @@ export class SparseModel implements EngineModel {
         const { length } = cached.tokens;
         assertRunnable(tokens, length, this.#tokenIds, this.info.context);
       },
-      step: (piece) => this.#step(cached, piece),
+      step: (piece) => this.#batches.compute(cached, piece),
       keep: () => {
         this.#running.delete(cached);
         if (this.#state === "open") this.#prefixes.keep(cached);
@@ -111,55 +112,12 @@ export class SparseModel implements EngineModel {
   async close(): Promise<void> {
     this.#state = "closed";
     // Threads are stopped when they no longer compute.
-    await this.#turn;
+    await this.#batches.ended();
     this.#setup.team.stop();
   }
 
   #assertOpen(): void {
     if (this.#state === "closed") throw new ModelClosedError("the model has been closed");
     if (this.#state === "lost") throw this.#setup.team.lost();
-  }
-
-  /**
-   * Computes a piece. In the background there may be several that want to: they take turns, and between
-   * them the threads are idle. So pages change hands, and memory grows, only when no thread computes.
-   */
-  #step(cached: CachedTokens, piece: Piece): void | Promise<void> {
-    const { background, kernels, team } = this.#setup;
-    if (!background) {
-      this.#begin(cached, piece);
-      this.#end(cached, piece, kernels.run() === 0);
-      return;
-    }
-    const turn = this.#turn.then(async () => {
-      this.#begin(cached, piece);
-      this.#end(cached, piece, await team.run());
-    });
-    this.#turn = turn.catch(() => {});
-    return turn;
-  }
-
-  #begin(cached: CachedTokens, piece: Piece): void {
-    const { tokens, rest, logits } = piece;
-    piece.assertGoingOn();
-    this.#assertOpen();
-    cached.grow(rest);
-    const { memory } = this.#setup;
-    memory.words(this.#ids, tokens.length).set(tokens);
-    memory.words(this.#pages, cached.pages.length).set(cached.pages);
-    memory.set(CONTROL.TOKENS, tokens.length);
-    memory.set(CONTROL.POSITION, cached.tokens.length);
-    memory.set(CONTROL.LOGITS, logits);
-  }
-
-  #end(cached: CachedTokens, { tokens, logits, take }: Piece, isDone: boolean): void {
-    if (!isDone) {
-      if (this.#state === "open") this.#state = "lost";
-      throw this.#setup.team.lost();
-    }
-    cached.tokens.push(...tokens);
-    const { address, stride } = this.#plan.logits;
-    const rows = logits === LOGITS.all ? tokens.length : logits === LOGITS.last ? 1 : 0;
-    take(this.#setup.memory.floats(address, rows * stride / 4));
   }
 }

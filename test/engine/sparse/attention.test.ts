@@ -64,11 +64,22 @@ describe("attention", () => {
   function run(
     machine: Machine,
     shape: Shape,
-    { queries, keys, values, cosines, sines }: Inputs,
+    given: Inputs,
     pieces: readonly number[],
     garbage = 0,
   ): Float32Array[] {
+    return runTogether(machine, shape, [{ given, pieces }], garbage)[0];
+  }
+
+  /** The same for several sequences, a piece of each at once; their tables are those of the first. */
+  function runTogether(
+    machine: Machine,
+    shape: Shape,
+    sequences: readonly { readonly given: Inputs; readonly pieces: readonly number[] }[],
+    garbage = 0,
+  ): Float32Array[][] {
     const { heads, keyValueHeads, headDim, window = 0, isInt8 = false } = shape;
+    const [{ given: { cosines, sines } }] = sequences;
     machine.reset();
     const flat = (rows: number[][]) => machine.place([rows.flat()]).address;
     const tables = shape.hasRotary
@@ -78,16 +89,37 @@ describe("attention", () => {
     const headBytes = headDim * 512 + 1024;
     // A layer before this one, so that the offset counts.
     const layerOffset = 3 * headDim * 128;
-    const pages = machine.pages(LENGTH, layerOffset + keyValueHeads * headBytes, garbage);
+    const pageBytes = layerOffset + keyValueHeads * headBytes;
     const scratchBytes = 1024 + heads * 1024 * 4;
     const scratch = machine.reserve(scratchBytes * machine.threads);
-    const found: Float32Array[] = [];
-    for (let done = 0, piece = 0; done < LENGTH; piece++) {
-      const tokens = Math.min(LENGTH - done, pieces[Math.min(piece, pieces.length - 1)]);
-      const part = (rows: number[][]) => machine.place(rows.slice(done, done + tokens));
+    const states = sequences.map(({ given, pieces }) => ({
+      given,
+      pieces,
+      pages: machine.pages(LENGTH, pageBytes, garbage),
+      found: [] as Float32Array[],
+    }));
+    for (let round = 0; states.some(({ found }) => found.length < LENGTH); round++) {
+      const parts = states.map((state) => {
+        const { pieces, found } = state;
+        const done = found.length;
+        const tokens = Math.min(LENGTH - done, pieces[Math.min(round, pieces.length - 1)]);
+        return { ...state, done, tokens };
+      });
+      const rows = (of: "queries" | "keys" | "values") =>
+        machine.place(
+          parts.flatMap(({ given, done, tokens }) => given[of].slice(done, done + tokens)),
+        );
+      const each = <T>(of: (part: (typeof parts)[number], i: number) => T) =>
+        parts.flatMap((part) => Array.from({ length: part.tokens }, (_, i) => of(part, i)));
       const program = new Program();
-      const out = machine.room(tokens, heads * headDim);
-      program.attention({ queries: part(queries), keys: part(keys), values: part(values), out }, {
+      const count = each(() => 1).length;
+      const out = machine.room(count, heads * headDim);
+      program.attention({
+        queries: rows("queries"),
+        keys: rows("keys"),
+        values: rows("values"),
+        out,
+      }, {
         heads,
         keyValueHeads,
         headDim,
@@ -100,11 +132,15 @@ describe("attention", () => {
         scratch,
         scratchBytes,
       });
-      machine.run(program, { tokens, position: done, pages });
-      found.push(...machine.read(out, tokens, heads * headDim));
-      done += tokens;
+      machine.run(program, {
+        tokens: count,
+        position: each(({ done }, i) => done + i),
+        pages: each(({ pages }) => pages),
+      });
+      const owners = each(({ found }) => found);
+      machine.read(out, count, heads * headDim).forEach((row, i) => owners[i].push(row));
     }
-    return found;
+    return states.map(({ found }) => found);
   }
 
   function turned(head: number[], cosines: number[], sines: number[]): number[] {
@@ -227,6 +263,26 @@ describe("attention", () => {
       const [machine] = machines.all;
       expectSameBits(run(machine, withRotary, given, [1]), found, "one by one");
       expectSameBits(run(machine, withRotary, given, [128], 0x40), found, "at once");
+    });
+
+    test(`is for tokens of several sequences what each gets alone, with ${what}`, () => {
+      const given = inputsOf(withRotary);
+      const other = {
+        ...given,
+        queries: given.queries.toReversed(),
+        keys: given.keys.toReversed(),
+        values: given.values.toReversed(),
+      };
+      const together = machines.everywhere((machine) =>
+        runTogether(machine, withRotary, [
+          { given, pieces: [1, 1, 30, 1, 5] },
+          { given: other, pieces: [7, 1, 1, 2, 64, 1] },
+          { given, pieces: [70, 1, 1] },
+        ]).flat()
+      );
+      const [machine] = machines.all;
+      const alone = [given, other, given].flatMap((one) => run(machine, withRotary, one, [1]));
+      expectSameBits(together, alone, "several sequences");
     });
   }
 });

@@ -17,14 +17,7 @@ import {
   instantiate,
   type Kernels,
 } from "../../../src/engine/sparse/kernels.ts";
-import {
-  CONTROL,
-  LOGITS,
-  PAGE,
-  roundUp,
-  SEGMENT,
-  segmentsOf,
-} from "../../../src/engine/sparse/layout.ts";
+import { CONTROL, PAGE, roundUp, SEGMENT, segmentsOf } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { ModelReader } from "../../../src/engine/sparse/model_reader.ts";
 import type { Program, QuantisedVectors, Vectors } from "../../../src/engine/sparse/plan/encode.ts";
@@ -385,10 +378,13 @@ export class Machine {
     program: Program,
     run: {
       tokens: number;
-      position?: number;
-      logits?: keyof typeof LOGITS;
+      /** Position of the first token, or of each. */
+      position?: number | readonly number[];
+      /** Whose logits are wanted (default: all). */
+      logits?: readonly number[];
       ids?: readonly number[];
-      pages?: readonly number[];
+      /** Pages of the sequence, or of each token's. */
+      pages?: readonly number[] | readonly (readonly number[])[];
     },
   ): void {
     const { memory } = this;
@@ -402,10 +398,17 @@ export class Machine {
     };
     memory.set(CONTROL.PROGRAM, address);
     memory.set(CONTROL.IDS, list(run.ids));
-    memory.set(CONTROL.PAGES, list(run.pages));
     memory.set(CONTROL.TOKENS, run.tokens);
-    memory.set(CONTROL.POSITION, run.position ?? 0);
-    memory.set(CONTROL.LOGITS, LOGITS[run.logits ?? "all"]);
+    const each = Array.from({ length: run.tokens }, (_, i) => i);
+    const { position = 0, pages = [], logits = each } = run;
+    memory.set(
+      CONTROL.POSITIONS,
+      list(typeof position === "number" ? each.map((i) => position + i) : position),
+    );
+    const [shared, own] = isOfEach(pages) ? [0, pages.map(list)] : [list(pages), []];
+    memory.set(CONTROL.PAGES, list(each.map((i) => own[i] ?? shared)));
+    memory.set(CONTROL.LOGITS, logits.length);
+    memory.set(CONTROL.LOGITS_OF, list(logits));
     if (this.kernels.run() !== 0) throw new Error(`${this.name}: a thread was lost`);
   }
 
@@ -429,6 +432,13 @@ export class Machine {
   stop(): void {
     this.#team.stop();
   }
+}
+
+/** Whether there is a list of pages for each token. */
+function isOfEach(
+  pages: readonly number[] | readonly (readonly number[])[],
+): pages is readonly (readonly number[])[] {
+  return typeof pages[0] === "object";
 }
 
 async function moduleOf(build: Build, shared: boolean): Promise<WebAssembly.Module | undefined> {

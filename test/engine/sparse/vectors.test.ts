@@ -168,19 +168,20 @@ describe("element by element", () => {
     });
   }
 
-  test("the last token's vector is chosen for every thread, or all tokens' are", () => {
+  test("one token's vector is chosen for every thread, or those of several tokens are", () => {
     for (const tokens of TOKEN_COUNTS) {
-      for (const logits of ["last", "all"] as const) {
+      const all = Array.from({ length: tokens }, (_, i) => i);
+      for (const logits of [[tokens - 1], [0], all, all.filter((i) => i % 3 !== 1)]) {
         for (const machine of machines.all) {
           machine.reset();
           const vectors = inputs(new Dice(SEED), tokens, 37, 0);
           const program = new Program();
           const [chosen, doubled] = [machine.room(tokens, 37, true), machine.room(tokens, 37)];
-          program.selectLast(machine.place(vectors), chosen, 37);
+          program.select(machine.place(vectors), chosen, 37);
           program.barrier("forMany");
           program.elementwise(chosen, doubled, 37, "copy", undefined, "none");
           machine.run(program, { tokens, logits });
-          const wanted = logits === "all" ? vectors : vectors.slice(-1);
+          const wanted = logits.map((i) => vectors[i]);
           const rows = machine.read(doubled, wanted.length, 37).map((row) => [...row]);
           expect(rows).toEqual(wanted);
           if (wanted.length === 1) {
@@ -198,8 +199,8 @@ describe("element by element", () => {
       const program = new Program();
       const x = machine.place(inputs(new Dice(SEED), 3, 8, 0));
       const out = machine.room(3, 8);
-      program.selectLast(x, out, 8);
-      machine.run(program, { tokens: 3, logits: "none" });
+      program.select(x, out, 8);
+      machine.run(program, { tokens: 3, logits: [] });
       expect(machine.read(out, 3, 8).every((row) => row.every(Number.isNaN))).toBe(true);
     }
   });

@@ -3,10 +3,11 @@
  *
  * A page has room for all layers and key/value heads of a model; `page.ts` has what one of these holds.
  *
- * What a token gets depends on its position and on the cache alone, never on how many tokens are run
- * at once or by how many threads.
+ * Tokens of several sequences may be run at once, each with the pages of its own. What a token gets
+ * depends on its position and on its sequence's cache alone, never on how many tokens are run at once or
+ * by how many threads.
  */
-import { PAGES, POSITION } from "./control";
+import { PAGES, POSITIONS } from "./control";
 import { exp2OfNegative } from "./math";
 import {
   appendF32,
@@ -41,11 +42,19 @@ const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
-/** Where a page of the sequence begins. */
+/** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
 @inline
-function page(index: i32): usize {
-  return load<usize>(load<usize>(PAGES) + (<usize> index << 2));
+function page(token: i32, index: i32): usize {
+  const pages = load<usize>(load<usize>(PAGES) + (<usize> token << 2));
+  return load<usize>(pages + (<usize> index << 2));
+}
+
+/** A token's position in its sequence. */
+// @ts-ignore: decorator
+@inline
+function positionOf(token: i32): i32 {
+  return load<i32>(load<usize>(POSITIONS) + (<usize> token << 2));
 }
 
 /** Bytes at the beginning of a thread's room: scores of a page, probabilities, and a turned key. */
@@ -82,7 +91,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const units = heads + kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
     const token = unit / units, which = unit % units;
-    const position = load<i32>(POSITION) + token;
+    const position = positionOf(token);
     if (which < heads) {
       const q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
         <usize> which * head;
@@ -98,7 +107,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const v = load<usize>(a, VALUES) + <usize> token * <usize> load<u32>(a, VALUES_STRIDE) +
       <usize> h * head;
     turn(a, k, turned, position, dim);
-    const to = page(position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
+    const to = page(token, position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
     if (isInt8) {
       spread(turned, dim);
       appendInt8(turned, v, to, position & 63, dim);
@@ -154,7 +163,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
   const perGroup = load<i32>(a, HEADS) / kvHeads;
   if (tokens == 1) {
-    const position = load<i32>(POSITION);
+    const position = positionOf(0);
     const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
     const partials = scratchOf(a, 0) + workBytes(dim);
     for (let unit = thread; unit < pages * kvHeads; unit += threads) {
@@ -167,7 +176,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const partials = scratchOf(a, thread) + workBytes(dim);
   for (let unit = thread; unit < kvHeads * tokens; unit += threads) {
     const token = unit / kvHeads, group = unit % kvHeads;
-    const position = load<i32>(POSITION) + token;
+    const position = positionOf(token);
     const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
     for (let index = 0; index < pages; index++) {
       const to = partials + <usize> index * partialBytes(dim);
@@ -183,7 +192,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
 /** Puts the partial results of one token together. */
 export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (tokens > 1) return;
-  const dim = <usize> load<u32>(a, DIM), position = load<i32>(POSITION);
+  const dim = <usize> load<u32>(a, DIM), position = positionOf(0);
   const pages = pagesSeen(a, position);
   const partials = scratchOf(a, 0) + workBytes(dim);
   for (let head = thread; head < load<i32>(a, HEADS); head += threads) {
@@ -234,12 +243,12 @@ function attendPage(
 ): void {
   const width = <usize> load<u32>(a, DIM), isInt8 = load<i32>(a, IS_INT8) != 0;
   const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
-  const position = load<i32>(POSITION) + token;
+  const position = positionOf(token);
   // What is seen of the page.
   const first = max(firstSeen(a, position) - (index << 6), 0),
     last = min(position - (index << 6), 63);
   const scores = scratchOf(a, thread), work = scores + 256;
-  const from = page(index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
+  const from = page(token, index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
   let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
     (<usize> (group * perGroup) * width << 2);
   for (let i = 0; i < perGroup; i++) {

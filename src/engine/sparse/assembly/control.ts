@@ -24,14 +24,14 @@ export const FAILED: usize = 200;
 export const THREADS: usize = 256;
 /** Tokens of this run. */
 export const TOKENS: usize = 260;
-/** Position of the first of them. */
-export const POSITION: usize = 264;
-/** Which logits are wanted: 0 none, 1 the last token's, 2 all tokens'. */
+/** Where their positions are, int32: each in its own sequence. */
+export const POSITIONS: usize = 264;
+/** Of how many tokens logits are wanted. */
 export const LOGITS: usize = 268;
 export const PROGRAM: usize = 272;
 /** Token ids, int32. */
 export const IDS: usize = 276;
-/** Addresses of the pages of the sequence. */
+/** For each token the address of a list: where the pages of its sequence begin. */
 export const PAGES: usize = 280;
 /** Rounds that a thread spins at a barrier before it sleeps. */
 export const SPINS: usize = 284;
@@ -39,6 +39,8 @@ export const SPINS: usize = 284;
 export const PATIENCE: usize = 288;
 /** Not 0: the main thread may not sleep, only spin. */
 export const MAIN_SPINS: usize = 292;
+/** Which tokens' logits are wanted, int32, in rising order. */
+export const LOGITS_OF: usize = 296;
 /** 16 bytes of 64: the zero points of inputs of seven bits. */
 export const ZERO_POINTS: usize = 304;
 /** 16 bytes of 15, then 8 halves of 1: constants that kernels load, for they would be made anew each time. */

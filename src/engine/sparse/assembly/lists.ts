@@ -38,7 +38,7 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
   return f32x4.add(f, g);
 }
 
-/** sum + the lists beside slots. */
+/** sum + the lists beside slots; nothing for tokens that fill four up. */
 export function addLists(
   a: usize,
   row: i32,
@@ -49,7 +49,7 @@ export function addLists(
 ): v128 {
   const table = load<usize>(a, LISTS) + <usize> row;
   const begin = load<usize>(table), end = load<usize>(table, 4);
-  if (begin == end) return sum;
+  if (begin == end || token >= tokens) return sum;
   const x = load<usize>(a, LISTS_X) +
     (tokens == 1
       ? <usize> thread * <usize> load<u32>(a, LISTS_X_COPY)

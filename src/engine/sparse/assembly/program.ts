@@ -36,10 +36,10 @@ import { listsF16, listsF32 } from "./lists";
 import { slots } from "./slots";
 import { slotsAny } from "./slots_any";
 import { slotsInt4 } from "./slots_int4";
-import { elementwise, embed, norm, quantise, selectLast, share } from "./vectors";
+import { elementwise, embed, norm, quantise, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
-const APPEND = 7, ATTEND = 8, SELECT_LAST = 9, COMBINE = 10;
+const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10;
 
 /** When a barrier is needed. */
 const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
@@ -67,10 +67,10 @@ function runShare(thread: i32): bool {
     else if (op == COMBINE) combine(a, tokens, thread, threads);
     else if (op == ELEMENTWISE) elementwise(a, tokens, thread, threads);
     else if (op == EMBED) embed(a, tokens, thread, threads);
-    else if (op == SELECT_LAST) {
+    else if (op == SELECT) {
       if (logits == 0) break;
-      selectLast(a, tokens, thread, threads, logits == 2);
-      if (logits == 1) tokens = 1;
+      select(a, logits, thread, threads);
+      tokens = logits;
     } else break;
     a += <usize> load<u32>(a, 4) << 2;
   }

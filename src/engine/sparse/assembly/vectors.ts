@@ -10,7 +10,7 @@ import { maxLane, sumLanes, widenHalves } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
 import { DENSE_F32, DENSE_INT4, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
-import { IDS, POSITION } from "./control";
+import { IDS, LOGITS_OF, POSITIONS } from "./control";
 
 /** Words that all these steps begin with. */
 const IN: usize = 8, IN_STRIDE: usize = 12, IN_COPY: usize = 16;
@@ -63,7 +63,7 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
     t++
   ) {
     const row = ofPositions != 0
-      ? load<i32>(POSITION) + t + offset
+      ? load<i32>(load<usize>(POSITIONS) + (<usize> t << 2)) + offset
       : load<i32>(load<usize>(IDS) + (<usize> t << 2));
     const out = output(a, t, tokens, thread);
     const group = <usize> (row >> 4), lane = <usize> (row & 15);
@@ -201,17 +201,14 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
   }
 }
 
-/** Where only the last token's logits are wanted: its vector, for each thread. Else all vectors. */
-export function selectLast(a: usize, tokens: i32, thread: i32, threads: i32, all: bool): void {
+/** The vectors of those tokens whose logits are wanted: of one, for each thread. */
+export function select(a: usize, wanted: i32, thread: i32, threads: i32): void {
   const bytes = <usize> load<i32>(a, WIDTH) << 2;
-  if (all && tokens > 1) {
-    for (let t = share(tokens, thread, threads); t < share(tokens, thread + 1, threads); t++) {
-      memory.copy(output(a, t, tokens, thread), input(a, t, tokens, thread), bytes);
-    }
-    return;
+  for (let t = firstToken(a, wanted, thread, threads); t < lastToken(wanted, thread, threads); t++) {
+    const token = load<u32>(load<usize>(LOGITS_OF) + (<usize> t << 2));
+    const from = load<usize>(a, IN) + <usize> token * <usize> load<u32>(a, IN_STRIDE);
+    memory.copy(output(a, t, wanted, thread), from, bytes);
   }
-  const from = load<usize>(a, IN) + <usize> (tokens - 1) * <usize> load<u32>(a, IN_STRIDE);
-  memory.copy(output(a, 0, 1, thread), from, bytes);
 }
 
 /**
@@ -267,6 +264,20 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
       scale += 4;
       flag += 8;
     }
+  }
+  if (tokens > 1 && thread == threads - 1) fillFour(tokens, segments, scales, flags);
+}
+
+/**
+ * Products compute four tokens together. Where the last four are not whole, what was left in the others'
+ * places must cost nothing: flags would have outliers computed, and scales may be numbers so small that
+ * processors are slow with them.
+ */
+function fillFour(tokens: i32, segments: usize, scales: usize, flags: usize): void {
+  for (let t = <usize> tokens; (t & 3) != 0; t++) {
+    memory.fill(scales + t * (segments << 2), 0, segments << 2);
+    const flag = flags + (t >> 3) * (segments << 3) + (t & 7);
+    for (let s: usize = 0; s < segments; s++) store<u8>(flag + (s << 3), 0);
   }
 }
 

@@ -97,8 +97,8 @@ export class Program {
     ]);
   }
 
-  selectLast(input: Vectors, out: Vectors, width: number): void {
-    this.#step(OP.SELECT_LAST, [...vectors(input), ...vectors(out), width]);
+  select(input: Vectors, out: Vectors, width: number): void {
+    this.#step(OP.SELECT, [...vectors(input), ...vectors(out), width]);
   }
 
   /**

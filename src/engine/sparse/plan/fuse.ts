@@ -24,7 +24,7 @@ export type FusedStep =
     readonly rotary?: { readonly cosines: string; readonly sines: string };
   })
   /** From here on only tokens whose logits are wanted. */
-  | { readonly op: "selectLast"; readonly input: Value; readonly output: Value };
+  | { readonly op: "select"; readonly input: Value; readonly output: Value };
 
 /** An activation function, or none. */
 export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "relu";
@@ -83,7 +83,7 @@ class Fuser {
         const [from] = valuesReadBy(step);
         this.#close(from);
         const to = this.#widths.push(this.#widths[from]) - 1;
-        this.#steps.push({ op: "selectLast", input: from, output: to });
+        this.#steps.push({ op: "select", input: from, output: to });
         selected = { from, to };
       }
       this.#add(selected && i === tail ? { ...step, input: selected.to } as Step : step);
@@ -91,7 +91,7 @@ class Fuser {
     this.#close(logits);
     if (selected) return { widths: this.#widths, steps: this.#steps, logits };
     const output = this.#widths.push(this.#widths[logits]) - 1;
-    this.#steps.push({ op: "selectLast", input: logits, output });
+    this.#steps.push({ op: "select", input: logits, output });
     return { widths: this.#widths, steps: this.#steps, logits: output };
   }
 

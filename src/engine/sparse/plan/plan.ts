@@ -186,11 +186,11 @@ class Planner {
         this.#program.elementwise(a, out, width, step.kind, b, step.activation);
         return;
       }
-      case "selectLast": {
+      case "select": {
         const input = this.#toRead(step.input, "all", at);
         this.#selected = true;
         const out = this.#place(step.output, "tokens", true);
-        this.#program.selectLast(input, out, this.#decoder.widths[step.input]);
+        this.#program.select(input, out, this.#decoder.widths[step.input]);
         return;
       }
       case "linear":
