@@ -36,13 +36,13 @@ export async function measureOverhead(
 ): Promise<OverheadResult> {
   const { tokens, threads } = options;
   const server = await startServer(ownRuntime(), options.model, [
-    ...["--context", "1024"],
+    ...["--context", "512"],
     ...(threads === undefined ? [] : ["--threads", String(threads)]),
   ]);
   const direct: number[] = [];
   const served: number[] = [];
   try {
-    await using model = await load(options.model, { context: 1024, threads });
+    await using model = await load(options.model, { context: 512, threads });
     const alone = async (seed: number) => {
       let last = 0;
       let first = 0;

@@ -30,7 +30,7 @@ export class SparseSequence implements Sequence {
   #pending = 0;
   /** Settles when the runs before have ended. */
   #last: Promise<unknown> = Promise.resolve();
-  /** The last token's logits, where the engine's own may be overwritten at any time. */
+  /** The last token's logits: the engine's own may be overwritten at any time, by another sequence's. */
   #logits: Float32Array | undefined;
 
   constructor(cached: CachedTokens, steps: Steps) {
@@ -108,7 +108,6 @@ export class SparseSequence implements Sequence {
   }
 
   #lastOf(row: Float32Array): Float32Array {
-    if (!this.#steps.background) return row;
     this.#logits ??= new Float32Array(row.length);
     this.#logits.set(row);
     return this.#logits;
