@@ -154,7 +154,10 @@ export class Turns {
         await waiting.called();
       }
     }
-    return await waiting.result;
+    const logits = await waiting.result;
+    // Nobody else has looked.
+    assertGoingOn(options.signal, tokens.length, tokens.length);
+    return logits;
   }
 
   leave(sequence: TurnSequence): void {
@@ -218,7 +221,7 @@ export class Turns {
 
   /**
    * A turn of some who generate. Nobody asks here whether they have been stopped: all but the first belong
-   * to others, and each looks at its own signal before it comes.
+   * to others, and each looks at its own signal before it comes, and when it has its result.
    */
   async #generate(together: readonly Waiting[]): Promise<void> {
     const started = performance.now();
