@@ -283,9 +283,17 @@ export function move(from: string, to: string): void {
   }
 }
 
-/** Removes a file or a folder with all that is in it; nothing happens when it is not there. */
+/**
+ * Removes a file or a folder with all that is in it; nothing happens when it is not there.
+ *
+ * @throws {FileWriteError} When it cannot be removed.
+ */
 export function remove(path: string): void {
-  fs.rmSync(path, { recursive: true, force: true });
+  try {
+    fs.rmSync(path, { recursive: true, force: true });
+  } catch (cause) {
+    throw writeError(path, cause);
+  }
 }
 
 /**

@@ -23,6 +23,7 @@ import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../cli/support.ts";
 import { addUnknownOperator, forgetHashes } from "../compile/support.ts";
+import { readOnlyFolder, smallDisk } from "../support/disks.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new Workshop();
@@ -263,6 +264,29 @@ describe("bundle --target binary", () => {
     await fail(1, "OUTPUT_EXISTS", bundle(folder, "--force"), "is a folder");
     expect(readdirSync(folder)).toEqual([`file${EXE}`]);
   }, LONG);
+
+  test(
+    "needs a folder that it may write in, and room: else it says so and leaves nothing",
+    async () => {
+      const limits = [
+        [readOnlyFolder, "FILE_UNWRITABLE"],
+        // More than the packages take that are bundled, and less than Bun does.
+        [(folder: string) => smallDisk(folder, "40m"), "DISK_FULL"],
+      ] as const;
+      for (const [limit, code] of limits) {
+        const folder = workshop.folder();
+        const limited = limit(folder);
+        if (!limited) continue;
+        try {
+          await fail(1, code, bundle(join(folder, "x")), folder);
+          expect(readdirSync(folder)).toEqual([]);
+        } finally {
+          limited.release();
+        }
+      }
+    },
+    LONG,
+  );
 
   test("does not take a folder that is no model for the model beside it", async () => {
     const folder = workshop.folder();

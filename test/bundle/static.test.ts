@@ -1,9 +1,7 @@
 /** Folders for any web server: what is in them. How their page runs is tested in test/browser/site. @module */
 import { afterAll, describe, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { bundle } from "../../src/bundle/bundle.ts";
 import { indexHtml } from "../../src/bundle/page/index.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
@@ -12,6 +10,7 @@ import { partsSource } from "../../src/engine/parts_source.ts";
 import { pathsIn } from "../../src/platform/files.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
 import { addUnknownOperator, CompileWorkshop, forgetHashes, LONG } from "../compile/support.ts";
+import { smallDisk } from "../support/disks.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new CompileWorkshop();
@@ -105,12 +104,6 @@ describe("a model that the page could not run", () => {
   }, LONG);
 });
 
-/** A file system of a size, where this process may mount one. */
-function mount(folder: string, size: string): boolean {
-  if (process.platform !== "linux" || process.getuid?.() !== 0) return false;
-  return spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder]).status === 0;
-}
-
 describe("a folder that cannot be written", () => {
   test("is an error that names it, and leaves nothing", async () => {
     const { model } = await site();
@@ -125,16 +118,15 @@ describe("a folder that cannot be written", () => {
 
   test("for the disk is full, leaves nothing on it", async () => {
     const { model } = await site();
-    const disk = join(workshop.folder(), "disk");
-    mkdirSync(disk);
-    // Where nothing can be mounted, no disk can be full.
-    if (!mount(disk, "6m")) return;
+    const disk = workshop.folder();
+    const limited = smallDisk(disk, "6m");
+    if (!limited) return;
     try {
       const options = { model, target: "static", output: join(disk, "site") } as const;
       expect(await rejectionOf(bundle(options))).toMatchObject({ code: "DISK_FULL" });
       expect(readdirSync(disk)).toEqual([]);
     } finally {
-      spawnSync("umount", [disk]);
+      limited.release();
     }
   }, LONG);
 });

@@ -14,8 +14,13 @@ import {
 import { EngineMemory } from "./memory.ts";
 import { Team } from "./team.ts";
 
-/** Rounds that a thread spins at a barrier: some tens of microseconds. */
-const SPINS = 20_000;
+/**
+ * Rounds that a thread spins at a barrier, some hundred microseconds: longer than it takes to wake one that
+ * sleeps. Where it was shorter, one that had once slept came late to the next barrier, so that the others
+ * slept there, and so on: small models then took ten times as long with two threads (Deno, on a virtual
+ * machine), and SmolLM2-135M at 4:16 two and a half times.
+ */
+const SPINS = 200_000;
 /** Milliseconds. A thread that was taken off its processor, on a busy machine, comes back well before. */
 const PATIENCE = 30_000;
 

@@ -106,8 +106,8 @@ export function run(): i32 {
  * 1: a thread was lost; -1: it is to quit.
  */
 export function lead(): i32 {
-  // While the caller chooses a token, which takes some 100 µs: to be woken would take as long again.
-  const epoch = nextEpoch(load<i32>(LED), load<i32>(SPINS) << 3);
+  // It looks for long enough to see the end of what the caller does between tokens.
+  const epoch = nextEpoch(load<i32>(LED), load<i32>(SPINS));
   store<i32>(LED, epoch);
   if (atomic.load<i32>(QUIT) != 0) return -1;
   return runShare(0) ? 0 : 1;
