@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { exp } from "./exp.ts";
+import { expOfNegative } from "./exp.ts";
 
 /** Steps of the histogram by which top-k is found; each is an eighth wide. */
 const STEPS = 256;
@@ -20,6 +20,8 @@ export class Candidates {
   #count = 0;
   /** Probability of each id, up to a common factor: 1 for the likeliest token. */
   readonly #weights: Float64Array;
+  /** What the candidates weigh together. */
+  #total = 0;
   /** Ids in the order of a search. */
   readonly #search: Uint32Array;
   readonly #histogram = new Int32Array(STEPS);
@@ -66,10 +68,15 @@ export class Candidates {
    * @param temperature Above 0.
    */
   weigh(highest: number, temperature: number): void {
+    const ids = this.#ids, scores = this.#scores, weights = this.#weights;
+    let total = 0;
     for (let i = 0; i < this.#count; i++) {
-      const id = this.#ids[i];
-      this.#weights[id] = exp((this.#scores[id] - highest) / temperature);
+      const id = ids[i];
+      const weight = expOfNegative((scores[id] - highest) / temperature);
+      weights[id] = weight;
+      total += weight;
     }
+    this.#total = total;
   }
 
   /**
@@ -77,7 +84,7 @@ export class Candidates {
    * probability of all; one at least.
    */
   keepNucleus(part: number): void {
-    const total = this.#total();
+    const total = this.#total;
     // What is lighter than this weighs, all of it together, less than half of what goes: no rounding
     // brings it back.
     const lightest = (1 - part) * total / this.#count / 2;
@@ -87,6 +94,7 @@ export class Candidates {
       if (this.#weights[id] >= lightest) this.#search[count++] = id;
     }
     this.#keepDownTo(this.#lastOf(count, (id) => this.#weights[id], part * total));
+    this.#addUp();
   }
 
   /** Keeps candidates that have at least a part of the likeliest one's probability. */
@@ -97,6 +105,7 @@ export class Candidates {
       if (this.#weights[id] >= part) this.#ids[count++] = id;
     }
     this.#count = count;
+    this.#addUp();
   }
 
   /**
@@ -105,7 +114,7 @@ export class Candidates {
    * @param place In [0, 1): candidates lie side by side by their ids, each as wide as it is likely.
    */
   at(place: number): number {
-    const target = place * this.#total();
+    const target = place * this.#total;
     let sum = 0;
     let last = this.#ids[0];
     for (let i = 0; i < this.#count; i++) {
@@ -118,10 +127,9 @@ export class Candidates {
     return last;
   }
 
-  #total(): number {
-    let total = 0;
-    for (let i = 0; i < this.#count; i++) total += this.#weights[this.#ids[i]];
-    return total;
+  #addUp(): void {
+    this.#total = 0;
+    for (let i = 0; i < this.#count; i++) this.#total += this.#weights[this.#ids[i]];
   }
 
   /** A score that at least `k` tokens reach, and mostly few more: −∞ when it is far below the highest. */

@@ -51,3 +51,29 @@ export function exp(x: number): number {
   if (k === 1024) return y * 2 * POWERS[1074 + 1023];
   return y * POWERS[1074 + k];
 }
+
+/** Parts of an octave that have their power of 2 in a table. */
+const PARTS = 64;
+const PART = 6.93147180559945309417e-1 / PARTS;
+const INVERSE_PART = PARTS * INVERSE_LN2;
+/** 2^(i / 64) */
+const PARTIAL_POWERS = Float64Array.from({ length: PARTS }, (_, i) => exp(i * PART));
+/** Numbers that are added to it and taken from it again are whole: 1.5 · 2^52. */
+const ROUNDER = 6755399441055744;
+/** e to the power of less counts as 0: a vocabulary of such weights is nothing beside a weight of 1. */
+const SMALLEST_WEIGHT = -700;
+
+/**
+ * e to the power of x for x up to 0, with a relative error below 10^−10: for weights that are added up,
+ * less than half the time of {@linkcode exp}, and as much the same on every machine.
+ *
+ * exp(x) = 2^(k / 64) · exp(r) with |r| ≤ ln 2 / 128, and exp(r) by its series up to r³.
+ */
+export function expOfNegative(x: number): number {
+  if (!(x >= SMALLEST_WEIGHT)) return 0;
+  const whole = (x * INVERSE_PART + ROUNDER) - ROUNDER;
+  const r = x - whole * PART;
+  const k = whole | 0;
+  const y = 1 + r * (1 + r * (0.5 + r * 1.66666666666666666667e-1));
+  return y * PARTIAL_POWERS[k & (PARTS - 1)] * POWERS[1074 + (k >> 6)];
+}

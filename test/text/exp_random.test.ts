@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { exp } from "../../src/text/exp.ts";
+import { exp, expOfNegative } from "../../src/text/exp.ts";
 import { randomSeed, splitmix64, Xoshiro128 } from "../../src/text/random.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
 
@@ -29,6 +29,25 @@ function exact(x: number): bigint {
   for (let i = 0; i < 20; i++) sum = sum * sum / ONE;
   return sum;
 }
+
+describe("exp of what is not above 0", () => {
+  test("has a relative error below 1e-10", () => {
+    const next = uniformNumbers(12);
+    let worst = 0;
+    for (let i = 0; i < 200_000; i++) {
+      const x = -next() * [1e-8, 1, 50, 699][i % 4];
+      worst = Math.max(worst, Math.abs(expOfNegative(x) / Math.exp(x) - 1));
+    }
+    expect(worst).toBeLessThan(1e-10);
+    expect(expOfNegative(0)).toBe(1);
+    expect(expOfNegative(-0)).toBe(1);
+  });
+
+  test("is 0 for what is far below, and for what is no number", () => {
+    expect([-701, -1e300, -Infinity, NaN].map(expOfNegative)).toEqual([0, 0, 0, 0]);
+    expect(expOfNegative(-699)).toBeGreaterThan(0);
+  });
+});
 
 describe("exp", () => {
   test("is within 2 units in the last place of Math.exp, which is itself within 1", () => {
