@@ -30,7 +30,8 @@ export const pruneCommand: Command = {
   details: [
     "Without MODEL_DIR it prunes the example in examples/tiny, with the options in its prune.json.",
     "The result is a checkpoint of the same form, with espalier.json beside it.",
-    "With --json: model, output, method, allocation, pattern, skip, sparsity {asked, reached},",
+    "With --json: model, output, method, values, head, allocation, pattern, skip,",
+    "sparsity {asked, reached},",
     "blocks [{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
     "search {from, budget, evaluations, slice, loss, perplexity, taken},",
     "calibration, fit {asked, bytes, trials}, compile {values, head}, perplexity {dense, pruned},",
