@@ -12,7 +12,7 @@ export interface ModelInfo {
   readonly threads: number;
   /**
    * Whether it computes on threads of its own, so that the caller's event loop stays free during a run.
-   * Runs of several sequences may then be asked for at once, and take turns.
+   * Runs of several sequences may then be asked for at once; what is not computed together takes turns.
    */
   readonly background?: boolean;
   /**
