@@ -48,9 +48,8 @@ export interface Sequence {
    * Runs tokens after those in the cache.
    *
    * @param tokens At least one token id.
-   * @returns Logits `[vocabulary]`, or `[tokens, vocabulary]`. The array is the engine's own: it holds
-   *   until the next run of the model, and where that runs in the background until the next run of the
-   *   sequence.
+   * @returns Logits `[vocabulary]`, or `[tokens, vocabulary]`. They hold until the next run of the
+   *   sequence, whatever others run meanwhile.
    * @throws {ContextOverflowError} When the tokens do not fit into the context; nothing has then run.
    * @throws {MemoryBudgetError} When there is no memory for their keys and values; nothing has then run,
    *   and the sequence is as it was.

@@ -141,8 +141,6 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
 
     let piece = new Piece();
     for (let count = 1;; count++) {
-      // The engine's own array, which another sequence's run overwrites: nothing may be awaited before
-      // a token is chosen.
       const { token, logprobs } = decode.time(() => sampler.next(logits));
       const atEnd = endIds.has(token);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);

@@ -158,8 +158,7 @@ export class Model implements AsyncDisposable {
   ): Promise<Float32Array> {
     const sequence = this.#engine.open();
     try {
-      // A copy: the engine's own array lasts until its next run.
-      return (await sequence.run(tokens, { ...options, logits: "all" })).slice();
+      return await sequence.run(tokens, { ...options, logits: "all" });
     } finally {
       sequence.close();
     }

@@ -236,7 +236,7 @@ export class Turns {
       if (result.status === "rejected") this.#failed(waiting, result.reason);
       else {
         this.#due.add(waiting.sequence);
-        waiting.settle(waiting.sequence.own(result.value));
+        waiting.settle(result.value);
       }
     }
   }
@@ -257,7 +257,7 @@ export class Turns {
       waiting.done += count;
       if (isLast) {
         this.#due.add(sequence);
-        return waiting.settle(sequence.own(logits));
+        return waiting.settle(logits);
       }
       // Before those that came later: prompts are read one after the other.
       this.#long.unshift(waiting);
@@ -354,8 +354,6 @@ class TurnSequence implements Sequence {
   /** Whose it is. */
   readonly engine: EngineModel;
   readonly #turns: Turns;
-  /** Logits of its own: the engine's are overwritten by the next turn, which is another's. */
-  #logits: Float32Array | undefined;
   #isClosed = false;
 
   constructor(inner: Sequence, engine: EngineModel, turns: Turns) {
@@ -384,12 +382,5 @@ class TurnSequence implements Sequence {
     this.#isClosed = true;
     this.inner.close();
     this.#turns.leave(this);
-  }
-
-  /** A copy that holds until this sequence's next run. */
-  own(logits: Float32Array): Float32Array {
-    if (this.#logits?.length !== logits.length) this.#logits = new Float32Array(logits.length);
-    this.#logits.set(logits);
-    return this.#logits;
   }
 }

@@ -92,6 +92,21 @@ for (const device of DEVICES) {
   });
 }
 
+for (const device of DEVICES) {
+  test(
+    `ONNX Runtime on ${device} leaves a sequence its logits until its own next run`,
+    () =>
+      withModel("llama", { device }, async (model) => {
+        const [one, two] = [model.open(), model.open()];
+        const logits = await one.run(TOKENS);
+        const copy = logits.slice();
+        for (const token of TOKENS) await two.run([token]);
+        expect(logits).toEqual(copy);
+      }),
+    LONG,
+  );
+}
+
 test.if(HAS_GPU)("WebGPU gives step by step what a whole window gives", async () => {
   const expected = await checkpointLogits(sourceOf("llama"));
   await withModel("llama", { device: "webgpu" }, async (model) => {

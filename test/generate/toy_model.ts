@@ -29,13 +29,10 @@ export class ToyModel implements EngineModel {
   opened = 0;
   closed = 0;
   readonly #options: ToyOptions;
-  /** One array for all logits, as an engine has it. */
-  readonly #logits: Float32Array;
   #left: number[] = [];
 
   constructor(options: ToyOptions) {
     this.#options = options;
-    this.#logits = new Float32Array(options.vocabulary);
     this.info = {
       engine: "sparse",
       device: "a test",
@@ -58,6 +55,7 @@ export class ToyModel implements EngineModel {
       tokens.push(prompt[tokens.length]);
     }
     let open = true;
+    const logits = new Float32Array(this.info.vocabulary);
     const run = async (more: ArrayLike<number>, options: RunOptions = {}) => {
       if (!open) throw new ModelClosedError("the sequence is closed");
       const { context, vocabulary } = this.info;
@@ -66,15 +64,14 @@ export class ToyModel implements EngineModel {
       if (tokens.length + added.length > context) throw new ContextOverflowError("no room");
       if (added.some((id) => !(id >= 0 && id < vocabulary))) throw new TokenRangeError("no token");
       this.runs.push(added);
+      // What the run before gave holds no longer.
+      logits.fill(NaN);
       await this.#options.beforeRun?.(added, this.runs.length);
       if (options.signal?.aborted) throw new AbortError("stopped by the engine");
       if (!open) throw new ModelClosedError("the sequence was closed while it ran");
       tokens.push(...added);
-      if (this.info.together) return Float32Array.from(this.#options.logits(tokens));
-      this.#logits.set(Array.from(this.#options.logits(tokens)));
-      // Another sequence's run may come any time after this one's caller has had its turn.
-      setTimeout(() => this.#logits.fill(NaN));
-      return this.#logits;
+      logits.set(Array.from(this.#options.logits(tokens)));
+      return logits;
     };
     return {
       get length() {

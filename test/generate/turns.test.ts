@@ -261,20 +261,6 @@ describe("turns", () => {
     expect(engine.batches).toEqual([[0], ...new Array(20).fill([1])]);
     for (const sequence of [idle, busy]) sequence.close();
   });
-
-  test("leave each sequence logits of its own until its next run", async () => {
-    const { model } = shared();
-    const [one, two] = [model.open(), model.open()];
-    const first = await one.run([5]);
-    const copy = first.slice();
-    const second = await two.run([6, 7]);
-    await pause(2);
-    expect(first).toEqual(copy);
-    expect(first).not.toBe(second);
-    expect(await two.run([8], { logits: "last" })).toBe(second);
-    expect(first).toEqual(copy);
-    for (const sequence of [one, two]) sequence.close();
-  });
 });
 
 /** Nothing, a turn of the event loop, or a millisecond. */
