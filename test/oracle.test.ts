@@ -94,20 +94,32 @@ function compare(name: "tiny" | "smollm2-135m", model: string, tolerance: Tolera
           expect(Math.abs(score / scores[i] - 1)).toBeLessThan(2e-3);
         }
         if (densities) {
-          const off = run.allocation === "owl" ? 0.01 : 0.002;
+          const off = run.allocation === "owl" ? 1e-4 : 0.002;
           expect(Math.abs(block.density - densities[i])).toBeLessThan(off);
         }
       });
 
       const zeros = zerosOf(report, oracle);
-      // One score of a hundred million that ends on the other side of OWL's threshold moves every
-      // density by 2e-6, and with it a threshold at which a few equal weights go together.
-      const most = run.method === "wanda" ? 0 : run.allocation === "owl" ? 4 : 2;
+      /** Columns that Wanda prunes of a linear's rows. */
+      const columns = (density: number, linear: number) =>
+        Math.floor(oracle.about.shapes[linear][1] * (1 - density) + 1e-7);
+      /** How many zeros more or less a linear may have. */
+      const most = (block: number, linear: number) => {
+        // One score of a hundred million that ends on the other side of OWL's threshold moves every
+        // density by 2e-6: with it a threshold at which a few equal weights go together, and beside a
+        // step of Wanda's one weight in each row.
+        if (run.method !== "wanda") return run.allocation === "owl" ? 4 : 2;
+        if (!densities || run.pattern !== "unstructured") return 0;
+        const [ours, theirs] = [report.blocks[block].density, densities[block]].map((density) =>
+          columns(density, linear)
+        );
+        return oracle.about.shapes[linear][0] * Math.abs(ours - theirs);
+      };
       run.zeros?.forEach((linears, b) =>
         linears.forEach((count, i) =>
           // A weight of SparseGPT's whose update ends at exactly 0 counts too.
           expect(Math.abs(count - zeros[b][i])).toBeLessThanOrEqual(
-            run.method === "sparsegpt" ? 1e-3 * count : most,
+            run.method === "sparsegpt" ? 1e-3 * count : most(b, i),
           )
         )
       );
@@ -180,13 +192,16 @@ if (large) {
       // one value in six. Where a near tie tips, all later masks differ by a percent; at 70 %, with
       // perplexities in the hundreds, that moves the figure by up to 5 %. With the root rounded
       // correctly in PyTorch too, masks and perplexity are held to the narrow bounds.
-      perplexity: ({ method, sparsity, note }) =>
+      perplexity: ({ method, sparsity, pattern, note }) =>
         method === "sparsegpt"
           // The same windows in another order give 139.8, 157.6 and 157.7 where the released code has
           // 142.3: sums in another order are other bits, and at 70 % a few bits move the figure so far.
           ? sparsity === 0.5 ? 0.03 : 0.12
           : method !== "wanda"
-          ? sparsity === 0.5 ? 0.05 : Infinity
+          // In 15 of 100 groups of 2:4 the second and the third weight are equal, as float16 has them, and
+          // which of them goes is not defined: 1,407 where the one of the lower column goes, 2,383 where
+          // the other does, and 1,516.6, the released code's figure, by PyTorch's choice.
+          ? sparsity === 0.7 ? Infinity : pattern === "unstructured" ? 0.05 : 0.1
           : sparsity === 0.5 || note
           ? 0.02
           : 0.05,
