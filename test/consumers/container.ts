@@ -28,14 +28,18 @@ async function findEngine(): Promise<string | undefined> {
   }
 }
 
-/** Why an image that is built from cannot be had; undefined when all are here. */
-async function missingBase(engine: string, clone: string): Promise<string | undefined> {
+/** Why no container can be built or run; undefined when all that is needed is here. */
+async function lacking(engine: string, clone: string): Promise<string | undefined> {
   const text = readFileSync(join(clone, FOLDER, "Containerfile"), "utf8");
+  let base = "";
   for (const [, image] of text.matchAll(/^FROM (\S+)/gm)) {
+    base = image;
     if ((await run([engine, "image", "inspect", image])).code === 0) continue;
     const { code, stderr } = await run([engine, "pull", image]);
     if (code !== 0) return `${image} cannot be had: ${lastLines(stderr, 1)}`;
   }
+  const { code, stderr } = await run([engine, "run", "--rm", base, "true"]);
+  if (code !== 0) return `${engine} runs no container: ${lastLines(stderr, 1)}`;
 }
 
 /** A container that serves; `args` are those of `run` before the image. */
@@ -86,8 +90,8 @@ async function checkContainer(checks: Checks, folder: string): Promise<void> {
   if (engine === undefined) return checks.skip("the container", "no podman or docker that runs");
   const clone = await cleanClone(folder);
   if (clone === undefined) return checks.skip("the container", "no git, or this is no clone");
-  const missing = await missingBase(engine, clone);
-  if (missing !== undefined) return checks.skip("the container", missing);
+  const why = await lacking(engine, clone);
+  if (why !== undefined) return checks.skip("the container", why);
 
   const [[line]] = commandsIn(`${FOLDER}/README.md`);
   // What Docker does not take, it does by itself.
@@ -105,14 +109,11 @@ async function checkContainer(checks: Checks, folder: string): Promise<void> {
     () => example,
   );
   checks.same("its user is nobody", (await bare.exec("id", "-u")).stdout.trim(), "10001");
-  const { stdout } = await run([
-    engine,
-    "inspect",
-    IMAGE,
-    "--format",
-    "{{json .Config.Healthcheck.Test}}",
-  ]);
-  const [, ...check] = JSON.parse(stdout) as string[];
+  const [about] = JSON.parse((await run([engine, "image", "inspect", IMAGE])).stdout) as [{
+    HealthCheck?: { Test: string[] };
+    Config: { Healthcheck?: { Test: string[] } };
+  }];
+  const [, ...check] = (about.HealthCheck ?? about.Config.Healthcheck)!.Test;
   checks.same("its health check finds it well", (await bare.exec(...check)).code, 0);
   checks.same("it ends in order when it is stopped", await bare.stop(), "0");
 
