@@ -8,6 +8,7 @@
 import type { CachedTokens } from "./cache.ts";
 import { CONTROL } from "./layout.ts";
 import type { Plan } from "./plan/plan.ts";
+import { Runner } from "./runner.ts";
 import type { Setup } from "./setup.ts";
 
 /** Most tokens that are computed in one run. */
@@ -54,6 +55,7 @@ export interface BatchParts {
 /** Computes pieces in the order in which they came, those at once that fit together. */
 export class Batches {
   readonly #parts: BatchParts;
+  readonly #runner: Runner;
   /** Addresses: token ids, positions, page lists of tokens; whose logits; lists of pages. */
   readonly #ids: number;
   readonly #positions: number;
@@ -67,6 +69,7 @@ export class Batches {
   constructor(parts: BatchParts) {
     const { memory } = parts.setup;
     this.#parts = parts;
+    this.#runner = new Runner(parts.setup);
     this.#ids = memory.reserve(BATCH * 4);
     this.#positions = memory.reserve(BATCH * 4);
     this.#lists = memory.reserve(BATCH * 4);
@@ -101,15 +104,13 @@ export class Batches {
   }
 
   async #run(): Promise<void> {
-    const { setup } = this.#parts;
     // Others who ask now are let in.
     await undefined;
     while (this.#waiting.length > 0) {
       const batch = this.#nextBatch();
       if (batch.length === 0) continue;
-      this.#write(batch);
       // Pages change hands, and memory grows, only when no thread computes.
-      const isDone = setup.background ? await setup.team.run() : setup.kernels.run() === 0;
+      const isDone = await this.#runner.run(this.#write(batch));
       this.#end(batch, isDone);
     }
     this.#running = undefined;
@@ -141,8 +142,8 @@ export class Batches {
     return batch;
   }
 
-  /** Writes down what is to be computed. */
-  #write(batch: readonly Waiting[]): void {
+  /** Writes down what is to be computed; returns how many tokens that are. */
+  #write(batch: readonly Waiting[]): number {
     const { setup: { memory }, pagesOfContext } = this.#parts;
     const ids = memory.words(this.#ids, BATCH);
     const positions = memory.words(this.#positions, BATCH);
@@ -162,6 +163,7 @@ export class Batches {
     }
     memory.set(CONTROL.TOKENS, token);
     memory.set(CONTROL.LOGITS, rows);
+    return token;
   }
 
   /** Hands out what was computed. */

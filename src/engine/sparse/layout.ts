@@ -9,6 +9,7 @@ export const CONTROL = {
   PROGRESS: 32,
   EPOCH: 64,
   QUIT: 68,
+  LEAD: 96,
   GENERATION: 192,
   FAILED: 200,
   THREADS: 256,

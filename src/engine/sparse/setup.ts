@@ -21,6 +21,15 @@ import { Team } from "./team.ts";
  * machine), and SmolLM2-135M at 4:16 two and a half times.
  */
 const SPINS = 200_000;
+/** The same where threads are more than processors: who spins keeps the processor from those it waits for. */
+const SPINS_OF_MANY = 1000;
+/**
+ * Milliseconds. To hand a run over and to hear of its end takes as long as waking threads does, and where
+ * all processors compute, the caller takes one from a thread that the others then wait for: together a
+ * millisecond or two on a virtual machine with two processors, a fifth of a small model's token. Events
+ * wait no longer than they would for other work of a busy process.
+ */
+const SHORT_RUN = 20;
 /** Milliseconds. A thread that was taken off its processor, on a busy machine, comes back well before. */
 const PATIENCE = 30_000;
 
@@ -29,11 +38,16 @@ export interface SetupOptions {
   /** Threads, the caller's among them (default: all processors). */
   readonly threads?: number;
   /**
-   * Computes on threads of its own only, so that the caller's event loop stays free (default: false, and
-   * the caller's thread is the first). Where none can be started, the caller's thread computes alone, and
+   * Computes on threads of its own, so that the caller's event loop stays free, but for short runs; see
+   * `runner.ts` (default: false, and the caller's thread is the first). Where none can be started, the caller's thread computes alone, and
    * the model's `info` says so.
    */
   readonly background?: boolean;
+  /**
+   * Milliseconds that a run may keep the caller's thread although the model is in the background, where
+   * all processors compute (default: 20). 0: it never does.
+   */
+  readonly shortRun?: number;
   /** Bytes that the model may take. */
   readonly memory?: number;
   /**
@@ -57,6 +71,8 @@ export interface Setup {
   readonly threads: number;
   /** Whether the caller's is none of them. */
   readonly background: boolean;
+  /** Milliseconds of a run in the background that the caller's thread computes all the same. */
+  readonly shortRun: number;
   /** The same for people, and the build. */
   readonly device: string;
 }
@@ -84,7 +100,7 @@ async function start(
   threads: number,
   background: boolean,
 ): Promise<Setup> {
-  const { patience = PATIENCE } = options;
+  const { patience = PATIENCE, shortRun = SHORT_RUN } = options;
   const isShared = background || threads > 1;
   const { build, module } = await chooseBuild(isShared, options.build, options.kernels);
   const memory = new EngineMemory(isShared, options.memory);
@@ -92,7 +108,8 @@ async function start(
   kernels.setUp();
   // The thread that leads in the background is none that may not sleep.
   const mayFirstSleep = background || mainMaySleep();
-  configure(memory, { threads, spins: SPINS, patience, mainMaySleep: mayFirstSleep });
+  const spins = threads > processors() ? SPINS_OF_MANY : SPINS;
+  configure(memory, { threads, spins, patience, mainMaySleep: mayFirstSleep });
   const team = await Team.start(memory, module, { threads, background, patience });
   const where = background ? " in the background" : "";
   return {
@@ -101,6 +118,7 @@ async function start(
     team,
     threads,
     background,
+    shortRun: threads >= processors() && mainMaySleep() ? shortRun : 0,
     device: `WebAssembly (${build}), ${threads} thread${threads > 1 ? "s" : ""}${where}`,
   };
 }

@@ -171,10 +171,12 @@ export class Team {
     for (const thread of this.#threads.splice(0)) thread.terminate();
   }
 
-  /** Starts the next epoch. */
+  /** Starts the next epoch, the leader's too. */
   #wake(): void {
     const words = this.#memory.words(0, 64);
-    Atomics.add(words, CONTROL.EPOCH / 4, 1);
-    Atomics.notify(words, CONTROL.EPOCH / 4);
+    for (const word of [CONTROL.EPOCH, CONTROL.LEAD]) {
+      Atomics.add(words, word / 4, 1);
+      Atomics.notify(words, word / 4);
+    }
   }
 }

@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers";
 import { folderSource } from "../../../src/engine/folder_source.ts";
 import type { EngineModel, Sequence } from "../../../src/engine/model.ts";
 import { loadSparse, type SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import { processors } from "../../../src/platform/machine.ts";
 import { runtime } from "../../../src/platform/runtime.ts";
 import { thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
@@ -78,6 +79,43 @@ describe("in the background logits are the same to the bit", () => {
     }, LONG);
   }
 });
+
+test(
+  "short runs where all processors compute need no leader, and let events in",
+  async () => {
+    const folder = await compiled();
+    const prompt = tokensOf(3, 12);
+    const expected = await alone(prompt);
+    const { result: model, workers } = await watchThreads(() =>
+      loadSparse(folderSource(folder), {
+        threads: processors(),
+        background: true,
+        patience: 400,
+        shortRun: 10_000,
+      })
+    );
+    const sequence = model.open();
+    let turns = 0;
+    let counts = true;
+    const count = () => {
+      turns++;
+      if (counts) setImmediate(count);
+    };
+    count();
+    // The first of its size is measured.
+    for (const token of prompt.slice(0, 6)) await sequence.run([token]);
+    workers[0].terminate();
+    const before = turns;
+    let logits: Float32Array = new Float32Array(0);
+    for (const token of prompt.slice(6)) logits = await sequence.run([token]);
+    counts = false;
+    expect(turns - before).toBeGreaterThanOrEqual(6);
+    expectSameBits([logits], [expected], "without a leader");
+    expect(await codeOf(sequence.run(tokensOf(4, 100)))).toBe("WORKER_LOST");
+    await model.close();
+  },
+  LONG,
+);
 
 test("the event loop is free while a piece is computed", async () => {
   for (const threads of [1, 2]) {

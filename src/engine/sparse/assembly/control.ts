@@ -7,12 +7,14 @@ import { setUpMath } from "./math";
 
 /** Steps that the first thread has begun, of all runs: who waits for it asleep sees that it lives. */
 export const PROGRESS: usize = 32;
-/** The last `EPOCH` that the leader has seen. */
+/** The last `LEAD` that the leader has seen. */
 export const LED: usize = 36;
-/** Bumped to start a run. */
+/** Bumped to start a run, for all threads but the first. */
 export const EPOCH: usize = 64;
 /** Not 0: workers leave their loop. */
 export const QUIT: usize = 68;
+/** Bumped to start a run whose first thread is the leader, not the caller. */
+export const LEAD: usize = 96;
 /** Threads that have arrived at the barrier. */
 const ARRIVED: usize = 128;
 /** Barriers that all threads have passed. */

@@ -8,6 +8,7 @@ import { append, attend, combine } from "./attention";
 import {
   barrier,
   EPOCH,
+  LEAD,
   LED,
   LOGITS,
   PROGRAM,
@@ -107,7 +108,7 @@ export function run(): i32 {
  */
 export function lead(): i32 {
   // It looks for long enough to see the end of what the caller does between tokens.
-  const epoch = nextEpoch(load<i32>(LED), load<i32>(SPINS));
+  const epoch = nextEpoch(LEAD, load<i32>(LED), load<i32>(SPINS));
   store<i32>(LED, epoch);
   if (atomic.load<i32>(QUIT) != 0) return -1;
   return runShare(0) ? 0 : 1;
@@ -117,19 +118,19 @@ export function lead(): i32 {
 export function work(thread: i32): void {
   let seen = 0;
   for (;;) {
-    seen = nextEpoch(seen, load<i32>(SPINS));
+    seen = nextEpoch(EPOCH, seen, load<i32>(SPINS));
     if (atomic.load<i32>(QUIT) != 0) return;
     if (!runShare(thread)) return;
   }
 }
 
 /** Waits for the epoch after one: looks so many times, then sleeps. */
-function nextEpoch(seen: i32, spins: i32): i32 {
-  let epoch = atomic.load<i32>(EPOCH);
-  for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(EPOCH);
+function nextEpoch(word: usize, seen: i32, spins: i32): i32 {
+  let epoch = atomic.load<i32>(word);
+  for (let i = 0; i < spins && epoch == seen; i++) epoch = atomic.load<i32>(word);
   while (epoch == seen) {
-    atomic.wait<i32>(EPOCH, seen, -1);
-    epoch = atomic.load<i32>(EPOCH);
+    atomic.wait<i32>(word, seen, -1);
+    epoch = atomic.load<i32>(word);
   }
   return epoch;
 }
