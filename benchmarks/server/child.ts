@@ -9,12 +9,23 @@ import { espalier, findRuntime, ProgramError, ROOT, type RuntimeName } from "../
 /** Milliseconds in which it has to be ready: a checkpoint is compiled on the way. */
 const PATIENCE = 600_000;
 
+/** An entry of the log, as much of it as is read. */
+export interface RequestEntry {
+  readonly status: number;
+  /** From the request to the end of the answer. */
+  readonly milliseconds: number;
+  readonly firstTokenMilliseconds: number;
+  readonly completionTokens: number;
+}
+
 /** A server that is ready. */
 export interface Child {
   readonly url: string;
   readonly pid: number;
   /** The runtime, with its version. */
   readonly runtime: string;
+  /** What its log says of the next request that ends; needs `--log json`. */
+  nextRequest(): Promise<RequestEntry>;
   /** Ends it as an operator would; gives its exit code. */
   stop(): Promise<number | null>;
 }
@@ -39,9 +50,15 @@ export async function startServer(
   let stdout = "";
   let stderr = "";
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  let tell: ((entry: RequestEntry) => void) | undefined;
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     // The log of many requests: its end is enough to say what went wrong.
     stderr = (stderr + text).slice(-4000);
+    if (!tell) return;
+    const entry = /\{[^\n]*"event":"request"[^\n]*\}\n$/.exec(stderr)?.[0];
+    if (!entry) return;
+    tell(JSON.parse(entry) as RequestEntry);
+    tell = undefined;
   });
   const url = await new Promise<string>((resolve, reject) => {
     const fail = (why: string) => reject(new ProgramError(`${runtime} serve ${why}: ${stderr}`));
@@ -59,6 +76,7 @@ export async function startServer(
   return {
     url,
     pid: child.pid!,
+    nextRequest: () => new Promise((resolve) => tell = resolve),
     runtime: `${runtime} ${version}`,
     stop: () => {
       child.kill("SIGTERM");
