@@ -146,7 +146,10 @@ async function* together(
     milliseconds,
   );
   try {
-    for await (const answered of merged(sequences, parallel, () => work.abort())) {
+    const answers = sequences.length === 1
+      ? sequences[0]
+      : merged(sequences, parallel, () => work.abort());
+    for await (const answered of answers) {
       if (answered.piece.type === "end") record.end(answered.piece);
       else record.text(answered.piece);
       yield answered;
@@ -176,7 +179,6 @@ async function* merged(
   most: number,
   stop: () => void,
 ): AsyncGenerator<AnswerPiece, void, undefined> {
-  if (all.length === 1) return yield* all[0];
   const pending = new Map<number, Promise<{ from: number; result: IteratorResult<AnswerPiece> }>>();
   const ask = (from: number) =>
     pending.set(from, all[from].next().then((result) => ({ from, result })));
