@@ -1,12 +1,36 @@
 /** Letting the runtime's events in. @module */
 
 /**
- * Waits until signals, timers and output have had their turn.
+ * Turns in which Deno looks at sockets, signals and pipes once: its scheduler (tokio) asks the system
+ * when it has nothing to do, else each 61st time.
+ */
+const TURNS_OF_DENO = 64;
+/** Milliseconds after which it is made to look again: those turns take a twentieth of one. */
+const LOOK_EVERY = 5;
+
+// Not `runtime.ts`, which needs what browsers lack.
+const isDeno = "Deno" in globalThis;
+/** When Deno has looked last. */
+let lastLook = -Infinity;
+
+/**
+ * Waits until signals, timers, requests and output have had their turn.
  *
  * Our file calls are synchronous, and so is WebAssembly: a promise of theirs is kept already. Without a
  * pause between them, Ctrl-C would wait for the end of all work.
  */
 export function letEventsIn(): Promise<void> {
+  return isDeno && performance.now() - lastLook > LOOK_EVERY ? look() : turn();
+}
+
+/** As many turns as Deno needs to look. */
+async function look(): Promise<void> {
+  for (let i = 0; i < TURNS_OF_DENO; i++) await turn();
+  lastLook = performance.now();
+}
+
+/** A turn of the event loop. */
+function turn(): Promise<void> {
   // Not setTimeout: runtimes make a timer of 0 wait for milliseconds, and there are many pauses.
   const { setImmediate } = globalThis as { setImmediate?: (run: () => void) => unknown };
   if (setImmediate) return new Promise((resume) => void setImmediate(resume));
