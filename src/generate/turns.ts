@@ -235,7 +235,7 @@ export class Turns {
       const waiting = together[i];
       if (result.status === "rejected") this.#failed(waiting, result.reason);
       else {
-        this.#due.add(waiting.sequence);
+        this.#expect(waiting.sequence);
         waiting.settle(result.value);
       }
     }
@@ -256,7 +256,7 @@ export class Turns {
       this.#tokenTime = newMean(this.#tokenTime, (performance.now() - started) / count);
       waiting.done += count;
       if (isLast) {
-        this.#due.add(sequence);
+        this.#expect(sequence);
         return waiting.settle(logits);
       }
       // Before those that came later: prompts are read one after the other.
@@ -264,6 +264,11 @@ export class Turns {
     } catch (error) {
       this.#failed(waiting, error);
     }
+  }
+
+  /** Waits for one who has got logits, unless it was closed meanwhile. */
+  #expect(sequence: TurnSequence): void {
+    if (this.#open.has(sequence)) this.#due.add(sequence);
   }
 
   /** Tokens of a prompt that may be run at once now. */

@@ -40,9 +40,12 @@ export async function sendEvents(
 ): Promise<Response> {
   const first = await chunks.next();
   const source = new EventSource(chunks, first, sending);
-  // Not every runtime cancels a body that it has no room for at that moment.
-  context.req.raw.signal?.addEventListener("abort", () => source.leave(), { once: true });
-  return context.body(new ReadableStream(source), 200, HEADERS);
+  const body = new ReadableStream(source);
+  // Not every runtime cancels a body that it has no room for at that moment, or one that it never took.
+  const { signal } = context.req.raw;
+  signal?.addEventListener("abort", () => source.leave(), { once: true });
+  if (signal?.aborted) await source.leave();
+  return context.body(body, 200, HEADERS);
 }
 
 /**

@@ -101,6 +101,26 @@ for (const way of ["the app itself", "a server that listens"]) {
   });
 }
 
+test("a client that goes at any moment about its first piece, and reads nothing, frees all it had", async () => {
+  // The moments are microtasks after its prompt has been run: before, while and after the answer is made.
+  for (let moment = 0; moment < 120; moment++) {
+    const gone = new AbortController();
+    const leave = async () => {
+      for (let i = 0; i < moment; i++) await undefined;
+      gone.abort();
+    };
+    const server = new ToyServer({}, {
+      beforeRun: (_, run) => {
+        if (run === 1) void leave();
+      },
+    });
+    const request = jsonRequest({ ...BODY, stream: true });
+    await server.fetch(TEXT, { ...request, signal: gone.signal });
+    await server.quiet();
+    expect(server.toy.runs.length).toBeLessThan(10);
+  }
+});
+
 describe("a stream", () => {
   test("whose time is up ends with an error for an event, and without [DONE]", async () => {
     const server = new ToyServer({ requestTimeout: 0.15 }, { beforeRun: () => pause(5) });

@@ -13,7 +13,7 @@ import { runtime } from "../../../src/platform/runtime.ts";
 import { thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { codeOf, greedy, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
+import { codeOf, greedy, logitsInPieces, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 import { watchThreads } from "./watch_threads.ts";
 
@@ -22,11 +22,6 @@ afterAll(() => workshop.remove());
 
 /** A model of 512 positions, in which a prompt takes several pieces. */
 const compiled = () => workshop.compiled("tiny", { values: "int8", format: "nm" }, "8:16");
-
-function tokensOf(seed: number, count: number): number[] {
-  const dice = new Dice(SEED * 1000 + seed);
-  return Array.from({ length: count }, () => 3 + dice.below(300));
-}
 
 /** The last token's logits of a sequence of its own, in the foreground of a model of its own. */
 async function alone(tokens: readonly number[]): Promise<Float32Array> {

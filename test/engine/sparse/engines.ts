@@ -6,7 +6,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { folderSource } from "../../../src/engine/folder_source.ts";
-import type { EngineModel } from "../../../src/engine/model.ts";
+import type { EngineModel, Sequence } from "../../../src/engine/model.ts";
 import { loadSparse, type SparseOptions } from "../../../src/engine/sparse/engine.ts";
 import { safetensors } from "../../checkpoint/support.ts";
 import { CompileWorkshop, type How, sourceOf } from "../../compile/support.ts";
@@ -164,4 +164,28 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
   } catch (error) {
     return (error as { code?: string }).code ?? String(error);
   }
+}
+
+/** Tokens that two seeds share none of, most likely. */
+export function tokensOf(seed: number, count: number): number[] {
+  const dice = new Dice(SEED * 1000 + seed);
+  return Array.from({ length: count }, () => 3 + dice.below(300));
+}
+
+/** The last token's logits of a sequence of its own, in a model of its own. */
+export async function alone(
+  folder: string,
+  tokens: readonly number[],
+  options: SparseOptions = {},
+) {
+  return await withSparse(
+    folder,
+    options,
+    async (model) => (await model.open().run(tokens)).slice(),
+  );
+}
+
+/** The last token's logits, in an array of their own. */
+export async function run(sequence: Sequence, tokens: readonly number[]): Promise<Float32Array> {
+  return (await sequence.run(tokens)).slice();
 }

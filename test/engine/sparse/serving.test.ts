@@ -7,8 +7,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import type { EngineModel } from "../../../src/engine/model.ts";
 import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
 import { LONG } from "../../compile/support.ts";
-import { Dice, SEED } from "../../support/fuzz.ts";
-import { codeOf, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
+import { codeOf, logitsInPieces, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -23,11 +22,6 @@ async function withModel<T>(
 ): Promise<T> {
   const folder = await workshop.compiled("tiny", { values: "int8", format: "nm" }, "8:16");
   return await withSparse(folder, options, use);
-}
-
-function tokensOf(seed: number, count: number): number[] {
-  const dice = new Dice(SEED * 1000 + seed);
-  return Array.from({ length: count }, () => 3 + dice.below(300));
 }
 
 test("pieces of any size give the same bits", async () => {
