@@ -39,7 +39,7 @@ export async function sendEvents(
   sending: Sending,
 ): Promise<Response> {
   const first = await chunks.next();
-  const source = new EventSource(chunks, first, sending);
+  const source = new EventStreamSource(chunks, first, sending);
   const body = new ReadableStream(source);
   // Not every runtime cancels a body that it has no room for at that moment, or one that it never took.
   const { signal } = context.req.raw;
@@ -52,7 +52,7 @@ export async function sendEvents(
  * The source of a body. A token's way to the client is this one step: Hono's streams of events are three
  * pipes and a timer for each, which took a tenth of a millisecond for each token.
  */
-class EventSource implements UnderlyingDefaultSource<Uint8Array> {
+class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
   readonly #utf8 = new TextEncoder();
   readonly #chunks: AsyncGenerator<object, void, undefined>;
   readonly #sending: Sending;
