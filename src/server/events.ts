@@ -18,8 +18,8 @@ const HEADERS = {
 export interface Sending {
   /** Milliseconds in which a client must take what it is sent. */
   readonly patience: number;
-  /** Stops the work: the client has gone, or does not read. */
-  readonly stop: () => void;
+  /** Aborted when the client has gone, time is up, or the server stops; here when the client does not read. */
+  readonly work: AbortController;
   /** Called once when all is over; `error` says why it ended early. */
   readonly done: (error?: unknown) => void;
 }
@@ -41,10 +41,10 @@ export async function sendEvents(
   const first = await chunks.next();
   const source = new EventStreamSource(chunks, first, sending);
   const body = new ReadableStream(source);
-  // Not every runtime cancels a body that it has no room for at that moment, or one that it never took.
-  const { signal } = context.req.raw;
-  signal?.addEventListener("abort", () => source.leave(), { once: true });
-  if (signal?.aborted) await source.leave();
+  // No runtime need cancel a body that it has no room for at that moment, or one that it never took.
+  const { signal } = sending.work;
+  signal.addEventListener("abort", () => source.finish(), { once: true });
+  if (signal.aborted) await source.finish();
   return context.body(body, 200, HEADERS);
 }
 
@@ -64,7 +64,6 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Whether a chunk is being made: whoever makes it then also ends the work. */
   #isBusy = false;
-  #isGone = false;
   /** Whether nothing can be sent any more. */
   #isClosed = false;
   #isOver = false;
@@ -99,7 +98,7 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
     try {
       const { done, value } = this.#first ?? await this.#chunks.next();
       this.#first = undefined;
-      if (this.#isGone) throw goneClient();
+      if (this.#isClosed) throw new AbortError("the client has gone");
       this.#send(done ? "[DONE]" : JSON.stringify(value));
       this.#left = performance.now();
       if (done) await this.#end();
@@ -108,20 +107,18 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
     } finally {
       this.#isBusy = false;
     }
+    if (this.#sending.work.signal.aborted) await this.finish();
   }
 
   /** The body is read no further. */
-  async cancel(): Promise<void> {
+  cancel(): void {
     this.#isClosed = true;
-    await this.leave();
+    this.#sending.work.abort();
   }
 
-  /** The client has gone. */
-  async leave(): Promise<void> {
-    if (this.#isOver) return;
-    this.#isGone = true;
-    this.#sending.stop();
-    if (!this.#isBusy) await this.#fail(goneClient());
+  /** The work has been stopped: what is left is sent, most likely why, whether somebody reads or not. */
+  async finish(): Promise<void> {
+    if (!this.#isBusy) await this.pull();
   }
 
   /**
@@ -131,7 +128,7 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
   #giveUp(): void {
     this.#isClosed = true;
     this.#controller.error("a client did not read in time");
-    void this.leave();
+    this.#sending.work.abort();
   }
 
   #send(data: string): void {
@@ -150,8 +147,4 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
     await this.#chunks.return().catch(() => {});
     this.#sending.done(error);
   }
-}
-
-function goneClient(): AbortError {
-  return new AbortError("the client has gone");
 }

@@ -121,6 +121,21 @@ test("a client that goes at any moment about its first piece, and reads nothing,
   }
 });
 
+test("clients that go one after the other after their first events all free what they had", async () => {
+  const server = new ToyServer({}, { beforeRun: () => pause(1) });
+  const ask = overTheNet(server);
+  const come = async () => {
+    for (let i = 0; i < 25; i++) {
+      const gone = new AbortController();
+      const request = jsonRequest({ ...BODY, stream: true });
+      await begin(await ask({ ...request, signal: gone.signal }));
+      gone.abort();
+    }
+  };
+  await Promise.all([come(), come(), come(), come()]);
+  await server.quiet();
+});
+
 describe("a stream", () => {
   test("whose time is up ends with an error for an event, and without [DONE]", async () => {
     const server = new ToyServer({ requestTimeout: 0.15 }, { beforeRun: () => pause(5) });

@@ -92,7 +92,7 @@ export async function respond<Whole extends object>(
   const done = context.get("later")();
   return await sendEvents(context, chunks(head, pieces), {
     patience: 1000 * service.settings.readTimeout,
-    stop: () => work.abort(),
+    work,
     done,
   }).catch((error) => {
     done(error);
