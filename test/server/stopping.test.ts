@@ -137,6 +137,12 @@ test("clients that go one after the other after their first events all free what
 });
 
 describe("a stream", () => {
+  test("whose time is up frees all it had, also when nobody reads it", async () => {
+    const server = new ToyServer({ requestTimeout: 0.1 }, { beforeRun: () => pause(1) });
+    await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
+    await server.quiet();
+  });
+
   test("whose time is up ends with an error for an event, and without [DONE]", async () => {
     const server = new ToyServer({ requestTimeout: 0.15 }, { beforeRun: () => pause(5) });
     const response = await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
