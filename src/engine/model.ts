@@ -11,7 +11,8 @@ export interface ModelInfo {
   readonly device: string;
   readonly threads: number;
   /**
-   * Whether it computes on threads of its own, so that the caller's event loop stays free during a run.
+   * Whether it computes on threads of its own, so that the caller's event loop stays free during a run,
+   * but for some that are short (`SparseOptions.shortRun`).
    * Runs of several sequences may then be asked for at once; what is not computed together takes turns.
    */
   readonly background?: boolean;

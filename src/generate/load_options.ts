@@ -40,7 +40,8 @@ export const loadFields = {
 /** Fields of {@linkcode loadSchema} for programs that do other things while a model computes. */
 export const servingFields = {
   background: z.boolean().default(false).describe(
-    "the sparse engine computes on threads of its own, so that the caller's event loop stays free",
+    "the sparse engine computes on threads of its own, so that the caller's event loop stays free " +
+      "(runs of less than 20 ms may be the caller's all the same)",
   ),
   keptSequences: z.int().min(0).max(10_000).optional().describe(
     "closed sequences whose cache the sparse engine keeps for prompts that begin alike (default: 4)",
