@@ -144,6 +144,33 @@ export function segmentBytes(kind: Kind): number {
   }
 }
 
+/**
+ * Bytes of a thread's own room for a product of a matrix with so many tokens: lists of flagged segments,
+ * one for each four tokens, then four rows that are unpacked.
+ */
+export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
+  if (!isQuantised(kind)) return 0;
+  return roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16) +
+    segments * unpackedSegmentBytes(kind);
+}
+
+/** Bytes that a segment of four rows takes at most when it is unpacked. */
+function unpackedSegmentBytes(kind: Kind): number {
+  switch (kind) {
+    case KIND.SLOTS_ONE:
+      return 16 + 64;
+    case KIND.SLOTS_TWO:
+      return 16 + 2 * 64;
+    // These have scales before each group, of one segment or more.
+    case KIND.SLOTS_ONE_INT4:
+      return 32 + 64;
+    case KIND.SLOTS_TWO_INT4:
+      return 32 + 2 * 64;
+    default:
+      return 0;
+  }
+}
+
 /** Bytes that a key/value head of this size takes of a page of the cache. */
 export function pageBytes(headDim: number, isInt8: boolean): number {
   return PAGE * (isInt8 ? 2 * headDim + 12 : 8 * headDim);

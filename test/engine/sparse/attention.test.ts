@@ -90,8 +90,8 @@ describe("attention", () => {
     // A layer before this one, so that the offset counts.
     const layerOffset = 3 * headDim * 128;
     const pageBytes = layerOffset + keyValueHeads * headBytes;
-    const scratchBytes = 1024 + heads * 1024 * 4;
-    const scratch = machine.reserve(scratchBytes * machine.threads);
+    const bytes = 1024 + heads * 1024 * 4;
+    const scratch = { address: machine.reserve(bytes * machine.threads), bytes };
     const states = sequences.map(({ given, pieces }) => ({
       given,
       pieces,
@@ -130,7 +130,6 @@ describe("attention", () => {
         scale: SCALE * Math.LOG2E,
         isInt8,
         scratch,
-        scratchBytes,
       });
       machine.run(program, {
         tokens: count,

@@ -17,12 +17,18 @@ import {
   instantiate,
   type Kernels,
 } from "../../../src/engine/sparse/kernels.ts";
-import { CONTROL, PAGE, roundUp, SEGMENT, segmentsOf } from "../../../src/engine/sparse/layout.ts";
+import { CONTROL, PAGE, roundUp, scratchBytes, SEGMENT, segmentsOf } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { ModelReader } from "../../../src/engine/sparse/model_reader.ts";
-import type { Program, QuantisedVectors, Vectors } from "../../../src/engine/sparse/plan/encode.ts";
+import type {
+  Program,
+  QuantisedVectors,
+  Scratch,
+  Vectors,
+} from "../../../src/engine/sparse/plan/encode.ts";
 import { Team } from "../../../src/engine/sparse/team.ts";
 import { WeightLoader } from "../../../src/engine/sparse/weights/loader.ts";
+import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { BackendError } from "../../../src/errors.ts";
 import { modelOf } from "../../../src/onnx/builder.ts";
 import {
@@ -266,6 +272,9 @@ export class Tensors {
   }
 }
 
+/** Bytes of a fence, and what each is. */
+const FENCE = 64;
+
 /** Bytes of a machine's room for one program and its vectors. */
 const ARENA = 64 << 20;
 
@@ -275,6 +284,8 @@ export class Machine {
   /** Room that is used again after {@linkcode Machine.reset}. */
   readonly #arena: number;
   #used = 0;
+  /** Bytes that nothing may write to. */
+  readonly #fences: number[] = [];
 
   private constructor(
     readonly name: string,
@@ -317,6 +328,7 @@ export class Machine {
   /** Takes all room back that {@linkcode Machine.reserve} gave. */
   reset(): void {
     this.#used = 0;
+    this.#fences.length = 0;
   }
 
   /**
@@ -367,6 +379,15 @@ export class Machine {
     };
   }
 
+  /** Room for each thread for a product with so many tokens, and a fence behind it. */
+  scratchFor({ kind, segments }: PlacedMatrix, tokens: number): Scratch {
+    const bytes = roundUp(scratchBytes(kind, segments, tokens), 64);
+    const address = this.reserve(bytes * this.threads + FENCE);
+    this.memory.bytes(address, bytes * this.threads + FENCE).fill(FENCE);
+    this.#fences.push(address + bytes * this.threads);
+    return { address, bytes };
+  }
+
   #sums(rows: number, segments: number): number {
     const address = this.reserve(rows * segments * 8);
     this.memory.bytes(address, rows * segments * 8).fill(0x55);
@@ -410,6 +431,11 @@ export class Machine {
     memory.set(CONTROL.LOGITS, logits.length);
     memory.set(CONTROL.LOGITS_OF, list(logits));
     if (this.kernels.run() !== 0) throw new Error(`${this.name}: a thread was lost`);
+    for (const fence of this.#fences) {
+      if (memory.bytes(fence, FENCE).some((byte) => byte !== FENCE)) {
+        throw new Error(`${this.name}: a kernel has written beyond its room`);
+      }
+    }
   }
 
   /** Copies of vectors. */

@@ -266,7 +266,7 @@ describe("products", () => {
       const x = xs.get(matrix.columns)!;
       const input = isQuantised(matrix.kind) ? quantised.get(matrix.columns)! : x;
       const out = machine.room(tokens, rows);
-      program.linear(matrix, input, x, out, {
+      program.linear(matrix, input, x, out, machine.scratchFor(matrix, tokens), {
         activation,
         bias: hasBias ? bias : 0,
         times: hasTimes ? machine.place(othersOf(c, tokens)).address : 0,

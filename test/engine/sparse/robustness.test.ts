@@ -119,7 +119,8 @@ describe("a thread that dies", () => {
     const program = new Program();
     const x = machine.place([new Array(40).fill(1)]);
     const plain = { bias: 0, activation: "none", times: 0, plus: 0 } as const;
-    program.linear(matrix, x, undefined, machine.room(1, 32), plain);
+    const out = machine.room(1, 32);
+    program.linear(matrix, x, undefined, out, machine.scratchFor(matrix, 1), plain);
     const took = await seconds(() => {
       expect(() => machine.run(program, { tokens: 1 })).toThrow("a thread was lost");
       return Promise.resolve();

@@ -53,7 +53,7 @@ function multiply(matrix: PlacedMatrix, vectors: readonly number[][]): Float32Ar
   if (input) program.quantise(x, input, columns, 0);
   const out = machine.room(tokens, rows);
   const plain = { bias: 0, activation: "none", times: 0, plus: 0 } as const;
-  program.linear(matrix, input ?? x, x, out, plain);
+  program.linear(matrix, input ?? x, x, out, machine.scratchFor(matrix, tokens), plain);
   machine.run(program, { tokens });
   return machine.read(out, tokens, rows);
 }

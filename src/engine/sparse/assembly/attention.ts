@@ -226,9 +226,12 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
     }
   }
   const factor: f32 = 1 / total;
-  for (let d: usize = 0; d < dim; d++) {
-    store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
+  let d: usize = 0;
+  for (; d + 4 <= dim; d += 4) {
+    const at = out + (d << 2);
+    v128.store(at, f32x4.mul(v128.load(at), f32x4.splat(factor)));
   }
+  for (; d < dim; d++) store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
 }
 
 /** What the heads of a group make of a page; the results are `apart` bytes from each other. */

@@ -54,6 +54,9 @@ export const LISTS_X_COPY: usize = 100;
 /** Inputs, where those that fill the last segment must not be read. */
 export const COLUMNS: usize = 104;
 
+/** A thread's own room, where it has many tokens, and bytes of it: see {@link scratchOf}. */
+export const SCRATCH: usize = 120, SCRATCH_BYTES: usize = 124;
+
 /** Numbers of the kinds. */
 export const SLOTS_ONE = 0, SLOTS_TWO = 1, DENSE_INT8 = 2;
 export const LISTS_F32 = 3, LISTS_F16 = 4, DENSE_F32 = 5, DENSE_F16 = 6;
@@ -73,6 +76,46 @@ export function flagsOf(a: usize, token: i32, thread: i32, tokens: i32): usize {
   const flags = load<usize>(a, X_FLAGS);
   if (tokens == 1) return flags + <usize> thread * <usize> load<u32>(a, X_FLAGS_COPY);
   return flags + <usize> (token >> 3) * (<usize> load<u32>(a, SEGMENTS) << 3) + <usize> (token & 7);
+}
+
+/** A thread's own room: the lists of {@link listFlagged}, then the weights that are unpacked. */
+// @ts-ignore: decorator
+@inline
+export function scratchOf(a: usize, thread: i32): usize {
+  return load<usize>(a, SCRATCH) + <usize> thread * <usize> load<u32>(a, SCRATCH_BYTES);
+}
+
+/** Bytes of a list of segments. */
+// @ts-ignore: decorator
+@inline
+export function listBytes(segments: usize): usize {
+  return (segments + 1) << 1;
+}
+
+/** What a list of segments ends with. */
+export const LIST_END = 0xffff;
+
+/**
+ * For each four tokens the segments in which one of them is flagged, as uint16, with an end: all rows
+ * would look through the same flags again.
+ *
+ * @param to The beginning of a thread's room.
+ * @returns What lies behind the lists.
+ */
+export function listFlagged(a: usize, tokens: i32, to: usize): usize {
+  const segments = load<usize>(a, SEGMENTS), size = listBytes(segments);
+  let list = to;
+  for (let token = 0; token < tokens; token += 4) {
+    const flags = flagsOf(a, token, 0, tokens);
+    let at = list;
+    for (let s: usize = 0; s < segments; s++) {
+      store<u16>(at, <u16> s);
+      at += load<u32>(flags + (s << 3)) != 0 ? 2 : 0;
+    }
+    store<u16>(at, LIST_END);
+    list += size;
+  }
+  return (list + 15) & ~15;
 }
 
 /** Writes four rows' results for one token. */
@@ -107,10 +150,52 @@ export function finishFour(
   f2: v128,
   f3: v128,
 ): void {
-  finish(a, row, token, f0);
-  if (token + 1 < tokens) finish(a, row, token + 1, f1);
-  if (token + 2 < tokens) finish(a, row, token + 2, f2);
-  if (token + 3 < tokens) finish(a, row, token + 3, f3);
+  const stride = <usize> load<u32>(a, OUT_STRIDE), next = (<usize> row << 2);
+  const at = <usize> token * stride + next;
+  let v0 = f0, v1 = f1, v2 = f2, v3 = f3;
+  const scales = load<usize>(a, ROW_SCALES);
+  if (scales != 0) {
+    const scale = v128.load(scales + next);
+    v0 = f32x4.mul(v0, scale);
+    v1 = f32x4.mul(v1, scale);
+    v2 = f32x4.mul(v2, scale);
+    v3 = f32x4.mul(v3, scale);
+  }
+  const bias = load<usize>(a, BIAS);
+  if (bias != 0) {
+    const b = v128.load(bias + next);
+    v0 = f32x4.add(v0, b);
+    v1 = f32x4.add(v1, b);
+    v2 = f32x4.add(v2, b);
+    v3 = f32x4.add(v3, b);
+  }
+  const kind = load<i32>(a, ACTIVATION);
+  if (kind != NONE) {
+    v0 = activate(kind, v0);
+    v1 = activate(kind, v1);
+    v2 = activate(kind, v2);
+    v3 = activate(kind, v3);
+  }
+  // Vectors have room for whole fours: what is read beyond the last token is not written.
+  const times = load<usize>(a, TIMES);
+  if (times != 0) {
+    v0 = f32x4.mul(v0, v128.load(times + at));
+    v1 = f32x4.mul(v1, v128.load(times + at + stride));
+    v2 = f32x4.mul(v2, v128.load(times + at + 2 * stride));
+    v3 = f32x4.mul(v3, v128.load(times + at + 3 * stride));
+  }
+  const plus = load<usize>(a, PLUS);
+  if (plus != 0) {
+    v0 = f32x4.add(v0, v128.load(plus + at));
+    v1 = f32x4.add(v1, v128.load(plus + at + stride));
+    v2 = f32x4.add(v2, v128.load(plus + at + 2 * stride));
+    v3 = f32x4.add(v3, v128.load(plus + at + 3 * stride));
+  }
+  const out = load<usize>(a, OUT) + at, rest = tokens - token;
+  v128.store(out, v0);
+  if (rest > 1) v128.store(out + stride, v1);
+  if (rest > 2) v128.store(out + 2 * stride, v2);
+  if (rest > 3) v128.store(out + 3 * stride, v3);
 }
 
 /** sum + an integer part with its scale. */

@@ -40,17 +40,24 @@ export function setUpMath(): void {
   put(16, 5.5504108665e-2);
   put(17, 2.4022650696e-1);
   put(18, 6.9314718056e-1);
+  // Zero points less the bits of MAGIC, as integers.
+  v128.store(CONSTANTS + (PLUS_0 << 4), i32x4.splat(-MAGIC_BITS));
+  v128.store(CONSTANTS + (PLUS_64 << 4), i32x4.splat(64 - MAGIC_BITS));
+  v128.store(CONSTANTS + (PLUS_8192 << 4), i32x4.splat(8192 - MAGIC_BITS));
 }
 
 function put(place: usize, value: f32): void {
   v128.store(CONSTANTS + (place << 4), f32x4.splat(value));
 }
 
-/** The nearest integers, ties to even, of numbers below 2²² in size; plus a constant. */
+/** What {@link roundPlus} can add, by its place in the table. */
+export const PLUS_0: usize = 19, PLUS_64: usize = 20, PLUS_8192: usize = 21;
+
+/** The nearest integers, ties to even, of numbers below 2²² in size; plus a constant of the table. */
 // @ts-ignore: decorator
 @inline
-export function roundPlus(x: v128, plus: i32): v128 {
-  return i32x4.add(f32x4.add(x, constant(0)), i32x4.splat(plus - MAGIC_BITS));
+export function roundPlus(x: v128, plus: usize): v128 {
+  return i32x4.add(f32x4.add(x, constant(0)), constant(plus));
 }
 
 /** e^x, to 2 units in the last place; 0 below -87, and finite above 88. */

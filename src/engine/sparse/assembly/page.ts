@@ -6,7 +6,7 @@
  * scale, and what the zero of queries adds to a score, its sign turned. As float32: keys
  * `[position / 4, dim, 4 positions]`, values `[position, dim]`.
  */
-import { exp2OfNegative, roundPlus } from "./math";
+import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { dot, maxLane, ones, sumLanes } from "./simd";
 import { largest, LEAST, narrow } from "./vectors";
 
@@ -40,7 +40,7 @@ export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32):
   let sums = i32x4.splat(0);
   const keys = chunk + (within << 2);
   for (let d: usize = 0; d < width; d += 4) {
-    const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), 0);
+    const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), PLUS_0);
     sums = i32x4.add(sums, q);
     const halves = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(keys + (d << 4), i8x16.narrow_i16x8_s(halves, halves), 0);
@@ -51,7 +51,7 @@ export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32):
   factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
   const values = chunk + (width << 6) + ((within >> 2) << 4) + (within & 3);
   for (let d: usize = 0; d < width; d += 4) {
-    const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), 0);
+    const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), PLUS_0);
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 0));
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 1), 4);
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 2), 8);
@@ -124,10 +124,10 @@ export function probabilities(
     }
     const size = maxLane(largest), factor = f32x4.splat(size > LEAST ? <f32> 127 / size : 0);
     const at = scores + (<usize> chunk << 6);
-    const a = roundPlus(f32x4.mul(v128.load(at), factor), 0);
-    const b = roundPlus(f32x4.mul(v128.load(at, 16), factor), 0);
-    const c = roundPlus(f32x4.mul(v128.load(at, 32), factor), 0);
-    const d = roundPlus(f32x4.mul(v128.load(at, 48), factor), 0);
+    const a = roundPlus(f32x4.mul(v128.load(at), factor), PLUS_0);
+    const b = roundPlus(f32x4.mul(v128.load(at, 16), factor), PLUS_0);
+    const c = roundPlus(f32x4.mul(v128.load(at, 32), factor), PLUS_0);
+    const d = roundPlus(f32x4.mul(v128.load(at, 48), factor), PLUS_0);
     v128.store(
       work + (<usize> chunk << 4),
       i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),

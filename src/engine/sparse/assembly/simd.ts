@@ -80,6 +80,27 @@ export function pick(from: v128, indices: v128): v128 {
   return i8x16.swizzle(from, indices);
 }
 
+/** The high halves of bytes. (A shift of bytes has its mask made anew at each use.) */
+// @ts-ignore: decorator
+@inline
+export function upper(v: v128, nibbles: v128): v128 {
+  return v128.and(i16x8.shr_u(v, 4), nibbles);
+}
+
+/** Bytes of a pair of slots with indices of a byte each: values, values, indices, indices. */
+export const UNPACKED_PAIR: usize = 64;
+
+/** Gives the indices of a pair of slots a byte each. */
+// @ts-ignore: decorator
+@inline
+export function unpackPair(pair: usize, to: usize, nibbles: v128): void {
+  const i = v128.load(pair);
+  v128.store(to, v128.load(pair, 16));
+  v128.store(to, v128.load(pair, 32), 16);
+  v128.store(to, v128.and(i, nibbles), 32);
+  v128.store(to, upper(i, nibbles), 48);
+}
+
 /** Sum of the lanes, always in the same order. */
 // @ts-ignore: decorator
 @inline
@@ -92,10 +113,9 @@ export function sumLanes(v: v128): f32 {
 // @ts-ignore: decorator
 @inline
 export function maxLane(v: v128): f32 {
-  return max(
-    max(f32x4.extract_lane(v, 0), f32x4.extract_lane(v, 1)),
-    max(f32x4.extract_lane(v, 2), f32x4.extract_lane(v, 3)),
-  );
+  // `max` of single numbers is seven instructions.
+  const two = f32x4.pmax(v, i32x4.shuffle(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(f32x4.pmax(two, i32x4.shuffle(two, two, 1, 0, 3, 2)), 0);
 }
 
 /** Four float16 numbers, in the low halves of lanes, as float32: exact, subnormal numbers too. */

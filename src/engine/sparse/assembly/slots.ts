@@ -14,15 +14,19 @@
  */
 import { NIBBLES } from "./control";
 import { addLists } from "./lists";
-import { dot, ones, pick } from "./simd";
+import { dot, ones, pick, unpackPair, UNPACKED_PAIR, upper } from "./simd";
 import {
   addScaled,
   finish,
   finishFour,
   flagsOf,
   GROUP_SCALES,
+  LIST_END,
+  listBytes,
+  listFlagged,
   LISTS,
   LOW_UNIT,
+  scratchOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
@@ -77,7 +81,7 @@ function two(
 @inline
 function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
   const i = v128.load(w);
-  const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
+  const i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
   return two(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one_);
 }
 
@@ -154,7 +158,44 @@ function one(
   }
 }
 
-/** Up to four tokens from `token` on: a segment's weights stay in registers for all of them. */
+/** Bytes of a segment of four rows that is unpacked: what its sums begin with, then its pairs. */
+// @ts-ignore: decorator
+@inline
+function unpackedBytes(kind: i32): usize {
+  return kind == SLOTS_ONE ? 16 + UNPACKED_PAIR : 16 + 2 * UNPACKED_PAIR;
+}
+
+/**
+ * Unpacks four rows: for many tokens it is done once, and the loop over their segments has only loads.
+ *
+ * @param at The stream of eight rows.
+ * @param second Whether it is the last four of them.
+ */
+function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize): void {
+  const nibbles = v128.load(NIBBLES);
+  let sums = at + (second ? 8 : 0), w = at + 16 + (second ? pairBytes(kind) : 0), out = to;
+  for (const end = to + segments * unpackedBytes(kind); out < end; out += unpackedBytes(kind)) {
+    v128.store(out, begin(sums));
+    unpackPair(w, out + 16, nibbles);
+    if (kind == SLOTS_TWO) unpackPair(w + 48, out + 16 + UNPACKED_PAIR, nibbles);
+    w += segmentBytes(kind);
+    sums += segmentBytes(kind);
+  }
+}
+
+/** sum + an unpacked segment of four rows. */
+// @ts-ignore: decorator
+@inline
+function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
+  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
+  const y = v128.load(x), z = v128.load(x, 16);
+  if (kind == SLOTS_ONE) return two(v0, v1, i0, i1, y, z, sum, one_);
+  const first = two(v0, v1, i0, i1, y, y, sum, one_);
+  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
+  return two(v2, v3, i2, i3, z, z, first, one_);
+}
+
+/** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
 // @ts-ignore: decorator
 @inline
 function four(
@@ -162,86 +203,76 @@ function four(
   row: i32,
   token: i32,
   tokens: i32,
-  at: usize,
+  weights: usize,
+  flagged: usize,
   kind: i32,
   isGrouped: bool,
 ): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones();
+  const one_ = ones();
   const segments = load<usize>(a, SEGMENTS);
   const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const lists = load<usize>(a, LISTS);
-  const second = (row & 4) != 0;
-  const pairs = at + 16 + (second ? pairBytes(kind) : 0);
   const x = load<usize>(a, X) + <usize> token * stride;
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   const groups = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
-  const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
   let x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  let w = pairs, sums = at + (second ? 8 : 0), scale = scales, group = groups;
-  for (const end = scales + next; scale < end; scale += 4) {
-    const start = begin(sums);
-    const s0 = scaleOf(scale, group, isGrouped), s1 = scaleOf(scale + next, group, isGrouped);
-    const s2 = scaleOf(scale + 2 * next, group, isGrouped);
-    const s3 = scaleOf(scale + 3 * next, group, isGrouped);
-    const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-    const i0 = v128.and(i, nibbles), i1 = i8x16.shr_u(i, 4);
+  let t0 = scales, t1 = t0 + next, t2 = t1 + next, t3 = t2 + next;
+  let w = weights, group = groups;
+  for (const end = scales + next; t0 < end; t0 += 4) {
+    const start = v128.load(w);
+    const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
+    let p0 = v128.load(x0), p1 = v128.load(x1), p2 = v128.load(x2), p3 = v128.load(x3);
     if (kind == SLOTS_ONE) {
-      f0 = addScaled(f0, two(v0, v1, i0, i1, v128.load(x0), v128.load(x0, 16), start, one_), s0);
-      f1 = addScaled(f1, two(v0, v1, i0, i1, v128.load(x1), v128.load(x1, 16), start, one_), s1);
-      f2 = addScaled(f2, two(v0, v1, i0, i1, v128.load(x2), v128.load(x2, 16), start, one_), s2);
-      f3 = addScaled(f3, two(v0, v1, i0, i1, v128.load(x3), v128.load(x3, 16), start, one_), s3);
+      p0 = two(v0, v1, i0, i1, p0, v128.load(x0, 16), start, one_);
+      p1 = two(v0, v1, i0, i1, p1, v128.load(x1, 16), start, one_);
+      p2 = two(v0, v1, i0, i1, p2, v128.load(x2, 16), start, one_);
+      p3 = two(v0, v1, i0, i1, p3, v128.load(x3, 16), start, one_);
     } else {
-      const k = v128.load(w, 48), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
-      const i2 = v128.and(k, nibbles), i3 = i8x16.shr_u(k, 4);
-      let y = v128.load(x0), z = v128.load(x0, 16);
-      f0 = addScaled(
-        f0,
-        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
-        s0,
-      );
-      y = v128.load(x1), z = v128.load(x1, 16);
-      f1 = addScaled(
-        f1,
-        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
-        s1,
-      );
-      y = v128.load(x2), z = v128.load(x2, 16);
-      f2 = addScaled(
-        f2,
-        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
-        s2,
-      );
-      y = v128.load(x3), z = v128.load(x3, 16);
-      f3 = addScaled(
-        f3,
-        two(v2, v3, i2, i3, z, z, two(v0, v1, i0, i1, y, y, start, one_), one_),
-        s3,
-      );
+      p0 = two(v0, v1, i0, i1, p0, p0, start, one_);
+      p1 = two(v0, v1, i0, i1, p1, p1, start, one_);
+      p2 = two(v0, v1, i0, i1, p2, p2, start, one_);
+      p3 = two(v0, v1, i0, i1, p3, p3, start, one_);
+      const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
+      const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
+      let z = v128.load(x0, 16);
+      p0 = two(v2, v3, i2, i3, z, z, p0, one_);
+      z = v128.load(x1, 16);
+      p1 = two(v2, v3, i2, i3, z, z, p1, one_);
+      z = v128.load(x2, 16);
+      p2 = two(v2, v3, i2, i3, z, z, p2, one_);
+      z = v128.load(x3, 16);
+      p3 = two(v2, v3, i2, i3, z, z, p3, one_);
     }
-    w += segmentBytes(kind);
-    sums += segmentBytes(kind);
+    f0 = addScaled(f0, p0, scaleOf(t0, group, isGrouped));
+    f1 = addScaled(f1, p1, scaleOf(t1, group, isGrouped));
+    f2 = addScaled(f2, p2, scaleOf(t2, group, isGrouped));
+    f3 = addScaled(f3, p3, scaleOf(t3, group, isGrouped));
+    w += unpackedBytes(kind);
     group += 16;
     x0 += 32;
     x1 += 32;
     x2 += 32;
     x3 += 32;
+    t1 += 4;
+    t2 += 4;
+    t3 += 4;
   }
   const zero = i32x4.splat(0);
-  for (let s: usize = 0; s < segments; s++) {
-    if (load<u32>(flags + (s << 3)) == 0) continue;
-    const w = pairs + s * segmentBytes(kind), xs = x + low + (s << 5);
+  for (let list = flagged;; list += 2) {
+    const s = <usize> load<u16>(list);
+    if (s == LIST_END) break;
+    const w = weights + s * unpackedBytes(kind), xs = x + low + (s << 5);
     const scale = scales + (s << 2), group = groups + (s << 4);
     const s0 = lowScaleOf(scale, group, isGrouped), s1 = lowScaleOf(scale + next, group, isGrouped);
     const s2 = lowScaleOf(scale + 2 * next, group, isGrouped);
     const s3 = lowScaleOf(scale + 3 * next, group, isGrouped);
-    f0 = addScaled(f0, addSegment(kind, w, xs, zero, nibbles, one_), s0);
-    f1 = addScaled(f1, addSegment(kind, w, xs + stride, zero, nibbles, one_), s1);
-    f2 = addScaled(f2, addSegment(kind, w, xs + 2 * stride, zero, nibbles, one_), s2);
-    f3 = addScaled(f3, addSegment(kind, w, xs + 3 * stride, zero, nibbles, one_), s3);
+    f0 = addScaled(f0, addUnpacked(kind, w, xs, zero, one_), s0);
+    f1 = addScaled(f1, addUnpacked(kind, w, xs + stride, zero, one_), s1);
+    f2 = addScaled(f2, addUnpacked(kind, w, xs + 2 * stride, zero, one_), s2);
+    f3 = addScaled(f3, addUnpacked(kind, w, xs + 3 * stride, zero, one_), s3);
   }
-  if (lists != 0) {
+  if (load<usize>(a, LISTS) != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
     f1 = addLists(a, row, token + 1, 0, tokens, f1);
     f2 = addLists(a, row, token + 2, 0, tokens, f2);
@@ -251,17 +282,17 @@ function four(
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_ONE, false);
+function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_ONE, false);
 }
-function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_TWO, false);
+function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_TWO, false);
 }
-function fourOfOneGrouped(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_ONE, true);
+function fourOfOneGrouped(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_ONE, true);
 }
-function fourOfTwoGrouped(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_TWO, true);
+function fourOfTwoGrouped(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_TWO, true);
 }
 function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_ONE, false);
@@ -287,16 +318,20 @@ export function slots(kind: i32, a: usize, first: i32, last: i32, tokens: i32, t
     else oneOfTwo(a, first, last, thread);
     return;
   }
-  const size = load<usize>(a, SEGMENTS) * segmentBytes(kind);
+  const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
+  const lists = scratchOf(a, thread), weights = listFlagged(a, tokens, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
+    unpack(kind, at, (row & 4) != 0, segments, weights);
+    let flagged = lists;
     for (let token = 0; token < tokens; token += 4) {
       if (kind == SLOTS_ONE) {
-        if (isGrouped) fourOfOneGrouped(a, row, token, tokens, at);
-        else fourOfOne(a, row, token, tokens, at);
-      } else if (isGrouped) fourOfTwoGrouped(a, row, token, tokens, at);
-      else fourOfTwo(a, row, token, tokens, at);
+        if (isGrouped) fourOfOneGrouped(a, row, token, tokens, weights, flagged);
+        else fourOfOne(a, row, token, tokens, weights, flagged);
+      } else if (isGrouped) fourOfTwoGrouped(a, row, token, tokens, weights, flagged);
+      else fourOfTwo(a, row, token, tokens, weights, flagged);
+      flagged += listBytes(segments);
     }
   }
 }

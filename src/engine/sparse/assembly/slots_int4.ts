@@ -24,8 +24,12 @@ import {
   finish,
   finishFour,
   flagsOf,
+  LIST_END,
+  listBytes,
+  listFlagged,
   LISTS,
   LOW_UNIT,
+  scratchOf,
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
@@ -37,7 +41,7 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { addProducts, ones, pick, products, sumProducts } from "./simd";
+import { addProducts, ones, pick, products, sumProducts, UNPACKED_PAIR, upper } from "./simd";
 
 /** Bytes of a segment of four rows. */
 // @ts-ignore: decorator
@@ -51,13 +55,6 @@ function fourBytes(kind: i32): usize {
 @inline
 function zeroPoint(sums: usize): v128 {
   return i32x4.shl(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(sums))), 6);
-}
-
-/** The high halves of bytes. */
-// @ts-ignore: decorator
-@inline
-function upper(v: v128, nibbles: v128): v128 {
-  return v128.and(i16x8.shr_u(v, 4), nibbles);
 }
 
 /** The products of a segment of four rows, which begins at `w`. */
@@ -154,34 +151,99 @@ function addPart(sum: v128, products: v128, zero: v128, scale: v128, one_: v128)
   return addScaled(sum, i32x4.sub(sumProducts(products, one_), zero), scale);
 }
 
-/** Up to four tokens from `token` on: a segment's weights are unpacked once for all of them. */
+/** Bytes of a segment of four rows that is unpacked: its zero point's part, then its pairs. */
 // @ts-ignore: decorator
 @inline
-function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
-  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+function unpackedBytes(kind: i32): usize {
+  return kind == SLOTS_ONE_INT4 ? 16 + UNPACKED_PAIR : 16 + 2 * UNPACKED_PAIR;
+}
+
+/** Gives the values and the indices of a pair a byte each, as `unpackPair` of `simd.ts` does for int8. */
+// @ts-ignore: decorator
+@inline
+function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128): void {
+  const i = v128.load(pair), v = v128.load(pair, 16);
+  v128.store(to, levels(table, v128.and(v, nibbles)));
+  v128.store(to, levels(table, upper(v, nibbles)), 16);
+  v128.store(to, v128.and(i, nibbles), 32);
+  v128.store(to, upper(i, nibbles), 48);
+}
+
+/**
+ * Unpacks four rows: for each group of columns 16 bytes of scales, then its segments.
+ *
+ * @param at The stream of eight rows.
+ * @param second 1 for the last four of them, else 0.
+ */
+function unpack(
+  kind: i32,
+  at: usize,
+  second: usize,
+  segments: usize,
+  per: usize,
+  to: usize,
+): void {
+  const nibbles = v128.load(NIBBLES), table = v128.load(LEVELS);
   const bytes = fourBytes(kind), header = slotsHeader(per);
+  let w = at, out = to;
+  for (let s: usize = 0; s < segments;) {
+    const end = min(s + per, segments);
+    v128.store(out, scalesAt(w + (second << 3)));
+    let sums = w + 16 + (second << 2);
+    out += 16;
+    w += header;
+    for (; s < end; s++) {
+      const pair = w + second * bytes;
+      v128.store(out, zeroPoint(sums));
+      unpackPair(pair, out + 16, nibbles, table);
+      if (kind == SLOTS_TWO_INT4) unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table);
+      w += 2 * bytes;
+      sums += 8;
+      out += unpackedBytes(kind);
+    }
+  }
+}
+
+/** The products of an unpacked segment of four rows. */
+// @ts-ignore: decorator
+@inline
+function unpackedTimes(kind: i32, w: usize, x: usize, one_: v128): v128 {
+  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
+  const y = v128.load(x), z = v128.load(x, 16);
+  if (kind == SLOTS_ONE_INT4) return sumProducts(two(v0, v1, i0, i1, y, z), one_);
+  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
+  return sumProducts(twoMore(two(v0, v1, i0, i1, y, y), v2, v3, i2, i3, z), one_);
+}
+
+/** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
+// @ts-ignore: decorator
+@inline
+function four(
+  a: usize,
+  row: i32,
+  token: i32,
+  tokens: i32,
+  weights: usize,
+  flagged: usize,
+  kind: i32,
+): void {
+  const one_ = ones();
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const lists = load<usize>(a, LISTS);
-  const second: usize = (row & 4) != 0 ? 1 : 0;
   const x = load<usize>(a, X) + <usize> token * stride;
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
-  const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
   let x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  let w = at, scale = scales;
+  let w = weights, scale = scales;
   for (let s: usize = 0; s < segments;) {
     const end = min(s + per, segments);
-    const ss = scalesAt(w + (second << 3));
-    let sums = w + 16 + (second << 2);
+    const ss = v128.load(w);
     let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
-    w += header;
+    w += 16;
     for (; s < end; s++) {
-      const v = w + second * bytes;
-      const i = v128.load(v), n = v128.load(v, 16);
-      const i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
-      const v0 = levels(table, v128.and(n, nibbles)), v1 = levels(table, upper(n, nibbles));
+      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
       let t0 = v128.load(x0), t1 = v128.load(x1), t2 = v128.load(x2), t3 = v128.load(x3);
       if (kind == SLOTS_ONE_INT4) {
         t0 = two(v0, v1, i0, i1, t0, v128.load(x0, 16));
@@ -194,21 +256,19 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
         t1 = two(v0, v1, i0, i1, t1, t1);
         t2 = two(v0, v1, i0, i1, t2, t2);
         t3 = two(v0, v1, i0, i1, t3, t3);
-        const k = v128.load(v, 32), m = v128.load(v, 48);
-        const i2 = v128.and(k, nibbles), i3 = upper(k, nibbles);
-        const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
+        const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
+        const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
         t0 = twoMore(t0, v2, v3, i2, i3, v128.load(x0, 16));
         t1 = twoMore(t1, v2, v3, i2, i3, v128.load(x1, 16));
         t2 = twoMore(t2, v2, v3, i2, i3, v128.load(x2, 16));
         t3 = twoMore(t3, v2, v3, i2, i3, v128.load(x3, 16));
       }
-      const zero = zeroPoint(sums);
+      const zero = v128.load(w);
       p0 = addPart(p0, t0, zero, v128.load32_splat(scale), one_);
       p1 = addPart(p1, t1, zero, v128.load32_splat(scale + next), one_);
       p2 = addPart(p2, t2, zero, v128.load32_splat(scale + 2 * next), one_);
       p3 = addPart(p3, t3, zero, v128.load32_splat(scale + 3 * next), one_);
-      w += 2 * bytes;
-      sums += 8;
+      w += unpackedBytes(kind);
       scale += 4;
       x0 += 32;
       x1 += 32;
@@ -220,23 +280,24 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
     f2 = f32x4.add(f2, f32x4.mul(p2, ss));
     f3 = f32x4.add(f3, f32x4.mul(p3, ss));
   }
-  for (let s: usize = 0; s < segments; s++) {
-    if (load<u32>(flags + (s << 3)) == 0) continue;
+  for (let list = flagged;; list += 2) {
+    const s = <usize> load<u16>(list);
+    if (s == LIST_END) break;
     const group = s / per;
-    const ss = scalesAt(at + group * (header + per * 2 * bytes) + (second << 3));
-    const v = at + (group + 1) * header + s * 2 * bytes + second * bytes;
+    const ss = v128.load(weights + group * (16 + per * unpackedBytes(kind)));
+    const w = weights + (group + 1) * 16 + s * unpackedBytes(kind);
     const xs = x + low + (s << 5), unit = f32x4.splat(LOW_UNIT);
     const scale = scales + (s << 2);
     const s0 = f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), ss);
     const s1 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), ss);
     const s2 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), ss);
     const s3 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), ss);
-    f0 = addScaled(f0, segmentOf(kind, v, xs, nibbles, table, one_), s0);
-    f1 = addScaled(f1, segmentOf(kind, v, xs + stride, nibbles, table, one_), s1);
-    f2 = addScaled(f2, segmentOf(kind, v, xs + 2 * stride, nibbles, table, one_), s2);
-    f3 = addScaled(f3, segmentOf(kind, v, xs + 3 * stride, nibbles, table, one_), s3);
+    f0 = addScaled(f0, unpackedTimes(kind, w, xs, one_), s0);
+    f1 = addScaled(f1, unpackedTimes(kind, w, xs + stride, one_), s1);
+    f2 = addScaled(f2, unpackedTimes(kind, w, xs + 2 * stride, one_), s2);
+    f3 = addScaled(f3, unpackedTimes(kind, w, xs + 3 * stride, one_), s3);
   }
-  if (lists != 0) {
+  if (load<usize>(a, LISTS) != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
     f1 = addLists(a, row, token + 1, 0, tokens, f1);
     f2 = addLists(a, row, token + 2, 0, tokens, f2);
@@ -246,11 +307,11 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize, kind: i32)
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_ONE_INT4);
+function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_ONE_INT4);
 }
-function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  four(a, row, token, tokens, at, SLOTS_TWO_INT4);
+function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
+  four(a, row, token, tokens, w, flagged, SLOTS_TWO_INT4);
 }
 function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_ONE_INT4);
@@ -273,13 +334,18 @@ export function slotsInt4(
     else oneOfTwo(a, first, last, thread);
     return;
   }
-  const size = slotsBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS), fourBytes(kind));
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const size = slotsBytes(segments, per, fourBytes(kind));
+  const lists = scratchOf(a, thread), weights = listFlagged(a, tokens, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
+    unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
+    let flagged = lists;
     for (let token = 0; token < tokens; token += 4) {
-      if (kind == SLOTS_ONE_INT4) fourOfOne(a, row, token, tokens, at);
-      else fourOfTwo(a, row, token, tokens, at);
+      if (kind == SLOTS_ONE_INT4) fourOfOne(a, row, token, tokens, weights, flagged);
+      else fourOfTwo(a, row, token, tokens, weights, flagged);
+      flagged += listBytes(segments);
     }
   }
 }

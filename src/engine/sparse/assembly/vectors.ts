@@ -5,7 +5,7 @@
  * its own: that is cheaper than a barrier. Otherwise threads share the tokens out, and one token is the
  * first thread's.
  */
-import { activate, roundPlus } from "./math";
+import { activate, PLUS_64, PLUS_8192, roundPlus } from "./math";
 import { maxLane, sumLanes, widenHalves } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
@@ -298,13 +298,19 @@ function sumOf(at: usize, count: i32): i32 {
 }
 
 function rootMeanSquare(from: usize, width: i32): f32 {
-  let sum = f32x4.splat(0);
+  // Four sums, so that an addition need not wait for the one before.
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
   let i = 0;
-  for (; i + 4 <= width; i += 4) {
-    const v = v128.load(from + (<usize> i << 2));
-    sum = f32x4.add(sum, f32x4.mul(v, v));
+  for (; i + 16 <= width; i += 16) {
+    const at = from + (<usize> i << 2);
+    const v0 = v128.load(at), v1 = v128.load(at, 16);
+    const v2 = v128.load(at, 32), v3 = v128.load(at, 48);
+    s0 = f32x4.add(s0, f32x4.mul(v0, v0));
+    s1 = f32x4.add(s1, f32x4.mul(v1, v1));
+    s2 = f32x4.add(s2, f32x4.mul(v2, v2));
+    s3 = f32x4.add(s3, f32x4.mul(v3, v3));
   }
-  let total = sumLanes(sum);
+  let total = sumLanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)));
   for (; i < width; i++) {
     const v = load<f32>(from + (<usize> i << 2));
     total += v * v;
@@ -315,16 +321,30 @@ function rootMeanSquare(from: usize, width: i32): f32 {
 /** Numbers below count as zeros: their inverse would be infinite. */
 export const LEAST: f32 = 1e-30;
 
+/** The larger sizes of two times four numbers. */
+// @ts-ignore: decorator
+@inline
+function larger(a: usize, b: usize): v128 {
+  return f32x4.pmax(f32x4.abs(v128.load(a)), f32x4.abs(v128.load(b)));
+}
+
 /** Largest size of `count` numbers. */
 // @ts-ignore: decorator
 @inline
 export function largest(from: usize, count: i32): f32 {
-  let most = f32x4.splat(0);
-  let i = 0;
-  for (; i + 4 <= count; i += 4) {
-    most = f32x4.pmax(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
+  let i = 0, one: f32 = 0;
+  if (count == SEGMENT) {
+    const a = larger(from, from + 16), b = larger(from + 32, from + 48);
+    const c = larger(from + 64, from + 80), d = larger(from + 96, from + 112);
+    one = maxLane(f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+    i = SEGMENT;
+  } else {
+    let most = f32x4.splat(0);
+    for (; i + 4 <= count; i += 4) {
+      most = f32x4.pmax(most, f32x4.abs(v128.load(from + (<usize> i << 2))));
+    }
+    one = maxLane(most);
   }
-  let one = maxLane(most);
   // What lies behind them may be anything.
   for (; i < count; i++) {
     const size = abs<f32>(load<f32>(from + (<usize> i << 2)));
@@ -341,15 +361,17 @@ export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
   let i = 0;
   for (; i + 16 <= count; i += 16) {
     const at = from + (<usize> i << 2);
-    const v0 = scaled(v128.load(at), factor, 64), v1 = scaled(v128.load(at, 16), factor, 64);
-    const v2 = scaled(v128.load(at, 32), factor, 64), v3 = scaled(v128.load(at, 48), factor, 64);
+    const v0 = scaled(v128.load(at), factor, PLUS_64);
+    const v1 = scaled(v128.load(at, 16), factor, PLUS_64);
+    const v2 = scaled(v128.load(at, 32), factor, PLUS_64);
+    const v3 = scaled(v128.load(at, 48), factor, PLUS_64);
     v128.store(
       to + i,
       i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(v0, v1), i16x8.narrow_i32x4_s(v2, v3)),
     );
   }
   for (; i < count; i += 4) {
-    const v = scaled(v128.load(from + (<usize> i << 2)), factor, 64);
+    const v = scaled(v128.load(from + (<usize> i << 2)), factor, PLUS_64);
     const halves = i16x8.narrow_i32x4_s(v, v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(halves, halves), 0);
   }
@@ -363,7 +385,7 @@ function wide(from: usize, to: usize, low: usize, count: i32, most: f32): f32 {
   const factor = f32x4.splat(most > LEAST ? <f32> 8191 / most : 0);
   const seven = i32x4.splat(127);
   for (let i = 0; i < count; i += 4) {
-    const v = scaled(v128.load(from + (<usize> i << 2)), factor, 8192);
+    const v = scaled(v128.load(from + (<usize> i << 2)), factor, PLUS_8192);
     const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(v, 7), v);
     const lower = i16x8.narrow_i32x4_s(v128.and(v, seven), v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
@@ -374,6 +396,6 @@ function wide(from: usize, to: usize, low: usize, count: i32, most: f32): f32 {
 
 // @ts-ignore: decorator
 @inline
-function scaled(v: v128, factor: v128, zero: i32): v128 {
+function scaled(v: v128, factor: v128, zero: usize): v128 {
   return roundPlus(f32x4.mul(v, factor), zero);
 }

@@ -29,6 +29,13 @@ export interface QuantisedVectors extends Vectors {
   readonly sumsCopy: number;
 }
 
+/** Room for each thread, one after the other. */
+export interface Scratch {
+  readonly address: number;
+  /** Bytes of a thread's. */
+  readonly bytes: number;
+}
+
 /** Words of a program; numbers that are no integers are written as float32. */
 export class Program {
   readonly #words: number[] = [];
@@ -104,12 +111,14 @@ export class Program {
   /**
    * @param input Quantised inputs, or float32 ones.
    * @param floats Float32 inputs for lists beside slots.
+   * @param scratch Room for each thread; {@link scratchBytes} says how much is needed.
    */
   linear(
     matrix: PlacedMatrix,
     input: Vectors | QuantisedVectors,
     floats: Vectors | undefined,
     out: Vectors,
+    scratch: Scratch,
     options: { bias: number; activation: Activation; times: number; plus: number },
   ): void {
     const quantised = "scales" in input
@@ -123,6 +132,7 @@ export class Program {
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
       ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
       ...[matrix.columns, matrix.groupSegments, ...sums],
+      ...[scratch.address, scratch.bytes],
     ]);
   }
 
@@ -140,8 +150,7 @@ export class Program {
       window: number;
       scale: number;
       isInt8: boolean;
-      scratch: number;
-      scratchBytes: number;
+      scratch: Scratch;
     },
   ): void {
     const { queries, keys, values, out } = parts;
@@ -150,7 +159,7 @@ export class Program {
       ...[values.address, values.stride, out.address, out.stride],
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
-      ...[options.isInt8 ? 1 : 0, options.scratch, options.scratchBytes],
+      ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
     ];
     this.#step(OP.APPEND, words);
     this.barrier("always");

@@ -4,12 +4,21 @@
  * @module
  */
 import type { Value } from "../ir.ts";
-import { isQuantised, KIND, PAGE, pageBytes, roundUp, SEGMENT, segmentsOf } from "../layout.ts";
+import {
+  isQuantised,
+  KIND,
+  PAGE,
+  pageBytes,
+  roundUp,
+  scratchBytes,
+  SEGMENT,
+  segmentsOf,
+} from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
-import { Program, type QuantisedVectors, type Vectors } from "./encode.ts";
+import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
 import type { FusedDecoder, FusedStep, LinearStep } from "./fuse.ts";
 
 /**
@@ -110,7 +119,7 @@ class Planner {
   readonly #needsSums: boolean;
   #selected = false;
   #pageBytes = 0;
-  #scratch: { readonly address: number; readonly bytes: number };
+  readonly #scratch: Scratch;
 
   constructor(
     decoder: FusedDecoder,
@@ -217,7 +226,7 @@ class Planner {
       readBefore < this.#met && plus!.copy === 0 &&
       step.plus !== step.times;
     const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
-    this.#program.linear(matrix, input, floats, out, {
+    this.#program.linear(matrix, input, floats, out, this.#scratch, {
       bias: step.bias ? this.#vectors.get(step.bias)! : 0,
       activation: step.activation,
       times: times?.address ?? 0,
@@ -241,8 +250,7 @@ class Planner {
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
       isInt8,
-      scratch: this.#scratch.address,
-      scratchBytes: this.#scratch.bytes,
+      scratch: this.#scratch,
     });
     // There is a barrier inside.
     this.#meet(at);
@@ -370,20 +378,22 @@ class Planner {
     this.#quantised.delete(value);
   }
 
-  /** Room for each thread: scores of a page, and partial results of all pages. */
-  #reserveScratch(): { address: number; bytes: number } {
-    const { context, threads } = this.#options;
+  /** Room for each thread: scores of a page and partial results of all pages, or what products unpack. */
+  #reserveScratch(): Scratch {
+    const { context, threads, tokens } = this.#options;
     const pages = Math.ceil(context / PAGE) + 1;
-    const bytes = Math.max(
-      0,
-      ...this.#decoder.steps.map((step) =>
-        step.op === "attention"
-          ? 1024 + step.headDim * 4 + step.heads * pages * (step.headDim * 4 + 16)
-          : 0
-      ),
-    );
-    const size = roundUp(bytes, 64);
-    return { address: this.#memory.reserve(size * threads), bytes: size };
+    let bytes = 0;
+    for (const step of this.#decoder.steps) {
+      if (step.op === "attention") {
+        const partial = step.headDim * 4 + 16;
+        bytes = Math.max(bytes, 1024 + step.headDim * 4 + step.heads * pages * partial);
+      } else if (step.op === "linear") {
+        const { kind, segments } = this.#matrices.get(step)!;
+        bytes = Math.max(bytes, scratchBytes(kind, segments, tokens));
+      }
+    }
+    bytes = roundUp(bytes, 64);
+    return { address: this.#memory.reserve(bytes * threads), bytes };
   }
 }
 
