@@ -35,7 +35,8 @@ import {
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
 import { slots } from "./slots";
-import { slotsAny } from "./slots_any";
+import { slotsAnyMany } from "./slots_any_many";
+import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4 } from "./slots_int4";
 import { elementwise, embed, norm, quantise, select, share } from "./vectors";
 
@@ -82,8 +83,10 @@ function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
   const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
   if (kind < DENSE_INT8) slots(kind, a, first, last, tokens, thread);
-  else if (kind == SLOTS_ANY) slotsAny(a, first, last, tokens, thread);
-  else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
+  else if (kind == SLOTS_ANY) {
+    if (tokens == 1) slotsAnyOne(a, first, last, thread);
+    else slotsAnyMany(a, first, last, tokens, thread);
+  } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
   else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
     slotsInt4(kind, a, first, last, tokens, thread);
   } else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);

@@ -1,0 +1,366 @@
+/**
+ * Sparse int8 matrices with any number of slots a window, times several tokens.
+ *
+ * Four rows are unpacked once, and meet all tokens before the next four are read.
+ */
+import { NIBBLES } from "./control";
+import { addLists } from "./lists";
+import {
+  addScaled,
+  finishFour,
+  flagsOf,
+  GROUP_SCALES,
+  LISTS,
+  scratchOf,
+  SEGMENTS,
+  WEIGHTS,
+  X,
+  X_LOW,
+  X_SCALES,
+  X_STRIDE,
+} from "./linear";
+import { dot, ones, pick, unpackPair, UNPACKED_PAIR, upper } from "./simd";
+import {
+  begin,
+  bytesOf,
+  COUPLE,
+  DOUBLE,
+  headBytes,
+  lowScaleOf,
+  PAIR_BYTES,
+  QUAD,
+  QUAD_BYTES,
+  scaleOf,
+  SINGLE,
+  single,
+  SUMS,
+  UNIT,
+  UNIT_BYTES,
+} from "./slots_any";
+
+/** Bytes of unpacked entries: what their sums begin with, then values and indices a byte each. */
+// @ts-ignore: decorator
+@inline
+function unpackedBytes(stream: i32): usize {
+  return stream == QUAD ? 16 + 2 * UNPACKED_PAIR : 16 + UNPACKED_PAIR;
+}
+const UNPACKED_SINGLE: usize = 48;
+
+/** Unpacks a stream of `count` entries at `w`; returns where the next one goes. */
+// @ts-ignore: decorator
+@inline
+function unpackStream(stream: i32, w: usize, count: usize, to: usize, nibbles: v128): usize {
+  let out = to;
+  for (let from = w, end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
+    v128.store(out, begin(from));
+    unpackPair(from + SUMS, out + 16, nibbles);
+    if (stream == QUAD) unpackPair(from + SUMS + UNIT, out + 16 + UNPACKED_PAIR, nibbles);
+    out += unpackedBytes(stream);
+  }
+  return out;
+}
+
+/** Unpacks a chunk, stream by stream: pairs of singles become two entries. */
+function unpack(chunk: usize, to: usize): void {
+  const nibbles = v128.load(NIBBLES);
+  const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
+  const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
+  let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
+  let out = unpackStream(QUAD, w, quads, to, nibbles);
+  w += quads * QUAD_BYTES;
+  out = unpackStream(COUPLE, w, doubles + couples, out, nibbles);
+  w += (doubles + couples) * UNIT_BYTES;
+  for (const end = w + pairs * PAIR_BYTES; w < end; w += PAIR_BYTES) {
+    const i = v128.load(w, 16);
+    v128.store(out, begin(w));
+    v128.store(out, v128.load(w, 32), 16);
+    v128.store(out, v128.and(i, nibbles), 32);
+    v128.store(out, begin(w + SUMS), 48);
+    v128.store(out, v128.load(w, 48), 64);
+    v128.store(out, upper(i, nibbles), 80);
+    out += 2 * UNPACKED_SINGLE;
+  }
+}
+
+/** sum + two unpacked slots of the windows `x` and `y`. */
+// @ts-ignore: decorator
+@inline
+function two(
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  x: v128,
+  y: v128,
+  sum: v128,
+  one_: v128,
+): v128 {
+  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one_), one_);
+}
+
+/** sum + an unpacked entry times a token's inputs at `x`. */
+// @ts-ignore: decorator
+@inline
+function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
+  if (stream == SINGLE) return single(v128.load(w, 16), v128.load(w, 32), x, sum, one_);
+  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
+  const y = v128.load(x);
+  if (stream == COUPLE) return two(v0, v1, i0, i1, y, v128.load(x, 16), sum, one_);
+  const first = two(v0, v1, i0, i1, y, y, sum, one_);
+  if (stream == DOUBLE) return first;
+  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
+  const z = v128.load(x, 16);
+  return two(v2, v3, i2, i3, z, z, first, one_);
+}
+
+/** Adds a stream of unpacked entries to the sums of four tokens at `f`. */
+// @ts-ignore: decorator
+@inline
+function addFour(
+  stream: i32,
+  isGrouped: bool,
+  w: usize,
+  places: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  scales: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  if (count == 0) return;
+  const one_ = ones(), zero = i32x4.splat(0);
+  const x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
+  const s1 = scales + next, s2 = s1 + next, s3 = s2 + next;
+  let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+  let from = w, at = places;
+  for (const end = places + (count << 1); at < end; at += 2) {
+    const c = <usize> load<u16>(at), b = v128.load(from);
+    f0 = addScaled(
+      f0,
+      addUnpacked(stream, from, x + c, b, one_),
+      scaleOf(scales, gs, c, isGrouped),
+    );
+    f1 = addScaled(f1, addUnpacked(stream, from, x1 + c, b, one_), scaleOf(s1, gs, c, isGrouped));
+    f2 = addScaled(f2, addUnpacked(stream, from, x2 + c, b, one_), scaleOf(s2, gs, c, isGrouped));
+    f3 = addScaled(f3, addUnpacked(stream, from, x3 + c, b, one_), scaleOf(s3, gs, c, isGrouped));
+    if (load<u32>(flags + (c >> 5 << 3)) != 0) {
+      const l = low + c;
+      f0 = addScaled(
+        f0,
+        addUnpacked(stream, from, x + l, zero, one_),
+        lowScaleOf(scales, gs, c, isGrouped),
+      );
+      f1 = addScaled(
+        f1,
+        addUnpacked(stream, from, x1 + l, zero, one_),
+        lowScaleOf(s1, gs, c, isGrouped),
+      );
+      f2 = addScaled(
+        f2,
+        addUnpacked(stream, from, x2 + l, zero, one_),
+        lowScaleOf(s2, gs, c, isGrouped),
+      );
+      f3 = addScaled(
+        f3,
+        addUnpacked(stream, from, x3 + l, zero, one_),
+        lowScaleOf(s3, gs, c, isGrouped),
+      );
+    }
+    from += stream == SINGLE ? UNPACKED_SINGLE : unpackedBytes(stream);
+  }
+  v128.store(f, f0);
+  v128.store(f, f1, 16);
+  v128.store(f, f2, 32);
+  v128.store(f, f3, 48);
+}
+
+/**
+ * Up to four tokens from `token` on, each in the order of one.
+ *
+ * @param f 64 bytes for their sums, behind which the unpacked chunk begins.
+ */
+// @ts-ignore: decorator
+@inline
+function four(
+  a: usize,
+  row: i32,
+  token: i32,
+  tokens: i32,
+  chunk: usize,
+  f: usize,
+  isGrouped: bool,
+): void {
+  const segments = load<usize>(a, SEGMENTS);
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
+  const x = load<usize>(a, X) + <usize> token * stride;
+  const next = segments << 2;
+  const s = load<usize>(a, X_SCALES) + <usize> token * next;
+  const gs = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
+  const flags = flagsOf(a, token, 0, tokens);
+  memory.fill(f, 0, 64);
+  let at = chunk + 16, w = f + 64, count = <usize> load<u32>(chunk);
+  if (isGrouped) quadsGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
+  else quads(w, at, count, x, stride, low, s, next, flags, gs, f);
+  at += count << 1;
+  w += count * unpackedBytes(QUAD);
+  count = <usize> load<u32>(chunk, 4);
+  if (isGrouped) doublesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
+  else doubles(w, at, count, x, stride, low, s, next, flags, gs, f);
+  at += count << 1;
+  w += count * unpackedBytes(DOUBLE);
+  count = <usize> load<u32>(chunk, 8);
+  if (isGrouped) couplesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
+  else couples(w, at, count, x, stride, low, s, next, flags, gs, f);
+  at += count << 1;
+  w += count * unpackedBytes(COUPLE);
+  count = <usize> load<u32>(chunk, 12) << 1;
+  if (isGrouped) singlesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
+  else singles(w, at, count, x, stride, low, s, next, flags, gs, f);
+  let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+  if (load<usize>(a, LISTS) != 0) {
+    f0 = addLists(a, row, token, 0, tokens, f0);
+    f1 = addLists(a, row, token + 1, 0, tokens, f1);
+    f2 = addLists(a, row, token + 2, 0, tokens, f2);
+    f3 = addLists(a, row, token + 3, 0, tokens, f3);
+  }
+  finishFour(a, row, token, tokens, f0, f1, f2, f3);
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function quads(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(QUAD, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function quadsGrouped(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(QUAD, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function doubles(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(DOUBLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function doublesGrouped(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(DOUBLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function couples(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(COUPLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function couplesGrouped(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(COUPLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function singles(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(SINGLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+function singlesGrouped(
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  stride: usize,
+  low: usize,
+  s: usize,
+  next: usize,
+  flags: usize,
+  gs: usize,
+  f: usize,
+): void {
+  addFour(SINGLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+}
+/** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
+export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+  const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
+  const table = load<usize>(a, WEIGHTS), room = scratchOf(a, thread);
+  // Each four rows meet all tokens before the next four are read.
+  for (let row = first; row < last; row += 4) {
+    const chunk = load<usize>(table + <usize> row);
+    unpack(chunk, room + 64);
+    for (let token = 0; token < tokens; token += 4) {
+      four(a, row, token, tokens, chunk, room, isGrouped);
+    }
+  }
+}

@@ -1,0 +1,170 @@
+/** Sparse int8 matrices with any number of slots a window, times one token. */
+import { NIBBLES } from "./control";
+import { addLists } from "./lists";
+import {
+  addScaled,
+  finish,
+  flagsOf,
+  GROUP_SCALES,
+  LISTS,
+  SEGMENTS,
+  WEIGHTS,
+  X,
+  X_COPY,
+  X_LOW,
+  X_SCALES,
+  X_SCALES_COPY,
+} from "./linear";
+import { dot, ones, pick, upper } from "./simd";
+import {
+  begin,
+  bytesOf,
+  COUPLE,
+  DOUBLE,
+  headBytes,
+  lowScaleOf,
+  PAIR_BYTES,
+  QUAD,
+  QUAD_BYTES,
+  scaleOf,
+  single,
+  SUMS,
+  UNIT,
+  UNIT_BYTES,
+} from "./slots_any";
+
+/** sum + the unit at `w`, whose slots are of the windows `x` and `y`. */
+// @ts-ignore: decorator
+@inline
+function addUnit(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
+  const i = v128.load(w);
+  const first = dot(v128.load(w, 16), pick(x, v128.and(i, nibbles)), sum, one_);
+  return dot(v128.load(w, 32), pick(y, upper(i, nibbles)), first, one_);
+}
+
+/** sum + the quad whose units are at `w` times the segment at `x`. */
+// @ts-ignore: decorator
+@inline
+function quad(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
+  const a = v128.load(x), b = v128.load(x, 16);
+  return addUnit(w + UNIT, b, b, addUnit(w, a, a, sum, nibbles, one_), nibbles, one_);
+}
+
+/** sum + the double whose unit is at `w` times the window at `x`. */
+// @ts-ignore: decorator
+@inline
+function double(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
+  const a = v128.load(x);
+  return addUnit(w, a, a, sum, nibbles, one_);
+}
+
+/** sum + the couple whose unit is at `w` times the segment at `x`. */
+// @ts-ignore: decorator
+@inline
+function couple(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
+  return addUnit(w, v128.load(x), v128.load(x, 16), sum, nibbles, one_);
+}
+
+/** sum + an entry of a stream. */
+// @ts-ignore: decorator
+@inline
+function entry(stream: i32, w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
+  if (stream == QUAD) return quad(w, x, sum, nibbles, one_);
+  if (stream == DOUBLE) return double(w, x, sum, nibbles, one_);
+  return couple(w, x, sum, nibbles, one_);
+}
+
+/** sum + a stream of `count` entries at `w` times one token. */
+// @ts-ignore: decorator
+@inline
+function addStream(
+  stream: i32,
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  low: usize,
+  scales: usize,
+  groups: usize,
+  flags: usize,
+  isGrouped: bool,
+  nibbles: v128,
+  one_: v128,
+  sum: v128,
+): v128 {
+  let f = sum, from = w, place = at;
+  for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
+    const c = <usize> load<u16>(place);
+    const p = entry(stream, from + SUMS, x + c, begin(from), nibbles, one_);
+    f = addScaled(f, p, scaleOf(scales, groups, c, isGrouped));
+    if (load<u8>(flags + (c >> 5 << 3)) != 0) {
+      const q = entry(stream, from + SUMS, low + c, i32x4.splat(0), nibbles, one_);
+      f = addScaled(f, q, lowScaleOf(scales, groups, c, isGrouped));
+    }
+    place += 2;
+  }
+  return f;
+}
+
+/** One token. */
+// @ts-ignore: decorator
+@inline
+function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): void {
+  const n = v128.load(NIBBLES), one_ = ones();
+  const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = x + <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const flags = flagsOf(a, 0, thread, 1);
+  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
+  for (let row = first; row < last; row += 4) {
+    const chunk = load<usize>(table + <usize> row);
+    const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
+    const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
+    const gs = groupScales + (<usize> (row >> 2) * segments << 4);
+    let f = f32x4.splat(0), at = chunk + 16;
+    let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
+    f = addStream(QUAD, w, at, quads, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    at += quads << 1;
+    w += quads * QUAD_BYTES;
+    f = addStream(DOUBLE, w, at, doubles, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    at += doubles << 1;
+    w += doubles * UNIT_BYTES;
+    f = addStream(COUPLE, w, at, couples, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    at += couples << 1;
+    w += couples * UNIT_BYTES;
+    for (const end = w + pairs * PAIR_BYTES; w < end; w += PAIR_BYTES) {
+      const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), zero = i32x4.splat(0);
+      const i = v128.load(w, 16), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
+      const i0 = v128.and(i, n), i1 = upper(i, n);
+      f = addScaled(f, single(v0, i0, x + c, begin(w), one_), scaleOf(scales, gs, c, isGrouped));
+      if (load<u8>(flags + (c >> 5 << 3)) != 0) {
+        const q = single(v0, i0, low + c, zero, one_);
+        f = addScaled(f, q, lowScaleOf(scales, gs, c, isGrouped));
+      }
+      const p = single(v1, i1, x + d, begin(w + SUMS), one_);
+      f = addScaled(f, p, scaleOf(scales, gs, d, isGrouped));
+      if (load<u8>(flags + (d >> 5 << 3)) != 0) {
+        const q = single(v1, i1, low + d, zero, one_);
+        f = addScaled(f, q, lowScaleOf(scales, gs, d, isGrouped));
+      }
+      at += 4;
+    }
+    if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
+    finish(a, row, 0, f);
+  }
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function oneOfAny(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, false);
+}
+function oneOfAnyGrouped(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, true);
+}
+
+/** y = W·x for rows `first` to `last`, multiples of 4, and one token. */
+export function slotsAnyOne(a: usize, first: i32, last: i32, thread: i32): void {
+  if (load<usize>(a, GROUP_SCALES) != 0) oneOfAnyGrouped(a, first, last, thread);
+  else oneOfAny(a, first, last, thread);
+}
