@@ -16,8 +16,6 @@ import type { Mask, Pattern } from "./types.ts";
  * alike; with two exchanges 0.304 to 0.306, whether 6 or 12 go with each.
  */
 const ITERATIONS = { before: [4, 4], last: 8 };
-/** Iterations for patterns whose weights cannot be exchanged. */
-const ITERATIONS_ALONE = 12;
 
 /** What is pruned, and how. */
 export interface EspalierRequest {
@@ -53,15 +51,12 @@ export async function espalier(
   if (mask.includes(0)) {
     const run = exchangeRun(pattern);
     let rest = await pull();
-    if (run !== undefined) {
-      for (const iterations of ITERATIONS.before) {
-        await solveOnMask(values, mask, rest, hessian, iterations, algebra);
-        rest = await pull();
-        exchange(values, mask, rest, hessian, run);
-      }
+    for (const iterations of ITERATIONS.before) {
+      await solveOnMask(values, mask, rest, hessian, iterations, algebra);
+      rest = await pull();
+      exchange(values, mask, rest, hessian, run);
     }
-    const iterations = run === undefined ? ITERATIONS_ALONE : ITERATIONS.last;
-    await solveOnMask(values, mask, rest, hessian, iterations, algebra);
+    await solveOnMask(values, mask, rest, hessian, ITERATIONS.last, algebra);
   }
 
   if (rounding) values = await roundOnMask(values, mask, { ...request, rounding }, algebra);

@@ -3,16 +3,17 @@
  * @module
  */
 import type { Matrix } from "./matrix.ts";
+import { SLOT_COLUMNS } from "./slots.ts";
 import type { Mask, Pattern } from "./types.ts";
 
 /** Columns of a row among which weights change places, where the pattern says nothing. */
 const RUN = 128;
 
 /**
- * Columns among which weights may change places so that a mask keeps its pattern: as many stay in each
- * run of so many. Undefined for patterns whose weights do not come and go one by one.
+ * Columns among which a row's weights may change places so that a mask keeps its pattern: as many stay in
+ * each run of so many. (In slots, each of the four rows of a window chooses for itself.)
  */
-export function exchangeRun(pattern: Pattern): number | undefined {
+export function exchangeRun(pattern: Pattern): number {
   switch (pattern.kind) {
     case "unstructured":
       return RUN;
@@ -20,7 +21,7 @@ export function exchangeRun(pattern: Pattern): number | undefined {
     case "mixed":
       return pattern.m;
     case "slots":
-      return undefined;
+      return SLOT_COLUMNS;
   }
 }
 
