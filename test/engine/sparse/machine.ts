@@ -17,7 +17,14 @@ import {
   instantiate,
   type Kernels,
 } from "../../../src/engine/sparse/kernels.ts";
-import { CONTROL, PAGE, roundUp, scratchBytes, SEGMENT, segmentsOf } from "../../../src/engine/sparse/layout.ts";
+import {
+  CONTROL,
+  PAGE,
+  roundUp,
+  scratchBytes,
+  SEGMENT,
+  segmentsOf,
+} from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { ModelReader } from "../../../src/engine/sparse/model_reader.ts";
 import type {
