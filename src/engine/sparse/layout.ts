@@ -150,8 +150,8 @@ export function segmentBytes(kind: Kind): number {
  */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
   if (!isQuantised(kind)) return 0;
-  // Sums of four tokens, and four slots a window that are entries of their own; one more makes them even.
-  if (kind === KIND.SLOTS_ANY) return 64 + (8 * segments + 1) * 48;
+  // What four tokens share, and four slots a window that are entries of their own; one more makes them even.
+  if (kind === KIND.SLOTS_ANY) return 96 + (8 * segments + 1) * 48;
   return roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16) +
     segments * unpackedSegmentBytes(kind);
 }

@@ -80,6 +80,22 @@ export function pick(from: v128, indices: v128): v128 {
   return i8x16.swizzle(from, indices);
 }
 
+/** sum + two slots, of the windows `x` and `y`: their values and their indices. */
+// @ts-ignore: decorator
+@inline
+export function dotTwo(
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  x: v128,
+  y: v128,
+  sum: v128,
+  one: v128,
+): v128 {
+  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one), one);
+}
+
 /** The high halves of bytes. (A shift of bytes has its mask made anew at each use.) */
 // @ts-ignore: decorator
 @inline

@@ -14,7 +14,7 @@
  */
 import { NIBBLES } from "./control";
 import { addLists } from "./lists";
-import { dot, ones, pick, unpackPair, UNPACKED_PAIR, upper } from "./simd";
+import { dotTwo, ones, unpackPair, UNPACKED_PAIR, upper } from "./simd";
 import {
   addScaled,
   finish,
@@ -60,29 +60,13 @@ function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
 }
 
-/** sum + two slots, of the windows `x` and `y`: their values and their indices. */
-// @ts-ignore: decorator
-@inline
-function two(
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  x: v128,
-  y: v128,
-  sum: v128,
-  one_: v128,
-): v128 {
-  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one_), one_);
-}
-
-/** The same of the pair at `w`. */
+/** sum + the pair at `w`, whose slots are of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline
 function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
   const i = v128.load(w);
   const i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
-  return two(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one_);
+  return dotTwo(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one_);
 }
 
 /** sum + a segment of four rows. */
@@ -189,10 +173,10 @@ function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize):
 function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
   const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
   const y = v128.load(x), z = v128.load(x, 16);
-  if (kind == SLOTS_ONE) return two(v0, v1, i0, i1, y, z, sum, one_);
-  const first = two(v0, v1, i0, i1, y, y, sum, one_);
+  if (kind == SLOTS_ONE) return dotTwo(v0, v1, i0, i1, y, z, sum, one_);
+  const first = dotTwo(v0, v1, i0, i1, y, y, sum, one_);
   const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-  return two(v2, v3, i2, i3, z, z, first, one_);
+  return dotTwo(v2, v3, i2, i3, z, z, first, one_);
 }
 
 /** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
@@ -224,25 +208,25 @@ function four(
     const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
     let p0 = v128.load(x0), p1 = v128.load(x1), p2 = v128.load(x2), p3 = v128.load(x3);
     if (kind == SLOTS_ONE) {
-      p0 = two(v0, v1, i0, i1, p0, v128.load(x0, 16), start, one_);
-      p1 = two(v0, v1, i0, i1, p1, v128.load(x1, 16), start, one_);
-      p2 = two(v0, v1, i0, i1, p2, v128.load(x2, 16), start, one_);
-      p3 = two(v0, v1, i0, i1, p3, v128.load(x3, 16), start, one_);
+      p0 = dotTwo(v0, v1, i0, i1, p0, v128.load(x0, 16), start, one_);
+      p1 = dotTwo(v0, v1, i0, i1, p1, v128.load(x1, 16), start, one_);
+      p2 = dotTwo(v0, v1, i0, i1, p2, v128.load(x2, 16), start, one_);
+      p3 = dotTwo(v0, v1, i0, i1, p3, v128.load(x3, 16), start, one_);
     } else {
-      p0 = two(v0, v1, i0, i1, p0, p0, start, one_);
-      p1 = two(v0, v1, i0, i1, p1, p1, start, one_);
-      p2 = two(v0, v1, i0, i1, p2, p2, start, one_);
-      p3 = two(v0, v1, i0, i1, p3, p3, start, one_);
+      p0 = dotTwo(v0, v1, i0, i1, p0, p0, start, one_);
+      p1 = dotTwo(v0, v1, i0, i1, p1, p1, start, one_);
+      p2 = dotTwo(v0, v1, i0, i1, p2, p2, start, one_);
+      p3 = dotTwo(v0, v1, i0, i1, p3, p3, start, one_);
       const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
       const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
       let z = v128.load(x0, 16);
-      p0 = two(v2, v3, i2, i3, z, z, p0, one_);
+      p0 = dotTwo(v2, v3, i2, i3, z, z, p0, one_);
       z = v128.load(x1, 16);
-      p1 = two(v2, v3, i2, i3, z, z, p1, one_);
+      p1 = dotTwo(v2, v3, i2, i3, z, z, p1, one_);
       z = v128.load(x2, 16);
-      p2 = two(v2, v3, i2, i3, z, z, p2, one_);
+      p2 = dotTwo(v2, v3, i2, i3, z, z, p2, one_);
       z = v128.load(x3, 16);
-      p3 = two(v2, v3, i2, i3, z, z, p3, one_);
+      p3 = dotTwo(v2, v3, i2, i3, z, z, p3, one_);
     }
     f0 = addScaled(f0, p0, scaleOf(t0, group, isGrouped));
     f1 = addScaled(f1, p1, scaleOf(t1, group, isGrouped));

@@ -19,7 +19,7 @@ import {
   X_SCALES,
   X_STRIDE,
 } from "./linear";
-import { dot, ones, pick, unpackPair, UNPACKED_PAIR, upper } from "./simd";
+import { dotTwo, ones, unpackPair, UNPACKED_PAIR, upper } from "./simd";
 import {
   begin,
   bytesOf,
@@ -82,22 +82,6 @@ function unpack(chunk: usize, to: usize): void {
   }
 }
 
-/** sum + two unpacked slots of the windows `x` and `y`. */
-// @ts-ignore: decorator
-@inline
-function two(
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  x: v128,
-  y: v128,
-  sum: v128,
-  one_: v128,
-): v128 {
-  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one_), one_);
-}
-
 /** sum + an unpacked entry times a token's inputs at `x`. */
 // @ts-ignore: decorator
 @inline
@@ -105,15 +89,22 @@ function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, one_: v128): v1
   if (stream == SINGLE) return single(v128.load(w, 16), v128.load(w, 32), x, sum, one_);
   const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
   const y = v128.load(x);
-  if (stream == COUPLE) return two(v0, v1, i0, i1, y, v128.load(x, 16), sum, one_);
-  const first = two(v0, v1, i0, i1, y, y, sum, one_);
+  if (stream == COUPLE) return dotTwo(v0, v1, i0, i1, y, v128.load(x, 16), sum, one_);
+  const first = dotTwo(v0, v1, i0, i1, y, y, sum, one_);
   if (stream == DOUBLE) return first;
   const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
   const z = v128.load(x, 16);
-  return two(v2, v3, i2, i3, z, z, first, one_);
+  return dotTwo(v2, v3, i2, i3, z, z, first, one_);
 }
 
-/** Adds a stream of unpacked entries to the sums of four tokens at `f`. */
+/** What four tokens have in common, at the beginning of a thread's room: their sums, and where things are. */
+const FOUR_X: usize = 64, FOUR_STRIDE: usize = 68, FOUR_LOW: usize = 72;
+const FOUR_SCALES: usize = 76, FOUR_NEXT: usize = 80, FOUR_FLAGS: usize = 84;
+const FOUR_GROUPS: usize = 88;
+/** Bytes of that. */
+const FOUR_BYTES: usize = 96;
+
+/** Adds a stream of `count` unpacked entries to the sums of four tokens at `f`. */
 // @ts-ignore: decorator
 @inline
 function addFour(
@@ -122,16 +113,13 @@ function addFour(
   w: usize,
   places: usize,
   count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  scales: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
   f: usize,
 ): void {
   if (count == 0) return;
+  const x = load<usize>(f, FOUR_X), stride = load<usize>(f, FOUR_STRIDE);
+  const low = load<usize>(f, FOUR_LOW), flags = load<usize>(f, FOUR_FLAGS);
+  const scales = load<usize>(f, FOUR_SCALES), next = load<usize>(f, FOUR_NEXT);
+  const gs = load<usize>(f, FOUR_GROUPS);
   const one_ = ones(), zero = i32x4.splat(0);
   const x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
   const s1 = scales + next, s2 = s1 + next, s3 = s2 + next;
@@ -181,7 +169,7 @@ function addFour(
 /**
  * Up to four tokens from `token` on, each in the order of one.
  *
- * @param f 64 bytes for their sums, behind which the unpacked chunk begins.
+ * @param f The thread's room, in which the unpacked chunk lies behind what the tokens have in common.
  */
 // @ts-ignore: decorator
 @inline
@@ -194,32 +182,34 @@ function four(
   f: usize,
   isGrouped: bool,
 ): void {
-  const segments = load<usize>(a, SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const x = load<usize>(a, X) + <usize> token * stride;
-  const next = segments << 2;
-  const s = load<usize>(a, X_SCALES) + <usize> token * next;
-  const gs = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
-  const flags = flagsOf(a, token, 0, tokens);
+  const segments = load<usize>(a, SEGMENTS), next = segments << 2;
+  const stride = <usize> load<u32>(a, X_STRIDE);
   memory.fill(f, 0, 64);
-  let at = chunk + 16, w = f + 64, count = <usize> load<u32>(chunk);
-  if (isGrouped) quadsGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
-  else quads(w, at, count, x, stride, low, s, next, flags, gs, f);
+  store<usize>(f, load<usize>(a, X) + <usize> token * stride, FOUR_X);
+  store<usize>(f, stride, FOUR_STRIDE);
+  store<usize>(f, <usize> load<u32>(a, X_LOW), FOUR_LOW);
+  store<usize>(f, load<usize>(a, X_SCALES) + <usize> token * next, FOUR_SCALES);
+  store<usize>(f, next, FOUR_NEXT);
+  store<usize>(f, flagsOf(a, token, 0, tokens), FOUR_FLAGS);
+  store<usize>(f, load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4), FOUR_GROUPS);
+  let at = chunk + 16, w = f + FOUR_BYTES, count = <usize> load<u32>(chunk);
+  if (isGrouped) quadsGrouped(w, at, count, f);
+  else quads(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(QUAD);
   count = <usize> load<u32>(chunk, 4);
-  if (isGrouped) doublesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
-  else doubles(w, at, count, x, stride, low, s, next, flags, gs, f);
+  if (isGrouped) doublesGrouped(w, at, count, f);
+  else doubles(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(DOUBLE);
   count = <usize> load<u32>(chunk, 8);
-  if (isGrouped) couplesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
-  else couples(w, at, count, x, stride, low, s, next, flags, gs, f);
+  if (isGrouped) couplesGrouped(w, at, count, f);
+  else couples(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(COUPLE);
   count = <usize> load<u32>(chunk, 12) << 1;
-  if (isGrouped) singlesGrouped(w, at, count, x, stride, low, s, next, flags, gs, f);
-  else singles(w, at, count, x, stride, low, s, next, flags, gs, f);
+  if (isGrouped) singlesGrouped(w, at, count, f);
+  else singles(w, at, count, f);
   let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
   if (load<usize>(a, LISTS) != 0) {
     f0 = addLists(a, row, token, 0, tokens, f0);
@@ -231,126 +221,31 @@ function four(
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function quads(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(QUAD, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+function quads(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(QUAD, false, w, at, count, f);
 }
-function quadsGrouped(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(QUAD, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(QUAD, true, w, at, count, f);
 }
-function doubles(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(DOUBLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+function doubles(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(DOUBLE, false, w, at, count, f);
 }
-function doublesGrouped(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(DOUBLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+function doublesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(DOUBLE, true, w, at, count, f);
 }
-function couples(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(COUPLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+function couples(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(COUPLE, false, w, at, count, f);
 }
-function couplesGrouped(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(COUPLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+function couplesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(COUPLE, true, w, at, count, f);
 }
-function singles(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(SINGLE, false, w, at, count, x, stride, low, s, next, flags, gs, f);
+function singles(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(SINGLE, false, w, at, count, f);
 }
-function singlesGrouped(
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  stride: usize,
-  low: usize,
-  s: usize,
-  next: usize,
-  flags: usize,
-  gs: usize,
-  f: usize,
-): void {
-  addFour(SINGLE, true, w, at, count, x, stride, low, s, next, flags, gs, f);
+function singlesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(SINGLE, true, w, at, count, f);
 }
+
 /** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
 export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
@@ -358,7 +253,7 @@ export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, threa
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row);
-    unpack(chunk, room + 64);
+    unpack(chunk, room + FOUR_BYTES);
     for (let token = 0; token < tokens; token += 4) {
       four(a, row, token, tokens, chunk, room, isGrouped);
     }
