@@ -144,30 +144,27 @@ export function segmentBytes(kind: Kind): number {
   }
 }
 
-/**
- * Bytes of a thread's own room for a product of a matrix with so many tokens: lists of flagged segments,
- * one for each four tokens, then four rows that are unpacked.
- */
-export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
-  if (!isQuantised(kind)) return 0;
-  // What four tokens share, and four slots a window that are entries of their own; one more makes them even.
-  if (kind === KIND.SLOTS_ANY) return 96 + (8 * segments + 1) * 48;
-  return roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16) +
-    segments * unpackedSegmentBytes(kind);
-}
+/** Bytes of two slots that are unpacked, and of what the sums of an entry of four rows begin with. */
+const UNPACKED_PAIR = 64;
+const BEGINNING = 16;
 
-/** Bytes that a segment of four rows takes at most when it is unpacked. */
-function unpackedSegmentBytes(kind: Kind): number {
+/** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
+export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
+  // Lists of flagged segments, one for each four tokens, lie before the rows.
+  const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   switch (kind) {
     case KIND.SLOTS_ONE:
-      return 16 + 64;
+      return lists + segments * (BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO:
-      return 16 + 2 * 64;
-    // These have scales before each group, of one segment or more.
+      return lists + segments * (BEGINNING + 2 * UNPACKED_PAIR);
+    // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
-      return 32 + 64;
+      return lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO_INT4:
-      return 32 + 2 * 64;
+      return lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
+    // What four tokens share, and four slots a window that are entries of their own; one more makes them even.
+    case KIND.SLOTS_ANY:
+      return 96 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
     default:
       return 0;
   }

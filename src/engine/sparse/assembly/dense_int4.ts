@@ -34,7 +34,7 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { addProducts, ones, products, sumProducts } from "./simd";
+import { addProducts, ones, products, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
 // @ts-ignore: decorator
@@ -51,7 +51,7 @@ function addEight(sum: v128, w: usize, x: v128, y: v128, nibbles: v128): v128 {
   return addProducts(
     addProducts(sum, x, v128.and(v, nibbles)),
     y,
-    v128.and(i16x8.shr_u(v, 4), nibbles),
+    upper(v, nibbles),
   );
 }
 
@@ -74,7 +74,7 @@ function addSegment(
 ): v128 {
   const v = v128.load(w);
   let p = products(x0, v128.and(v, nibbles));
-  p = addProducts(p, x1, v128.and(i16x8.shr_u(v, 4), nibbles));
+  p = addProducts(p, x1, upper(v, nibbles));
   p = addEight(p, w + 64, x2, x3, nibbles);
   p = addEight(p, w + 128, x4, x5, nibbles);
   p = addEight(p, w + 192, x6, x7, nibbles);
@@ -196,8 +196,8 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       let x0 = x + (s << 5), x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
       for (const last = w + DENSE_SEGMENT; w < last; w += 64) {
         const v = v128.load(w), u = v128.load(w, 16);
-        const v0 = v128.and(v, nibbles), v1 = v128.and(i16x8.shr_u(v, 4), nibbles);
-        const u0 = v128.and(u, nibbles), u1 = v128.and(i16x8.shr_u(u, 4), nibbles);
+        const v0 = v128.and(v, nibbles), v1 = upper(v, nibbles);
+        const u0 = v128.and(u, nibbles), u1 = upper(u, nibbles);
         let y = inputs(x0, zero), z = inputs(x0 + 4, zero);
         i0 = addProducts(addProducts(i0, y, v0), z, v1);
         k0 = addProducts(addProducts(k0, y, u0), z, u1);

@@ -69,6 +69,13 @@ export const SEGMENT = 32;
 /** What the lower seven bits are worth, in units of the upper ones. */
 export const LOW_UNIT: f32 = 0.0078125;
 
+/** What the sums of int8 weights begin with: the zero point's part, from -Σw of four rows as int16. */
+// @ts-ignore: decorator
+@inline
+export function begin(sums: usize): v128 {
+  return i32x4.shl(v128.load16x4_s(sums), 6);
+}
+
 /** Flags of a token, or of those in its tile of eight. */
 // @ts-ignore: decorator
 @inline
@@ -150,12 +157,12 @@ export function finishFour(
   f2: v128,
   f3: v128,
 ): void {
-  const stride = <usize> load<u32>(a, OUT_STRIDE), next = (<usize> row << 2);
-  const at = <usize> token * stride + next;
+  const stride = <usize> load<u32>(a, OUT_STRIDE), column = <usize> row << 2;
+  const at = <usize> token * stride + column;
   let v0 = f0, v1 = f1, v2 = f2, v3 = f3;
   const scales = load<usize>(a, ROW_SCALES);
   if (scales != 0) {
-    const scale = v128.load(scales + next);
+    const scale = v128.load(scales + column);
     v0 = f32x4.mul(v0, scale);
     v1 = f32x4.mul(v1, scale);
     v2 = f32x4.mul(v2, scale);
@@ -163,7 +170,7 @@ export function finishFour(
   }
   const bias = load<usize>(a, BIAS);
   if (bias != 0) {
-    const b = v128.load(bias + next);
+    const b = v128.load(bias + column);
     v0 = f32x4.add(v0, b);
     v1 = f32x4.add(v1, b);
     v2 = f32x4.add(v2, b);

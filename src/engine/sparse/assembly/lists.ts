@@ -8,6 +8,7 @@
 import { widenHalves } from "./simd";
 import {
   finish,
+  finishFour,
   LISTS,
   LISTS_X,
   LISTS_X_COPY,
@@ -55,6 +56,29 @@ export function addLists(
       ? <usize> thread * <usize> load<u32>(a, LISTS_X_COPY)
       : <usize> token * <usize> load<u32>(a, LISTS_X_STRIDE));
   return f32x4.add(sum, listTimes(begin, end, x, false));
+}
+
+/** Adds what four tokens have of the lists beside slots, if there are any, and writes their results. */
+// @ts-ignore: decorator
+@inline
+export function finishFourWithLists(
+  a: usize,
+  row: i32,
+  token: i32,
+  tokens: i32,
+  f0: v128,
+  f1: v128,
+  f2: v128,
+  f3: v128,
+): void {
+  let g0 = f0, g1 = f1, g2 = f2, g3 = f3;
+  if (load<usize>(a, LISTS) != 0) {
+    g0 = addLists(a, row, token, 0, tokens, g0);
+    g1 = addLists(a, row, token + 1, 0, tokens, g1);
+    g2 = addLists(a, row, token + 2, 0, tokens, g2);
+    g3 = addLists(a, row, token + 3, 0, tokens, g3);
+  }
+  finishFour(a, row, token, tokens, g0, g1, g2, g3);
 }
 
 // @ts-ignore: decorator

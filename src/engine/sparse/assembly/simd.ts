@@ -80,41 +80,11 @@ export function pick(from: v128, indices: v128): v128 {
   return i8x16.swizzle(from, indices);
 }
 
-/** sum + two slots, of the windows `x` and `y`: their values and their indices. */
-// @ts-ignore: decorator
-@inline
-export function dotTwo(
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  x: v128,
-  y: v128,
-  sum: v128,
-  one: v128,
-): v128 {
-  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one), one);
-}
-
 /** The high halves of bytes. (A shift of bytes has its mask made anew at each use.) */
 // @ts-ignore: decorator
 @inline
 export function upper(v: v128, nibbles: v128): v128 {
   return v128.and(i16x8.shr_u(v, 4), nibbles);
-}
-
-/** Bytes of a pair of slots with indices of a byte each: values, values, indices, indices. */
-export const UNPACKED_PAIR: usize = 64;
-
-/** Gives the indices of a pair of slots a byte each. */
-// @ts-ignore: decorator
-@inline
-export function unpackPair(pair: usize, to: usize, nibbles: v128): void {
-  const i = v128.load(pair);
-  v128.store(to, v128.load(pair, 16));
-  v128.store(to, v128.load(pair, 32), 16);
-  v128.store(to, v128.and(i, nibbles), 32);
-  v128.store(to, upper(i, nibbles), 48);
 }
 
 /** Sum of the lanes, always in the same order. */

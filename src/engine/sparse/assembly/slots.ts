@@ -13,12 +13,11 @@
  * for are in lists beside (`lists.ts`).
  */
 import { NIBBLES } from "./control";
-import { addLists } from "./lists";
-import { dotTwo, ones, unpackPair, UNPACKED_PAIR, upper } from "./simd";
+import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
+  begin,
   finish,
-  finishFour,
   flagsOf,
   GROUP_SCALES,
   LIST_END,
@@ -38,12 +37,14 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
+import { addPair, addUnpackedPair, dotTwo, PAIR, unpackPair, UNPACKED_PAIR } from "./pairs";
+import { ones } from "./simd";
 
 /** Bytes of a segment's pairs of four rows. */
 // @ts-ignore: decorator
 @inline
 export function pairBytes(kind: i32): usize {
-  return kind == SLOTS_ONE ? 48 : 96;
+  return kind == SLOTS_ONE ? PAIR : 2 * PAIR;
 }
 
 /** Bytes of a segment of eight rows. */
@@ -53,29 +54,13 @@ export function segmentBytes(kind: i32): usize {
   return 16 + 2 * pairBytes(kind);
 }
 
-/** A segment's sums begin with this: the zero point's part. */
-// @ts-ignore: decorator
-@inline
-function begin(sums: usize): v128 {
-  return i32x4.shl(v128.load16x4_s(sums), 6);
-}
-
-/** sum + the pair at `w`, whose slots are of the windows `x` and `y`. */
-// @ts-ignore: decorator
-@inline
-function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
-  const i = v128.load(w);
-  const i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
-  return dotTwo(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one_);
-}
-
 /** sum + a segment of four rows. */
 // @ts-ignore: decorator
 @inline
 function addSegment(kind: i32, w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
   const a = v128.load(x), b = v128.load(x, 16);
   if (kind == SLOTS_ONE) return addPair(w, a, b, sum, nibbles, one_);
-  return addPair(w + 48, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
+  return addPair(w + PAIR, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
 }
 
 /** A token's scale of a segment, times those of the rows' groups where they have any. */
@@ -161,7 +146,7 @@ function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize):
   for (const end = to + segments * unpackedBytes(kind); out < end; out += unpackedBytes(kind)) {
     v128.store(out, begin(sums));
     unpackPair(w, out + 16, nibbles);
-    if (kind == SLOTS_TWO) unpackPair(w + 48, out + 16 + UNPACKED_PAIR, nibbles);
+    if (kind == SLOTS_TWO) unpackPair(w + PAIR, out + 16 + UNPACKED_PAIR, nibbles);
     w += segmentBytes(kind);
     sums += segmentBytes(kind);
   }
@@ -171,12 +156,10 @@ function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize):
 // @ts-ignore: decorator
 @inline
 function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
-  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
   const y = v128.load(x), z = v128.load(x, 16);
-  if (kind == SLOTS_ONE) return dotTwo(v0, v1, i0, i1, y, z, sum, one_);
-  const first = dotTwo(v0, v1, i0, i1, y, y, sum, one_);
-  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-  return dotTwo(v2, v3, i2, i3, z, z, first, one_);
+  if (kind == SLOTS_ONE) return addUnpackedPair(w + 16, y, z, sum, one_);
+  const first = addUnpackedPair(w + 16, y, y, sum, one_);
+  return addUnpackedPair(w + 16 + UNPACKED_PAIR, z, z, first, one_);
 }
 
 /** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
@@ -256,13 +239,7 @@ function four(
     f2 = addScaled(f2, addUnpacked(kind, w, xs + 2 * stride, zero, one_), s2);
     f3 = addScaled(f3, addUnpacked(kind, w, xs + 3 * stride, zero, one_), s3);
   }
-  if (load<usize>(a, LISTS) != 0) {
-    f0 = addLists(a, row, token, 0, tokens, f0);
-    f1 = addLists(a, row, token + 1, 0, tokens, f1);
-    f2 = addLists(a, row, token + 2, 0, tokens, f2);
-    f3 = addLists(a, row, token + 3, 0, tokens, f3);
-  }
-  finishFour(a, row, token, tokens, f0, f1, f2, f3);
+  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */

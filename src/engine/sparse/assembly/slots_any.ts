@@ -23,10 +23,11 @@
  * `slots_any_many.ts`.
  */
 import { LOW_UNIT } from "./linear";
+import { PAIR } from "./pairs";
 import { dot, pick } from "./simd";
 
-/** Bytes of two slots. */
-export const UNIT: usize = 48;
+/** Bytes of a unit: a pair of `pairs.ts`. */
+export const UNIT: usize = PAIR;
 /** Bytes of the sums of four rows. */
 export const SUMS: usize = 8;
 /** Bytes of entries. */
@@ -69,11 +70,4 @@ export const QUAD = 0, DOUBLE = 1, COUPLE = 2, SINGLE = 3;
 @inline
 export function bytesOf(stream: i32): usize {
   return stream == QUAD ? QUAD_BYTES : UNIT_BYTES;
-}
-
-/** An entry's sums begin with this: the zero point's part. */
-// @ts-ignore: decorator
-@inline
-export function begin(sums: usize): v128 {
-  return i32x4.shl(v128.load16x4_s(sums), 6);
 }

@@ -4,13 +4,12 @@
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
 import { NIBBLES } from "./control";
-import { addLists } from "./lists";
+import { finishFourWithLists } from "./lists";
 import {
   addScaled,
-  finishFour,
+  begin,
   flagsOf,
   GROUP_SCALES,
-  LISTS,
   scratchOf,
   SEGMENTS,
   WEIGHTS,
@@ -19,9 +18,9 @@ import {
   X_SCALES,
   X_STRIDE,
 } from "./linear";
-import { dotTwo, ones, unpackPair, UNPACKED_PAIR, upper } from "./simd";
+import { addUnpackedPair, unpackPair, UNPACKED_PAIR } from "./pairs";
+import { ones, upper } from "./simd";
 import {
-  begin,
   bytesOf,
   COUPLE,
   DOUBLE,
@@ -87,14 +86,12 @@ function unpack(chunk: usize, to: usize): void {
 @inline
 function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
   if (stream == SINGLE) return single(v128.load(w, 16), v128.load(w, 32), x, sum, one_);
-  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
   const y = v128.load(x);
-  if (stream == COUPLE) return dotTwo(v0, v1, i0, i1, y, v128.load(x, 16), sum, one_);
-  const first = dotTwo(v0, v1, i0, i1, y, y, sum, one_);
+  if (stream == COUPLE) return addUnpackedPair(w + 16, y, v128.load(x, 16), sum, one_);
+  const first = addUnpackedPair(w + 16, y, y, sum, one_);
   if (stream == DOUBLE) return first;
-  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
   const z = v128.load(x, 16);
-  return dotTwo(v2, v3, i2, i3, z, z, first, one_);
+  return addUnpackedPair(w + 16 + UNPACKED_PAIR, z, z, first, one_);
 }
 
 /** What four tokens have in common, at the beginning of a thread's room: their sums, and where things are. */
@@ -211,13 +208,7 @@ function four(
   if (isGrouped) singlesGrouped(w, at, count, f);
   else singles(w, at, count, f);
   let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
-  if (load<usize>(a, LISTS) != 0) {
-    f0 = addLists(a, row, token, 0, tokens, f0);
-    f1 = addLists(a, row, token + 1, 0, tokens, f1);
-    f2 = addLists(a, row, token + 2, 0, tokens, f2);
-    f3 = addLists(a, row, token + 3, 0, tokens, f3);
-  }
-  finishFour(a, row, token, tokens, f0, f1, f2, f3);
+  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */

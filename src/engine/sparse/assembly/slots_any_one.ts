@@ -3,6 +3,7 @@ import { NIBBLES } from "./control";
 import { addLists } from "./lists";
 import {
   addScaled,
+  begin,
   finish,
   flagsOf,
   GROUP_SCALES,
@@ -15,9 +16,9 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { dot, ones, pick, upper } from "./simd";
+import { addPair } from "./pairs";
+import { ones, upper } from "./simd";
 import {
-  begin,
   bytesOf,
   COUPLE,
   DOUBLE,
@@ -33,21 +34,12 @@ import {
   UNIT_BYTES,
 } from "./slots_any";
 
-/** sum + the unit at `w`, whose slots are of the windows `x` and `y`. */
-// @ts-ignore: decorator
-@inline
-function addUnit(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one_: v128): v128 {
-  const i = v128.load(w);
-  const first = dot(v128.load(w, 16), pick(x, v128.and(i, nibbles)), sum, one_);
-  return dot(v128.load(w, 32), pick(y, upper(i, nibbles)), first, one_);
-}
-
 /** sum + the quad whose units are at `w` times the segment at `x`. */
 // @ts-ignore: decorator
 @inline
 function quad(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
   const a = v128.load(x), b = v128.load(x, 16);
-  return addUnit(w + UNIT, b, b, addUnit(w, a, a, sum, nibbles, one_), nibbles, one_);
+  return addPair(w + UNIT, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
 }
 
 /** sum + the double whose unit is at `w` times the window at `x`. */
@@ -55,14 +47,14 @@ function quad(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
 @inline
 function double(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
   const a = v128.load(x);
-  return addUnit(w, a, a, sum, nibbles, one_);
+  return addPair(w, a, a, sum, nibbles, one_);
 }
 
 /** sum + the couple whose unit is at `w` times the segment at `x`. */
 // @ts-ignore: decorator
 @inline
 function couple(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  return addUnit(w, v128.load(x), v128.load(x, 16), sum, nibbles, one_);
+  return addPair(w, v128.load(x), v128.load(x, 16), sum, nibbles, one_);
 }
 
 /** sum + an entry of a stream. */

@@ -18,11 +18,10 @@ import {
   slotsHeader,
   TWO_BYTES,
 } from "./int4";
-import { addLists } from "./lists";
+import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
   finish,
-  finishFour,
   flagsOf,
   LIST_END,
   listBytes,
@@ -41,7 +40,8 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { addProducts, ones, pick, products, sumProducts, UNPACKED_PAIR, upper } from "./simd";
+import { UNPACKED_PAIR } from "./pairs";
+import { addProducts, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** Bytes of a segment of four rows. */
 // @ts-ignore: decorator
@@ -158,7 +158,7 @@ function unpackedBytes(kind: i32): usize {
   return kind == SLOTS_ONE_INT4 ? 16 + UNPACKED_PAIR : 16 + 2 * UNPACKED_PAIR;
 }
 
-/** Gives the values and the indices of a pair a byte each, as `unpackPair` of `simd.ts` does for int8. */
+/** Gives the values and the indices of a pair a byte each, as `unpackPair` of `pairs.ts` does for int8. */
 // @ts-ignore: decorator
 @inline
 function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128): void {
@@ -297,13 +297,7 @@ function four(
     f2 = addScaled(f2, unpackedTimes(kind, w, xs + 2 * stride, one_), s2);
     f3 = addScaled(f3, unpackedTimes(kind, w, xs + 3 * stride, one_), s3);
   }
-  if (load<usize>(a, LISTS) != 0) {
-    f0 = addLists(a, row, token, 0, tokens, f0);
-    f1 = addLists(a, row, token + 1, 0, tokens, f1);
-    f2 = addLists(a, row, token + 2, 0, tokens, f2);
-    f3 = addLists(a, row, token + 3, 0, tokens, f3);
-  }
-  finishFour(a, row, token, tokens, f0, f1, f2, f3);
+  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
