@@ -16,6 +16,8 @@ export interface WorkbenchSettings {
   readonly threads?: number;
   /** Bytes that the process may take. */
   readonly memory?: number;
+  /** How the model is to be pruned. */
+  readonly method?: Method;
 }
 
 /** How often a pass reports a run of a batch for each block, about. */
@@ -50,7 +52,7 @@ export class Workbench {
   /** Opens the backend, and the model for windows of up to `length` tokens. */
   async open(length: number): Promise<void> {
     const { backend, threads } = this.#settings;
-    this.#backend = await this.#opened.openBackend(backend, threads);
+    this.#backend = await this.#opened.openBackend(backend, threads, this.#settings);
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(
@@ -113,14 +115,18 @@ export class Workbench {
     this.#states.delete(states);
   }
 
-  /** Runs a pass with its progress counted in blocks, parts of a block included. */
+  /**
+   * Runs a pass with its progress counted in blocks, parts of a block included. What its sessions keep
+   * is free before the next one has others.
+   */
   async overBlocks<T>(
     phase: string,
     runsPerBlock: number,
     work: (hooks: PassHooks) => Promise<T>,
   ): Promise<T> {
-    const blocks = (await this.model()).blocks.length;
-    return await this.phases.run(phase, "blocks", blocks, (step) => {
+    const model = await this.model();
+    const { blocks: { length: blocks } } = model;
+    const result = await this.phases.run(phase, "blocks", blocks, (step) => {
       let blocksDone = 0;
       let runs = 0;
       return work({
@@ -134,6 +140,8 @@ export class Workbench {
         },
       });
     });
+    await model.freeSessions();
+    return result;
   }
 
   /** The perplexity of the model, or of another checkpoint of its shape, on windows. */
@@ -152,7 +160,7 @@ export class Workbench {
       (step) => evaluateWindows(model, states, step, this.signal),
     );
     this.free(states);
-    if (other) await model.close();
+    await (other ? model.close() : model.freeSessions());
     return perplexity;
   }
 

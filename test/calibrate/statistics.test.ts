@@ -43,6 +43,23 @@ describe("statistics", () => {
   });
 });
 
+test("a block gives the same after its sessions were freed", async () => {
+  const { model, spec, close } = await load("examples/tiny", "wasm", 256);
+  const states = new WindowStates(batchesOf(windows, 2), spec.hidden, false);
+  try {
+    await embedAll(model, states);
+    const run = () => runAll(model, 0, model.readBlock(0), states, { norms: true, advance: false });
+    const before = await run();
+    await model.freeSessions();
+    expect(await run()).toEqual(before);
+    await model.freeSessions();
+    await model.freeSessions();
+  } finally {
+    states.close();
+    await close();
+  }
+});
+
 describe("the plan", () => {
   const work = {
     windows: 128,

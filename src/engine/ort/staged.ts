@@ -215,12 +215,18 @@ export class StagedModel {
     return outputs[head.input].data as Float32Array;
   }
 
-  /** Frees all sessions. */
-  async close(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
+  /** Frees all sessions with what they keep; the next run loads those that it needs. */
+  async freeSessions(): Promise<void> {
+    const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
     this.#sessionOf.clear();
+    for (const session of sessions) await (await session).release();
+  }
+
+  /** Frees all that it holds. */
+  async close(): Promise<void> {
     this.#buffers.clear();
+    await this.freeSessions();
   }
 
   /** Loads a model once, however many sections have its form. */
