@@ -22,15 +22,6 @@ const DEFAULT_SEQLEN = 2048;
 /** Bytes of a block's weights from which on memory is given back after every run. */
 const LARGE_BLOCK = 128e6;
 
-/**
- * Bytes that a process may take from which on a method that mends gives memory back between its passes
- * only. It has a session for each input of a block, and each keeps what its greatest run took:
- * SmolLM2-135M peaked at 1.6 GB with `espalier` and 1.0 with `sparsegpt`, at 0.75 and 0.7 where all is
- * given back after every run. That costs the second a tenth of its time, the first nothing to speak of.
- * (Wanda would take a third longer; 0.85 GB without.)
- */
-const MANY_SESSIONS = 2e9;
-
 /** A text's token ids, or windows that are fixed. */
 export type WindowSource = { readonly tokens: Int32Array } | { readonly windows: Int32Array[] };
 
@@ -65,17 +56,19 @@ export class OpenModel {
   /**
    * Opens a backend that suits the model's size and the work.
    *
-   * @param work How it is to be pruned, where it is, and the bytes that the process may take.
+   * @param method How it is to be pruned, where it is. Methods that mend have a session for each input of
+   *   a block, and each keeps what its greatest run took: SmolLM2-135M peaked at 1.6 GB with `espalier`
+   *   and 1.0 with `sparsegpt`, at 0.75 and 0.7 where all is given back after every run, in the same time.
    */
   openBackend(
     wanted: BackendName | "auto",
     threads: number | undefined,
-    { method, memory = 0 }: { method?: Method; memory?: number } = {},
+    method?: Method,
   ): Promise<Backend> {
     const { hidden, intermediate } = this.spec;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
-    const hasMany = method !== undefined && mends(method) && memory < MANY_SESSIONS;
-    return openBackend(wanted, threads, { lean: blockBytes > LARGE_BLOCK || hasMany });
+    const lean = blockBytes > LARGE_BLOCK || (method !== undefined && mends(method));
+    return openBackend(wanted, threads, { lean });
   }
 
   /** The model, ready to run windows of up to `length` tokens. */

@@ -51,8 +51,8 @@ export class Workbench {
 
   /** Opens the backend, and the model for windows of up to `length` tokens. */
   async open(length: number): Promise<void> {
-    const { backend, threads } = this.#settings;
-    this.#backend = await this.#opened.openBackend(backend, threads, this.#settings);
+    const { backend, threads, method } = this.#settings;
+    this.#backend = await this.#opened.openBackend(backend, threads, method);
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(
