@@ -125,7 +125,7 @@ export class Workbench {
     work: (hooks: PassHooks) => Promise<T>,
   ): Promise<T> {
     const model = await this.model();
-    const { blocks: { length: blocks } } = model;
+    const blocks = model.blocks.length;
     const result = await this.phases.run(phase, "blocks", blocks, (step) => {
       let blocksDone = 0;
       let runs = 0;

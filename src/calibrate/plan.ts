@@ -69,7 +69,9 @@ export function planFor(work: Workload, budget?: number): Plan {
       `--memory ${megabytes(budget)} is too little: one block's weights take ${
         megabytes(weights)
       }, ` +
-        (mending > 0 ? `what --method ${work.method} sums up ${megabytes(mending)}, ` : "") +
+        (mending > 0
+          ? `what --method ${work.method} sums up and leaves behind ${megabytes(mending)}, `
+          : "") +
         `one window of ${work.length} tokens ${megabytes(windowBytes(work))}, the runtime ${
           megabytes(RUNTIME_BYTES)
         }; give ${megabytes(least)} or a smaller --seqlen`,
