@@ -50,8 +50,14 @@ export class GraphBuilder {
   #scope = "";
   #names = new Set<string>();
 
-  constructor(name: string) {
-    this.graph = create(GraphProtoSchema, { name });
+  /** @param graph The name of a new graph, or one to add to. */
+  constructor(graph: string | GraphProto) {
+    if (typeof graph === "string") {
+      this.graph = create(GraphProtoSchema, { name: graph });
+      return;
+    }
+    this.graph = graph;
+    for (const { name } of [...graph.node, ...graph.initializer]) this.#names.add(name);
   }
 
   /** Runs `build` with `scope` added to the names of the nodes that it makes. */

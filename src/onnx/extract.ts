@@ -20,6 +20,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "./generated/onnx_pb.ts";
+import { addGradients } from "./gradient.ts";
 import { isExternal, neededBy, type Section } from "./sections.ts";
 
 /** A section that a runtime can load. */
@@ -42,6 +43,12 @@ export interface ExtractOptions {
   outputs: readonly string[];
   /** Values `[batch, sequence, width]` whose squares to give out, summed over the sequence. */
   squaresOf?: readonly string[];
+  /** Gradients to give out of a loss whose gradient by `of` is put in; see {@linkcode addGradients}. */
+  gradients?: {
+    readonly of: string;
+    /** The section's own input of hidden states, or weights of the whole graph. */
+    readonly by: readonly string[];
+  };
   /** Names to change, beside the block's label. */
   names?: ReadonlyMap<string, string>;
   /** The block's label, e.g. `layers.3`, which becomes `layers.N` in every name. */
@@ -77,7 +84,13 @@ export function extract(
   // A Cast of a weight on disk is done by whoever reads it.
   const cast = new Map<string, string>();
   const kept: NodeProto[] = [];
-  for (const node of neededBy([...options.outputs, ...options.squaresOf ?? []], section.nodes)) {
+  const { gradients } = options;
+  const wanted = [
+    ...options.outputs,
+    ...options.squaresOf ?? [],
+    ...(gradients ? [gradients.of] : []),
+  ];
+  for (const node of neededBy(wanted, section.nodes)) {
     if (node.opType === "Cast" && external.has(node.input[0])) {
       cast.set(node.output[0], node.input[0]);
     } else {
@@ -148,6 +161,7 @@ export function extract(
     }));
     result.output.push(valueInfo(output, DataType.FLOAT, ["batch", "width"]));
   }
+  if (gradients) addGradients(result, rename(gradients.of), gradients.by.map(rename));
   const bytes = toBinary(ModelProtoSchema, modelOf(result));
   const inputs = new Set(result.input.map(({ name }) => name));
   return { bytes, weights, inputs, gathered, rename };

@@ -166,15 +166,10 @@ export class StagedModel {
     const block = this.blocks[index];
     const model = this.#extractBlock(block, want);
     const { batch: { windows, length }, hidden, shared } = activations;
-    const dims = [windows, length, hidden.length / (windows * length)];
-    const feeds: Record<string, Tensor> = {
-      [HIDDEN_IN]: this.backend.floats(hidden, dims),
+    const outputs = await this.runSection(model, {
       ...shared,
-    };
-    for (const [input, name] of model.weights) {
-      feeds[input] = this.backend.floats(weights.get(name)!, this.#shape(name));
-    }
-    const outputs = await (await this.#session(model)).run(this.#declared(model, feeds));
+      [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden),
+    }, weights);
     const squares = new Map<string, Float32Array>();
     if (want.squares) {
       for (const { input } of block.linears) {
@@ -199,20 +194,38 @@ export class StagedModel {
   /** Runs what lies between the blocks and the head: `[windows, length, head width]`. */
   async finish(activations: Activations): Promise<Float32Array> {
     const { after, head, blocks } = this.sections;
-    const { batch: { windows, length }, hidden } = activations;
+    const { batch, hidden } = activations;
     if (after.nodes.length === 0) return hidden;
     const hiddenOut = blocks.at(-1)!.hiddenOut;
     const model = this.#once("after", () => extract(this.graph, after, { outputs: [head.input] }));
-    const feeds: Record<string, Tensor> = {
-      [hiddenOut]: this.backend.floats(hidden, [
-        windows,
-        length,
-        hidden.length / (windows * length),
-      ]),
-    };
-    for (const [input, name] of model.weights) feeds[input] = this.#read(input, name);
-    const outputs = await (await this.#session(model)).run(feeds);
+    const outputs = await this.runSection(model, { [hiddenOut]: this.hiddenTensor(batch, hidden) });
     return outputs[head.input].data as Float32Array;
+  }
+
+  /** Hidden states of a batch, or anything of that form: `[windows, length, width]`. */
+  hiddenTensor({ windows, length }: Batch, hidden: Float32Array): Tensor {
+    return this.backend.floats(hidden, [windows, length, hidden.length / (windows * length)]);
+  }
+
+  /**
+   * Runs a section that was extracted from the model's graph.
+   *
+   * @param section The section.
+   * @param feeds Its inputs but for weights; those that it does not declare are left out.
+   * @param weights Its weights by their names in the whole graph; read where they are left out.
+   */
+  async runSection(
+    section: ExtractedModel,
+    feeds: Record<string, Tensor>,
+    weights?: BlockWeights,
+  ): Promise<Record<string, Tensor>> {
+    const all = { ...feeds };
+    for (const [input, name] of section.weights) {
+      all[input] = weights
+        ? this.backend.floats(weights.get(name)!, this.#shape(name))
+        : this.#read(input, name);
+    }
+    return await (await this.#session(section)).run(this.#declared(section, all));
   }
 
   /** Frees all sessions with what they keep; the next run loads those that it needs. */

@@ -1,0 +1,101 @@
+/**
+ * Gradients of a decoder's sections, each computed from what came into the section: between the runs
+ * nothing is kept but the hidden states before each block.
+ * @module
+ */
+import { extract, type ExtractedModel } from "../../onnx/extract.ts";
+import { gradientOf } from "../../onnx/gradient.ts";
+import type { Activations, BlockWeights, StagedModel } from "./staged.ts";
+
+/** The gradient of a loss by what a block computes from. */
+export interface BlockGradients {
+  /** By the hidden states before the block, `[windows, length, width]`; where it was asked for. */
+  readonly hidden?: Float32Array;
+  /** By weights, `[rows, columns]`, summed over all tokens. */
+  readonly weights: ReadonlyMap<string, Float32Array>;
+}
+
+/** Runs the sections of a model backwards. */
+export class BackwardModel {
+  readonly #model: StagedModel;
+  readonly #extracted = new Map<string, ExtractedModel>();
+
+  /** @param model The model; its sessions are used and freed with its own. */
+  constructor(model: StagedModel) {
+    this.#model = model;
+  }
+
+  /**
+   * The gradients of a block.
+   *
+   * @param index The block.
+   * @param weights All its weights.
+   * @param activations What came into the block.
+   * @param gradient The loss's gradient by what came out of it, `[windows, length, width]`.
+   * @param want `by`: names of linears' weights; `hidden`: whether what came in is asked about.
+   * @throws {GraphError} When the block has an operator without a rule; see `addGradients`.
+   */
+  async block(
+    index: number,
+    weights: BlockWeights,
+    activations: Activations,
+    gradient: Float32Array,
+    want: { readonly by: readonly string[]; readonly hidden: boolean },
+  ): Promise<BlockGradients> {
+    const model = this.#model;
+    const block = model.blocks[index];
+    const section = this.#once(`${index} ${want.hidden} ${want.by.join(" ")}`, () =>
+      extract(model.graph, block, {
+        label: block.label,
+        names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
+        outputs: [],
+        gradients: {
+          of: block.hiddenOut,
+          by: [...(want.hidden ? [block.hiddenIn] : []), ...want.by],
+        },
+      }));
+    const outputs = await model.runSection(section, {
+      ...activations.shared,
+      [HIDDEN_IN]: model.hiddenTensor(activations.batch, activations.hidden),
+      [gradientOf(HIDDEN_OUT)]: model.hiddenTensor(activations.batch, gradient),
+    }, weights);
+    const give = (name: string) =>
+      outputs[gradientOf(section.rename(name))].data as Float32Array;
+    return {
+      hidden: want.hidden ? give(block.hiddenIn) : undefined,
+      weights: new Map(want.by.map((name) => [name, give(name)])),
+    };
+  }
+
+  /**
+   * The gradient by the last block's hidden states, from that by what comes into the output head.
+   *
+   * @param activations What came out of the last block.
+   * @param gradient By the head's input, `[windows, length, head width]`.
+   */
+  async finish(activations: Activations, gradient: Float32Array): Promise<Float32Array> {
+    const model = this.#model;
+    const { after, head, blocks } = model.sections;
+    if (after.nodes.length === 0) return gradient;
+    const hidden = blocks.at(-1)!.hiddenOut;
+    const section = this.#once("after", () =>
+      extract(model.graph, after, {
+        outputs: [],
+        gradients: { of: head.input, by: [hidden] },
+      }));
+    const outputs = await model.runSection(section, {
+      [hidden]: model.hiddenTensor(activations.batch, activations.hidden),
+      [gradientOf(head.input)]: model.hiddenTensor(activations.batch, gradient),
+    });
+    return outputs[gradientOf(hidden)].data as Float32Array;
+  }
+
+  #once(key: string, make: () => ExtractedModel): ExtractedModel {
+    let model = this.#extracted.get(key);
+    if (!model) this.#extracted.set(key, model = make());
+    return model;
+  }
+}
+
+const HIDDEN_IN = "hidden_in";
+const HIDDEN_OUT = "hidden_out";
