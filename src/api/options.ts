@@ -65,6 +65,9 @@ export const running = {
   ),
 };
 
+/** Steps of distillation with `--method espalier`, unless the caller says otherwise. */
+const DISTILL_STEPS = 96;
+
 /** Options of `prune`. */
 export const pruneSchema = z.strictObject({
   model: path.describe("folder of the checkpoint"),
@@ -127,6 +130,9 @@ export const pruneSchema = z.strictObject({
   seqlen: seqlen.optional().describe(
     "tokens a window (default: 2048, as far as model and text allow; 512 of self)",
   ),
+  distill: z.int().min(0).max(1 << 20).optional().describe(
+    `steps in which the weights that stay learn to foresee what the dense model does, of about 1,024 calibration tokens each (default: ${DISTILL_STEPS} with espalier, else 0)`,
+  ),
   seed: z.int().min(0).max(0xffffffff).default(0).describe(
     "seed of the windows' places, or of the text that the model writes",
   ),
@@ -186,6 +192,11 @@ export type EvaluateOptions = z.input<typeof evaluateSchema>;
 export type ExportOptions = z.input<typeof exportSchema>;
 /** Options of `inspect`, as a caller writes them. */
 export type InspectOptions = z.input<typeof inspectSchema>;
+
+/** Steps of distillation that settings ask for. */
+export function distillSteps({ distill, method }: PruneSettings): number {
+  return distill ?? (method === "espalier" ? DISTILL_STEPS : 0);
+}
 
 /** What a caller passes beside the options. */
 export interface RunHooks {

@@ -3,9 +3,6 @@
  * @module
  */
 import { join, resolve, sep } from "node:path";
-import { roundedHead } from "../calibrate/round_head.ts";
-import type { WindowStates } from "../calibrate/states.ts";
-import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted, UsageError } from "../errors.ts";
 import { roundTo } from "../onnx/element_type.ts";
@@ -14,7 +11,6 @@ import { writeText } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { mends } from "../prune/block.ts";
-import { countZeros } from "../prune/mask.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
 import {
@@ -26,9 +22,11 @@ import {
 } from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
+import { carryOut, NOTHING_DONE } from "./carry_out.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
 import { fit } from "./fit.ts";
 import {
+  distillSteps,
   parseOptions,
   type PruneOptions,
   pruneSchema,
@@ -39,7 +37,7 @@ import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.
 import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
 import { SearchState, subjectOf } from "./search_state.ts";
 import { OpenModel, Phases } from "./shared.ts";
-import { runsPerBlock, Workbench } from "./workbench.ts";
+import { Workbench } from "./workbench.ts";
 
 /**
  * Prunes a checkpoint.
@@ -154,7 +152,9 @@ class PruneRun {
     const fixed = asked === undefined && (pattern.kind === "nm" || densities !== undefined);
     const searches = !fixed && allocation === "search";
     const keepsApart = sizes !== undefined || searches || (!fixed && allocation === "auto");
+    const steps = distillSteps(this.#settings);
     const usesWindows = sizes !== undefined || this.#settings.method !== "magnitude" ||
+      steps > 0 ||
       (!fixed && (keepsApart || needsImportance(allocation) || (compare && text)));
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {
       this.#phases.note(
@@ -215,15 +215,17 @@ class PruneRun {
         const allocated = pattern.kind !== "nm" && request.sparsity > 0;
         if (heldOut && compare && !dryRun && !fixed && allocated) {
           trials.push(...await chooser.compare(windows!, heldOut.windows, chosen));
+          if (steps > 0) this.#phases.note("of the allocations only the one written is distilled");
         }
-        const counts = writer
-          ? await this.#prune(
-            writer,
-            windows?.windows,
-            rulesFor(request, shares),
-            fitted?.unchanged,
-          )
-          : undefined;
+        // A dense model that fits stays as it is.
+        const done = writer && (fitted?.unchanged ? NOTHING_DONE : await carryOut(this.#bench, {
+          settings,
+          rules: rulesFor(request, shares),
+          linears,
+          windows: windows?.windows,
+          writer,
+          folder: pending.path,
+        }));
         writer?.close();
         const pruned = heldOut && pending
           ? await this.#measurePruned(pending.path, heldOut.windows)
@@ -244,7 +246,8 @@ class PruneRun {
           windows,
           heldOut,
           perplexity: dense !== undefined && pruned !== undefined ? { dense, pruned } : undefined,
-          counts,
+          counts: done?.zeros,
+          distilled: done?.distilled,
           output: dryRun ? undefined : output,
           backend: this.#bench.backend,
           phases: this.#phases,
@@ -352,51 +355,6 @@ class PruneRun {
       );
     }
     return state;
-  }
-
-  /** The pruning itself; returns the zeros of each linear by the name of its weight. */
-  async #prune(
-    writer: CheckpointWriter,
-    windows: readonly Int32Array[] | undefined,
-    rules: PruneRules,
-    unchanged = false,
-  ): Promise<Map<string, number>> {
-    const zeros = new Map<string, number>();
-    // A dense model that fits stays as it is.
-    if (unchanged) return zeros;
-    const bench = this.#bench;
-    const { method } = rules;
-    const states = await bench.roomFor(method, windows);
-    const model = await bench.model();
-    await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
-      await prunePass(
-        model,
-        rules,
-        states,
-        ({ weight, mask, values }) => {
-          if (mends(method)) writer.replace(weight, values);
-          else writer.prune(weight, mask);
-          zeros.set(weight, countZeros(values));
-        },
-        hooks,
-      );
-    });
-    const { headGroup } = rules;
-    if (headGroup !== undefined) await this.#roundHead(writer, states.pruned!, headGroup);
-    bench.freeAll(states);
-    return zeros;
-  }
-
-  /** Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. */
-  async #roundHead(writer: CheckpointWriter, states: WindowStates, group: number): Promise<void> {
-    const model = await this.#bench.model();
-    const { weight: name, rows, columns } = model.sections.head;
-    await this.#phases.run("round head", "rows", rows, async (step) => {
-      for await (const piece of roundedHead(model, states, group, this.#signal)) {
-        writer.replace(name, piece.weight, piece.first * columns);
-        step(piece.first + piece.size);
-      }
-    });
   }
 
   /** Measures what was written, read back as anybody would read it. */

@@ -13,6 +13,7 @@ import { VERSION } from "../version.ts";
 import type { StoreChoice } from "./compiled_sizes.ts";
 import type { FitReport, Fitted } from "./fit.ts";
 import type { Sampling } from "./calibration_writer.ts";
+import type { DistillReport } from "./distill.ts";
 import type { PruneSettings } from "./options.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { sparsityOf } from "./inspect.ts";
@@ -100,6 +101,8 @@ export interface PruneReport {
   /** How the allocation was searched, where it was. */
   readonly search?: SearchRecord;
   readonly calibration?: CalibrationReport;
+  /** How the weights that stay were distilled from the dense model, where they were. */
+  readonly distillation?: DistillReport;
   /** What `--fit` tried and found. */
   readonly fit?: FitReport;
   /** How `compile` stores it unless it is told otherwise. */
@@ -141,6 +144,7 @@ export interface RunFacts {
   readonly windows?: PruneWindows;
   readonly heldOut?: PruneWindows;
   readonly perplexity?: { readonly dense: number; readonly pruned: number };
+  readonly distilled?: DistillReport;
   /** Zeros by weight name. */
   readonly counts?: ReadonlyMap<string, number>;
   readonly output?: string;
@@ -191,6 +195,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     trials: facts.trials,
     search: facts.search,
     calibration,
+    distillation: facts.distilled,
     ...storing,
     perplexity: measured,
     backend: facts.backend?.label,
@@ -220,6 +225,7 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
     },
     ...storing,
     calibration,
+    distillation: facts.distilled,
     sparsity: report.sparsity,
     blocks,
     trials: facts.trials,
@@ -285,7 +291,11 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
   const lines = [
     "## Pruning",
     "",
-    `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; no weight was retrained.`,
+    `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; ${
+      report.distillation
+        ? `the weights that stay were distilled from it in ${report.distillation.steps} steps on the calibration text.`
+        : "no weight was retrained."
+    }`,
     "",
     "| | |",
     "|---|---|",

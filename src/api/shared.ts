@@ -8,7 +8,6 @@ import { type Backend, type BackendName, openBackend } from "../engine/ort/backe
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
-import { mends } from "../prune/block.ts";
 import type { Method } from "../prune/types.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer } from "../text/folder.ts";
@@ -56,18 +55,19 @@ export class OpenModel {
   /**
    * Opens a backend that suits the model's size and the work.
    *
-   * @param method How it is to be pruned, where it is. Methods that mend have a session for each input of
-   *   a block, and each keeps what its greatest run took: SmolLM2-135M peaked at 1.6 GB with `espalier`
-   *   and 1.0 with `sparsegpt`, at 0.75 and 0.7 where all is given back after every run, in the same time.
+   * @param changes Whether the weights that stay are to be changed. Methods that do so have a session for
+   *   each input of a block, and each keeps what its greatest run took: SmolLM2-135M peaked at 1.6 GB with
+   *   `espalier` and 1.0 with `sparsegpt`, at 0.75 and 0.7 where all is given back after every run, in the
+   *   same time.
    */
   openBackend(
     wanted: BackendName | "auto",
     threads: number | undefined,
-    method?: Method,
+    changes = false,
   ): Promise<Backend> {
     const { hidden, intermediate } = this.spec;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
-    const lean = blockBytes > LARGE_BLOCK || (method !== undefined && mends(method));
+    const lean = blockBytes > LARGE_BLOCK || changes;
     return openBackend(wanted, threads, { lean });
   }
 

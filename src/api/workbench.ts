@@ -7,6 +7,7 @@ import type { WindowStates } from "../calibrate/states.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
+import { mends } from "../prune/block.ts";
 import type { Method } from "../prune/types.ts";
 import { type OpenModel, type Phases, roomFor } from "./shared.ts";
 
@@ -18,6 +19,8 @@ export interface WorkbenchSettings {
   readonly memory?: number;
   /** How the model is to be pruned. */
   readonly method?: Method;
+  /** Steps of distillation that are asked for. */
+  readonly distill?: number;
 }
 
 /** How often a pass reports a run of a batch for each block, about. */
@@ -51,8 +54,9 @@ export class Workbench {
 
   /** Opens the backend, and the model for windows of up to `length` tokens. */
   async open(length: number): Promise<void> {
-    const { backend, threads, method } = this.#settings;
-    this.#backend = await this.#opened.openBackend(backend, threads, method);
+    const { backend, threads, method, distill } = this.#settings;
+    const changes = (method !== undefined && mends(method)) || (distill ?? 0) > 0;
+    this.#backend = await this.#opened.openBackend(backend, threads, changes);
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(

@@ -43,6 +43,8 @@ const GARBAGE_BYTES = 500e6;
 const COPIES = 2.3;
 /** Tokens a run above which larger batches gain nothing: the weights are reused enough. */
 const TOKENS_PER_RUN = 2048;
+/** A weight that is moved, and the two moments of its gradients. */
+const BYTES_PER_KEPT = 12;
 /** Room that is used when the caller sets no budget. */
 const DEFAULT_BUDGET = 1.3e9;
 
@@ -85,6 +87,57 @@ export function planFor(work: Workload, budget?: number): Plan {
   while (windowsPerBatch > 1 && need(windowsPerBatch, true) > limit) windowsPerBatch--;
   const spill = need(windowsPerBatch, false) > limit;
   return { windowsPerBatch, spill, bytes: need(windowsPerBatch, spill) };
+}
+
+/** What a distillation depends on; sizes in elements unless said otherwise. */
+export interface DistillationWork extends Workload {
+  readonly blocks: number;
+  /** Windows that one step takes. */
+  readonly windowsPerStep: number;
+  /** Weights that stay, of those that it moves. */
+  readonly kept: number;
+  /** All of those weights, pruned ones included. */
+  readonly weights: number;
+}
+
+/** Times a block's weights lie in memory while its gradients are computed. */
+const BACKWARD_COPIES = 3;
+/** Times a window's activations do. */
+const BACKWARD_ACTIVATIONS = 3;
+/** A piece of the vocabulary: two models' logits, and what is computed from them. */
+const LOSS_BYTES = 250e6;
+
+/**
+ * Chooses whether the weights that a distillation moves stay in memory, and what the dense model foresees.
+ *
+ * @param work What is to be done.
+ * @param budget As for {@linkcode planFor}.
+ * @throws {MemoryBudgetError} When one step needs more than the given budget.
+ */
+export function planForDistillation(
+  work: DistillationWork,
+  budget?: number,
+): { spillParameters: boolean; spillLessons: boolean } {
+  const { blockBytes, hidden, length, blocks, kept, weights } = work;
+  const tokens = work.windowsPerStep * length;
+  const least = RUNTIME_BYTES + GARBAGE_BYTES + LOSS_BYTES +
+    blockBytes * (BACKWARD_COPIES + (work.copiesWeights ? COPIES : 1)) +
+    BACKWARD_ACTIVATIONS * work.windowsPerStep * windowBytes(work) +
+    (blocks + 1) * tokens * hidden * 4 + weights / 8;
+  if (budget !== undefined && least > budget) {
+    throw new MemoryBudgetError(
+      `--memory ${
+        megabytes(budget)
+      } is too little to distil with: a step of ${tokens} tokens takes ${
+        megabytes(least)
+      }; give that much, a smaller --seqlen, or --distill 0`,
+    );
+  }
+  const limit = Math.max(budget ?? DEFAULT_BUDGET, least);
+  const lessons = 4 * work.windows * length * hidden;
+  const spillLessons = least + lessons > limit;
+  const left = limit - least - (spillLessons ? 0 : lessons);
+  return { spillParameters: BYTES_PER_KEPT * kept > left, spillLessons };
 }
 
 /** Bytes that methods take which mend: square matrices as wide as a linear's input, mostly. */

@@ -174,6 +174,18 @@ function summaryOf(report: PruneReport): string {
   if (calibration) {
     rows.push(["calibration", calibrationText(calibration)]);
   }
+  const { distillation } = report;
+  if (distillation) {
+    const { steps, divergence: { start, end } } = distillation;
+    rows.push([
+      "distilled",
+      `${steps} steps: ${
+        start.toFixed(3)
+      } nats a token from the dense model's predictions before, ${
+        end.toFixed(3)
+      } after, on calibration text`,
+    ]);
+  }
   if (perplexity) {
     rows.push([
       "perplexity",

@@ -221,11 +221,14 @@ const RULES: Record<string, (step: Step) => void> = {
 
   /** A rotation: its gradient turns back. */
   RotaryEmbedding({ b, node, input: [, positions, cosines, sines], gradient, give }) {
-    give(0, () =>
-      b.node("RotaryEmbedding", [gradient, positions, cosines, b.node("Neg", [sines])], {
-        domain: MICROSOFT,
-        attributes: Object.fromEntries(node.attribute.map(({ name, i }) => [name, Number(i)])),
-      }));
+    give(
+      0,
+      () =>
+        b.node("RotaryEmbedding", [gradient, positions, cosines, b.node("Neg", [sines])], {
+          domain: MICROSOFT,
+          attributes: Object.fromEntries(node.attribute.map(({ name, i }) => [name, Number(i)])),
+        }),
+    );
   },
 
   /** x · Wᵀ, or matrices of activations with two axes before their own. */

@@ -172,6 +172,51 @@ export function roundToGrid(value: number, scale: number): number {
   return gridLevel(value, scale) * scale + 0;
 }
 
+/** The scales of a matrix's grid. */
+export interface MatrixGrid {
+  /** Columns of the matrix. */
+  readonly columns: number;
+  /** Neighbouring columns that share a scale. */
+  readonly group: GroupColumns;
+  /** One for each group of each row. */
+  readonly scales: Float32Array;
+}
+
+/**
+ * The grid of each row and group of a matrix; see {@linkcode gridScale}.
+ *
+ * @param values Weights `[rows, columns]`, 0 where pruned.
+ * @param columns Columns.
+ * @param group Neighbouring columns that share a scale.
+ */
+export function matrixGrid(
+  values: Float32Array,
+  columns: number,
+  group: GroupColumns,
+): MatrixGrid {
+  const scales: number[] = [];
+  for (let row = 0; row < values.length; row += columns) {
+    for (let c = 0; c < columns; c += group) {
+      scales.push(gridScale(values.subarray(row + c, row + Math.min(c + group, columns))));
+    }
+  }
+  return { columns, group, scales: Float32Array.from(scales) };
+}
+
+/** Rounds a matrix to its grid, in place. */
+export function roundMatrix(values: Float32Array, { columns, group, scales }: MatrixGrid): void {
+  let next = 0;
+  for (let row = 0; row < values.length; row += columns) {
+    for (let c = 0; c < columns; c += group) {
+      const scale = scales[next++];
+      const end = row + Math.min(c + group, columns);
+      for (let i = row + c; i < end; i++) {
+        if (values[i] !== 0) values[i] = roundToGrid(values[i], scale);
+      }
+    }
+  }
+}
+
 /**
  * Whether weights lie on the grid of a scale, but for having been rounded to bfloat16 or float16.
  *

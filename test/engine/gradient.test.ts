@@ -65,12 +65,10 @@ describe("the gradients of a section, against differences of what it computes", 
           const scale = Math.sqrt(dot(from, from) / dot(along, along));
           const gradient = key === undefined ? found.hidden! : found.weights.get(key)!;
           const loss = (step: number) =>
-            key === undefined
-              ? lossOf(moved(from, along, step * scale), weights)
-              : lossOf(
-                activations.hidden,
-                new Map([...weights, [key, moved(from, along, step * scale)]]),
-              );
+            key === undefined ? lossOf(moved(from, along, step * scale), weights) : lossOf(
+              activations.hidden,
+              new Map([...weights, [key, moved(from, along, step * scale)]]),
+            );
           return { key, loss, expected: scale * dot(gradient, along), gradient, scale };
         });
         for (const { key, loss, expected, gradient, scale } of directions) {

@@ -44,23 +44,25 @@ export class BackwardModel {
   ): Promise<BlockGradients> {
     const model = this.#model;
     const block = model.blocks[index];
-    const section = this.#once(`${index} ${want.hidden} ${want.by.join(" ")}`, () =>
-      extract(model.graph, block, {
-        label: block.label,
-        names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
-        outputs: [],
-        gradients: {
-          of: block.hiddenOut,
-          by: [...(want.hidden ? [block.hiddenIn] : []), ...want.by],
-        },
-      }));
+    const section = this.#once(
+      `${index} ${want.hidden} ${want.by.join(" ")}`,
+      () =>
+        extract(model.graph, block, {
+          label: block.label,
+          names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
+          outputs: [],
+          gradients: {
+            of: block.hiddenOut,
+            by: [...(want.hidden ? [block.hiddenIn] : []), ...want.by],
+          },
+        }),
+    );
     const outputs = await model.runSection(section, {
       ...activations.shared,
       [HIDDEN_IN]: model.hiddenTensor(activations.batch, activations.hidden),
       [gradientOf(HIDDEN_OUT)]: model.hiddenTensor(activations.batch, gradient),
     }, weights);
-    const give = (name: string) =>
-      outputs[gradientOf(section.rename(name))].data as Float32Array;
+    const give = (name: string) => outputs[gradientOf(section.rename(name))].data as Float32Array;
     return {
       hidden: want.hidden ? give(block.hiddenIn) : undefined,
       weights: new Map(want.by.map((name) => [name, give(name)])),

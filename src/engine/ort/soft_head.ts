@@ -32,11 +32,20 @@ export async function teacherOf(
   model: StagedModel,
   hidden: readonly Float32Array[],
 ): Promise<Teacher> {
+  return { hidden, logSums: await logSumsOf(model, hidden) };
+}
+
+/**
+ * log Σ exp of a model's logits at each batch's positions.
+ *
+ * @param hidden Its activations before the head for each batch, `[tokens, width]`.
+ */
+export async function logSumsOf(
+  model: StagedModel,
+  hidden: readonly Float32Array[],
+): Promise<Float64Array[]> {
   const joined = await overPieces(model, hidden, undefined);
-  return {
-    hidden,
-    logSums: joined.map(({ largest, sum }) => largest.map((top, t) => top + Math.log(sum[t]))),
-  };
+  return joined.map(({ largest, sum }) => largest.map((top, t) => top + Math.log(sum[t])));
 }
 
 /** Losses of a model at the positions of one batch, in nats. */

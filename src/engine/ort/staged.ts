@@ -19,6 +19,13 @@ export interface WeightSource {
   readFloats(name: string, target: Float32Array, first?: number): void;
 }
 
+/** Weights that are put in the place of those on disk. */
+export interface OtherWeights {
+  has(name: string): boolean;
+  /** Fills `target` with a weight's values. */
+  read(name: string, target: Float32Array): void;
+}
+
 /** Windows of equal length that run together. */
 export interface Batch {
   /** `[windows, length]` token ids. */
@@ -137,14 +144,18 @@ export class StagedModel {
    * Reads a block's weights.
    *
    * @param index The block.
+   * @param others Weights that come from elsewhere; those are not read from disk.
    * @returns Its weights, in buffers that the next call overwrites.
    * @throws {NotFiniteError} When one is NaN or infinite.
    */
-  readBlock(index: number): BlockWeights {
+  readBlock(index: number, others?: OtherWeights): BlockWeights {
     const model = this.#extractBlock(this.blocks[index], { output: true });
     const weights = new Map<string, Float32Array>();
     for (const [input, name] of model.weights) {
-      weights.set(name, this.#read(input, name).data as Float32Array);
+      const buffer = this.#bufferFor(input, name);
+      if (others?.has(name)) others.read(name, buffer);
+      else this.weights.readFloats(name, buffer);
+      weights.set(name, buffer);
     }
     return weights;
   }
@@ -292,11 +303,16 @@ export class StagedModel {
 
   /** Reads a weight into the buffer that belongs to an input. */
   #read(input: string, name: string): Tensor {
+    const buffer = this.#bufferFor(input, name);
+    this.weights.readFloats(name, buffer);
+    return this.backend.floats(buffer, this.#shape(name));
+  }
+
+  #bufferFor(input: string, name: string): Float32Array {
     const count = this.#count(name);
     let buffer = this.#buffers.get(input);
     if (buffer?.length !== count) this.#buffers.set(input, buffer = new Float32Array(count));
-    this.weights.readFloats(name, buffer);
-    return this.backend.floats(buffer, this.#shape(name));
+    return buffer;
   }
 
   /** Reads the rows of a table that `ids` name; `positions` are the ids' places among those rows. */

@@ -1,0 +1,107 @@
+/**
+ * The work on a checkpoint that was copied: pruning it, rounding its head, distilling it.
+ * @module
+ */
+import { prunePass, type PruneRules } from "../calibrate/passes.ts";
+import { roundedHead } from "../calibrate/round_head.ts";
+import type { WindowStates } from "../calibrate/states.ts";
+import type { CheckpointWriter } from "../checkpoint/writer.ts";
+import { mends } from "../prune/block.ts";
+import { groupColumns } from "../prune/int4_grid.ts";
+import { countZeros, packMask } from "../prune/mask.ts";
+import type { Mask } from "../prune/types.ts";
+import { type DistillReport, distillWritten } from "./distill.ts";
+import { distillSteps, type PruneSettings } from "./options.ts";
+import type { BlockLinear } from "./prune_report.ts";
+import { runsPerBlock, type Workbench } from "./workbench.ts";
+
+/** What is decided, and where it is written. */
+export interface Decided {
+  readonly settings: PruneSettings;
+  readonly rules: PruneRules;
+  /** The linears that are pruned. */
+  readonly linears: readonly BlockLinear[];
+  /** Calibration windows, where the method needs any. */
+  readonly windows?: readonly Int32Array[];
+  /** Writes the copy. */
+  readonly writer: CheckpointWriter;
+  /** The copy's folder. */
+  readonly folder: string;
+}
+
+/** What was changed. */
+export interface Done {
+  /** Zeros of each pruned linear by the name of its weight. */
+  readonly zeros: ReadonlyMap<string, number>;
+  readonly distilled?: DistillReport;
+}
+
+/** Nothing was changed. */
+export const NOTHING_DONE: Done = { zeros: new Map() };
+
+/** Prunes the copy, and distils it where that is asked for. */
+export async function carryOut(bench: Workbench, decided: Decided): Promise<Done> {
+  const { settings, rules, linears, windows, writer, folder } = decided;
+  const { seed, memory } = settings;
+  const steps = distillSteps(settings);
+  const masks = new Map<string, Uint8Array>();
+  const zeros = await pruneCopy(bench, decided, (weight, mask) => {
+    if (steps > 0) masks.set(weight, packMask(mask));
+  });
+  if (steps === 0) return { zeros };
+  const { int4Group, shares } = rules;
+  const groups = int4Group === undefined
+    ? undefined
+    : shares.map(({ density }) => groupColumns(density, int4Group));
+  const distilled = await distillWritten(bench, {
+    ...{ steps, seed, memory, linears, windows: windows!, folder, writer, masks, groups, zeros },
+  });
+  return { zeros, distilled };
+}
+
+/** Prunes the copy; returns the zeros of each linear by the name of its weight. */
+async function pruneCopy(
+  bench: Workbench,
+  { rules, windows, writer }: Decided,
+  onMask: (weight: string, mask: Mask) => void,
+): Promise<Map<string, number>> {
+  const zeros = new Map<string, number>();
+  const { method } = rules;
+  const states = await bench.roomFor(method, windows);
+  const model = await bench.model();
+  await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
+    await prunePass(
+      model,
+      rules,
+      states,
+      ({ weight, mask, values }) => {
+        if (mends(method)) writer.replace(weight, values);
+        else writer.prune(weight, mask);
+        zeros.set(weight, countZeros(values));
+        onMask(weight, mask);
+      },
+      hooks,
+    );
+  });
+  const { headGroup } = rules;
+  if (headGroup !== undefined) await roundHead(bench, writer, states.pruned!, headGroup);
+  bench.freeAll(states);
+  return zeros;
+}
+
+/** Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. */
+async function roundHead(
+  bench: Workbench,
+  writer: CheckpointWriter,
+  states: WindowStates,
+  group: number,
+): Promise<void> {
+  const model = await bench.model();
+  const { weight: name, rows, columns } = model.sections.head;
+  await bench.phases.run("round head", "rows", rows, async (step) => {
+    for await (const piece of roundedHead(model, states, group, bench.signal)) {
+      writer.replace(name, piece.weight, piece.first * columns);
+      step(piece.first + piece.size);
+    }
+  });
+}

@@ -1,0 +1,89 @@
+/**
+ * How far a model's predictions are from a teacher's, with the gradient of it.
+ * @module
+ */
+import { toBinary } from "@bufbuild/protobuf";
+import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import {
+  ModelProtoSchema,
+  TensorProto_DataType as DataType,
+} from "../../onnx/generated/onnx_pb.ts";
+import { headPieces } from "./head.ts";
+import { logSumsOf } from "./soft_head.ts";
+import type { StagedModel } from "./staged.ts";
+
+/** Bytes that one piece's logits may take. */
+const PIECE_BYTES = 32 << 20;
+
+/** The loss of some positions. */
+export interface DistillationLoss {
+  /** Kullback-Leibler divergence Σ p·(log p − log q) from the teacher's p, mean over positions, in nats. */
+  readonly loss: number;
+  /** Its gradient by the model's activations before the head, `[positions, width]`. */
+  readonly gradient: Float32Array;
+}
+
+/**
+ * The divergence of a model's predictions from a teacher's under the same head, and its gradient,
+ * (q − p)·W over the number of positions.
+ *
+ * The vocabulary passes in pieces twice: for log Σ exp, then for what hangs on it.
+ *
+ * @param model The model whose head both use.
+ * @param hidden The model's activations before the head, `[positions, width]`.
+ * @param teacher The teacher's at the same positions, and log Σ exp of its logits.
+ */
+export async function distillationLoss(
+  model: StagedModel,
+  hidden: Float32Array,
+  teacher: { readonly hidden: Float32Array; readonly logSums: Float64Array },
+): Promise<DistillationLoss> {
+  const { head } = model.sections;
+  const { backend } = model;
+  const width = head.columns;
+  const count = hidden.length / width;
+  const [logSums] = await logSumsOf(model, [hidden]);
+  const session = await model.session(lossModel(width));
+  const column = (values: Float64Array) => backend.floats(Float32Array.from(values), [count, 1]);
+  const same = {
+    student: backend.floats(hidden, [count, width]),
+    student_logsum: column(logSums),
+    teacher: backend.floats(teacher.hidden, [count, width]),
+    teacher_logsum: column(teacher.logSums),
+  };
+  const gradient = new Float32Array(hidden.length);
+  let loss = 0;
+  for (const { size, weight } of headPieces(model, count, PIECE_BYTES)) {
+    const outputs = await session.run({ ...same, weight: backend.floats(weight, [size, width]) });
+    const part = outputs.gradient.data as Float32Array;
+    for (let i = 0; i < gradient.length; i++) gradient[i] += part[i] / count;
+    for (const each of outputs.divergence.data as Float32Array) loss += each / count;
+  }
+  return { loss, gradient };
+}
+
+function lossModel(width: number): Uint8Array {
+  const b = new GraphBuilder("distillation loss");
+  b.input("weight", DataType.FLOAT, ["rows", width]);
+  /** log of the chances of a piece's tokens. */
+  const logChances = (from: string) => {
+    b.input(from, DataType.FLOAT, ["tokens", width]);
+    b.input(`${from}_logsum`, DataType.FLOAT, ["tokens", 1]);
+    const logits = b.node("Gemm", [from, "weight"], {
+      attributes: { transB: 1, alpha: float(1) },
+    });
+    return b.node("Sub", [logits, `${from}_logsum`]);
+  };
+  const student = logChances("student");
+  const teacher = logChances("teacher");
+  const p = b.node("Exp", [teacher]);
+  const apart = b.node("Sub", [b.node("Exp", [student]), p]);
+  b.node("MatMul", [apart, "weight"], { outputs: ["gradient"] });
+  b.node("ReduceSum", [
+    b.node("Mul", [p, b.node("Sub", [teacher, student])]),
+    b.integers([1]),
+  ], { attributes: { keepdims: 1 }, outputs: ["divergence"] });
+  b.output("gradient", DataType.FLOAT, ["tokens", width]);
+  b.output("divergence", DataType.FLOAT, ["tokens", 1]);
+  return toBinary(ModelProtoSchema, modelOf(b.graph));
+}
