@@ -48,6 +48,23 @@ export interface DistillTask {
 }
 
 /**
+ * Refuses a distillation that will not fit, before hours have gone into what it is to distil.
+ *
+ * @param bench With the dense model open.
+ * @throws {MemoryBudgetError} When one step needs more memory than it may take.
+ */
+export async function assertDistillable(
+  bench: Workbench,
+  opened: OpenModel,
+  task: Pick<DistillTask, "windows" | "linears" | "memory">,
+): Promise<void> {
+  planForDistillation(
+    workOf(await bench.model(), opened, { ...task, zeros: new Map() }),
+    task.memory,
+  );
+}
+
+/**
  * Distils a pruned checkpoint in place.
  *
  * @param bench With the dense model open.
@@ -140,7 +157,7 @@ async function prepare(
 function workOf(
   model: StagedModel,
   { spec }: OpenModel,
-  { windows, linears, zeros }: DistillTask,
+  { windows, linears, zeros }: Pick<DistillTask, "windows" | "linears" | "zeros">,
 ): DistillationWork {
   const [{ length }] = windows;
   const weights = linears.reduce((sum, { rows, columns }) => sum + rows * columns, 0);

@@ -23,6 +23,7 @@ import {
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, NOTHING_DONE } from "./carry_out.ts";
+import { assertDistillable } from "./distill.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
 import { fit } from "./fit.ts";
 import {
@@ -175,6 +176,12 @@ class PruneRun {
       : undefined;
     const length = Math.max(windows?.length ?? 0, heldOut?.length ?? 0);
     if (length > 0) await this.#bench.open(length);
+    if (steps > 0 && !dryRun) {
+      const { memory } = this.#settings;
+      await assertDistillable(this.#bench, this.#opened, {
+        ...{ windows: windows!.windows, linears, memory },
+      });
+    }
     const fitted = sizes && await fit(
       { request, linears, bytes: asked!, pattern: this.#wished, sizes },
       windows!,

@@ -21,8 +21,13 @@ import { embedAll, runAll } from "./statistics.ts";
 
 /** Tokens that one step looks at, about: more give better gradients, but fewer of them. */
 export const TOKENS_PER_STEP = 1024;
-/** How far a weight moves in a step at first, as a part of its matrix's root mean square. */
-const RATE = 0.03;
+/**
+ * How far a weight moves in a step at first, as a part of its matrix's root mean square, times the model's
+ * width and blocks: where many weights move together, each may move less. Measured on two models: the
+ * example (width 192, 8 blocks) ends best with 0.03 of 0.013 to 0.05, SmolLM2-135M (576, 30) better with
+ * 0.003 than with 0.006.
+ */
+const RATE = 46;
 /** Steps in which the rate grows to that, at most. */
 const WARM_UP = 10;
 
@@ -109,12 +114,13 @@ export async function distill(
   const student = new Student(model, parameters);
   const size = windowsPerStep(windows.length, windows[0].length);
   const order = shuffledForever(windows.length, seed);
+  const highest = RATE / (model.sections.head.columns * model.blocks.length);
   const warmUp = Math.min(WARM_UP, Math.ceil(steps / 4));
   for (let step = 0; step < steps; step++) {
     const picked = Array.from({ length: size }, () => order.next().value);
     const [batch] = batchesOf(picked.map((i) => windows[i]), size);
     const grown = Math.min(1, (step + 1) / warmUp);
-    const rate = RATE * grown * (1 + Math.cos(Math.PI * step / steps)) / 2;
+    const rate = highest * grown * (1 + Math.cos(Math.PI * step / steps)) / 2;
     const loss = await student.learn(batch, lessonOf(lessons, picked), { rate, step }, signal);
     if (!Number.isFinite(loss)) {
       throw new NotFiniteError(

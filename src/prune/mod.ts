@@ -15,6 +15,7 @@
  * ```
  * @module
  */
+export { adamStep, type KeptWeights, packKept, unpackKept } from "./adam.ts";
 export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
 export { type LinearShare, maskOf, mends, type Share, sharesOfLinears } from "./block.ts";
 export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";

@@ -32,11 +32,13 @@ export interface DistillationLoss {
  * @param model The model whose head both use.
  * @param hidden The model's activations before the head, `[positions, width]`.
  * @param teacher The teacher's at the same positions, and log Σ exp of its logits.
+ * @param pieceBytes Bytes that one piece's logits may take.
  */
 export async function distillationLoss(
   model: StagedModel,
   hidden: Float32Array,
   teacher: { readonly hidden: Float32Array; readonly logSums: Float64Array },
+  pieceBytes = PIECE_BYTES,
 ): Promise<DistillationLoss> {
   const { head } = model.sections;
   const { backend } = model;
@@ -53,7 +55,7 @@ export async function distillationLoss(
   };
   const gradient = new Float32Array(hidden.length);
   let loss = 0;
-  for (const { size, weight } of headPieces(model, count, PIECE_BYTES)) {
+  for (const { size, weight } of headPieces(model, count, pieceBytes)) {
     const outputs = await session.run({ ...same, weight: backend.floats(weight, [size, width]) });
     const part = outputs.gradient.data as Float32Array;
     for (let i = 0; i < gradient.length; i++) gradient[i] += part[i] / count;

@@ -201,6 +201,7 @@ function readInputs(settings: CompareSettings, phases: Phases) {
     const model = files.map((file) => join(checkpoint.folder, file)).filter(exists)
       .map((path) => hashFile(path, CHUNK).sha256);
     const { calibration, samples, seqlen, seed, alpha, skip, threads } = settings;
+    const distill = settings.distill ?? "as prune does";
     const calibrated = calibration === undefined || calibration === SELF
       ? calibration
       : hashFile(calibration, CHUNK).sha256;
@@ -214,7 +215,7 @@ function readInputs(settings: CompareSettings, phases: Phases) {
         windows: sha256,
         threads: threads ?? "all",
       },
-      calibration: { text: calibrated, samples, seqlen, seed, alpha, skip },
+      calibration: { text: calibrated, samples, seqlen, seed, alpha, skip, distill },
     };
   } finally {
     opened.checkpoint.close();

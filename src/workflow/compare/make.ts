@@ -44,20 +44,12 @@ export class VariantMaker {
   pruningOf(variant: Variant): Omit<PruneOptions, "output"> | undefined {
     const { pruning, fit, values, head } = variant;
     if (!pruning && !fit) return undefined;
-    const { model, calibration, samples, seqlen, seed, alpha, skip, threads, backend, memory } =
-      this.#settings;
+    const { model, calibration, samples, seqlen, seed, alpha, skip } = this.#settings;
+    const { distill, threads, backend, memory } = this.#settings;
     return {
-      model,
-      calibration,
-      samples,
+      ...{ model, calibration, samples, seed, alpha, skip, distill, threads, backend, memory },
       // Windows that a file fixes are as long as they are.
       seqlen: calibration?.endsWith(".json") ? undefined : seqlen,
-      seed,
-      alpha,
-      skip,
-      threads,
-      backend,
-      memory,
       // Methods that mend round while they do; others leave that to compile.
       values: pruning && mends(pruning.method)
         ? ROUNDED.find((rounded) => rounded === (values as string))

@@ -7,7 +7,8 @@ import { bytes, pruneSchema } from "../../api/options.ts";
 import { GRAMMAR, variantList } from "./variants.ts";
 
 const path = z.string().min(1);
-const { model, method, allocation, backend, memory, skip, alpha, seed } = pruneSchema.shape;
+const { model, method, allocation, distill, backend, memory, skip, alpha, seed } =
+  pruneSchema.shape;
 
 /** Sizes as text with commas, or a list. */
 const sizes = z.union([z.string(), z.array(z.union([z.string(), z.number()]))]).transform(
@@ -43,6 +44,7 @@ export const compareFields = {
   ),
   method: method.unwrap().default("espalier").describe("prunes the variants that name no method"),
   allocation: allocation.describe("and those that name no allocation, as of prune"),
+  distill,
   samples: z.int().min(1).max(1 << 20).default(32).describe("calibration windows"),
   seqlen: z.int().min(2).max(1 << 20).default(512).describe(
     "tokens a window, of calibration and of --text",
