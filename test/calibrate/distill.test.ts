@@ -9,7 +9,7 @@ import { StagedModel } from "../../src/engine/ort/staged.ts";
 import { AbortError, MemoryBudgetError } from "../../src/errors.ts";
 import { evaluateWindows } from "../../src/evaluate/perplexity.ts";
 import { magnitudeMask, packMask } from "../../src/prune/mod.ts";
-import { liesOnGrid, matrixGrid } from "../../src/prune/int4_grid.ts";
+import { liesOnGrid, type MatrixGrid, matrixGrid } from "../../src/prune/int4_grid.ts";
 import { FAST, load, type Loaded } from "../support/models.ts";
 import { readOracle } from "../support/oracle.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
@@ -26,8 +26,15 @@ function linearsOf({ model }: Loaded) {
   return model.blocks.flatMap(({ linears }) => linears);
 }
 
-/** The example's linears, half of their weights pruned by magnitude. */
-function halved(loaded: Loaded, { spill = false, grid = false } = {}): Parameters {
+/**
+ * The example's linears, half of their weights pruned by magnitude.
+ *
+ * @param grids Takes the grids that they are rounded to, where they are.
+ */
+function halved(
+  loaded: Loaded,
+  { spill = false, grids }: { spill?: boolean; grids?: Map<string, MatrixGrid> } = {},
+): Parameters {
   const parameters = new Parameters(spill);
   for (const { name, weight, rows, columns } of linearsOf(loaded)) {
     const values = new Float32Array(rows * columns);
@@ -35,8 +42,8 @@ function halved(loaded: Loaded, { spill = false, grid = false } = {}): Parameter
     const norms = new Float32Array(columns).fill(1);
     const mask = magnitudeMask({ name, values, rows, columns, norms }, 0.5);
     const pruned = values.map((value, i) => value * mask[i]);
-    const levels = grid ? matrixGrid(pruned, columns, 64) : undefined;
-    parameters.add(weight, pruned, packMask(mask), levels);
+    grids?.set(weight, matrixGrid(pruned, columns, 64));
+    parameters.add(weight, pruned, packMask(mask), grids?.get(weight));
   }
   return parameters;
 }
@@ -198,7 +205,8 @@ describe("distillation", () => {
 
   test("keeps rounded weights on their grid, and brings them nearer too", async () => {
     const loaded = await openExample();
-    const parameters = halved(loaded, { grid: true });
+    const grids = new Map<string, MatrixGrid>();
+    const parameters = halved(loaded, { grids });
     const before = snapshot(loaded, parameters);
     const start = await perplexity(loaded, parameters, evaluation);
     await run(loaded, parameters, 12);
@@ -206,7 +214,8 @@ describe("distillation", () => {
     let moved = 0;
     for (const { weight, columns } of linearsOf(loaded)) {
       const was = before.get(weight)!;
-      const { scales } = matrixGrid(was, columns, 64);
+      const { scales } = grids.get(weight)!;
+      expect(columns % 64).toBe(0);
       const now = snapshot(loaded, parameters).get(weight)!;
       for (let at = 0; at < now.length; at += 64) {
         expect(liesOnGrid(now.subarray(at, at + 64), scales[at / 64])).toBe(true);
