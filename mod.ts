@@ -65,6 +65,7 @@ export type {
   SearchRecord,
   Trial,
 } from "./src/api/prune_report.ts";
+export type { DistillReport } from "./src/api/distill.ts";
 export { type AppOptions, createApp } from "./src/server/app.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";

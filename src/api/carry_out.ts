@@ -39,7 +39,7 @@ export interface Done {
 /** Nothing was changed. */
 export const NOTHING_DONE: Done = { zeros: new Map() };
 
-/** Prunes the copy, and distils it where that is asked for. */
+/** Prunes the copy, and distills it where that is asked for. */
 export async function carryOut(bench: Workbench, decided: Decided): Promise<Done> {
   const { settings, rules, linears, windows, writer, folder } = decided;
   const { seed, memory } = settings;

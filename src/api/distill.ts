@@ -25,7 +25,7 @@ export interface DistillReport {
   readonly divergence: { readonly start: number; readonly end: number };
 }
 
-/** What to distil. */
+/** What to distill. */
 export interface DistillTask {
   readonly steps: number;
   readonly seed: number;
@@ -48,7 +48,7 @@ export interface DistillTask {
 }
 
 /**
- * Refuses a distillation that will not fit, before hours have gone into what it is to distil.
+ * Refuses a distillation that will not fit, before hours have gone into what it is to distill.
  *
  * @param bench With the dense model open.
  * @throws {MemoryBudgetError} When one step needs more memory than it may take.
@@ -65,7 +65,7 @@ export async function assertDistillable(
 }
 
 /**
- * Distils a pruned checkpoint in place.
+ * Distills a pruned checkpoint in place.
  *
  * @param bench With the dense model open.
  * @throws {MemoryBudgetError} When one step needs more memory than it may take.
@@ -95,7 +95,7 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
     const lessons = await prepare(bench, model, windows, hidden);
     const losses: number[] = [];
     await phases.run(
-      "distil",
+      "distill",
       "steps",
       steps,
       (step) =>

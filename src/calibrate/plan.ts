@@ -128,7 +128,7 @@ export function planForDistillation(
     throw new MemoryBudgetError(
       `--memory ${
         megabytes(budget)
-      } is too little to distil with: a step of ${tokens} tokens takes ${
+      } is too little to distill with: a step of ${tokens} tokens takes ${
         megabytes(least)
       }; give that much, a smaller --seqlen, or --distill 0`,
     );
