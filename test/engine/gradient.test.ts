@@ -107,7 +107,7 @@ describe("the gradients of a section, against differences of what it computes", 
   }
 
   test("are the same in WebAssembly", async () => {
-    const gradients = [];
+    const gradients: number[][] = [];
     const tokens = Int32Array.from({ length: 16 }, (_, i) => 3 * i + 5);
     for (const backend of ["wasm", FAST] as const) {
       const { model, close } = await load("test/fixtures/architectures/llama", backend);
