@@ -191,15 +191,17 @@ describe("distillation", () => {
 
   test("gives the same weights each time, in memory and in a file", async () => {
     const loaded = await openExample();
-    const results = [];
+    const results: Float32Array[][] = [];
     for (const spill of [false, false, true]) {
       const parameters = halved(loaded, { spill });
       await run(loaded, parameters, 2);
       results.push([...snapshot(loaded, parameters).values()]);
       parameters.close();
     }
-    expect(results[1]).toEqual(results[0]);
-    expect(results[2]).toEqual(results[0]);
+    for (const other of results.slice(1)) {
+      const same = other.map((values, m) => values.every((v, i) => v === results[0][m][i]));
+      expect(same).toEqual(same.map(() => true));
+    }
     await loaded.close();
   });
 
