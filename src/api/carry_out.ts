@@ -53,10 +53,8 @@ export async function carryOut(bench: Workbench, decided: Decided): Promise<Done
   const groups = int4Group === undefined
     ? undefined
     : shares.map(({ density }) => groupColumns(density, int4Group));
-  const distilled = await distillWritten(bench, {
-    ...{ steps, seed, memory, linears, windows: windows!, folder, writer, masks, groups, zeros },
-  });
-  return { zeros, distilled };
+  const written = { linears, windows: windows!, folder, writer, masks, groups, zeros };
+  return { zeros, distilled: await distillWritten(bench, { steps, seed, memory, ...written }) };
 }
 
 /** Prunes the copy; returns the zeros of each linear by the name of its weight. */

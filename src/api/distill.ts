@@ -12,7 +12,7 @@ import { roundTo } from "../onnx/element_type.ts";
 import { type GroupColumns, matrixGrid } from "../prune/int4_grid.ts";
 import { countZeros } from "../prune/mask.ts";
 import type { BlockLinear } from "./prune_report.ts";
-import { OpenModel } from "./shared.ts";
+import { OpenModel, workloadOf } from "./shared.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** How a distillation went. */
@@ -159,18 +159,11 @@ function workOf(
   { spec }: OpenModel,
   { windows, linears, zeros }: Pick<DistillTask, "windows" | "linears" | "zeros">,
 ): DistillationWork {
-  const [{ length }] = windows;
   const weights = linears.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   return {
-    windows: windows.length,
-    length,
-    hidden: spec.hidden,
-    intermediate: spec.intermediate,
-    heads: spec.heads,
-    blockBytes: model.largestBlockBytes,
-    copiesWeights: model.backend.name !== "node",
+    ...workloadOf(model, spec, windows),
     blocks: model.blocks.length,
-    windowsPerStep: windowsPerStep(windows.length, length),
+    windowsPerStep: windowsPerStep(windows.length, windows[0].length),
     kept: linears.reduce((sum, { weight }) => sum - (zeros.get(weight) ?? 0), weights),
     weights,
   };

@@ -178,9 +178,8 @@ class PruneRun {
     if (length > 0) await this.#bench.open(length);
     if (steps > 0 && !dryRun) {
       const { memory } = this.#settings;
-      await assertDistillable(this.#bench, this.#opened, {
-        ...{ windows: windows!.windows, linears, memory },
-      });
+      const task = { windows: windows!.windows, linears, memory };
+      await assertDistillable(this.#bench, this.#opened, task);
     }
     const fitted = sizes && await fit(
       { request, linears, bytes: asked!, pattern: this.#wished, sizes },

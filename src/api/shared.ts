@@ -1,5 +1,5 @@
 /** What prune, evaluate and inspect do alike. @module */
-import { batchesOf, planFor } from "../calibrate/plan.ts";
+import { batchesOf, planFor, type Workload } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
 import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
@@ -163,18 +163,25 @@ export function roomFor(
   budget: number | undefined,
   { method, copies }: { method?: Method; copies?: number } = {},
 ): WindowStates {
-  const plan = planFor({
+  const plan = planFor({ ...workloadOf(model, spec, windows), copies, method }, budget);
+  return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
+}
+
+/** What the memory of a run over windows depends on. */
+export function workloadOf(
+  model: StagedModel,
+  spec: DecoderSpec,
+  windows: readonly Int32Array[],
+): Workload {
+  return {
     windows: windows.length,
     length: windows[0].length,
     hidden: spec.hidden,
     intermediate: spec.intermediate,
     heads: spec.heads,
     blockBytes: model.largestBlockBytes,
-    copies,
     copiesWeights: model.backend.name !== "node",
-    method,
-  }, budget);
-  return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
+  };
 }
 
 /** Reports progress and keeps the time that each phase took. */

@@ -114,14 +114,20 @@ export async function distill(
   const student = new Student(model, parameters);
   const size = windowsPerStep(windows.length, windows[0].length);
   const order = shuffledForever(windows.length, seed);
-  const highest = RATE / (model.sections.head.columns * model.blocks.length);
+  const width = model.sections.head.columns;
+  const highest = RATE / (width * model.blocks.length);
   const warmUp = Math.min(WARM_UP, Math.ceil(steps / 4));
   for (let step = 0; step < steps; step++) {
     const picked = Array.from({ length: size }, () => order.next().value);
     const [batch] = batchesOf(picked.map((i) => windows[i]), size);
     const grown = Math.min(1, (step + 1) / warmUp);
     const rate = highest * grown * (1 + Math.cos(Math.PI * step / steps)) / 2;
-    const loss = await student.learn(batch, lessonOf(lessons, picked), { rate, step }, signal);
+    const loss = await student.learn(
+      batch,
+      lessonOf(lessons, picked, width),
+      { rate, step },
+      signal,
+    );
     if (!Number.isFinite(loss)) {
       throw new NotFiniteError(
         `distillation does not converge: its loss is ${loss} after ${step} of ${steps} steps`,
@@ -194,9 +200,9 @@ class Student {
   }
 }
 
-function lessonOf({ hidden, logSums }: Lessons, picked: readonly number[]) {
-  const size = hidden.load(picked[0]).hidden.length;
-  const length = logSums[picked[0]].length;
+function lessonOf({ hidden, logSums }: Lessons, picked: readonly number[], width: number) {
+  const { length } = logSums[picked[0]];
+  const size = length * width;
   const lesson = {
     hidden: new Float32Array(picked.length * size),
     logSums: new Float64Array(picked.length * length),

@@ -3,9 +3,15 @@
  * nothing is kept but the hidden states before each block.
  * @module
  */
-import { extract, type ExtractedModel } from "../../onnx/extract.ts";
+import { extract } from "../../onnx/extract.ts";
 import { gradientOf } from "../../onnx/gradient.ts";
-import type { Activations, BlockWeights, StagedModel } from "./staged.ts";
+import {
+  type Activations,
+  type BlockWeights,
+  HIDDEN_IN,
+  HIDDEN_OUT,
+  type StagedModel,
+} from "./staged.ts";
 
 /** The gradient of a loss by what a block computes from. */
 export interface BlockGradients {
@@ -18,7 +24,6 @@ export interface BlockGradients {
 /** Runs the sections of a model backwards. */
 export class BackwardModel {
   readonly #model: StagedModel;
-  readonly #extracted = new Map<string, ExtractedModel>();
 
   /** @param model The model; its sessions are used and freed with its own. */
   constructor(model: StagedModel) {
@@ -44,18 +49,16 @@ export class BackwardModel {
   ): Promise<BlockGradients> {
     const model = this.#model;
     const block = model.blocks[index];
-    const section = this.#once(
-      `${index} ${want.hidden} ${want.by.join(" ")}`,
-      () =>
-        extract(model.graph, block, {
-          label: block.label,
-          names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
-          outputs: [],
-          gradients: {
-            of: block.hiddenOut,
-            by: [...(want.hidden ? [block.hiddenIn] : []), ...want.by],
-          },
-        }),
+    const section = model.blockSection(
+      block,
+      `backward ${want.hidden} ${want.by.join(" ")}`,
+      () => ({
+        outputs: [],
+        gradients: {
+          of: block.hiddenOut,
+          by: [...(want.hidden ? [block.hiddenIn] : []), ...want.by],
+        },
+      }),
     );
     const outputs = await model.runSection(section, {
       ...activations.shared,
@@ -80,7 +83,7 @@ export class BackwardModel {
     const { after, head, blocks } = model.sections;
     if (after.nodes.length === 0) return gradient;
     const hidden = blocks.at(-1)!.hiddenOut;
-    const section = this.#once("after", () =>
+    const section = model.once("after backward", () =>
       extract(model.graph, after, {
         outputs: [],
         gradients: { of: head.input, by: [hidden] },
@@ -91,13 +94,4 @@ export class BackwardModel {
     });
     return outputs[gradientOf(hidden)].data as Float32Array;
   }
-
-  #once(key: string, make: () => ExtractedModel): ExtractedModel {
-    let model = this.#extracted.get(key);
-    if (!model) this.#extracted.set(key, model = make());
-    return model;
-  }
 }
-
-const HIDDEN_IN = "hidden_in";
-const HIDDEN_OUT = "hidden_out";

@@ -9,11 +9,8 @@ import {
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
 import { headPieces } from "./head.ts";
-import { logSumsOf } from "./soft_head.ts";
+import { logSumsOf, PIECE_BYTES } from "./soft_head.ts";
 import type { StagedModel } from "./staged.ts";
-
-/** Bytes that one piece's logits may take. */
-const PIECE_BYTES = 32 << 20;
 
 /** The loss of some positions. */
 export interface DistillationLoss {

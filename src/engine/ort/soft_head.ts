@@ -12,7 +12,7 @@ import { headPieces, joinSum, placesIn } from "./head.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take. */
-const PIECE_BYTES = 32 << 20;
+export const PIECE_BYTES = 32 << 20;
 
 /** What a teacher foresees. */
 export interface Teacher {

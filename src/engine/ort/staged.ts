@@ -6,7 +6,12 @@
  * @module
  */
 import { GraphError } from "../../errors.ts";
-import { extract, type ExtractedModel, squaresOf } from "../../onnx/extract.ts";
+import {
+  extract,
+  type ExtractedModel,
+  type ExtractOptions,
+  squaresOf,
+} from "../../onnx/extract.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import { type Block, cutIntoSections, type Sections } from "../../onnx/sections.ts";
 import type { Matrix } from "../../prune/matrix.ts";
@@ -112,7 +117,7 @@ export class StagedModel {
     const { sections, backend } = this;
     const { tokens, windows, length } = batch;
     const hiddenIn = sections.blocks[0].hiddenIn;
-    const model = this.#once(
+    const model = this.once(
       "before",
       () => extract(this.graph, sections.before, { outputs: [hiddenIn, ...sections.shared] }),
     );
@@ -208,7 +213,7 @@ export class StagedModel {
     const { batch, hidden } = activations;
     if (after.nodes.length === 0) return hidden;
     const hiddenOut = blocks.at(-1)!.hiddenOut;
-    const model = this.#once("after", () => extract(this.graph, after, { outputs: [head.input] }));
+    const model = this.once("after", () => extract(this.graph, after, { outputs: [head.input] }));
     const outputs = await this.runSection(model, { [hiddenOut]: this.hiddenTensor(batch, hidden) });
     return outputs[head.input].data as Float32Array;
   }
@@ -268,24 +273,38 @@ export class StagedModel {
     return session;
   }
 
+  /**
+   * A block's section, extracted the first time that it is asked for. Its hidden states are called
+   * {@linkcode HIDDEN_IN} and {@linkcode HIDDEN_OUT}, and all else as in blocks of the same form.
+   *
+   * @param key What tells it from other sections of that block.
+   * @param options What it gives out.
+   */
+  blockSection(
+    block: Block,
+    key: string,
+    options: () => Omit<ExtractOptions, "label" | "names">,
+  ): ExtractedModel {
+    return this.once(`${block.index} ${key}`, () =>
+      extract(this.graph, block, {
+        ...options(),
+        label: block.label,
+        names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
+      }));
+  }
+
   #extractBlock(block: Block, want: BlockWants): ExtractedModel {
     const inside = (want.taps ?? []).filter((name) =>
       name !== block.hiddenIn && !(want.output && name === block.hiddenOut)
     );
-    return this.#once(
-      `${block.index} ${want.squares} ${want.output} ${inside.join(" ")}`,
-      () =>
-        extract(this.graph, block, {
-          label: block.label,
-          names: new Map([[block.hiddenIn, HIDDEN_IN], [block.hiddenOut, HIDDEN_OUT]]),
-          outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
-          squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
-        }),
-    );
+    return this.blockSection(block, `${want.squares} ${want.output} ${inside.join(" ")}`, () => ({
+      outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
+      squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
+    }));
   }
 
   /** Extracts a section the first time that it is asked for. */
-  #once(key: string, make: () => ExtractedModel): ExtractedModel {
+  once(key: string, make: () => ExtractedModel): ExtractedModel {
     let model = this.#extracted.get(key);
     if (!model) this.#extracted.set(key, model = make());
     return model;
@@ -341,8 +360,10 @@ export class StagedModel {
   }
 }
 
-const HIDDEN_IN = "hidden_in";
-const HIDDEN_OUT = "hidden_out";
+/** Hidden states that come into a block's section. */
+export const HIDDEN_IN = "hidden_in";
+/** And those that come out of it. */
+export const HIDDEN_OUT = "hidden_out";
 
 /** Bytes as a string of the same length: a map's key that compares by content. */
 function textOf(bytes: Uint8Array): string {
