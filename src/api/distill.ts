@@ -10,7 +10,7 @@ import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { roundTo } from "../onnx/element_type.ts";
 import { type GroupColumns, matrixGrid } from "../prune/int4_grid.ts";
-import { countZeros } from "../prune/mask.ts";
+import { countZeros, packMask } from "../prune/mask.ts";
 import type { BlockLinear } from "./prune_report.ts";
 import { OpenModel, workloadOf } from "./shared.ts";
 import type { Workbench } from "./workbench.ts";
@@ -92,6 +92,11 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
       const grid = group && matrixGrid(values, columns, group);
       parameters.add(weight, values, task.masks.get(weight)!, grid);
     }
+    for (const { weight, length } of model.sections.finalNorms) {
+      const values = new Float32Array(length);
+      written.checkpoint.readFloats(weight, values);
+      parameters.add(weight, values, packMask(new Uint8Array(length).fill(1)));
+    }
     const lessons = await prepare(bench, model, windows, hidden);
     const losses: number[] = [];
     await phases.run(
@@ -113,6 +118,12 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
       roundTo(values, tensors.get(weight)!.type!);
       writer.replace(weight, values);
       task.zeros.set(weight, countZeros(values));
+    }
+    for (const { weight, length } of model.sections.finalNorms) {
+      const values = new Float32Array(length);
+      parameters.read(weight, values);
+      roundTo(values, tensors.get(weight)!.type!);
+      writer.replace(weight, values);
     }
     const eighth = Math.ceil(steps / 8);
     const mean = (part: number[]) => part.reduce((sum, loss) => sum + loss, 0) / part.length;

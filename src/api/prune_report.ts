@@ -293,7 +293,7 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
     "",
     `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; ${
       report.distillation
-        ? `the weights that stay were distilled from it in ${report.distillation.steps} steps on the calibration text.`
+        ? `the weights that stay and the last norm were distilled from it in ${report.distillation.steps} steps on the calibration text.`
         : "no weight was retrained."
     }`,
     "",

@@ -3,8 +3,8 @@
  *
  * What methods that mend do for one linear at a time by least squares, this does for the model as a whole
  * by gradient descent (Adam) on the Kullback-Leibler divergence between the two models' predictions on
- * the calibration windows. Pruned weights stay 0. The gradients are nodes of each block's own graph
- * (`src/onnx/gradient.ts`); between blocks only the hidden states before each are kept, so that one
+ * the calibration windows. Pruned weights stay 0; the last norm, which says how sure predictions are,
+ * learns with the rest. The gradients are nodes of each block's own graph (`src/onnx/gradient.ts`); between blocks only the hidden states before each are kept, so that one
  * block's activations are in memory at a time.
  * @module
  */
@@ -28,6 +28,8 @@ export const TOKENS_PER_STEP = 1024;
  * 0.003 than with 0.006.
  */
 const RATE = 46;
+/** What the last norm's weights move by beside that: each of them changes every prediction. */
+const NORM_RATE = 0.3;
 /** Steps in which the rate grows to that, at most. */
 const WARM_UP = 10;
 
@@ -97,7 +99,7 @@ export interface DistillHooks {
  * Moves the kept weights.
  *
  * @param model The dense model: all that is not among the parameters is its.
- * @param parameters The kept weights; changed.
+ * @param parameters The kept weights, and those of the last norm; changed.
  * @param windows The calibration windows, all of one length.
  * @param lessons What the dense model foresees in them.
  * @throws {GraphError} When the model has an operator whose gradient is not known.
@@ -144,6 +146,8 @@ class Student {
   readonly #backward: BackwardModel;
   /** Names of each block's weights that move. */
   readonly #moving: readonly string[][];
+  /** And of the last norm's. */
+  readonly #norms: readonly string[];
 
   constructor(model: StagedModel, parameters: Parameters) {
     this.#model = model;
@@ -152,6 +156,8 @@ class Student {
     this.#moving = model.blocks.map(({ linears }) =>
       linears.map(({ weight }) => weight).filter((name) => parameters.has(name))
     );
+    this.#norms = model.sections.finalNorms.map(({ weight }) => weight)
+      .filter((name) => parameters.has(name));
   }
 
   /** One step; gives the loss before it. */
@@ -169,9 +175,18 @@ class Student {
       before.push(activations.hidden);
       activations.hidden = await this.#forward(index, activations);
     }
-    const last = await model.finish(activations);
+    const last = await model.finish(activations, this.#parameters);
     const { loss, gradient } = await distillationLoss(model, last, lesson);
-    let above = await this.#backward.finish(activations, gradient);
+    const finished = await this.#backward.finish(
+      activations,
+      gradient,
+      this.#norms,
+      this.#parameters,
+    );
+    for (const name of this.#norms) {
+      this.#parameters.move(name, finished.weights.get(name)!, NORM_RATE * rate, step);
+    }
+    let above = finished.hidden!;
     for (let index = before.length - 1; index >= 0; index--) {
       throwIfAborted(signal);
       const by = this.#moving[index];

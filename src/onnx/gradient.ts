@@ -27,8 +27,8 @@ export function gradientOf(name: string): string {
  *
  * @param graph A graph whose nodes stand in topological order; it is changed.
  * @param of A value `[batch, sequence, width]` that the graph computes.
- * @param by Inputs of the graph: `[batch, sequence, width]`, or matrices `[rows, columns]` that are
- *   multiplied as `x · Wᵀ`.
+ * @param by Inputs of the graph: `[batch, sequence, width]`, matrices `[rows, columns]` that are
+ *   multiplied as `x · Wᵀ`, or vectors `[width]` that are spread over all tokens.
  * @throws {GraphError} When an operator on the way has no rule, or `of` depends on none of `by`.
  */
 export function addGradients(graph: GraphProto, of: string, by: readonly string[]): void {
@@ -83,6 +83,8 @@ interface Facts {
   readonly narrow: ReadonlySet<string>;
   /** Transposed matrices `Wᵀ` by name → the graph's input W, with its rows and columns. */
   readonly matrices: ReadonlyMap<string, Matrix>;
+  /** Lengths of the vectors that the gradient is asked by. */
+  readonly vectors: ReadonlyMap<string, number>;
 }
 
 interface Matrix {
@@ -192,15 +194,17 @@ const RULES: Record<string, (step: Step) => void> = {
   },
 
   /** With n = (x - mean) / deviation and g = dy · weight: dx = (g - mean g - n · mean (g · n)) / deviation. */
-  LayerNormalization({ b, node, input: [x, weight], gradient, give }) {
+  LayerNormalization(step) {
+    const { b, node, input: [x, weight], gradient, give } = step;
+    const mean = (value: string) =>
+      b.node("ReduceMean", [value], { attributes: { axes: [-1], keepdims: 1 } });
+    const epsilon = node.attribute.find(({ name }) => name === "epsilon")?.f ?? 1e-5;
+    const centred = b.node("Sub", [x, mean(x)]);
+    const variance = mean(b.node("Mul", [centred, centred]));
+    const deviation = b.node("Sqrt", [b.node("Add", [variance, b.scalar(epsilon)])]);
+    const normed = b.node("Div", [centred, deviation]);
+    give(1, () => fitted(step, 1, b.node("Mul", [gradient, normed])));
     give(0, () => {
-      const mean = (value: string) =>
-        b.node("ReduceMean", [value], { attributes: { axes: [-1], keepdims: 1 } });
-      const epsilon = node.attribute.find(({ name }) => name === "epsilon")?.f ?? 1e-5;
-      const centred = b.node("Sub", [x, mean(x)]);
-      const variance = mean(b.node("Mul", [centred, centred]));
-      const deviation = b.node("Sqrt", [b.node("Add", [variance, b.scalar(epsilon)])]);
-      const normed = b.node("Div", [centred, deviation]);
       const g = b.node("Mul", [gradient, weight]);
       const along = b.node("Mul", [normed, mean(b.node("Mul", [g, normed]))]);
       const rest = b.node("Sub", [b.node("Sub", [g, mean(g)]), along]);
@@ -255,8 +259,13 @@ const RULES: Record<string, (step: Step) => void> = {
   },
 };
 
-/** A gradient in the shape of an input that was spread over the last axis, where it was. */
+/** A gradient in the shape of an input that was spread over the last axis or over tokens, where it was. */
 function fitted({ b, input, output, facts }: Step, index: number, gradient: string): string {
+  const length = facts.vectors.get(input[index]);
+  if (length !== undefined) {
+    const rows = b.node("Reshape", [gradient, b.integers([-1, length])]);
+    return b.node("ReduceSum", [rows, b.integers([0])], { attributes: { keepdims: 0 } });
+  }
   const spread = facts.narrow.has(input[index]) && !facts.narrow.has(output);
   return spread ? sumOfLast(b, gradient) : gradient;
 }
@@ -270,6 +279,11 @@ function factsOf(graph: GraphProto, nodes: readonly NodeProto[], by: readonly st
   const moving = new Set(by);
   const narrow = new Set<string>();
   const matrices = new Map<string, Matrix>();
+  const vectors = new Map<string, number>();
+  for (const name of by) {
+    const dims = dimsOf(graph, name);
+    if (dims.length === 1) vectors.set(name, Number(dims[0]));
+  }
   const inputs = new Set(graph.input.map(({ name }) => name));
   for (const node of nodes) {
     const [output] = node.output;
@@ -287,7 +301,7 @@ function factsOf(graph: GraphProto, nodes: readonly NodeProto[], by: readonly st
     moving.add(output);
     if (node.opType === "ReduceMean" || moved.every((name) => narrow.has(name))) narrow.add(output);
   }
-  return { moving, narrow, matrices };
+  return { moving, narrow, matrices, vectors };
 }
 
 function permOf(node: NodeProto): number[] | undefined {

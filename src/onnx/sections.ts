@@ -28,6 +28,13 @@ export interface Linear {
   readonly columns: number;
 }
 
+/** A vector that a norm multiplies what it normed by. */
+export interface NormWeight {
+  /** Name of the initializer that holds it. */
+  readonly weight: string;
+  readonly length: number;
+}
+
 /** A part of the graph that runs by itself. */
 export interface Section {
   readonly nodes: readonly NodeProto[];
@@ -51,6 +58,8 @@ export interface Sections {
   readonly blocks: readonly Block[];
   /** From the last hidden states to the input of the output head. */
   readonly after: Section;
+  /** The weights of the norm among it, where there is one. */
+  readonly finalNorms: readonly NormWeight[];
   /** The output head: it is not pruned. */
   readonly head: Linear;
   /** Values from before the blocks that blocks read beside the hidden states. */
@@ -149,6 +158,7 @@ export function cutIntoSections(graph: GraphProto): Sections {
     before: { nodes: before },
     blocks,
     after: { nodes: after },
+    finalNorms: findNorms(after, initializers, makerOf),
     head,
     shared: [...shared],
   };
@@ -223,6 +233,25 @@ function findLinears(
     });
   }
   return linears;
+}
+
+/** The vectors of norms: of layer norms, and of norms that are spelled out. */
+function findNorms(
+  nodes: readonly NodeProto[],
+  initializers: Map<string, TensorProto>,
+  makerOf: Map<string, NodeProto>,
+): NormWeight[] {
+  const norms: NormWeight[] = [];
+  for (const { opType, input } of nodes) {
+    if (opType !== "Mul" && opType !== "LayerNormalization") continue;
+    const maker = makerOf.get(input[1]);
+    const name = maker?.opType === "Cast" ? maker.input[0] : input[1];
+    const tensor = initializers.get(name);
+    if (tensor?.dims.length === 1 && isExternal(tensor)) {
+      norms.push({ weight: name, length: Number(tensor.dims[0]) });
+    }
+  }
+  return norms;
 }
 
 /**

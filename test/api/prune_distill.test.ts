@@ -30,7 +30,7 @@ const recordOf = ({ output }: PruneReport) =>
 
 describe("prune --distill", () => {
   test(
-    "moves the weights that Wanda keeps, lowers perplexity, and gives the same bytes each time",
+    "moves the weights that Wanda keeps and those of the last norm, lowers perplexity, and gives the same bytes each time",
     async () => {
       const plain = await run({ sparsity: 0.6, allocation: "uniform" });
       const first = await run({ sparsity: 0.6, allocation: "uniform", distill: 12 });
@@ -43,7 +43,7 @@ describe("prune --distill", () => {
       const before = tensorsOf(plain);
       for (const [name, { values }] of tensorsOf(first)) {
         const was = before.get(name)!.values;
-        const moves = name.includes("_proj");
+        const moves = name.includes("_proj") || name === "model.norm.weight";
         const sameZeros = values.every((value, i) => (value === 0) === (was[i] === 0));
         expect([name, sameZeros]).toEqual([name, true]);
         expect([name, values.some((value, i) => value !== was[i])]).toEqual([name, moves]);
@@ -71,8 +71,8 @@ describe("prune --distill", () => {
     const report = await run({ sparsity: 0.5, skip: ["*.down_proj", "*.layers.0.*"], distill: 3 });
     const dense = tensorsOf({ ...report, output: fromRoot("examples/tiny") });
     for (const [name, { values }] of tensorsOf(report)) {
-      const kept = !name.includes("_proj") || name.includes("down_proj") ||
-        name.includes("layers.0.");
+      const learns = name.includes("_proj") || name === "model.norm.weight";
+      const kept = !learns || name.includes("down_proj") || name.includes("layers.0.");
       if (!kept) continue;
       const was = dense.get(name)!.values;
       expect([name, values.every((value, i) => value === was[i])]).toEqual([name, true]);

@@ -84,12 +84,20 @@ describe("the gradients of a section, against differences of what it computes", 
       await loaded.close();
     });
 
-    test(`of what lies between the blocks and the head of ${name}`, async () => {
+    test(`of what lies between the blocks and the head of ${name}: by the hidden states and the norm`, async () => {
       const loaded = await load(`test/fixtures/architectures/${name}`, FAST);
       const { model } = loaded;
       const activations = await embedded(loaded);
       const out = noise((await model.finish(activations)).length);
-      const found = await new BackwardModel(model).finish(activations, out);
+      const by = model.sections.finalNorms.map(({ weight }) => weight);
+      expect(by.length).toBe(
+        model.sections.after.nodes.some(({ name }) => /norm/.test(name)) ? 1 : 0,
+      );
+      const { hidden: found, weights } = await new BackwardModel(model).finish(
+        activations,
+        out,
+        by,
+      );
       const along = noise(activations.hidden.length);
       const hidden = activations.hidden;
       const scale = Math.sqrt(dot(hidden, hidden) / dot(along, along));
@@ -98,10 +106,27 @@ describe("the gradients of a section, against differences of what it computes", 
           await model.finish({ ...activations, hidden: moved(hidden, along, step * scale) }),
           out,
         );
-      const bound = scale * Math.sqrt(dot(found, found));
+      const bound = scale * Math.sqrt(dot(found!, found!));
       expect(bound).toBeGreaterThan(0);
-      expect(Math.abs(await slope(loss, STEP) - scale * dot(found, along)) / bound)
+      expect(Math.abs(await slope(loss, STEP) - scale * dot(found!, along)) / bound)
         .toBeLessThan(1e-2);
+      for (const { weight, length } of model.sections.finalNorms) {
+        const from = new Float32Array(length);
+        loaded.checkpoint.readFloats(weight, from);
+        const gradient = weights.get(weight)!;
+        const direction = noise(length);
+        const size = Math.sqrt(dot(from, from) / dot(direction, direction));
+        const lossWith = async (step: number) => {
+          const has = (name: string) => name === weight;
+          const read = (_: string, target: Float32Array) =>
+            target.set(moved(from, direction, step * size));
+          return dot(await model.finish(activations, { has, read }), out);
+        };
+        const most = size * Math.sqrt(dot(gradient, gradient));
+        expect(most).toBeGreaterThan(0);
+        expect(Math.abs(await slope(lossWith, STEP) - size * dot(gradient, direction)) / most)
+          .toBeLessThan(1e-2);
+      }
       await loaded.close();
     });
   }

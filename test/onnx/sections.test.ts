@@ -43,6 +43,15 @@ describe("a decoder's graph", () => {
     expect(head.weight).toBe("model.decoder.embed_tokens.weight");
   });
 
+  test("finds the weights of the last norm, spelled out or not, where there is one", () => {
+    const names = (name: string) =>
+      cutIntoSections(graphOf(name)).finalNorms.map(({ weight, length }) => [weight, length]);
+    const widthOf = (name: string) => cutIntoSections(graphOf(name)).head.columns;
+    expect(names("qwen3")).toEqual([["model.norm.weight", widthOf("qwen3")]]);
+    expect(names("opt")).toEqual([["model.decoder.final_layer_norm.weight", 64]]);
+    expect(names("opt-post-norm")).toEqual([]);
+  });
+
   test("tells linears with the same input from those with another", () => {
     const inputs = cutIntoSections(graphOf("qwen2")).blocks[0].linears.map(({ input }) => input);
     expect(new Set(inputs).size).toBe(4);

@@ -10,14 +10,15 @@ import {
   type BlockWeights,
   HIDDEN_IN,
   HIDDEN_OUT,
+  type OtherWeights,
   type StagedModel,
 } from "./staged.ts";
 
-/** The gradient of a loss by what a block computes from. */
-export interface BlockGradients {
-  /** By the hidden states before the block, `[windows, length, width]`; where it was asked for. */
+/** The gradient of a loss by what a section computes from. */
+export interface SectionGradients {
+  /** By the hidden states before the section, `[windows, length, width]`; where it was asked for. */
   readonly hidden?: Float32Array;
-  /** By weights, `[rows, columns]`, summed over all tokens. */
+  /** By weights, in their shapes, summed over all tokens. */
   readonly weights: ReadonlyMap<string, Float32Array>;
 }
 
@@ -46,7 +47,7 @@ export class BackwardModel {
     activations: Activations,
     gradient: Float32Array,
     want: { readonly by: readonly string[]; readonly hidden: boolean },
-  ): Promise<BlockGradients> {
+  ): Promise<SectionGradients> {
     const model = this.#model;
     const block = model.blocks[index];
     const section = model.blockSection(
@@ -73,25 +74,36 @@ export class BackwardModel {
   }
 
   /**
-   * The gradient by the last block's hidden states, from that by what comes into the output head.
+   * The gradient by the last block's hidden states and by weights behind it, from that by what comes into
+   * the output head.
    *
    * @param activations What came out of the last block.
    * @param gradient By the head's input, `[windows, length, head width]`.
+   * @param by Names of the weights that are asked about.
+   * @param others Weights that come from elsewhere than the model's files.
    */
-  async finish(activations: Activations, gradient: Float32Array): Promise<Float32Array> {
+  async finish(
+    activations: Activations,
+    gradient: Float32Array,
+    by: readonly string[] = [],
+    others?: OtherWeights,
+  ): Promise<SectionGradients> {
     const model = this.#model;
     const { after, head, blocks } = model.sections;
-    if (after.nodes.length === 0) return gradient;
+    if (after.nodes.length === 0) return { hidden: gradient, weights: new Map() };
     const hidden = blocks.at(-1)!.hiddenOut;
-    const section = model.once("after backward", () =>
+    const section = model.once(`after backward ${by.join(" ")}`, () =>
       extract(model.graph, after, {
         outputs: [],
-        gradients: { of: head.input, by: [hidden] },
+        gradients: { of: head.input, by: [hidden, ...by] },
       }));
-    const outputs = await model.runSection(section, {
+    const feeds = {
       [hidden]: model.hiddenTensor(activations.batch, activations.hidden),
       [gradientOf(head.input)]: model.hiddenTensor(activations.batch, gradient),
-    });
-    return outputs[gradientOf(hidden)].data as Float32Array;
+    };
+    const weights = model.readWeights(section, others);
+    const outputs = await model.runSection(section, feeds, weights);
+    const give = (name: string) => outputs[gradientOf(name)].data as Float32Array;
+    return { hidden: give(hidden), weights: new Map(by.map((name) => [name, give(name)])) };
   }
 }

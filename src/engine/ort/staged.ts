@@ -154,9 +154,13 @@ export class StagedModel {
    * @throws {NotFiniteError} When one is NaN or infinite.
    */
   readBlock(index: number, others?: OtherWeights): BlockWeights {
-    const model = this.#extractBlock(this.blocks[index], { output: true });
+    return this.readWeights(this.#extractBlock(this.blocks[index], { output: true }), others);
+  }
+
+  /** Reads a section's weights; see {@linkcode readBlock}. */
+  readWeights(section: ExtractedModel, others?: OtherWeights): BlockWeights {
     const weights = new Map<string, Float32Array>();
-    for (const [input, name] of model.weights) {
+    for (const [input, name] of section.weights) {
       const buffer = this.#bufferFor(input, name);
       if (others?.has(name)) others.read(name, buffer);
       else this.weights.readFloats(name, buffer);
@@ -207,14 +211,19 @@ export class StagedModel {
     };
   }
 
-  /** Runs what lies between the blocks and the head: `[windows, length, head width]`. */
-  async finish(activations: Activations): Promise<Float32Array> {
+  /**
+   * Runs what lies between the blocks and the head: `[windows, length, head width]`.
+   *
+   * @param others Weights that come from elsewhere.
+   */
+  async finish(activations: Activations, others?: OtherWeights): Promise<Float32Array> {
     const { after, head, blocks } = this.sections;
     const { batch, hidden } = activations;
     if (after.nodes.length === 0) return hidden;
     const hiddenOut = blocks.at(-1)!.hiddenOut;
     const model = this.once("after", () => extract(this.graph, after, { outputs: [head.input] }));
-    const outputs = await this.runSection(model, { [hiddenOut]: this.hiddenTensor(batch, hidden) });
+    const feeds = { [hiddenOut]: this.hiddenTensor(batch, hidden) };
+    const outputs = await this.runSection(model, feeds, this.readWeights(model, others));
     return outputs[head.input].data as Float32Array;
   }
 
