@@ -85,17 +85,20 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
   );
   try {
     const { tensors } = written.checkpoint;
-    for (const { block, weight, rows, columns } of linears) {
-      const values = new Float32Array(rows * columns);
+    const { finalNorms } = model.sections;
+    const valuesOf = (weight: string, length: number) => {
+      const values = new Float32Array(length);
       written.checkpoint.readFloats(weight, values);
+      return values;
+    };
+    for (const { block, weight, rows, columns } of linears) {
+      const values = valuesOf(weight, rows * columns);
       const group = task.groups?.[block];
       const grid = group && matrixGrid(values, columns, group);
       parameters.add(weight, values, task.masks.get(weight)!, grid);
     }
-    for (const { weight, length } of model.sections.finalNorms) {
-      const values = new Float32Array(length);
-      written.checkpoint.readFloats(weight, values);
-      parameters.add(weight, values, packMask(new Uint8Array(length).fill(1)));
+    for (const { weight, length } of finalNorms) {
+      parameters.add(weight, valuesOf(weight, length), packMask(new Uint8Array(length).fill(1)));
     }
     const lessons = await prepare(bench, model, windows, hidden);
     const losses: number[] = [];
@@ -112,19 +115,17 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
           },
         }),
     );
-    for (const { weight, rows, columns } of linears) {
-      const values = new Float32Array(rows * columns);
-      parameters.read(weight, values);
-      roundTo(values, tensors.get(weight)!.type!);
-      writer.replace(weight, values);
-      task.zeros.set(weight, countZeros(values));
-    }
-    for (const { weight, length } of model.sections.finalNorms) {
+    const write = (weight: string, length: number) => {
       const values = new Float32Array(length);
       parameters.read(weight, values);
       roundTo(values, tensors.get(weight)!.type!);
       writer.replace(weight, values);
+      return values;
+    };
+    for (const { weight, rows, columns } of linears) {
+      task.zeros.set(weight, countZeros(write(weight, rows * columns)));
     }
+    for (const { weight, length } of finalNorms) write(weight, length);
     const eighth = Math.ceil(steps / 8);
     const mean = (part: number[]) => part.reduce((sum, loss) => sum + loss, 0) / part.length;
     return {

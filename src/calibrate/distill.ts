@@ -4,8 +4,9 @@
  * What methods that mend do for one linear at a time by least squares, this does for the model as a whole
  * by gradient descent (Adam) on the Kullback-Leibler divergence between the two models' predictions on
  * the calibration windows. Pruned weights stay 0; the last norm, which says how sure predictions are,
- * learns with the rest. The gradients are nodes of each block's own graph (`src/onnx/gradient.ts`); between blocks only the hidden states before each are kept, so that one
- * block's activations are in memory at a time.
+ * learns with the rest. The gradients are nodes of each block's own graph (`src/onnx/gradient.ts`);
+ * between blocks only the hidden states before each are kept, so that one block's activations are in
+ * memory at a time.
  * @module
  */
 import { BackwardModel } from "../engine/ort/backward.ts";

@@ -237,18 +237,16 @@ export class StagedModel {
    *
    * @param section The section.
    * @param feeds Its inputs but for weights; those that it does not declare are left out.
-   * @param weights Its weights by their names in the whole graph; read where they are left out.
+   * @param weights Its weights by their names in the whole graph; see {@linkcode readWeights}.
    */
   async runSection(
     section: ExtractedModel,
     feeds: Record<string, Tensor>,
-    weights?: BlockWeights,
+    weights: BlockWeights,
   ): Promise<Record<string, Tensor>> {
     const all = { ...feeds };
     for (const [input, name] of section.weights) {
-      all[input] = weights
-        ? this.backend.floats(weights.get(name)!, this.#shape(name))
-        : this.#read(input, name);
+      all[input] = this.backend.floats(weights.get(name)!, this.#shape(name));
     }
     return await (await this.#session(section)).run(this.#declared(section, all));
   }
