@@ -3,12 +3,12 @@
  * @module
  */
 import type { Importance } from "../calibrate/passes.ts";
-import { AllocationError, PatternError, UsageError } from "../errors.ts";
-import { readJson } from "../platform/files.ts";
+import { AllocationError, AllocationFileError, PatternError, UsageError } from "../errors.ts";
 import { atp, dlp, owl, uniform, wholeNumbersOf } from "../prune/allocation.ts";
 import type { Share } from "../prune/block.ts";
 import { checkSlots } from "../prune/slots.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
+import { type GivenAllocation, readAllocation } from "./allocation_file.ts";
 import type { PruneSettings } from "./options.ts";
 
 /** The allocations, in the order in which they are tried and shown. */
@@ -71,25 +71,55 @@ export function sharesOf(densities: ArrayLike<number>, pattern: Pattern): Share[
   }
 }
 
+/** The shape of a matrix. */
+interface Shape {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/**
+ * What each block keeps where each of its linears has a density of its own.
+ *
+ * @param densities Of all pruned linears, block by block.
+ * @param linears Shapes of the pruned linears of each block.
+ */
+export function sharesByLinear(
+  densities: ArrayLike<number>,
+  linears: readonly (readonly Shape[])[],
+): Share[] {
+  let next = 0;
+  return linears.map((block) => {
+    const own = block.map(() => densities[next++]);
+    return { density: meanDensity(own, block), linears: own };
+  });
+}
+
+/** Mean over all weights; 1 where there are none. */
+function meanDensity(densities: readonly number[], linears: readonly Shape[]): number {
+  const sizes = linears.map(({ rows, columns }) => rows * columns);
+  const size = sizes.reduce((a, b) => a + b, 0);
+  return size === 0 ? 1 : densities.reduce((sum, density, i) => sum + density * sizes[i], 0) / size;
+}
+
 /**
  * Lowers all densities by the same amount until no more weights stay than under a reference. Masks keep whole
  * weights, rounded up in every row: allocations of equal means differ by some thousandths in what they keep,
  * and a search would find those that keep more.
  *
- * @param densities Of each block.
+ * @param densities Of each part: a block, or a linear.
  * @param reference Densities of the same mean.
- * @param linears Shapes of the pruned linears of each block.
+ * @param linears Shapes of the pruned linears of each part.
  */
 export function levelled(
   densities: Float64Array,
   reference: Float64Array,
-  linears: readonly (readonly { readonly rows: number; readonly columns: number }[])[],
+  linears: readonly (readonly Shape[])[],
 ): Float64Array {
   const kept = (of: Float64Array) =>
-    linears.reduce((sum, block, b) =>
-      sum + block.reduce((all, { rows, columns }) =>
+    linears.reduce((sum, part, i) =>
+      sum + part.reduce((all, { rows, columns }) =>
         // As `wandaMask` counts.
-        all + rows * (columns - Math.floor(columns * (1 - of[b]) + 1e-7)), 0), 0);
+        all + rows * (columns - Math.floor(columns * (1 - of[i]) + 1e-7)), 0), 0);
   const lowered = (by: number) => densities.map((density) => Math.max(density - by, 1e-3));
   const most = kept(reference);
   if (kept(densities) <= most) return densities;
@@ -122,28 +152,48 @@ export function sparsityFor(pattern: Pattern, asked: number | undefined): number
 }
 
 /**
- * Densities given by the caller: a list, or a file with a list or `{"densities": […]}`.
+ * What each block keeps, given by the caller: densities of the blocks, or a file with them, or with what a
+ * run wrote down of itself.
  *
+ * @param given A list; or a file with one, with `{"densities": […]}`, with the report of a run, or with the
+ *   record in a pruned checkpoint.
+ * @param pattern Which sets may stay.
+ * @param linears The linears to prune, of each block.
  * @throws {UsageError} When they are not that.
- * @throws {AllocationError} When their number is not that of the blocks.
+ * @throws {AllocationError} When they are not of these blocks and linears.
  */
-export function givenDensities(given: string | readonly number[], blocks: number): Float64Array {
-  let list: unknown = given;
-  if (typeof given === "string") {
-    const json = readJson(given, 16 << 20);
-    list = Array.isArray(json) ? json : (json as { densities?: unknown } | null)?.densities;
-  }
-  if (!Array.isArray(list) || !list.every((d) => typeof d === "number" && d > 0 && d <= 1)) {
+export function givenShares(
+  given: string | readonly number[],
+  pattern: Pattern,
+  linears: readonly (readonly (Shape & { readonly name: string })[])[],
+): Share[] {
+  let allocation: GivenAllocation;
+  try {
+    allocation = readAllocation(given);
+  } catch (error) {
+    if (!(error instanceof AllocationFileError)) throw error;
     throw new UsageError(
-      "densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps",
+      `densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps (${error.message})`,
     );
   }
-  if (list.length !== blocks) {
+  const { shares, linears: named } = allocation;
+  if (shares.length !== linears.length) {
     throw new AllocationError(
-      `${list.length} densities were given, the model has ${blocks} blocks`,
+      `${shares.length} densities were given, the model has ${linears.length} blocks`,
     );
   }
-  return Float64Array.from(list);
+  if (!named || pattern.kind !== "unstructured") {
+    return sharesOf(shares.map(({ density }) => density), pattern);
+  }
+  const densities = linears.flatMap((block, b) =>
+    block.map(({ name }) => {
+      if (Object.hasOwn(named[b], name)) return named[b][name];
+      throw new AllocationError(
+        `${given}: block ${b} has no density for ${name}, which is to be pruned: leave it dense with --skip`,
+      );
+    })
+  );
+  return sharesByLinear(densities, linears);
 }
 
 /**

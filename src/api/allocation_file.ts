@@ -28,6 +28,8 @@ export interface GivenAllocation {
   readonly pattern: Pattern;
   /** One a block, in their order. */
   readonly shares: readonly Share[];
+  /** Densities of each block's pruned linears by their names, where they differ. */
+  readonly linears?: readonly Readonly<Record<string, number>>[];
   /** Linears that stay dense, by name or glob. */
   readonly skip: readonly string[];
 }
@@ -45,6 +47,7 @@ const recordSchema = z.looseObject({
     index: z.int().min(0),
     density: densitySchema,
     kept: z.int().min(1).max(32).optional(),
+    densities: z.record(z.string().min(1).max(LONGEST_NAME), densitySchema).optional(),
   })).min(1).max(MOST_BLOCKS),
 });
 
@@ -91,7 +94,13 @@ function allocationOf(json: unknown, where: string): GivenAllocation {
     }
     return shareOf(block, chosen, `${where}: blocks.${i}`);
   });
-  return { pattern: chosen, shares, skip: record.skip ?? record.options?.skip ?? [] };
+  const linears = record.blocks.map(({ densities }) => densities);
+  return {
+    pattern: chosen,
+    shares,
+    ...(linears.every((each) => each !== undefined) && { linears }),
+    skip: record.skip ?? record.options?.skip ?? [],
+  };
 }
 
 /** A block's share, its fields compared with each other and with the pattern. */

@@ -6,7 +6,7 @@ import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { roundedHead } from "../calibrate/round_head.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
-import { mends } from "../prune/block.ts";
+import { mends, shareOfLinear } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
 import { countZeros, packMask } from "../prune/mask.ts";
 import type { Mask } from "../prune/types.ts";
@@ -50,9 +50,13 @@ export async function carryOut(bench: Workbench, decided: Decided): Promise<Done
   });
   if (steps === 0) return { zeros };
   const { int4Group, shares } = rules;
-  const groups = int4Group === undefined
-    ? undefined
-    : shares.map(({ density }) => groupColumns(density, int4Group));
+  const groups = int4Group === undefined ? undefined : new Map(
+    shares.flatMap((share, index) =>
+      linears.filter(({ block }) => block === index).map(({ weight }, i) =>
+        [weight, groupColumns(shareOfLinear(share, i).density, int4Group)] as const
+      )
+    ),
+  );
   const written = { linears, windows: windows!, folder, writer, masks, groups, zeros };
   return { zeros, distilled: await distillWritten(bench, { steps, seed, memory, ...written }) };
 }

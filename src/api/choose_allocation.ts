@@ -4,8 +4,9 @@
  */
 import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts";
 import { INT4_GROUP } from "../prune/int4_grid.ts";
+import type { Share } from "../prune/block.ts";
 import type { AllocationName } from "../prune/types.ts";
-import { ALLOCATIONS, densitiesOf, levelled, needsImportance, sharesOf } from "./allocate.ts";
+import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
 import type { SearchRecord, Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
@@ -17,7 +18,8 @@ import type { Workbench } from "./workbench.ts";
 /** The allocation that will be carried out, and how it was found. */
 export interface Chosen {
   readonly allocation: AllocationName | "given" | "search";
-  readonly densities: Float64Array;
+  /** What each block keeps. */
+  readonly shares: readonly Share[];
   readonly importance?: Importance;
   readonly trials: readonly Trial[];
   /** How it was searched, where it was. */
@@ -41,8 +43,8 @@ export interface PruneRequest {
   readonly skipped: (name: string) => boolean;
   /** Rounds a weight's values to what the checkpoint can hold. */
   readonly store: (name: string, values: Float32Array) => void;
-  /** Densities that the caller gave. */
-  readonly given?: Float64Array;
+  /** What each block keeps, where the caller says it. */
+  readonly given?: readonly Share[];
 }
 
 /** How to prune by the shares of an allocation. */
@@ -71,25 +73,18 @@ export class AllocationChooser {
   async choose(windows: PruneWindows | undefined): Promise<Chosen> {
     const { allocation, pattern } = this.#request.settings;
     const { blocks, given } = this.#request;
-    if (given) return { allocation: "given", densities: given, trials: [] };
+    if (given) return { allocation: "given", shares: given, trials: [] };
     if (pattern.kind === "nm") {
-      return {
-        allocation: "uniform",
-        densities: densitiesOf("uniform", blocks, this.#allocationSettings(), undefined),
-        trials: [],
-      };
+      const densities = densitiesOf("uniform", blocks, this.#allocationSettings(), undefined);
+      return { allocation: "uniform", shares: sharesOf(densities, pattern), trials: [] };
     }
     if (allocation === "search") return await this.#search(windows!);
     if (allocation !== "auto") {
       const importance = needsImportance(allocation)
         ? await this.#judge(windows!.windows, this.#request.settings.compare ? "both" : allocation)
         : undefined;
-      return {
-        allocation,
-        densities: densitiesOf(allocation, blocks, this.#allocationSettings(), importance),
-        importance,
-        trials: [],
-      };
+      const densities = densitiesOf(allocation, blocks, this.#allocationSettings(), importance);
+      return { allocation, shares: sharesOf(densities, pattern), importance, trials: [] };
     }
     return await this.#tryAll(windows!);
   }
@@ -119,7 +114,7 @@ export class AllocationChooser {
       trials.push(trial.trial);
       if (trial.trial.perplexity < least) {
         least = trial.trial.perplexity;
-        best = { allocation, densities: trial.densities, importance, trials };
+        best = { allocation, shares: trial.shares, importance, trials };
       }
     }
     // Uniform never fails, so there is always a best.
@@ -132,15 +127,11 @@ export class AllocationChooser {
     const { method, pattern, searchBudget, seed } = settings;
     const { state, onSearch } = this.#searching!;
     const fixed = await this.#tryAll(windows);
-    const start = Float64Array.from(
-      sharesOf(fixed.densities, pattern),
-      ({ density }) => density,
-    );
     const calibration = windows.windows.slice(0, TRIAL_WINDOWS);
     const apart = windows.apart!;
     const found = await searchDensities(
       {
-        start,
+        start: Float64Array.from(fixed.shares, ({ density }) => density),
         rules: { method, pattern, skipped },
         budget: searchBudget,
         seed,
@@ -151,15 +142,9 @@ export class AllocationChooser {
       state,
       onSearch,
     );
-    const linears = (await this.#bench.model()).blocks.map(({ linears }) =>
-      linears.filter(({ weight }) => !skipped(weight))
-    );
-    const densities = pattern.kind === "unstructured"
-      ? levelled(found.densities, start, linears)
-      : found.densities;
     const trial = await this.#measure(
       "search",
-      densities,
+      found,
       calibration,
       apart.slice(0, TRIAL_WINDOWS),
       "calibration",
@@ -174,10 +159,10 @@ export class AllocationChooser {
           `${from.allocation} ${from.perplexity.toFixed(2)}: ${from.allocation} stays`,
       );
     }
-    const { densities: _, ...how } = found;
+    const { shares: _, densities: __, ...how } = found;
     return {
       allocation: "search",
-      densities: better ? densities : start,
+      shares: better ? found.shares : fixed.shares,
       importance: fixed.importance,
       trials: [...fixed.trials, trial],
       search: {
@@ -212,7 +197,7 @@ export class AllocationChooser {
     heldOut: readonly Int32Array[],
     importance: Importance,
     on: Trial["on"],
-  ): Promise<{ trial: Trial; densities: Float64Array } | undefined> {
+  ): Promise<{ trial: Trial; shares: Share[] } | undefined> {
     const { blocks } = this.#request;
     let densities: Float64Array;
     try {
@@ -221,14 +206,15 @@ export class AllocationChooser {
       this.#bench.phases.note(`${allocation} is left out: ${(error as Error).message}`);
       return undefined;
     }
-    const trial = await this.#measure(allocation, densities, calibration, heldOut, on);
-    return { trial, densities };
+    const shares = sharesOf(densities, this.#request.settings.pattern);
+    const trial = await this.#measure(allocation, { densities, shares }, calibration, heldOut, on);
+    return { trial, shares };
   }
 
-  /** Prunes in memory only by given densities, and measures. */
+  /** Prunes in memory only, and measures; `densities` are what it is remembered by. */
   async #measure(
     allocation: Trial["allocation"],
-    densities: Float64Array,
+    { densities, shares }: { densities: Float64Array; shares: readonly Share[] },
     calibration: readonly Int32Array[],
     heldOut: readonly Int32Array[],
     on: Trial["on"],
@@ -236,7 +222,7 @@ export class AllocationChooser {
     const known = this.#searching?.state;
     const before = on === "calibration" ? known?.trial(allocation, densities) : undefined;
     if (before !== undefined) return { allocation, on, perplexity: before };
-    const rules = rulesFor(this.#request, sharesOf(densities, this.#request.settings.pattern));
+    const rules = rulesFor(this.#request, shares);
     const perplexity = await tryRules(
       this.#bench,
       `try ${allocation}`,

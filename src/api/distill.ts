@@ -39,8 +39,8 @@ export interface DistillTask {
   readonly writer: CheckpointWriter;
   /** Masks of the linears by the names of their weights, packed. */
   readonly masks: ReadonlyMap<string, Uint8Array>;
-  /** Where weights are rounded: columns that share a scale in each block. */
-  readonly groups?: readonly GroupColumns[];
+  /** Where weights are rounded: columns that share a scale, by the names of the weights. */
+  readonly groups?: ReadonlyMap<string, GroupColumns>;
   /** Zeros of each linear by the name of its weight; kept up to date. */
   readonly zeros: Map<string, number>;
   /** Bytes that the process may take. */
@@ -91,9 +91,9 @@ export async function distillWritten(bench: Workbench, task: DistillTask): Promi
       written.checkpoint.readFloats(weight, values);
       return values;
     };
-    for (const { block, weight, rows, columns } of linears) {
+    for (const { weight, rows, columns } of linears) {
       const values = valuesOf(weight, rows * columns);
-      const group = task.groups?.[block];
+      const group = task.groups?.get(weight);
       const grid = group && matrixGrid(values, columns, group);
       parameters.add(weight, values, task.masks.get(weight)!, grid);
     }

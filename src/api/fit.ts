@@ -70,7 +70,6 @@ export interface Fitted {
 /** A candidate with what it takes to carry it out. */
 interface Plan extends FitCandidate {
   readonly kind: Pattern;
-  readonly densities: Float64Array;
   readonly shares: readonly Share[];
 }
 
@@ -140,7 +139,7 @@ export async function fit(
     compile: best.compile,
     chosen: {
       allocation: best.kind.kind === "nm" || best.sparsity === 0 ? "uniform" : allocation,
-      densities: best.densities,
+      shares: best.shares,
       importance,
       trials: [],
     },
@@ -291,7 +290,6 @@ class Planner {
       compile: choice,
       bytes: this.#order.sizes.bytes(this.#keptAt(pattern, step, importance), choice),
       kind,
-      densities,
       shares,
     };
   }
@@ -304,7 +302,6 @@ class Planner {
       compile: choice,
       bytes,
       kind: { kind: "unstructured" },
-      densities,
       shares: Array.from(densities, (density) => ({ density, kept: 1 })),
     };
   }

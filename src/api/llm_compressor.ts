@@ -81,6 +81,11 @@ export function llmCompressorRecipe(allocation: GivenAllocation, method: RecipeM
   const dense = all.filter((block) => !pruned.includes(block));
   const modifiers = modifiersOf(allocation, pruned, method);
   const notes: string[] = [];
+  if (allocation.linears) {
+    notes.push(
+      "linears of a block have densities of their own in this allocation, which a recipe has not: each block has their mean",
+    );
+  }
   if (modifiers.length > 1) {
     notes.push(
       `one modifier for each N: give oneshot pipeline="sequential", else it goes through the model ` +

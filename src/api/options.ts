@@ -85,7 +85,7 @@ export const pruneSchema = z.strictObject({
     "how much each block keeps; auto tries all on held-out calibration text and takes the best, search goes on from there by measurement",
   ),
   searchBudget: z.int().min(1).max(1 << 20).optional().describe(
-    "search: allocations to measure (default: 3 for each block and 20 more)",
+    "search: allocations to measure the loss or the slopes of (default: 40)",
   ),
   searchState: path.optional().describe(
     "search: file from which a stopped search goes on (default: OUT.search.json, removed when OUT is written)",
@@ -104,7 +104,7 @@ export const pruneSchema = z.strictObject({
     "ATP: how much sparser each block is than the one before (default: 0.3 from first to last)",
   ),
   densities: z.union([path, z.array(z.number().gt(0).max(1)).min(1)]).optional().describe(
-    "JSON file with the density of each block, instead of an allocation",
+    "JSON file with the density of each block, or the espalier.json of a pruned checkpoint, instead of an allocation",
   ),
   pattern: pattern.prefault("unstructured").describe(
     "unstructured; slots, which our engine runs at the cost of what is kept; N:M kept (2:4, 8:16 …); or mixed:M where the allocation chooses N for each block",

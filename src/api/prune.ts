@@ -13,13 +13,7 @@ import { peakResidentBytes } from "../platform/runtime.ts";
 import { mends } from "../prune/block.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
-import {
-  checkPattern,
-  givenDensities,
-  needsImportance,
-  sharesOf,
-  sparsityFor,
-} from "./allocate.ts";
+import { checkPattern, givenShares, needsImportance, sparsityFor } from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, NOTHING_DONE } from "./carry_out.ts";
@@ -36,6 +30,7 @@ import {
 } from "./options.ts";
 import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.ts";
 import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
+import { assertSearchable } from "./search_allocation.ts";
 import { SearchState, subjectOf } from "./search_state.ts";
 import { OpenModel, Phases } from "./shared.ts";
 import { Workbench } from "./workbench.ts";
@@ -181,6 +176,7 @@ class PruneRun {
       const task = { windows: windows!.windows, linears, memory };
       await assertDistillable(this.#bench, this.#opened, task);
     }
+    if (searches) await assertSearchable(this.#bench, windows!.apart!);
     const fitted = sizes && await fit(
       { request, linears, bytes: asked!, pattern: this.#wished, sizes },
       windows!,
@@ -216,7 +212,7 @@ class PruneRun {
           : undefined;
 
         const chosen = fitted?.chosen ?? await chooser.choose(windows);
-        const shares = sharesOf(chosen.densities, pattern);
+        const { shares } = chosen;
         const trials = [...chosen.trials];
         const allocated = pattern.kind !== "nm" && request.sparsity > 0;
         if (heldOut && compare && !dryRun && !fixed && allocated) {
@@ -244,7 +240,6 @@ class PruneRun {
           linears,
           sparsity: request.sparsity,
           allocation: chosen.allocation,
-          densities: chosen.densities,
           shares,
           importance: chosen.importance,
           trials,
@@ -329,7 +324,11 @@ class PruneRun {
       skipped,
       store: (name: string, values: Float32Array) =>
         roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
-      given: densities === undefined ? undefined : givenDensities(densities, blocks),
+      given: densities === undefined ? undefined : givenShares(
+        densities,
+        pattern,
+        this.#blocks.map(({ index }) => pruned.filter(({ block }) => block === index)),
+      ),
     };
     return { request, linears: pruned };
   }

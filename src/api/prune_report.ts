@@ -31,7 +31,7 @@ export interface Trial {
 export interface SearchRecord {
   /** The fixed allocation that it started from: the best on calibration text kept apart. */
   readonly from: AllocationName;
-  /** Allocations that it might measure, and that it measured. */
+  /** Allocations whose loss or slopes it might measure, and that it measured. */
   readonly budget: number;
   readonly evaluations: number;
   /** Windows of calibration text kept apart that it measured on. */
@@ -67,6 +67,8 @@ export interface BlockReport {
   readonly density: number;
   /** N of N:M, where the pattern is one. */
   readonly kept?: number;
+  /** The same of each pruned linear, where they differ. */
+  readonly densities?: Record<string, number>;
   /** DLP's score S, where the model was judged. */
   readonly score?: number;
   /** OWL's outlier percent, where the model was judged. */
@@ -136,7 +138,6 @@ export interface RunFacts {
   readonly linears: readonly BlockLinear[];
   readonly sparsity: number;
   readonly allocation: AllocationName | "given" | "search";
-  readonly densities: Float64Array;
   readonly shares: readonly Share[];
   readonly importance?: Importance;
   readonly trials: readonly Trial[];
@@ -236,8 +237,8 @@ export function describeRun(facts: RunFacts): { report: PruneReport; record: obj
   return { report, record };
 }
 
-function blockReports({ linears, densities, shares, importance, counts }: RunFacts): BlockReport[] {
-  return Array.from(densities, (density, index) => {
+function blockReports({ linears, shares, importance, counts }: RunFacts): BlockReport[] {
+  return shares.map((share, index) => {
     const own = linears.filter(({ block }) => block === index);
     const sizes = own.map(({ weight, rows, columns }) => ({
       shape: [rows, columns] as [number, number],
@@ -245,8 +246,10 @@ function blockReports({ linears, densities, shares, importance, counts }: RunFac
     }));
     return {
       index,
-      density: shares[index].density ?? density,
-      kept: shares[index].kept,
+      density: share.density,
+      kept: share.kept,
+      densities: share.linears &&
+        Object.fromEntries(own.map(({ name }, i) => [name, share.linears![i]])),
       score: importance?.scores?.[index],
       outlierPercent: importance?.outliers?.[index],
       sparsity: counts && sparsityOf(sizes),

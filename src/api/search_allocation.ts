@@ -12,28 +12,28 @@ import {
   prunedStatistics,
 } from "../evaluate/masked_slice.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
-import { DensitySearch } from "../prune/search.ts";
-import type { Pattern } from "../prune/types.ts";
+import type { Share } from "../prune/block.ts";
+import { type Answer, DensitySearch, type Question } from "../prune/search.ts";
 import { uniformNumbers } from "../text/windows.ts";
-import { sharesOf } from "./allocate.ts";
+import { levelled } from "./allocate.ts";
 import type { RunHooks } from "./options.ts";
+import { partsOf, weightsIn } from "./search_parts.ts";
 import type { SearchState } from "./search_state.ts";
 import type { Workbench } from "./workbench.ts";
 
 /** Tokens of a piece that losses are measured on: many short pieces say more than few long ones. */
 const PIECE = 256;
 /** Tokens times weights of a measurement, about: more tokens for small models, whose time allows it. */
-const WORK = 3e11;
+const WORK = 6e11;
 /** Bounds of the tokens. */
 const LEAST_TOKENS = 1024;
 const MOST_TOKENS = 16384;
-/** Default budget: two probes a block, and half as many steps again; some more for small models. */
-const BUDGET_PER_BLOCK = 3;
-const BUDGET_LEAST = 20;
+/** Default budget, in measurements: after a dozen moves what is left to gain is of the slice alone. */
+const BUDGET = 40;
 
 /** How to search. */
 export interface SearchRequest {
-  /** Densities to start from. */
+  /** Densities of the blocks to start from. */
   readonly start: Float64Array;
   /** What is pruned; the method is the one that will prune in the end. */
   readonly rules: Pick<PruneRules, "method" | "pattern" | "skipped">;
@@ -47,9 +47,11 @@ export interface SearchRequest {
 
 /** What a search found. */
 export interface SearchResult {
+  readonly shares: readonly Share[];
+  /** Density of each part that the search moves: blocks, or linears. */
   readonly densities: Float64Array;
   readonly budget: number;
-  /** Candidates that were measured. */
+  /** Allocations whose loss or slopes were measured. */
   readonly evaluations: number;
   /** Loss on the slice, in nats a token; see {@linkcode MaskedSlice}. */
   readonly loss: { readonly start: number; readonly end: number };
@@ -57,7 +59,7 @@ export interface SearchResult {
 }
 
 /**
- * Searches densities of the same mean as the start's.
+ * Searches densities of the same mean as the start's, of single linears where the pattern lets them differ.
  *
  * Candidates are masked by statistics that were taken once, with Wanda's scores where the method has
  * statistics: what mends weights takes far longer, and the blocks that suffer are the same.
@@ -72,24 +74,25 @@ export async function searchDensities(
   state: SearchState,
   onSearch: RunHooks["onSearch"],
 ): Promise<SearchResult> {
-  const { rules, start, calibration } = request;
-  const { pattern } = rules;
+  const { rules, calibration } = request;
+  const { pattern, skipped } = rules;
   const scored: MaskRules = {
     pattern,
-    skipped: rules.skipped,
+    skipped,
     method: rules.method === "magnitude" ? "magnitude" : "wanda",
   };
   const model = await bench.model();
-  const budget = request.budget ?? BUDGET_PER_BLOCK * model.blocks.length + BUDGET_LEAST;
+  const parts = partsOf(pattern, model, request.start, skipped);
+  const { start } = parts;
+  const budget = request.budget ?? BUDGET;
   const pieces = slicesOf(request.apart, model);
   const norms = scored.method === "magnitude"
     ? undefined
-    : await statisticsAt(sharesOf(start, pattern), scored, calibration, bench);
+    : await statisticsAt(parts.shares(start), scored, calibration, bench);
 
-  const copies = 2 * model.blocks.length + 2;
   const rooms: WindowStates[] = [];
   const room = () => {
-    const states = bench.makeRoom(pieces, { copies });
+    const states = makeRoom(bench, pieces, model);
     rooms.push(states);
     return states;
   };
@@ -98,26 +101,40 @@ export async function searchDensities(
   const signal = bench.signal ? AbortSignal.any([bench.signal, end.signal]) : end.signal;
   const over = onSearch?.(() => end.abort());
   const random = uniformNumbers(request.seed);
-  const search = new DensitySearch(start, { random, quantum: quantumOf(pattern) });
+  const search = new DensitySearch(start, {
+    random,
+    ...(pattern.kind === "mixed"
+      ? { quantum: 1 / pattern.m }
+      : { sizes: parts.linears.map(weightsIn) }),
+  });
   let first = Infinity;
   try {
     await bench.phases.run("search", "allocations", budget, async (step) => {
       const slice = await MaskedSlice.open(model, scored, norms, room, signal);
       const measure = ({ densities }: { densities: Float64Array }) =>
-        slice.measure(sharesOf(densities, pattern), signal);
-      const tell = (loss: number) => {
-        if (search.evaluations === 0) first = loss;
-        return search.tell(loss);
+        slice.measure(parts.shares(densities), signal);
+      const answer = async (question: Question) =>
+        question.kind === "slopes"
+          // Where activations overflow, the slopes say nothing.
+          ? parts.slopes(await slice.margins(signal)).map((each) =>
+            Number.isFinite(each) ? each : 0
+          )
+          : await measure(question);
+      const tell = (told: Answer) => {
+        if (search.evaluations === 0) first = told as number;
+        return search.tell(told);
       };
-      while (search.evaluations < budget && state.known > 0) tell(state.replay());
+      while (search.evaluations < budget && state.known > 0) {
+        tell(state.replay(search.next().kind === "slopes" ? start.length : undefined));
+      }
       if (search.evaluations > 0) {
         state.assertMeasured(search.best.loss, await measure(search.best));
         slice.accept();
       }
       for (step(search.evaluations); search.evaluations < budget; step(search.evaluations)) {
-        const loss = await measure(search.next());
-        state.keep(loss);
-        if (tell(loss)) slice.accept();
+        const told = await answer(search.next());
+        state.keep(told);
+        if (tell(told)) slice.accept();
       }
     });
   } catch (error) {
@@ -127,13 +144,42 @@ export async function searchDensities(
     over?.();
     for (const states of rooms) bench.free(states);
   }
+  // Masks that keep more would always be the better ones.
+  const densities = pattern.kind === "unstructured"
+    ? levelled(search.best.densities, start, parts.linears)
+    : search.best.densities;
   return {
-    densities: search.best.densities,
+    shares: parts.shares(densities),
+    densities,
     budget,
     evaluations: search.evaluations,
     loss: { start: first, end: search.best.loss },
     slice: { windows: pieces.length, seqlen: pieces[0].length },
   };
+}
+
+/**
+ * Refuses a search that will not fit, before allocations are tried that it would begin with.
+ *
+ * @param bench With the dense model open.
+ * @param apart Windows that losses would be measured on.
+ * @throws {MemoryBudgetError} When its gradients need more memory than it may take.
+ */
+export async function assertSearchable(
+  bench: Workbench,
+  apart: readonly Int32Array[],
+): Promise<void> {
+  const model = await bench.model();
+  bench.free(makeRoom(bench, slicesOf(apart, model), model));
+}
+
+/** One of the rooms of a slice, from which the model is run forwards and backwards. */
+function makeRoom(
+  bench: Workbench,
+  pieces: readonly Int32Array[],
+  { blocks }: StagedModel,
+): WindowStates {
+  return bench.makeRoom(pieces, { copies: 2 * blocks.length + 2, backward: true });
 }
 
 /** Statistics of all blocks, pruned by the shares that the search starts from. */
@@ -163,7 +209,7 @@ function slicesOf(windows: readonly Int32Array[], { blocks, sections }: StagedMo
     )
   );
   const weights = blocks.reduce(
-    (sum, { linears }) => sum + linears.reduce((all, { rows, columns }) => all + rows * columns, 0),
+    (sum, { linears }) => sum + weightsIn(linears),
     sections.head.rows * sections.head.columns,
   );
   const tokens = Math.max(LEAST_TOKENS, Math.min(MOST_TOKENS, WORK / weights));
@@ -172,9 +218,4 @@ function slicesOf(windows: readonly Int32Array[], { blocks, sections }: StagedMo
     { length: count },
     (_, i) => pieces[Math.floor((i + 0.5) * pieces.length / count)],
   );
-}
-
-/** The grid of a pattern's densities. */
-function quantumOf(pattern: Pattern): number | undefined {
-  return pattern.kind === "mixed" ? 1 / pattern.m : undefined;
 }

@@ -1,9 +1,9 @@
 /**
  * What a search has measured so far, in a file: one that was stopped goes on from it.
  *
- * A search is told losses and decides from them alone what comes next (`src/prune/search.ts`), so the
- * losses are its whole state. With them stands what they were measured on: under another model,
- * text or option they would mean something else.
+ * A search is told losses and slopes and decides from them alone what comes next (`src/prune/search.ts`), so
+ * they are its whole state. With them stands what they were measured on: under another model, text or
+ * option they would mean something else.
  * @module
  */
 import { join } from "node:path";
@@ -11,13 +11,14 @@ import { z } from "zod";
 import { SearchStateError } from "../errors.ts";
 import { exists, readJson, remove, replaceText } from "../platform/files.ts";
 import { hashFile } from "../platform/hash.ts";
+import type { Answer } from "../prune/search.ts";
 import { VERSION } from "../version.ts";
 import type { PruneSettings } from "./options.ts";
 import { patternText } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import type { OpenModel } from "./shared.ts";
 
-/** Bytes of the largest state that is read: a million losses. */
+/** Bytes of the largest state that is read: a million answers. */
 const LARGEST_STATE = 32 << 20;
 /** Bytes of a weight file that are in memory while it is hashed. */
 const CHUNK = 8 << 20;
@@ -28,7 +29,7 @@ const SAME_LOSS = 1e-3;
 const loss = z.number().min(0).nullable();
 
 const stateSchema = z.strictObject({
-  format: z.literal(1),
+  format: z.literal(2),
   kind: z.literal("espalier search"),
   about: z.record(z.string().max(64), z.union([z.string(), z.number(), z.null()])),
   trials: z.array(z.strictObject({
@@ -36,13 +37,13 @@ const stateSchema = z.strictObject({
     densities: z.array(z.number()).max(1 << 16),
     perplexity: loss,
   })).max(64),
-  losses: z.array(loss).max(1 << 20),
+  answers: z.array(z.union([loss, z.array(z.number()).max(1 << 16)])).max(1 << 20),
 });
 
-/** What a state's losses depend on, by the words for it. */
+/** What a state's answers depend on, by the words for it. */
 export type SearchSubject = Readonly<Record<string, string | number | null>>;
 
-/** All that the losses of a search depend on. */
+/** All that the answers of a search depend on. */
 export function subjectOf(
   settings: PruneSettings,
   opened: OpenModel,
@@ -80,7 +81,7 @@ export class SearchState {
   readonly #path: string | undefined;
   readonly #about: SearchSubject;
   #trials: Tried[] = [];
-  readonly #losses: number[] = [];
+  readonly #answers: Answer[] = [];
   #replayed = 0;
 
   /**
@@ -104,12 +105,14 @@ export class SearchState {
       throw error;
     }
     this.#trials = read.trials;
-    this.#losses.push(...read.losses.map(fromJson));
+    this.#answers.push(
+      ...read.answers.map((each) => Array.isArray(each) ? Float64Array.from(each) : fromJson(each)),
+    );
   }
 
-  /** Losses that were there when it was opened, and are left to be replayed. */
+  /** Answers that were there when it was opened, and are left to be replayed. */
   get known(): number {
-    return this.#losses.length - this.#replayed;
+    return this.#answers.length - this.#replayed;
   }
 
   /** Perplexity of an allocation that was tried with these densities; undefined where it was not. */
@@ -130,15 +133,25 @@ export class SearchState {
     this.#write();
   }
 
-  /** The next loss that is {@linkcode known}. */
-  replay(): number {
-    return this.#losses[this.#replayed++];
+  /**
+   * The next answer that is {@linkcode known}, to a question for so many slopes or for a loss.
+   *
+   * @param slopes How many; none for a loss.
+   * @throws {SearchStateError} When what is on record is no answer to it.
+   */
+  replay(slopes?: number): Answer {
+    const answer = this.#answers[this.#replayed++];
+    if ((typeof answer === "number" ? undefined : answer.length) === slopes) return answer;
+    throw new SearchStateError(
+      `${this.#path}: answer ${this.#replayed} is not of the kind that is asked for there: ` +
+        `the file is damaged; remove it to begin anew`,
+    );
   }
 
-  /** Keeps the loss of the next candidate. */
-  keep(loss: number): void {
-    this.#losses.push(loss);
-    this.#replayed = this.#losses.length;
+  /** Keeps the next answer. */
+  keep(answer: Answer): void {
+    this.#answers.push(answer);
+    this.#replayed = this.#answers.length;
     this.#write();
   }
 
@@ -165,11 +178,13 @@ export class SearchState {
   #write(): void {
     if (this.#path === undefined) return;
     const state: z.input<typeof stateSchema> = {
-      format: 1,
+      format: 2,
       kind: "espalier search",
       about: this.#about,
       trials: this.#trials,
-      losses: this.#losses.map(toJson),
+      answers: this.#answers.map((each) =>
+        typeof each === "number" ? toJson(each) : Array.from(each)
+      ),
     };
     replaceText(this.#path, `${JSON.stringify(state)}\n`, { private: false });
   }

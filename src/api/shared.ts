@@ -8,7 +8,6 @@ import { type Backend, type BackendName, openBackend } from "../engine/ort/backe
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
-import type { Method } from "../prune/types.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer } from "../text/folder.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -161,9 +160,9 @@ export function roomFor(
   spec: DecoderSpec,
   windows: readonly Int32Array[],
   budget: number | undefined,
-  { method, copies }: { method?: Method; copies?: number } = {},
+  how: Pick<Workload, "method" | "copies" | "backward"> = {},
 ): WindowStates {
-  const plan = planFor({ ...workloadOf(model, spec, windows), copies, method }, budget);
+  const plan = planFor({ ...workloadOf(model, spec, windows), ...how }, budget);
   return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
 }
 

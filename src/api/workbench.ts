@@ -3,6 +3,7 @@
  * @module
  */
 import type { PassHooks, PassStates } from "../calibrate/passes.ts";
+import type { Workload } from "../calibrate/plan.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
@@ -88,11 +89,12 @@ export class Workbench {
   /**
    * As {@linkcode room}, once the model is open.
    *
-   * @param how `copies`: how often such room is made at the same time.
+   * @param how `copies`: how often such room is made at the same time; `backward`: whether the model
+   *   is run backwards from there.
    */
   makeRoom(
     windows: readonly Int32Array[],
-    how: { method?: Method; copies?: number },
+    how: Pick<Workload, "method" | "copies" | "backward">,
   ): WindowStates {
     const { memory } = this.#settings;
     const states = roomFor(this.#model!, this.#opened.spec, windows, memory, how);

@@ -74,8 +74,8 @@ export function residualTarget(
 }
 
 /** Linears by what feeds them, in the order in which the block computes them. */
-export function groupsOf(linears: readonly Linear[]): Linear[][] {
-  const groups = new Map<string, Linear[]>();
+export function groupsOf<L extends Linear>(linears: readonly L[]): L[][] {
+  const groups = new Map<string, L[]>();
   for (const linear of linears) {
     groups.set(linear.input, [...groups.get(linear.input) ?? [], linear]);
   }

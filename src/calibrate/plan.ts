@@ -21,6 +21,8 @@ export interface Workload {
   readonly copiesWeights: boolean;
   /** How the blocks are pruned, where that is what the windows are for. */
   readonly method?: Method;
+  /** Whether the model is run backwards, too. */
+  readonly backward?: boolean;
 }
 
 /** How to cut it. */
@@ -43,6 +45,12 @@ const GARBAGE_BYTES = 500e6;
 const COPIES = 2.3;
 /** Tokens a run above which larger batches gain nothing: the weights are reused enough. */
 const TOKENS_PER_RUN = 2048;
+/** Times a block's weights lie in memory while its gradients are computed. */
+const BACKWARD_COPIES = 3;
+/** Times a window's activations do. */
+const BACKWARD_ACTIVATIONS = 3;
+/** A piece of the vocabulary: two models' logits, and what is computed from them. */
+const LOSS_BYTES = 250e6;
 /** A weight that is moved, and the two moments of its gradients. */
 const BYTES_PER_KEPT = 12;
 /** Room that is used when the caller sets no budget. */
@@ -61,9 +69,13 @@ export function planFor(work: Workload, budget?: number): Plan {
   // The repair carries the windows through the dense model, too.
   const copies = work.copies ?? (work.method === "espalier" ? 2 : 1);
   const statesBytes = copies * work.windows * work.length * work.hidden * 4;
+  const backward = work.backward
+    ? GARBAGE_BYTES + LOSS_BYTES + BACKWARD_COPIES * work.blockBytes
+    : 0;
+  const windowTimes = work.backward ? BACKWARD_ACTIVATIONS : 1;
   const need = (windowsPerBatch: number, spill: boolean): number =>
-    RUNTIME_BYTES + weights + mending + windowsPerBatch * windowBytes(work) +
-    (spill ? 0 : statesBytes);
+    RUNTIME_BYTES + weights + mending + backward +
+    windowsPerBatch * windowTimes * windowBytes(work) + (spill ? 0 : statesBytes);
 
   const least = need(1, true);
   if (budget !== undefined && least > budget) {
@@ -74,9 +86,10 @@ export function planFor(work: Workload, budget?: number): Plan {
         (mending > 0
           ? `what --method ${work.method} sums up and leaves behind ${megabytes(mending)}, `
           : "") +
-        `one window of ${work.length} tokens ${megabytes(windowBytes(work))}, the runtime ${
-          megabytes(RUNTIME_BYTES)
-        }; give ${megabytes(least)} or a smaller --seqlen`,
+        (backward > 0 ? `gradients ${megabytes(backward)}, ` : "") +
+        `one window of ${work.length} tokens ${
+          megabytes(windowTimes * windowBytes(work))
+        }, the runtime ${megabytes(RUNTIME_BYTES)}; give ${megabytes(least)} or a smaller --seqlen`,
     );
   }
   const limit = Math.max(budget ?? DEFAULT_BUDGET, least);
@@ -99,13 +112,6 @@ export interface DistillationWork extends Workload {
   /** All of those weights, pruned ones included. */
   readonly weights: number;
 }
-
-/** Times a block's weights lie in memory while its gradients are computed. */
-const BACKWARD_COPIES = 3;
-/** Times a window's activations do. */
-const BACKWARD_ACTIVATIONS = 3;
-/** A piece of the vocabulary: two models' logits, and what is computed from them. */
-const LOSS_BYTES = 250e6;
 
 /**
  * Chooses whether the weights that a distillation moves stay in memory, and what the dense model foresees.

@@ -8,6 +8,7 @@ import { NotFiniteError, throwIfAborted } from "../errors.ts";
 import { residualOf } from "../onnx/residual.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";
+import { type LinearShare, shareOfLinear } from "../prune/block.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
 import { espalier } from "../prune/espalier.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
@@ -87,8 +88,7 @@ export async function reconstructPass(
 /** SparseGPT as released. */
 async function sparseGptBlock(work: Work): Promise<void> {
   const { model, index, weights, states, algebra, hooks } = work;
-  const { pattern, shares: { [index]: share } } = work.rules;
-  const rounding = roundingOf(work);
+  const { pattern } = work.rules;
   const linears = linearsOf(work);
   const inputs = [...new Set(linears.map(({ input }) => input))];
   const grams = new Map(inputs.map((input) => [input, new Gram(algebra)]));
@@ -107,7 +107,8 @@ async function sparseGptBlock(work: Work): Promise<void> {
       for (const c of dead) {
         for (let r = 0; r < dense.rows; r++) dense.data[r * dense.columns + c] = 0;
       }
-      const request = { weights: dense, upper, pattern, share, rounding };
+      const { share } = linear;
+      const request = { weights: dense, upper, pattern, share, rounding: roundingOf(work, share) };
       await finish(work, linear, await sparseGpt(request, algebra));
     }
   }
@@ -121,8 +122,7 @@ async function sparseGptBlock(work: Work): Promise<void> {
  */
 async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
   const { model, index, weights, states, algebra, hooks, rules } = work;
-  const { pattern, shares: { [index]: share } } = rules;
-  const rounding = roundingOf(work);
+  const { pattern } = rules;
   const block = model.blocks[index];
   const linears = linearsOf(work);
   const original = new Map(
@@ -167,6 +167,8 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       const own = matrixOf(linear, weights);
       const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
       const target = await ridge(own, towards, penalty, factor.upper, algebra);
+      const { share } = linear;
+      const rounding = roundingOf(work, share);
       const request = { target, hessian, upper: factor.upper, pattern, share, rounding };
       await finish(work, linear, await espalier(request, algebra));
     }
@@ -174,17 +176,24 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
   }
 }
 
-function linearsOf({ model, index, rules }: Work): Linear[] {
-  return model.blocks[index].linears.filter(({ weight }) => !rules.skipped(weight));
+/** A linear that is pruned. */
+interface PrunedShare extends Linear {
+  /** How much of it stays. */
+  readonly share: LinearShare;
+}
+
+function linearsOf({ model, index, rules }: Work): PrunedShare[] {
+  return model.blocks[index].linears
+    .filter(({ weight }) => !rules.skipped(weight))
+    .map((linear, i) => ({ ...linear, share: shareOfLinear(rules.shares[index], i) }));
 }
 
 function matrixOf({ weight, rows, columns }: Linear, weights: BlockWeights): Matrix {
   return { data: weights.get(weight)!, rows, columns };
 }
 
-function roundingOf({ rules, index }: Work): Rounding | undefined {
-  const { int4Group, shares } = rules;
-  return int4Group === undefined ? undefined : int4Rounding(shares[index], int4Group);
+function roundingOf({ rules: { int4Group } }: Work, share: LinearShare): Rounding | undefined {
+  return int4Group === undefined ? undefined : int4Rounding(share, int4Group);
 }
 
 /** Puts a pruned linear where the block runs with it, and hands it over. */

@@ -32,7 +32,7 @@ export const pruneCommand: Command = {
     "The result is a checkpoint of the same form, with espalier.json beside it.",
     "With --json: model, output, method, values, head, allocation, pattern, skip,",
     "sparsity {asked, reached},",
-    "blocks [{index, density, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
+    "blocks [{index, density, densities, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
     "search {from, budget, evaluations, slice, loss, perplexity, taken},",
     "calibration, fit {asked, bytes, trials}, compile {values, head}, perplexity {dense, pruned},",
     "backend, notes, seconds {phase: s}, peakBytes.",

@@ -14,11 +14,14 @@
 import type { PassHooks, PruneRules } from "../calibrate/passes.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { embedAll, runAll, weightOf } from "../calibrate/statistics.ts";
+import { BackwardModel } from "../engine/ort/backward.ts";
+import { distillationLoss } from "../engine/ort/distillation_loss.ts";
 import { lossesUnder, type Teacher, teacherOf } from "../engine/ort/soft_head.ts";
 import type { Batch, BlockWeights, StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, type Share, sharesOfLinears } from "../prune/block.ts";
+import { type Margins, marginsOf } from "../prune/margins.ts";
 import { applyMask, applyPackedMask, packMask } from "../prune/mask.ts";
 import type { MaskMethod, Weight } from "../prune/types.ts";
 
@@ -182,6 +185,63 @@ export class MaskedSlice {
     this.#measured = undefined;
   }
 
+  /**
+   * The margins of every block's pruned linears under the shares that were accepted last, with the gradient
+   * of the cross entropy with the dense model's predictions. The tokens that came are left out: where the
+   * loss is steep, chance in them is smaller than what one gradient says of parts of a linear.
+   *
+   * @returns For each block, one for each of its pruned linears.
+   */
+  async margins(signal?: AbortSignal): Promise<Margins[][]> {
+    const model = this.#model;
+    const backward = new BackwardModel(model);
+    const shares = this.#shares!;
+    const gradients = await this.#finishBackward(backward, signal);
+    const all: Margins[][] = [];
+    for (let index = shares.length - 1; index >= 0; index--) {
+      const weights = model.readBlock(index);
+      const linears = this.#weightsOf(index, weights);
+      const { method, pattern } = this.#rules;
+      const found = marginsOf(linears, method, pattern, shares[index]);
+      for (const [i, { mask }] of found.entries()) {
+        applyMask(linears[i].values, mask);
+        await letEventsIn();
+      }
+      const by = model.blocks[index].linears.map(({ weight }) => weight)
+        .filter((name) => !this.#rules.skipped(name));
+      const states = this.#base[index];
+      for (let i = 0; i < states.batches.length && (by.length > 0 || index > 0); i++) {
+        throwIfAborted(signal);
+        const want = { by, hidden: index > 0 };
+        const result = await backward.block(index, weights, states.load(i), gradients[i], want);
+        for (const [l, name] of by.entries()) found[l].margins.add(result.weights.get(name)!);
+        // Copied: a runtime may use its buffer again.
+        if (result.hidden) gradients[i] = result.hidden.slice();
+      }
+      all.unshift(found.map(({ margins }) => margins));
+    }
+    return all;
+  }
+
+  /** The gradient by what comes out of the last block, for each batch; of the mean over all positions. */
+  async #finishBackward(backward: BackwardModel, signal?: AbortSignal): Promise<Float32Array[]> {
+    const states = this.#base.at(-1)!;
+    const { hidden, logSums } = this.#teacher;
+    const tokens = hidden.map((_, i) => states.batches[i].tokens.length);
+    const sum = tokens.reduce((a, b) => a + b);
+    const all: Float32Array[] = [];
+    for (let i = 0; i < states.batches.length; i++) {
+      throwIfAborted(signal);
+      const activations = states.load(i);
+      const last = (await this.#model.finish(activations)).slice();
+      const lesson = { hidden: hidden[i], logSums: logSums[i] };
+      const { gradient } = await distillationLoss(this.#model, last, lesson);
+      const { hidden: by } = await backward.finish(activations, gradient);
+      all.push(by!.map((value) => value * tokens[i] / sum));
+    }
+    return all;
+  }
+
   /** Frees all states. */
   close(): void {
     for (const states of [...this.#base, ...this.#trial]) states.close();
@@ -191,13 +251,7 @@ export class MaskedSlice {
   async #masked(index: number, share: Share, signal?: AbortSignal): Promise<BlockWeights> {
     const weights = this.#model.readBlock(index);
     const { method, pattern } = this.#rules;
-    const linears = prunedLinears(
-      this.#model,
-      index,
-      weights,
-      this.#norms?.[index] ?? new Map(),
-      this.#rules,
-    );
+    const linears = this.#weightsOf(index, weights);
     const known = this.#shares && sameShare(share, this.#shares[index])
       ? this.#masks[index]
       : undefined;
@@ -216,6 +270,12 @@ export class MaskedSlice {
     }
     this.#trialMasks[index] = this.#keepsMasks ? masks : undefined;
     return weights;
+  }
+
+  /** A block's pruned linears, with weights and statistics. */
+  #weightsOf(index: number, weights: BlockWeights): Weight[] {
+    const norms = this.#norms?.[index] ?? new Map();
+    return prunedLinears(this.#model, index, weights, norms, this.#rules);
   }
 
   async #run(
@@ -274,5 +334,7 @@ function meanOf(values: readonly Float64Array[]): number {
 }
 
 function sameShare(a: Share, b: Share): boolean {
-  return a.density === b.density && a.kept === b.kept;
+  return a.density === b.density && a.kept === b.kept &&
+    a.linears?.length === b.linears?.length &&
+    (a.linears?.every((density, i) => density === b.linears![i]) ?? true);
 }

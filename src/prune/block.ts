@@ -17,12 +17,24 @@ export interface Share {
   readonly density: number;
   /** Weights kept of every M, for N:M patterns. */
   readonly kept?: number;
+  /** Densities of its pruned linears in their order, where they differ; unstructured pruning only. */
+  readonly linears?: readonly number[];
 }
 
 /** How much of a linear stays. */
-export interface LinearShare extends Share {
+export interface LinearShare extends Omit<Share, "linears"> {
   /** Slots of each four rows; without them all rows get as many. */
   readonly slots?: ArrayLike<number>;
+}
+
+/**
+ * The share of one of a block's pruned linears, as far as it does not depend on their weights.
+ *
+ * @param share How much of the block stays.
+ * @param linear Which of its pruned linears.
+ */
+export function shareOfLinear({ density, kept, linears }: Share, linear: number): LinearShare {
+  return { density: linears?.[linear] ?? density, kept };
 }
 
 /**
@@ -41,8 +53,10 @@ export function sharesOfLinears(
   pattern: Pattern,
   share: Share,
 ): LinearShare[] {
-  if (pattern.kind !== "slots") return weights.map(() => share);
-  return slotShares(weights, method, share.density).map((slots) => ({ ...share, slots }));
+  const shares = weights.map((_, linear) => shareOfLinear(share, linear));
+  if (pattern.kind !== "slots") return shares;
+  const slots = slotShares(weights, method, share.density);
+  return shares.map((each, linear) => ({ ...each, slots: slots[linear] }));
 }
 
 /**

@@ -2,7 +2,7 @@
  * Our method for one linear: SparseGPT's mask, the best values on it, and a better mask for those.
  * @module
  */
-import type { Share } from "./block.ts";
+import type { LinearShare } from "./block.ts";
 import { exchange, exchangeRun } from "./exchange.ts";
 import { descendOnGrid } from "./grid_descent.ts";
 import type { Algebra, Matrix } from "./matrix.ts";
@@ -26,7 +26,7 @@ export interface EspalierRequest {
   /** U with H⁻¹ = UᵀU. */
   readonly upper: Matrix;
   readonly pattern: Pattern;
-  readonly share: Share;
+  readonly share: LinearShare;
   readonly rounding?: Rounding;
 }
 

@@ -2,7 +2,7 @@
  * How many weights of a matrix stay, told without looking at them: sizes hang on nothing else.
  * @module
  */
-import type { Share } from "./block.ts";
+import type { LinearShare } from "./block.ts";
 import { slotsOf } from "./slots.ts";
 import type { Method, Pattern } from "./types.ts";
 
@@ -28,7 +28,7 @@ export function keptOf(
   { rows, columns }: { readonly rows: number; readonly columns: number },
   method: Method,
   pattern: Pattern,
-  share: Share,
+  share: LinearShare,
 ): Kept {
   switch (pattern.kind) {
     case "nm":

@@ -17,7 +17,14 @@
  */
 export { adamStep, type KeptWeights, packKept, unpackKept } from "./adam.ts";
 export { atp, dlp, owl, uniform, wholeNumbersOf } from "./allocation.ts";
-export { type LinearShare, maskOf, mends, type Share, sharesOfLinears } from "./block.ts";
+export {
+  type LinearShare,
+  maskOf,
+  mends,
+  type Share,
+  shareOfLinear,
+  sharesOfLinears,
+} from "./block.ts";
 export { blockScore, InputNorms, outlierPercent, rowScores } from "./importance.ts";
 export { type InverseFactor, inverseFactor } from "./cholesky.ts";
 export { type Algebra, type Matrix, plainAlgebra, type ProductOptions } from "./matrix.ts";
@@ -25,12 +32,14 @@ export { penalised, penaltyOf, ridge, solveOnMask } from "./repair.ts";
 export { espalier, type EspalierRequest, pullOf } from "./espalier.ts";
 export { exchange, exchangeRun } from "./exchange.ts";
 export { descendOnGrid } from "./grid_descent.ts";
+export { Margins, marginsOf, slopeOf } from "./margins.ts";
 export { applyMask, applyPackedMask, magnitudeMask, nmMask, packMask, wandaMask } from "./mask.ts";
 export {
-  type Candidate,
+  type Answer,
   DensitySearch,
   LEAST_DENSITY,
   type Measured,
+  type Question,
   type SearchSettings,
   withMean,
 } from "./search.ts";

@@ -3,7 +3,7 @@
  * make up for what was cut.
  * @module
  */
-import type { Share } from "./block.ts";
+import type { LinearShare } from "./block.ts";
 import { gridScale, groupColumns, roundToGrid } from "./int4_grid.ts";
 import { type Algebra, type Matrix, part, putAt, subtractAt } from "./matrix.ts";
 import { selectRank } from "./select.ts";
@@ -31,7 +31,7 @@ export interface Rounding {
  * @param share How much of the matrix stays: it decides how many columns share a scale.
  * @param group Weights that share a scale, of those that stay.
  */
-export function int4Rounding(share: Share, group: number): Rounding {
+export function int4Rounding(share: LinearShare, group: number): Rounding {
   const columns = groupColumns(share.density, group);
   return { columns, scale: gridScale, round: roundToGrid };
 }
@@ -51,7 +51,7 @@ export interface SparseGptRequest {
   /** U `[columns, columns]` with H⁻¹ = UᵀU; see `inverseFactor`. */
   readonly upper: Matrix;
   readonly pattern: Pattern;
-  readonly share: Share;
+  readonly share: LinearShare;
   /** Weights that stay, where that is decided already: then only the values are mended. */
   readonly mask?: Mask;
   readonly rounding?: Rounding;
@@ -187,7 +187,7 @@ function pruneBlock(
   return { data: errors, rows, columns };
 }
 
-function groupOf(pattern: Pattern, share: Share): { n: number; m: number } {
+function groupOf(pattern: Pattern, share: LinearShare): { n: number; m: number } {
   if (pattern.kind === "nm") return pattern;
   const { m } = pattern as { m: number };
   return { n: share.kept ?? Math.round(share.density * m), m };

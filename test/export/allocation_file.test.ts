@@ -74,6 +74,15 @@ describe("an allocation", () => {
   });
 });
 
+test("densities of linears are read where all blocks have them", () => {
+  const block = (index: number, densities?: object) => ({ index, density: 0.4, densities });
+  const linears = [{ q_proj: 0.5, k_proj: 0.3 }, { q_proj: 0.45, k_proj: 0.35 }];
+  const found = readAllocation({ blocks: linears.map((each, i) => block(i, each)) });
+  expect(found.linears).toEqual(linears);
+  expect(found.shares).toEqual([{ density: 0.4 }, { density: 0.4 }]);
+  expect(readAllocation({ blocks: [block(0, linears[0]), block(1)] }).linears).toBeUndefined();
+});
+
 describe("what is no allocation is refused with its field", () => {
   const block = { index: 0, density: 0.5 };
   const cases: [what: string, content: unknown, ...parts: string[]][] = [
@@ -88,6 +97,7 @@ describe("what is no allocation is refused with its field", () => {
     ["a density above 1", { densities: [1.5] }, "0: "],
     ["a density of 1e999", '{"densities":[1e999]}', "0: "],
     ["a density that is text", { blocks: [{ index: 0, density: "0.5" }] }, "blocks.0.density"],
+    ["a linear's density of 0", { blocks: [{ ...block, densities: { q: 0 } }] }, "densities.q"],
     ["blocks out of order", { blocks: [{ ...block, index: 1 }, block] }, "blocks.0", "order"],
     ["a block twice", { blocks: [block, block] }, "blocks.1", "index 0"],
     ["another format", { format: 2, blocks: [block] }, "format"],

@@ -19,6 +19,19 @@ interface Args {
   ignore: string[];
 }
 
+test("a recipe says where linears had densities of their own, and gives each block their mean", () => {
+  const allocation = {
+    blocks: [0.5, 0.25].map((density, index) => ({
+      index,
+      density,
+      densities: { q_proj: density - 0.125, k_proj: density + 0.125 },
+    })),
+  };
+  const { notes } = exportRecipe({ allocation, method: "wanda" });
+  expect(notes.join()).toContain("each block has their mean");
+  expect(modifiersOf({ allocation, method: "wanda" })[0].args.sparsity).toEqual([0.5, 0.75]);
+});
+
 /** The modifiers of a recipe, read as its reader reads it: by the rules of YAML 1.1. */
 function modifiersOf(options: ExportOptions): { group: string; type: string; args: Args }[] {
   const recipe = parse(exportRecipe(options).text, { version: "1.1" });

@@ -8,6 +8,7 @@ import { openBackend } from "../../src/engine/ort/backend.ts";
 import { windowLogits } from "../../src/engine/ort/head.ts";
 import { MaskedSlice, prunedStatistics } from "../../src/evaluate/masked_slice.ts";
 import { maskOf } from "../../src/prune/block.ts";
+import { slopeOf } from "../../src/prune/margins.ts";
 import { applyMask, applyPackedMask, packMask } from "../../src/prune/mask.ts";
 import type { Pattern } from "../../src/prune/types.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
@@ -157,6 +158,72 @@ describe("the loss of a slice", () => {
     await loaded.close();
   });
 });
+
+describe("the margins of a slice", () => {
+  test(
+    "foretell how the loss changes where one linear, or one block, is sparser and denser",
+    async () => {
+      const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
+      const { blocks } = loaded.model;
+      const step = 0.05;
+      for (const pattern of [unstructured, { kind: "slots" }] as const) {
+        const { slice, shares } = await opened(loaded, pattern);
+        await slice.measure(shares);
+        slice.accept();
+        const margins = await slice.margins();
+        const foretold: number[] = [];
+        const measured: number[] = [];
+        for (const [b, own] of margins.entries()) {
+          expect(own.length).toBe(7);
+          // Slots are shared out among a block's linears by their weights: it moves as a whole.
+          const parts = pattern.kind === "slots" ? [own] : own.map((each) => [each]);
+          for (const [l, part] of parts.entries()) {
+            if ((b + l) % 3 !== 0) continue;
+            const at = async (by: number) => {
+              const linears = blocks[b].linears.map((_, i) => i === l ? 0.5 + by : 0.5);
+              const changed = pattern.kind === "slots"
+                ? { density: 0.5 + by }
+                : { density: 0.5, linears };
+              return await slice.measure(shares.map((share, i) => i === b ? changed : share));
+            };
+            foretold.push(slopeOf(part));
+            measured.push((await at(-step) - await at(step)) / (2 * step));
+          }
+        }
+        slice.close();
+        expect(correlation(foretold, measured)).toBeGreaterThan(0.9);
+      }
+      await loaded.close();
+    },
+    120_000,
+  );
+
+  test("leave out what is skipped", async () => {
+    const loaded = await load("examples/tiny", await openBackend("wasm", 1), LENGTH);
+    const rules = {
+      method: "magnitude",
+      pattern: unstructured,
+      skipped: (name: string) => name.includes("layers.2.") || name.includes("down_proj"),
+    } as const;
+    const room = () => roomOf(loaded, apart);
+    const slice = await MaskedSlice.open(loaded.model, rules, undefined, room);
+    await slice.measure(sharesOf(new Float64Array(8).fill(0.5), unstructured));
+    slice.accept();
+    const margins = await slice.margins();
+    expect(margins.map(({ length }) => length)).toEqual([6, 6, 0, 6, 6, 6, 6, 6]);
+    slice.close();
+    await loaded.close();
+  });
+});
+
+/** Pearson's. */
+function correlation(a: readonly number[], b: readonly number[]): number {
+  const mean = (of: readonly number[]) => of.reduce((x, y) => x + y) / of.length;
+  const [ma, mb] = [mean(a), mean(b)];
+  const product = (x: readonly number[], mx: number, y: readonly number[], my: number) =>
+    x.reduce((sum, value, i) => sum + (value - mx) * (y[i] - my), 0);
+  return product(a, ma, b, mb) / Math.sqrt(product(a, ma, a, ma) * product(b, mb, b, mb));
+}
 
 test("a packed mask prunes what the mask prunes", () => {
   const random = uniformNumbers(2);

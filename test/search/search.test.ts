@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { PruneOptions, RunHooks } from "../../src/api/options.ts";
 import { prune } from "../../src/api/prune.ts";
-import { AbortError, SearchStateError, UsageError } from "../../src/errors.ts";
+import { AbortError, MemoryBudgetError, SearchStateError, UsageError } from "../../src/errors.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
@@ -131,7 +131,7 @@ describe("a search", () => {
     const searchState = join(workshop.folder(), "state.json");
     await searched({ searchState, searchBudget: 2, dryRun: true });
     const state = JSON.parse(readFileSync(searchState, "utf8"));
-    writeFileSync(searchState, JSON.stringify({ ...state, losses: [0.5, 0.25] }));
+    writeFileSync(searchState, JSON.stringify({ ...state, answers: [0.5] }));
     await expect(searched({ searchState, dryRun: true })).rejects.toThrow(SearchStateError);
   }, LONG);
 
@@ -146,6 +146,58 @@ describe("a search", () => {
     expect(kept.every(Number.isInteger)).toBe(true);
     expect(mean(kept)).toBe(8);
   }, LONG);
+
+  test("gives linears densities of their own, which prune again the same way", async () => {
+    // Magnitudes do not hang on the windows, of which a search keeps some apart.
+    const same: Partial<PruneOptions> = {
+      method: "magnitude",
+      sparsity: 0.7,
+      skip: ["*.layers.3.*"],
+    };
+    const found = await searched({ ...same, searchBudget: 5 });
+    expect(found.search!.taken).toBe("search");
+    const [{ densities, density, linears }] = found.blocks;
+    expect(new Set(Object.values(densities!)).size).toBeGreaterThan(1);
+    // As many weights as the densities say, rows rounded up to whole weights.
+    for (const [name, own] of Object.entries(densities!)) {
+      const columns = name === "mlp.down_proj" ? 512 : 192;
+      const kept = 1 - linears![name];
+      expect(kept).toBeGreaterThan(own - 1e-3);
+      expect(kept).toBeLessThan(own + 1 / columns + 1e-3);
+    }
+    expect(density).toBeGreaterThan(Math.min(...Object.values(densities!)));
+    expect(found.blocks[3].linears).toEqual({});
+    // The allocation that it starts from counts the block that is left dense.
+    expect(found.sparsity.reached).toBeGreaterThan(0.68);
+
+    const record = join(found.output!, "espalier.json");
+    const output = join(workshop.folder(), "again");
+    const again = await searched({ ...same, output, densities: record, allocation: "dlp" });
+    expect(again.allocation).toBe("given");
+    const weights = (folder: string) => readFileSync(join(folder, "model.safetensors"));
+    expect(weights(output).equals(weights(found.output!))).toBe(true);
+    // What was left dense there has no density to be pruned by.
+    await expect(searched({ sparsity: 0.7, densities: record, dryRun: true })).rejects.toThrow(
+      "block 3 has no density for self_attn.q_proj",
+    );
+  }, LONG);
+
+  test("moves the slots of the blocks that have any, and leaves a dense block alone", async () => {
+    const found = await searched({ pattern: "slots", skip: ["*.layers.3.*"], dryRun: true });
+    expect(found.search!.evaluations).toBe(BUDGET);
+    expect(found.search!.loss.end).toBeLessThan(found.search!.loss.start);
+    expect(found.blocks.every(({ densities }) => densities === undefined)).toBe(true);
+  }, LONG);
+
+  test("that does not fit into --memory is refused before allocations are tried", async () => {
+    const begun: string[] = [];
+    const refused = searched({ memory: "400MB" }, {
+      onProgress: (event) => void (event.type === "progress" && begun.push(event.phase)),
+    });
+    await expect(refused).rejects.toThrow(MemoryBudgetError);
+    await expect(refused).rejects.toThrow("gradients");
+    expect(begun.some((phase) => phase.startsWith("try"))).toBe(false);
+  });
 
   test("does not keep its state in the folder that its result will be", async () => {
     const output = join(workshop.folder(), "out");

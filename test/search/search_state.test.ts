@@ -20,21 +20,23 @@ const ABOUT: SearchSubject = { model: "abc", sparsity: 0.7, beta: null };
 const open = (path: string, about = ABOUT, force = false) =>
   new SearchState(path, about, { force });
 
-/** A file with three losses and two trials. */
+/** A file with three losses, two slopes and two trials. */
 function written(): string {
   const path = join(workshop.folder(), "state.json");
   const state = open(path);
   state.keepTrial("uniform", [0.3, 0.3], 51.5);
   state.keepTrial("owl", [0.4, 0.2], Infinity);
-  for (const loss of [3.25, Infinity, 2.5]) state.keep(loss);
+  for (const answer of [3.25, Float64Array.of(0.5, -0.25), Infinity, 2.5]) state.keep(answer);
   return path;
 }
 
 describe("the state of a search", () => {
-  test("gives back what was measured, in order, infinite losses too", () => {
+  test("gives back what was measured, in order, infinite losses and slopes too", () => {
     const state = open(written());
-    expect(state.known).toBe(3);
-    expect([state.replay(), state.replay(), state.replay()]).toEqual([3.25, Infinity, 2.5]);
+    expect(state.known).toBe(4);
+    expect([state.replay(), state.replay(2), state.replay(), state.replay()]).toEqual(
+      [3.25, Float64Array.of(0.5, -0.25), Infinity, 2.5],
+    );
     expect(state.known).toBe(0);
     expect(state.trial("uniform", [0.3, 0.3])).toBe(51.5);
     expect(state.trial("owl", [0.4, 0.2])).toBe(Infinity);
@@ -45,9 +47,9 @@ describe("the state of a search", () => {
   test("goes on where it was, and leaves nothing beside its file", () => {
     const path = written();
     const state = open(path);
-    while (state.known > 0) state.replay();
+    for (const slopes of [undefined, 2, undefined, undefined]) state.replay(slopes);
     state.keep(2.25);
-    expect(open(path).known).toBe(4);
+    expect(open(path).known).toBe(5);
     expect(readdirSync(join(path, ".."))).toEqual(["state.json"]);
     state.remove();
     expect(existsSync(path)).toBe(false);
@@ -60,7 +62,7 @@ describe("the state of a search", () => {
     expect(() => open(path, other)).toThrow("another sparsity, beta");
     expect(() => open(path, { model: "abc" })).toThrow("another sparsity, beta");
     expect(open(path, other, true).known).toBe(0);
-    expect(open(path).known).toBe(3);
+    expect(open(path).known).toBe(4);
   });
 
   test("that measures otherwise now is refused", () => {
@@ -69,6 +71,15 @@ describe("the state of a search", () => {
     state.assertMeasured(Infinity, Infinity);
     for (const [recorded, measured] of [[3.25, 3.3], [2, Infinity], [Infinity, 2], [2, NaN]]) {
       expect(() => state.assertMeasured(recorded, measured)).toThrow(SearchStateError);
+    }
+  });
+
+  test("whose answers are of another kind than what is asked is refused", () => {
+    expect(() => open(written()).replay(2)).toThrow(SearchStateError);
+    for (const slopes of [undefined, 1, 3]) {
+      const state = open(written());
+      state.replay();
+      expect(() => state.replay(slopes)).toThrow(SearchStateError);
     }
   });
 
@@ -88,10 +99,11 @@ describe("the state of a search", () => {
       "\xff",
       "null",
       "[]",
-      JSON.stringify({ ...whole, format: 2 }),
-      JSON.stringify({ ...whole, losses: [1, "2"] }),
-      JSON.stringify({ ...whole, losses: [-1] }),
-      JSON.stringify({ ...whole, losses: { length: 9 } }),
+      JSON.stringify({ ...whole, format: 1 }),
+      JSON.stringify({ ...whole, answers: [1, "2"] }),
+      JSON.stringify({ ...whole, answers: [-1] }),
+      JSON.stringify({ ...whole, answers: [[1, null]] }),
+      JSON.stringify({ ...whole, answers: { length: 9 } }),
       JSON.stringify({ ...whole, trials: [{ allocation: "uniform" }] }),
       JSON.stringify({ ...whole, more: 1 }),
       JSON.stringify({ ...whole, about: { ...whole.about, model: {} } }),
@@ -103,13 +115,18 @@ describe("the state of a search", () => {
     expect(() => open(join(path, ".."))).toThrow(SearchStateError);
   });
 
-  test("changed at random is read or refused, and what is read are losses", () => {
+  test("changed at random is read or refused, and what is read are losses and slopes", () => {
     const whole = readFileSync(written());
     const path = join(workshop.folder(), "state.json");
     const endings = fuzz(CASES, (dice) => {
       writeFileSync(path, changed(whole, dice));
       const state = open(path);
-      while (state.known > 0) must(state.replay() >= 0, "a loss is a number that is not negative");
+      for (let i = 0; state.known > 0; i++) {
+        const answer = state.replay(i === 1 ? 2 : undefined);
+        if (typeof answer === "number") {
+          must(answer >= 0, "a loss is a number that is not negative");
+        } else must(answer.every(Number.isFinite), "slopes are numbers");
+      }
     });
     expect(endings.get("SEARCH_STATE_UNFIT")).toBeGreaterThan(CASES / 4);
   }, 120_000);
