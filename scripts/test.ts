@@ -2,13 +2,16 @@
  * Runs the tests in every runtime the project is for, and adds up what they report.
  *
  * ```
- * bun scripts/test.ts [--only bun|deno|node] [--all] [paths or parts of paths…]
+ * bun scripts/test.ts [--only bun|deno|node] [--all] [--serial] [paths or parts of paths…]
  * ```
  *
  * - Bun runs all of `test/`.
  * - Deno runs all of `test/`, if there is a Deno: on PATH, in `node_modules/.bin`, or, with `--all`
  *   or `CI=true`, fetched by npx.
  * - Node runs `test/prune/`, bundled to JavaScript, if there is a Node on PATH.
+ *
+ * Most tests keep one core busy, or wait. So, where there are two or more, Deno and Node run their tests
+ * while Bun does; what they print comes after what Bun prints. `--serial` runs one after the other.
  *
  * The last line of stdout is `N passed, N failed`, with `, N skipped` where some were. A runner that
  * crashes, and a test file that reports nothing, count as a failed test each, so that the last line
@@ -20,8 +23,8 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { type FileHandle, mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -31,7 +34,7 @@ import { bundle, type BundlerPlugin } from "./build.ts";
 const DENO_VERSION = "2.9.6";
 
 /** The limit for a test that names none. Bun's own is 5 s, too short for tests that load models. */
-const TEST_TIMEOUT_MS = 120_000;
+const TEST_TIMEOUT_MS = 240_000;
 
 /** The first Node whose test runner writes JUnit reports and supports hooks as the tests need. */
 const MIN_NODE_MAJOR = 20;
@@ -49,6 +52,8 @@ interface Options {
   runtimes: readonly Runtime[];
   /** Whether Deno may be fetched if it is not installed. */
   fetchDeno: boolean;
+  /** Whether one runtime begins when the one before has ended. */
+  serial: boolean;
   filters: string[];
 }
 
@@ -96,19 +101,22 @@ function parseArguments(args: readonly string[]): Options {
   const options: Options = {
     runtimes: RUNTIMES,
     fetchDeno: ["true", "1"].includes(process.env.CI ?? ""),
+    serial: availableParallelism() < 2,
     filters: [],
   };
   const rest = [...args];
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
     if (arg === "--all") {
       options.fetchDeno = true;
+    } else if (arg === "--serial") {
+      options.serial = true;
     } else if (arg === "--only" || arg.startsWith("--only=")) {
       const value = arg === "--only" ? rest.shift() : arg.slice("--only=".length);
       const runtime = RUNTIMES.find((each) => each === value);
       if (runtime === undefined) throw new UsageError(`--only takes ${RUNTIMES.join(", ")}`);
       options.runtimes = [runtime];
     } else if (arg.startsWith("-")) {
-      throw new UsageError(`unknown option ${arg}; there are --only and --all`);
+      throw new UsageError(`unknown option ${arg}; there are --only, --all and --serial`);
     } else {
       options.filters.push(arg);
     }
@@ -291,11 +299,15 @@ function parseReport(xml: string): TestCase[] {
   return cases;
 }
 
-/** Runs a command with its output going to ours, and says how it ended. */
-function runCommand(command: readonly string[]): Promise<{ code: number; ending: string }> {
+/** Runs a command with its output going to ours or to a file, and says how it ended. */
+function runCommand(
+  command: readonly string[],
+  output: FileHandle | undefined,
+): Promise<{ code: number; ending: string }> {
+  const to = output?.fd ?? "inherit";
   const child = spawn(command[0], command.slice(1), {
     cwd: ROOT,
-    stdio: ["ignore", "inherit", "inherit"],
+    stdio: ["ignore", to, to],
     env: { ...process.env, DENO_NO_UPDATE_CHECK: "1", DENO_NO_PROMPT: "1" },
   });
   return new Promise((settle) => {
@@ -350,10 +362,12 @@ async function judge(
   return { ...tally, troubles };
 }
 
-async function execute(plan: Plan): Promise<Row> {
-  console.log(`\n=== ${plan.runtime} ${plan.version}: ${plan.files.length} test files\n`);
+async function execute(plan: Plan, output: FileHandle | undefined): Promise<Row> {
+  const title = `\n=== ${plan.runtime} ${plan.version}: ${plan.files.length} test files\n`;
+  if (output) await output.write(`${title}\n`);
+  else console.log(title);
   const start = performance.now();
-  const exit = await runCommand(plan.command);
+  const exit = await runCommand(plan.command, output);
   const seconds = (performance.now() - start) / 1000;
   return { runtime: plan.runtime, version: plan.version, seconds, ...await judge(plan, exit) };
 }
@@ -364,6 +378,7 @@ async function runRuntime(
   options: Options,
   files: string[],
   temporary: string,
+  output?: FileHandle,
 ): Promise<Row | LeftOut> {
   const filtered = options.filters.length > 0;
   try {
@@ -372,12 +387,36 @@ async function runRuntime(
       : runtime === "deno"
       ? planDeno(files, filtered, temporary, options.fetchDeno)
       : await planNode(files, temporary);
-    return "why" in plan ? plan : await execute(plan);
+    return "why" in plan ? plan : await execute(plan, output);
   } catch (error) {
     // A test that cannot be bundled for Node is a failed test; the other runtimes still run.
     console.error(error);
     const troubles = [`the run could not be made: ${error}`];
     return { runtime, version: "", passed: 0, failed: 1, skipped: 0, seconds: 0, troubles };
+  }
+}
+
+/**
+ * Runs the first runtime with its output going to ours, and meanwhile the others, one after the other; what
+ * they print is kept in a file until then.
+ */
+async function runTogether(
+  [first, ...others]: readonly Runtime[],
+  run: (runtime: Runtime, output?: FileHandle) => Promise<Row | LeftOut>,
+  path: string,
+): Promise<(Row | LeftOut)[]> {
+  const output = await open(path, "w");
+  try {
+    const aside = async () => {
+      const outcomes: (Row | LeftOut)[] = [];
+      for (const runtime of others) outcomes.push(await run(runtime, output));
+      return outcomes;
+    };
+    const [outcome, rest] = await Promise.all([run(first), aside()]);
+    process.stdout.write(await readFile(path));
+    return [outcome, ...rest];
+  } finally {
+    await output.close();
   }
 }
 
@@ -408,8 +447,12 @@ async function main(): Promise<number> {
   if (files.length > 0) {
     const temporary = await mkdtemp(join(tmpdir(), "espalier-test-"));
     try {
-      for (const runtime of options.runtimes) {
-        outcomes.push(await runRuntime(runtime, options, files, temporary));
+      const run = (runtime: Runtime, output?: FileHandle) =>
+        runRuntime(runtime, options, files, temporary, output);
+      if (options.serial) {
+        for (const runtime of options.runtimes) outcomes.push(await run(runtime));
+      } else {
+        outcomes.push(...await runTogether(options.runtimes, run, join(temporary, "output")));
       }
     } finally {
       await rm(temporary, { recursive: true, force: true });
