@@ -45,6 +45,8 @@ const GARBAGE_BYTES = 500e6;
 const COPIES = 2.3;
 /** Tokens a run above which larger batches gain nothing: the weights are reused enough. */
 const TOKENS_PER_RUN = 2048;
+/** The same where gradients are computed, which takes several times the memory. */
+const TOKENS_PER_BACKWARD_RUN = 1024;
 /** Times a block's weights lie in memory while its gradients are computed. */
 const BACKWARD_COPIES = 3;
 /** Times a window's activations do. */
@@ -73,6 +75,7 @@ export function planFor(work: Workload, budget?: number): Plan {
     ? GARBAGE_BYTES + LOSS_BYTES + BACKWARD_COPIES * work.blockBytes
     : 0;
   const windowTimes = work.backward ? BACKWARD_ACTIVATIONS : 1;
+  const tokens = work.backward ? TOKENS_PER_BACKWARD_RUN : TOKENS_PER_RUN;
   const need = (windowsPerBatch: number, spill: boolean): number =>
     RUNTIME_BYTES + weights + mending + backward +
     windowsPerBatch * windowTimes * windowBytes(work) + (spill ? 0 : statesBytes);
@@ -95,7 +98,7 @@ export function planFor(work: Workload, budget?: number): Plan {
   const limit = Math.max(budget ?? DEFAULT_BUDGET, least);
   let windowsPerBatch = Math.max(
     1,
-    Math.min(work.windows, Math.floor(TOKENS_PER_RUN / work.length)),
+    Math.min(work.windows, Math.floor(tokens / work.length)),
   );
   while (windowsPerBatch > 1 && need(windowsPerBatch, true) > limit) windowsPerBatch--;
   const spill = need(windowsPerBatch, false) > limit;

@@ -28,6 +28,9 @@ import type { MaskMethod, Weight } from "../prune/types.ts";
 /** Bytes of masks that are kept; what is more is computed again. */
 const MOST_MASKS = 256e6;
 
+/** Bytes of the logits that are there at once where the loss is taken backwards, a dozen times over. */
+const LOSS_PIECE = 8 << 20;
+
 /** What is pruned, and how weights are chosen; those that stay are left as they are. */
 export interface MaskRules extends Pick<PruneRules, "pattern" | "skipped"> {
   readonly method: MaskMethod;
@@ -193,6 +196,16 @@ export class MaskedSlice {
    * @returns For each block, one for each of its pruned linears.
    */
   async margins(signal?: AbortSignal): Promise<Margins[][]> {
+    // Each session keeps what its greatest run took: those that run forwards, and those that run backwards.
+    await this.#model.freeSessions();
+    try {
+      return await this.#backward(signal);
+    } finally {
+      await this.#model.freeSessions();
+    }
+  }
+
+  async #backward(signal?: AbortSignal): Promise<Margins[][]> {
     const model = this.#model;
     const backward = new BackwardModel(model);
     const shares = this.#shares!;
@@ -235,7 +248,7 @@ export class MaskedSlice {
       const activations = states.load(i);
       const last = (await this.#model.finish(activations)).slice();
       const lesson = { hidden: hidden[i], logSums: logSums[i] };
-      const { gradient } = await distillationLoss(this.#model, last, lesson);
+      const { gradient } = await distillationLoss(this.#model, last, lesson, LOSS_PIECE);
       const { hidden: by } = await backward.finish(activations, gradient);
       all.push(by!.map((value) => value * tokens[i] / sum));
     }
