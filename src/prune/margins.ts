@@ -39,12 +39,10 @@ export class Margins {
    *
    * @param gradient By each weight, the pruned ones included, as if they were there and 0.
    */
-  add(gradient: Float32Array, scale = 1): void {
+  add(gradient: Float32Array): void {
     for (const side of this.#sides) {
       const { places, values } = side;
-      let sum = 0;
-      for (let i = 0; i < places.length; i++) sum += gradient[places[i]] * values[i];
-      side.sum += scale * sum;
+      for (let i = 0; i < places.length; i++) side.sum += gradient[places[i]] * values[i];
     }
   }
 

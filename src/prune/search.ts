@@ -102,12 +102,11 @@ export class DensitySearch {
    */
   tell(answer: Answer): boolean {
     const { densities, kind } = this.next();
-    const asked = kind === "slopes" ? "slopes" : "a loss";
-    if ((kind === "slopes") !== (typeof answer !== "number")) {
-      throw new TypeError(`${asked} was asked`);
+    const isLoss = typeof answer === "number";
+    if (isLoss === (kind === "slopes")) {
+      throw new TypeError(`asked for ${isLoss ? "slopes, told a loss" : "a loss, told slopes"}`);
     }
-    const better = typeof answer === "number" &&
-      (this.#best === undefined || answer < this.#best.loss);
+    const better = isLoss && (this.#best === undefined || answer < this.#best.loss);
     if (better) this.#best = { densities, loss: answer };
     this.#told++;
     this.#current = this.#steps.next(answer).value;

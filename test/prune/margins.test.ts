@@ -51,8 +51,8 @@ describe("margins", () => {
       found.forEach(({ margins, mask }, i) => {
         expect(mask).toEqual(maskOf(weights[i], "wanda", unstructured, shareOfLinear(share, i)));
         // In two parts, as batches come.
-        margins.add(gradients[i], 0.25);
-        margins.add(gradients[i].map((value) => 3 * value), 0.25);
+        margins.add(gradients[i].map((value) => 0.25 * value));
+        margins.add(gradients[i].map((value) => 0.75 * value));
         const sides = [-0.05, 0.05].map((by) => {
           const density = share.linears[i] + by;
           return lossOf([weights[i]], [gradients[i]], unstructured, { density });
