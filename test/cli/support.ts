@@ -5,11 +5,23 @@
  */
 import { expect } from "bun:test";
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import process from "node:process";
 import { runtime } from "../../src/platform/runtime.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const COMMAND = runtime().name === "deno" ? ["run", "-A", "--no-check", "mod.ts"] : ["mod.ts"];
+
+export const ROOT = fromRoot("");
+/** The example model, what it is calibrated on, and what it is measured on. */
+export const TINY = fromRoot("examples/tiny");
+export const TEXT = join(TINY, "calibration.txt");
+export const HELD_OUT = join(TINY, "evaluation.txt");
+/** Where the model runs, and on how little: enough to see that it does. */
+export const QUICK = ["--seqlen", "32", "--backend", "wasm", "--threads", "1"];
+export const CALIBRATED = ["--calibration", TEXT, "--samples", "4", ...QUICK];
+/** No model needs to run for this. */
+export const PLAIN = ["--method", "magnitude", "--allocation", "uniform"];
 
 /** How a run ended. */
 export interface Ended {
@@ -43,7 +55,7 @@ export interface Start {
 /** Starts the program. */
 export function start(words: readonly string[], options: Start = {}): Running {
   const child = spawn(process.execPath, [...COMMAND, ...words], {
-    cwd: options.root ?? fromRoot(""),
+    cwd: options.root ?? ROOT,
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env },
   });

@@ -8,306 +8,30 @@ import fc from "fast-check";
 import { bytesOfBitmap, decodeBitmap, encodeBitmap } from "../../compile/packed/bitmap.ts";
 import { bytesOfCsr, countEntries, decodeCsr, encodeCsr } from "../../compile/packed/csr.ts";
 import { bytesOfNm, codeBits, decodeNm, encodeNm, findPattern } from "../../compile/packed/nm.ts";
-import {
-  bytesOfValues,
-  countNonzeros,
-  elementsOf,
-  halfOf,
-  narrow,
-  scaleOf,
-  widen,
-} from "../../compile/packed/quantize.ts";
+import { bytesOfValues, countNonzeros, narrow } from "../../compile/packed/quantize.ts";
 import type {
   Matrix,
   NmPattern,
   PackedBitmap,
   PackedCsr,
   PackedNm,
-  ValueOptions,
   Values,
 } from "../../compile/packed/types.ts";
 import { FormatUnfitError, NotFiniteError, PackedFormatError } from "../../src/errors.ts";
-
-const F32 = { type: "f32" } as const;
-const F16 = { type: "f16" } as const;
-const INT8 = { type: "int8" } as const;
-
-/** Every value type, int8 with scales of whole rows and of groups that do not divide them. */
-const OPTIONS: readonly ValueOptions[] = [
-  F32,
+import {
+  bytesOf,
+  bytesOfStored,
+  expectSame,
   F16,
+  F32,
   INT8,
-  { type: "int8", group: 5 },
-  { type: "int4", group: 32 },
-];
-
-const labelOf = ({ type, group }: ValueOptions) => group ? `${type} by ${group}` : type;
-
-/** Finite weights that every value type holds, zeros and numbers below float16's normal ones too. */
-const weight = fc.oneof(
-  { weight: 8, arbitrary: fc.float({ min: -4, max: 4, noNaN: true }) },
-  fc.float({ min: -65504, max: 65504, noNaN: true }),
-  fc.float({ min: Math.fround(-1e-4), max: Math.fround(1e-4), noNaN: true }),
-);
-
-/** A weight or a zero, as it is in a row of one kind. */
-const KINDS = {
-  empty: fc.constant(0),
-  full: weight.map((w) => w === 0 ? 1 : w),
-  mixed: fc.oneof(fc.constant(0), weight),
-};
-
-const sparse = fc.record({
-  rows: fc.integer({ min: 1, max: 7 }),
-  columns: fc.integer({ min: 1, max: 40 }),
-}).chain(({ rows, columns }) =>
-  fc.oneof(
-    fc.constantFrom("empty", "full", "mixed").map((kind) => Array(rows).fill(kind)),
-    fc.array(fc.constantFrom("empty", "full", "mixed"), { minLength: rows, maxLength: rows }),
-  ).chain((kinds) =>
-    fc.tuple(...kinds.map((kind: keyof typeof KINDS) =>
-      fc.array(KINDS[kind], { minLength: columns, maxLength: columns })
-    ))
-  ).map((values) =>
-    matrixOf(columns, ...values)
-  )
-);
-
-/** Few weights far from each other: distances over 255, over rows or within one. */
-const distant = fc.record({
-  rows: fc.integer({ min: 1, max: 1200 }),
-  columns: fc.integer({ min: 1, max: 1200 }),
-  places: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), weight), { maxLength: 6 }),
-  exact: fc.constantFrom(0, 254, 255, 256, 509, 510, 511, 512, 765),
-})
-  // Either side may be long, not both.
-  .map(({ rows, columns, ...rest }) => ({
-    ...rest,
-    rows: rows > columns ? rows : rows % 5 + 1,
-    columns: rows > columns ? columns % 5 + 1 : columns,
-  }))
-  .map(({ rows, columns, places, exact }): Matrix => {
-    const values = new Float32Array(rows * columns);
-    for (const [place, w] of places) {
-      const first = Math.floor(place * (values.length - 1));
-      values[first] = w;
-      // A second one at a distance where an entry more or less is inserted.
-      if (first + exact < values.length) values[first + exact] = 1;
-    }
-    return { name: "w", rows, columns, values };
-  });
-
-const matrices = fc.oneof({ weight: 3, arbitrary: sparse }, distant);
-
-/** An N:M pattern and a matrix that obeys it. */
-const patterned = fc.record({
-  m: fc.integer({ min: 2, max: 32 }),
-  groups: fc.integer({ min: 1, max: 4 }),
-  rows: fc.integer({ min: 1, max: 19 }),
-}).chain(({ m, groups, rows }) =>
-  fc.record({
-    n: fc.integer({ min: 1, max: m }),
-    values: fc.array(KINDS.mixed, {
-      minLength: rows * groups * m,
-      maxLength: rows * groups * m,
-    }),
-    order: fc.shuffledSubarray([...Array(m).keys()], { minLength: m }),
-  }).map(({ n, values, order }) => {
-    // Which places stay differs from group to group.
-    const kept = (i: number) => order[(i % m + Math.floor(i / m)) % m] < n;
-    const matrix = matrixOf(groups * m, values.map((w, i) => kept(i) ? w : 0));
-    return { pattern: { n, m }, matrix: { ...matrix, rows } };
-  })
-);
-
-/** A matrix of the given rows. */
-function matrixOf(columns: number, ...rows: number[][]): Matrix {
-  const values = Float32Array.from(rows.flat());
-  return { name: "q_proj", rows: values.length / columns, columns, values };
-}
-
-/** Fails at the first element that differs; 0 and -0 do not. */
-function expectSame(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
-  expect(actual.length).toBe(expected.length);
-  for (let i = 0; i < actual.length; i++) {
-    if (actual[i] !== expected[i]) {
-      throw new Error(`element ${i} is ${actual[i]}, not ${expected[i]}`);
-    }
-  }
-}
-
-/** What a reader gets of a matrix: for f32 itself, for the others as tests of their own pin it. */
-function rounded(matrix: Matrix, options: ValueOptions): Float32Array {
-  return widen(narrow(matrix, options), matrix);
-}
-
-/** Bytes of everything that would be written to a file. */
-function bytesOf(packed: PackedNm | PackedCsr | PackedBitmap): number {
-  return bytesOfStored(packed.values) +
-    ("codes" in packed ? packed.codes.byteLength : 0) +
-    ("gaps" in packed ? packed.gaps.byteLength + packed.rowPointers.byteLength : 0) +
-    ("bits" in packed ? packed.bits.byteLength : 0);
-}
-
-/** The same of values and their scales alone. */
-function bytesOfStored(values: Values): number {
-  // Scales of int4 are a byte each, and there is a table of 256.
-  const scales = values.type === "int4"
-    ? values.scales.length + 512
-    : values.type === "int8"
-    ? values.scales.byteLength
-    : 0;
-  return scales +
-    (values.type === "int4" ? Math.ceil(values.data.length / 2) : values.data.byteLength);
-}
-
-/** The float16 nearest to a number, from the definition. */
-function nearestHalf(w: number): number {
-  const exponent = Math.max(-14, Math.floor(Math.log2(Math.abs(w) || 1)));
-  const step = 2 ** (exponent - 10);
-  const below = Math.floor(w / step);
-  const rest = w / step - below;
-  return (rest < 0.5 || rest === 0.5 && below % 2 === 0 ? below : below + 1) * step;
-}
-
-describe("float16", () => {
-  test("widens and narrows every finite number without a change", () => {
-    const data = Uint16Array.from({ length: 65536 }, (_, i) => i);
-    const widened = elementsOf({ type: "f16", data });
-    for (let bits = 0; bits < 65536; bits++) {
-      if ((bits & 0x7c00) === 0x7c00) continue;
-      // A weight of -0 is a pruned one.
-      expect(halfOf(widened[bits]) === bits || bits === 0x8000).toBe(true);
-    }
-    expect([0x3c00, 0xc000, 0x0001, 0x0400, 0x7bff].map((bits) => widened[bits]))
-      .toEqual([1, -2, 2 ** -24, 2 ** -14, 65504]);
-  });
-
-  test("rounds halfway numbers to the even one, and others to the nearest", () => {
-    const data = Uint16Array.from({ length: 0x7c00 }, (_, i) => i);
-    const widened = elementsOf({ type: "f16", data });
-    for (let bits = 0; bits < 0x7bff; bits++) {
-      const middle = (widened[bits] + widened[bits + 1]) / 2;
-      const nudge = middle * 2 ** -20;
-      const even = bits % 2 === 0 ? bits : bits + 1;
-      const found = [
-        halfOf(middle),
-        halfOf(-middle),
-        halfOf(middle - nudge),
-        halfOf(middle + nudge),
-      ];
-      if (`${found}` !== `${[even, even | 0x8000, bits, bits + 1]}`) {
-        throw new Error(`around ${middle}: ${found}`);
-      }
-    }
-  });
-
-  test("is the nearest to any weight", () => {
-    fc.assert(fc.property(matrices, (matrix) => {
-      expectSame(rounded(matrix, F16), matrix.values.map(nearestHalf));
-    }));
-  });
-
-  test("refuses what it cannot hold, and says where that is and what can", () => {
-    expect(halfOf(Math.fround(65519.99))).toBe(0x7bff);
-    const matrix = matrixOf(2, [1, 2], [3, -65520]);
-    expect(() => narrow(matrix, F16)).toThrow(FormatUnfitError);
-    expect(() => narrow(matrix, F16)).toThrow(
-      '"q_proj" has -65520 at row 1, column 1, more than float16 can hold (65504): ' +
-        "store it as f32 or int8",
-    );
-  });
-});
-
-describe("int8", () => {
-  /** Groups of weights, some with one that is far greater than the others. */
-  const groups = fc.oneof(
-    fc.array(weight, { maxLength: 60 }),
-    fc.array(fc.float({ noNaN: true, min: Math.fround(-1e30), max: Math.fround(1e30) }), {
-      maxLength: 8,
-    }),
-    fc.tuple(fc.array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 60 }), weight)
-      .map(([many, one]) => [...many, one]),
-  ).filter((group) => group.length > 0);
-
-  const errorOf = (weights: ArrayLike<number>, stored: ArrayLike<number>) =>
-    Array.from(weights, (w, i) => (w - stored[i]) ** 2).reduce((a, b) => a + b, 0);
-
-  test("never has a greater squared error than the scale of the greatest weight gives", () => {
-    fc.assert(
-      fc.property(groups, (group) => {
-        const scale = Math.fround(Math.max(...group.map(Math.abs)) / 127) || 2 ** -149;
-        const simple = group.map((w) =>
-          Math.fround(Math.max(-127, Math.min(127, Math.round(w / scale))) * scale)
-        );
-        const found = rounded(matrixOf(group.length, group), INT8);
-        expect(errorOf(group, found)).toBeLessThanOrEqual(errorOf(group, simple) * (1 + 1e-6));
-      }),
-      { numRuns: 500 },
-    );
-  });
-
-  test("has a clearly smaller error for few weights a scale", () => {
-    const next = uniform(7);
-    let simple = 0;
-    let found = 0;
-    for (let i = 0; i < 200; i++) {
-      const group = Float64Array.from({ length: 32 }, () => (next() + next() + next() - 1.5) ** 2);
-      const error = (scale: number) =>
-        errorOf(group, group.map((w) => Math.min(127, Math.round(w / scale)) * scale));
-      simple += error(Math.max(...group) / 127);
-      found += error(scaleOf(group));
-    }
-    expect(found).toBeLessThan(0.85 * simple);
-  });
-
-  test("rounds every weight to the nearest step, and keeps zeros", () => {
-    fc.assert(fc.property(matrices, fc.integer({ min: 1, max: 50 }), (matrix, group) => {
-      const values = narrow(matrix, { type: "int8", group });
-      if (values.type !== "int8") throw new Error(values.type);
-      expect(values.group).toBe(Math.min(group, matrix.columns));
-      const perRow = Math.ceil(matrix.columns / values.group);
-      expect(values.scales).toHaveLength(matrix.rows * perRow);
-      matrix.values.forEach((w, i) => {
-        const column = i % matrix.columns;
-        const row = Math.floor(i / matrix.columns);
-        const scale = values.scales[row * perRow + Math.floor(column / values.group)];
-        const q = values.data[i];
-        const nearest = Math.max(-127, Math.min(127, w / scale));
-        if (!(Math.abs(nearest - q) <= 0.5 + 1e-9) || w === 0 && q !== 0) {
-          throw new Error(`${w} with the scale ${scale} became ${q}`);
-        }
-      });
-    }));
-  });
-
-  test("gives a group without weights the scale 1, and finds scales that fit exactly", () => {
-    const matrix = matrixOf(4, [3.96875, -0.0625, 0, 254], [0, 0, -0, 127]);
-    expect(narrow(matrix, { type: "int8", group: 2 })).toEqual({
-      type: "int8",
-      data: Int8Array.of(127, -2, 0, 127, 0, 0, 0, 127),
-      scales: Float32Array.of(0.03125, 2, 1, 1),
-      group: 2,
-    });
-    expect(scaleOf(new Float64Array(0))).toBe(1);
-  });
-
-  test("holds the least and the greatest float32", () => {
-    for (const w of [2 ** -149, 2 ** -126, 3.4028234663852886e38]) {
-      const [stored] = rounded(matrixOf(2, [w, -w]), INT8);
-      expect(stored).toBeGreaterThan(0.98 * w);
-      expect(stored).toBeLessThan(1.02 * w);
-    }
-  });
-
-  test("refuses groups that are no positive whole number", () => {
-    for (const group of [0, -1, 1.5, NaN]) {
-      expect(() => narrow(matrixOf(2, [1, 2]), { type: "int8", group })).toThrow(
-        `"q_proj" cannot have a scale for each ${group} weights of a row`,
-      );
-    }
-  });
-});
+  labelOf,
+  matrices,
+  matrixOf,
+  OPTIONS,
+  patterned,
+  rounded,
+} from "./matrices.ts";
 
 describe("every format", () => {
   for (const options of OPTIONS) {
@@ -715,10 +439,4 @@ describe("a damaged", () => {
 function bytes(data: ArrayBufferView): string {
   const view = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return Array.from(view, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-}
-
-/** Uniform numbers in [0, 1) that are the same everywhere. */
-function uniform(seed: number): () => number {
-  let state = seed;
-  return () => (state = (state * 48271) % 2147483647) / 2147483647;
 }

@@ -126,13 +126,13 @@ export function segmentsOf(columns: number): number {
   return Math.ceil(columns / SEGMENT);
 }
 
-/** Bytes of a segment of four rows, sums included; nothing for lists and slots that have what they need. */
+/** Bytes of a segment of four rows, with the sums of dense ones; nothing for lists and slots that have what they need. */
 export function segmentBytes(kind: Kind): number {
   switch (kind) {
     case KIND.SLOTS_ONE:
-      return 8 + 48;
+      return 48;
     case KIND.SLOTS_TWO:
-      return 8 + 2 * 48;
+      return 2 * 48;
     case KIND.DENSE_INT8:
       return 8 + 4 * SEGMENT;
     case KIND.DENSE_F16:

@@ -234,10 +234,8 @@ function packSlots(
       }
       if (isWritten) {
         const segment = out + <usize> (window >> 1) * segmentBytes(kind);
-        const sum = segment + (second << 3) + (<usize> i << 1);
-        store<i16>(sum, load<i16>(sum) - value);
         // The pair, the slot in it, and the lane's byte in the slot.
-        const pair = segment + 16 + second * pairBytes(kind) +
+        const pair = segment + second * pairBytes(kind) +
           (kind == SLOTS_ONE ? 0 : <usize> (window & 1) * 48);
         const slot = kind == SLOTS_ONE ? window & 1 : k >> 2;
         const index = pair + <usize> ((i << 2) + (k & 3));

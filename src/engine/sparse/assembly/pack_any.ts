@@ -1,9 +1,9 @@
 /**
  * Four rows into the layout of `slots_any.ts`, from the lists that `pack.ts` decodes them into.
  */
-import { headBytes, PAIR_BYTES, QUAD_BYTES, SUMS, UNIT, UNIT_BYTES } from "./slots_any";
+import { headBytes, UNIT } from "./slots_any";
 
-/** What a slot costs, and what a weight in lists costs, in bytes: its places, and `LIST_BYTES` of `weights.ts`. */
+/** What a slot costs with its place, and what a weight in lists costs, in bytes. */
 const SLOT_COST = 25, LISTED_COST = 10;
 
 /** Entries of each stream and weights beyond slots, of the four rows that were counted last. */
@@ -97,8 +97,7 @@ function streamsOffset(): usize {
 
 /** Bytes of the chunk of the rows counted last. */
 export function chunkBytes(): usize {
-  return streamsOffset() + <usize> quads * QUAD_BYTES + <usize> (doubles + couples) * UNIT_BYTES +
-    <usize> pairsOf() * PAIR_BYTES;
+  return streamsOffset() + <usize> (2 * quads + doubles + couples + pairsOf()) * UNIT;
 }
 
 /**
@@ -195,30 +194,11 @@ export function fillChunk(
       const slot = which < (slots & ~1)
         ? 2 * <i32> load<u16>(target + (<usize> (which >> 1) << 1)) + (which & 1)
         : <i32> load<u16>(target, 4);
-      const sum = streams + sumsOffset(slot) + (<usize> i << 1);
-      store<i16>(sum, load<i16>(sum) - <i16> value);
-      const index = streams + unitOffset(slot >> 1) + <usize> ((i << 2) + (k & 3));
+      const index = streams + <usize> (slot >> 1) * UNIT + <usize> ((i << 2) + (k & 3));
       store<i8>(index + 16 + (<usize> (slot & 1) << 4), <i8> value);
       store<u8>(index, load<u8>(index) | <u8> ((column & 15) << ((slot & 1) << 2)));
     }
     k++;
   }
   return left;
-}
-
-/** Where a unit lies in the streams. */
-function unitOffset(unit: i32): usize {
-  if (unit < 2 * quads) return <usize> (unit >> 1) * QUAD_BYTES + SUMS + <usize> (unit & 1) * UNIT;
-  const rest = unit - 2 * quads, quadBytes = <usize> quads * QUAD_BYTES;
-  if (rest < doubles + couples) return quadBytes + <usize> rest * UNIT_BYTES + SUMS;
-  return quadBytes + <usize> (doubles + couples) * UNIT_BYTES +
-    <usize> (rest - doubles - couples) * PAIR_BYTES + 2 * SUMS;
-}
-
-/** Where the sums that a slot belongs to lie in the streams. */
-function sumsOffset(slot: i32): usize {
-  const unit = slot >> 1;
-  if (unit < 2 * quads) return <usize> (unit >> 1) * QUAD_BYTES;
-  const at = unitOffset(unit);
-  return unit < 2 * quads + doubles + couples ? at - SUMS : at - 2 * SUMS + <usize> (slot & 1) * SUMS;
 }

@@ -4,7 +4,7 @@
  * Packed, a pair takes 48 bytes: indices in low and high halves, values, values. Unpacked, for products
  * with many tokens, indices have a byte each: values, values, indices, indices.
  */
-import { dot, pick, upper } from "./simd";
+import { centered, dot, pick, upper } from "./simd";
 
 /** Bytes of a pair, packed and unpacked. */
 export const PAIR: usize = 48, UNPACKED_PAIR: usize = 64;
@@ -33,7 +33,30 @@ export function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, on
   return dotTwo(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one);
 }
 
-/** The same of an unpacked pair. */
+/** The same, with inputs of which 64 is the zero; of those `zeros` are sixteen. */
+// @ts-ignore: decorator
+@inline
+export function addCenteredPair(
+  w: usize,
+  x: v128,
+  y: v128,
+  sum: v128,
+  nibbles: v128,
+  one: v128,
+  zeros: v128,
+): v128 {
+  const i = v128.load(w), x0 = pick(x, v128.and(i, nibbles)), x1 = pick(y, upper(i, nibbles));
+  return centered(v128.load(w, 16), x0, v128.load(w, 32), x1, sum, one, zeros);
+}
+
+/** sum + what inputs' zeros add to a product with the pair at `w`: 64·Σw. */
+// @ts-ignore: decorator
+@inline
+export function addZeros(w: usize, sum: v128, one: v128, zeros: v128): v128 {
+  return dot(v128.load(w, 32), zeros, dot(v128.load(w, 16), zeros, sum, one), one);
+}
+
+/** The same as {@link addPair} of an unpacked pair. */
 // @ts-ignore: decorator
 @inline
 export function addUnpackedPair(w: usize, x: v128, y: v128, sum: v128, one: v128): v128 {

@@ -13,15 +13,57 @@ export function ones(): v128 {
 // @ts-ignore: decorator
 @inline
 export function dot(weights: v128, activations: v128, sum: v128, one: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    if (FUSED_DOT) return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, activations, sum);
-    // Two products of 127 · 127 fit 16 bits: nothing saturates.
-    return i32x4.add(
-      sum,
-      i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(weights, activations), one),
-    );
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, activations, sum);
   }
   return i32x4.add(sum, i32x4.dot_i16x8_s(pairs(weights, activations), one));
+}
+
+/**
+ * sum + v·(x - 64) + w·(y - 64): two {@link dot}s of activations of which 64 is the zero, with weights
+ * above -128.
+ *
+ * Where an instruction gives pairs, sums of four products are taken in 16 bits. They may wrap around on
+ * the way, but what is left when the zeros have gone is 4 · 64 · 127 at most.
+ *
+ * @param zeros Sixteen of 64.
+ */
+// @ts-ignore: decorator
+@inline
+export function centered(
+  v: v128,
+  x: v128,
+  w: v128,
+  y: v128,
+  sum: v128,
+  one: v128,
+  zeros: v128,
+): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    const all = dot(w, y, dot(v, x, sum, one), one);
+    return i32x4.sub(all, dot(w, zeros, dot(v, zeros, i32x4.splat(0), one), one));
+  }
+  const all = i16x8.add(pairs(v, x), pairs(w, y));
+  const zero = i16x8.add(zeroPairs(v, zeros), zeroPairs(w, zeros));
+  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.sub(all, zero), one));
+}
+
+/** sum + v·(x - 64): the same of one. */
+// @ts-ignore: decorator
+@inline
+export function centeredOne(v: v128, x: v128, sum: v128, one: v128, zeros: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    return i32x4.sub(dot(v, x, sum, one), dot(v, zeros, i32x4.splat(0), one));
+  }
+  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.sub(pairs(v, x), zeroPairs(v, zeros)), one));
+}
+
+/** Sums of neighbouring weights, times 64. */
+// @ts-ignore: decorator
+@inline
+function zeroPairs(v: v128, zeros: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return pairs(v, zeros);
+  return i16x8.shl(i16x8.extadd_pairwise_i8x16_s(v), 6);
 }
 
 /**
@@ -33,11 +75,8 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
 // @ts-ignore: decorator
 @inline
 export function products(signed: v128, unsigned: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    if (FUSED_DOT) {
-      return i32x4.relaxed_dot_i8x16_i7x16_add_s(signed, unsigned, i32x4.splat(0));
-    }
-    return i16x8.relaxed_dot_i8x16_i7x16_s(signed, unsigned);
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    return i32x4.relaxed_dot_i8x16_i7x16_add_s(signed, unsigned, i32x4.splat(0));
   }
   return pairs(signed, unsigned);
 }
@@ -60,10 +99,11 @@ export function sumProducts(sum: v128, one: v128): v128 {
   return i32x4.dot_i16x8_s(sum, one);
 }
 
-/** Sums of neighbouring products, in 16 bits. */
+/** Sums of neighbouring products, in 16 bits: two of 127 · 127 fit, so nothing saturates. */
 // @ts-ignore: decorator
 @inline
 function pairs(a: v128, b: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);
   const low = i16x8.extmul_low_i8x16_s(a, b);
   const high = i16x8.extmul_high_i8x16_s(a, b);
   // Lanes 0 and 1 of each four from the low half, 2 and 3 from the high one.

@@ -7,16 +7,15 @@
  * takes 48 bytes: indices, values, values. With ONE slot a window a pair serves the two windows of a
  * segment, with TWO a pair serves one window.
  *
- * Eight rows lie together, as one stream: for each segment first -Σw of the eight as int16, then the
- * pairs of the first four rows, then those of the others. (Sums in a place of their own would be a
- * second stream, which halves what is read from memory in a second.) Weights that a window has no slot
- * for are in lists beside (`lists.ts`).
+ * Eight rows lie together, as one stream: for each segment the pairs of the first four rows, then those
+ * of the others. What inputs' zero, 64, adds to a product is not stored but computed beside it: that takes
+ * instructions, but decoding waits for bytes, of which sums would be 7 to 14 of 100. Weights that a window
+ * has no slot for are in lists beside (`lists.ts`).
  */
-import { NIBBLES } from "./control";
+import { NIBBLES, ZERO_POINTS } from "./control";
 import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
-  begin,
   finish,
   flagsOf,
   GROUP_SCALES,
@@ -37,7 +36,16 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { addPair, addUnpackedPair, dotTwo, PAIR, unpackPair, UNPACKED_PAIR } from "./pairs";
+import {
+  addCenteredPair,
+  addPair,
+  addUnpackedPair,
+  addZeros,
+  dotTwo,
+  PAIR,
+  unpackPair,
+  UNPACKED_PAIR,
+} from "./pairs";
 import { ones } from "./simd";
 
 /** Bytes of a segment's pairs of four rows. */
@@ -51,16 +59,33 @@ export function pairBytes(kind: i32): usize {
 // @ts-ignore: decorator
 @inline
 export function segmentBytes(kind: i32): usize {
-  return 16 + 2 * pairBytes(kind);
+  return 2 * pairBytes(kind);
 }
 
-/** sum + a segment of four rows. */
+/** A segment of four rows, with inputs of which 64 is the zero. */
 // @ts-ignore: decorator
 @inline
-function addSegment(kind: i32, w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  const a = v128.load(x), b = v128.load(x, 16);
-  if (kind == SLOTS_ONE) return addPair(w, a, b, sum, nibbles, one_);
-  return addPair(w + PAIR, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
+function centeredSegment(
+  kind: i32,
+  w: usize,
+  x: usize,
+  nibbles: v128,
+  one_: v128,
+  zeros: v128,
+): v128 {
+  const a = v128.load(x), b = v128.load(x, 16), zero = i32x4.splat(0);
+  if (kind == SLOTS_ONE) return addCenteredPair(w, a, b, zero, nibbles, one_, zeros);
+  const first = addCenteredPair(w, a, a, zero, nibbles, one_, zeros);
+  return addCenteredPair(w + PAIR, b, b, first, nibbles, one_, zeros);
+}
+
+/** The same with inputs of which 0 is the zero. */
+// @ts-ignore: decorator
+@inline
+function plainSegment(kind: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
+  const a = v128.load(x), b = v128.load(x, 16), zero = i32x4.splat(0);
+  if (kind == SLOTS_ONE) return addPair(w, a, b, zero, nibbles, one_);
+  return addPair(w + PAIR, b, b, addPair(w, a, a, zero, nibbles, one_), nibbles, one_);
 }
 
 /** A token's scale of a segment, times those of the rows' groups where they have any. */
@@ -90,7 +115,7 @@ function one(
   kind: i32,
   isGrouped: bool,
 ): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones();
+  const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
@@ -103,8 +128,8 @@ function one(
     const g0 = groupScales + (<usize> (row >> 2) * segments << 4), g1 = g0 + (segments << 4);
     let xp = x, f = f32x4.splat(0), g = f;
     for (let s: usize = 0; s < segments; s++) {
-      const p = addSegment(kind, w + 16, xp, begin(w), nibbles, one_);
-      const q = addSegment(kind, w + 16 + pairBytes(kind), xp, begin(w + 8), nibbles, one_);
+      const p = centeredSegment(kind, w, xp, nibbles, one_, zeros);
+      const q = centeredSegment(kind, w + pairBytes(kind), xp, nibbles, one_, zeros);
       f = addScaled(f, p, scaleOf(scales + (s << 2), g0 + (s << 4), isGrouped));
       g = addScaled(g, q, scaleOf(scales + (s << 2), g1 + (s << 4), isGrouped));
       w += segmentBytes(kind);
@@ -112,9 +137,9 @@ function one(
     }
     for (let s: usize = 0; s < segments; s++) {
       if (load<u8>(flags + (s << 3)) == 0) continue;
-      const v = at + s * segmentBytes(kind) + 16, zero = i32x4.splat(0);
-      const p = addSegment(kind, v, x + low + (s << 5), zero, nibbles, one_);
-      const q = addSegment(kind, v + pairBytes(kind), x + low + (s << 5), zero, nibbles, one_);
+      const v = at + s * segmentBytes(kind), xs = x + low + (s << 5);
+      const p = plainSegment(kind, v, xs, nibbles, one_);
+      const q = plainSegment(kind, v + pairBytes(kind), xs, nibbles, one_);
       f = addScaled(f, p, lowScaleOf(scales + (s << 2), g0 + (s << 4), isGrouped));
       g = addScaled(g, q, lowScaleOf(scales + (s << 2), g1 + (s << 4), isGrouped));
     }
@@ -141,14 +166,17 @@ function unpackedBytes(kind: i32): usize {
  * @param second Whether it is the last four of them.
  */
 function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize): void {
-  const nibbles = v128.load(NIBBLES);
-  let sums = at + (second ? 8 : 0), w = at + 16 + (second ? pairBytes(kind) : 0), out = to;
+  const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
+  let w = at + (second ? pairBytes(kind) : 0), out = to;
   for (const end = to + segments * unpackedBytes(kind); out < end; out += unpackedBytes(kind)) {
-    v128.store(out, begin(sums));
+    let sum = addZeros(w, i32x4.splat(0), one_, zeros);
     unpackPair(w, out + 16, nibbles);
-    if (kind == SLOTS_TWO) unpackPair(w + PAIR, out + 16 + UNPACKED_PAIR, nibbles);
+    if (kind == SLOTS_TWO) {
+      sum = addZeros(w + PAIR, sum, one_, zeros);
+      unpackPair(w + PAIR, out + 16 + UNPACKED_PAIR, nibbles);
+    }
+    v128.store(out, i32x4.neg(sum));
     w += segmentBytes(kind);
-    sums += segmentBytes(kind);
   }
 }
 

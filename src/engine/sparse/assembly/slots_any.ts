@@ -3,13 +3,13 @@
  *
  * A slot is that of `slots.ts`. How many there are is no branch: the slots of four rows are four streams
  * that are gone through from end to end, in units of two slots of 48 bytes (indices in low and high
- * halves, values, values) with the units' own -Σw of the four rows, as int16, before them:
+ * halves, values, values):
  *
- * - *quads*: two slots of each window of a segment: sums, two units;
- * - *doubles*: two slots of one window, where the segment's other one has no two to spare: sums, a unit;
- * - *couples*: a slot of each window of a segment: sums, a unit;
- * - *singles*: a slot of a window whose neighbour has none to spare; two of them, from anywhere, are a pair:
- *   sums of the one, sums of the other, a unit.
+ * - *quads*: two slots of each window of a segment: two units;
+ * - *doubles*: two slots of one window, where the segment's other one has no two to spare: a unit;
+ * - *couples*: a slot of each window of a segment: a unit;
+ * - *singles*: a slot of a window whose neighbour has none to spare; two of them, from anywhere, are a pair
+ *   in one unit.
  *
  * A window of three slots is in a quad or a double and in a couple or a single. A chunk is all that four
  * rows have:
@@ -28,11 +28,6 @@ import { dot, pick } from "./simd";
 
 /** Bytes of a unit: a pair of `pairs.ts`. */
 export const UNIT: usize = PAIR;
-/** Bytes of the sums of four rows. */
-export const SUMS: usize = 8;
-/** Bytes of entries. */
-export const QUAD_BYTES: usize = SUMS + 2 * UNIT, UNIT_BYTES: usize = SUMS + UNIT;
-export const PAIR_BYTES: usize = 2 * SUMS + UNIT;
 
 /** Bytes of a chunk before its streams, which have so many beginnings. */
 // @ts-ignore: decorator
@@ -69,5 +64,5 @@ export const QUAD = 0, DOUBLE = 1, COUPLE = 2, SINGLE = 3;
 // @ts-ignore: decorator
 @inline
 export function bytesOf(stream: i32): usize {
-  return stream == QUAD ? QUAD_BYTES : UNIT_BYTES;
+  return stream == QUAD ? 2 * UNIT : UNIT;
 }

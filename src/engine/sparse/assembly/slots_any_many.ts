@@ -3,11 +3,10 @@
  *
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
-import { NIBBLES } from "./control";
+import { NIBBLES, ZERO_POINTS } from "./control";
 import { finishFourWithLists } from "./lists";
 import {
   addScaled,
-  begin,
   flagsOf,
   GROUP_SCALES,
   scratchOf,
@@ -18,23 +17,19 @@ import {
   X_SCALES,
   X_STRIDE,
 } from "./linear";
-import { addUnpackedPair, unpackPair, UNPACKED_PAIR } from "./pairs";
-import { ones, upper } from "./simd";
+import { addUnpackedPair, addZeros, unpackPair, UNPACKED_PAIR } from "./pairs";
+import { dot, ones, upper } from "./simd";
 import {
   bytesOf,
   COUPLE,
   DOUBLE,
   headBytes,
   lowScaleOf,
-  PAIR_BYTES,
   QUAD,
-  QUAD_BYTES,
   scaleOf,
   SINGLE,
   single,
-  SUMS,
   UNIT,
-  UNIT_BYTES,
 } from "./slots_any";
 
 /** Bytes of unpacked entries: what their sums begin with, then values and indices a byte each. */
@@ -48,15 +43,30 @@ const UNPACKED_SINGLE: usize = 48;
 /** Unpacks a stream of `count` entries at `w`; returns where the next one goes. */
 // @ts-ignore: decorator
 @inline
-function unpackStream(stream: i32, w: usize, count: usize, to: usize, nibbles: v128): usize {
+function unpackStream(stream: i32, w: usize, count: usize, to: usize): usize {
+  const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   let out = to;
   for (let from = w, end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
-    v128.store(out, begin(from));
-    unpackPair(from + SUMS, out + 16, nibbles);
-    if (stream == QUAD) unpackPair(from + SUMS + UNIT, out + 16 + UNPACKED_PAIR, nibbles);
+    let sum = addZeros(from, i32x4.splat(0), one_, zeros);
+    unpackPair(from, out + 16, nibbles);
+    if (stream == QUAD) {
+      sum = addZeros(from + UNIT, sum, one_, zeros);
+      unpackPair(from + UNIT, out + 16 + UNPACKED_PAIR, nibbles);
+    }
+    v128.store(out, i32x4.neg(sum));
     out += unpackedBytes(stream);
   }
   return out;
+}
+
+/** Unpacks a slot: its values and its indices. */
+// @ts-ignore: decorator
+@inline
+function unpackSingle(v: v128, i: v128, to: usize): void {
+  const sum = dot(v, v128.load(ZERO_POINTS), i32x4.splat(0), ones());
+  v128.store(to, i32x4.neg(sum));
+  v128.store(to, v, 16);
+  v128.store(to, i, 32);
 }
 
 /** Unpacks a chunk, stream by stream: pairs of singles become two entries. */
@@ -65,18 +75,14 @@ function unpack(chunk: usize, to: usize): void {
   const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
   const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
   let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
-  let out = unpackStream(QUAD, w, quads, to, nibbles);
-  w += quads * QUAD_BYTES;
-  out = unpackStream(COUPLE, w, doubles + couples, out, nibbles);
-  w += (doubles + couples) * UNIT_BYTES;
-  for (const end = w + pairs * PAIR_BYTES; w < end; w += PAIR_BYTES) {
-    const i = v128.load(w, 16);
-    v128.store(out, begin(w));
-    v128.store(out, v128.load(w, 32), 16);
-    v128.store(out, v128.and(i, nibbles), 32);
-    v128.store(out, begin(w + SUMS), 48);
-    v128.store(out, v128.load(w, 48), 64);
-    v128.store(out, upper(i, nibbles), 80);
+  let out = unpackStream(QUAD, w, quads, to);
+  w += quads * 2 * UNIT;
+  out = unpackStream(COUPLE, w, doubles + couples, out);
+  w += (doubles + couples) * UNIT;
+  for (const end = w + pairs * UNIT; w < end; w += UNIT) {
+    const i = v128.load(w);
+    unpackSingle(v128.load(w, 16), v128.and(i, nibbles), out);
+    unpackSingle(v128.load(w, 32), upper(i, nibbles), out + UNPACKED_SINGLE);
     out += 2 * UNPACKED_SINGLE;
   }
 }

@@ -1,9 +1,8 @@
 /** Sparse int8 matrices with any number of slots a window, times one token. */
-import { NIBBLES } from "./control";
+import { NIBBLES, ZERO_POINTS } from "./control";
 import { addLists } from "./lists";
 import {
   addScaled,
-  begin,
   finish,
   flagsOf,
   GROUP_SCALES,
@@ -16,54 +15,41 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { addPair } from "./pairs";
-import { ones, upper } from "./simd";
+import { addCenteredPair, addPair } from "./pairs";
+import { centeredOne, ones, pick, upper } from "./simd";
 import {
   bytesOf,
   COUPLE,
   DOUBLE,
   headBytes,
   lowScaleOf,
-  PAIR_BYTES,
   QUAD,
-  QUAD_BYTES,
   scaleOf,
   single,
-  SUMS,
   UNIT,
-  UNIT_BYTES,
 } from "./slots_any";
 
-/** sum + the quad whose units are at `w` times the segment at `x`. */
+/** An entry of a stream times inputs of which 64 is the zero, whose window or segment is at `x`. */
 // @ts-ignore: decorator
 @inline
-function quad(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  const a = v128.load(x), b = v128.load(x, 16);
-  return addPair(w + UNIT, b, b, addPair(w, a, a, sum, nibbles, one_), nibbles, one_);
+function centered(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128, zeros: v128): v128 {
+  const a = v128.load(x), zero = i32x4.splat(0);
+  if (stream == DOUBLE) return addCenteredPair(w, a, a, zero, nibbles, one_, zeros);
+  const b = v128.load(x, 16);
+  if (stream == COUPLE) return addCenteredPair(w, a, b, zero, nibbles, one_, zeros);
+  const first = addCenteredPair(w, a, a, zero, nibbles, one_, zeros);
+  return addCenteredPair(w + UNIT, b, b, first, nibbles, one_, zeros);
 }
 
-/** sum + the double whose unit is at `w` times the window at `x`. */
+/** The same of inputs of which 0 is the zero. */
 // @ts-ignore: decorator
 @inline
-function double(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  const a = v128.load(x);
-  return addPair(w, a, a, sum, nibbles, one_);
-}
-
-/** sum + the couple whose unit is at `w` times the segment at `x`. */
-// @ts-ignore: decorator
-@inline
-function couple(w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  return addPair(w, v128.load(x), v128.load(x, 16), sum, nibbles, one_);
-}
-
-/** sum + an entry of a stream. */
-// @ts-ignore: decorator
-@inline
-function entry(stream: i32, w: usize, x: usize, sum: v128, nibbles: v128, one_: v128): v128 {
-  if (stream == QUAD) return quad(w, x, sum, nibbles, one_);
-  if (stream == DOUBLE) return double(w, x, sum, nibbles, one_);
-  return couple(w, x, sum, nibbles, one_);
+function plain(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
+  const a = v128.load(x), zero = i32x4.splat(0);
+  if (stream == DOUBLE) return addPair(w, a, a, zero, nibbles, one_);
+  const b = v128.load(x, 16);
+  if (stream == COUPLE) return addPair(w, a, b, zero, nibbles, one_);
+  return addPair(w + UNIT, b, b, addPair(w, a, a, zero, nibbles, one_), nibbles, one_);
 }
 
 /** sum + a stream of `count` entries at `w` times one token. */
@@ -82,15 +68,16 @@ function addStream(
   isGrouped: bool,
   nibbles: v128,
   one_: v128,
+  zeros: v128,
   sum: v128,
 ): v128 {
   let f = sum, from = w, place = at;
   for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
     const c = <usize> load<u16>(place);
-    const p = entry(stream, from + SUMS, x + c, begin(from), nibbles, one_);
+    const p = centered(stream, from, x + c, nibbles, one_, zeros);
     f = addScaled(f, p, scaleOf(scales, groups, c, isGrouped));
     if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-      const q = entry(stream, from + SUMS, low + c, i32x4.splat(0), nibbles, one_);
+      const q = plain(stream, from, low + c, nibbles, one_);
       f = addScaled(f, q, lowScaleOf(scales, groups, c, isGrouped));
     }
     place += 2;
@@ -102,7 +89,7 @@ function addStream(
 // @ts-ignore: decorator
 @inline
 function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): void {
-  const n = v128.load(NIBBLES), one_ = ones();
+  const n = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = x + <usize> load<u32>(a, X_LOW);
@@ -116,25 +103,26 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
     const gs = groupScales + (<usize> (row >> 2) * segments << 4);
     let f = f32x4.splat(0), at = chunk + 16;
     let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
-    f = addStream(QUAD, w, at, quads, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    f = addStream(QUAD, w, at, quads, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
     at += quads << 1;
-    w += quads * QUAD_BYTES;
-    f = addStream(DOUBLE, w, at, doubles, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    w += quads * 2 * UNIT;
+    f = addStream(DOUBLE, w, at, doubles, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
     at += doubles << 1;
-    w += doubles * UNIT_BYTES;
-    f = addStream(COUPLE, w, at, couples, x, low, scales, gs, flags, isGrouped, n, one_, f);
+    w += doubles * UNIT;
+    f = addStream(COUPLE, w, at, couples, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
     at += couples << 1;
-    w += couples * UNIT_BYTES;
-    for (const end = w + pairs * PAIR_BYTES; w < end; w += PAIR_BYTES) {
+    w += couples * UNIT;
+    for (const end = w + pairs * UNIT; w < end; w += UNIT) {
       const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), zero = i32x4.splat(0);
-      const i = v128.load(w, 16), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
+      const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
       const i0 = v128.and(i, n), i1 = upper(i, n);
-      f = addScaled(f, single(v0, i0, x + c, begin(w), one_), scaleOf(scales, gs, c, isGrouped));
+      const o = centeredOne(v0, pick(v128.load(x + c), i0), zero, one_, zeros);
+      f = addScaled(f, o, scaleOf(scales, gs, c, isGrouped));
       if (load<u8>(flags + (c >> 5 << 3)) != 0) {
         const q = single(v0, i0, low + c, zero, one_);
         f = addScaled(f, q, lowScaleOf(scales, gs, c, isGrouped));
       }
-      const p = single(v1, i1, x + d, begin(w + SUMS), one_);
+      const p = centeredOne(v1, pick(v128.load(x + d), i1), zero, one_, zeros);
       f = addScaled(f, p, scaleOf(scales, gs, d, isGrouped));
       if (load<u8>(flags + (d >> 5 << 3)) != 0) {
         const q = single(v1, i1, low + d, zero, one_);

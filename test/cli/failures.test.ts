@@ -1,0 +1,262 @@
+/**
+ * Commands that fail on what they are given, that are stopped, or that find no room on the disk.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { filesOf, Workshop } from "../checkpoint/support.ts";
+import { CALIBRATED, fail, failAll, PLAIN, QUICK, start, succeed, TEXT, TINY } from "./support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+describe("a command that fails on its model, its text or its output", () => {
+  const place = workshop.folder();
+  const prune = ["prune", TINY, "-o", join(place, "out"), ...CALIBRATED];
+  const uncalibrated = ["prune", TINY, "-o", join(place, "out"), "--samples", "4", ...QUICK];
+  const write = (name: string, content: unknown) => {
+    const path = join(workshop.path, name);
+    writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+    return path;
+  };
+
+  test("says that a model is not there", async () => {
+    const nowhere = join(place, "nowhere");
+    await failAll(1, "CHECKPOINT_NOT_FOUND", [
+      [["inspect", nowhere], nowhere],
+      [["eval", nowhere, "--text", TEXT], nowhere],
+      [["prune", nowhere, "--calibration", TEXT], nowhere],
+      [["inspect", "007"], "007 does not exist"],
+      [["inspect", join(TINY, "config.json")], "is a file"],
+      [["inspect", join(TINY, "config.json", "x")], "does not exist"],
+    ]);
+  });
+
+  test("says that an M does not divide a linear's rows", async () => {
+    for (const pattern of ["3:7", "mixed:7"]) {
+      const words = [...prune, "--pattern", pattern];
+      await fail(1, "PATTERN_IMPOSSIBLE", words, "M = 7", "q_proj", "192");
+    }
+  });
+
+  test("says that an alpha would empty a block, and which", async () => {
+    const words = [...prune, "--alpha", "0.5", "--sparsity", "0.8"];
+    await fail(1, "ALLOCATION_IMPOSSIBLE", words, "alpha 0.5", "block", "smaller alpha");
+    expect(readdirSync(place)).toEqual([]);
+  });
+
+  test("says the same of lambda and beta", async () => {
+    const owl = [...prune, "--allocation", "owl", "--lambda", "0.5", "--sparsity", "0.8"];
+    await fail(1, "ALLOCATION_IMPOSSIBLE", owl, "lambda 0.5");
+    const atp = [...prune, "--allocation", "atp", "--beta", "-0.1"];
+    await fail(1, "ALLOCATION_IMPOSSIBLE", atp, "beta -0.1");
+    expect(readdirSync(place)).toEqual([]);
+  });
+
+  test("says that a text is shorter than a window", async () => {
+    const short = write("short.txt", "Only a few words.");
+    const empty = write("empty.txt", "");
+    await failAll(1, "TEXT_UNUSABLE", [
+      [[...uncalibrated, "--calibration", short], "32", "--seqlen"],
+      [[...uncalibrated, "--calibration", empty], "0 tokens"],
+      [["eval", TINY, "--text", short, ...QUICK], "32", "--seqlen"],
+      [[...prune, "--text", short], "32", "--seqlen"],
+    ]);
+  });
+
+  test("says what is wrong with a file of text", async () => {
+    await failAll(1, "TEXT_UNUSABLE", [
+      [[...uncalibrated, "--calibration", write("a.jsonl", "{}\n")], "a.jsonl, line 1"],
+      [[...uncalibrated, "--calibration", write("b.jsonl", '{"text":""}\n{')], "line 2"],
+      [[...uncalibrated, "--calibration", write("c.json", { text: "" })], "c.json", "windows"],
+      [
+        [...uncalibrated, "--calibration", write("d.json", { windows: [[1, 2], [1, 2, 3]] })],
+        "window 1 has 3 tokens",
+      ],
+      [
+        [...uncalibrated, "--calibration", write("e.json", { windows: [[1, 2, 3]] })],
+        "3 tokens",
+        "--seqlen 32 is too long",
+      ],
+    ]);
+    const missing = [...uncalibrated, "--calibration", join(place, "missing.txt")];
+    await fail(1, "FILE_UNREADABLE", missing, "missing.txt");
+  });
+
+  test("says that a token is outside of the vocabulary", async () => {
+    const window = new Array(32).fill(5);
+    const windows = write("windows.json", { windows: [window, window.with(7, 4096)] });
+    await failAll(1, "TOKEN_OUT_OF_RANGE", [
+      [[...uncalibrated, "--calibration", windows], "window 1, token 7", "4096"],
+      [["eval", TINY, "--text", windows, ...QUICK], "window 1, token 7", "4096"],
+    ]);
+  });
+
+  test("says that a config file is missing or wrong", async () => {
+    await failAll(1, "FILE_UNREADABLE", [
+      [["prune", "--config", join(place, "missing.json")], "missing.json"],
+      [["prune", "--config", write("broken.json", "{")], "broken.json", "not valid JSON"],
+    ]);
+    await failAll(2, "USAGE", [
+      [["prune", "--config", write("list.json", [])], "list.json", "not a JSON object"],
+      [["prune", "--config", write("none.json", {})], "name the folder of a model"],
+      [["prune", "--config", write("odd.json", { model: TINY, sparsty: 1 })], "sparsty"],
+      [["prune", "--config", write("bad.json", { model: TINY, sparsity: "0.5" })], "--sparsity"],
+      [["prune", "--config", write("type.json", { model: 7 })], "model"],
+    ]);
+  });
+
+  test("says that given densities are not one for each block, before any work", async () => {
+    const few = write("few.json", [0.5, 0.5]);
+    const words = [...prune, "--densities", few];
+    const stderr = await fail(1, "ALLOCATION_IMPOSSIBLE", words, "2 densities", "8 blocks");
+    expect(stderr).not.toContain("copy");
+    const none = write("none-of-them.json", { densities: "all" });
+    await failAll(2, "USAGE", [
+      [[...prune, "--densities", write("zero.json", new Array(8).fill(0))], "densities"],
+      [[...prune, "--densities", write("more.json", new Array(8).fill(1.5))], "densities"],
+      [[...prune, "--densities", none], "densities"],
+    ]);
+  });
+
+  test("keeps an output folder that is not empty, unless it is to be replaced", async () => {
+    const output = join(place, "kept");
+    mkdirSync(output);
+    writeFileSync(join(output, "notes.txt"), "mine");
+    const words = ["prune", TINY, "-o", output, ...PLAIN];
+    await fail(1, "OUTPUT_EXISTS", words, output, "not empty", "--force");
+    await fail(1, "OUTPUT_EXISTS", [...words, "--force"], output, "holds no model");
+    expect(readdirSync(output)).toEqual(["notes.txt"]);
+    expect(readFileSync(join(output, "notes.txt"), "utf8")).toBe("mine");
+
+    writeFileSync(join(output, "config.json"), "{}");
+    await fail(1, "OUTPUT_EXISTS", words, output, "--force");
+    expect(readdirSync(output).sort()).toEqual(["config.json", "notes.txt"]);
+    await succeed(...words, "--force");
+    expect(readdirSync(output)).toContain("espalier.json");
+    expect(readdirSync(output)).not.toContain("notes.txt");
+    expect(readdirSync(place)).toEqual(["kept"]);
+  });
+
+  test("never writes into the model's folder, whatever name it is given by", async () => {
+    const model = join(workshop.folder(), "model");
+    cpSync(TINY, model, { recursive: true });
+    const link = workshop.fresh("link");
+    symlinkSync(model, link);
+    const before = filesOf(model);
+    const cases = [
+      [model, model],
+      [model, join(model, "pruned")],
+      [model, join(model, "..")],
+      [model, link],
+      [model, join(link, "a", "b")],
+      [link, model],
+    ];
+    await failAll(
+      1,
+      "OUTPUT_EXISTS",
+      cases.map(([from, to]) => [["prune", from, "-o", to, "--force", ...PLAIN], "in one another"]),
+    );
+    expect(filesOf(model)).toEqual(before);
+  });
+
+  test("says that an output cannot be made", async () => {
+    const file = write("file", "");
+    const below = ["prune", TINY, "-o", join(file, "below", "out"), ...PLAIN];
+    await fail(1, "FILE_UNWRITABLE", below, file);
+    await fail(1, "OUTPUT_EXISTS", ["prune", TINY, "-o", file, ...PLAIN], "is a file");
+  });
+
+  test("takes the folders away that it made on the way", async () => {
+    const output = join(place, "new", "newer", "out");
+    const words = [
+      "prune",
+      TINY,
+      "-o",
+      output,
+      ...CALIBRATED,
+      "--alpha",
+      "0.5",
+      "--sparsity",
+      "0.8",
+    ];
+    await fail(1, "ALLOCATION_IMPOSSIBLE", words);
+    expect(existsSync(join(place, "new"))).toBe(false);
+  });
+
+  test("leaves nothing behind", () => {
+    expect(readdirSync(place).filter((name) => name !== "kept")).toEqual([]);
+  });
+});
+
+describe("a run that is stopped", () => {
+  const unix = process.platform !== "win32";
+  const long = ["--samples", "256", "--seqlen", "256", "--backend", "wasm", "--threads", "1"];
+
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    test.if(unix)(`by ${signal} ends soon, says so and leaves nothing behind`, async () => {
+      const place = workshop.folder();
+      const output = join(place, "out");
+      const running = start(["prune", TINY, "-o", output, "--calibration", TEXT, ...long]);
+      await running.says("copy and check weights");
+      expect(readdirSync(place).join()).toMatch(/^\.out\.\d+\.tmp$/);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const asked = performance.now();
+      running.kill(signal);
+      const { code, stdout, stderr } = await running.ended;
+      expect(performance.now() - asked).toBeLessThan(10_000);
+      expect(code).toBe(1);
+      expect(stdout).toBe("");
+      expect(stderr).toContain("error ABORTED: ");
+      expect(readdirSync(place)).toEqual([]);
+    });
+  }
+
+  test.if(unix)("in the middle of eval ends soon, too", async () => {
+    const words = ["--seqlen", "1024", "--backend", "wasm", "--threads", "1"];
+    const running = start(["eval", TINY, "--text", TEXT, ...words]);
+    await running.says("the model's context ends there");
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    running.kill("SIGINT");
+    const { code, stderr } = await running.ended;
+    expect(code).toBe(1);
+    expect(stderr).toContain("error ABORTED: ");
+  });
+});
+/** Whether this process may mount a file system of a size that it chooses. */
+function canMount(): boolean {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return false;
+  const folder = workshop.folder();
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]);
+  if (mounted.status !== 0) return false;
+  return spawnSync("umount", [folder]).status === 0;
+}
+
+describe("a disk that is full", () => {
+  const mounts = canMount();
+  for (const size of ["64k", "2m", "8m"]) {
+    test.if(mounts)(`after ${size} is named, and nothing is left on it`, async () => {
+      const disk = workshop.folder();
+      const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", disk]);
+      expect(mounted.status).toBe(0);
+      try {
+        const words = ["prune", TINY, "-o", join(disk, "sub", "out"), ...PLAIN];
+        await fail(1, "DISK_FULL", words, "no room left", disk);
+        expect(readdirSync(disk)).toEqual([]);
+      } finally {
+        spawnSync("umount", [disk]);
+      }
+    });
+  }
+});

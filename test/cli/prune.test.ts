@@ -1,0 +1,251 @@
+/**
+ * `prune` as people meet it: each test starts the program in a process of its own, in the runtime that
+ * runs the tests.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { VERSION } from "../../src/version.ts";
+import { filesOf, Workshop } from "../checkpoint/support.ts";
+import {
+  CALIBRATED,
+  fail,
+  HELD_OUT,
+  matches,
+  PLAIN,
+  QUICK,
+  report,
+  ROOT,
+  succeed,
+  TEXT,
+  TINY,
+} from "./support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+describe("prune", () => {
+  test("writes the same bytes again, and nothing else than the weights changes", async () => {
+    const place = workshop.folder();
+    const before = filesOf(TINY);
+    const [first, second] = ["first", "second"].map((name) => join(place, name));
+    const words = ["prune", TINY, ...CALIBRATED, "--text", HELD_OUT, "--windows", "2"];
+    await Promise.all([first, second].map((output) => succeed(...words, "-o", output)));
+    const files = filesOf(first);
+    expect([...filesOf(second)]).toEqual([...files]);
+    expect(filesOf(TINY)).toEqual(before);
+    expect([...files.keys()].sort()).toEqual([...before.keys(), "espalier.json"].sort());
+    for (const [name, bytes] of before) {
+      expect(name === "model.safetensors" || files.get(name) === bytes).toBe(true);
+    }
+    expect(files.get("model.safetensors")).not.toBe(before.get("model.safetensors"));
+    expect(readdirSync(place).sort()).toEqual(["first", "second"]);
+
+    const other = join(place, "other");
+    await succeed(...words, "-o", other, "--seed", "1");
+    const otherFiles = filesOf(other);
+    expect(otherFiles.get("model.safetensors")).not.toBe(files.get("model.safetensors"));
+  });
+
+  test("prints one JSON object with what it did", async () => {
+    const output = join(workshop.folder(), "out");
+    const words = ["-o", output, "--sparsity", "0.5", "--text", HELD_OUT, "--windows", "2"];
+    const found = await report("prune", TINY, ...CALIBRATED, ...words);
+    matches(found, {
+      model: "tiny",
+      architecture: "llama",
+      output,
+      method: "wanda",
+      allocation: "dlp",
+      reducer: "median",
+      pattern: "unstructured",
+      skip: [],
+      sparsity: { asked: 0.5, reached: expect.closeTo(0.5, 2) },
+      trials: [],
+      calibration: {
+        file: "calibration.txt",
+        windows: 4,
+        seqlen: 32,
+        sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
+      perplexity: {
+        text: "evaluation.txt",
+        windows: 2,
+        seqlen: 32,
+        dense: expect.any(Number),
+        pruned: expect.any(Number),
+      },
+      backend: expect.stringContaining("onnxruntime-web"),
+      notes: [],
+      peakBytes: expect.any(Number),
+    });
+    expect(found.perplexity.pruned).toBeGreaterThan(found.perplexity.dense);
+    expect(Object.keys(found.seconds)).toEqual([
+      "copy and check weights",
+      "measure dense model",
+      "judge blocks",
+      "prune blocks",
+      "measure pruned model",
+    ]);
+    expect(found.blocks).toHaveLength(8);
+    found.blocks.forEach((block: Record<string, unknown>, index: number) => {
+      matches(block, {
+        index,
+        density: expect.any(Number),
+        score: expect.any(Number),
+        sparsity: expect.closeTo(1 - (block.density as number), 2),
+      });
+      expect(Object.keys(block.linears as object)).toHaveLength(7);
+    });
+    const record = JSON.parse(readFileSync(join(output, "espalier.json"), "utf8"));
+    expect(record).toMatchObject({ espalier: VERSION, source: "tiny", sparsity: found.sparsity });
+    expect(JSON.stringify(record)).not.toContain(workshop.path);
+  });
+
+  test("shows a table on standard output, and its progress on standard error", async () => {
+    const output = join(workshop.folder(), "out");
+    const { stdout, stderr } = await succeed("prune", TINY, ...CALIBRATED, "-o", output);
+    for (const part of ["block", "70.0 %", "score S", "dlp (median)", "peak memory", output]) {
+      expect(stdout).toContain(part);
+    }
+    expect(stdout + stderr).not.toContain("\u001b[");
+    for (const phase of ["copy and check weights", "judge blocks", "prune blocks"]) {
+      expect(stderr).toContain(`${phase}: `);
+      expect(stdout).not.toContain(`${phase}: `);
+    }
+  });
+
+  test("takes options from a file, with paths from where it lies, and flags over them", async () => {
+    const place = workshop.folder();
+    const config = join(place, "options.json");
+    const text = join(place, "text.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 20_000));
+    writeFileSync(
+      config,
+      JSON.stringify({
+        $schema: "https://example.com/schema.json",
+        model: relative(place, TINY),
+        output: "out/here",
+        calibration: "text.txt",
+        sparsity: 0.6,
+        samples: 3,
+        seqlen: 16,
+        backend: "wasm",
+        threads: 1,
+        skip: ["*.down_proj"],
+        force: true,
+      }),
+    );
+    const found = await report("prune", "--config", config, "--samples", "2");
+    expect(found.output).toBe(join(place, "out", "here"));
+    expect(found.sparsity.asked).toBe(0.6);
+    expect(found.calibration).toMatchObject({ file: "text.txt", windows: 2, seqlen: 16 });
+    expect(Object.keys(found.blocks[0].linears)).not.toContain("mlp.down_proj");
+    expect(existsSync(join(place, "out", "here", "espalier.json"))).toBe(true);
+    // force and skip of the file hold while no flag says otherwise.
+    await report("prune", "--config", config);
+    const words = ["prune", "--config", config, "--force=false"];
+    await fail(1, "OUTPUT_EXISTS", words, "not empty");
+  });
+
+  test("writes nothing in a dry run", async () => {
+    const place = workshop.folder();
+    const words = ["prune", TINY, ...CALIBRATED, "-o", join(place, "out"), "--dry-run"];
+    const found = await report(...words);
+    expect(found.output).toBeUndefined();
+    expect(found.sparsity).toEqual({ asked: 0.7 });
+    expect(found.blocks).toHaveLength(8);
+    const { stdout } = await succeed(...words);
+    expect(stdout).toContain("score S");
+    expect(stdout).not.toContain("written to");
+    expect(readdirSync(place)).toEqual([]);
+    expect(existsSync(join(ROOT, "tiny-pruned"))).toBe(false);
+  });
+
+  test("needs no calibration text for magnitudes in equal shares", async () => {
+    const output = join(workshop.folder(), "out");
+    const found = await report("prune", TINY, `-o${output}`, ...PLAIN, "--sparsity", "0.5");
+    expect(found.output).toBe(output);
+    expect(found.calibration).toBeUndefined();
+    expect(found.backend).toBeUndefined();
+    const inspected = await report("inspect", output);
+    for (const block of inspected.blocks) {
+      for (const { sparsity } of block.linears) expect(sparsity).toBeCloseTo(0.5, 2);
+    }
+  });
+
+  test("leaves linears dense that are to be skipped", async () => {
+    const output = join(workshop.folder(), "out");
+    const words = ["--skip", "*.down_proj", "--skip", "model.layers.3.self_attn.q_proj"];
+    await succeed("prune", TINY, "-o", output, ...PLAIN, ...words);
+    const [dense, pruned] = await Promise.all([report("inspect", TINY), report("inspect", output)]);
+    let skipped = 0;
+    pruned.blocks.forEach(({ linears }: { linears: { name: string }[] }, index: number) => {
+      linears.forEach((linear, i) => {
+        const name = linear.name;
+        if (name.endsWith("down_proj") || (index === 3 && name.endsWith("q_proj"))) {
+          expect(linear).toEqual(dense.blocks[index].linears[i]);
+          skipped++;
+        } else {
+          expect(linear).toMatchObject({ name, sparsity: expect.closeTo(0.7, 2) });
+        }
+      });
+    });
+    expect(skipped).toBe(9);
+  });
+
+  test("keeps N of every M", async () => {
+    const output = join(workshop.folder(), "out");
+    const found = await report("prune", TINY, "-o", output, ...PLAIN, "--pattern", "2:4");
+    matches(found, {
+      pattern: "2:4",
+      sparsity: { asked: 0.5, reached: 0.5 },
+    });
+    const { linears } = await report("inspect", output);
+    expect(linears.sparsity).toBe(0.5);
+  });
+
+  test("keeps what given densities say", async () => {
+    const densities = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25];
+    const lists = { "list.json": densities, "object.json": { densities } };
+    for (const [name, content] of Object.entries(lists)) {
+      const place = workshop.folder();
+      const path = join(place, name);
+      writeFileSync(path, JSON.stringify(content));
+      const words = ["-o", join(place, "out"), "--method", "magnitude", "--densities", path];
+      const found = await report("prune", TINY, ...words);
+      expect(found.allocation).toBe("given");
+      found.blocks.forEach((block: { density: number; sparsity: number }, index: number) => {
+        expect(block.density).toBe(densities[index]);
+        expect(block.sparsity).toBeCloseTo(1 - densities[index], 2);
+      });
+    }
+  });
+
+  test("tries all allocations where it may choose, and takes the best", async () => {
+    const text = join(workshop.folder(), "text.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 6000));
+    const few = ["--calibration", text, "--samples", "4", ...QUICK];
+    const words = ["prune", TINY, ...few, "--allocation", "auto", "--dry-run"];
+    const [found, shown] = await Promise.all([report(...words), succeed(...words)]);
+    const trials = found.trials as { allocation: string; on: string; perplexity: number }[];
+    expect(trials.map(({ allocation }) => allocation)).toEqual(["uniform", "dlp", "owl", "atp"]);
+    const best = trials.toSorted((a, b) => a.perplexity - b.perplexity)[0];
+    expect(found.allocation).toBe(best.allocation);
+    expect(trials.every(({ on }) => on === "calibration")).toBe(true);
+    expect(shown.stdout).toContain("best first");
+    for (const { allocation, perplexity } of trials) {
+      expect(shown.stdout).toContain(allocation);
+      expect(shown.stdout).toContain(perplexity.toFixed(2));
+    }
+    expect(found.notes.join()).toContain("auto tries 4 allocations");
+  });
+
+  test("takes a negative number for a value", async () => {
+    const words = ["--allocation", "atp", "--beta", "-0.01", "--dry-run"];
+    const found = await report("prune", TINY, ...CALIBRATED, ...words);
+    const densities = found.blocks.map(({ density }: { density: number }) => density);
+    expect(densities[7] - densities[0]).toBeCloseTo(0.07, 6);
+  });
+});
