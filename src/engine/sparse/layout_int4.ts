@@ -2,7 +2,7 @@
  * Sizes of the layouts of int4 matrices: `assembly/int4.ts` has the same.
  * @module
  */
-import { KIND, type Kind, roundUp, SEGMENT, segmentsOf } from "./layout.ts";
+import { KIND, type Kind, roundUp, segmentsOf } from "./layout.ts";
 
 /** Layouts of int4 matrices. */
 const INT4_KINDS = [KIND.SLOTS_ONE_INT4, KIND.SLOTS_TWO_INT4, KIND.DENSE_INT4] as const;
@@ -25,9 +25,8 @@ export function int4Bytes(kind: Int4Kind, rows: number, columns: number, group: 
   const groups = Math.ceil(columns / group);
   const paddedRows = roundUp(rows, 16);
   if (kind === KIND.DENSE_INT4) return paddedRows / 16 * (groups * 32 + segments * 256);
-  const header = 16 + roundUp(8 * group / SEGMENT, 16);
   const four = kind === KIND.SLOTS_ONE_INT4 ? 32 : 64;
-  return paddedRows / 8 * (groups * header + segments * 2 * four);
+  return paddedRows / 8 * (groups * 16 + segments * 2 * four);
 }
 
 /** What an entry of lists costs, as for int8: 24 bytes serve 2.5 entries on average. */

@@ -18,12 +18,8 @@ export const GROUP_SEGMENTS: usize = 108;
 export const X_SUMS: usize = 112;
 export const X_SUMS_COPY: usize = 116;
 
-/** Bytes before a group of eight rows in slots: scales, and the sums of weights of each segment. */
-// @ts-ignore: decorator
-@inline
-export function slotsHeader(perGroup: usize): usize {
-  return 16 + ((perGroup * 8 + 15) & ~15);
-}
+/** Bytes before a group of eight rows in slots: scales. */
+export const SLOTS_HEADER: usize = 16;
 
 /** Bytes of a segment of four rows in slots: indices and values of one or two pairs. */
 export const ONE_BYTES: usize = 32, TWO_BYTES: usize = 64;
@@ -43,7 +39,7 @@ export function denseBytes(segments: usize, perGroup: usize): usize {
 // @ts-ignore: decorator
 @inline
 export function slotsBytes(segments: usize, perGroup: usize, four: usize): usize {
-  return (segments + perGroup - 1) / perGroup * slotsHeader(perGroup) + segments * 2 * four;
+  return (segments + perGroup - 1) / perGroup * SLOTS_HEADER + segments * 2 * four;
 }
 
 /** Four scales as float32, exactly. */

@@ -3,8 +3,15 @@
  *
  * Levels lie two a byte in files, as two's complement, and scales are float16, `[ROWS, groups]`.
  */
-import { DENSE_HEADER, DENSE_SEGMENT, ONE_BYTES, slotsBytes, slotsHeader, TWO_BYTES } from "./int4";
-import { denseBytes } from "./int4";
+import {
+  DENSE_HEADER,
+  DENSE_SEGMENT,
+  denseBytes,
+  ONE_BYTES,
+  SLOTS_HEADER,
+  slotsBytes,
+  TWO_BYTES,
+} from "./int4";
 import { SEGMENT, SLOTS_ONE_INT4 } from "./linear";
 import { COLUMNS, columnsOf, GROUP, length, LENGTHS, ROWS, SCALES, VALUES, valuesOf } from "./decode";
 
@@ -70,14 +77,14 @@ export function packSlotsInt4(
 ): void {
   const most = kind == SLOTS_ONE_INT4 ? 4 : 8;
   const second = <usize> ((row & 4) >> 2);
-  const per = perGroup(d), four = fourBytes(kind), header = slotsHeader(per);
+  const per = perGroup(d), four = fourBytes(kind);
   if (isWritten && second == 0) memory.fill(out, 0, slotsBytes(segments, per, four));
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     const lane = (second << 2) + <usize> i;
     if (isWritten) {
       for (let group: usize = 0; group < groups(d); group++) {
-        const at = out + group * (header + per * 2 * four) + (lane << 1);
+        const at = out + group * (SLOTS_HEADER + per * 2 * four) + (lane << 1);
         store<u16>(at, scaleOf(d, row + i, group));
       }
     }
@@ -97,11 +104,8 @@ export function packSlotsInt4(
       }
       if (isWritten) {
         const s = <usize> (window >> 1), group = s / per;
-        const begin = out + group * (header + per * 2 * four);
-        const sum = begin + 16 + ((s - group * per) << 3) + lane;
-        store<i8>(sum, <i32> load<i8>(sum) + value);
         // The pair, and the lane's byte in its indices; values are behind those.
-        const pair = out + (group + 1) * header + (s * 2 + second) * four +
+        const pair = out + (group + 1) * SLOTS_HEADER + (s * 2 + second) * four +
           (kind == SLOTS_ONE_INT4 ? 0 : <usize> (window & 1) * 32);
         const slot = kind == SLOTS_ONE_INT4 ? window & 1 : k >> 2;
         const index = pair + <usize> ((i << 2) + (k & 3));

@@ -58,6 +58,19 @@ export function centeredOne(v: v128, x: v128, sum: v128, one: v128, zeros: v128)
   return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.sub(pairs(v, x), zeroPairs(v, zeros)), one));
 }
 
+/**
+ * {@link products} and {@link addProducts} of inputs of which 64 is the zero, less what that added.
+ *
+ * @param signed The sum of all weights that have been multiplied, byte by byte.
+ * @param zeros Sixteen of 64.
+ */
+// @ts-ignore: decorator
+@inline
+export function lessZeros(sum: v128, signed: v128, zeros: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return i32x4.sub(sum, products(signed, zeros));
+  return i16x8.sub(sum, zeroPairs(signed, zeros));
+}
+
 /** Sums of neighbouring weights, times 64. */
 // @ts-ignore: decorator
 @inline

@@ -5,17 +5,16 @@
  * and the second in high ones. Values become int8 by a table of sixteen, as inputs are picked.
  *
  * Eight rows lie together: for each group of columns eight scales (float16), then for each of its
- * segments Σw of the eight rows as int8 (filled up to 16 bytes), then for each segment the pairs of the
- * first four rows and those of the others.
+ * segments the pairs of the first four rows and those of the others.
  */
-import { LEVELS, NIBBLES } from "./control";
+import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import {
   GROUP_SEGMENTS,
   levels,
   ONE_BYTES,
   scalesAt,
+  SLOTS_HEADER,
   slotsBytes,
-  slotsHeader,
   TWO_BYTES,
 } from "./int4";
 import { addLists, finishFourWithLists } from "./lists";
@@ -41,7 +40,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
-import { addProducts, ones, pick, products, sumProducts, upper } from "./simd";
+import { addProducts, dot, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** Bytes of a segment of four rows. */
 // @ts-ignore: decorator
@@ -50,29 +49,39 @@ function fourBytes(kind: i32): usize {
   return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
 }
 
-/** The zero point's part of a segment: 64 · Σw of four rows. */
+/**
+ * The products of a segment of four rows, which begins at `w`.
+ *
+ * @param isCentered Whether 64 is the zero of inputs.
+ */
 // @ts-ignore: decorator
 @inline
-function zeroPoint(sums: usize): v128 {
-  return i32x4.shl(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(sums))), 6);
-}
-
-/** The products of a segment of four rows, which begins at `w`. */
-// @ts-ignore: decorator
-@inline
-function segmentOf(kind: i32, w: usize, x: usize, nibbles: v128, table: v128, one_: v128): v128 {
+function segmentOf(
+  kind: i32,
+  isCentered: bool,
+  w: usize,
+  x: usize,
+  nibbles: v128,
+  table: v128,
+  zeros: v128,
+  one_: v128,
+): v128 {
   const a = v128.load(x), b = v128.load(x, 16);
   const i = v128.load(w), v = v128.load(w, 16);
-  const first = products(levels(table, v128.and(v, nibbles)), pick(a, v128.and(i, nibbles)));
-  if (kind == SLOTS_ONE_INT4) {
-    const last = pick(b, upper(i, nibbles));
-    return sumProducts(addProducts(first, levels(table, upper(v, nibbles)), last), one_);
+  const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
+  const first = products(v0, pick(a, v128.and(i, nibbles)));
+  // Four levels of four bits fit a byte.
+  let all = i8x16.add(v0, v1), sum: v128;
+  if (kind == SLOTS_ONE_INT4) sum = addProducts(first, v1, pick(b, upper(i, nibbles)));
+  else {
+    const k = v128.load(w, 32), m = v128.load(w, 48);
+    const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
+    sum = addProducts(first, v1, pick(a, upper(i, nibbles)));
+    sum = addProducts(sum, v2, pick(b, v128.and(k, nibbles)));
+    sum = addProducts(sum, v3, pick(b, upper(k, nibbles)));
+    all = i8x16.add(all, i8x16.add(v2, v3));
   }
-  const k = v128.load(w, 32), m = v128.load(w, 48);
-  let sum = addProducts(first, levels(table, upper(v, nibbles)), pick(a, upper(i, nibbles)));
-  sum = addProducts(sum, levels(table, v128.and(m, nibbles)), pick(b, v128.and(k, nibbles)));
-  sum = addProducts(sum, levels(table, upper(m, nibbles)), pick(b, upper(k, nibbles)));
-  return sumProducts(sum, one_);
+  return sumProducts(isCentered ? lessZeros(sum, all, zeros) : sum, one_);
 }
 
 /** One token. */
@@ -80,8 +89,9 @@ function segmentOf(kind: i32, w: usize, x: usize, nibbles: v128, table: v128, on
 @inline
 function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
+  const zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const four = fourBytes(kind), header = slotsHeader(per), size = slotsBytes(segments, per, four);
+  const four = fourBytes(kind), size = slotsBytes(segments, per, four);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
@@ -94,17 +104,15 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments);
       const sf = scalesAt(w), sg = scalesAt(w + 8);
-      let sums = w + 16, pf = f32x4.splat(0), pg = pf;
-      w += header;
+      let pf = f32x4.splat(0), pg = pf;
+      w += SLOTS_HEADER;
       for (; s < end; s++) {
-        const p = segmentOf(kind, w, xp, nibbles, table, one_);
-        const q = segmentOf(kind, w + four, xp, nibbles, table, one_);
         const unit = v128.load32_splat(scale);
-        const zeros = v128.load8x8_s(sums);
-        pf = addScaled(pf, i32x4.sub(p, i32x4.shl(i32x4.extend_low_i16x8_s(zeros), 6)), unit);
-        pg = addScaled(pg, i32x4.sub(q, i32x4.shl(i32x4.extend_high_i16x8_s(zeros), 6)), unit);
+        const p = segmentOf(kind, true, w, xp, nibbles, table, zeros, one_);
+        const q = segmentOf(kind, true, w + four, xp, nibbles, table, zeros, one_);
+        pf = addScaled(pf, p, unit);
+        pg = addScaled(pg, q, unit);
         w += 2 * four;
-        sums += 8;
         xp += 32;
         scale += 4;
       }
@@ -113,11 +121,11 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     }
     for (let s: usize = 0; s < segments; s++) {
       if (load<u8>(flags + (s << 3)) == 0) continue;
-      const group = s / per, begin = at + group * (header + per * 2 * four);
-      const v = at + (group + 1) * header + s * 2 * four;
+      const group = s / per, begin = at + group * (SLOTS_HEADER + per * 2 * four);
+      const v = at + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
       const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      const p = segmentOf(kind, v, x + low + (s << 5), nibbles, table, one_);
-      const q = segmentOf(kind, v + four, x + low + (s << 5), nibbles, table, one_);
+      const p = segmentOf(kind, false, v, xs, nibbles, table, zeros, one_);
+      const q = segmentOf(kind, false, v + four, xs, nibbles, table, zeros, one_);
       f = addScaled(f, p, f32x4.mul(unit, scalesAt(begin)));
       g = addScaled(g, q, f32x4.mul(unit, scalesAt(begin + 8)));
     }
@@ -158,15 +166,21 @@ function unpackedBytes(kind: i32): usize {
   return kind == SLOTS_ONE_INT4 ? 16 + UNPACKED_PAIR : 16 + 2 * UNPACKED_PAIR;
 }
 
-/** Gives the values and the indices of a pair a byte each, as `unpackPair` of `pairs.ts` does for int8. */
+/**
+ * Gives the values and the indices of a pair a byte each, as `unpackPair` of `pairs.ts` does for int8.
+ *
+ * @returns The sums of both values.
+ */
 // @ts-ignore: decorator
 @inline
-function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128): void {
+function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128): v128 {
   const i = v128.load(pair), v = v128.load(pair, 16);
-  v128.store(to, levels(table, v128.and(v, nibbles)));
-  v128.store(to, levels(table, upper(v, nibbles)), 16);
+  const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
+  v128.store(to, v0);
+  v128.store(to, v1, 16);
   v128.store(to, v128.and(i, nibbles), 32);
   v128.store(to, upper(i, nibbles), 48);
+  return i8x16.add(v0, v1);
 }
 
 /**
@@ -184,21 +198,22 @@ function unpack(
   to: usize,
 ): void {
   const nibbles = v128.load(NIBBLES), table = v128.load(LEVELS);
-  const bytes = fourBytes(kind), header = slotsHeader(per);
+  const zeros = v128.load(ZERO_POINTS), one_ = ones(), bytes = fourBytes(kind);
   let w = at, out = to;
   for (let s: usize = 0; s < segments;) {
     const end = min(s + per, segments);
     v128.store(out, scalesAt(w + (second << 3)));
-    let sums = w + 16 + (second << 2);
     out += 16;
-    w += header;
+    w += SLOTS_HEADER;
     for (; s < end; s++) {
       const pair = w + second * bytes;
-      v128.store(out, zeroPoint(sums));
-      unpackPair(pair, out + 16, nibbles, table);
-      if (kind == SLOTS_TWO_INT4) unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table);
+      let all = unpackPair(pair, out + 16, nibbles, table);
+      if (kind == SLOTS_TWO_INT4) {
+        const more = unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table);
+        all = i8x16.add(all, more);
+      }
+      v128.store(out, dot(all, zeros, i32x4.splat(0), one_));
       w += 2 * bytes;
-      sums += 8;
       out += unpackedBytes(kind);
     }
   }
