@@ -125,6 +125,47 @@ describe("a matrix gives the same products from every format", () => {
   }
 });
 
+describe("int8 of N:M gives the products of other formats", () => {
+  const patterns = [[1, 2], [1, 4], [2, 4], [3, 4], [4, 8], [1, 16], [4, 16], [5, 16], [8, 16], [
+    10,
+    16,
+  ]];
+  for (const [n, m] of [...patterns, [3, 5], [16, 32]]) {
+    for (const [rows, columns] of [[16, 160], [35, 480], [3, 160]]) {
+      test(`${n}:${m}, ${rows} × ${columns}, with weights that are 0 as int8`, async () => {
+        const dice = new Dice(SEED + n * m);
+        const values = new Float32Array(rows * columns);
+        for (let start = 0; start < values.length; start += m) {
+          for (let k = 0; k < n; k++) {
+            values[start + dice.below(m)] = dice.below(8) === 0 ? 1e-6 : dice.next() - 0.5;
+          }
+        }
+        const matrix = { name: "w", rows, columns, values };
+        const file = new Tensors();
+        const refs = [
+          encodeNm(matrix, { n, m }, { type: "int8" }),
+          encodeCsr(matrix, { type: "int8" }),
+          encodeBitmap(matrix, { type: "int8" }),
+        ].map((packed) => file.packed(packed));
+        const vectors = Array.from(
+          { length: 3 },
+          () => Array.from({ length: columns }, () => Math.fround(dice.next() - 0.5)),
+        );
+        const placed = await place(file, refs);
+        const [fromNm, ...others] = placed.map((matrix) => multiply(matrix, vectors));
+        for (const found of others) expectSameBits(found, fromNm, "products");
+        vectors.forEach((x, t) => {
+          for (let r = 0; r < rows; r++) {
+            const wanted = x.reduce((sum, value, c) => sum + value * values[r * columns + c], 0);
+            expect(Math.abs(fromNm[t][r] - wanted)).toBeLessThan(0.05);
+          }
+        });
+        expect(new Set(placed.map(({ kind }) => kind)).size).toBe(1);
+      });
+    }
+  }
+});
+
 test("a dense matrix that is read in pieces lies in its rows", async () => {
   // Four megabytes are read at a time.
   const [rows, columns] = [4400, 1000];

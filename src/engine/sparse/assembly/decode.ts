@@ -10,7 +10,8 @@ import { levelAt } from "./pack_int4";
 export const FORMAT: usize = 0, TYPE: usize = 4;
 export const ROWS: usize = 8, COLUMNS: usize = 12, VALUES: usize = 16;
 export const COUNT: usize = 20, INDICES: usize = 24;
-const ROW_POINTERS: usize = 32, N: usize = 36, M: usize = 40, BITS: usize = 44;
+const ROW_POINTERS: usize = 32;
+export const N: usize = 36, M: usize = 40, BITS: usize = 44;
 /** Room for lists: `4 · columns · 6` bytes. */
 const SCRATCH: usize = 48;
 export const KIND: usize = 52, OUT: usize = 56;
@@ -31,7 +32,8 @@ export const CHUNKS: usize = 128;
 /** Windows whose bits the format of slots has; `ROW_POINTERS` is where. */
 const MASKS: usize = 132;
 
-const BITMAP = 0, CSR = 1, SLOTS = 3; // and 2: N:M
+export const BITMAP = 0, NM = 2;
+const CSR = 1, SLOTS = 3;
 export const F32 = 0, F16 = 1, INT8 = 2, INT4 = 3;
 
 /** What went wrong. */

@@ -12,6 +12,7 @@ import {
   SLOTS_ANY,
   SLOTS_ONE,
   SLOTS_ONE_INT4,
+  SLOTS_TWO,
 } from "./linear";
 import {
   ANY_BYTES,
@@ -51,7 +52,8 @@ import {
 } from "./decode";
 import { SEGMENT_BYTES } from "./dense";
 import { denseBytes } from "./int4";
-import { beginChunk, beyondSlots, chunkBytes, count, fillChunk } from "./pack_any";
+import { beginChunk, beyondSlots, chunkBytes, count, decide, fillChunk } from "./pack_any";
+import { countBits, isBitmapInt8, packBits } from "./pack_bitmap";
 import {
   isScaleDamaged,
   openDenseInt4,
@@ -60,62 +62,67 @@ import {
   packSlotsInt4,
   sizeOfEight,
 } from "./pack_int4";
-import { widenHalves } from "./simd";
+import { countCodes, isWindowedNm, packCodes } from "./pack_nm";
+import { sumOfLanes, widenHalves } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
+
 /** Goes through a matrix, checks it, and finds how dense it is. */
 export function survey(d: usize): i32 {
   const rows = load<i32>(d, ROWS), type = load<i32>(d, TYPE);
+  const columns = load<i32>(d, COLUMNS), windows = <usize> ((columns + 15) >> 4);
   rewind(d);
-  if (type == INT8) {
-    const values = load<usize>(d, VALUES), count = <usize> load<u32>(d, COUNT);
-    for (let e: usize = 0; e < count; e++) if (load<i8>(values + e) == -128) return LEAST_INT8;
+  if (type == INT8 && hasLeast(load<usize>(d, VALUES), <usize> load<u32>(d, COUNT))) {
+    return LEAST_INT8;
   }
   if (type == INT4 && isScaleDamaged(d)) return SCALE;
-  store<u32>(d, 0, BEYOND_ONE);
-  store<u32>(d, 0, BEYOND_TWO);
-  let beyondAny: u32 = 0, anyBytes: u32 = 0;
-  const columns = load<i32>(d, COLUMNS);
+  const room = roomOf(d), isBitmap = isBitmapInt8(d), isNm = isWindowedNm(d);
+  let beyondOne: u32 = 0, beyondTwo: u32 = 0, beyondAny: u32 = 0, anyBytes: u32 = 0;
   for (let row = 0; row < (rows + 15 & ~15); row += 4) {
-    const failure = decodeFour(d, row);
+    let failure: i32;
+    if (isBitmap || isNm) {
+      memory.fill(room, 0, windows * 4);
+      failure = isBitmap ? countBits(d, row, room) : countCodes(d, row, room);
+    } else {
+      failure = decodeFour(d, row);
+      if (failure == OK) failure = countFour(d, type);
+    }
     if (failure != OK) return failure;
-    for (let i = 0; i < 4; i++) if (!surveyRow(d, i, type)) return NOT_FINITE;
-    countFour(d);
+    for (let at = room; at < room + windows * 4; at++) {
+      const n = <i32> load<u8>(at);
+      beyondOne += max(0, n - 4);
+      beyondTwo += max(0, n - 8);
+    }
+    decide(room, columns);
     beyondAny += beyondSlots();
     anyBytes += <u32> chunkBytes();
   }
+  store<u32>(d, beyondOne, BEYOND_ONE);
+  store<u32>(d, beyondTwo, BEYOND_TWO);
   store<u32>(d, beyondAny, BEYOND_ANY);
   store<u32>(d, anyBytes, ANY_BYTES);
   return checkEnd(d);
 }
 
-/** Counts what list `i` has beyond one and two slots; false where it holds NaN or infinity. */
-function surveyRow(d: usize, i: i32, type: i32): bool {
-  const n = length(d, i), cs = columnsOf(d, i), vs = valuesOf(d, i);
-  let beyondOne: u32 = 0, beyondTwo: u32 = 0;
-  for (let j = 0, k = 0; j < n; j = k) {
-    const window = load<u16>(cs + (<usize> j << 1)) >> 4;
-    for (k = j + 1; k < n && load<u16>(cs + (<usize> k << 1)) >> 4 == window;) k++;
-    beyondOne += max(0, k - j - 4);
-    beyondTwo += max(0, k - j - 8);
+/** Whether one of `count` int8 numbers is -128. */
+function hasLeast(values: usize, count: usize): bool {
+  let e: usize = 0;
+  for (; e + 16 <= count; e += 16) {
+    if (v128.any_true(i8x16.eq(v128.load(values + e), i8x16.splat(-128)))) return true;
   }
-  store<u32>(d, load<u32>(d, BEYOND_ONE) + beyondOne, BEYOND_ONE);
-  store<u32>(d, load<u32>(d, BEYOND_TWO) + beyondTwo, BEYOND_TWO);
-  if (type == INT8 || type == INT4) return true;
-  for (let j = 0; j < n; j++) {
-    if (isNotFinite(type, load<u32>(vs + (<usize> j << 2)))) return false;
-  }
-  return true;
+  for (; e < count; e++) if (load<i8>(values + e) == -128) return true;
+  return false;
 }
 
-/** Room behind the four lists, for `pack_any.ts`. */
-// @ts-ignore: decorator
-@inline
-function roomOf(d: usize): usize {
-  return valuesOf(d, 4);
-}
-
-/** Decides how many slots the windows of four decoded rows get. */
-function countFour(d: usize): void {
+/** Counts the weights of each window of four decoded rows; not where they hold NaN or infinity. */
+function countFour(d: usize, type: i32): i32 {
+  if (type != INT8 && type != INT4) {
+    for (let i = 0; i < 4; i++) {
+      const values = valuesOf(d, i), end = values + (<usize> length(d, i) << 2);
+      for (let at = values; at < end; at += 4) {
+        if (isNotFinite(type, load<u32>(at))) return NOT_FINITE;
+      }
+    }
+  }
   count(
     roomOf(d),
     load<i32>(d, COLUMNS),
@@ -125,6 +132,14 @@ function countFour(d: usize): void {
     columnsOf(d, 3),
     d + LENGTHS,
   );
+  return OK;
+}
+
+/** Room behind the four lists, for `pack_any.ts`. */
+// @ts-ignore: decorator
+@inline
+function roomOf(d: usize): usize {
+  return valuesOf(d, 4);
 }
 
 function rewind(d: usize): void {
@@ -145,10 +160,19 @@ export function pack(d: usize): u32 {
 function packRows(d: usize, isWritten: bool): u32 {
   const rows = (load<i32>(d, ROWS) + 15) & ~15, kind = load<i32>(d, KIND);
   const segments = <usize> ((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
-  const begin = load<usize>(d, LISTS_OUT);
+  const begin = load<usize>(d, LISTS_OUT), isSlots = kind == SLOTS_ONE || kind == SLOTS_TWO;
+  const isBitmap = isSlots && isBitmapInt8(d), isNm = isSlots && isWindowedNm(d);
   rewind(d);
   let out = load<usize>(d, OUT), lists = begin;
   for (let row = 0; row < rows; row += 4) {
+    if (isBitmap || isNm) {
+      if (isWritten && (row & 4) == 0) memory.fill(out, 0, segments * segmentBytes(kind));
+      if (isBitmap) packBits(d, row, out, kind, isWritten);
+      else packCodes(d, row, out, kind, isWritten);
+      if ((row & 4) != 0) out += segments * segmentBytes(kind);
+      lists = packLists(d, row, lists, isWritten);
+      continue;
+    }
     decodeFour(d, row);
     if (kind == DENSE_INT8) {
       if ((row & 15) == 0) {
@@ -183,7 +207,8 @@ function packRows(d: usize, isWritten: bool): u32 {
 /** As many slots for every window as it needs; what finds none stays in the lists. Returns the bytes. */
 function packAny(d: usize, row: i32, out: usize, isWritten: bool): usize {
   const room = roomOf(d), columns = load<i32>(d, COLUMNS);
-  countFour(d);
+  countFour(d, load<i32>(d, TYPE));
+  decide(room, columns);
   if (isWritten) {
     store<usize>(load<usize>(d, CHUNKS) + <usize> row, out);
     beginChunk(out, room, columns);
@@ -348,14 +373,21 @@ export function packDense(d: usize): i32 {
 }
 
 function packDenseInt8(row: usize, out: usize, i: i32, columns: i32, segments: usize): void {
-  let c = 0;
   for (let s: usize = 0; s < segments; s++) {
     const segment = out + s * SEGMENT_BYTES, body = segment + 32 + (<usize> i << 2);
+    const from = row + s * SEGMENT, count = min(SEGMENT, columns - <i32> s * SEGMENT);
     let sum = 0;
-    for (const end = min(columns, c + SEGMENT); c < end; c++) {
-      const v = load<i8>(row + <usize> c);
-      sum += v;
-      store<i8>(body + (<usize> (c % SEGMENT >> 2) << 6) + (c & 3), v);
+    if (count == SEGMENT) {
+      const a = i16x8.extadd_pairwise_i8x16_s(v128.load(from));
+      const b = i16x8.extadd_pairwise_i8x16_s(v128.load(from, 16));
+      sum = sumOfLanes(i32x4.extadd_pairwise_i16x8_s(i16x8.add(a, b)));
+      for (let g: usize = 0; g < 8; g++) store<u32>(body + (g << 6), load<u32>(from + (g << 2)));
+    } else {
+      for (let c = 0; c < count; c++) {
+        const v = load<i8>(from + <usize> c);
+        sum += v;
+        store<i8>(body + (<usize> (c >> 2) << 6) + (c & 3), v);
+      }
     }
     store<i16>(segment + (<usize> i << 1), -sum);
   }

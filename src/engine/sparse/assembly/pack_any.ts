@@ -10,22 +10,30 @@ const SLOT_COST = 25, LISTED_COST = 10;
 let quads: i32 = 0, doubles: i32 = 0, couples: i32 = 0, singles: i32 = 0, beyond: i32 = 0;
 
 /**
- * Counts what each window of four rows has, and decides how many slots it gets.
+ * Counts what each window of four rows has.
+ *
+ * @param room A count for each window and row, `[windows, 4]`.
+ * @param lengths Lengths of the four lists of columns `c0` to `c3`, int32.
+ */
+export function count(room: usize, columns: i32, c0: usize, c1: usize, c2: usize, c3: usize, lengths: usize): void {
+  memory.fill(room, 0, <usize> ((columns + 15) >> 4) * 4);
+  countRow(room, c0, load<i32>(lengths));
+  countRow(room + 1, c1, load<i32>(lengths, 4));
+  countRow(room + 2, c2, load<i32>(lengths, 8));
+  countRow(room + 3, c3, load<i32>(lengths, 12));
+}
+
+/**
+ * Decides how many slots each window of four rows gets.
  *
  * A window's slots are full for the row with most weights and emptier for others; the last one may be
  * for a weight or two, which cost less in lists.
  *
  * @param room 12 bytes a window: a count for each row, of which the first becomes the window's slots, then
  * where those go.
- * @param lengths Lengths of the four lists of columns `c0` to `c3`, int32.
  */
-export function count(room: usize, columns: i32, c0: usize, c1: usize, c2: usize, c3: usize, lengths: usize): void {
+export function decide(room: usize, columns: i32): void {
   const windows = <usize> ((columns + 15) >> 4);
-  memory.fill(room, 0, windows * 4);
-  countRow(room, c0, load<i32>(lengths));
-  countRow(room + 1, c1, load<i32>(lengths, 4));
-  countRow(room + 2, c2, load<i32>(lengths, 8));
-  countRow(room + 3, c3, load<i32>(lengths, 12));
   beyond = 0;
   for (let w: usize = 0; w < windows; w++) {
     const at = room + w * 4;

@@ -7,7 +7,7 @@
  * `[position / 4, dim, 4 positions]`, values `[position, dim]`.
  */
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
-import { dot, maxLane, ones, sumLanes } from "./simd";
+import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow } from "./vectors";
 
 /** The integer that stands for 0 in a query of 7 bits. */
@@ -58,13 +58,6 @@ export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32):
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 3), 12);
   }
   store<f32>(scales, most / 127, 256);
-}
-
-// @ts-ignore: decorator
-@inline
-function sumOfLanes(v: v128): i32 {
-  return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) +
-    i32x4.extract_lane(v, 3);
 }
 
 /** The highest of the scores that are seen; the others of their groups of four become -∞. */

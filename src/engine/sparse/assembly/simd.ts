@@ -148,6 +148,14 @@ export function sumLanes(v: v128): f32 {
     (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3));
 }
 
+/** Sum of the lanes of integers. */
+// @ts-ignore: decorator
+@inline
+export function sumOfLanes(v: v128): i32 {
+  return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) +
+    i32x4.extract_lane(v, 3);
+}
+
 /** Largest of the lanes. */
 // @ts-ignore: decorator
 @inline

@@ -6,7 +6,7 @@
  * first thread's.
  */
 import { activate, PLUS_64, PLUS_8192, roundPlus } from "./math";
-import { maxLane, sumLanes, widenHalves } from "./simd";
+import { maxLane, sumLanes, sumOfLanes, widenHalves } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
 import { DENSE_F32, DENSE_INT4, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
@@ -289,8 +289,7 @@ function sumOf(at: usize, count: i32): i32 {
     const a = i16x8.extadd_pairwise_i8x16_u(v128.load(at));
     const b = i16x8.extadd_pairwise_i8x16_u(v128.load(at, 16));
     const v = i32x4.extadd_pairwise_i16x8_u(i16x8.add(a, b));
-    return (i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1)) +
-      (i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3));
+    return sumOfLanes(v);
   }
   let sum = 0;
   for (let i = 0; i < count; i++) sum += <i32> load<u8>(at + i);

@@ -1,0 +1,168 @@
+/**
+ * int8 matrices in bitmaps, which is what most files hold, straight into slots.
+ *
+ * What `decode.ts` and `pack.ts` do weight by weight is done here for a window of 16 inputs at once: its
+ * bits tell how many weights it has, and those lie side by side in the file as they do in a slot. Only
+ * what is beyond a window's slots goes through the lists of columns and values.
+ */
+import {
+  BITMAP,
+  COLUMNS,
+  columnsOf,
+  COUNT,
+  ENTRY,
+  FORMAT,
+  INDICES,
+  INT8,
+  LENGTHS,
+  OK,
+  PADDING,
+  ROWS,
+  TOO_FEW,
+  TYPE,
+  VALUES,
+  valuesOf,
+} from "./decode";
+import { SLOTS_ONE } from "./linear";
+import { PAIR } from "./pairs";
+import { pairBytes, segmentBytes } from "./slots";
+
+/** Whether a matrix is one of those. */
+export function isBitmapInt8(d: usize): bool {
+  return load<i32>(d, FORMAT) == BITMAP && load<i32>(d, TYPE) == INT8;
+}
+
+/** The 16 bits of window `w` of a row that has so many bytes. */
+// @ts-ignore: decorator
+@inline
+function bitsAt(row: usize, bytes: usize, w: usize): u32 {
+  const at = row + (w << 1);
+  return (w << 1) + 1 < bytes ? <u32> load<u16>(at) : <u32> load<u8>(at);
+}
+
+/** Which of `count` values, 16 at most, are 0. */
+// @ts-ignore: decorator
+@inline
+function zerosAmong(values: usize, count: u32): u32 {
+  return i8x16.bitmask(i8x16.eq(v128.load(values), i8x16.splat(0))) & ((1 << count) - 1);
+}
+
+/**
+ * Counts the weights of each window of four rows, those that are 0 left out.
+ *
+ * @param counts A byte for each window and row, `[windows, 4]`, which is 0.
+ */
+export function countBits(d: usize, first: i32, counts: usize): i32 {
+  const columns = <usize> load<u32>(d, COLUMNS), bytes = (columns + 7) >> 3;
+  const windows = (columns + 15) >> 4, count = load<u32>(d, COUNT);
+  const values = load<usize>(d, VALUES) + 1;
+  // The first value is no weight.
+  let e = load<u32>(d, ENTRY);
+  for (let i = 0; i < 4 && first + i < load<i32>(d, ROWS); i++) {
+    const row = load<usize>(d, INDICES) + <usize> (first + i) * bytes;
+    const end = <u32> load<u8>(row + bytes - 1), rest = <u32> columns & 7;
+    if (rest != 0 && end >> rest != 0) return PADDING;
+    for (let w: usize = 0; w < windows; w++) {
+      const n = <u32> popcnt(bitsAt(row, bytes, w));
+      if (n >= count - e) return TOO_FEW;
+      store<u8>(counts + (w << 2) + i, <u8> (n - <u32> popcnt(zerosAmong(values + e, n))));
+      e += n;
+    }
+  }
+  store<u32>(d, e, ENTRY);
+  return OK;
+}
+
+/**
+ * Four rows into one or two slots for every window; what finds none goes to the lists.
+ *
+ * @param out Where the eight rows begin, of which these are the first or the last four.
+ * @param isWritten Whether they are written, or only their lists filled.
+ */
+export function packBits(d: usize, first: i32, out: usize, kind: i32, isWritten: bool): void {
+  const columns = <usize> load<u32>(d, COLUMNS), bytes = (columns + 7) >> 3;
+  const windows = (columns + 15) >> 4, values = load<usize>(d, VALUES) + 1;
+  const most: u32 = kind == SLOTS_ONE ? 4 : 8;
+  const half = out + <usize> ((first & 4) >> 2) * pairBytes(kind);
+  let e = load<u32>(d, ENTRY);
+  for (let i = 0; i < 4; i++) {
+    if (first + i >= load<i32>(d, ROWS)) {
+      store<i32>(d + (<usize> i << 2), 0, LENGTHS);
+      continue;
+    }
+    const row = load<usize>(d, INDICES) + <usize> (first + i) * bytes;
+    const cs = columnsOf(d, i), vs = valuesOf(d, i), lane = <usize> i << 2;
+    let left = 0;
+    for (let w: usize = 0; w < windows; w++) {
+      const bits = bitsAt(row, bytes, w), n = <u32> popcnt(bits), at = values + e;
+      const pair = half + (w >> 1) * segmentBytes(kind) + (kind == SLOTS_ONE ? 0 : (w & 1) * PAIR);
+      e += n;
+      if (n <= most && zerosAmong(at, n) == 0) {
+        if (!isWritten) continue;
+        if (kind == SLOTS_ONE) fillOne(pair + lane, <u32> (w & 1), bits, n, at);
+        else fillTwo(pair + lane, bits, n, at);
+        continue;
+      }
+      // Weight by weight: zeros take no slot, and what has none goes to the lists.
+      let k: u32 = 0, from = at;
+      for (let rest = bits; rest != 0; rest &= rest - 1) {
+        const column = ctz(rest), value = <i32> load<i8>(from++);
+        if (value == 0) continue;
+        if (k == most) {
+          store<u16>(cs + (<usize> left << 1), <u16> ((w << 4) + column));
+          store<i32>(vs + (<usize> left << 2), value);
+          left++;
+          continue;
+        }
+        if (isWritten) {
+          const slot = kind == SLOTS_ONE ? <u32> (w & 1) : k >> 2;
+          const index = pair + lane + <usize> (k & 3);
+          store<u8>(index, load<u8>(index) | <u8> (column << (slot << 2)));
+          store<i8>(index + 16 + (<usize> slot << 4), <i8> value);
+        }
+        k++;
+      }
+    }
+    store<i32>(d + (<usize> i << 2), left, LENGTHS);
+  }
+  store<u32>(d, e, ENTRY);
+}
+
+/** The lowest `count` bytes, 4 at most, of those at `values`. */
+// @ts-ignore: decorator
+@inline
+function lowest(values: usize, count: u32): u32 {
+  return count == 0 ? 0 : load<u32>(values) & (<u32> -1 >> (32 - (count << 3)));
+}
+
+/** A row of a window of at most four weights, into a pair's slot of that number; the pair is 0 there. */
+// @ts-ignore: decorator
+@inline
+function fillOne(lane: usize, slot: u32, bits: u32, n: u32, values: usize): void {
+  let indices: u32 = 0, shift = slot << 2;
+  for (let rest = bits; rest != 0; rest &= rest - 1) {
+    indices |= ctz(rest) << shift;
+    shift += 8;
+  }
+  store<u32>(lane, load<u32>(lane) | indices);
+  store<u32>(lane + 16 + (<usize> slot << 4), lowest(values, n));
+}
+
+/** A row of a window of at most eight weights, into both slots of a pair. */
+// @ts-ignore: decorator
+@inline
+function fillTwo(lane: usize, bits: u32, n: u32, values: usize): void {
+  let indices: u32 = 0, shift: u32 = 0, rest = bits;
+  for (; rest != 0 && shift < 32; rest &= rest - 1) {
+    indices |= ctz(rest) << shift;
+    shift += 8;
+  }
+  shift = 4;
+  for (; rest != 0; rest &= rest - 1) {
+    indices |= ctz(rest) << shift;
+    shift += 8;
+  }
+  store<u32>(lane, indices);
+  store<u32>(lane + 16, lowest(values, min(n, 4)));
+  store<u32>(lane + 32, n > 4 ? lowest(values + 4, n - 4) : 0);
+}
