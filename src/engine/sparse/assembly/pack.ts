@@ -13,6 +13,7 @@ import {
   SLOTS_ONE,
   SLOTS_ONE_INT4,
   SLOTS_TWO,
+  SLOTS_TWO_INT4,
 } from "./linear";
 import {
   ANY_BYTES,
@@ -62,6 +63,7 @@ import {
   packSlotsInt4,
   sizeOfEight,
 } from "./pack_int4";
+import { isBitmapInt4, packBitsInt4 } from "./pack_bitmap_int4";
 import { countCodes, isWindowedNm, packCodes } from "./pack_nm";
 import { sumOfLanes, widenHalves } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
@@ -75,7 +77,7 @@ export function survey(d: usize): i32 {
     return LEAST_INT8;
   }
   if (type == INT4 && isScaleDamaged(d)) return SCALE;
-  const room = roomOf(d), isBitmap = isBitmapInt8(d), isNm = isWindowedNm(d);
+  const room = roomOf(d), isBitmap = isBitmapInt8(d) || isBitmapInt4(d), isNm = isWindowedNm(d);
   let beyondOne: u32 = 0, beyondTwo: u32 = 0, beyondAny: u32 = 0, anyBytes: u32 = 0;
   for (let row = 0; row < (rows + 15 & ~15); row += 4) {
     let failure: i32;
@@ -162,6 +164,7 @@ function packRows(d: usize, isWritten: bool): u32 {
   const segments = <usize> ((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
   const begin = load<usize>(d, LISTS_OUT), isSlots = kind == SLOTS_ONE || kind == SLOTS_TWO;
   const isBitmap = isSlots && isBitmapInt8(d), isNm = isSlots && isWindowedNm(d);
+  const isInt4 = kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4, isBitmap4 = isInt4 && isBitmapInt4(d);
   rewind(d);
   let out = load<usize>(d, OUT), lists = begin;
   for (let row = 0; row < rows; row += 4) {
@@ -170,6 +173,14 @@ function packRows(d: usize, isWritten: bool): u32 {
       if (isBitmap) packBits(d, row, out, kind, isWritten);
       else packCodes(d, row, out, kind, isWritten);
       if ((row & 4) != 0) out += segments * segmentBytes(kind);
+      lists = packLists(d, row, lists, isWritten);
+      continue;
+    }
+    if (isBitmap4) {
+      const size = sizeOfEight(d, kind, segments);
+      if (isWritten && (row & 4) == 0) memory.fill(out, 0, size);
+      packBitsInt4(d, row, out, kind, isWritten);
+      if ((row & 4) != 0) out += size;
       lists = packLists(d, row, lists, isWritten);
       continue;
     }

@@ -24,6 +24,7 @@ import {
   valuesOf,
 } from "./decode";
 import { SLOTS_ONE } from "./linear";
+import { keptLevels } from "./pack_int4";
 import { PAIR } from "./pairs";
 import { pairBytes, segmentBytes } from "./slots";
 
@@ -32,31 +33,37 @@ export function isBitmapInt8(d: usize): bool {
   return load<i32>(d, FORMAT) == BITMAP && load<i32>(d, TYPE) == INT8;
 }
 
+/** Bytes of a row of bits. */
+// @ts-ignore: decorator
+@inline
+export function bytesOfBits(d: usize): usize {
+  return (<usize> load<u32>(d, COLUMNS) + 7) >> 3;
+}
+
 /** The 16 bits of window `w` of a row that has so many bytes. */
 // @ts-ignore: decorator
 @inline
-function bitsAt(row: usize, bytes: usize, w: usize): u32 {
+export function bitsAt(row: usize, bytes: usize, w: usize): u32 {
   const at = row + (w << 1);
   return (w << 1) + 1 < bytes ? <u32> load<u16>(at) : <u32> load<u8>(at);
 }
 
-/** Which of `count` values, 16 at most, are 0. */
+/** How many of `count` values, 16 at most, are 0. */
 // @ts-ignore: decorator
 @inline
 function zerosAmong(values: usize, count: u32): u32 {
-  return i8x16.bitmask(i8x16.eq(v128.load(values), i8x16.splat(0))) & ((1 << count) - 1);
+  return <u32> popcnt(i8x16.bitmask(i8x16.eq(v128.load(values), i8x16.splat(0))) & ((1 << count) - 1));
 }
 
 /**
- * Counts the weights of each window of four rows, those that are 0 left out.
+ * Counts the weights of each window of four rows, of int8 or int4, those that are 0 left out.
  *
  * @param counts A byte for each window and row, `[windows, 4]`, which is 0.
  */
 export function countBits(d: usize, first: i32, counts: usize): i32 {
-  const columns = <usize> load<u32>(d, COLUMNS), bytes = (columns + 7) >> 3;
+  const columns = <usize> load<u32>(d, COLUMNS), bytes = bytesOfBits(d);
   const windows = (columns + 15) >> 4, count = load<u32>(d, COUNT);
-  const values = load<usize>(d, VALUES) + 1;
-  // The first value is no weight.
+  const values = load<usize>(d, VALUES), isInt8 = load<i32>(d, TYPE) == INT8;
   let e = load<u32>(d, ENTRY);
   for (let i = 0; i < 4 && first + i < load<i32>(d, ROWS); i++) {
     const row = load<usize>(d, INDICES) + <usize> (first + i) * bytes;
@@ -65,7 +72,11 @@ export function countBits(d: usize, first: i32, counts: usize): i32 {
     for (let w: usize = 0; w < windows; w++) {
       const n = <u32> popcnt(bitsAt(row, bytes, w));
       if (n >= count - e) return TOO_FEW;
-      store<u8>(counts + (w << 2) + i, <u8> (n - <u32> popcnt(zerosAmong(values + e, n))));
+      // The first value is no weight.
+      const kept = isInt8
+        ? n - zerosAmong(values + <usize> e + 1, n)
+        : keptLevels(values, e + 1, n);
+      store<u8>(counts + (w << 2) + i, <u8> kept);
       e += n;
     }
   }
@@ -80,8 +91,8 @@ export function countBits(d: usize, first: i32, counts: usize): i32 {
  * @param isWritten Whether they are written, or only their lists filled.
  */
 export function packBits(d: usize, first: i32, out: usize, kind: i32, isWritten: bool): void {
-  const columns = <usize> load<u32>(d, COLUMNS), bytes = (columns + 7) >> 3;
-  const windows = (columns + 15) >> 4, values = load<usize>(d, VALUES) + 1;
+  const bytes = bytesOfBits(d), windows = (<usize> load<u32>(d, COLUMNS) + 15) >> 4;
+  const values = load<usize>(d, VALUES) + 1;
   const most: u32 = kind == SLOTS_ONE ? 4 : 8;
   const half = out + <usize> ((first & 4) >> 2) * pairBytes(kind);
   let e = load<u32>(d, ENTRY);

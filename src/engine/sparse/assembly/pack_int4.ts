@@ -22,10 +22,33 @@ export function levelAt(values: usize, e: usize): i32 {
   return <i32> load<u8>(values + (e >> 1)) >> ((<i32> e & 1) << 2) << 28 >> 28;
 }
 
+/** `count` levels of four bits, 8 at most, from level `e` of those at `values` on. */
+// @ts-ignore: decorator
+@inline
+export function levelsAt(values: usize, e: u32, count: u32): u32 {
+  const bits = <u32> (load<u64>(values + <usize> (e >> 1)) >> <u64> ((e & 1) << 2));
+  return count == 0 ? 0 : bits & (<u32> -1 >> (32 - (count << 2)));
+}
+
+/** How many of eight levels are not 0. */
+// @ts-ignore: decorator
+@inline
+function countKept(levels: u32): u32 {
+  return <u32> popcnt((levels | levels >> 1 | levels >> 2 | levels >> 3) & 0x11111111);
+}
+
+/** How many of `count` levels, 16 at most, are not 0. */
+// @ts-ignore: decorator
+@inline
+export function keptLevels(values: usize, e: u32, count: u32): u32 {
+  const some = min<u32>(count, 8);
+  return countKept(levelsAt(values, e, some)) + countKept(levelsAt(values, e + some, count - some));
+}
+
 /** Segments that share a scale. */
 // @ts-ignore: decorator
 @inline
-function perGroup(d: usize): usize {
+export function perGroup(d: usize): usize {
   return <usize> (load<i32>(d, GROUP) / SEGMENT);
 }
 
@@ -55,15 +78,27 @@ function scaleOf(d: usize, row: i32, group: usize): u16 {
   return load<u16>(load<usize>(d, SCALES) + ((<usize> row * groups(d) + group) << 1));
 }
 
+/** Bytes of a segment of four rows in slots. */
 // @ts-ignore: decorator
 @inline
-function fourBytes(kind: i32): usize {
+export function fourBytes(kind: i32): usize {
   return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
 }
 
 /** Bytes of eight rows in slots. */
 export function sizeOfEight(d: usize, kind: i32, segments: usize): usize {
   return slotsBytes(segments, perGroup(d), fourBytes(kind));
+}
+
+/** Writes the scales of four rows in slots, of which the eight begin at `out`. */
+export function putScales(d: usize, row: i32, out: usize, kind: i32): void {
+  const size = SLOTS_HEADER + perGroup(d) * 2 * fourBytes(kind);
+  for (let i = 0; i < 4; i++) {
+    const at = out + <usize> ((row & 4) + i << 1);
+    for (let group: usize = 0; group < groups(d); group++) {
+      store<u16>(at + group * size, scaleOf(d, row + i, group));
+    }
+  }
 }
 
 /** One or two slots for every window; what finds none stays in the lists. See `slots_int4.ts`. */
@@ -78,16 +113,12 @@ export function packSlotsInt4(
   const most = kind == SLOTS_ONE_INT4 ? 4 : 8;
   const second = <usize> ((row & 4) >> 2);
   const per = perGroup(d), four = fourBytes(kind);
-  if (isWritten && second == 0) memory.fill(out, 0, slotsBytes(segments, per, four));
+  if (isWritten) {
+    if (second == 0) memory.fill(out, 0, slotsBytes(segments, per, four));
+    putScales(d, row, out, kind);
+  }
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    const lane = (second << 2) + <usize> i;
-    if (isWritten) {
-      for (let group: usize = 0; group < groups(d); group++) {
-        const at = out + group * (SLOTS_HEADER + per * 2 * four) + (lane << 1);
-        store<u16>(at, scaleOf(d, row + i, group));
-      }
-    }
     let window = -1, k = 0, left = 0;
     for (let j = 0; j < n; j++) {
       const column = <i32> load<u16>(cs + (<usize> j << 1)),
