@@ -34,9 +34,19 @@ const TEXTS = 1_000_000;
 const PARTS = 3;
 /** Bytes by which WebAssembly memory grows. */
 const GRAIN = 65_536;
-/** Bytes a weight in the engine's memory, of int8 linears (`ARCHITECTURE.md`, Layouts) and of others. */
-const BYTES_AT = { "4:16": 0.44, "8:16": 0.81 } as const;
-const DENSE = 1.06;
+/**
+ * Ways to make a model smaller, the least harmful first, and their bytes a weight in the engine's memory
+ * (`ARCHITECTURE.md`, Layouts): of linears, and of embedding and head.
+ */
+const SMALLER = [
+  { how: "pruned to 8:16 and compiled as int8", linears: 0.75, others: 1.06 },
+  {
+    how: "pruned by `prune --method espalier --pattern 8:16 --values int4 --head int4`",
+    linears: 0.53,
+    others: 0.53,
+  },
+  { how: "pruned to 4:16 and compiled as int8", linears: 0.38, others: 1.06 },
+] as const;
 /** Bytes of the largest `config.json` that is read. */
 const LARGEST_CONFIG = 1 << 20;
 /** Bytes of a value in a file. */
@@ -103,7 +113,7 @@ async function load(model: string, options: Parameters<typeof measure>[1]): Prom
     if (!(cause instanceof MemoryBudgetError)) throw cause;
     throw new TargetUnfitError(
       `${model} takes more than ${MOST_MEASURED / 1e6} MB, and a Worker has ${LIMIT / 1e6} MB: ` +
-        `take a model of far fewer parameters; one of 135 million at 4:16 in int8 fits`,
+        `take a model of far fewer parameters; one of 135 million at 8:16 in int4 fits`,
       { cause },
     );
   }
@@ -197,16 +207,16 @@ function sparserWays(measured: Measured): string[] {
   // Embedding and head: one matrix where they are tied. Beside them there is little.
   const rest = (card.dense.f16 - 2 * card.parameters) / (VALUE_BYTES[card.values] ?? 1);
   const matrix = measured.vocabulary * measured.hidden;
-  const others = DENSE * (matrix > 0 ? Math.max(1, Math.round(rest / matrix)) * matrix : rest);
-  return Object.entries(BYTES_AT).flatMap(([pattern, rate]) => {
-    const weights = others + rate * card.parameters;
+  const others = matrix > 0 ? Math.max(1, Math.round(rest / matrix)) * matrix : rest;
+  return SMALLER.flatMap((way) => {
+    const weights = way.others * others + way.linears * card.parameters;
     if (weights >= measured.weights) return [];
     const smaller = { ...measured, weights, engine: measured.engine - measured.weights + weights };
     const context = longestContext(smaller, 1);
     if (context < LEAST_CONTEXT) return [];
     return [
-      `pruned to ${pattern} and compiled as int8 its weights would take about ` +
-      `${Math.round(weights / 1e6)} MB, which fits with --context ${context} --parallel 1`,
+      `${way.how} its weights would take about ${Math.round(weights / 1e6)} MB, which fits with ` +
+      `--context ${context} --parallel 1`,
     ];
   });
 }
