@@ -2,7 +2,20 @@
  * int4 matrices in bitmaps straight into slots, a window of 16 inputs at once: what `pack_bitmap.ts` does
  * for int8.
  */
-import { BITMAP, COLUMNS, columnsOf, ENTRY, FORMAT, INDICES, INT4, LENGTHS, ROWS, TYPE, VALUES, valuesOf } from "./decode";
+import {
+  BITMAP,
+  COLUMNS,
+  columnsOf,
+  ENTRY,
+  FORMAT,
+  INDICES,
+  INT4,
+  LENGTHS,
+  ROWS,
+  TYPE,
+  VALUES,
+  valuesOf,
+} from "./decode";
 import { SLOTS_HEADER } from "./int4";
 import { SLOTS_ONE_INT4 } from "./linear";
 import { bitsAt, bytesOfBits } from "./pack_bitmap";
