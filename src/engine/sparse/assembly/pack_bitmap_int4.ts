@@ -19,19 +19,19 @@ import {
 import { SLOTS_HEADER } from "./int4";
 import { SLOTS_ONE_INT4 } from "./linear";
 import { bitsAt, bytesOfBits } from "./pack_bitmap";
-import { fourBytes, keptLevels, levelAt, levelsAt, perGroup, putScales } from "./pack_int4";
+import {
+  fourBytes,
+  keptLevels,
+  levelAt,
+  levelsAt,
+  perGroup,
+  putScales,
+  spread,
+} from "./pack_int4";
 
 /** Whether a matrix is one of those. */
 export function isBitmapInt4(d: usize): bool {
   return load<i32>(d, FORMAT) == BITMAP && load<i32>(d, TYPE) == INT4;
-}
-
-/** Four levels, a byte each. */
-// @ts-ignore: decorator
-@inline
-function spread(levels: u32): u32 {
-  const two = (levels | levels << 8) & 0x00ff00ff;
-  return (two | two << 4) & 0x0f0f0f0f;
 }
 
 /**
