@@ -2,6 +2,7 @@
  * How far a model's foresight is from another's, in nats a token.
  * @module
  */
+import { likeliest } from "../engine/adapters/steps.ts";
 
 /** Log-probabilities of a row of logits, in place. */
 function toLogProbabilities(row: Float32Array): void {
@@ -11,13 +12,6 @@ function toLogProbabilities(row: Float32Array): void {
   for (const logit of row) sum += Math.exp(logit - largest);
   const logSum = largest + Math.log(sum);
   for (let i = 0; i < row.length; i++) row[i] -= logSum;
-}
-
-/** Index of the largest value. */
-function argmax(row: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < row.length; i++) if (row[i] > row[best]) best = i;
-  return best;
 }
 
 /** What {@linkcode compareRows} finds. */
@@ -48,7 +42,7 @@ export function compareRows(
   for (let r = from; r < rows; r++) {
     const p = writer.subarray(r * vocabulary, (r + 1) * vocabulary);
     const q = reader.subarray(r * vocabulary, (r + 1) * vocabulary);
-    if (argmax(p) === argmax(q)) agreed++;
+    if (likeliest(p) === likeliest(q)) agreed++;
     toLogProbabilities(p);
     toLogProbabilities(q);
     for (let i = 0; i < vocabulary; i++) nats += Math.exp(p[i]) * (p[i] - q[i]);

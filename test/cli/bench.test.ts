@@ -6,14 +6,12 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { failAll, matches, report, start, succeed } from "./support.ts";
+import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
 const LONG = 120_000;
-const TINY = fromRoot("examples/tiny");
 /** The least that can be measured. */
 const ONCE = ["--repeat", "1", "--threads", "1"];
 const compiled = join(workshop.path, "compiled");

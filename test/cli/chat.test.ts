@@ -7,8 +7,7 @@ import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { editJson, Workshop } from "../checkpoint/support.ts";
 import { forgetHashes } from "../compile/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { failAll, matches, start, succeed } from "./support.ts";
+import { failAll, matches, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -21,7 +20,7 @@ const plain = join(workshop.path, "plain");
 const templated = join(workshop.path, "templated");
 
 beforeAll(async () => {
-  await succeed("compile", fromRoot("examples/tiny"), "-o", plain);
+  await succeed("compile", TINY, "-o", plain);
   cpSync(plain, templated, { recursive: true });
   forgetHashes(templated);
   editJson(templated, "tokenizer_config.json", (config) => {
@@ -90,7 +89,7 @@ describe("chat", () => {
   test("stops one answer at Ctrl-C, keeps what there was of it, and goes on", async () => {
     const words = ["--ignore-eos", "--max-tokens", "15000", ...QUICK.slice(0, -2)];
     const long = workshop.fresh("long");
-    cpSync(fromRoot("examples/tiny"), long, { recursive: true });
+    cpSync(TINY, long, { recursive: true });
     editJson(long, "config.json", (config) => void (config.max_position_embeddings = 16384));
     const running = start(["chat", long, ...words], { input: "One\n/exit\n" });
     await running.prints(" ");

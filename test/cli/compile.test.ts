@@ -9,13 +9,11 @@ import { basename, join } from "node:path";
 import { prune } from "../../src/api/prune.ts";
 import { editJson, filesOf, readJsonOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
-import { failAll, matches, report, start, succeed } from "./support.ts";
+import { failAll, HELD_OUT, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
-const TINY = fromRoot("examples/tiny");
-const HELD_OUT = join(TINY, "evaluation.txt");
 /** A limit for tests that start several processes; Bun's own is 5 s. */
 const LONG = 120_000;
 

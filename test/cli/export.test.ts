@@ -9,13 +9,11 @@ import process from "node:process";
 import { parse } from "yaml";
 import { Workshop } from "../checkpoint/support.ts";
 import { unstructured } from "../export/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { fail, failAll, report, run, start, succeed } from "./support.ts";
+import { fail, failAll, report, run, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
-const TINY = fromRoot("examples/tiny");
 /** A pruning for which no model needs to run. */
 const PRUNE = ["prune", TINY, "--method", "magnitude", "--allocation", "atp", "--sparsity", "0.6"];
 

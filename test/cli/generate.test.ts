@@ -8,13 +8,11 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { prune } from "../../src/api/prune.ts";
 import { editJson, filesOf, Workshop } from "../checkpoint/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { failAll, matches, report, start, succeed } from "./support.ts";
+import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
-const TINY = fromRoot("examples/tiny");
 /** A limit for tests that start several processes; Bun's own is 5 s. */
 const LONG = 120_000;
 /** ONNX Runtime, as every machine has it. */

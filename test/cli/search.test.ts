@@ -4,10 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { Workshop } from "../checkpoint/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { matches, start } from "./support.ts";
+import { matches, start, TINY } from "./support.ts";
 
-const TINY = fromRoot("examples/tiny");
 const LONG = 120_000;
 
 const workshop = new Workshop();

@@ -6,8 +6,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
 import { eventsOf, jsonRequest, read } from "../server/behaviour/support.ts";
-import { fromRoot } from "../support/paths.ts";
-import { fail, report, type Running, type Start, start, succeed } from "./support.ts";
+import { fail, report, type Running, type Start, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 const LONG = 120_000;
@@ -16,7 +15,7 @@ const TEXT = "/v1/completions";
 const model = join(workshop.path, "small");
 const running = new Set<Running>();
 
-beforeAll(() => succeed("compile", fromRoot("examples/tiny"), "-o", model), LONG);
+beforeAll(() => succeed("compile", TINY, "-o", model), LONG);
 afterAll(async () => {
   // What a test that failed has left.
   for (const program of running) program.kill("SIGINT");

@@ -29,7 +29,7 @@ export function int4Bytes(kind: Int4Kind, rows: number, columns: number, group: 
   return paddedRows / 8 * (groups * 16 + segments * 2 * four);
 }
 
-/** What an entry of lists costs, as for int8: 24 bytes serve 2.5 entries on average. */
+/** Bytes of an entry of lists: of four rows the longest decides, so 24 serve 2.5 entries on average. */
 const LIST_BYTES = 24 / 2.5;
 
 /**

@@ -7,7 +7,6 @@
 import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
-  begin,
   COLUMNS,
   finish,
   finishFour,
@@ -25,6 +24,13 @@ import {
 
 /** Bytes of a segment of 16 rows of int8, of which the first 32 are sums. */
 export const SEGMENT_BYTES: usize = 32 + 512;
+
+/** What the sums of int8 weights begin with: the zero point's part, from -Σw of four rows as int16. */
+// @ts-ignore: decorator
+@inline
+function begin(sums: usize): v128 {
+  return i32x4.shl(v128.load16x4_s(sums), 6);
+}
 
 /** sum + a segment of four rows, whose weights begin at `w`; `x0` to `x7` are its inputs, four each. */
 // @ts-ignore: decorator

@@ -7,6 +7,7 @@
  */
 
 import { HALF_BITS, HALF_UNIT } from "./control";
+import { SLOTS_ONE_INT4 } from "./linear";
 import { pick } from "./simd";
 
 /** Segments of a group, in a linear step. */
@@ -22,7 +23,14 @@ export const X_SUMS_COPY: usize = 116;
 export const SLOTS_HEADER: usize = 16;
 
 /** Bytes of a segment of four rows in slots: indices and values of one or two pairs. */
-export const ONE_BYTES: usize = 32, TWO_BYTES: usize = 64;
+const ONE_BYTES: usize = 32, TWO_BYTES: usize = 64;
+
+/** The same by the kind of slots. */
+// @ts-ignore: decorator
+@inline
+export function fourBytes(kind: i32): usize {
+  return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
+}
 
 /** Bytes before a group of sixteen dense rows, and of a segment of them. */
 export const DENSE_HEADER: usize = 32;

@@ -69,13 +69,6 @@ export const SEGMENT = 32;
 /** What the lower seven bits are worth, in units of the upper ones. */
 export const LOW_UNIT: f32 = 0.0078125;
 
-/** What the sums of int8 weights begin with: the zero point's part, from -Σw of four rows as int16. */
-// @ts-ignore: decorator
-@inline
-export function begin(sums: usize): v128 {
-  return i32x4.shl(v128.load16x4_s(sums), 6);
-}
-
 /** Flags of a token, or of those in its tile of eight. */
 // @ts-ignore: decorator
 @inline

@@ -54,7 +54,7 @@ import {
 import { SEGMENT_BYTES } from "./dense";
 import { denseBytes } from "./int4";
 import { beginChunk, beyondSlots, chunkBytes, count, decide, fillChunk } from "./pack_any";
-import { countBits, isBitmapInt8, packBits } from "./pack_bitmap";
+import { countBits, isBitmap, packBits } from "./pack_bitmap";
 import {
   isScaleDamaged,
   openDenseInt4,
@@ -63,7 +63,7 @@ import {
   packSlotsInt4,
   sizeOfEight,
 } from "./pack_int4";
-import { isBitmapInt4, packBitsInt4 } from "./pack_bitmap_int4";
+import { packBitsInt4 } from "./pack_bitmap_int4";
 import { countCodes, isWindowedNm, packCodes } from "./pack_nm";
 import { sumOfLanes, widenHalves } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
@@ -77,13 +77,13 @@ export function survey(d: usize): i32 {
     return LEAST_INT8;
   }
   if (type == INT4 && isScaleDamaged(d)) return SCALE;
-  const room = roomOf(d), isBitmap = isBitmapInt8(d) || isBitmapInt4(d), isNm = isWindowedNm(d);
+  const room = roomOf(d), isWindowed = isBitmap(d) || isWindowedNm(d);
   let beyondOne: u32 = 0, beyondTwo: u32 = 0, beyondAny: u32 = 0, anyBytes: u32 = 0;
   for (let row = 0; row < (rows + 15 & ~15); row += 4) {
     let failure: i32;
-    if (isBitmap || isNm) {
+    if (isWindowed) {
       memory.fill(room, 0, windows * 4);
-      failure = isBitmap ? countBits(d, row, room) : countCodes(d, row, room);
+      failure = isBitmap(d) ? countBits(d, row, room) : countCodes(d, row, room);
     } else {
       failure = decodeFour(d, row);
       if (failure == OK) failure = countFour(d, type);
@@ -162,24 +162,23 @@ export function pack(d: usize): u32 {
 function packRows(d: usize, isWritten: bool): u32 {
   const rows = (load<i32>(d, ROWS) + 15) & ~15, kind = load<i32>(d, KIND);
   const segments = <usize> ((load<i32>(d, COLUMNS) + SEGMENT - 1) / SEGMENT);
-  const begin = load<usize>(d, LISTS_OUT), isSlots = kind == SLOTS_ONE || kind == SLOTS_TWO;
-  const isBitmap = isSlots && isBitmapInt8(d), isNm = isSlots && isWindowedNm(d);
-  const isInt4 = kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4, isBitmap4 = isInt4 && isBitmapInt4(d);
+  const begin = load<usize>(d, LISTS_OUT), isWindowed = isBitmap(d) || isWindowedNm(d);
+  const isInt8 = kind == SLOTS_ONE || kind == SLOTS_TWO;
+  const isInt4 = kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4;
+  // Of eight rows in slots of equal number.
+  const size = isInt4 ? sizeOfEight(d, kind, segments) : segments * segmentBytes(kind);
   rewind(d);
   let out = load<usize>(d, OUT), lists = begin;
   for (let row = 0; row < rows; row += 4) {
-    if (isBitmap || isNm) {
-      if (isWritten && (row & 4) == 0) memory.fill(out, 0, segments * segmentBytes(kind));
-      if (isBitmap) packBits(d, row, out, kind, isWritten);
-      else packCodes(d, row, out, kind, isWritten);
-      if ((row & 4) != 0) out += segments * segmentBytes(kind);
-      lists = packLists(d, row, lists, isWritten);
-      continue;
-    }
-    if (isBitmap4) {
-      const size = sizeOfEight(d, kind, segments);
+    if (isInt8 || isInt4) {
       if (isWritten && (row & 4) == 0) memory.fill(out, 0, size);
-      packBitsInt4(d, row, out, kind, isWritten);
+      if (!isWindowed) {
+        decodeFour(d, row);
+        if (isInt4) packSlotsInt4(d, row, out, kind, isWritten);
+        else packSlots(d, row, out, kind, isWritten);
+      } else if (isInt4) packBitsInt4(d, row, out, kind, isWritten);
+      else if (isBitmap(d)) packBits(d, row, out, kind, isWritten);
+      else packCodes(d, row, out, kind, isWritten);
       if ((row & 4) != 0) out += size;
       lists = packLists(d, row, lists, isWritten);
       continue;
@@ -202,13 +201,6 @@ function packRows(d: usize, isWritten: bool): u32 {
       continue;
     }
     if (kind == SLOTS_ANY) out += packAny(d, row, out, isWritten);
-    else if (kind >= SLOTS_ONE_INT4) {
-      packSlotsInt4(d, row, out, kind, segments, isWritten);
-      if ((row & 4) != 0) out += sizeOfEight(d, kind, segments);
-    } else if (kind < DENSE_INT8) {
-      packSlots(d, row, out, kind, segments, isWritten);
-      if ((row & 4) != 0) out += segments * segmentBytes(kind);
-    }
     lists = packLists(d, row, lists, isWritten);
   }
   if (isWritten && kind != DENSE_INT8 && kind != DENSE_INT4) store<usize>(load<usize>(d, TABLE) + rows, lists);
@@ -241,17 +233,9 @@ function packAny(d: usize, row: i32, out: usize, isWritten: bool): usize {
 }
 
 /** One or two slots for every window; what finds none stays in the lists. */
-function packSlots(
-  d: usize,
-  row: i32,
-  out: usize,
-  kind: i32,
-  segments: usize,
-  isWritten: bool,
-): void {
+function packSlots(d: usize, row: i32, out: usize, kind: i32, isWritten: bool): void {
   const most = kind == SLOTS_ONE ? 4 : 8;
   const second = <usize> ((row & 4) >> 2);
-  if (isWritten && second == 0) memory.fill(out, 0, segments * segmentBytes(kind));
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     let window = -1, k = 0, left = 0;

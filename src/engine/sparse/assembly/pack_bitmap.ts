@@ -13,6 +13,7 @@ import {
   ENTRY,
   FORMAT,
   INDICES,
+  INT4,
   INT8,
   LENGTHS,
   OK,
@@ -28,9 +29,10 @@ import { keptLevels } from "./pack_int4";
 import { PAIR } from "./pairs";
 import { pairBytes, segmentBytes } from "./slots";
 
-/** Whether a matrix is one of those. */
-export function isBitmapInt8(d: usize): bool {
-  return load<i32>(d, FORMAT) == BITMAP && load<i32>(d, TYPE) == INT8;
+/** Whether a matrix is a bitmap of int8 or int4. */
+export function isBitmap(d: usize): bool {
+  const type = load<i32>(d, TYPE);
+  return load<i32>(d, FORMAT) == BITMAP && (type == INT8 || type == INT4);
 }
 
 /** Bytes of a row of bits. */

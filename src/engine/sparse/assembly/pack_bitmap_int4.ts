@@ -3,24 +3,19 @@
  * for int8.
  */
 import {
-  BITMAP,
   COLUMNS,
   columnsOf,
   ENTRY,
-  FORMAT,
   INDICES,
-  INT4,
   LENGTHS,
   ROWS,
-  TYPE,
   VALUES,
   valuesOf,
 } from "./decode";
-import { SLOTS_HEADER } from "./int4";
+import { fourBytes, SLOTS_HEADER } from "./int4";
 import { SLOTS_ONE_INT4 } from "./linear";
 import { bitsAt, bytesOfBits } from "./pack_bitmap";
 import {
-  fourBytes,
   keptLevels,
   levelAt,
   levelsAt,
@@ -28,11 +23,6 @@ import {
   putScales,
   spread,
 } from "./pack_int4";
-
-/** Whether a matrix is one of those. */
-export function isBitmapInt4(d: usize): bool {
-  return load<i32>(d, FORMAT) == BITMAP && load<i32>(d, TYPE) == INT4;
-}
 
 /**
  * Four rows into one or two slots for every window; what finds none goes to the lists.

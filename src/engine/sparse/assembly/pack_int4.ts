@@ -7,10 +7,9 @@ import {
   DENSE_HEADER,
   DENSE_SEGMENT,
   denseBytes,
-  ONE_BYTES,
+  fourBytes,
   SLOTS_HEADER,
   slotsBytes,
-  TWO_BYTES,
 } from "./int4";
 import { SEGMENT, SLOTS_ONE_INT4 } from "./linear";
 import { COLUMNS, columnsOf, GROUP, length, LENGTHS, ROWS, SCALES, VALUES, valuesOf } from "./decode";
@@ -86,13 +85,6 @@ function scaleOf(d: usize, row: i32, group: usize): u16 {
   return load<u16>(load<usize>(d, SCALES) + ((<usize> row * groups(d) + group) << 1));
 }
 
-/** Bytes of a segment of four rows in slots. */
-// @ts-ignore: decorator
-@inline
-export function fourBytes(kind: i32): usize {
-  return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
-}
-
 /** Bytes of eight rows in slots. */
 export function sizeOfEight(d: usize, kind: i32, segments: usize): usize {
   return slotsBytes(segments, perGroup(d), fourBytes(kind));
@@ -110,21 +102,11 @@ export function putScales(d: usize, row: i32, out: usize, kind: i32): void {
 }
 
 /** One or two slots for every window; what finds none stays in the lists. See `slots_int4.ts`. */
-export function packSlotsInt4(
-  d: usize,
-  row: i32,
-  out: usize,
-  kind: i32,
-  segments: usize,
-  isWritten: bool,
-): void {
+export function packSlotsInt4(d: usize, row: i32, out: usize, kind: i32, isWritten: bool): void {
   const most = kind == SLOTS_ONE_INT4 ? 4 : 8;
   const second = <usize> ((row & 4) >> 2);
   const per = perGroup(d), four = fourBytes(kind);
-  if (isWritten) {
-    if (second == 0) memory.fill(out, 0, slotsBytes(segments, per, four));
-    putScales(d, row, out, kind);
-  }
+  if (isWritten) putScales(d, row, out, kind);
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
     let window = -1, k = 0, left = 0;

@@ -65,7 +65,7 @@ export function segmentBytes(kind: i32): usize {
 /** A segment of four rows, with inputs of which 64 is the zero. */
 // @ts-ignore: decorator
 @inline
-function centeredSegment(
+export function centeredSegment(
   kind: i32,
   w: usize,
   x: usize,
@@ -82,7 +82,7 @@ function centeredSegment(
 /** The same with inputs of which 0 is the zero. */
 // @ts-ignore: decorator
 @inline
-function plainSegment(kind: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
+export function plainSegment(kind: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
   const a = v128.load(x), b = v128.load(x, 16), zero = i32x4.splat(0);
   if (kind == SLOTS_ONE) return addPair(w, a, b, zero, nibbles, one_);
   return addPair(w + PAIR, b, b, addPair(w, a, a, zero, nibbles, one_), nibbles, one_);

@@ -8,6 +8,8 @@ import {
   GROUP_SCALES,
   LISTS,
   SEGMENTS,
+  SLOTS_ONE,
+  SLOTS_TWO,
   WEIGHTS,
   X,
   X_COPY,
@@ -17,6 +19,7 @@ import {
 } from "./linear";
 import { addCenteredPair, addPair } from "./pairs";
 import { centeredOne, ones, pick, upper } from "./simd";
+import { centeredSegment, plainSegment } from "./slots";
 import {
   bytesOf,
   COUPLE,
@@ -29,27 +32,29 @@ import {
   UNIT,
 } from "./slots_any";
 
+/** The slots of a segment of `slots.ts` that an entry is: a quad two of each window, a couple one. */
+// @ts-ignore: decorator
+@inline
+function kindOf(stream: i32): i32 {
+  return stream == QUAD ? SLOTS_TWO : SLOTS_ONE;
+}
+
 /** An entry of a stream times inputs of which 64 is the zero, whose window or segment is at `x`. */
 // @ts-ignore: decorator
 @inline
 function centered(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128, zeros: v128): v128 {
-  const a = v128.load(x), zero = i32x4.splat(0);
-  if (stream == DOUBLE) return addCenteredPair(w, a, a, zero, nibbles, one_, zeros);
-  const b = v128.load(x, 16);
-  if (stream == COUPLE) return addCenteredPair(w, a, b, zero, nibbles, one_, zeros);
-  const first = addCenteredPair(w, a, a, zero, nibbles, one_, zeros);
-  return addCenteredPair(w + UNIT, b, b, first, nibbles, one_, zeros);
+  if (stream != DOUBLE) return centeredSegment(kindOf(stream), w, x, nibbles, one_, zeros);
+  const a = v128.load(x);
+  return addCenteredPair(w, a, a, i32x4.splat(0), nibbles, one_, zeros);
 }
 
 /** The same of inputs of which 0 is the zero. */
 // @ts-ignore: decorator
 @inline
 function plain(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
-  const a = v128.load(x), zero = i32x4.splat(0);
-  if (stream == DOUBLE) return addPair(w, a, a, zero, nibbles, one_);
-  const b = v128.load(x, 16);
-  if (stream == COUPLE) return addPair(w, a, b, zero, nibbles, one_);
-  return addPair(w + UNIT, b, b, addPair(w, a, a, zero, nibbles, one_), nibbles, one_);
+  if (stream != DOUBLE) return plainSegment(kindOf(stream), w, x, nibbles, one_);
+  const a = v128.load(x);
+  return addPair(w, a, a, i32x4.splat(0), nibbles, one_);
 }
 
 /** sum + a stream of `count` entries at `w` times one token. */

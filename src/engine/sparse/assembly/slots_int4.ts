@@ -8,15 +8,7 @@
  * segments the pairs of the first four rows and those of the others.
  */
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import {
-  GROUP_SEGMENTS,
-  levels,
-  ONE_BYTES,
-  scalesAt,
-  SLOTS_HEADER,
-  slotsBytes,
-  TWO_BYTES,
-} from "./int4";
+import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
 import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
@@ -41,13 +33,6 @@ import {
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
 import { addProducts, dot, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
-
-/** Bytes of a segment of four rows. */
-// @ts-ignore: decorator
-@inline
-function fourBytes(kind: i32): usize {
-  return kind == SLOTS_ONE_INT4 ? ONE_BYTES : TWO_BYTES;
-}
 
 /**
  * The products of a segment of four rows, which begins at `w`.
