@@ -144,9 +144,12 @@ export function segmentBytes(kind: Kind): number {
   }
 }
 
-/** Bytes of two slots that are unpacked, and of what the sums of an entry of four rows begin with. */
+/** Bytes of two slots that are unpacked, and of what their sums begin with. */
 const UNPACKED_PAIR = 64;
 const BEGINNING = 16;
+
+/** Bytes of the sums of eight tokens and of their lower bits, which lie before all else. */
+const SUMS = 256;
 
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
@@ -154,9 +157,9 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   switch (kind) {
     case KIND.SLOTS_ONE:
-      return lists + segments * (BEGINNING + UNPACKED_PAIR);
+      return SUMS + lists + segments * (BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO:
-      return lists + segments * (BEGINNING + 2 * UNPACKED_PAIR);
+      return SUMS + lists + segments * 2 * (BEGINNING + UNPACKED_PAIR);
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
       return lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
@@ -164,7 +167,7 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
       return lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
     // What four tokens share, and four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
-      return 96 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+      return 160 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
     default:
       return 0;
   }

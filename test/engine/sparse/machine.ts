@@ -370,6 +370,8 @@ export class Machine {
     this.memory.bytes(address, 2 * rows * stride).fill(0xff);
     const scales = this.reserve(rows * segments * 4);
     this.memory.floats(scales, rows * segments).fill(NaN);
+    const steps = this.reserve(rows * (segments + 1) * 4);
+    this.memory.bytes(steps, rows * (segments + 1) * 4).fill(0x55);
     const flags = this.reserve(Math.max(rows, 8 * this.threads) * segments);
     this.memory.bytes(flags, Math.max(rows, 8 * this.threads) * segments).fill(1);
     return {
@@ -379,6 +381,7 @@ export class Machine {
       low: rows * stride,
       scales,
       scalesCopy: segments * 4,
+      steps,
       flags,
       flagsCopy: segments * 8,
       sums: this.#sums(rows, segments),

@@ -37,6 +37,12 @@ afterAll(() => machines.stop());
 /** How many bits an input has: by the ratio to the usual size from which a segment has 14. */
 const RATIOS = { "14 bits": 0, "14 bits where there are outliers": 1.5, "7 bits": 1e30 };
 
+/** Zero of inputs of 14 bits: that of the upper seven and that of the lower seven. */
+const WIDE_ZERO = 64 * 128 + 64;
+
+/** What the steps of a token's scales may add up to, so that sums of products fit 32 bits. */
+const MOST_STEPS = 8000;
+
 describe("products", () => {
   interface Case {
     readonly what: string;
@@ -163,6 +169,19 @@ describe("products", () => {
       const least = half.elements.map((element) => element === 0 ? 0 : -8);
       add(`-8 in 8:16, ${what}`, { ...half, elements: least });
       add(`dense ${what}`, numbersOf(dice, shape, "int4", random(0.9), group), false);
+    }
+    // The greatest sums that slots have.
+    for (const extreme of [127, -127]) {
+      for (
+        const [n, group] of [[8, undefined], [4, undefined], [16, undefined], [8, 32]] as const
+      ) {
+        if (group && group > shape[1]) continue;
+        const numbers = numbersOf(dice, shape, "int8", nOf16(dice, n), group);
+        const elements = numbers.elements.map((element) => element === 0 ? 0 : extreme);
+        // As few windows with more slots as make streams the layout.
+        if (n === 16) elements.fill(0, elements.length / 4);
+        add(`${extreme} in ${n}:16, ${group ? "groups" : "rows"}`, { ...numbers, elements });
+      }
     }
     // All weights of some windows and none of others; the greatest weights everywhere.
     add("lumps", numbersOf(dice, shape, "int8", (row, c) => (row + (c >> 4)) % 3 === 0));
@@ -295,9 +314,9 @@ describe("products", () => {
         exact,
         x: eachInput(
           segments,
-          ({ isWide, scale }, integer) => (integer - (isWide ? 8192 : 64)) * scale,
+          ({ isWide, scale }, integer) => (integer - (isWide ? WIDE_ZERO : 64)) * scale,
         ),
-        lower: eachInput(segments, ({ isWide, scale }) => isWide ? 128 * scale : 0),
+        lower: eachInput(segments, ({ isWide, scale }) => isWide ? 64 * scale : 0),
       };
     });
   }
@@ -441,7 +460,7 @@ describe("products", () => {
 });
 
 describe("quantisation", () => {
-  const WIDTHS = [1, 3, 16, 17, 31, 33, 48, 80, 130, 300];
+  const WIDTHS = [1, 3, 16, 17, 31, 33, 48, 80, 130, 300, 20_000];
 
   for (const [what, ratio] of Object.entries(RATIOS)) {
     test(`to ${what} is as near as a scale for each segment allows`, () => {
@@ -460,10 +479,19 @@ describe("quantisation", () => {
           found[0].forEach((segments, t) => {
             const squares = vectors[t].reduce((sum, x) => sum + x * x, 0);
             const usual = Math.sqrt(squares / width);
-            segments.forEach(({ isWide, scale, integers }, s) => {
+            const least = segments.map(({ isWide }, s) => {
+              const part = vectors[t].slice(s * SEGMENT, (s + 1) * SEGMENT);
+              return Math.max(...part.map(Math.abs)) / (isWide ? 8127 / 128 : 63);
+            });
+            const all = least.reduce((sum, scale) => sum + scale, 0);
+            // One more for each segment, whose steps are rounded up.
+            const unit = all / (MOST_STEPS - segments.length);
+            const total = segments.reduce((sum, { step }) => sum + step, 0);
+            expect(total).toBeLessThanOrEqual(MOST_STEPS);
+            segments.forEach(({ isWide, scale, step, unit: found, integers }, s) => {
               const part = vectors[t].slice(s * SEGMENT, (s + 1) * SEGMENT);
               const largest = Math.max(...part.map(Math.abs));
-              const [zero, most] = isWide ? [8192, 8191] : [64, 63];
+              const [zero, first, last] = isWide ? [WIDE_ZERO, 129, 16383] : [64, 1, 127];
               const fail = (why: string) => {
                 throw new Error(`${part} became ${integers} · ${scale}: ${why}`);
               };
@@ -471,13 +499,15 @@ describe("quantisation", () => {
               const isOrdinary = largest > 1e-15 && largest < 1e15;
               if (isOrdinary && largest > 1.001 * ratio * usual && !isWide) fail("7 bits");
               if (isOrdinary && largest < 0.999 * ratio * usual && isWide) fail("14 bits");
-              // Below 1e-30 numbers count as 0.
-              if (scale * most > largest * (1 + 1e-6) + 1e-38) fail("a scale that is too large");
+              const whole = isWide ? scale * 128 : scale;
+              if (whole > (least[s] + unit) * (1 + 1e-6) + 1e-38) fail("a scale that is too large");
+              if (whole !== Math.fround(step * found)) fail(`not ${step} times ${found}`);
               integers.forEach((integer, i) => {
-                if (!(integer >= 1 && integer <= 2 * zero - 1)) fail("out of range");
+                if (!(integer >= first && integer <= last)) fail("out of range");
                 if (part[i] === 0 && integer !== zero) fail("zero is not zero");
-                const error = Math.abs((integer - zero) * scale - part[i]);
-                if (error > 0.5001 * scale + 1e-30) fail("too far");
+                // Half a step, and what float32 rounds.
+                const most = (0.5 + 5 * HALF_ULP * Math.abs(integer - zero)) * scale;
+                if (Math.abs((integer - zero) * scale - part[i]) > most + 1e-30) fail("too far");
               });
             });
           });
@@ -491,6 +521,9 @@ interface Segment {
   readonly isWide: boolean;
   /** Of the whole integers. */
   readonly scale: number;
+  /** What the scale is (of upper seven bits, where there are fourteen) in the token's unit. */
+  readonly step: number;
+  readonly unit: number;
   /** With their zero in them. */
   readonly integers: number[];
 }
@@ -498,21 +531,31 @@ interface Segment {
 /** Quantised numbers, by token and segment; with one token those of the first thread. */
 function quantisedOf(
   { memory }: Machine,
-  { address, stride, low, scales, flags }: QuantisedVectors,
+  { address, stride, low, scales, steps, flags }: QuantisedVectors,
   tokens: number,
   width: number,
 ): Segment[][] {
   const count = segmentsOf(width);
   return Array.from({ length: tokens }, (_, t) =>
     Array.from({ length: count }, (_, s) => {
-      const from = address + t * stride + s * SEGMENT;
+      // Several tokens are in tiles of four.
+      const from = tokens === 1
+        ? address + s * SEGMENT
+        : address + ((t >> 2) * stride + s * SEGMENT) * 4 + (t & 3) * SEGMENT;
       const inputs = Math.min(SEGMENT, width - s * SEGMENT);
       const [upper, lower] = [memory.bytes(from, inputs), memory.bytes(from + low, inputs)];
       const isWide = memory.bytes(flags + (t >> 3) * count * 8 + s * 8 + (t & 7), 1)[0] !== 0;
       const [scale] = memory.floats(scales + (t * count + s) * 4, 1);
+      // Of several tokens the steps, too, are in tiles of four.
+      const [at, next] = tokens === 1
+        ? [steps, 4]
+        : [steps + (t >> 2) * (count + 1) * 16 + (t & 3) * 4, 16];
       return {
         isWide,
         scale: isWide ? scale / 128 : scale,
+        // Some builds have them twice, in both halves of a word.
+        step: memory.get(at + s * next) & 0xffff,
+        unit: memory.floats(at + count * next, 1)[0],
         integers: Array.from(upper, (u, i) => isWide ? u * 128 + lower[i] : u),
       };
     }));

@@ -13,6 +13,7 @@ import {
   flagsOf,
   LOW_UNIT,
   SEGMENTS,
+  TILE_SEGMENT,
   WEIGHTS,
   X,
   X_COPY,
@@ -95,16 +96,28 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
     }
     for (let s: usize = 0; s < segments; s++) {
       if (load<u8>(flags + (s << 3)) == 0) continue;
-      const w = at + s * SEGMENT_BYTES + 32, xp = x + low + (s << 5), zero = i32x4.splat(0);
+      const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = x + low + (s << 5);
       const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
       const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
       const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
       const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
       const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
-      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
-      f1 = addScaled(f1, addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
-      f2 = addScaled(f2, addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
-      f3 = addScaled(f3, addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, zero, one_), scale);
+      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
+      f1 = addScaled(
+        f1,
+        addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_),
+        scale,
+      );
+      f2 = addScaled(
+        f2,
+        addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_),
+        scale,
+      );
+      f3 = addScaled(
+        f3,
+        addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_),
+        scale,
+      );
     }
     finish(a, row, 0, f0);
     finish(a, row + 4, 0, f1);
@@ -118,10 +131,9 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const inGroup = <usize> (row & 15);
+  const low = <usize> load<u32>(a, X_LOW), inGroup = <usize> (row & 15);
   const body = at + 32 + (inGroup << 2);
-  const x = load<usize>(a, X) + <usize> token * stride;
+  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   const flags = flagsOf(a, token, 0, tokens);
@@ -130,33 +142,26 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
     const start = x + (pass == 0 ? 0 : low);
     for (let s: usize = 0; s < segments; s++) {
       if (pass == 1 && load<u32>(flags + (s << 3)) == 0) continue;
-      let p0 = i32x4.splat(0), q0 = p0;
-      if (pass == 0) {
-        const sums = at + (inGroup << 1) + s * SEGMENT_BYTES;
-        p0 = begin(sums);
-        q0 = begin(sums + 8);
-      }
-      let p1 = p0, p2 = p0, p3 = p0, q1 = q0, q2 = q0, q3 = q0;
-      let x0 = start + (s << 5), x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
+      const sums = at + (inGroup << 1) + s * SEGMENT_BYTES;
+      let p0 = begin(sums), p1 = p0, p2 = p0, p3 = p0;
+      let q0 = begin(sums + 8), q1 = q0, q2 = q0, q3 = q0;
+      let xp = start + s * TILE_SEGMENT;
       let w = body + s * SEGMENT_BYTES;
       for (const end = w + 512; w < end; w += 64) {
         const v = v128.load(w), u = v128.load(w, 16);
-        let xs = v128.load32_splat(x0);
+        let xs = v128.load32_splat(xp);
         p0 = dot(v, xs, p0, one_);
         q0 = dot(u, xs, q0, one_);
-        xs = v128.load32_splat(x1);
+        xs = v128.load32_splat(xp, 32);
         p1 = dot(v, xs, p1, one_);
         q1 = dot(u, xs, q1, one_);
-        xs = v128.load32_splat(x2);
+        xs = v128.load32_splat(xp, 64);
         p2 = dot(v, xs, p2, one_);
         q2 = dot(u, xs, q2, one_);
-        xs = v128.load32_splat(x3);
+        xs = v128.load32_splat(xp, 96);
         p3 = dot(v, xs, p3, one_);
         q3 = dot(u, xs, q3, one_);
-        x0 += 4;
-        x1 += 4;
-        x2 += 4;
-        x3 += 4;
+        xp += 4;
       }
       const scale = scales + (s << 2), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
       const s0 = f32x4.mul(v128.load32_splat(scale), unit),

@@ -26,6 +26,7 @@ import {
   flagsOf,
   LOW_UNIT,
   SEGMENTS,
+  TILE_SEGMENT,
   WEIGHTS,
   X,
   X_COPY,
@@ -141,10 +142,10 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
       const v = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT, xp = x + low + (s << 5);
       const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
       const start = v128.load32_splat(sums + (s << 3), 4);
-      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
-      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
-      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
-      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
+      const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
+      const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
+      const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
+      const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
       f0 = addScaled(
         f0,
         addSegment(v, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
@@ -178,9 +179,8 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
 function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const inGroup = <usize> (row & 15);
-  const x = load<usize>(a, X) + <usize> token * stride;
+  const low = <usize> load<u32>(a, X_LOW), inGroup = <usize> (row & 15);
+  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   const sums = load<usize>(a, X_SUMS) + <usize> token * 2 * next;
@@ -193,27 +193,24 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
     for (; s < end; s++) {
       const begin = sums + (s << 3);
       let i0 = i32x4.splat(0), i1 = i0, i2 = i0, i3 = i0, k0 = i0, k1 = i0, k2 = i0, k3 = i0;
-      let x0 = x + (s << 5), x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
+      let xp = x + s * TILE_SEGMENT;
       for (const last = w + DENSE_SEGMENT; w < last; w += 64) {
         const v = v128.load(w), u = v128.load(w, 16);
         const v0 = v128.and(v, nibbles), v1 = upper(v, nibbles);
         const u0 = v128.and(u, nibbles), u1 = upper(u, nibbles);
-        let y = inputs(x0, zero), z = inputs(x0 + 4, zero);
+        let y = inputs(xp, zero), z = inputs(xp + 4, zero);
         i0 = addProducts(addProducts(i0, y, v0), z, v1);
         k0 = addProducts(addProducts(k0, y, u0), z, u1);
-        y = inputs(x1, zero), z = inputs(x1 + 4, zero);
+        y = inputs(xp + 32, zero), z = inputs(xp + 36, zero);
         i1 = addProducts(addProducts(i1, y, v0), z, v1);
         k1 = addProducts(addProducts(k1, y, u0), z, u1);
-        y = inputs(x2, zero), z = inputs(x2 + 4, zero);
+        y = inputs(xp + 64, zero), z = inputs(xp + 68, zero);
         i2 = addProducts(addProducts(i2, y, v0), z, v1);
         k2 = addProducts(addProducts(k2, y, u0), z, u1);
-        y = inputs(x3, zero), z = inputs(x3 + 4, zero);
+        y = inputs(xp + 96, zero), z = inputs(xp + 100, zero);
         i3 = addProducts(addProducts(i3, y, v0), z, v1);
         k3 = addProducts(addProducts(k3, y, u0), z, u1);
-        x0 += 8;
-        x1 += 8;
-        x2 += 8;
-        x3 += 8;
+        xp += 8;
       }
       const t0 = v128.load32_splat(begin), t1 = v128.load32_splat(begin + 2 * next);
       const t2 = v128.load32_splat(begin + 4 * next), t3 = v128.load32_splat(begin + 6 * next);
@@ -246,16 +243,16 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
     const w = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT + (inGroup << 2);
     const sf = scalesAt(header + (inGroup << 1)), sg = scalesAt(header + (inGroup << 1) + 8);
     for (let t = 0; t < 4; t++) {
-      const xp = x + low + (s << 5) + <usize> t * stride;
+      const xp = x + low + s * TILE_SEGMENT + <usize> (t << 5);
       const start = v128.load32_splat(sums + (s << 3) + <usize> t * 2 * next, 4);
       const unit = f32x4.mul(
         v128.load32_splat(scales + (s << 2) + <usize> t * next),
         f32x4.splat(LOW_UNIT),
       );
-      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
-      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
-      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
-      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
+      const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
+      const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
+      const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
+      const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
       const p = addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_);
       const q = addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_);
       const pf = f32x4.mul(unit, sf), qf = f32x4.mul(unit, sg);

@@ -4,10 +4,14 @@
  * A matrix is in groups of 16 rows, so that threads and layouts agree on where to divide it; rows that
  * fill the last group are zeros. Vectors lie one after the other, `stride` bytes apart.
  *
- * Inputs of int8 matrices are quantised, with a scale for each segment of 32. Most segments have 7
+ * Inputs of integer matrices are quantised, with a scale for each segment of 32. Most segments have 7
  * bits: from 1 to 127, with the zero at 64, which -64·Σw takes out again. A segment with an outlier
- * would lose all else in it that way, so it has 7 bits more, in a second vector; it is flagged, and
- * multiplied a second time.
+ * would lose all else in it that way, so it has 7 bits more, in a second vector, with the same zero; it is
+ * flagged, and multiplied a second time.
+ *
+ * A scale is a whole number of steps of the token's unit, so that products of all segments can be summed
+ * in integers. Quantised inputs of several tokens lie in tiles of four: each segment of the first, of the
+ * second, of the third and of the fourth, then the next one.
  */
 import { activate, NONE } from "./math";
 
@@ -54,8 +58,10 @@ export const LISTS_X_COPY: usize = 100;
 /** Inputs, where those that fill the last segment must not be read. */
 export const COLUMNS: usize = 104;
 
-/** A thread's own room, where it has many tokens, and bytes of it: see {@link scratchOf}. */
+/** A thread's own room, and bytes of it: see {@link scratchOf}. */
 export const SCRATCH: usize = 120, SCRATCH_BYTES: usize = 124;
+/** Steps of scales, and units: see {@link stepsOf}. */
+export const X_STEPS: usize = 128;
 
 /** Numbers of the kinds. */
 export const SLOTS_ONE = 0, SLOTS_TWO = 1, DENSE_INT8 = 2;
@@ -65,6 +71,14 @@ export const SLOTS_ONE_INT4 = 10, SLOTS_TWO_INT4 = 11, DENSE_INT4 = 12;
 
 /** Inputs of a segment. */
 export const SEGMENT = 32;
+/** Bytes of a segment of a tile: those of four tokens. */
+export const TILE_SEGMENT: usize = 128;
+
+/**
+ * What the steps of a token's scales add up to at most: sums of 32 products of -128 to 127 and -64 to 63
+ * times a step each then fit 32 bits.
+ */
+export const MOST_STEPS = 8000;
 
 /** What the lower seven bits are worth, in units of the upper ones. */
 export const LOW_UNIT: f32 = 0.0078125;
@@ -78,7 +92,26 @@ export function flagsOf(a: usize, token: i32, thread: i32, tokens: i32): usize {
   return flags + <usize> (token >> 3) * (<usize> load<u32>(a, SEGMENTS) << 3) + <usize> (token & 7);
 }
 
-/** A thread's own room: the lists of {@link listFlagged}, then the weights that are unpacked. */
+/**
+ * Steps of the scales of a tile of four tokens, `[segment, 4]` int32 as `stepBits` makes them, then four
+ * units; with one token its own steps and its unit.
+ */
+// @ts-ignore: decorator
+@inline
+export function stepsOf(steps: usize, segments: usize, token: i32, thread: i32, tokens: i32): usize {
+  if (tokens == 1) return steps + (<usize> thread * (segments + 1) << 2);
+  return steps + (<usize> (token >> 2) * (segments + 1) << 4);
+}
+
+/** Integer sums in a token's units, and those of lower seven bits, together. */
+// @ts-ignore: decorator
+@inline
+export function inUnits(sum: v128, low: v128, unit: v128): v128 {
+  const upper = f32x4.mul(f32x4.convert_i32x4_s(sum), unit);
+  return addScaled(upper, low, f32x4.mul(unit, f32x4.splat(LOW_UNIT)));
+}
+
+/** A thread's own room. */
 // @ts-ignore: decorator
 @inline
 export function scratchOf(a: usize, thread: i32): usize {
@@ -99,7 +132,7 @@ export const LIST_END = 0xffff;
  * For each four tokens the segments in which one of them is flagged, as uint16, with an end: all rows
  * would look through the same flags again.
  *
- * @param to The beginning of a thread's room.
+ * @param to Room of a thread.
  * @returns What lies behind the lists.
  */
 export function listFlagged(a: usize, tokens: i32, to: usize): usize {

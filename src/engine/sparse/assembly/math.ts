@@ -43,7 +43,7 @@ export function setUpMath(): void {
   // Zero points less the bits of MAGIC, as integers.
   v128.store(CONSTANTS + (PLUS_0 << 4), i32x4.splat(-MAGIC_BITS));
   v128.store(CONSTANTS + (PLUS_64 << 4), i32x4.splat(64 - MAGIC_BITS));
-  v128.store(CONSTANTS + (PLUS_8192 << 4), i32x4.splat(8192 - MAGIC_BITS));
+  v128.store(CONSTANTS + (PLUS_8256 << 4), i32x4.splat(8256 - MAGIC_BITS));
 }
 
 function put(place: usize, value: f32): void {
@@ -51,7 +51,7 @@ function put(place: usize, value: f32): void {
 }
 
 /** What {@link roundPlus} can add, by its place in the table. */
-export const PLUS_0: usize = 19, PLUS_64: usize = 20, PLUS_8192: usize = 21;
+export const PLUS_0: usize = 19, PLUS_64: usize = 20, PLUS_8256: usize = 21;
 
 /** The nearest integers, ties to even, of numbers below 2²² in size; plus a constant of the table. */
 // @ts-ignore: decorator

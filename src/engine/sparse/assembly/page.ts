@@ -8,7 +8,7 @@
  */
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
-import { largest, LEAST, narrow } from "./vectors";
+import { largest, LEAST, narrow, NARROW_MOST } from "./vectors";
 
 /** The integer that stands for 0 in a query of 7 bits. */
 const ZERO = 64;
@@ -132,7 +132,9 @@ export function probabilities(
 
 /** A query as integers of 7 bits, 1 to 127, in its own place; its scale takes the last four bytes. */
 export function narrowQuery(q: usize, dim: i32, scale: f32): void {
-  store<f32>(q + (<usize> dim << 2) - 4, narrow(q, q, dim, largest(q, dim)) * scale);
+  const most = largest(q, dim);
+  narrow(q, q, dim, most > LEAST ? NARROW_MOST / most : 0);
+  store<f32>(q + (<usize> dim << 2) - 4, most / NARROW_MOST * scale);
 }
 
 /**

@@ -2,75 +2,105 @@
  * Pairs of slots of int8 weights, as all layouts with slots have them.
  *
  * Packed, a pair takes 48 bytes: indices in low and high halves, values, values. Unpacked, for products
- * with many tokens, indices have a byte each: values, values, indices, indices.
+ * with many tokens, indices have a byte each, and what products begin with lies before: beginning, values,
+ * values, indices, indices.
  */
-import { centered, dot, pick, upper } from "./simd";
+import {
+  addTimes,
+  addToPart,
+  beginning,
+  centered,
+  partSum,
+  pick,
+  upper,
+  WIDE_PARTS,
+} from "./simd";
 
-/** Bytes of a pair, packed and unpacked. */
-export const PAIR: usize = 48, UNPACKED_PAIR: usize = 64;
+/** Bytes of a pair, packed and unpacked; of one unpacked without its beginning. */
+export const PAIR: usize = 48, UNPACKED: usize = 80, UNPACKED_PAIR: usize = 64;
 
-/** sum + two slots, of the windows `x` and `y`: their values and their indices. */
+/** The part of the pair at `w`, whose slots are of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline
-export function dotTwo(
+export function pairPart(
+  w: usize,
+  x: v128,
+  y: v128,
+  nibbles: v128,
+  one: v128,
+  zeros: v128,
+): v128 {
+  const i = v128.load(w), x0 = pick(x, v128.and(i, nibbles)), x1 = pick(y, upper(i, nibbles));
+  return centered(v128.load(w, 16), x0, v128.load(w, 32), x1, one, zeros);
+}
+
+/** Unpacks the pair at `w`; returns what products with it begin with. */
+// @ts-ignore: decorator
+@inline
+export function unpackPair(w: usize, to: usize, nibbles: v128, one: v128, zeros: v128): v128 {
+  const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+  const begin = beginning(v0, v1, one, zeros);
+  v128.store(to, begin);
+  v128.store(to, v0, 16);
+  v128.store(to, v1, 32);
+  v128.store(to, v128.and(i, nibbles), 48);
+  v128.store(to, upper(i, nibbles), 64);
+  return begin;
+}
+
+/** Unpacks two pairs that are added together: {@link secondBeginning} says where the second begins. */
+// @ts-ignore: decorator
+@inline
+export function unpackTwoPairs(w: usize, to: usize, nibbles: v128, one: v128, zeros: v128): void {
+  const first = unpackPair(w, to, nibbles, one, zeros);
+  const second = unpackPair(w + PAIR, to + UNPACKED, nibbles, one, zeros);
+  if (WIDE_PARTS) v128.store(to, i32x4.add(first, second));
+}
+
+/**
+ * What the second of two unpacked pairs begins with: its own beginning, or the first one's part, where a
+ * part has room for the products of both.
+ */
+// @ts-ignore: decorator
+@inline
+export function secondBeginning(first: v128, w: usize): v128 {
+  return WIDE_PARTS ? first : v128.load(w, UNPACKED);
+}
+
+/** begin + two slots of the windows `x` and `y`: their values and their indices. */
+// @ts-ignore: decorator
+@inline
+export function twoSlots(
+  begin: v128,
   v0: v128,
   v1: v128,
   i0: v128,
   i1: v128,
   x: v128,
   y: v128,
-  sum: v128,
-  one: v128,
 ): v128 {
-  return dot(v1, pick(y, i1), dot(v0, pick(x, i0), sum, one), one);
+  return addToPart(addToPart(begin, v0, pick(x, i0)), v1, pick(y, i1));
 }
 
-/** sum + the pair at `w`, whose slots are of the windows `x` and `y`. */
+/** begin + the unpacked pair at `w`, whose slots are of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline
-export function addPair(w: usize, x: v128, y: v128, sum: v128, nibbles: v128, one: v128): v128 {
-  const i = v128.load(w), i0 = v128.and(i, nibbles), i1 = upper(i, nibbles);
-  return dotTwo(v128.load(w, 16), v128.load(w, 32), i0, i1, x, y, sum, one);
+export function unpackedPart(begin: v128, w: usize, x: v128, y: v128): v128 {
+  const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+  return twoSlots(begin, v0, v1, v128.load(w, 48), v128.load(w, 64), x, y);
 }
 
-/** The same, with inputs of which 64 is the zero; of those `zeros` are sixteen. */
+/** sum + (p + q) · step, of the parts of two pairs. */
 // @ts-ignore: decorator
 @inline
-export function addCenteredPair(
-  w: usize,
-  x: v128,
-  y: v128,
-  sum: v128,
-  nibbles: v128,
-  one: v128,
-  zeros: v128,
-): v128 {
-  const i = v128.load(w), x0 = pick(x, v128.and(i, nibbles)), x1 = pick(y, upper(i, nibbles));
-  return centered(v128.load(w, 16), x0, v128.load(w, 32), x1, sum, one, zeros);
+export function addTwoTimes(sum: v128, p: v128, q: v128, step: v128): v128 {
+  if (WIDE_PARTS) return addTimes(sum, i32x4.add(p, q), step);
+  return addTimes(addTimes(sum, p, step), q, step);
 }
 
-/** sum + what inputs' zeros add to a product with the pair at `w`: 64·Σw. */
+/** p + q, of the parts of two pairs. */
 // @ts-ignore: decorator
 @inline
-export function addZeros(w: usize, sum: v128, one: v128, zeros: v128): v128 {
-  return dot(v128.load(w, 32), zeros, dot(v128.load(w, 16), zeros, sum, one), one);
-}
-
-/** The same as {@link addPair} of an unpacked pair. */
-// @ts-ignore: decorator
-@inline
-export function addUnpackedPair(w: usize, x: v128, y: v128, sum: v128, one: v128): v128 {
-  const v0 = v128.load(w), v1 = v128.load(w, 16), i0 = v128.load(w, 32), i1 = v128.load(w, 48);
-  return dotTwo(v0, v1, i0, i1, x, y, sum, one);
-}
-
-/** Unpacks the pair at `w`. */
-// @ts-ignore: decorator
-@inline
-export function unpackPair(w: usize, to: usize, nibbles: v128): void {
-  const i = v128.load(w);
-  v128.store(to, v128.load(w, 16));
-  v128.store(to, v128.load(w, 32), 16);
-  v128.store(to, v128.and(i, nibbles), 32);
-  v128.store(to, upper(i, nibbles), 48);
+export function twoPartsSum(p: v128, q: v128, one: v128): v128 {
+  return i32x4.add(partSum(p, one), partSum(q, one));
 }

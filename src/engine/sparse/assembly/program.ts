@@ -34,10 +34,11 @@ import {
   SLOTS_TWO_INT4,
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
-import { slots } from "./slots";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4 } from "./slots_int4";
+import { slotsMany } from "./slots_many";
+import { slotsOne } from "./slots_one";
 import { elementwise, embed, norm, quantise, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
@@ -82,8 +83,10 @@ function runShare(thread: i32): bool {
 function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
   const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
-  if (kind < DENSE_INT8) slots(kind, a, first, last, tokens, thread);
-  else if (kind == SLOTS_ANY) {
+  if (kind < DENSE_INT8) {
+    if (tokens == 1) slotsOne(kind, a, first, last, thread);
+    else slotsMany(kind, a, first, last, tokens, thread);
+  } else if (kind == SLOTS_ANY) {
     if (tokens == 1) slotsAnyOne(a, first, last, thread);
     else slotsAnyMany(a, first, last, tokens, thread);
   } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);

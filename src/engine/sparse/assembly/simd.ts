@@ -20,43 +20,87 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
 }
 
 /**
- * sum + v·(x - 64) + w·(y - 64): two {@link dot}s of activations of which 64 is the zero, with weights
- * above -128.
+ * v·(x - 64) + w·(y - 64), of activations of which 64 is the zero, with weights above -128: a *part*.
  *
- * Where an instruction gives pairs, sums of four products are taken in 16 bits. They may wrap around on
- * the way, but what is left when the zeros have gone is 4 · 64 · 127 at most.
+ * Where an instruction gives pairs, a part has 16 bits: sums of four products may wrap around on the way,
+ * but what is left when the zeros have gone is 4 · 64 · 127 at most. {@link addTimes} and {@link partSum}
+ * make four products a lane of it. Elsewhere it has that form already.
  *
  * @param zeros Sixteen of 64.
  */
 // @ts-ignore: decorator
 @inline
-export function centered(
-  v: v128,
-  x: v128,
-  w: v128,
-  y: v128,
-  sum: v128,
-  one: v128,
-  zeros: v128,
-): v128 {
+export function centered(v: v128, x: v128, w: v128, y: v128, one: v128, zeros: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
-    const all = dot(w, y, dot(v, x, sum, one), one);
-    return i32x4.sub(all, dot(w, zeros, dot(v, zeros, i32x4.splat(0), one), one));
+    const zero = i32x4.splat(0);
+    const all = dot(w, y, dot(v, x, zero, one), one);
+    return i32x4.sub(all, dot(w, zeros, dot(v, zeros, zero, one), one));
   }
   const all = i16x8.add(pairs(v, x), pairs(w, y));
-  const zero = i16x8.add(zeroPairs(v, zeros), zeroPairs(w, zeros));
-  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.sub(all, zero), one));
+  return i16x8.sub(all, i16x8.add(zeroPairs(v, zeros), zeroPairs(w, zeros)));
 }
 
-/** sum + v·(x - 64): the same of one. */
+/** v·(x - 64): the same of one. */
 // @ts-ignore: decorator
 @inline
-export function centeredOne(v: v128, x: v128, sum: v128, one: v128, zeros: v128): v128 {
+export function centeredOne(v: v128, x: v128, one: v128, zeros: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
-    return i32x4.sub(dot(v, x, sum, one), dot(v, zeros, i32x4.splat(0), one));
+    const zero = i32x4.splat(0);
+    return i32x4.sub(dot(v, x, zero, one), dot(v, zeros, zero, one));
   }
-  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.sub(pairs(v, x), zeroPairs(v, zeros)), one));
+  return i16x8.sub(pairs(v, x), zeroPairs(v, zeros));
 }
+
+/** What parts of v and w begin with, where their zeros are taken out once for many tokens: -64·v - 64·w. */
+// @ts-ignore: decorator
+@inline
+export function beginning(v: v128, w: v128, one: v128, zeros: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
+    return i32x4.neg(dot(w, zeros, dot(v, zeros, i32x4.splat(0), one), one));
+  }
+  return i16x8.neg(i16x8.add(zeroPairs(v, zeros), zeroPairs(w, zeros)));
+}
+
+/** part + v·x. */
+// @ts-ignore: decorator
+@inline
+export function addToPart(part: v128, v: v128, x: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return dot(v, x, part, part);
+  return i16x8.add(part, pairs(v, x));
+}
+
+/** Four products, or eight, a lane of a part. */
+// @ts-ignore: decorator
+@inline
+export function partSum(part: v128, one: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return part;
+  return i32x4.dot_i16x8_s(part, one);
+}
+
+/**
+ * sum + part · step, in integers.
+ *
+ * @param step As {@link stepBits} has made it, in every lane.
+ */
+// @ts-ignore: decorator
+@inline
+export function addTimes(sum: v128, part: v128, step: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return i32x4.add(sum, i32x4.mul(part, step));
+  return i32x4.add(sum, i32x4.dot_i16x8_s(part, step));
+}
+
+/** A step of 0 to 32767 for {@link addTimes}: in both halves of a lane, where parts have 16 bits. */
+// @ts-ignore: decorator
+@inline
+export function stepBits(step: i32): i32 {
+  return ASC_FEATURE_RELAXED_SIMD && FUSED_DOT ? step : step | (step << 16);
+}
+
+/** Whether a part has 32 bits, and room for more products than {@link centered} gives. */
+export const WIDE_PARTS: bool = ASC_FEATURE_RELAXED_SIMD && FUSED_DOT;
+
+/** Whether a part of two slots takes few instructions, and no longer than it takes to load their weights. */
+export const LOADS_MATTER: bool = ASC_FEATURE_RELAXED_SIMD && !FUSED_DOT;
 
 /**
  * {@link products} and {@link addProducts} of inputs of which 64 is the zero, less what that added.

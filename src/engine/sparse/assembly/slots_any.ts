@@ -24,7 +24,6 @@
  */
 import { LOW_UNIT } from "./linear";
 import { PAIR } from "./pairs";
-import { dot, pick } from "./simd";
 
 /** Bytes of a unit: a pair of `pairs.ts`. */
 export const UNIT: usize = PAIR;
@@ -36,26 +35,18 @@ export function headBytes(places: usize): usize {
   return (16 + (places << 1) + 15) & ~15;
 }
 
-/** A token's scale of the segment of input `c`, times those of the rows' groups where they have any. */
+/** A token's scale of the segment of input `c` times those of the rows' groups. */
 // @ts-ignore: decorator
 @inline
-export function scaleOf(scales: usize, groups: usize, c: usize, isGrouped: bool): v128 {
-  const scale = v128.load32_splat(scales + (c >> 5 << 2));
-  return isGrouped ? f32x4.mul(scale, v128.load(groups + (c >> 5 << 4))) : scale;
+export function scaleOf(scales: usize, groups: usize, c: usize): v128 {
+  return f32x4.mul(v128.load32_splat(scales + (c >> 5 << 2)), v128.load(groups + (c >> 5 << 4)));
 }
 
 /** The same for lower seven bits. */
 // @ts-ignore: decorator
 @inline
-export function lowScaleOf(scales: usize, groups: usize, c: usize, isGrouped: bool): v128 {
-  return f32x4.mul(scaleOf(scales, groups, c, isGrouped), f32x4.splat(LOW_UNIT));
-}
-
-/** sum + a single, its values and its indices, times the window at `x`. */
-// @ts-ignore: decorator
-@inline
-export function single(v: v128, i: v128, x: usize, sum: v128, one_: v128): v128 {
-  return dot(v, pick(v128.load(x), i), sum, one_);
+export function lowScaleOf(scales: usize, groups: usize, c: usize): v128 {
+  return f32x4.mul(scaleOf(scales, groups, c), f32x4.splat(LOW_UNIT));
 }
 
 /** Streams by number. */

@@ -9,16 +9,27 @@ import {
   addScaled,
   flagsOf,
   GROUP_SCALES,
+  inUnits,
   scratchOf,
   SEGMENTS,
+  stepsOf,
+  TILE_SEGMENT,
   WEIGHTS,
   X,
   X_LOW,
   X_SCALES,
+  X_STEPS,
   X_STRIDE,
 } from "./linear";
-import { addUnpackedPair, addZeros, unpackPair, UNPACKED_PAIR } from "./pairs";
-import { dot, ones, upper } from "./simd";
+import {
+  secondBeginning,
+  twoPartsSum,
+  UNPACKED,
+  unpackedPart,
+  unpackPair,
+  unpackTwoPairs,
+} from "./pairs";
+import { addTimes, addToPart, beginning, ones, partSum, pick, upper, WIDE_PARTS } from "./simd";
 import {
   bytesOf,
   COUPLE,
@@ -28,15 +39,15 @@ import {
   QUAD,
   scaleOf,
   SINGLE,
-  single,
   UNIT,
 } from "./slots_any";
 
-/** Bytes of unpacked entries: what their sums begin with, then values and indices a byte each. */
+/** Bytes of an unpacked entry; a single has what its sums begin with, values and indices. */
 // @ts-ignore: decorator
 @inline
 function unpackedBytes(stream: i32): usize {
-  return stream == QUAD ? 16 + 2 * UNPACKED_PAIR : 16 + UNPACKED_PAIR;
+  if (stream == SINGLE) return UNPACKED_SINGLE;
+  return stream == QUAD ? 2 * UNPACKED : UNPACKED;
 }
 const UNPACKED_SINGLE: usize = 48;
 
@@ -47,13 +58,8 @@ function unpackStream(stream: i32, w: usize, count: usize, to: usize): usize {
   const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   let out = to;
   for (let from = w, end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
-    let sum = addZeros(from, i32x4.splat(0), one_, zeros);
-    unpackPair(from, out + 16, nibbles);
-    if (stream == QUAD) {
-      sum = addZeros(from + UNIT, sum, one_, zeros);
-      unpackPair(from + UNIT, out + 16 + UNPACKED_PAIR, nibbles);
-    }
-    v128.store(out, i32x4.neg(sum));
+    if (stream == QUAD) unpackTwoPairs(from, out, nibbles, one_, zeros);
+    else unpackPair(from, out, nibbles, one_, zeros);
     out += unpackedBytes(stream);
   }
   return out;
@@ -63,8 +69,7 @@ function unpackStream(stream: i32, w: usize, count: usize, to: usize): usize {
 // @ts-ignore: decorator
 @inline
 function unpackSingle(v: v128, i: v128, to: usize): void {
-  const sum = dot(v, v128.load(ZERO_POINTS), i32x4.splat(0), ones());
-  v128.store(to, i32x4.neg(sum));
+  v128.store(to, beginning(v, i8x16.splat(0), ones(), v128.load(ZERO_POINTS)));
   v128.store(to, v, 16);
   v128.store(to, i, 32);
 }
@@ -87,81 +92,82 @@ function unpack(chunk: usize, to: usize): void {
   }
 }
 
-/** sum + an unpacked entry times a token's inputs at `x`. */
+/** The last part of an unpacked entry times a token's inputs at `x`; `first` is that before it, of a quad. */
 // @ts-ignore: decorator
 @inline
-function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, one_: v128): v128 {
-  if (stream == SINGLE) return single(v128.load(w, 16), v128.load(w, 32), x, sum, one_);
-  const y = v128.load(x);
-  if (stream == COUPLE) return addUnpackedPair(w + 16, y, v128.load(x, 16), sum, one_);
-  const first = addUnpackedPair(w + 16, y, y, sum, one_);
-  if (stream == DOUBLE) return first;
-  const z = v128.load(x, 16);
-  return addUnpackedPair(w + 16 + UNPACKED_PAIR, z, z, first, one_);
+function lastPart(stream: i32, w: usize, x: usize, first: v128): v128 {
+  if (stream == SINGLE) {
+    return addToPart(v128.load(w), v128.load(w, 16), pick(v128.load(x), v128.load(w, 32)));
+  }
+  const y = v128.load(x), z = stream == DOUBLE ? y : v128.load(x, 16);
+  if (stream != QUAD) return unpackedPart(v128.load(w), w, y, z);
+  return unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
 }
 
-/** What four tokens have in common, at the beginning of a thread's room: their sums, and where things are. */
-const FOUR_X: usize = 64, FOUR_STRIDE: usize = 68, FOUR_LOW: usize = 72;
-const FOUR_SCALES: usize = 76, FOUR_NEXT: usize = 80, FOUR_FLAGS: usize = 84;
-const FOUR_GROUPS: usize = 88;
+/** The first part of an unpacked quad. */
+// @ts-ignore: decorator
+@inline
+function firstPart(w: usize, x: usize): v128 {
+  const y = v128.load(x);
+  return unpackedPart(v128.load(w), w, y, y);
+}
+
+/** sum + an unpacked entry times a token's inputs at `x`, times their step. */
+// @ts-ignore: decorator
+@inline
+function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, step: v128): v128 {
+  if (stream != QUAD) return addTimes(sum, lastPart(stream, w, x, sum), step);
+  const first = firstPart(w, x), last = lastPart(stream, w, x, first);
+  return addTimes(WIDE_PARTS ? sum : addTimes(sum, first, step), last, step);
+}
+
+/** The same product alone. */
+// @ts-ignore: decorator
+@inline
+function unpackedSum(stream: i32, w: usize, x: usize, one_: v128): v128 {
+  if (stream != QUAD) return partSum(lastPart(stream, w, x, one_), one_);
+  const first = firstPart(w, x), last = lastPart(stream, w, x, first);
+  return WIDE_PARTS ? last : twoPartsSum(first, last, one_);
+}
+
+/**
+ * What four tokens have in common, at the beginning of a thread's room: their sums, those of their lower
+ * bits, and where things are.
+ */
+const FOUR_LOWS: usize = 64, FOUR_X: usize = 128, FOUR_LOW: usize = 132, FOUR_STEPS: usize = 136;
+const FOUR_SCALES: usize = 140, FOUR_NEXT: usize = 144, FOUR_FLAGS: usize = 148;
+const FOUR_GROUPS: usize = 152;
 /** Bytes of that. */
-const FOUR_BYTES: usize = 96;
+const FOUR_BYTES: usize = 160;
+
+/** Where the inputs of a tile begin that are those of input `c` of a token. */
+// @ts-ignore: decorator
+@inline
+function inTile(c: usize): usize {
+  return (c >> 5) * TILE_SEGMENT + (c & 31);
+}
 
 /** Adds a stream of `count` unpacked entries to the sums of four tokens at `f`. */
 // @ts-ignore: decorator
 @inline
-function addFour(
-  stream: i32,
-  isGrouped: bool,
-  w: usize,
-  places: usize,
-  count: usize,
-  f: usize,
-): void {
-  if (count == 0) return;
-  const x = load<usize>(f, FOUR_X), stride = load<usize>(f, FOUR_STRIDE);
-  const low = load<usize>(f, FOUR_LOW), flags = load<usize>(f, FOUR_FLAGS);
-  const scales = load<usize>(f, FOUR_SCALES), next = load<usize>(f, FOUR_NEXT);
-  const gs = load<usize>(f, FOUR_GROUPS);
-  const one_ = ones(), zero = i32x4.splat(0);
-  const x1 = x + stride, x2 = x1 + stride, x3 = x2 + stride;
-  const s1 = scales + next, s2 = s1 + next, s3 = s2 + next;
+function addFour(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
+  const x = load<usize>(f, FOUR_X), low = load<usize>(f, FOUR_LOW);
+  const flags = load<usize>(f, FOUR_FLAGS), steps = load<usize>(f, FOUR_STEPS);
   let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
-    const c = <usize> load<u16>(at), b = v128.load(from);
-    f0 = addScaled(
-      f0,
-      addUnpacked(stream, from, x + c, b, one_),
-      scaleOf(scales, gs, c, isGrouped),
-    );
-    f1 = addScaled(f1, addUnpacked(stream, from, x1 + c, b, one_), scaleOf(s1, gs, c, isGrouped));
-    f2 = addScaled(f2, addUnpacked(stream, from, x2 + c, b, one_), scaleOf(s2, gs, c, isGrouped));
-    f3 = addScaled(f3, addUnpacked(stream, from, x3 + c, b, one_), scaleOf(s3, gs, c, isGrouped));
+    const c = <usize> load<u16>(at), xs = x + inTile(c), step = steps + (c >> 5 << 4);
+    f0 = addUnpacked(stream, from, xs, f0, v128.load32_splat(step));
+    f1 = addUnpacked(stream, from, xs + 32, f1, v128.load32_splat(step, 4));
+    f2 = addUnpacked(stream, from, xs + 64, f2, v128.load32_splat(step, 8));
+    f3 = addUnpacked(stream, from, xs + 96, f3, v128.load32_splat(step, 12));
     if (load<u32>(flags + (c >> 5 << 3)) != 0) {
-      const l = low + c;
-      f0 = addScaled(
-        f0,
-        addUnpacked(stream, from, x + l, zero, one_),
-        lowScaleOf(scales, gs, c, isGrouped),
-      );
-      f1 = addScaled(
-        f1,
-        addUnpacked(stream, from, x1 + l, zero, one_),
-        lowScaleOf(s1, gs, c, isGrouped),
-      );
-      f2 = addScaled(
-        f2,
-        addUnpacked(stream, from, x2 + l, zero, one_),
-        lowScaleOf(s2, gs, c, isGrouped),
-      );
-      f3 = addScaled(
-        f3,
-        addUnpacked(stream, from, x3 + l, zero, one_),
-        lowScaleOf(s3, gs, c, isGrouped),
-      );
+      for (let t: usize = 0; t < 4; t++) {
+        const l = f + FOUR_LOWS + (t << 4), s = v128.load32_splat(step + (t << 2));
+        v128.store(l, addUnpacked(stream, from, xs + low + (t << 5), v128.load(l), s));
+      }
     }
-    from += stream == SINGLE ? UNPACKED_SINGLE : unpackedBytes(stream);
+    from += unpackedBytes(stream);
   }
   v128.store(f, f0);
   v128.store(f, f1, 16);
@@ -169,13 +175,60 @@ function addFour(
   v128.store(f, f3, 48);
 }
 
+/** The same where groups of inputs have scales. */
+// @ts-ignore: decorator
+@inline
+function addFourGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
+  const x = load<usize>(f, FOUR_X), low = load<usize>(f, FOUR_LOW);
+  const flags = load<usize>(f, FOUR_FLAGS), gs = load<usize>(f, FOUR_GROUPS);
+  const scales = load<usize>(f, FOUR_SCALES), next = load<usize>(f, FOUR_NEXT);
+  const one_ = ones();
+  let from = w, at = places;
+  for (const end = places + (count << 1); at < end; at += 2) {
+    const c = <usize> load<u16>(at), isFlagged = load<u32>(flags + (c >> 5 << 3)) != 0;
+    for (let t: usize = 0; t < 4; t++) {
+      const xs = x + inTile(c) + (t << 5), s = scales + t * next, to = f + (t << 4);
+      let sum = addScaled(v128.load(to), unpackedSum(stream, from, xs, one_), scaleOf(s, gs, c));
+      if (isFlagged) {
+        sum = addScaled(sum, unpackedSum(stream, from, xs + low, one_), lowScaleOf(s, gs, c));
+      }
+      v128.store(to, sum);
+    }
+    from += unpackedBytes(stream);
+  }
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function quads(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(QUAD, w, at, count, f);
+}
+function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFourGrouped(QUAD, w, at, count, f);
+}
+function doubles(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(DOUBLE, w, at, count, f);
+}
+function doublesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFourGrouped(DOUBLE, w, at, count, f);
+}
+function couples(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(COUPLE, w, at, count, f);
+}
+function couplesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFourGrouped(COUPLE, w, at, count, f);
+}
+function singles(w: usize, at: usize, count: usize, f: usize): void {
+  addFour(SINGLE, w, at, count, f);
+}
+function singlesGrouped(w: usize, at: usize, count: usize, f: usize): void {
+  addFourGrouped(SINGLE, w, at, count, f);
+}
+
 /**
  * Up to four tokens from `token` on, each in the order of one.
  *
  * @param f The thread's room, in which the unpacked chunk lies behind what the tokens have in common.
  */
-// @ts-ignore: decorator
-@inline
 function four(
   a: usize,
   row: i32,
@@ -186,11 +239,11 @@ function four(
   isGrouped: bool,
 ): void {
   const segments = load<usize>(a, SEGMENTS), next = segments << 2;
-  const stride = <usize> load<u32>(a, X_STRIDE);
-  memory.fill(f, 0, 64);
-  store<usize>(f, load<usize>(a, X) + <usize> token * stride, FOUR_X);
-  store<usize>(f, stride, FOUR_STRIDE);
+  const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
+  memory.fill(f, 0, FOUR_X);
+  store<usize>(f, load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE), FOUR_X);
   store<usize>(f, <usize> load<u32>(a, X_LOW), FOUR_LOW);
+  store<usize>(f, steps, FOUR_STEPS);
   store<usize>(f, load<usize>(a, X_SCALES) + <usize> token * next, FOUR_SCALES);
   store<usize>(f, next, FOUR_NEXT);
   store<usize>(f, flagsOf(a, token, 0, tokens), FOUR_FLAGS);
@@ -214,33 +267,14 @@ function four(
   if (isGrouped) singlesGrouped(w, at, count, f);
   else singles(w, at, count, f);
   let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+  if (!isGrouped) {
+    const units = steps + (segments << 4);
+    f0 = inUnits(f0, v128.load(f, FOUR_LOWS), v128.load32_splat(units));
+    f1 = inUnits(f1, v128.load(f, FOUR_LOWS + 16), v128.load32_splat(units, 4));
+    f2 = inUnits(f2, v128.load(f, FOUR_LOWS + 32), v128.load32_splat(units, 8));
+    f3 = inUnits(f3, v128.load(f, FOUR_LOWS + 48), v128.load32_splat(units, 12));
+  }
   finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
-}
-
-/** Each in a function of its own: engines compile small functions better. */
-function quads(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(QUAD, false, w, at, count, f);
-}
-function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(QUAD, true, w, at, count, f);
-}
-function doubles(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(DOUBLE, false, w, at, count, f);
-}
-function doublesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(DOUBLE, true, w, at, count, f);
-}
-function couples(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(COUPLE, false, w, at, count, f);
-}
-function couplesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(COUPLE, true, w, at, count, f);
-}
-function singles(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(SINGLE, false, w, at, count, f);
-}
-function singlesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(SINGLE, true, w, at, count, f);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */

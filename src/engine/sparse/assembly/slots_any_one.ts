@@ -6,20 +6,24 @@ import {
   finish,
   flagsOf,
   GROUP_SCALES,
+  inUnits,
   LISTS,
+  scratchOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
+  stepsOf,
   WEIGHTS,
   X,
   X_COPY,
   X_LOW,
   X_SCALES,
   X_SCALES_COPY,
+  X_STEPS,
 } from "./linear";
-import { addCenteredPair, addPair } from "./pairs";
-import { centeredOne, ones, pick, upper } from "./simd";
-import { centeredSegment, plainSegment } from "./slots";
+import { pairPart } from "./pairs";
+import { addTimes, centeredOne, ones, partSum, pick, upper } from "./simd";
+import { addSegment, segmentSum } from "./slots";
 import {
   bytesOf,
   COUPLE,
@@ -28,7 +32,6 @@ import {
   lowScaleOf,
   QUAD,
   scaleOf,
-  single,
   UNIT,
 } from "./slots_any";
 
@@ -39,25 +42,45 @@ function kindOf(stream: i32): i32 {
   return stream == QUAD ? SLOTS_TWO : SLOTS_ONE;
 }
 
-/** An entry of a stream times inputs of which 64 is the zero, whose window or segment is at `x`. */
+/** sum + an entry of a stream times the window or segment at `x`, times its step. */
 // @ts-ignore: decorator
 @inline
-function centered(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128, zeros: v128): v128 {
-  if (stream != DOUBLE) return centeredSegment(kindOf(stream), w, x, nibbles, one_, zeros);
+function addEntry(
+  stream: i32,
+  w: usize,
+  x: usize,
+  sum: v128,
+  step: v128,
+  nibbles: v128,
+  one_: v128,
+  zeros: v128,
+): v128 {
+  if (stream != DOUBLE) return addSegment(kindOf(stream), w, x, sum, step, nibbles, one_, zeros);
   const a = v128.load(x);
-  return addCenteredPair(w, a, a, i32x4.splat(0), nibbles, one_, zeros);
+  return addTimes(sum, pairPart(w, a, a, nibbles, one_, zeros), step);
 }
 
-/** The same of inputs of which 0 is the zero. */
+/** The same product alone. */
 // @ts-ignore: decorator
 @inline
-function plain(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128): v128 {
-  if (stream != DOUBLE) return plainSegment(kindOf(stream), w, x, nibbles, one_);
+function entrySum(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128, zeros: v128): v128 {
+  if (stream != DOUBLE) return segmentSum(kindOf(stream), w, x, nibbles, one_, zeros);
   const a = v128.load(x);
-  return addPair(w, a, a, i32x4.splat(0), nibbles, one_);
+  return partSum(pairPart(w, a, a, nibbles, one_, zeros), one_);
 }
 
-/** sum + a stream of `count` entries at `w` times one token. */
+/** The part of a single, its values and its indices, and the window at `x`. */
+// @ts-ignore: decorator
+@inline
+function singlePart(v: v128, i: v128, x: usize, one_: v128, zeros: v128): v128 {
+  return centeredOne(v, pick(v128.load(x), i), one_, zeros);
+}
+
+/**
+ * sum + a stream of `count` entries at `w` times one token.
+ *
+ * @param lows Where the sum of lower bits is kept: few entries have any.
+ */
 // @ts-ignore: decorator
 @inline
 function addStream(
@@ -67,10 +90,40 @@ function addStream(
   count: usize,
   x: usize,
   low: usize,
+  steps: usize,
+  flags: usize,
+  lows: usize,
+  nibbles: v128,
+  one_: v128,
+  zeros: v128,
+  sum: v128,
+): v128 {
+  let p = sum, from = w, place = at;
+  for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
+    const c = <usize> load<u16>(place), step = v128.load32_splat(steps + (c >> 5 << 2));
+    p = addEntry(stream, from, x + c, p, step, nibbles, one_, zeros);
+    if (load<u8>(flags + (c >> 5 << 3)) != 0) {
+      const q = addEntry(stream, from, low + c, v128.load(lows), step, nibbles, one_, zeros);
+      v128.store(lows, q);
+    }
+    place += 2;
+  }
+  return p;
+}
+
+/** The same where groups of inputs have scales. */
+// @ts-ignore: decorator
+@inline
+function addStreamGrouped(
+  stream: i32,
+  w: usize,
+  at: usize,
+  count: usize,
+  x: usize,
+  low: usize,
   scales: usize,
   groups: usize,
   flags: usize,
-  isGrouped: bool,
   nibbles: v128,
   one_: v128,
   zeros: v128,
@@ -79,21 +132,105 @@ function addStream(
   let f = sum, from = w, place = at;
   for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
     const c = <usize> load<u16>(place);
-    const p = centered(stream, from, x + c, nibbles, one_, zeros);
-    f = addScaled(f, p, scaleOf(scales, groups, c, isGrouped));
+    const p = entrySum(stream, from, x + c, nibbles, one_, zeros);
+    f = addScaled(f, p, scaleOf(scales, groups, c));
     if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-      const q = plain(stream, from, low + c, nibbles, one_);
-      f = addScaled(f, q, lowScaleOf(scales, groups, c, isGrouped));
+      const q = entrySum(stream, from, low + c, nibbles, one_, zeros);
+      f = addScaled(f, q, lowScaleOf(scales, groups, c));
     }
     place += 2;
   }
   return f;
 }
 
-/** One token. */
+/** sum + a single with its step. */
 // @ts-ignore: decorator
 @inline
-function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): void {
+function addSingle(
+  v: v128,
+  i: v128,
+  c: usize,
+  x: usize,
+  low: usize,
+  steps: usize,
+  flags: usize,
+  lows: usize,
+  one_: v128,
+  zeros: v128,
+  sum: v128,
+): v128 {
+  const step = v128.load32_splat(steps + (c >> 5 << 2));
+  if (load<u8>(flags + (c >> 5 << 3)) != 0) {
+    const part = singlePart(v, i, low + c, one_, zeros);
+    v128.store(lows, addTimes(v128.load(lows), part, step));
+  }
+  return addTimes(sum, singlePart(v, i, x + c, one_, zeros), step);
+}
+
+/** The same where groups of inputs have scales. */
+// @ts-ignore: decorator
+@inline
+function addSingleGrouped(
+  v: v128,
+  i: v128,
+  c: usize,
+  x: usize,
+  low: usize,
+  scales: usize,
+  groups: usize,
+  flags: usize,
+  one_: v128,
+  zeros: v128,
+  sum: v128,
+): v128 {
+  const p = partSum(singlePart(v, i, x + c, one_, zeros), one_);
+  const f = addScaled(sum, p, scaleOf(scales, groups, c));
+  if (load<u8>(flags + (c >> 5 << 3)) == 0) return f;
+  const q = partSum(singlePart(v, i, low + c, one_, zeros), one_);
+  return addScaled(f, q, lowScaleOf(scales, groups, c));
+}
+
+/** One token. */
+function one(a: usize, first: i32, last: i32, thread: i32): void {
+  const n = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
+  const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = x + <usize> load<u32>(a, X_LOW);
+  const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
+  const unit = v128.load32_splat(steps + (segments << 2));
+  const flags = flagsOf(a, 0, thread, 1), lows = scratchOf(a, thread);
+  const lists = load<usize>(a, LISTS);
+  for (let row = first; row < last; row += 4) {
+    const chunk = load<usize>(table + <usize> row);
+    const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
+    const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
+    let p = i32x4.splat(0), at = chunk + 16;
+    v128.store(lows, p);
+    let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
+    p = addStream(QUAD, w, at, quads, x, low, steps, flags, lows, n, one_, zeros, p);
+    at += quads << 1;
+    w += quads * 2 * UNIT;
+    p = addStream(DOUBLE, w, at, doubles, x, low, steps, flags, lows, n, one_, zeros, p);
+    at += doubles << 1;
+    w += doubles * UNIT;
+    p = addStream(COUPLE, w, at, couples, x, low, steps, flags, lows, n, one_, zeros, p);
+    at += couples << 1;
+    w += couples * UNIT;
+    for (const end = w + pairs * UNIT; w < end; w += UNIT) {
+      const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), i = v128.load(w);
+      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      p = addSingle(v0, v128.and(i, n), c, x, low, steps, flags, lows, one_, zeros, p);
+      p = addSingle(v1, upper(i, n), d, x, low, steps, flags, lows, one_, zeros, p);
+      at += 4;
+    }
+    let f = inUnits(p, v128.load(lows), unit);
+    if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
+    finish(a, row, 0, f);
+  }
+}
+
+/** One token, where groups of inputs have scales. */
+function oneGrouped(a: usize, first: i32, last: i32, thread: i32): void {
   const n = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
@@ -108,31 +245,20 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
     const gs = groupScales + (<usize> (row >> 2) * segments << 4);
     let f = f32x4.splat(0), at = chunk + 16;
     let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
-    f = addStream(QUAD, w, at, quads, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
+    f = addStreamGrouped(QUAD, w, at, quads, x, low, scales, gs, flags, n, one_, zeros, f);
     at += quads << 1;
     w += quads * 2 * UNIT;
-    f = addStream(DOUBLE, w, at, doubles, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
+    f = addStreamGrouped(DOUBLE, w, at, doubles, x, low, scales, gs, flags, n, one_, zeros, f);
     at += doubles << 1;
     w += doubles * UNIT;
-    f = addStream(COUPLE, w, at, couples, x, low, scales, gs, flags, isGrouped, n, one_, zeros, f);
+    f = addStreamGrouped(COUPLE, w, at, couples, x, low, scales, gs, flags, n, one_, zeros, f);
     at += couples << 1;
     w += couples * UNIT;
     for (const end = w + pairs * UNIT; w < end; w += UNIT) {
-      const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), zero = i32x4.splat(0);
-      const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-      const i0 = v128.and(i, n), i1 = upper(i, n);
-      const o = centeredOne(v0, pick(v128.load(x + c), i0), zero, one_, zeros);
-      f = addScaled(f, o, scaleOf(scales, gs, c, isGrouped));
-      if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-        const q = single(v0, i0, low + c, zero, one_);
-        f = addScaled(f, q, lowScaleOf(scales, gs, c, isGrouped));
-      }
-      const p = centeredOne(v1, pick(v128.load(x + d), i1), zero, one_, zeros);
-      f = addScaled(f, p, scaleOf(scales, gs, d, isGrouped));
-      if (load<u8>(flags + (d >> 5 << 3)) != 0) {
-        const q = single(v1, i1, low + d, zero, one_);
-        f = addScaled(f, q, lowScaleOf(scales, gs, d, isGrouped));
-      }
+      const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), i = v128.load(w);
+      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      f = addSingleGrouped(v0, v128.and(i, n), c, x, low, scales, gs, flags, one_, zeros, f);
+      f = addSingleGrouped(v1, upper(i, n), d, x, low, scales, gs, flags, one_, zeros, f);
       at += 4;
     }
     if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
@@ -140,16 +266,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
   }
 }
 
-/** Each in a function of its own: engines compile small functions better. */
-function oneOfAny(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, false);
-}
-function oneOfAnyGrouped(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, true);
-}
-
 /** y = W·x for rows `first` to `last`, multiples of 4, and one token. */
 export function slotsAnyOne(a: usize, first: i32, last: i32, thread: i32): void {
-  if (load<usize>(a, GROUP_SCALES) != 0) oneOfAnyGrouped(a, first, last, thread);
-  else oneOfAny(a, first, last, thread);
+  if (load<usize>(a, GROUP_SCALES) != 0) oneGrouped(a, first, last, thread);
+  else one(a, first, last, thread);
 }

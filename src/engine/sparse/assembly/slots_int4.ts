@@ -23,6 +23,7 @@ import {
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
+  TILE_SEGMENT,
   WEIGHTS,
   X,
   X_COPY,
@@ -34,16 +35,11 @@ import {
 import { UNPACKED_PAIR } from "./pairs";
 import { addProducts, dot, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
-/**
- * The products of a segment of four rows, which begins at `w`.
- *
- * @param isCentered Whether 64 is the zero of inputs.
- */
+/** The products of a segment of four rows, which begins at `w`. */
 // @ts-ignore: decorator
 @inline
 function segmentOf(
   kind: i32,
-  isCentered: bool,
   w: usize,
   x: usize,
   nibbles: v128,
@@ -66,7 +62,7 @@ function segmentOf(
     sum = addProducts(sum, v3, pick(b, upper(k, nibbles)));
     all = i8x16.add(all, i8x16.add(v2, v3));
   }
-  return sumProducts(isCentered ? lessZeros(sum, all, zeros) : sum, one_);
+  return sumProducts(lessZeros(sum, all, zeros), one_);
 }
 
 /** One token. */
@@ -93,8 +89,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       w += SLOTS_HEADER;
       for (; s < end; s++) {
         const unit = v128.load32_splat(scale);
-        const p = segmentOf(kind, true, w, xp, nibbles, table, zeros, one_);
-        const q = segmentOf(kind, true, w + four, xp, nibbles, table, zeros, one_);
+        const p = segmentOf(kind, w, xp, nibbles, table, zeros, one_);
+        const q = segmentOf(kind, w + four, xp, nibbles, table, zeros, one_);
         pf = addScaled(pf, p, unit);
         pg = addScaled(pg, q, unit);
         w += 2 * four;
@@ -109,8 +105,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       const group = s / per, begin = at + group * (SLOTS_HEADER + per * 2 * four);
       const v = at + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
       const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      const p = segmentOf(kind, false, v, xs, nibbles, table, zeros, one_);
-      const q = segmentOf(kind, false, v + four, xs, nibbles, table, zeros, one_);
+      const p = segmentOf(kind, v, xs, nibbles, table, zeros, one_);
+      const q = segmentOf(kind, v + four, xs, nibbles, table, zeros, one_);
       f = addScaled(f, p, f32x4.mul(unit, scalesAt(begin)));
       g = addScaled(g, q, f32x4.mul(unit, scalesAt(begin + 8)));
     }
@@ -204,15 +200,15 @@ function unpack(
   }
 }
 
-/** The products of an unpacked segment of four rows. */
+/** The products of an unpacked segment of four rows, with the zero point's part. */
 // @ts-ignore: decorator
 @inline
-function unpackedTimes(kind: i32, w: usize, x: usize, one_: v128): v128 {
+function unpackedTimes(kind: i32, w: usize, x: usize): v128 {
   const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
   const y = v128.load(x), z = v128.load(x, 16);
-  if (kind == SLOTS_ONE_INT4) return sumProducts(two(v0, v1, i0, i1, y, z), one_);
+  if (kind == SLOTS_ONE_INT4) return two(v0, v1, i0, i1, y, z);
   const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-  return sumProducts(twoMore(two(v0, v1, i0, i1, y, y), v2, v3, i2, i3, z), one_);
+  return twoMore(two(v0, v1, i0, i1, y, y), v2, v3, i2, i3, z);
 }
 
 /** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
@@ -229,13 +225,12 @@ function four(
 ): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  const x = load<usize>(a, X) + <usize> token * stride;
+  const low = <usize> load<u32>(a, X_LOW);
+  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
   const next = segments << 2;
   const scales = load<usize>(a, X_SCALES) + <usize> token * next;
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-  let x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
-  let w = weights, scale = scales;
+  let w = weights, xp = x, scale = scales;
   for (let s: usize = 0; s < segments;) {
     const end = min(s + per, segments);
     const ss = v128.load(w);
@@ -244,12 +239,12 @@ function four(
     for (; s < end; s++) {
       const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
       const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-      let t0 = v128.load(x0), t1 = v128.load(x1), t2 = v128.load(x2), t3 = v128.load(x3);
+      let t0 = v128.load(xp), t1 = v128.load(xp, 32), t2 = v128.load(xp, 64), t3 = v128.load(xp, 96);
       if (kind == SLOTS_ONE_INT4) {
-        t0 = two(v0, v1, i0, i1, t0, v128.load(x0, 16));
-        t1 = two(v0, v1, i0, i1, t1, v128.load(x1, 16));
-        t2 = two(v0, v1, i0, i1, t2, v128.load(x2, 16));
-        t3 = two(v0, v1, i0, i1, t3, v128.load(x3, 16));
+        t0 = two(v0, v1, i0, i1, t0, v128.load(xp, 16));
+        t1 = two(v0, v1, i0, i1, t1, v128.load(xp, 48));
+        t2 = two(v0, v1, i0, i1, t2, v128.load(xp, 80));
+        t3 = two(v0, v1, i0, i1, t3, v128.load(xp, 112));
       } else {
         // One window after the other: fewer vectors are alive at once.
         t0 = two(v0, v1, i0, i1, t0, t0);
@@ -258,10 +253,10 @@ function four(
         t3 = two(v0, v1, i0, i1, t3, t3);
         const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
         const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-        t0 = twoMore(t0, v2, v3, i2, i3, v128.load(x0, 16));
-        t1 = twoMore(t1, v2, v3, i2, i3, v128.load(x1, 16));
-        t2 = twoMore(t2, v2, v3, i2, i3, v128.load(x2, 16));
-        t3 = twoMore(t3, v2, v3, i2, i3, v128.load(x3, 16));
+        t0 = twoMore(t0, v2, v3, i2, i3, v128.load(xp, 16));
+        t1 = twoMore(t1, v2, v3, i2, i3, v128.load(xp, 48));
+        t2 = twoMore(t2, v2, v3, i2, i3, v128.load(xp, 80));
+        t3 = twoMore(t3, v2, v3, i2, i3, v128.load(xp, 112));
       }
       const zero = v128.load(w);
       p0 = addPart(p0, t0, zero, v128.load32_splat(scale), one_);
@@ -270,10 +265,7 @@ function four(
       p3 = addPart(p3, t3, zero, v128.load32_splat(scale + 3 * next), one_);
       w += unpackedBytes(kind);
       scale += 4;
-      x0 += 32;
-      x1 += 32;
-      x2 += 32;
-      x3 += 32;
+      xp += TILE_SEGMENT;
     }
     f0 = f32x4.add(f0, f32x4.mul(p0, ss));
     f1 = f32x4.add(f1, f32x4.mul(p1, ss));
@@ -286,16 +278,16 @@ function four(
     const group = s / per;
     const ss = v128.load(weights + group * (16 + per * unpackedBytes(kind)));
     const w = weights + (group + 1) * 16 + s * unpackedBytes(kind);
-    const xs = x + low + (s << 5), unit = f32x4.splat(LOW_UNIT);
+    const xs = x + low + s * TILE_SEGMENT, unit = f32x4.splat(LOW_UNIT), zero = v128.load(w);
     const scale = scales + (s << 2);
     const s0 = f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), ss);
     const s1 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), ss);
     const s2 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), ss);
     const s3 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), ss);
-    f0 = addScaled(f0, unpackedTimes(kind, w, xs, one_), s0);
-    f1 = addScaled(f1, unpackedTimes(kind, w, xs + stride, one_), s1);
-    f2 = addScaled(f2, unpackedTimes(kind, w, xs + 2 * stride, one_), s2);
-    f3 = addScaled(f3, unpackedTimes(kind, w, xs + 3 * stride, one_), s3);
+    f0 = addPart(f0, unpackedTimes(kind, w, xs), zero, s0, one_);
+    f1 = addPart(f1, unpackedTimes(kind, w, xs + 32), zero, s1, one_);
+    f2 = addPart(f2, unpackedTimes(kind, w, xs + 64), zero, s2, one_);
+    f3 = addPart(f3, unpackedTimes(kind, w, xs + 96), zero, s3, one_);
   }
   finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }

@@ -5,12 +5,20 @@
  * its own: that is cheaper than a barrier. Otherwise threads share the tokens out, and one token is the
  * first thread's.
  */
-import { activate, PLUS_64, PLUS_8192, roundPlus } from "./math";
-import { maxLane, sumLanes, sumOfLanes, widenHalves } from "./simd";
+import { activate, PLUS_64, PLUS_8256, roundPlus } from "./math";
+import { maxLane, stepBits, sumLanes, sumOfLanes, widenHalves } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
-import { DENSE_F32, DENSE_INT4, DENSE_INT8, LOW_UNIT, SEGMENT } from "./linear";
-import { IDS, LOGITS_OF, POSITIONS } from "./control";
+import {
+  DENSE_F32,
+  DENSE_INT4,
+  DENSE_INT8,
+  MOST_STEPS,
+  SEGMENT,
+  stepsOf,
+  TILE_SEGMENT,
+} from "./linear";
+import { IDS, LOGITS_OF, POSITIONS, ZERO_POINTS } from "./control";
 
 /** Words that all these steps begin with. */
 const IN: usize = 8, IN_STRIDE: usize = 12, IN_COPY: usize = 16;
@@ -212,11 +220,12 @@ export function select(a: usize, wanted: i32, thread: i32, threads: i32): void {
 }
 
 /**
- * Inputs to 7 bits with the zero at 64, a scale for each segment; to 14, with the zero at 64·128, in
+ * Inputs to 7 bits with the zero at 64, a scale for each segment; to 14, in two parts with that zero, in
  * segments whose largest number is more than `ratio` times the root of the mean square of all.
  *
- * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it. Where a dense int4 matrix
- * reads them, the sums that it needs are written too (`int4.ts`).
+ * Upper seven bits (or all) go to the output, lower seven `low` bytes behind it. A scale is the least that
+ * serves which is a whole number of steps of the token's unit. Where a dense int4 matrix reads them, the sums
+ * that it needs are written too (`int4.ts`).
  */
 export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const low = <usize> load<u32>(a, 36),
@@ -224,48 +233,83 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
     scalesCopy = <usize> load<u32>(a, 44);
   const flags = load<usize>(a, 48), flagsCopy = <usize> load<u32>(a, 52), ratio = load<f32>(a, 56);
   const sums = load<usize>(a, 60), sumsCopy = <usize> load<u32>(a, 64);
-  const width = load<i32>(a, WIDTH);
+  const steps = load<usize>(a, 68), width = load<i32>(a, WIDTH);
   const segments = <usize> ((width + SEGMENT - 1) / SEGMENT);
+  // Each segment's are rounded up, by less than one. The loader takes no matrix of more than 2,048 segments.
+  const inverseSteps = <f32> 1 / <f32> (MOST_STEPS - <i32> segments);
+  const isTiled = tokens > 1;
   for (
     let t = firstToken(a, tokens, thread, threads);
     t < lastToken(tokens, thread, threads);
     t++
   ) {
-    const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
-    let scale = scales, flag = flags, sum = sums;
-    if (tokens == 1) {
-      scale += <usize> thread * scalesCopy;
-      flag += <usize> thread * flagsCopy;
-      sum += <usize> thread * sumsCopy;
-    } else {
+    const from = input(a, t, tokens, thread);
+    let to = output(a, t, tokens, thread), scale = scales, flag = flags, sum = sums;
+    let step = stepsOf(steps, segments, t, thread, tokens);
+    if (isTiled) {
+      to += (<usize> (t & 3) << 5) - <usize> (t & 3) * <usize> load<u32>(a, OUT_STRIDE);
+      step += <usize> (t & 3) << 2;
       scale += <usize> t * (segments << 2);
       sum += <usize> t * (segments << 3);
       flag += <usize> (t >> 3) * (segments << 3) + <usize> (t & 7);
+    } else {
+      scale += <usize> thread * scalesCopy;
+      flag += <usize> thread * flagsCopy;
+      sum += <usize> thread * sumsCopy;
     }
-    const most = ratio * rootMeanSquare(from, width);
+    const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, stepToNext: usize = isTiled ? 16 : 4;
+    const unit = measure(from, width, ratio, scale, flag) * inverseSteps;
     for (let s = 0; s < width; s += SEGMENT) {
       const at = from + (<usize> s << 2), count = min(SEGMENT, width - s);
-      const size = largest(at, count), isWide = size > most;
-      store<u8>(flag, <u8> isWide);
-      if (isWide) store<f32>(scale, wide(at, to + s, low, count, size));
+      const isWide = load<u8>(flag) != 0, whole = ceil<f32>(load<f32>(scale) / unit);
+      // Not so where all is zero, or not finite.
+      const number = whole >= 0 && whole <= <f32> MOST_STEPS ? <i32> whole : 0;
+      const used = <f32> number * unit, factor = used > 0 ? <f32> 1 / used : 0;
+      store<i32>(step, stepBits(number));
+      store<f32>(scale, used);
+      if (isWide) wide(at, to, low, count, factor);
       else {
-        store<f32>(scale, narrow(at, to + s, count, size));
-        // Other tokens of the same eight may need theirs.
-        if (tokens > 1) {
-          v128.store(to + low + s, i8x16.splat(0));
-          v128.store(to + low + s, i8x16.splat(0), 16);
+        narrow(at, to, count, factor);
+        // Other tokens of the same four may need theirs.
+        if (isTiled) {
+          v128.store(to + low, v128.load(ZERO_POINTS));
+          v128.store(to + low, v128.load(ZERO_POINTS), 16);
         }
       }
       if (sums != 0) {
-        store<i32>(sum, -8 * (sumOf(to + s, count) - 64 * count));
-        store<i32>(sum, isWide ? -8 * sumOf(to + low + s, count) : 0, 4);
+        store<i32>(sum, -8 * (sumOf(to, count) - 64 * count));
+        store<i32>(sum, isWide ? -8 * (sumOf(to + low, count) - 64 * count) : 0, 4);
         sum += 8;
       }
+      to += toNext;
+      step += stepToNext;
       scale += 4;
       flag += 8;
     }
+    // Behind the steps.
+    store<f32>(step, unit);
   }
-  if (tokens > 1 && thread == threads - 1) fillFour(tokens, segments, scales, flags);
+  if (isTiled && thread == threads - 1) fillFour(tokens, segments, scales, flags, steps);
+}
+
+/**
+ * Finds which segments have outliers, and the least scale that serves each.
+ *
+ * @returns The sum of all scales; 0 for numbers so small that they count as zeros.
+ */
+function measure(from: usize, width: i32, ratio: f32, scales: usize, flags: usize): f32 {
+  const most = ratio * rootMeanSquare(from, width);
+  let total: f32 = 0, scale = scales, flag = flags;
+  for (let s = 0; s < width; s += SEGMENT) {
+    const size = largest(from + (<usize> s << 2), min(SEGMENT, width - s)), isWide = size > most;
+    const least = isWide ? size * (1 / WIDE_MOST) : size * (1 / NARROW_MOST);
+    store<u8>(flag, <u8> isWide);
+    store<f32>(scale, least);
+    total += least;
+    scale += 4;
+    flag += 8;
+  }
+  return total < LEAST ? 0 : total;
 }
 
 /**
@@ -273,11 +317,22 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
  * places must cost nothing: flags would have outliers computed, and scales may be numbers so small that
  * processors are slow with them.
  */
-function fillFour(tokens: i32, segments: usize, scales: usize, flags: usize): void {
+function fillFour(
+  tokens: i32,
+  segments: usize,
+  scales: usize,
+  flags: usize,
+  steps: usize,
+): void {
   for (let t = <usize> tokens; (t & 3) != 0; t++) {
     memory.fill(scales + t * (segments << 2), 0, segments << 2);
     const flag = flags + (t >> 3) * (segments << 3) + (t & 7);
-    for (let s: usize = 0; s < segments; s++) store<u8>(flag + (s << 3), 0);
+    const step = stepsOf(steps, segments, <i32> t, 0, tokens) + ((t & 3) << 2);
+    for (let s: usize = 0; s < segments; s++) {
+      store<u8>(flag + (s << 3), 0);
+      store<i32>(step + (s << 4), 0);
+    }
+    store<f32>(step + (segments << 4), 0);
   }
 }
 
@@ -320,6 +375,9 @@ function rootMeanSquare(from: usize, width: i32): f32 {
 /** Numbers below count as zeros: their inverse would be infinite. */
 export const LEAST: f32 = 1e-30;
 
+/** The largest inputs in units of their scale: of seven bits, and of fourteen in those of the upper ones. */
+export const NARROW_MOST: f32 = 63, WIDE_MOST: f32 = 8127.0 / 128;
+
 /** The larger sizes of two times four numbers. */
 // @ts-ignore: decorator
 @inline
@@ -352,11 +410,15 @@ export function largest(from: usize, count: i32): f32 {
   return one;
 }
 
-/** To 1 … 127; returns the scale. `most` is the largest size of them. */
+/**
+ * To 1 … 127, with the zero at 64.
+ *
+ * @param by 1 / the scale.
+ */
 // @ts-ignore: decorator
 @inline
-export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
-  const factor = f32x4.splat(most > LEAST ? <f32> 63 / most : 0);
+export function narrow(from: usize, to: usize, count: i32, by: f32): void {
+  const factor = f32x4.splat(by);
   let i = 0;
   for (; i + 16 <= count; i += 16) {
     const at = from + (<usize> i << 2);
@@ -374,23 +436,24 @@ export function narrow(from: usize, to: usize, count: i32, most: f32): f32 {
     const halves = i16x8.narrow_i32x4_s(v, v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(halves, halves), 0);
   }
-  return most / 63;
 }
 
-/** To 1 … 16383, in two parts; returns the scale of the upper one. */
+/**
+ * To 129 … 16383 in two parts, x = 128 · (upper - 64) + (lower - 64), both from 0 to 127.
+ *
+ * @param by 1 / the scale of the upper one.
+ */
 // @ts-ignore: decorator
 @inline
-function wide(from: usize, to: usize, low: usize, count: i32, most: f32): f32 {
-  const factor = f32x4.splat(most > LEAST ? <f32> 8191 / most : 0);
-  const seven = i32x4.splat(127);
+function wide(from: usize, to: usize, low: usize, count: i32, by: f32): void {
+  const factor = f32x4.splat(by * 128), seven = i32x4.splat(127);
   for (let i = 0; i < count; i += 4) {
-    const v = scaled(v128.load(from + (<usize> i << 2)), factor, PLUS_8192);
+    const v = scaled(v128.load(from + (<usize> i << 2)), factor, PLUS_8256);
     const upper = i16x8.narrow_i32x4_s(i32x4.shr_u(v, 7), v);
     const lower = i16x8.narrow_i32x4_s(v128.and(v, seven), v);
     v128.store32_lane(to + i, i8x16.narrow_i16x8_s(upper, upper), 0);
     v128.store32_lane(to + i + low, i8x16.narrow_i16x8_s(lower, lower), 0);
   }
-  return most / 8191 / LOW_UNIT;
 }
 
 // @ts-ignore: decorator

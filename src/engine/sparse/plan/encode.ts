@@ -22,6 +22,8 @@ export interface QuantisedVectors extends Vectors {
   readonly low: number;
   readonly scales: number;
   readonly scalesCopy: number;
+  /** What scales are in units of each token's, and those. */
+  readonly steps: number;
   readonly flags: number;
   readonly flagsCopy: number;
   /** Sums of segments, as dense int4 matrices need them; 0 where there are none. */
@@ -86,7 +88,7 @@ export class Program {
     this.#step(OP.QUANTISE, [
       ...[...vectors(input), ...vectors(out), width],
       ...[out.low, out.scales, out.scalesCopy, out.flags, out.flagsCopy, bits(ratio)],
-      ...[out.sums, out.sumsCopy],
+      ...[out.sums, out.sumsCopy, out.steps],
     ]);
   }
 
@@ -124,7 +126,9 @@ export class Program {
     const quantised = "scales" in input
       ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
       : [0, 0, 0, 0, 0];
-    const sums = "scales" in input ? [input.sums, input.sumsCopy] : [0, 0];
+    const [steps, ...sums] = "scales" in input
+      ? [input.steps, input.sums, input.sumsCopy]
+      : [0, 0, 0];
     this.#step(OP.LINEAR, [
       ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.segments],
       ...[input.address, input.stride, input.copy, ...quantised],
@@ -132,7 +136,7 @@ export class Program {
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
       ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
       ...[matrix.columns, matrix.groupSegments, ...sums],
-      ...[scratch.address, scratch.bytes],
+      ...[scratch.address, scratch.bytes, steps],
     ]);
   }
 

@@ -298,6 +298,8 @@ class Planner {
     const stride = segments * SEGMENT + 16;
     const bytes = this.#buffers.take(2 * rows * stride);
     const scales = this.#buffers.take(rows * segments * 4);
+    // And a unit for each token.
+    const steps = this.#buffers.take(rows * (segments + 1) * 4);
     const flags = this.#buffers.take(
       Math.max(roundUp(rows, 8), 8 * this.#options.threads) * segments,
     );
@@ -311,11 +313,12 @@ class Planner {
       low: rows * stride,
       scales: scales.address,
       scalesCopy: segments * 4,
+      steps: steps.address,
       flags: flags.address,
       flagsCopy: segments * 8,
       sums: sums?.address ?? 0,
       sumsCopy: sumBytes,
-      buffers: [bytes, scales, flags, ...(sums ? [sums] : [])],
+      buffers: [bytes, scales, steps, flags, ...(sums ? [sums] : [])],
       dirty: true,
     };
     const ratio = this.#options.activations === "int8" ? OUTLIER : 0;
