@@ -165,9 +165,9 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
       return lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO_INT4:
       return lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
-    // What four tokens share, and four slots a window that are entries of their own; one more makes them even.
+    // What tokens share, and four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
-      return 160 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+      return 304 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
     default:
       return 0;
   }

@@ -29,7 +29,17 @@ import {
   unpackPair,
   unpackTwoPairs,
 } from "./pairs";
-import { addTimes, addToPart, beginning, ones, partSum, pick, upper, WIDE_PARTS } from "./simd";
+import {
+  addTimes,
+  addToPart,
+  beginning,
+  LOADS_MATTER,
+  ones,
+  partSum,
+  pick,
+  upper,
+  WIDE_PARTS,
+} from "./simd";
 import {
   bytesOf,
   COUPLE,
@@ -131,14 +141,13 @@ function unpackedSum(stream: i32, w: usize, x: usize, one_: v128): v128 {
 }
 
 /**
- * What four tokens have in common, at the beginning of a thread's room: their sums, those of their lower
- * bits, and where things are.
+ * What the tokens of up to two tiles have in common, at the beginning of a thread's room: their sums, those
+ * of their lower bits, and where the things of each tile are.
  */
-const FOUR_LOWS: usize = 64, FOUR_X: usize = 128, FOUR_LOW: usize = 132, FOUR_STEPS: usize = 136;
-const FOUR_SCALES: usize = 140, FOUR_NEXT: usize = 144, FOUR_FLAGS: usize = 148;
-const FOUR_GROUPS: usize = 152;
-/** Bytes of that. */
-const FOUR_BYTES: usize = 160;
+const LOWS: usize = 128, SHARED_LOW: usize = 256, SHARED_NEXT: usize = 260, SHARED_GROUPS: usize = 264;
+const TILE_X: usize = 268, TILE_STEPS: usize = 276, TILE_FLAGS: usize = 284, TILE_SCALES: usize = 292;
+/** Bytes of that; what is a tile's has two words, one after the other. */
+const SHARED_BYTES: usize = 304;
 
 /** Where the inputs of a tile begin that are those of input `c` of a token. */
 // @ts-ignore: decorator
@@ -147,25 +156,42 @@ function inTile(c: usize): usize {
   return (c >> 5) * TILE_SEGMENT + (c & 31);
 }
 
-/** Adds a stream of `count` unpacked entries to the sums of four tokens at `f`. */
+/** Adds an entry to the sums of a tile's lower bits at `lows`, if one of its tokens is flagged. */
 // @ts-ignore: decorator
 @inline
-function addFour(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
-  const x = load<usize>(f, FOUR_X), low = load<usize>(f, FOUR_LOW);
-  const flags = load<usize>(f, FOUR_FLAGS), steps = load<usize>(f, FOUR_STEPS);
+function addLows(stream: i32, from: usize, xs: usize, step: usize, flags: usize, lows: usize): void {
+  if (load<u32>(flags) == 0) return;
+  for (let t: usize = 0; t < 4; t++) {
+    const l = lows + (t << 4), s = v128.load32_splat(step + (t << 2));
+    v128.store(l, addUnpacked(stream, from, xs + (t << 5), v128.load(l), s));
+  }
+}
+
+/** Adds a stream of `count` unpacked entries to the sums of one or two tiles. */
+// @ts-ignore: decorator
+@inline
+function addTiles(stream: i32, isTwo: bool, w: usize, places: usize, count: usize, f: usize): void {
+  const x = load<usize>(f, TILE_X), y = load<usize>(f, TILE_X + 4), low = load<usize>(f, SHARED_LOW);
+  const steps = load<usize>(f, TILE_STEPS), more = load<usize>(f, TILE_STEPS + 4);
+  const flags = load<usize>(f, TILE_FLAGS), others = load<usize>(f, TILE_FLAGS + 4);
   let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+  let f4 = f0, f5 = f0, f6 = f0, f7 = f0;
+  if (isTwo) f4 = v128.load(f, 64), f5 = v128.load(f, 80), f6 = v128.load(f, 96), f7 = v128.load(f, 112);
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
-    const c = <usize> load<u16>(at), xs = x + inTile(c), step = steps + (c >> 5 << 4);
+    const c = <usize> load<u16>(at), s = c >> 5, xs = x + inTile(c), step = steps + (s << 4);
     f0 = addUnpacked(stream, from, xs, f0, v128.load32_splat(step));
     f1 = addUnpacked(stream, from, xs + 32, f1, v128.load32_splat(step, 4));
     f2 = addUnpacked(stream, from, xs + 64, f2, v128.load32_splat(step, 8));
     f3 = addUnpacked(stream, from, xs + 96, f3, v128.load32_splat(step, 12));
-    if (load<u32>(flags + (c >> 5 << 3)) != 0) {
-      for (let t: usize = 0; t < 4; t++) {
-        const l = f + FOUR_LOWS + (t << 4), s = v128.load32_splat(step + (t << 2));
-        v128.store(l, addUnpacked(stream, from, xs + low + (t << 5), v128.load(l), s));
-      }
+    addLows(stream, from, xs + low, step, flags + (s << 3), f + LOWS);
+    if (isTwo) {
+      const ys = y + inTile(c), next = more + (s << 4);
+      f4 = addUnpacked(stream, from, ys, f4, v128.load32_splat(next));
+      f5 = addUnpacked(stream, from, ys + 32, f5, v128.load32_splat(next, 4));
+      f6 = addUnpacked(stream, from, ys + 64, f6, v128.load32_splat(next, 8));
+      f7 = addUnpacked(stream, from, ys + 96, f7, v128.load32_splat(next, 12));
+      addLows(stream, from, ys + low, next, others + (s << 3), f + LOWS + 64);
     }
     from += unpackedBytes(stream);
   }
@@ -173,15 +199,21 @@ function addFour(stream: i32, w: usize, places: usize, count: usize, f: usize): 
   v128.store(f, f1, 16);
   v128.store(f, f2, 32);
   v128.store(f, f3, 48);
+  if (isTwo) {
+    v128.store(f, f4, 64);
+    v128.store(f, f5, 80);
+    v128.store(f, f6, 96);
+    v128.store(f, f7, 112);
+  }
 }
 
-/** The same where groups of inputs have scales. */
+/** The same of one tile, where groups of inputs have scales. */
 // @ts-ignore: decorator
 @inline
-function addFourGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
-  const x = load<usize>(f, FOUR_X), low = load<usize>(f, FOUR_LOW);
-  const flags = load<usize>(f, FOUR_FLAGS), gs = load<usize>(f, FOUR_GROUPS);
-  const scales = load<usize>(f, FOUR_SCALES), next = load<usize>(f, FOUR_NEXT);
+function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
+  const x = load<usize>(f, TILE_X), low = load<usize>(f, SHARED_LOW);
+  const flags = load<usize>(f, TILE_FLAGS), gs = load<usize>(f, SHARED_GROUPS);
+  const scales = load<usize>(f, TILE_SCALES), next = load<usize>(f, SHARED_NEXT);
   const one_ = ones();
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
@@ -198,95 +230,126 @@ function addFourGrouped(stream: i32, w: usize, places: usize, count: usize, f: u
   }
 }
 
+/** What is done with the streams of a chunk. */
+const TILE = 0, TWO_TILES = 1, GROUPED = 2;
+
 /** Each in a function of its own: engines compile small functions better. */
 function quads(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(QUAD, w, at, count, f);
+  addTiles(QUAD, false, w, at, count, f);
+}
+function quadsOfTwo(w: usize, at: usize, count: usize, f: usize): void {
+  addTiles(QUAD, true, w, at, count, f);
 }
 function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFourGrouped(QUAD, w, at, count, f);
+  addGrouped(QUAD, w, at, count, f);
 }
 function doubles(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(DOUBLE, w, at, count, f);
+  addTiles(DOUBLE, false, w, at, count, f);
+}
+function doublesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
+  addTiles(DOUBLE, true, w, at, count, f);
 }
 function doublesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFourGrouped(DOUBLE, w, at, count, f);
+  addGrouped(DOUBLE, w, at, count, f);
 }
 function couples(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(COUPLE, w, at, count, f);
+  addTiles(COUPLE, false, w, at, count, f);
+}
+function couplesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
+  addTiles(COUPLE, true, w, at, count, f);
 }
 function couplesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFourGrouped(COUPLE, w, at, count, f);
+  addGrouped(COUPLE, w, at, count, f);
 }
 function singles(w: usize, at: usize, count: usize, f: usize): void {
-  addFour(SINGLE, w, at, count, f);
+  addTiles(SINGLE, false, w, at, count, f);
+}
+function singlesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
+  addTiles(SINGLE, true, w, at, count, f);
 }
 function singlesGrouped(w: usize, at: usize, count: usize, f: usize): void {
-  addFourGrouped(SINGLE, w, at, count, f);
+  addGrouped(SINGLE, w, at, count, f);
 }
 
-/**
- * Up to four tokens from `token` on, each in the order of one.
- *
- * @param f The thread's room, in which the unpacked chunk lies behind what the tokens have in common.
- */
-function four(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  chunk: usize,
-  f: usize,
-  isGrouped: bool,
-): void {
-  const segments = load<usize>(a, SEGMENTS), next = segments << 2;
-  const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
-  memory.fill(f, 0, FOUR_X);
-  store<usize>(f, load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE), FOUR_X);
-  store<usize>(f, <usize> load<u32>(a, X_LOW), FOUR_LOW);
-  store<usize>(f, steps, FOUR_STEPS);
-  store<usize>(f, load<usize>(a, X_SCALES) + <usize> token * next, FOUR_SCALES);
-  store<usize>(f, next, FOUR_NEXT);
-  store<usize>(f, flagsOf(a, token, 0, tokens), FOUR_FLAGS);
-  store<usize>(f, load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4), FOUR_GROUPS);
-  let at = chunk + 16, w = f + FOUR_BYTES, count = <usize> load<u32>(chunk);
-  if (isGrouped) quadsGrouped(w, at, count, f);
+/** Says where the things of the tile of `token` are. */
+function describeTile(a: usize, token: i32, tokens: i32, f: usize, tile: usize): void {
+  const segments = load<usize>(a, SEGMENTS), at = f + (tile << 2);
+  store<usize>(at, load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE), TILE_X);
+  store<usize>(at, stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens), TILE_STEPS);
+  store<usize>(at, flagsOf(a, token, 0, tokens), TILE_FLAGS);
+  store<usize>(at, load<usize>(a, X_SCALES) + <usize> token * (segments << 2), TILE_SCALES);
+}
+
+/** Adds all streams of an unpacked chunk to the sums of what has been described. */
+// @ts-ignore: decorator
+@inline
+function addStreams(how: i32, chunk: usize, f: usize): void {
+  let at = chunk + 16, w = f + SHARED_BYTES, count = <usize> load<u32>(chunk);
+  if (how == GROUPED) quadsGrouped(w, at, count, f);
+  else if (how == TWO_TILES) quadsOfTwo(w, at, count, f);
   else quads(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(QUAD);
   count = <usize> load<u32>(chunk, 4);
-  if (isGrouped) doublesGrouped(w, at, count, f);
+  if (how == GROUPED) doublesGrouped(w, at, count, f);
+  else if (how == TWO_TILES) doublesOfTwo(w, at, count, f);
   else doubles(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(DOUBLE);
   count = <usize> load<u32>(chunk, 8);
-  if (isGrouped) couplesGrouped(w, at, count, f);
+  if (how == GROUPED) couplesGrouped(w, at, count, f);
+  else if (how == TWO_TILES) couplesOfTwo(w, at, count, f);
   else couples(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(COUPLE);
   count = <usize> load<u32>(chunk, 12) << 1;
-  if (isGrouped) singlesGrouped(w, at, count, f);
+  if (how == GROUPED) singlesGrouped(w, at, count, f);
+  else if (how == TWO_TILES) singlesOfTwo(w, at, count, f);
   else singles(w, at, count, f);
-  let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+}
+
+/** Writes the results of a tile from `token` on, whose sums are at `sums`. */
+function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, isGrouped: bool): void {
+  let f0 = v128.load(sums), f1 = v128.load(sums, 16);
+  let f2 = v128.load(sums, 32), f3 = v128.load(sums, 48);
   if (!isGrouped) {
-    const units = steps + (segments << 4);
-    f0 = inUnits(f0, v128.load(f, FOUR_LOWS), v128.load32_splat(units));
-    f1 = inUnits(f1, v128.load(f, FOUR_LOWS + 16), v128.load32_splat(units, 4));
-    f2 = inUnits(f2, v128.load(f, FOUR_LOWS + 32), v128.load32_splat(units, 8));
-    f3 = inUnits(f3, v128.load(f, FOUR_LOWS + 48), v128.load32_splat(units, 12));
+    const segments = load<usize>(a, SEGMENTS);
+    const units = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens) + (segments << 4);
+    f0 = inUnits(f0, v128.load(sums, LOWS), v128.load32_splat(units));
+    f1 = inUnits(f1, v128.load(sums, LOWS + 16), v128.load32_splat(units, 4));
+    f2 = inUnits(f2, v128.load(sums, LOWS + 32), v128.load32_splat(units, 8));
+    f3 = inUnits(f3, v128.load(sums, LOWS + 48), v128.load32_splat(units, 12));
   }
   finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
 export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
-  const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
+  const groups = load<usize>(a, GROUP_SCALES), isGrouped = groups != 0;
   const table = load<usize>(a, WEIGHTS), room = scratchOf(a, thread);
+  const segments = load<usize>(a, SEGMENTS);
+  store<usize>(room, <usize> load<u32>(a, X_LOW), SHARED_LOW);
+  store<usize>(room, segments << 2, SHARED_NEXT);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row);
-    unpack(chunk, room + FOUR_BYTES);
-    for (let token = 0; token < tokens; token += 4) {
-      four(a, row, token, tokens, chunk, room, isGrouped);
+    store<usize>(room, groups + (<usize> (row >> 2) * segments << 4), SHARED_GROUPS);
+    unpack(chunk, room + SHARED_BYTES);
+    for (let token = 0; token < tokens;) {
+      memory.fill(room, 0, SHARED_LOW);
+      describeTile(a, token, tokens, room, 0);
+      if (LOADS_MATTER && !isGrouped && tokens - token > 4) {
+        describeTile(a, token + 4, tokens, room, 1);
+        addStreams(TWO_TILES, chunk, room);
+        finishTile(a, row, token, tokens, room, false);
+        finishTile(a, row, token + 4, tokens, room + 64, false);
+        token += 8;
+        continue;
+      }
+      if (isGrouped) addStreams(GROUPED, chunk, room);
+      else addStreams(TILE, chunk, room);
+      finishTile(a, row, token, tokens, room, isGrouped);
+      token += 4;
     }
   }
 }
