@@ -148,8 +148,9 @@ export function segmentBytes(kind: Kind): number {
 const UNPACKED_PAIR = 64;
 const BEGINNING = 16;
 
-/** Bytes of the sums of eight tokens and of their lower bits, which lie before all else. */
+/** Bytes of the sums of eight tokens and of their lower bits, which lie before all else; of four, of int4. */
 const SUMS = 256;
+const SUMS_INT4 = 64;
 
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
@@ -162,9 +163,9 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
       return SUMS + lists + segments * 2 * (BEGINNING + UNPACKED_PAIR);
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
-      return lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
+      return SUMS_INT4 + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO_INT4:
-      return lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
+      return SUMS_INT4 + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
     // What tokens share, and four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
       return 304 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);

@@ -545,11 +545,10 @@ function quantisedOf(
       const inputs = Math.min(SEGMENT, width - s * SEGMENT);
       const [upper, lower] = [memory.bytes(from, inputs), memory.bytes(from + low, inputs)];
       const isWide = memory.bytes(flags + (t >> 3) * count * 8 + s * 8 + (t & 7), 1)[0] !== 0;
-      const [scale] = memory.floats(scales + (t * count + s) * 4, 1);
-      // Of several tokens the steps, too, are in tiles of four.
-      const [at, next] = tokens === 1
-        ? [steps, 4]
-        : [steps + (t >> 2) * (count + 1) * 16 + (t & 3) * 4, 16];
+      // Of several tokens scales and steps, too, are in tiles of four.
+      const [next, inTile, tile] = tokens === 1 ? [4, 0, 0] : [16, (t & 3) * 4, (t >> 2) * 16];
+      const at = steps + tile * (count + 1) + inTile;
+      const [scale] = memory.floats(scales + tile * count + inTile + s * next, 1);
       return {
         isWide,
         scale: isWide ? scale / 128 : scale,

@@ -214,9 +214,9 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       }
       const t0 = v128.load32_splat(begin), t1 = v128.load32_splat(begin + 2 * next);
       const t2 = v128.load32_splat(begin + 4 * next), t3 = v128.load32_splat(begin + 6 * next);
-      const scale = scales + (s << 2);
-      const s0 = v128.load32_splat(scale), s1 = v128.load32_splat(scale + next);
-      const s2 = v128.load32_splat(scale + 2 * next), s3 = v128.load32_splat(scale + 3 * next);
+      const scale = scales + (s << 4);
+      const s0 = v128.load32_splat(scale), s1 = v128.load32_splat(scale, 4);
+      const s2 = v128.load32_splat(scale, 8), s3 = v128.load32_splat(scale, 12);
       p0 = addScaled(p0, i32x4.add(sumProducts(i0, one_), t0), s0);
       p1 = addScaled(p1, i32x4.add(sumProducts(i1, one_), t1), s1);
       p2 = addScaled(p2, i32x4.add(sumProducts(i2, one_), t2), s2);
@@ -246,7 +246,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       const xp = x + low + s * TILE_SEGMENT + <usize> (t << 5);
       const start = v128.load32_splat(sums + (s << 3) + <usize> t * 2 * next, 4);
       const unit = f32x4.mul(
-        v128.load32_splat(scales + (s << 2) + <usize> t * next),
+        v128.load32_splat(scales + (s << 4) + <usize> (t << 2)),
         f32x4.splat(LOW_UNIT),
       );
       const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);

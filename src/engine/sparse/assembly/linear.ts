@@ -28,7 +28,7 @@ export const X: usize = 24;
 export const X_STRIDE: usize = 28;
 /** Bytes from one thread's copy of the input to the next one's, when there is one token. */
 export const X_COPY: usize = 32;
-/** Scales of quantised inputs, `[token, segment]`; bytes between threads' copies. */
+/** Scales of quantised inputs, `[token / 4, segment, 4 tokens]`; bytes between threads' copies. */
 export const X_SCALES: usize = 36;
 export const X_SCALES_COPY: usize = 40;
 /** Bytes from the upper seven bits of inputs to the lower seven. */

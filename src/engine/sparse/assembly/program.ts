@@ -25,6 +25,7 @@ import {
   DENSE_F32,
   DENSE_INT4,
   DENSE_INT8,
+  GROUP_SCALES,
   KIND,
   LISTS_F16,
   LISTS_F32,
@@ -37,6 +38,7 @@ import { listsF16, listsF32 } from "./lists";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4 } from "./slots_int4";
+import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
 import { slotsOne } from "./slots_one";
 import { elementwise, embed, norm, quantise, select, share } from "./vectors";
@@ -84,8 +86,9 @@ function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
   const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
   if (kind < DENSE_INT8) {
-    if (tokens == 1) slotsOne(kind, a, first, last, thread);
-    else slotsMany(kind, a, first, last, tokens, thread);
+    if (tokens > 1) slotsMany(kind, a, first, last, tokens, thread);
+    else if (load<usize>(a, GROUP_SCALES) != 0) slotsOneGrouped(kind, a, first, last, thread);
+    else slotsOne(kind, a, first, last, thread);
   } else if (kind == SLOTS_ANY) {
     if (tokens == 1) slotsAnyOne(a, first, last, thread);
     else slotsAnyMany(a, first, last, tokens, thread);

@@ -12,10 +12,10 @@
  * instructions, but decoding waits for bytes, of which sums would be 7 to 14 of 100. Weights that a window
  * has no slot for are in lists beside (`lists.ts`).
  *
- * Products are in `slots_one.ts` and `slots_many.ts`.
+ * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
-import { LOW_UNIT, SLOTS_ONE } from "./linear";
-import { addTwoTimes, PAIR, pairPart, twoPartsSum } from "./pairs";
+import { SLOTS_ONE } from "./linear";
+import { addTwoTimes, PAIR, pairPart, twoPartsSum, UNPACKED } from "./pairs";
 import { addTimes, partSum } from "./simd";
 
 /** Bytes of a segment's pairs of four rows. */
@@ -30,6 +30,13 @@ export function pairBytes(kind: i32): usize {
 @inline
 export function segmentBytes(kind: i32): usize {
   return 2 * pairBytes(kind);
+}
+
+/** Bytes of a segment of four rows that is unpacked. */
+// @ts-ignore: decorator
+@inline
+export function unpackedBytes(kind: i32): usize {
+  return kind == SLOTS_ONE ? UNPACKED : 2 * UNPACKED;
 }
 
 /** sum + a segment of four rows times a token's inputs at `x`, times their step. */
@@ -66,19 +73,4 @@ export function segmentSum(
   if (kind == SLOTS_ONE) return partSum(pairPart(w, a, b, nibbles, one_, zeros), one_);
   const p = pairPart(w, a, a, nibbles, one_, zeros);
   return twoPartsSum(p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), one_);
-}
-
-/** A token's scale of a segment times those of the rows' groups. */
-// @ts-ignore: decorator
-@inline
-export function scaleOf(at: usize, groups: usize): v128 {
-  return f32x4.mul(v128.load32_splat(at), v128.load(groups));
-}
-
-/** The same for lower seven bits. */
-// @ts-ignore: decorator
-@inline
-export function lowScaleOf(at: usize, groups: usize): v128 {
-  const scale = f32x4.mul(v128.load32_splat(at), f32x4.splat(LOW_UNIT));
-  return f32x4.mul(scale, v128.load(groups));
 }

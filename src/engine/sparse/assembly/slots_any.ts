@@ -22,7 +22,6 @@
  * `WEIGHTS` is a table with the address of each chunk. Products are in `slots_any_one.ts` and
  * `slots_any_many.ts`.
  */
-import { LOW_UNIT } from "./linear";
 import { PAIR } from "./pairs";
 
 /** Bytes of a unit: a pair of `pairs.ts`. */
@@ -33,20 +32,6 @@ export const UNIT: usize = PAIR;
 @inline
 export function headBytes(places: usize): usize {
   return (16 + (places << 1) + 15) & ~15;
-}
-
-/** A token's scale of the segment of input `c` times those of the rows' groups. */
-// @ts-ignore: decorator
-@inline
-export function scaleOf(scales: usize, groups: usize, c: usize): v128 {
-  return f32x4.mul(v128.load32_splat(scales + (c >> 5 << 2)), v128.load(groups + (c >> 5 << 4)));
-}
-
-/** The same for lower seven bits. */
-// @ts-ignore: decorator
-@inline
-export function lowScaleOf(scales: usize, groups: usize, c: usize): v128 {
-  return f32x4.mul(scaleOf(scales, groups, c), f32x4.splat(LOW_UNIT));
 }
 
 /** Streams by number. */

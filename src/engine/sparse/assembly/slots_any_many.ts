@@ -10,6 +10,7 @@ import {
   flagsOf,
   GROUP_SCALES,
   inUnits,
+  LOW_UNIT,
   scratchOf,
   SEGMENTS,
   stepsOf,
@@ -45,9 +46,7 @@ import {
   COUPLE,
   DOUBLE,
   headBytes,
-  lowScaleOf,
   QUAD,
-  scaleOf,
   SINGLE,
   UNIT,
 } from "./slots_any";
@@ -144,8 +143,8 @@ function unpackedSum(stream: i32, w: usize, x: usize, one_: v128): v128 {
  * What the tokens of up to two tiles have in common, at the beginning of a thread's room: their sums, those
  * of their lower bits, and where the things of each tile are.
  */
-const LOWS: usize = 128, SHARED_LOW: usize = 256, SHARED_NEXT: usize = 260, SHARED_GROUPS: usize = 264;
-const TILE_X: usize = 268, TILE_STEPS: usize = 276, TILE_FLAGS: usize = 284, TILE_SCALES: usize = 292;
+const LOWS: usize = 128, SHARED_LOW: usize = 256, SHARED_GROUPS: usize = 260;
+const TILE_X: usize = 264, TILE_STEPS: usize = 272, TILE_FLAGS: usize = 280, TILE_SCALES: usize = 288;
 /** Bytes of that; what is a tile's has two words, one after the other. */
 const SHARED_BYTES: usize = 304;
 
@@ -213,16 +212,18 @@ function addTiles(stream: i32, isTwo: bool, w: usize, places: usize, count: usiz
 function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
   const x = load<usize>(f, TILE_X), low = load<usize>(f, SHARED_LOW);
   const flags = load<usize>(f, TILE_FLAGS), gs = load<usize>(f, SHARED_GROUPS);
-  const scales = load<usize>(f, TILE_SCALES), next = load<usize>(f, SHARED_NEXT);
-  const one_ = ones();
+  const scales = load<usize>(f, TILE_SCALES), one_ = ones();
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
-    const c = <usize> load<u16>(at), isFlagged = load<u32>(flags + (c >> 5 << 3)) != 0;
+    const c = <usize> load<u16>(at), s = c >> 5, isFlagged = load<u32>(flags + (s << 3)) != 0;
+    const group = v128.load(gs + (s << 4));
     for (let t: usize = 0; t < 4; t++) {
-      const xs = x + inTile(c) + (t << 5), s = scales + t * next, to = f + (t << 4);
-      let sum = addScaled(v128.load(to), unpackedSum(stream, from, xs, one_), scaleOf(s, gs, c));
+      const xs = x + inTile(c) + (t << 5), to = f + (t << 4);
+      const scale = f32x4.mul(v128.load32_splat(scales + (s << 4) + (t << 2)), group);
+      let sum = addScaled(v128.load(to), unpackedSum(stream, from, xs, one_), scale);
       if (isFlagged) {
-        sum = addScaled(sum, unpackedSum(stream, from, xs + low, one_), lowScaleOf(s, gs, c));
+        const unit = f32x4.mul(scale, f32x4.splat(LOW_UNIT));
+        sum = addScaled(sum, unpackedSum(stream, from, xs + low, one_), unit);
       }
       v128.store(to, sum);
     }
@@ -329,7 +330,6 @@ export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, threa
   const table = load<usize>(a, WEIGHTS), room = scratchOf(a, thread);
   const segments = load<usize>(a, SEGMENTS);
   store<usize>(room, <usize> load<u32>(a, X_LOW), SHARED_LOW);
-  store<usize>(room, segments << 2, SHARED_NEXT);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row);

@@ -8,6 +8,7 @@ import {
   GROUP_SCALES,
   inUnits,
   LISTS,
+  LOW_UNIT,
   scratchOf,
   SEGMENTS,
   SLOTS_ONE,
@@ -29,11 +30,23 @@ import {
   COUPLE,
   DOUBLE,
   headBytes,
-  lowScaleOf,
   QUAD,
-  scaleOf,
   UNIT,
 } from "./slots_any";
+
+/** A token's scale of the segment of input `c` times those of the rows' groups. */
+// @ts-ignore: decorator
+@inline
+function scaleOf(scales: usize, groups: usize, c: usize): v128 {
+  return f32x4.mul(v128.load32_splat(scales + (c >> 5 << 2)), v128.load(groups + (c >> 5 << 4)));
+}
+
+/** The same for lower seven bits. */
+// @ts-ignore: decorator
+@inline
+function lowScaleOf(scales: usize, groups: usize, c: usize): v128 {
+  return f32x4.mul(scaleOf(scales, groups, c), f32x4.splat(LOW_UNIT));
+}
 
 /** The slots of a segment of `slots.ts` that an entry is: a quad two of each window, a couple one. */
 // @ts-ignore: decorator

@@ -104,11 +104,13 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       if (load<u8>(flags + (s << 3)) == 0) continue;
       const group = s / per, begin = at + group * (SLOTS_HEADER + per * 2 * four);
       const v = at + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
-      const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
+      const scale = v128.load32_splat(scales + (s << 2)), unit = f32x4.splat(LOW_UNIT);
       const p = segmentOf(kind, v, xs, nibbles, table, zeros, one_);
       const q = segmentOf(kind, v + four, xs, nibbles, table, zeros, one_);
-      f = addScaled(f, p, f32x4.mul(unit, scalesAt(begin)));
-      g = addScaled(g, q, f32x4.mul(unit, scalesAt(begin + 8)));
+      const pf = f32x4.mul(f32x4.convert_i32x4_s(p), scale);
+      const qf = f32x4.mul(f32x4.convert_i32x4_s(q), scale);
+      f = f32x4.add(f, f32x4.mul(pf, f32x4.mul(scalesAt(begin), unit)));
+      g = f32x4.add(g, f32x4.mul(qf, f32x4.mul(scalesAt(begin + 8), unit)));
     }
     if (lists != 0) {
       f = addLists(a, row, 0, thread, 1, f);
@@ -117,27 +119,6 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     finish(a, row, 0, f);
     finish(a, row + 4, 0, g);
   }
-}
-
-/** The products of two slots, of the windows `x` and `y`. */
-// @ts-ignore: decorator
-@inline
-function two(v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
-  return addProducts(products(v0, pick(x, i0)), v1, pick(y, i1));
-}
-
-/** sum + the same of two slots more. */
-// @ts-ignore: decorator
-@inline
-function twoMore(sum: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128): v128 {
-  return addProducts(addProducts(sum, v0, pick(x, i0)), v1, pick(x, i1));
-}
-
-/** sum + a segment's products less the zero point's part, with the token's scale. */
-// @ts-ignore: decorator
-@inline
-function addPart(sum: v128, products: v128, zero: v128, scale: v128, one_: v128): v128 {
-  return addScaled(sum, i32x4.sub(sumProducts(products, one_), zero), scale);
 }
 
 /** Bytes of a segment of four rows that is unpacked: its zero point's part, then its pairs. */
@@ -200,40 +181,54 @@ function unpack(
   }
 }
 
-/** The products of an unpacked segment of four rows, with the zero point's part. */
+/** Room for what the tokens of a tile have so far, at the beginning of a thread's. */
+const SUMS_BYTES: usize = 64;
+
+/** The products of two slots, of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline
-function unpackedTimes(kind: i32, w: usize, x: usize): v128 {
-  const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-  const y = v128.load(x), z = v128.load(x, 16);
-  if (kind == SLOTS_ONE_INT4) return two(v0, v1, i0, i1, y, z);
-  const v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-  return twoMore(two(v0, v1, i0, i1, y, y), v2, v3, i2, i3, z);
+function two(v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
+  return addProducts(products(v0, pick(x, i0)), v1, pick(y, i1));
 }
 
-/** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
+/** sum + the same of two slots more, of one window. */
 // @ts-ignore: decorator
 @inline
-function four(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  weights: usize,
-  flagged: usize,
+function twoMore(sum: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128): v128 {
+  return addProducts(addProducts(sum, v0, pick(x, i0)), v1, pick(x, i1));
+}
+
+/** sum + a segment's products less the zero point's part, times the scale at `scale`. */
+// @ts-ignore: decorator
+@inline
+function addPart(sum: v128, products: v128, zero: v128, scale: usize, one_: v128): v128 {
+  const part = i32x4.sub(sumProducts(products, one_), zero);
+  return addScaled(sum, part, v128.load32_splat(scale));
+}
+
+/** Adds a group's sum, times the scales of its weights, to what a token has at `to`. */
+// @ts-ignore: decorator
+@inline
+function addGroup(to: usize, sum: v128, scales: v128): void {
+  v128.store(to, f32x4.add(v128.load(to), f32x4.mul(sum, scales)));
+}
+
+/** Adds the products of a tile with four unpacked rows to the sums at `to`. */
+// @ts-ignore: decorator
+@inline
+function addTile(
   kind: i32,
+  x: usize,
+  scales: usize,
+  segments: usize,
+  per: usize,
+  weights: usize,
+  to: usize,
 ): void {
   const one_ = ones();
-  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const low = <usize> load<u32>(a, X_LOW);
-  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
-  const next = segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
   let w = weights, xp = x, scale = scales;
   for (let s: usize = 0; s < segments;) {
-    const end = min(s + per, segments);
-    const ss = v128.load(w);
+    const end = min(s + per, segments), ss = v128.load(w);
     let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
     w += 16;
     for (; s < end; s++) {
@@ -259,45 +254,70 @@ function four(
         t3 = twoMore(t3, v2, v3, i2, i3, v128.load(xp, 112));
       }
       const zero = v128.load(w);
-      p0 = addPart(p0, t0, zero, v128.load32_splat(scale), one_);
-      p1 = addPart(p1, t1, zero, v128.load32_splat(scale + next), one_);
-      p2 = addPart(p2, t2, zero, v128.load32_splat(scale + 2 * next), one_);
-      p3 = addPart(p3, t3, zero, v128.load32_splat(scale + 3 * next), one_);
+      p0 = addPart(p0, t0, zero, scale, one_);
+      p1 = addPart(p1, t1, zero, scale + 4, one_);
+      p2 = addPart(p2, t2, zero, scale + 8, one_);
+      p3 = addPart(p3, t3, zero, scale + 12, one_);
       w += unpackedBytes(kind);
-      scale += 4;
+      scale += 16;
       xp += TILE_SEGMENT;
     }
-    f0 = f32x4.add(f0, f32x4.mul(p0, ss));
-    f1 = f32x4.add(f1, f32x4.mul(p1, ss));
-    f2 = f32x4.add(f2, f32x4.mul(p2, ss));
-    f3 = f32x4.add(f3, f32x4.mul(p3, ss));
+    addGroup(to, p0, ss);
+    addGroup(to + 16, p1, ss);
+    addGroup(to + 32, p2, ss);
+    addGroup(to + 48, p3, ss);
   }
+}
+
+/** Adds the lower bits of a tile of four tokens, in the segments of a list, to the sums at `to`. */
+// @ts-ignore: decorator
+@inline
+function addLow(
+  kind: i32,
+  x: usize,
+  scales: usize,
+  flagged: usize,
+  per: usize,
+  weights: usize,
+  to: usize,
+): void {
+  const one_ = ones();
   for (let list = flagged;; list += 2) {
     const s = <usize> load<u16>(list);
     if (s == LIST_END) break;
     const group = s / per;
-    const ss = v128.load(weights + group * (16 + per * unpackedBytes(kind)));
     const w = weights + (group + 1) * 16 + s * unpackedBytes(kind);
-    const xs = x + low + s * TILE_SEGMENT, unit = f32x4.splat(LOW_UNIT), zero = v128.load(w);
-    const scale = scales + (s << 2);
-    const s0 = f32x4.mul(f32x4.mul(v128.load32_splat(scale), unit), ss);
-    const s1 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + next), unit), ss);
-    const s2 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 2 * next), unit), ss);
-    const s3 = f32x4.mul(f32x4.mul(v128.load32_splat(scale + 3 * next), unit), ss);
-    f0 = addPart(f0, unpackedTimes(kind, w, xs), zero, s0, one_);
-    f1 = addPart(f1, unpackedTimes(kind, w, xs + 32), zero, s1, one_);
-    f2 = addPart(f2, unpackedTimes(kind, w, xs + 64), zero, s2, one_);
-    f3 = addPart(f3, unpackedTimes(kind, w, xs + 96), zero, s3, one_);
+    const unit = f32x4.mul(
+      v128.load(weights + group * (16 + per * unpackedBytes(kind))),
+      f32x4.splat(LOW_UNIT),
+    );
+    for (let t: usize = 0; t < 4; t++) {
+      const xs = x + s * TILE_SEGMENT + (t << 5), y = v128.load(xs), z = v128.load(xs, 16);
+      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
+      let p = two(v0, v1, i0, i1, y, kind == SLOTS_ONE_INT4 ? z : y);
+      if (kind == SLOTS_TWO_INT4) {
+        const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
+        p = twoMore(p, v2, v3, v128.load(w, 112), v128.load(w, 128), z);
+      }
+      const scale = scales + (s << 4) + (t << 2);
+      addGroup(to + (t << 4), addPart(f32x4.splat(0), p, v128.load(w), scale, one_), unit);
+    }
   }
-  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function fourOfOne(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
-  four(a, row, token, tokens, w, flagged, SLOTS_ONE_INT4);
+function tileOfOne(x: usize, scales: usize, segments: usize, per: usize, w: usize, to: usize): void {
+  addTile(SLOTS_ONE_INT4, x, scales, segments, per, w, to);
 }
-function fourOfTwo(a: usize, row: i32, token: i32, tokens: i32, w: usize, flagged: usize): void {
-  four(a, row, token, tokens, w, flagged, SLOTS_TWO_INT4);
+function tileOfTwo(x: usize, scales: usize, segments: usize, per: usize, w: usize, to: usize): void {
+  addTile(SLOTS_TWO_INT4, x, scales, segments, per, w, to);
+}
+function lowOfOne(x: usize, scales: usize, flagged: usize, per: usize, w: usize, to: usize): void {
+  addLow(SLOTS_ONE_INT4, x, scales, flagged, per, w, to);
+}
+function lowOfTwo(x: usize, scales: usize, flagged: usize, per: usize, w: usize, to: usize): void {
+  addLow(SLOTS_TWO_INT4, x, scales, flagged, per, w, to);
 }
 function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_ONE_INT4);
@@ -322,16 +342,42 @@ export function slotsInt4(
   }
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = slotsBytes(segments, per, fourBytes(kind));
-  const lists = scratchOf(a, thread), weights = listFlagged(a, tokens, lists);
+  const sums = scratchOf(a, thread), lists = sums + SUMS_BYTES;
+  const weights = listFlagged(a, tokens, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
     unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
-    let flagged = lists;
-    for (let token = 0; token < tokens; token += 4) {
-      if (kind == SLOTS_ONE_INT4) fourOfOne(a, row, token, tokens, weights, flagged);
-      else fourOfTwo(a, row, token, tokens, weights, flagged);
-      flagged += listBytes(segments);
+    allTokens(kind, a, row, tokens, weights, lists, sums);
+  }
+}
+
+/** Four rows whose weights are unpacked, and all tokens. */
+function allTokens(
+  kind: i32,
+  a: usize,
+  row: i32,
+  tokens: i32,
+  weights: usize,
+  lists: usize,
+  sums: usize,
+): void {
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const tile = <usize> load<u32>(a, X_STRIDE) << 2, low = <usize> load<u32>(a, X_LOW);
+  let x = load<usize>(a, X), scales = load<usize>(a, X_SCALES), flagged = lists;
+  for (let token = 0; token < tokens; token += 4) {
+    memory.fill(sums, 0, SUMS_BYTES);
+    if (kind == SLOTS_ONE_INT4) {
+      tileOfOne(x, scales, segments, per, weights, sums);
+      lowOfOne(x + low, scales, flagged, per, weights, sums);
+    } else {
+      tileOfTwo(x, scales, segments, per, weights, sums);
+      lowOfTwo(x + low, scales, flagged, per, weights, sums);
     }
+    const f0 = v128.load(sums), f1 = v128.load(sums, 16);
+    finishFourWithLists(a, row, token, tokens, f0, f1, v128.load(sums, 32), v128.load(sums, 48));
+    x += tile;
+    scales += segments << 4;
+    flagged += listBytes(segments);
   }
 }

@@ -6,7 +6,6 @@
 import { NIBBLES, ZERO_POINTS } from "./control";
 import { finishFourWithLists } from "./lists";
 import {
-  addScaled,
   GROUP_SCALES,
   inUnits,
   LIST_END,
@@ -20,28 +19,20 @@ import {
   WEIGHTS,
   X,
   X_LOW,
-  X_SCALES,
   X_STEPS,
   X_STRIDE,
 } from "./linear";
 import {
   secondBeginning,
-  twoPartsSum,
   twoSlots,
   UNPACKED,
   unpackedPart,
   unpackPair,
   unpackTwoPairs,
 } from "./pairs";
-import { addTimes, LOADS_MATTER, ones, partSum, WIDE_PARTS } from "./simd";
-import { lowScaleOf, pairBytes, scaleOf, segmentBytes } from "./slots";
-
-/** Bytes of a segment of four rows that is unpacked. */
-// @ts-ignore: decorator
-@inline
-function unpackedBytes(kind: i32): usize {
-  return kind == SLOTS_ONE ? UNPACKED : 2 * UNPACKED;
-}
+import { addTimes, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
+import { pairBytes, segmentBytes, unpackedBytes } from "./slots";
+import { allTokensGrouped } from "./slots_grouped";
 
 /**
  * Unpacks four rows: for many tokens it is done once, and the loop over their segments has only loads.
@@ -68,17 +59,6 @@ function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, step: v128): v128
   const first = unpackedPart(begin, w, y, y);
   const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
   return addTimes(WIDE_PARTS ? sum : addTimes(sum, first, step), second, step);
-}
-
-/** The same product alone. */
-// @ts-ignore: decorator
-@inline
-function unpackedSum(kind: i32, w: usize, x: usize, one_: v128): v128 {
-  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
-  if (kind == SLOTS_ONE) return partSum(unpackedPart(begin, w, y, z), one_);
-  const first = unpackedPart(begin, w, y, y);
-  const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
-  return WIDE_PARTS ? second : twoPartsSum(first, second, one_);
 }
 
 /** A number of four, in all lanes. */
@@ -241,47 +221,6 @@ function sumLow(kind: i32, x: usize, steps: usize, flagged: usize, weights: usiz
   v128.store(to, f3, 48);
 }
 
-/** Up to four tokens from `token` on, and four rows whose weights are unpacked, where groups have scales. */
-// @ts-ignore: decorator
-@inline
-function fourGrouped(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  weights: usize,
-  flagged: usize,
-  kind: i32,
-): void {
-  const one_ = ones(), segments = load<usize>(a, SEGMENTS), next = segments << 2;
-  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
-  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
-  const groups = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-  let w = weights, xp = x, scale = scales, group = groups;
-  for (const end = scales + next; scale < end; scale += 4) {
-    f0 = addScaled(f0, unpackedSum(kind, w, xp, one_), scaleOf(scale, group));
-    f1 = addScaled(f1, unpackedSum(kind, w, xp + 32, one_), scaleOf(scale + next, group));
-    f2 = addScaled(f2, unpackedSum(kind, w, xp + 64, one_), scaleOf(scale + 2 * next, group));
-    f3 = addScaled(f3, unpackedSum(kind, w, xp + 96, one_), scaleOf(scale + 3 * next, group));
-    w += unpackedBytes(kind);
-    xp += TILE_SEGMENT;
-    group += 16;
-  }
-  for (let list = flagged;; list += 2) {
-    const s = <usize> load<u16>(list);
-    if (s == LIST_END) break;
-    const w = weights + s * unpackedBytes(kind);
-    const xs = x + <usize> load<u32>(a, X_LOW) + s * TILE_SEGMENT;
-    const scale = scales + (s << 2), group = groups + (s << 4);
-    f0 = addScaled(f0, unpackedSum(kind, w, xs, one_), lowScaleOf(scale, group));
-    f1 = addScaled(f1, unpackedSum(kind, w, xs + 32, one_), lowScaleOf(scale + next, group));
-    f2 = addScaled(f2, unpackedSum(kind, w, xs + 64, one_), lowScaleOf(scale + 2 * next, group));
-    f3 = addScaled(f3, unpackedSum(kind, w, xs + 96, one_), lowScaleOf(scale + 3 * next, group));
-  }
-  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
-}
-
 /** Each in a function of its own: engines compile small functions better. */
 function sumFourOfOne(x: usize, steps: usize, segments: usize, w: usize, to: usize): void {
   sumFour(SLOTS_ONE, x, steps, segments, w, to);
@@ -316,26 +255,6 @@ function sumLowOfOne(x: usize, steps: usize, flagged: usize, w: usize, to: usize
 }
 function sumLowOfTwo(x: usize, steps: usize, flagged: usize, w: usize, to: usize): void {
   sumLow(SLOTS_TWO, x, steps, flagged, w, to);
-}
-function fourOfOneGrouped(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  w: usize,
-  flagged: usize,
-): void {
-  fourGrouped(a, row, token, tokens, w, flagged, SLOTS_ONE);
-}
-function fourOfTwoGrouped(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  w: usize,
-  flagged: usize,
-): void {
-  fourGrouped(a, row, token, tokens, w, flagged, SLOTS_TWO);
 }
 /** Writes the results of a tile, whose sums are at `sums`. */
 function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, units: usize): void {
@@ -382,23 +301,6 @@ function allTokens(
       flagged += listBytes(segments);
       token += 4;
     }
-  }
-}
-
-/** The same where groups of inputs have scales. */
-function allTokensGrouped(
-  kind: i32,
-  a: usize,
-  row: i32,
-  tokens: i32,
-  weights: usize,
-  lists: usize,
-): void {
-  let flagged = lists;
-  for (let token = 0; token < tokens; token += 4) {
-    if (kind == SLOTS_ONE) fourOfOneGrouped(a, row, token, tokens, weights, flagged);
-    else fourOfTwoGrouped(a, row, token, tokens, weights, flagged);
-    flagged += listBytes(load<usize>(a, SEGMENTS));
   }
 }
 

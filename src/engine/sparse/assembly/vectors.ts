@@ -249,7 +249,7 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
     if (isTiled) {
       to += (<usize> (t & 3) << 5) - <usize> (t & 3) * <usize> load<u32>(a, OUT_STRIDE);
       step += <usize> (t & 3) << 2;
-      scale += <usize> t * (segments << 2);
+      scale += (<usize> (t >> 2) * segments << 4) + <usize> ((t & 3) << 2);
       sum += <usize> t * (segments << 3);
       flag += <usize> (t >> 3) * (segments << 3) + <usize> (t & 7);
     } else {
@@ -257,8 +257,8 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
       flag += <usize> thread * flagsCopy;
       sum += <usize> thread * sumsCopy;
     }
-    const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, stepToNext: usize = isTiled ? 16 : 4;
-    const unit = measure(from, width, ratio, scale, flag) * inverseSteps;
+    const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, wordToNext: usize = isTiled ? 16 : 4;
+    const unit = measure(from, width, ratio, scale, wordToNext, flag) * inverseSteps;
     for (let s = 0; s < width; s += SEGMENT) {
       const at = from + (<usize> s << 2), count = min(SEGMENT, width - s);
       const isWide = load<u8>(flag) != 0, whole = ceil<f32>(load<f32>(scale) / unit);
@@ -282,8 +282,8 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
         sum += 8;
       }
       to += toNext;
-      step += stepToNext;
-      scale += 4;
+      step += wordToNext;
+      scale += wordToNext;
       flag += 8;
     }
     // Behind the steps.
@@ -297,7 +297,14 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
  *
  * @returns The sum of all scales; 0 for numbers so small that they count as zeros.
  */
-function measure(from: usize, width: i32, ratio: f32, scales: usize, flags: usize): f32 {
+function measure(
+  from: usize,
+  width: i32,
+  ratio: f32,
+  scales: usize,
+  toNext: usize,
+  flags: usize,
+): f32 {
   const most = ratio * rootMeanSquare(from, width);
   let total: f32 = 0, scale = scales, flag = flags;
   for (let s = 0; s < width; s += SEGMENT) {
@@ -306,7 +313,7 @@ function measure(from: usize, width: i32, ratio: f32, scales: usize, flags: usiz
     store<u8>(flag, <u8> isWide);
     store<f32>(scale, least);
     total += least;
-    scale += 4;
+    scale += toNext;
     flag += 8;
   }
   return total < LEAST ? 0 : total;
@@ -325,12 +332,13 @@ function fillFour(
   steps: usize,
 ): void {
   for (let t = <usize> tokens; (t & 3) != 0; t++) {
-    memory.fill(scales + t * (segments << 2), 0, segments << 2);
+    const scale = scales + ((t >> 2) * segments << 4) + ((t & 3) << 2);
     const flag = flags + (t >> 3) * (segments << 3) + (t & 7);
     const step = stepsOf(steps, segments, <i32> t, 0, tokens) + ((t & 3) << 2);
     for (let s: usize = 0; s < segments; s++) {
       store<u8>(flag + (s << 3), 0);
       store<i32>(step + (s << 4), 0);
+      store<f32>(scale + (s << 4), 0);
     }
     store<f32>(step + (segments << 4), 0);
   }
