@@ -1,17 +1,11 @@
 /**
- * Products of matrices, and the quantisation of their inputs, against plain loops of float64, on random
- * and on extreme inputs and odd sizes; every build and every number of threads gives the same bits.
+ * Products of matrices against plain loops of float64, on random and on extreme inputs and odd sizes; every
+ * build and every number of threads gives the same bits.
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
-import {
-  isQuantised,
-  KIND,
-  type Kind,
-  SEGMENT,
-  segmentsOf,
-} from "../../../src/engine/sparse/layout.ts";
+import { isQuantised, KIND, type Kind, segmentsOf } from "../../../src/engine/sparse/layout.ts";
 import {
   Program,
   type QuantisedVectors,
@@ -29,19 +23,11 @@ import {
   toHalf,
   weightsOf,
 } from "./machine.ts";
+import { eachInput, quantisedOf, RATIOS, WIDE_ZERO } from "./quantised.ts";
 
 const machines = new Machines();
 beforeAll(() => machines.start());
 afterAll(() => machines.stop());
-
-/** How many bits an input has: by the ratio to the usual size from which a segment has 14. */
-const RATIOS = { "14 bits": 0, "14 bits where there are outliers": 1.5, "7 bits": 1e30 };
-
-/** Zero of inputs of 14 bits: that of the upper seven and that of the lower seven. */
-const WIDE_ZERO = 64 * 128 + 64;
-
-/** What the steps of a token's scales may add up to, so that sums of products fit 32 bits. */
-const MOST_STEPS = 8000;
 
 describe("products", () => {
   interface Case {
@@ -458,116 +444,3 @@ describe("products", () => {
     return (columns) => inputs(new Dice(SEED + run + columns), tokens, columns, run);
   }
 });
-
-describe("quantisation", () => {
-  const WIDTHS = [1, 3, 16, 17, 31, 33, 48, 80, 130, 300, 20_000];
-
-  for (const [what, ratio] of Object.entries(RATIOS)) {
-    test(`to ${what} is as near as a scale for each segment allows`, () => {
-      for (const width of WIDTHS) {
-        for (const tokens of [1, 9]) {
-          const vectors = inputs(new Dice(SEED + width), tokens, width, width);
-          const found = machines.all.map((machine) => {
-            machine.reset();
-            const program = new Program();
-            const to = machine.quantisedRoom(tokens, width);
-            program.quantise(machine.place(vectors), to, width, ratio);
-            machine.run(program, { tokens });
-            return quantisedOf(machine, to, tokens, width);
-          });
-          for (const each of found) expect(each).toEqual(found[0]);
-          found[0].forEach((segments, t) => {
-            const squares = vectors[t].reduce((sum, x) => sum + x * x, 0);
-            const usual = Math.sqrt(squares / width);
-            const least = segments.map(({ isWide }, s) => {
-              const part = vectors[t].slice(s * SEGMENT, (s + 1) * SEGMENT);
-              return Math.max(...part.map(Math.abs)) / (isWide ? 8127 / 128 : 63);
-            });
-            const all = least.reduce((sum, scale) => sum + scale, 0);
-            // One more for each segment, whose steps are rounded up.
-            const unit = all / (MOST_STEPS - segments.length);
-            const total = segments.reduce((sum, { step }) => sum + step, 0);
-            expect(total).toBeLessThanOrEqual(MOST_STEPS);
-            segments.forEach(({ isWide, scale, step, unit: found, integers }, s) => {
-              const part = vectors[t].slice(s * SEGMENT, (s + 1) * SEGMENT);
-              const largest = Math.max(...part.map(Math.abs));
-              const [zero, first, last] = isWide ? [WIDE_ZERO, 129, 16383] : [64, 1, 127];
-              const fail = (why: string) => {
-                throw new Error(`${part} became ${integers} · ${scale}: ${why}`);
-              };
-              // Near the border either will do; squares of tiny and of huge numbers are not exact.
-              const isOrdinary = largest > 1e-15 && largest < 1e15;
-              if (isOrdinary && largest > 1.001 * ratio * usual && !isWide) fail("7 bits");
-              if (isOrdinary && largest < 0.999 * ratio * usual && isWide) fail("14 bits");
-              const whole = isWide ? scale * 128 : scale;
-              if (whole > (least[s] + unit) * (1 + 1e-6) + 1e-38) fail("a scale that is too large");
-              if (whole !== Math.fround(step * found)) fail(`not ${step} times ${found}`);
-              integers.forEach((integer, i) => {
-                if (!(integer >= first && integer <= last)) fail("out of range");
-                if (part[i] === 0 && integer !== zero) fail("zero is not zero");
-                // Half a step, and what float32 rounds.
-                const most = (0.5 + 5 * HALF_ULP * Math.abs(integer - zero)) * scale;
-                if (Math.abs((integer - zero) * scale - part[i]) > most + 1e-30) fail("too far");
-              });
-            });
-          });
-        }
-      }
-    });
-  }
-});
-
-interface Segment {
-  readonly isWide: boolean;
-  /** Of the whole integers. */
-  readonly scale: number;
-  /** What the scale is (of upper seven bits, where there are fourteen) in the token's unit. */
-  readonly step: number;
-  readonly unit: number;
-  /** With their zero in them. */
-  readonly integers: number[];
-}
-
-/** Quantised numbers, by token and segment; with one token those of the first thread. */
-function quantisedOf(
-  { memory }: Machine,
-  { address, stride, low, scales, steps, flags }: QuantisedVectors,
-  tokens: number,
-  width: number,
-): Segment[][] {
-  const count = segmentsOf(width);
-  return Array.from({ length: tokens }, (_, t) =>
-    Array.from({ length: count }, (_, s) => {
-      // Several tokens are in tiles of four.
-      const from = tokens === 1
-        ? address + s * SEGMENT
-        : address + ((t >> 2) * stride + s * SEGMENT) * 4 + (t & 3) * SEGMENT;
-      const inputs = Math.min(SEGMENT, width - s * SEGMENT);
-      const [upper, lower] = [memory.bytes(from, inputs), memory.bytes(from + low, inputs)];
-      const isWide = memory.bytes(flags + (t >> 3) * count * 8 + s * 8 + (t & 7), 1)[0] !== 0;
-      // Of several tokens scales and steps, too, are in tiles of four.
-      const [next, inTile, tile] = tokens === 1 ? [4, 0, 0] : [16, (t & 3) * 4, (t >> 2) * 16];
-      const at = steps + tile * (count + 1) + inTile;
-      const [scale] = memory.floats(scales + tile * count + inTile + s * next, 1);
-      return {
-        isWide,
-        scale: isWide ? scale / 128 : scale,
-        // Some builds have them twice, in both halves of a word.
-        step: memory.get(at + s * next) & 0xffff,
-        unit: memory.floats(at + count * next, 1)[0],
-        integers: Array.from(upper, (u, i) => isWide ? u * 128 + lower[i] : u),
-      };
-    }));
-}
-
-/** A number for each input of quantised vectors. */
-function eachInput(
-  vectors: readonly Segment[][],
-  number: (segment: Segment, integer: number) => number,
-): Float64Array[] {
-  return vectors.map((segments) =>
-    Float64Array.from(
-      segments.flatMap((segment) => segment.integers.map((integer) => number(segment, integer))),
-    )
-  );
-}
