@@ -13,6 +13,7 @@ import type { Mask } from "../prune/types.ts";
 import { type DistillReport, distillWritten } from "./distill.ts";
 import { distillSteps, type PruneSettings } from "./options.ts";
 import type { BlockLinear } from "./prune_report.ts";
+import { OpenModel } from "./shared.ts";
 import { runsPerBlock, type Workbench } from "./workbench.ts";
 
 /** What is decided, and where it is written. */
@@ -39,16 +40,53 @@ export interface Done {
 /** Nothing was changed. */
 export const NOTHING_DONE: Done = { zeros: new Map() };
 
-/** Prunes the copy, and distills it where that is asked for. */
+/**
+ * Prunes the copy, and distills it where that is asked for.
+ *
+ * What is pruned and rounded is rounded after it has learned: on a grid of int4 a weight that learns moves
+ * by half a step or not at all, which is further than it may go in a model of some size.
+ */
 export async function carryOut(bench: Workbench, decided: Decided): Promise<Done> {
-  const { settings, rules, linears, windows, writer, folder } = decided;
-  const { seed, memory } = settings;
-  const steps = distillSteps(settings);
+  const { settings, rules } = decided;
+  const prunes = rules.shares.some(({ density }) => density < 1);
+  const steps = distillSteps(settings, prunes);
+  if (steps === 0) return { zeros: await pruneCopy(bench, decided) };
+  // Where nothing is pruned there is nothing to learn before it is rounded.
+  const roundsLater = rules.int4Group !== undefined && prunes;
+  const first = roundsLater
+    ? { ...decided, rules: { ...rules, int4Group: undefined, headGroup: undefined } }
+    : decided;
   const masks = new Map<string, Uint8Array>();
-  const zeros = await pruneCopy(bench, decided, (weight, mask) => {
-    if (steps > 0) masks.set(weight, packMask(mask));
+  const zeros = await pruneCopy(bench, first, {
+    onMask: (weight, mask) => masks.set(weight, packMask(mask)),
   });
-  if (steps === 0) return { zeros };
+  const distilled = await distillCopy(bench, first, steps, masks, zeros);
+  return { zeros: roundsLater ? await roundCopy(bench, decided) : zeros, distilled };
+}
+
+/**
+ * Rounds the copy, in which the weights that stay have learned: each linear to what gives the same as the
+ * learned one, on inputs from the rounded ones before it.
+ */
+async function roundCopy(bench: Workbench, decided: Decided): Promise<Map<string, number>> {
+  const written = new OpenModel(decided.folder);
+  const rounding = bench.beside(written, decided.windows![0].length);
+  try {
+    return await pruneCopy(rounding, decided, { phase: "round weights" });
+  } finally {
+    await rounding.close();
+    written.checkpoint.close();
+  }
+}
+
+/** Distills the copy. */
+function distillCopy(
+  bench: Workbench,
+  { settings: { seed, memory }, rules, linears, windows, writer, folder }: Decided,
+  steps: number,
+  masks: ReadonlyMap<string, Uint8Array>,
+  zeros: Map<string, number>,
+): Promise<DistillReport> {
   const { int4Group, shares } = rules;
   const groups = int4Group === undefined ? undefined : new Map(
     shares.flatMap((share, index) =>
@@ -58,20 +96,23 @@ export async function carryOut(bench: Workbench, decided: Decided): Promise<Done
     ),
   );
   const written = { linears, windows: windows!, folder, writer, masks, groups, zeros };
-  return { zeros, distilled: await distillWritten(bench, { steps, seed, memory, ...written }) };
+  return distillWritten(bench, { steps, seed, memory, ...written });
 }
 
 /** Prunes the copy; returns the zeros of each linear by the name of its weight. */
 async function pruneCopy(
   bench: Workbench,
   { rules, windows, writer }: Decided,
-  onMask: (weight: string, mask: Mask) => void,
+  { phase = "prune blocks", onMask }: {
+    phase?: string;
+    onMask?: (weight: string, mask: Mask) => void;
+  } = {},
 ): Promise<Map<string, number>> {
   const zeros = new Map<string, number>();
   const { method } = rules;
   const states = await bench.roomFor(method, windows);
   const model = await bench.model();
-  await bench.overBlocks("prune blocks", runsPerBlock(method, states), async (hooks) => {
+  await bench.overBlocks(phase, runsPerBlock(method, states), async (hooks) => {
     await prunePass(
       model,
       rules,
@@ -80,7 +121,7 @@ async function pruneCopy(
         if (mends(method)) writer.replace(weight, values);
         else writer.prune(weight, mask);
         zeros.set(weight, countZeros(values));
-        onMask(weight, mask);
+        onMask?.(weight, mask);
       },
       hooks,
     );

@@ -131,7 +131,7 @@ export const pruneSchema = z.strictObject({
     "tokens a window (default: 2048, as far as model and text allow; 512 of self)",
   ),
   distill: z.int().min(0).max(1 << 20).optional().describe(
-    `steps in which the weights that stay learn to foresee what the dense model does, of about 1,024 calibration tokens each (default: ${DISTILL_STEPS} with espalier, else 0)`,
+    `steps in which the weights that stay learn to foresee what the dense model does, of about 1,024 calibration tokens each (default: ${DISTILL_STEPS} with espalier, but where nothing is pruned; else 0)`,
   ),
   seed: z.int().min(0).max(0xffffffff).default(0).describe(
     "seed of the windows' places, or of the text that the model writes",
@@ -193,9 +193,17 @@ export type ExportOptions = z.input<typeof exportSchema>;
 /** Options of `inspect`, as a caller writes them. */
 export type InspectOptions = z.input<typeof inspectSchema>;
 
-/** Steps of distillation that settings ask for. */
-export function distillSteps({ distill, method }: PruneSettings): number {
-  return distill ?? (method === "espalier" ? DISTILL_STEPS : 0);
+/**
+ * Steps of distillation that settings ask for.
+ *
+ * @param prunes Whether anything is pruned: what is only rounded has nothing to learn that its grid would
+ *   not undo, unless the caller wants it.
+ */
+export function distillSteps(
+  { distill, method, sparsity }: PruneSettings,
+  prunes: boolean = sparsity !== 0,
+): number {
+  return distill ?? (method === "espalier" && prunes ? DISTILL_STEPS : 0);
 }
 
 /** What a caller passes beside the options. */

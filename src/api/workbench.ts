@@ -170,6 +170,18 @@ export class Workbench {
     return perplexity;
   }
 
+  /**
+   * A bench for another checkpoint of the same shape, on the same backend; close it when done.
+   *
+   * @param length The longest window that it will run.
+   */
+  beside(other: OpenModel, length: number): Workbench {
+    const bench = new Workbench(other, this.#settings, this.phases, this.signal);
+    bench.#backend = this.#backend;
+    bench.#model = other.stage(this.#backend!, length);
+    return bench;
+  }
+
   async close(): Promise<void> {
     for (const states of this.#states) states.close();
     await this.#model?.close();

@@ -70,54 +70,25 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-    for (let s: usize = 0; s < segments; s++) {
-      const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = x + (s << 5);
-      const scale = v128.load32_splat(scales + (s << 2));
-      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
-      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
-      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
-      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
-      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
-      f1 = addScaled(
-        f1,
-        addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_),
-        scale,
-      );
-      f2 = addScaled(
-        f2,
-        addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_),
-        scale,
-      );
-      f3 = addScaled(
-        f3,
-        addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_),
-        scale,
-      );
-    }
-    for (let s: usize = 0; s < segments; s++) {
-      if (load<u8>(flags + (s << 3)) == 0) continue;
-      const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = x + low + (s << 5);
-      const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
-      const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
-      const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
-      const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
-      f0 = addScaled(f0, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
-      f1 = addScaled(
-        f1,
-        addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_),
-        scale,
-      );
-      f2 = addScaled(
-        f2,
-        addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_),
-        scale,
-      );
-      f3 = addScaled(
-        f3,
-        addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_),
-        scale,
-      );
+    for (let pass = 0; pass < 2; pass++) {
+      const start = x + (pass == 0 ? 0 : low), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
+      for (let s: usize = 0; s < segments; s++) {
+        if (pass == 1 && load<u8>(flags + (s << 3)) == 0) continue;
+        const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = start + (s << 5);
+        const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), unit);
+        const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
+        const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
+        const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
+        const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
+        let p = addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_);
+        f0 = addScaled(f0, p, scale);
+        p = addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_);
+        f1 = addScaled(f1, p, scale);
+        p = addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_);
+        f2 = addScaled(f2, p, scale);
+        p = addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_);
+        f3 = addScaled(f3, p, scale);
+      }
     }
     finish(a, row, 0, f0);
     finish(a, row + 4, 0, f1);

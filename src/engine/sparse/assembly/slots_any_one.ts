@@ -34,20 +34,6 @@ import {
   UNIT,
 } from "./slots_any";
 
-/** A token's scale of the segment of input `c` times those of the rows' groups. */
-// @ts-ignore: decorator
-@inline
-function scaleOf(scales: usize, groups: usize, c: usize): v128 {
-  return f32x4.mul(v128.load32_splat(scales + (c >> 5 << 2)), v128.load(groups + (c >> 5 << 4)));
-}
-
-/** The same for lower seven bits. */
-// @ts-ignore: decorator
-@inline
-function lowScaleOf(scales: usize, groups: usize, c: usize): v128 {
-  return f32x4.mul(scaleOf(scales, groups, c), f32x4.splat(LOW_UNIT));
-}
-
 /** The slots of a segment of `slots.ts` that an entry is: a quad two of each window, a couple one. */
 // @ts-ignore: decorator
 @inline
@@ -92,51 +78,23 @@ function singlePart(v: v128, i: v128, x: usize, one_: v128, zeros: v128): v128 {
 /**
  * sum + a stream of `count` entries at `w` times one token.
  *
- * @param lows Where the sum of lower bits is kept: few entries have any.
+ * @param factors Steps of the token's segments; their scales where groups have scales, too, at `groups`.
+ * @param lows Where the sum of lower bits is kept, in steps: few entries have any.
  */
 // @ts-ignore: decorator
 @inline
 function addStream(
   stream: i32,
+  isGrouped: bool,
   w: usize,
   at: usize,
   count: usize,
   x: usize,
   low: usize,
-  steps: usize,
-  flags: usize,
-  lows: usize,
-  nibbles: v128,
-  one_: v128,
-  zeros: v128,
-  sum: v128,
-): v128 {
-  let p = sum, from = w, place = at;
-  for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
-    const c = <usize> load<u16>(place), step = v128.load32_splat(steps + (c >> 5 << 2));
-    p = addEntry(stream, from, x + c, p, step, nibbles, one_, zeros);
-    if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-      const q = addEntry(stream, from, low + c, v128.load(lows), step, nibbles, one_, zeros);
-      v128.store(lows, q);
-    }
-    place += 2;
-  }
-  return p;
-}
-
-/** The same where groups of inputs have scales. */
-// @ts-ignore: decorator
-@inline
-function addStreamGrouped(
-  stream: i32,
-  w: usize,
-  at: usize,
-  count: usize,
-  x: usize,
-  low: usize,
-  scales: usize,
+  factors: usize,
   groups: usize,
   flags: usize,
+  lows: usize,
   nibbles: v128,
   one_: v128,
   zeros: v128,
@@ -144,143 +102,115 @@ function addStreamGrouped(
 ): v128 {
   let f = sum, from = w, place = at;
   for (const end = w + count * bytesOf(stream); from < end; from += bytesOf(stream)) {
-    const c = <usize> load<u16>(place);
-    const p = entrySum(stream, from, x + c, nibbles, one_, zeros);
-    f = addScaled(f, p, scaleOf(scales, groups, c));
-    if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-      const q = entrySum(stream, from, low + c, nibbles, one_, zeros);
-      f = addScaled(f, q, lowScaleOf(scales, groups, c));
+    const c = <usize> load<u16>(place), s = c >> 5, factor = v128.load32_splat(factors + (s << 2));
+    if (isGrouped) {
+      const scale = f32x4.mul(factor, v128.load(groups + (s << 4)));
+      f = addScaled(f, entrySum(stream, from, x + c, nibbles, one_, zeros), scale);
+      if (load<u8>(flags + (s << 3)) != 0) {
+        const unit = f32x4.mul(scale, f32x4.splat(LOW_UNIT));
+        f = addScaled(f, entrySum(stream, from, low + c, nibbles, one_, zeros), unit);
+      }
+    } else {
+      f = addEntry(stream, from, x + c, f, factor, nibbles, one_, zeros);
+      if (load<u8>(flags + (s << 3)) != 0) {
+        const l = v128.load(lows);
+        v128.store(lows, addEntry(stream, from, low + c, l, factor, nibbles, one_, zeros));
+      }
     }
     place += 2;
   }
   return f;
 }
 
-/** sum + a single with its step. */
+/** sum + a single, its values and its indices, times the window that begins at input `c`. */
 // @ts-ignore: decorator
 @inline
 function addSingle(
+  isGrouped: bool,
   v: v128,
   i: v128,
   c: usize,
   x: usize,
   low: usize,
-  steps: usize,
+  factors: usize,
+  groups: usize,
   flags: usize,
   lows: usize,
   one_: v128,
   zeros: v128,
   sum: v128,
 ): v128 {
-  const step = v128.load32_splat(steps + (c >> 5 << 2));
-  if (load<u8>(flags + (c >> 5 << 3)) != 0) {
-    const part = singlePart(v, i, low + c, one_, zeros);
-    v128.store(lows, addTimes(v128.load(lows), part, step));
+  const s = c >> 5, factor = v128.load32_splat(factors + (s << 2));
+  const part = singlePart(v, i, x + c, one_, zeros), isFlagged = load<u8>(flags + (s << 3)) != 0;
+  if (isGrouped) {
+    const scale = f32x4.mul(factor, v128.load(groups + (s << 4)));
+    const f = addScaled(sum, partSum(part, one_), scale);
+    if (!isFlagged) return f;
+    const more = partSum(singlePart(v, i, low + c, one_, zeros), one_);
+    return addScaled(f, more, f32x4.mul(scale, f32x4.splat(LOW_UNIT)));
   }
-  return addTimes(sum, singlePart(v, i, x + c, one_, zeros), step);
-}
-
-/** The same where groups of inputs have scales. */
-// @ts-ignore: decorator
-@inline
-function addSingleGrouped(
-  v: v128,
-  i: v128,
-  c: usize,
-  x: usize,
-  low: usize,
-  scales: usize,
-  groups: usize,
-  flags: usize,
-  one_: v128,
-  zeros: v128,
-  sum: v128,
-): v128 {
-  const p = partSum(singlePart(v, i, x + c, one_, zeros), one_);
-  const f = addScaled(sum, p, scaleOf(scales, groups, c));
-  if (load<u8>(flags + (c >> 5 << 3)) == 0) return f;
-  const q = partSum(singlePart(v, i, low + c, one_, zeros), one_);
-  return addScaled(f, q, lowScaleOf(scales, groups, c));
+  if (isFlagged) {
+    const more = singlePart(v, i, low + c, one_, zeros);
+    v128.store(lows, addTimes(v128.load(lows), more, factor));
+  }
+  return addTimes(sum, part, factor);
 }
 
 /** One token. */
-function one(a: usize, first: i32, last: i32, thread: i32): void {
+// @ts-ignore: decorator
+@inline
+function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): void {
   const n = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = x + <usize> load<u32>(a, X_LOW);
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
+  const factors = isGrouped
+    ? load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY)
+    : steps;
   const unit = v128.load32_splat(steps + (segments << 2));
   const flags = flagsOf(a, 0, thread, 1), lows = scratchOf(a, thread);
-  const lists = load<usize>(a, LISTS);
+  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
   for (let row = first; row < last; row += 4) {
-    const chunk = load<usize>(table + <usize> row);
+    const chunk = load<usize>(table + <usize> row), g = isGrouped;
     const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
     const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
-    let p = i32x4.splat(0), at = chunk + 16;
-    v128.store(lows, p);
+    const gs = groupScales + (<usize> (row >> 2) * segments << 4), k = factors;
+    let f = i32x4.splat(0), at = chunk + 16;
+    v128.store(lows, f);
     let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
-    p = addStream(QUAD, w, at, quads, x, low, steps, flags, lows, n, one_, zeros, p);
+    f = addStream(QUAD, g, w, at, quads, x, low, k, gs, flags, lows, n, one_, zeros, f);
     at += quads << 1;
     w += quads * 2 * UNIT;
-    p = addStream(DOUBLE, w, at, doubles, x, low, steps, flags, lows, n, one_, zeros, p);
+    f = addStream(DOUBLE, g, w, at, doubles, x, low, k, gs, flags, lows, n, one_, zeros, f);
     at += doubles << 1;
     w += doubles * UNIT;
-    p = addStream(COUPLE, w, at, couples, x, low, steps, flags, lows, n, one_, zeros, p);
+    f = addStream(COUPLE, g, w, at, couples, x, low, k, gs, flags, lows, n, one_, zeros, f);
     at += couples << 1;
     w += couples * UNIT;
     for (const end = w + pairs * UNIT; w < end; w += UNIT) {
       const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), i = v128.load(w);
       const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-      p = addSingle(v0, v128.and(i, n), c, x, low, steps, flags, lows, one_, zeros, p);
-      p = addSingle(v1, upper(i, n), d, x, low, steps, flags, lows, one_, zeros, p);
+      f = addSingle(g, v0, v128.and(i, n), c, x, low, k, gs, flags, lows, one_, zeros, f);
+      f = addSingle(g, v1, upper(i, n), d, x, low, k, gs, flags, lows, one_, zeros, f);
       at += 4;
     }
-    let f = inUnits(p, v128.load(lows), unit);
+    if (!isGrouped) f = inUnits(f, v128.load(lows), unit);
     if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
     finish(a, row, 0, f);
   }
 }
 
-/** One token, where groups of inputs have scales. */
-function oneGrouped(a: usize, first: i32, last: i32, thread: i32): void {
-  const n = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
-  const segments = load<usize>(a, SEGMENTS), table = load<usize>(a, WEIGHTS);
-  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
-  const low = x + <usize> load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flags = flagsOf(a, 0, thread, 1);
-  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
-  for (let row = first; row < last; row += 4) {
-    const chunk = load<usize>(table + <usize> row);
-    const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
-    const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
-    const gs = groupScales + (<usize> (row >> 2) * segments << 4);
-    let f = f32x4.splat(0), at = chunk + 16;
-    let w = chunk + headBytes(quads + doubles + couples + 2 * pairs);
-    f = addStreamGrouped(QUAD, w, at, quads, x, low, scales, gs, flags, n, one_, zeros, f);
-    at += quads << 1;
-    w += quads * 2 * UNIT;
-    f = addStreamGrouped(DOUBLE, w, at, doubles, x, low, scales, gs, flags, n, one_, zeros, f);
-    at += doubles << 1;
-    w += doubles * UNIT;
-    f = addStreamGrouped(COUPLE, w, at, couples, x, low, scales, gs, flags, n, one_, zeros, f);
-    at += couples << 1;
-    w += couples * UNIT;
-    for (const end = w + pairs * UNIT; w < end; w += UNIT) {
-      const c = <usize> load<u16>(at), d = <usize> load<u16>(at, 2), i = v128.load(w);
-      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-      f = addSingleGrouped(v0, v128.and(i, n), c, x, low, scales, gs, flags, one_, zeros, f);
-      f = addSingleGrouped(v1, upper(i, n), d, x, low, scales, gs, flags, one_, zeros, f);
-      at += 4;
-    }
-    if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
-    finish(a, row, 0, f);
-  }
+/** Each in a function of its own: engines compile small functions better. */
+function oneOfAny(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, false);
+}
+function oneOfAnyGrouped(a: usize, first: i32, last: i32, thread: i32): void {
+  one(a, first, last, thread, true);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 4, and one token. */
 export function slotsAnyOne(a: usize, first: i32, last: i32, thread: i32): void {
-  if (load<usize>(a, GROUP_SCALES) != 0) oneGrouped(a, first, last, thread);
-  else one(a, first, last, thread);
+  if (load<usize>(a, GROUP_SCALES) != 0) oneOfAnyGrouped(a, first, last, thread);
+  else oneOfAny(a, first, last, thread);
 }
