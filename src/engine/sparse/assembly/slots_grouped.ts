@@ -144,7 +144,6 @@ function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
 function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_TWO);
 }
-
 function fourOfOne(
   a: usize,
   row: i32,
@@ -165,6 +164,7 @@ function fourOfTwo(
 ): void {
   four(a, row, token, tokens, w, flagged, SLOTS_TWO);
 }
+
 /** y = W·x for rows `first` to `last`, multiples of 8, and one token. */
 export function slotsOneGrouped(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
   if (kind == SLOTS_ONE) oneOfOne(a, first, last, thread);
