@@ -6,7 +6,7 @@ import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { roundedHead } from "../calibrate/round_head.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
-import { mends, shareOfLinear } from "../prune/block.ts";
+import { mends } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
 import { countZeros, packMask } from "../prune/mask.ts";
 import type { Mask } from "../prune/types.ts";
@@ -87,14 +87,10 @@ function distillCopy(
   masks: ReadonlyMap<string, Uint8Array>,
   zeros: Map<string, number>,
 ): Promise<DistillReport> {
-  const { int4Group, shares } = rules;
-  const groups = int4Group === undefined ? undefined : new Map(
-    shares.flatMap((share, index) =>
-      linears.filter(({ block }) => block === index).map(({ weight }, i) =>
-        [weight, groupColumns(shareOfLinear(share, i).density, int4Group)] as const
-      )
-    ),
-  );
+  // What is rounded by now keeps every weight: all else is rounded later.
+  const { int4Group } = rules;
+  const columns = int4Group === undefined ? undefined : groupColumns(1, int4Group);
+  const groups = columns && new Map(linears.map(({ weight }) => [weight, columns]));
   const written = { linears, windows: windows!, folder, writer, masks, groups, zeros };
   return distillWritten(bench, { steps, seed, memory, ...written });
 }

@@ -152,6 +152,9 @@ const BEGINNING = 16;
 const SUMS = 256;
 const SUMS_INT4 = 64;
 
+/** Bytes that products with streams have before what is unpacked: those sums, and where things are. */
+const STREAMS = 304;
+
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
   // Lists of flagged segments, one for each four tokens, lie before the rows.
@@ -166,9 +169,9 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
       return SUMS_INT4 + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO_INT4:
       return SUMS_INT4 + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
-    // What tokens share, and four slots a window that are entries of their own; one more makes them even.
+    // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
-      return 304 + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+      return STREAMS + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
     default:
       return 0;
   }

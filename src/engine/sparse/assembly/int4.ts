@@ -13,8 +13,8 @@ import { pick } from "./simd";
 /** Segments of a group, in a linear step. */
 export const GROUP_SEGMENTS: usize = 108;
 /**
- * -8 times the sums of a segment's quantised inputs, `[token, segment, 2]` int32: of those of upper seven
- * bits less their zero points, and of those of lower seven; bytes between threads' copies.
+ * -8 times the sums of a segment's quantised inputs less their zero points, `[token, segment, 2]` int32: of
+ * those of upper seven bits, and of those of lower seven; bytes between threads' copies.
  */
 export const X_SUMS: usize = 112;
 export const X_SUMS_COPY: usize = 116;

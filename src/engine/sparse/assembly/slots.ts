@@ -14,9 +14,18 @@
  *
  * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
-import { SLOTS_ONE } from "./linear";
-import { addTwoTimes, PAIR, pairPart, twoPartsSum, UNPACKED } from "./pairs";
-import { addTimes, partSum } from "./simd";
+import { inUnits, SLOTS_ONE } from "./linear";
+import { finishFourWithLists } from "./lists";
+import {
+  addTwoTimes,
+  PAIR,
+  pairPart,
+  secondBeginning,
+  twoPartsSum,
+  UNPACKED,
+  unpackedPart,
+} from "./pairs";
+import { addTimes, partSum, WIDE_PARTS } from "./simd";
 
 /** Bytes of a segment's pairs of four rows. */
 // @ts-ignore: decorator
@@ -73,4 +82,46 @@ export function segmentSum(
   if (kind == SLOTS_ONE) return partSum(pairPart(w, a, b, nibbles, one_, zeros), one_);
   const p = pairPart(w, a, a, nibbles, one_, zeros);
   return twoPartsSum(p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), one_);
+}
+
+/** sum + an unpacked segment of four rows times a token's inputs at `x`, times their step. */
+// @ts-ignore: decorator
+@inline
+export function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, step: v128): v128 {
+  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
+  if (kind == SLOTS_ONE) return addTimes(sum, unpackedPart(begin, w, y, z), step);
+  const first = unpackedPart(begin, w, y, y);
+  const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
+  return addTimes(WIDE_PARTS ? sum : addTimes(sum, first, step), second, step);
+}
+
+/** The same product alone. */
+// @ts-ignore: decorator
+@inline
+export function unpackedSum(kind: i32, w: usize, x: usize, one_: v128): v128 {
+  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
+  if (kind == SLOTS_ONE) return partSum(unpackedPart(begin, w, y, z), one_);
+  const first = unpackedPart(begin, w, y, y);
+  const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
+  return WIDE_PARTS ? second : twoPartsSum(first, second, one_);
+}
+
+/**
+ * Where the sums of a tile's lower bits are, behind those of its tokens: tokens of two tiles may have theirs one
+ * after the other.
+ */
+export const SUMS_LOW: usize = 128;
+
+/** Writes the results of a tile from `token` on, whose sums in steps are at `sums`. */
+export function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, units: usize): void {
+  finishFourWithLists(
+    a,
+    row,
+    token,
+    tokens,
+    inUnits(v128.load(sums), v128.load(sums, SUMS_LOW), v128.load32_splat(units)),
+    inUnits(v128.load(sums, 16), v128.load(sums, SUMS_LOW + 16), v128.load32_splat(units, 4)),
+    inUnits(v128.load(sums, 32), v128.load(sums, SUMS_LOW + 32), v128.load32_splat(units, 8)),
+    inUnits(v128.load(sums, 48), v128.load(sums, SUMS_LOW + 48), v128.load32_splat(units, 12)),
+  );
 }

@@ -22,6 +22,7 @@
  * `WEIGHTS` is a table with the address of each chunk. Products are in `slots_any_one.ts` and
  * `slots_any_many.ts`.
  */
+import { SLOTS_ONE, SLOTS_TWO } from "./linear";
 import { PAIR } from "./pairs";
 
 /** Bytes of a unit: a pair of `pairs.ts`. */
@@ -41,4 +42,11 @@ export const QUAD = 0, DOUBLE = 1, COUPLE = 2, SINGLE = 3;
 @inline
 export function bytesOf(stream: i32): usize {
   return stream == QUAD ? 2 * UNIT : UNIT;
+}
+
+/** The slots of a segment of `slots.ts` that an entry is: a quad two of each window, a couple one. */
+// @ts-ignore: decorator
+@inline
+export function kindOf(stream: i32): i32 {
+  return stream == QUAD ? SLOTS_TWO : SLOTS_ONE;
 }

@@ -9,7 +9,6 @@ import {
   addScaled,
   flagsOf,
   GROUP_SCALES,
-  inUnits,
   LOW_UNIT,
   scratchOf,
   SEGMENTS,
@@ -22,14 +21,7 @@ import {
   X_STEPS,
   X_STRIDE,
 } from "./linear";
-import {
-  secondBeginning,
-  twoPartsSum,
-  UNPACKED,
-  unpackedPart,
-  unpackPair,
-  unpackTwoPairs,
-} from "./pairs";
+import { UNPACKED, unpackedPart, unpackPair, unpackTwoPairs } from "./pairs";
 import {
   addTimes,
   addToPart,
@@ -39,13 +31,14 @@ import {
   partSum,
   pick,
   upper,
-  WIDE_PARTS,
 } from "./simd";
+import { addUnpacked, finishTile, SUMS_LOW, unpackedSum } from "./slots";
 import {
   bytesOf,
   COUPLE,
   DOUBLE,
   headBytes,
+  kindOf,
   QUAD,
   SINGLE,
   UNIT,
@@ -101,49 +94,36 @@ function unpack(chunk: usize, to: usize): void {
   }
 }
 
-/** The last part of an unpacked entry times a token's inputs at `x`; `first` is that before it, of a quad. */
+/** The part of an unpacked double or single times a token's inputs at `x`. */
 // @ts-ignore: decorator
 @inline
-function lastPart(stream: i32, w: usize, x: usize, first: v128): v128 {
-  if (stream == SINGLE) {
-    return addToPart(v128.load(w), v128.load(w, 16), pick(v128.load(x), v128.load(w, 32)));
-  }
-  const y = v128.load(x), z = stream == DOUBLE ? y : v128.load(x, 16);
-  if (stream != QUAD) return unpackedPart(v128.load(w), w, y, z);
-  return unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
-}
-
-/** The first part of an unpacked quad. */
-// @ts-ignore: decorator
-@inline
-function firstPart(w: usize, x: usize): v128 {
+function windowPart(stream: i32, w: usize, x: usize): v128 {
   const y = v128.load(x);
-  return unpackedPart(v128.load(w), w, y, y);
+  if (stream == DOUBLE) return unpackedPart(v128.load(w), w, y, y);
+  return addToPart(v128.load(w), v128.load(w, 16), pick(y, v128.load(w, 32)));
 }
 
 /** sum + an unpacked entry times a token's inputs at `x`, times their step. */
 // @ts-ignore: decorator
 @inline
-function addUnpacked(stream: i32, w: usize, x: usize, sum: v128, step: v128): v128 {
-  if (stream != QUAD) return addTimes(sum, lastPart(stream, w, x, sum), step);
-  const first = firstPart(w, x), last = lastPart(stream, w, x, first);
-  return addTimes(WIDE_PARTS ? sum : addTimes(sum, first, step), last, step);
+function addEntry(stream: i32, w: usize, x: usize, sum: v128, step: v128): v128 {
+  if (stream == QUAD || stream == COUPLE) return addUnpacked(kindOf(stream), w, x, sum, step);
+  return addTimes(sum, windowPart(stream, w, x), step);
 }
 
 /** The same product alone. */
 // @ts-ignore: decorator
 @inline
-function unpackedSum(stream: i32, w: usize, x: usize, one_: v128): v128 {
-  if (stream != QUAD) return partSum(lastPart(stream, w, x, one_), one_);
-  const first = firstPart(w, x), last = lastPart(stream, w, x, first);
-  return WIDE_PARTS ? last : twoPartsSum(first, last, one_);
+function entrySum(stream: i32, w: usize, x: usize, one_: v128): v128 {
+  if (stream == QUAD || stream == COUPLE) return unpackedSum(kindOf(stream), w, x, one_);
+  return partSum(windowPart(stream, w, x), one_);
 }
 
 /**
  * What the tokens of up to two tiles have in common, at the beginning of a thread's room: their sums, those
  * of their lower bits, and where the things of each tile are.
  */
-const LOWS: usize = 128, SHARED_LOW: usize = 256, SHARED_GROUPS: usize = 260;
+const SHARED_LOW: usize = 256, SHARED_GROUPS: usize = 260;
 const TILE_X: usize = 264, TILE_STEPS: usize = 272, TILE_FLAGS: usize = 280, TILE_SCALES: usize = 288;
 /** Bytes of that; what is a tile's has two words, one after the other. */
 const SHARED_BYTES: usize = 304;
@@ -162,7 +142,7 @@ function addLows(stream: i32, from: usize, xs: usize, step: usize, flags: usize,
   if (load<u32>(flags) == 0) return;
   for (let t: usize = 0; t < 4; t++) {
     const l = lows + (t << 4), s = v128.load32_splat(step + (t << 2));
-    v128.store(l, addUnpacked(stream, from, xs + (t << 5), v128.load(l), s));
+    v128.store(l, addEntry(stream, from, xs + (t << 5), v128.load(l), s));
   }
 }
 
@@ -179,18 +159,18 @@ function addTiles(stream: i32, isTwo: bool, w: usize, places: usize, count: usiz
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
     const c = <usize> load<u16>(at), s = c >> 5, xs = x + inTile(c), step = steps + (s << 4);
-    f0 = addUnpacked(stream, from, xs, f0, v128.load32_splat(step));
-    f1 = addUnpacked(stream, from, xs + 32, f1, v128.load32_splat(step, 4));
-    f2 = addUnpacked(stream, from, xs + 64, f2, v128.load32_splat(step, 8));
-    f3 = addUnpacked(stream, from, xs + 96, f3, v128.load32_splat(step, 12));
-    addLows(stream, from, xs + low, step, flags + (s << 3), f + LOWS);
+    f0 = addEntry(stream, from, xs, f0, v128.load32_splat(step));
+    f1 = addEntry(stream, from, xs + 32, f1, v128.load32_splat(step, 4));
+    f2 = addEntry(stream, from, xs + 64, f2, v128.load32_splat(step, 8));
+    f3 = addEntry(stream, from, xs + 96, f3, v128.load32_splat(step, 12));
+    addLows(stream, from, xs + low, step, flags + (s << 3), f + SUMS_LOW);
     if (isTwo) {
       const ys = y + inTile(c), next = more + (s << 4);
-      f4 = addUnpacked(stream, from, ys, f4, v128.load32_splat(next));
-      f5 = addUnpacked(stream, from, ys + 32, f5, v128.load32_splat(next, 4));
-      f6 = addUnpacked(stream, from, ys + 64, f6, v128.load32_splat(next, 8));
-      f7 = addUnpacked(stream, from, ys + 96, f7, v128.load32_splat(next, 12));
-      addLows(stream, from, ys + low, next, others + (s << 3), f + LOWS + 64);
+      f4 = addEntry(stream, from, ys, f4, v128.load32_splat(next));
+      f5 = addEntry(stream, from, ys + 32, f5, v128.load32_splat(next, 4));
+      f6 = addEntry(stream, from, ys + 64, f6, v128.load32_splat(next, 8));
+      f7 = addEntry(stream, from, ys + 96, f7, v128.load32_splat(next, 12));
+      addLows(stream, from, ys + low, next, others + (s << 3), f + SUMS_LOW + 64);
     }
     from += unpackedBytes(stream);
   }
@@ -220,10 +200,10 @@ function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize
     for (let t: usize = 0; t < 4; t++) {
       const xs = x + inTile(c) + (t << 5), to = f + (t << 4);
       const scale = f32x4.mul(v128.load32_splat(scales + (s << 4) + (t << 2)), group);
-      let sum = addScaled(v128.load(to), unpackedSum(stream, from, xs, one_), scale);
+      let sum = addScaled(v128.load(to), entrySum(stream, from, xs, one_), scale);
       if (isFlagged) {
         const unit = f32x4.mul(scale, f32x4.splat(LOW_UNIT));
-        sum = addScaled(sum, unpackedSum(stream, from, xs + low, one_), unit);
+        sum = addScaled(sum, entrySum(stream, from, xs + low, one_), unit);
       }
       v128.store(to, sum);
     }
@@ -309,19 +289,11 @@ function addStreams(how: i32, chunk: usize, f: usize): void {
   else singles(w, at, count, f);
 }
 
-/** Writes the results of a tile from `token` on, whose sums are at `sums`. */
-function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, isGrouped: bool): void {
-  let f0 = v128.load(sums), f1 = v128.load(sums, 16);
-  let f2 = v128.load(sums, 32), f3 = v128.load(sums, 48);
-  if (!isGrouped) {
-    const segments = load<usize>(a, SEGMENTS);
-    const units = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens) + (segments << 4);
-    f0 = inUnits(f0, v128.load(sums, LOWS), v128.load32_splat(units));
-    f1 = inUnits(f1, v128.load(sums, LOWS + 16), v128.load32_splat(units, 4));
-    f2 = inUnits(f2, v128.load(sums, LOWS + 32), v128.load32_splat(units, 8));
-    f3 = inUnits(f3, v128.load(sums, LOWS + 48), v128.load32_splat(units, 12));
-  }
-  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
+/** Where the units of a tile that has been described are: behind its steps. */
+// @ts-ignore: decorator
+@inline
+function unitsOf(f: usize, segments: usize, tile: usize): usize {
+  return load<usize>(f + (tile << 2), TILE_STEPS) + (segments << 4);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
@@ -341,14 +313,19 @@ export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, threa
       if (LOADS_MATTER && !isGrouped && tokens - token > 4) {
         describeTile(a, token + 4, tokens, room, 1);
         addStreams(TWO_TILES, chunk, room);
-        finishTile(a, row, token, tokens, room, false);
-        finishTile(a, row, token + 4, tokens, room + 64, false);
+        finishTile(a, row, token, tokens, room, unitsOf(room, segments, 0));
+        finishTile(a, row, token + 4, tokens, room + 64, unitsOf(room, segments, 1));
         token += 8;
         continue;
       }
-      if (isGrouped) addStreams(GROUPED, chunk, room);
-      else addStreams(TILE, chunk, room);
-      finishTile(a, row, token, tokens, room, isGrouped);
+      if (isGrouped) {
+        addStreams(GROUPED, chunk, room);
+        const f0 = v128.load(room), f1 = v128.load(room, 16);
+        finishFourWithLists(a, row, token, tokens, f0, f1, v128.load(room, 32), v128.load(room, 48));
+      } else {
+        addStreams(TILE, chunk, room);
+        finishTile(a, row, token, tokens, room, unitsOf(room, segments, 0));
+      }
       token += 4;
     }
   }

@@ -11,8 +11,6 @@ import {
   LOW_UNIT,
   scratchOf,
   SEGMENTS,
-  SLOTS_ONE,
-  SLOTS_TWO,
   stepsOf,
   WEIGHTS,
   X,
@@ -30,16 +28,10 @@ import {
   COUPLE,
   DOUBLE,
   headBytes,
+  kindOf,
   QUAD,
   UNIT,
 } from "./slots_any";
-
-/** The slots of a segment of `slots.ts` that an entry is: a quad two of each window, a couple one. */
-// @ts-ignore: decorator
-@inline
-function kindOf(stream: i32): i32 {
-  return stream == QUAD ? SLOTS_TWO : SLOTS_ONE;
-}
 
 /** sum + an entry of a stream times the window or segment at `x`, times its step. */
 // @ts-ignore: decorator

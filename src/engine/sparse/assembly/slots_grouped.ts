@@ -25,9 +25,8 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { secondBeginning, twoPartsSum, UNPACKED, unpackedPart } from "./pairs";
-import { ones, partSum, WIDE_PARTS } from "./simd";
-import { pairBytes, segmentBytes, segmentSum, unpackedBytes } from "./slots";
+import { ones } from "./simd";
+import { pairBytes, segmentBytes, segmentSum, unpackedBytes, unpackedSum } from "./slots";
 
 /** A token's scale of a segment times those of the rows' groups. */
 // @ts-ignore: decorator
@@ -83,17 +82,6 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     finish(a, row, 0, f);
     finish(a, row + 4, 0, g);
   }
-}
-
-/** An unpacked segment of four rows times a token's inputs at `x`. */
-// @ts-ignore: decorator
-@inline
-function unpackedSum(kind: i32, w: usize, x: usize, one_: v128): v128 {
-  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
-  if (kind == SLOTS_ONE) return partSum(unpackedPart(begin, w, y, z), one_);
-  const first = unpackedPart(begin, w, y, y);
-  const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
-  return WIDE_PARTS ? second : twoPartsSum(first, second, one_);
 }
 
 /** Up to four tokens from `token` on, and four rows whose weights are unpacked. */

@@ -4,10 +4,8 @@
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishFourWithLists } from "./lists";
 import {
   GROUP_SCALES,
-  inUnits,
   LIST_END,
   listBytes,
   listFlagged,
@@ -22,16 +20,16 @@ import {
   X_STEPS,
   X_STRIDE,
 } from "./linear";
-import {
-  secondBeginning,
-  twoSlots,
-  UNPACKED,
-  unpackedPart,
-  unpackPair,
-  unpackTwoPairs,
-} from "./pairs";
+import { secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
-import { pairBytes, segmentBytes, unpackedBytes } from "./slots";
+import {
+  addUnpacked,
+  finishTile,
+  pairBytes,
+  segmentBytes,
+  SUMS_LOW,
+  unpackedBytes,
+} from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
 
 /**
@@ -50,17 +48,6 @@ function unpack(kind: i32, at: usize, second: bool, segments: usize, to: usize):
   }
 }
 
-/** sum + an unpacked segment of four rows times a token's inputs at `x`, times their step. */
-// @ts-ignore: decorator
-@inline
-function addUnpacked(kind: i32, w: usize, x: usize, sum: v128, step: v128): v128 {
-  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
-  if (kind == SLOTS_ONE) return addTimes(sum, unpackedPart(begin, w, y, z), step);
-  const first = unpackedPart(begin, w, y, y);
-  const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
-  return addTimes(WIDE_PARTS ? sum : addTimes(sum, first, step), second, step);
-}
-
 /** A number of four, in all lanes. */
 // @ts-ignore: decorator
 @inline
@@ -71,8 +58,8 @@ function lane(four: v128, i: i32): v128 {
   return i32x4.shuffle(four, four, 3, 3, 3, 3);
 }
 
-/** Where sums are handed on, in a thread's room: of up to eight tokens, then those of their lower bits. */
-const SUMS_LOW: usize = 128, SUMS_BYTES: usize = 256;
+/** Bytes in which sums are handed on, in a thread's room: of up to eight tokens, and of their lower bits. */
+const SUMS_BYTES: usize = 256;
 
 /** The sums of a tile of four tokens at `x` with four unpacked rows. */
 // @ts-ignore: decorator
@@ -255,19 +242,6 @@ function sumLowOfOne(x: usize, steps: usize, flagged: usize, w: usize, to: usize
 }
 function sumLowOfTwo(x: usize, steps: usize, flagged: usize, w: usize, to: usize): void {
   sumLow(SLOTS_TWO, x, steps, flagged, w, to);
-}
-/** Writes the results of a tile, whose sums are at `sums`. */
-function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, units: usize): void {
-  finishFourWithLists(
-    a,
-    row,
-    token,
-    tokens,
-    inUnits(v128.load(sums), v128.load(sums, SUMS_LOW), v128.load32_splat(units)),
-    inUnits(v128.load(sums, 16), v128.load(sums, SUMS_LOW + 16), v128.load32_splat(units, 4)),
-    inUnits(v128.load(sums, 32), v128.load(sums, SUMS_LOW + 32), v128.load32_splat(units, 8)),
-    inUnits(v128.load(sums, 48), v128.load(sums, SUMS_LOW + 48), v128.load32_splat(units, 12)),
-  );
 }
 
 /** Four rows whose weights are unpacked, and all tokens. */

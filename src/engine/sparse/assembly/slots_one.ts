@@ -65,6 +65,7 @@ function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
 function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_TWO);
 }
+
 /** y = W·x for rows `first` to `last`, multiples of 8, and one token. */
 export function slotsOne(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
   if (kind == SLOTS_ONE) oneOfOne(a, first, last, thread);
