@@ -16,7 +16,12 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
   if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) {
     return i32x4.relaxed_dot_i8x16_i7x16_add_s(weights, activations, sum);
   }
-  return i32x4.add(sum, i32x4.dot_i16x8_s(pairs(weights, activations), one));
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    return i32x4.add(sum, i32x4.dot_i16x8_s(pairs(weights, activations), one));
+  }
+  const even = i32x4.dot_i16x8_s(evenBytes(weights), v128.and(activations, i16x8.splat(255)));
+  const odd = i32x4.dot_i16x8_s(i16x8.shr_s(weights, 8), i16x8.shr_u(activations, 8));
+  return i32x4.add(sum, i32x4.add(even, odd));
 }
 
 /**
@@ -161,12 +166,15 @@ export function sumProducts(sum: v128, one: v128): v128 {
 @inline
 function pairs(a: v128, b: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);
-  const low = i16x8.extmul_low_i8x16_s(a, b);
-  const high = i16x8.extmul_high_i8x16_s(a, b);
-  // Lanes 0 and 1 of each four from the low half, 2 and 3 from the high one.
-  const even = i8x16.shuffle(low, high, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
-  const odd = i8x16.shuffle(low, high, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
-  return i16x8.add(even, odd);
+  const even = i16x8.mul(evenBytes(a), v128.and(b, i16x8.splat(255)));
+  return i16x8.add(even, i16x8.mul(i16x8.shr_s(a, 8), i16x8.shr_u(b, 8)));
+}
+
+/** The first of each two bytes, with its sign, in 16 bits. */
+// @ts-ignore: decorator
+@inline
+function evenBytes(v: v128): v128 {
+  return i16x8.shr_s(i16x8.shl(v, 8), 8);
 }
 
 /** Bytes of `from` at indices of 0 to 15. */
