@@ -26,7 +26,7 @@ export interface BuildPlan {
   readonly places?: string;
   /** The file to write. */
   readonly outfile: string;
-  /** Bun's name of another platform. */
+  /** Bun's name of another platform, or version: `bun-linux-arm64`, `bun-linux-x64-v1.3.14`. */
   readonly platform?: string;
   readonly withOrt: boolean;
 }
@@ -126,6 +126,11 @@ function modules(plan: BuildPlan): Plugin {
       } else {
         give(/^onnxruntime-web$/, thrown(NO_ORT));
       }
+      // Fifty languages of messages, of which one is spoken here.
+      build.onLoad({ filter: /[\\/]zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({
+        contents: `export { default as en } from "./en.js";`,
+        loader: "ts",
+      }));
       // Pruning is left out.
       give(/\/example\.ts$/, thrown("this program has no example"));
     },
@@ -139,7 +144,8 @@ async function main(plan: BuildPlan): Promise<void> {
     entrypoints: ["espalier:main"],
     target: "bun",
     minify: true,
-    bytecode: true,
+    // It is what this version of Bun makes of it, of no use to another.
+    bytecode: !/-v[\d.]+$/.test(plan.platform ?? ""),
     format: "esm",
     plugins: [modules(plan)],
     compile: {

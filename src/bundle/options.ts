@@ -22,9 +22,11 @@ export const bundleSchema = z.strictObject({
   output: z.string().min(1).optional().describe(
     "file (binary) or folder to write (default: MODEL-TARGET)",
   ),
-  platform: z.string().regex(/^bun-[a-z0-9-]+$/, "write it as bun-linux-arm64").optional().describe(
-    "binary: another machine's, e.g. bun-linux-arm64, bun-darwin-arm64, bun-windows-x64 (default: this one's)",
-  ),
+  platform: z.string().regex(/^bun-[a-z0-9-]+(-v\d+\.\d+\.\d+)?$/, "write it as bun-linux-arm64")
+    .optional().describe(
+      "binary: another machine's, e.g. bun-linux-arm64, bun-darwin-arm64, bun-windows-x64 (default: this one's); " +
+        "with -v1.3.14 behind, of that version of Bun",
+    ),
   externalModel: z.boolean().default(false).describe(
     "binary: the model in a folder beside it, read by range, instead of in it",
   ),

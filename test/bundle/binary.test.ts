@@ -308,7 +308,7 @@ describe("bundle --target binary", () => {
     expect(readdirSync(folder)).toEqual([]);
   }, LONG);
 
-  test("says what Bun said where another platform cannot be fetched", async () => {
+  test("says what Bun said where another platform or version cannot be fetched", async () => {
     const folder = workshop.folder();
     // Nothing has been fetched here yet, and nobody answers there.
     const env = {
@@ -318,10 +318,12 @@ describe("bundle --target binary", () => {
       HTTPS_PROXY: "http://127.0.0.1:9/",
       HTTP_PROXY: "http://127.0.0.1:9/",
     };
-    const words = bundle(join(folder, "x"), "--platform", "bun-freebsd-x64");
-    const { code, stdout, stderr } = await start(words, { env }).ended;
-    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-    expect(stderr).toContain("error TOOL_MISSING: Bun made no binary for bun-freebsd-x64: ");
+    for (const platform of ["bun-freebsd-x64", "bun-linux-x64-v1.3.13"]) {
+      const words = bundle(join(folder, "x"), "--platform", platform);
+      const { code, stdout, stderr } = await start(words, { env }).ended;
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toContain(`error TOOL_MISSING: Bun made no binary for ${platform}: `);
+    }
     expect(readdirSync(folder)).toEqual([]);
   }, LONG);
 

@@ -206,6 +206,14 @@ describe("prune", () => {
     expect(linears.sparsity).toBe(0.5);
   });
 
+  test("takes a pattern that says its own sparsity for the example, too", async () => {
+    const few = ["--samples", "1", "--seqlen", "32", "--windows", "1"];
+    const { sparsity } = await report("prune", "--pattern", "8:16", "--dry-run", ...few);
+    expect(sparsity.asked).toBe(0.5);
+    const usual = await report("prune", "--dry-run", ...few);
+    expect(usual.sparsity.asked).toBe(0.7);
+  });
+
   test("keeps what given densities say", async () => {
     const densities = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25];
     const lists = { "list.json": densities, "object.json": { densities } };

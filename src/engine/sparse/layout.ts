@@ -26,7 +26,7 @@ export const CONTROL = {
 } as const;
 
 /** First address that is free: what lies before belongs to the control block. */
-export const FIRST_FREE = 1024;
+export const FIRST_FREE = 1040;
 
 /** Operations of a program. */
 export const OP = {

@@ -55,12 +55,17 @@ export const CONSTANTS: usize = 352;
 export const HALF_UNIT: usize = 976;
 export const HALF_BITS: usize = 992;
 export const LEVELS: usize = 1008;
+/** 8 halves of 255. */
+export const EVEN_BYTES: usize = 1024;
 
 /** Puts the constants in place. */
 export function setUp(): void {
   memory.fill(ZERO_POINTS, 64, 16);
   memory.fill(NIBBLES, 15, 16);
-  for (let i: usize = 0; i < 8; i++) store<u16>(ONES + (i << 1), 1);
+  for (let i: usize = 0; i < 8; i++) {
+    store<u16>(ONES + (i << 1), 1);
+    store<u16>(EVEN_BYTES + (i << 1), 255);
+  }
   for (let i: usize = 0; i < 4; i++) {
     store<f32>(HALF_UNIT + (i << 2), 5192296858534827628530496329220096.0);
     store<u32>(HALF_BITS + (i << 2), 0x8fffe000);

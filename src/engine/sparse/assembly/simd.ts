@@ -1,6 +1,6 @@
 /** Vector operations that builds make in different ways, all with the same result. */
 import { FUSED_DOT } from "./variant";
-import { ONES } from "./control";
+import { EVEN_BYTES, ONES } from "./control";
 
 /** The vector of eight halves of 1 that {@link dot} wants: loaded once by a kernel. */
 // @ts-ignore: decorator
@@ -19,7 +19,7 @@ export function dot(weights: v128, activations: v128, sum: v128, one: v128): v12
   if (ASC_FEATURE_RELAXED_SIMD) {
     return i32x4.add(sum, i32x4.dot_i16x8_s(pairs(weights, activations), one));
   }
-  const even = i32x4.dot_i16x8_s(evenBytes(weights), v128.and(activations, i16x8.splat(255)));
+  const even = i32x4.dot_i16x8_s(evenBytes(weights), v128.and(activations, v128.load(EVEN_BYTES)));
   const odd = i32x4.dot_i16x8_s(i16x8.shr_s(weights, 8), i16x8.shr_u(activations, 8));
   return i32x4.add(sum, i32x4.add(even, odd));
 }
@@ -166,7 +166,7 @@ export function sumProducts(sum: v128, one: v128): v128 {
 @inline
 function pairs(a: v128, b: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);
-  const even = i16x8.mul(evenBytes(a), v128.and(b, i16x8.splat(255)));
+  const even = i16x8.mul(evenBytes(a), v128.and(b, v128.load(EVEN_BYTES)));
   return i16x8.add(even, i16x8.mul(i16x8.shr_s(a, 8), i16x8.shr_u(b, 8)));
 }
 
