@@ -7,7 +7,7 @@
  */
 import { BackendError } from "../../errors.ts";
 import { readAsset } from "../../platform/assets.ts";
-import { CONTROL } from "./layout.ts";
+import { CONTROL, TAKEN_BYTES } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
 
 /** The builds, best first where all are right. */
@@ -248,6 +248,7 @@ export function configure(
   settings: { threads: number; spins: number; patience: number; mainMaySleep: boolean },
 ): void {
   memory.set(CONTROL.THREADS, settings.threads);
+  memory.set(CONTROL.TAKEN, memory.reserve(TAKEN_BYTES * settings.threads));
   memory.set(CONTROL.SPINS, settings.spins);
   memory.set(CONTROL.PATIENCE, settings.patience);
   memory.set(CONTROL.MAIN_SPINS, settings.mainMaySleep ? 0 : 1);

@@ -23,10 +23,14 @@ export const CONTROL = {
   PATIENCE: 288,
   MAIN_SPINS: 292,
   LOGITS_OF: 296,
+  TAKEN: 300,
 } as const;
 
-/** First address that is free: what lies before belongs to the control block. */
-export const FIRST_FREE = 1040;
+/** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */
+export const TAKEN_BYTES = 64;
+
+/** First address that is free, a multiple of 64: what lies before belongs to the control block. */
+export const FIRST_FREE = 1088;
 
 /** Operations of a program. */
 export const OP = {

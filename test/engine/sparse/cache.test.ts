@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { CachedTokens, PagePool, PrefixStore } from "../../../src/engine/sparse/cache.ts";
-import { PAGE } from "../../../src/engine/sparse/layout.ts";
+import { FIRST_FREE, PAGE } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { Dice, fuzz, MANY, must } from "../../support/fuzz.ts";
@@ -170,7 +170,7 @@ describe("where memory is short", () => {
 
   test("a page that is shared with what is given up needs no copy", () => {
     // Two pages are all there is.
-    const sequences = new Sequences(1024 + 2 * BYTES);
+    const sequences = new Sequences(FIRST_FREE + 2 * BYTES);
     const { memory } = sequences;
     const first = sequences.begin([1]);
     run(memory, first, Array.from({ length: 2 * PAGE }, (_, i) => i));

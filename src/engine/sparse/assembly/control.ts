@@ -43,6 +43,10 @@ export const PATIENCE: usize = 288;
 export const MAIN_SPINS: usize = 292;
 /** Which tokens' logits are wanted, int32, in rising order. */
 export const LOGITS_OF: usize = 296;
+/** For each thread a line of counters: the chunks of its share that are taken, of each run of products since a barrier. */
+export const TAKEN: usize = 300;
+/** Bytes of a line: what one thread counts is in nobody else's way. */
+export const TAKEN_BYTES: usize = 64;
 /** 16 bytes of 64: the zero points of inputs of seven bits. */
 export const ZERO_POINTS: usize = 304;
 /** 16 bytes of 15, then 8 halves of 1: constants that kernels load, for they would be made anew each time. */
@@ -81,6 +85,8 @@ export function barrier(thread: i32, threads: i32): bool {
   const generation = atomic.load<i32>(GENERATION);
   if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
     atomic.store<i32>(ARRIVED, 0);
+    // All are here, so nobody takes anything.
+    memory.fill(load<usize>(TAKEN), 0, <usize> threads * TAKEN_BYTES);
     atomic.add<i32>(GENERATION, 1);
     if (atomic.load<i32>(SLEEPERS) != 0) atomic.notify(GENERATION, -1);
     return true;

@@ -62,6 +62,8 @@ export const COLUMNS: usize = 104;
 export const SCRATCH: usize = 120, SCRATCH_BYTES: usize = 124;
 /** Steps of scales, and units: see {@link stepsOf}. */
 export const X_STEPS: usize = 128;
+/** Which counter tells what is taken of the run of products that begins here. */
+export const COUNTER: usize = 132;
 
 /** Numbers of the kinds. */
 export const SLOTS_ONE = 0, SLOTS_TWO = 1, DENSE_INT8 = 2;

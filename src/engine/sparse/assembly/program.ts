@@ -1,5 +1,5 @@
 /**
- * Runs a program: every thread goes through all steps and does its share of each.
+ * Runs a program: every thread goes through all steps and does a part of each.
  *
  * A step is a row of 32-bit words: its operation, its size in words, its arguments. `plan/encode.ts`
  * writes them.
@@ -15,12 +15,15 @@ import {
   PROGRESS,
   QUIT,
   SPINS,
+  TAKEN,
+  TAKEN_BYTES,
   THREADS,
   TOKENS,
 } from "./control";
 import { denseF16, denseF32, denseInt8 } from "./dense";
 import { denseInt4 } from "./dense_int4";
 import {
+  COUNTER,
   DENSE_F16,
   DENSE_F32,
   DENSE_INT4,
@@ -58,8 +61,10 @@ function runShare(thread: i32): bool {
     const op = load<i32>(a);
     if (thread == 0) store<i32>(PROGRESS, load<i32>(PROGRESS) + 1);
     if (op == LINEAR) {
-      linear(a, tokens, thread, threads);
-    } else if (op == BARRIER) {
+      a = products(a, tokens, thread, threads);
+      continue;
+    }
+    if (op == BARRIER) {
       // Some are needed only where threads share out the tokens, and some only where they do not.
       const when = load<i32>(a, 8);
       if (when == ALWAYS || (when == FOR_MANY) == (tokens > 1)) {
@@ -82,9 +87,56 @@ function runShare(thread: i32): bool {
   return barrier(thread, threads);
 }
 
-function linear(a: usize, tokens: i32, thread: i32, threads: i32): void {
-  const kind = load<i32>(a, KIND), groups = load<i32>(a, ROWS) >> 4;
-  const first = share(groups, thread, threads) << 4, last = share(groups, thread + 1, threads) << 4;
+/**
+ * Chunks of each thread's share of a run of products, and most groups of 16 rows of a chunk of large ones.
+ */
+const CHUNKS = 8, CHUNK_GROUPS = 16;
+
+/**
+ * The products from `a` on that follow one another, whose rows threads divide in chunks: each thread takes
+ * those of its own share, then what others have not come to. A processor that is slower, or computes for
+ * somebody else for a while, is not waited for longer than a chunk takes.
+ *
+ * A chunk is of all these products, one after the other: so rows that one reads of another's are there.
+ *
+ * @returns What comes behind them.
+ */
+function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
+  let end = a, groups = 0;
+  do {
+    groups = max(groups, load<i32>(end, ROWS) >> 4);
+    end += <usize> load<u32>(end, 4) << 2;
+  } while (load<i32>(end) == LINEAR);
+  if (threads == 1) {
+    chunk(a, end, 0, 1, tokens, thread);
+    return end;
+  }
+  const chunks = min(groups, max(threads * CHUNKS, groups / CHUNK_GROUPS));
+  const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);
+  for (let i = 0; i < threads; i++) {
+    const whose = (thread + i) % threads, first = share(chunks, whose, threads);
+    const count = share(chunks, whose + 1, threads) - first;
+    const counter = counters + <usize> whose * TAKEN_BYTES;
+    while (atomic.load<i32>(counter) < count) {
+      const taken = atomic.add<i32>(counter, 1);
+      if (taken < count) chunk(a, end, first + taken, chunks, tokens, thread);
+    }
+  }
+  return end;
+}
+
+/** A chunk of each product from `a` to `end`. */
+function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, thread: i32): void {
+  for (let step = a; step < end; step += <usize> load<u32>(step, 4) << 2) {
+    const groups = load<i32>(step, ROWS) >> 4;
+    const first = share(groups, which, chunks) << 4, last = share(groups, which + 1, chunks) << 4;
+    if (first < last) linear(step, first, last, tokens, thread);
+  }
+}
+
+/** Rows `first` to `last` of a product, multiples of 16. */
+function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+  const kind = load<i32>(a, KIND);
   if (kind < DENSE_INT8) {
     if (tokens > 1) slotsMany(kind, a, first, last, tokens, thread);
     else if (load<usize>(a, GROUP_SCALES) != 0) slotsOneGrouped(kind, a, first, last, thread);

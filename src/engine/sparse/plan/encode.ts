@@ -3,7 +3,7 @@
  * the same places.
  * @module
  */
-import { ACTIVATION, BARRIER, ELEMENTWISE, OP } from "../layout.ts";
+import { ACTIVATION, BARRIER, ELEMENTWISE, OP, TAKEN_BYTES } from "../layout.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
 import type { Activation } from "./fuse.ts";
 
@@ -41,6 +41,15 @@ export interface Scratch {
 /** Words of a program; numbers that are no integers are written as float32. */
 export class Program {
   readonly #words: number[] = [];
+  #lastOp: number = OP.END;
+  #runs = 0;
+  /** The counter that the next run of products gets: barriers clear them. */
+  #counter = 0;
+
+  /** Which run of products, with no other step between, the next one belongs to. */
+  get run(): number {
+    return this.#lastOp === OP.LINEAR ? this.#runs : this.#runs + 1;
+  }
 
   /** The program, with its end. */
   finish(): Int32Array {
@@ -49,6 +58,7 @@ export class Program {
 
   barrier(when: keyof typeof BARRIER): void {
     this.#step(OP.BARRIER, [BARRIER[when]]);
+    if (when === "always") this.#counter = 0;
   }
 
   embed(
@@ -123,6 +133,11 @@ export class Program {
     scratch: Scratch,
     options: { bias: number; activation: Activation; times: number; plus: number },
   ): void {
+    if (this.#lastOp !== OP.LINEAR) {
+      if (this.#counter === TAKEN_BYTES / 4) this.barrier("always");
+      this.#runs++;
+      this.#counter++;
+    }
     const quantised = "scales" in input
       ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
       : [0, 0, 0, 0, 0];
@@ -136,7 +151,7 @@ export class Program {
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
       ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
       ...[matrix.columns, matrix.groupSegments, ...sums],
-      ...[scratch.address, scratch.bytes, steps],
+      ...[scratch.address, scratch.bytes, steps, this.#counter - 1],
     ]);
   }
 
@@ -174,6 +189,7 @@ export class Program {
 
   #step(op: number, args: readonly number[]): void {
     this.#words.push(op, args.length + 2, ...args);
+    this.#lastOp = op;
   }
 }
 

@@ -88,7 +88,7 @@ function vectorsOf(step: FusedStep): string[] {
 type Dirt =
   /** Nobody: all threads see it. */
   | "clean"
-  /** Each thread its rows. */
+  /** Each thread some rows: those that it has taken of a run of products. */
   | "rows"
   /** Each thread its tokens; with one token, each thread its own copy. */
   | "tokens"
@@ -109,6 +109,8 @@ class Planner {
   readonly #vectors: ReadonlyMap<string, number>;
   readonly #placed = new Map<Value, Placed>();
   readonly #dirt = new Map<Value, Dirt>();
+  /** The run of products that has written a value. */
+  readonly #writtenBy = new Map<Value, number>();
   /** Steps that have still to read a value. */
   readonly #readers: number[];
   /** When threads last met, and when a value was last read, in steps. */
@@ -220,12 +222,18 @@ class Planner {
     const times = step.times === undefined ? undefined : this.#toRead(step.times, "rows", at);
     const readBefore = step.plus === undefined ? at : this.#lastRead.get(step.plus) ?? -1;
     const plus = step.plus === undefined ? undefined : this.#toRead(step.plus, "rows", at);
+    // A thread has the same rows of all products of a run, and of none of another.
+    const isOthers = (value: Value | undefined) =>
+      value !== undefined && this.#dirt.get(value) === "rows" &&
+      this.#writtenBy.get(value) !== this.#program.run;
+    if (isOthers(step.times) || isOthers(step.plus)) this.#barrier(at);
     // A sum takes the place of what it is added to, unless another thread may still be reading that.
     const inPlace = step.plus !== undefined && step.plus !== step.input &&
       this.#readers[step.plus] === 1 &&
       readBefore < this.#met && plus!.copy === 0 &&
       step.plus !== step.times;
     const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
+    this.#writtenBy.set(step.output, this.#program.run);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {
       bias: step.bias ? this.#vectors.get(step.bias)! : 0,
       activation: step.activation,
