@@ -176,6 +176,10 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
       return STREAMS + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+    // One token's alone: several look at the flags themselves.
+    case KIND.DENSE_INT8:
+    case KIND.DENSE_INT4:
+      return lists;
     default:
       return 0;
   }

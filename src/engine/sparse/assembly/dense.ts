@@ -11,7 +11,10 @@ import {
   finish,
   finishFour,
   flagsOf,
+  LIST_END,
+  listFlagged,
   LOW_UNIT,
+  scratchOf,
   SEGMENTS,
   TILE_SEGMENT,
   WEIGHTS,
@@ -66,14 +69,20 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flags = flagsOf(a, 0, thread, 1);
+  const flagged = scratchOf(a, thread);
+  listFlagged(a, 1, thread, flagged);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
     for (let pass = 0; pass < 2; pass++) {
       const start = x + (pass == 0 ? 0 : low), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
-      for (let s: usize = 0; s < segments; s++) {
-        if (pass == 1 && load<u8>(flags + (s << 3)) == 0) continue;
+      let entry = flagged;
+      for (let s: usize = 0;; s++) {
+        if (pass == 1) {
+          s = <usize> load<u16>(entry);
+          entry += 2;
+          if (s == LIST_END) break;
+        } else if (s == segments) break;
         const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = start + (s << 5);
         const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), unit);
         const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);

@@ -24,7 +24,10 @@ import {
   finish,
   finishFour,
   flagsOf,
+  LIST_END,
+  listFlagged,
   LOW_UNIT,
+  scratchOf,
   SEGMENTS,
   TILE_SEGMENT,
   WEIGHTS,
@@ -91,7 +94,8 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
-  const flags = flagsOf(a, 0, thread, 1);
+  const flagged = scratchOf(a, thread);
+  listFlagged(a, 1, thread, flagged);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     let w = at, xp = x, scale = scales, begin = sums;
@@ -136,8 +140,9 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
       f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header + 16)));
       f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header + 24)));
     }
-    for (let s: usize = 0; s < segments; s++) {
-      if (load<u8>(flags + (s << 3)) == 0) continue;
+    for (let entry = flagged;; entry += 2) {
+      const s = <usize> load<u16>(entry);
+      if (s == LIST_END) break;
       const group = s / per, header = at + group * (DENSE_HEADER + per * DENSE_SEGMENT);
       const v = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT, xp = x + low + (s << 5);
       const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));

@@ -131,21 +131,22 @@ export function listBytes(segments: usize): usize {
 export const LIST_END = 0xffff;
 
 /**
- * For each four tokens the segments in which one of them is flagged, as uint16, with an end: all rows
- * would look through the same flags again.
+ * For each four tokens the segments in which one of them is flagged, or those of the only token, as uint16,
+ * with an end: all rows would look through the same flags again.
  *
  * @param to Room of a thread.
  * @returns What lies behind the lists.
  */
-export function listFlagged(a: usize, tokens: i32, to: usize): usize {
+export function listFlagged(a: usize, tokens: i32, thread: i32, to: usize): usize {
   const segments = load<usize>(a, SEGMENTS), size = listBytes(segments);
   let list = to;
   for (let token = 0; token < tokens; token += 4) {
-    const flags = flagsOf(a, token, 0, tokens);
+    const flags = flagsOf(a, token, thread, tokens);
     let at = list;
     for (let s: usize = 0; s < segments; s++) {
+      const four = flags + (s << 3);
       store<u16>(at, <u16> s);
-      at += load<u32>(flags + (s << 3)) != 0 ? 2 : 0;
+      at += (tokens == 1 ? <u32> load<u8>(four) : load<u32>(four)) != 0 ? 2 : 0;
     }
     store<u16>(at, LIST_END);
     list += size;

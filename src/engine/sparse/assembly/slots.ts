@@ -48,20 +48,20 @@ export function unpackedBytes(kind: i32): usize {
   return kind == SLOTS_ONE ? UNPACKED : 2 * UNPACKED;
 }
 
-/** sum + a segment of four rows times a token's inputs at `x`, times their step. */
+/** sum + a segment of four rows times a token's inputs, the windows `a` and `b`, times their step. */
 // @ts-ignore: decorator
 @inline
 export function addSegment(
   kind: i32,
   w: usize,
-  x: usize,
+  a: v128,
+  b: v128,
   sum: v128,
   step: v128,
   nibbles: v128,
   one_: v128,
   zeros: v128,
 ): v128 {
-  const a = v128.load(x), b = v128.load(x, 16);
   if (kind == SLOTS_ONE) return addTimes(sum, pairPart(w, a, b, nibbles, one_, zeros), step);
   const p = pairPart(w, a, a, nibbles, one_, zeros);
   return addTwoTimes(sum, p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), step);
@@ -73,12 +73,12 @@ export function addSegment(
 export function segmentSum(
   kind: i32,
   w: usize,
-  x: usize,
+  a: v128,
+  b: v128,
   nibbles: v128,
   one_: v128,
   zeros: v128,
 ): v128 {
-  const a = v128.load(x), b = v128.load(x, 16);
   if (kind == SLOTS_ONE) return partSum(pairPart(w, a, b, nibbles, one_, zeros), one_);
   const p = pairPart(w, a, a, nibbles, one_, zeros);
   return twoPartsSum(p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), one_);

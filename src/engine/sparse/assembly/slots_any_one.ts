@@ -46,8 +46,10 @@ function addEntry(
   one_: v128,
   zeros: v128,
 ): v128 {
-  if (stream != DOUBLE) return addSegment(kindOf(stream), w, x, sum, step, nibbles, one_, zeros);
   const a = v128.load(x);
+  if (stream != DOUBLE) {
+    return addSegment(kindOf(stream), w, a, v128.load(x, 16), sum, step, nibbles, one_, zeros);
+  }
   return addTimes(sum, pairPart(w, a, a, nibbles, one_, zeros), step);
 }
 
@@ -55,8 +57,10 @@ function addEntry(
 // @ts-ignore: decorator
 @inline
 function entrySum(stream: i32, w: usize, x: usize, nibbles: v128, one_: v128, zeros: v128): v128 {
-  if (stream != DOUBLE) return segmentSum(kindOf(stream), w, x, nibbles, one_, zeros);
   const a = v128.load(x);
+  if (stream != DOUBLE) {
+    return segmentSum(kindOf(stream), w, a, v128.load(x, 16), nibbles, one_, zeros);
+  }
   return partSum(pairPart(w, a, a, nibbles, one_, zeros), one_);
 }
 

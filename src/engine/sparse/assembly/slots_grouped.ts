@@ -7,12 +7,13 @@ import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
   finish,
-  flagsOf,
   GROUP_SCALES,
   LIST_END,
   listBytes,
+  listFlagged,
   LISTS,
   LOW_UNIT,
+  scratchOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
@@ -52,7 +53,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flags = flagsOf(a, 0, thread, 1);
+  const flagged = scratchOf(a, thread);
+  listFlagged(a, 1, thread, flagged);
   const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
@@ -60,18 +62,21 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
     const g0 = groupScales + (<usize> (row >> 2) * segments << 4), g1 = g0 + (segments << 4);
     let xp = x, f = f32x4.splat(0), g = f;
     for (let s: usize = 0; s < segments; s++) {
-      const p = segmentSum(kind, w, xp, nibbles, one_, zeros);
-      const q = segmentSum(kind, w + pairBytes(kind), xp, nibbles, one_, zeros);
+      const y = v128.load(xp), z = v128.load(xp, 16);
+      const p = segmentSum(kind, w, y, z, nibbles, one_, zeros);
+      const q = segmentSum(kind, w + pairBytes(kind), y, z, nibbles, one_, zeros);
       f = addScaled(f, p, scaleOf(scales + (s << 2), g0 + (s << 4)));
       g = addScaled(g, q, scaleOf(scales + (s << 2), g1 + (s << 4)));
       w += segmentBytes(kind);
       xp += 32;
     }
-    for (let s: usize = 0; s < segments; s++) {
-      if (load<u8>(flags + (s << 3)) == 0) continue;
+    for (let entry = flagged;; entry += 2) {
+      const s = <usize> load<u16>(entry);
+      if (s == LIST_END) break;
       const v = at + s * segmentBytes(kind), xs = x + low + (s << 5);
-      const p = segmentSum(kind, v, xs, nibbles, one_, zeros);
-      const q = segmentSum(kind, v + pairBytes(kind), xs, nibbles, one_, zeros);
+      const y = v128.load(xs), z = v128.load(xs, 16);
+      const p = segmentSum(kind, v, y, z, nibbles, one_, zeros);
+      const q = segmentSum(kind, v + pairBytes(kind), y, z, nibbles, one_, zeros);
       f = addScaled(f, p, lowScaleOf(scales + (s << 2), g0 + (s << 4)));
       g = addScaled(g, q, lowScaleOf(scales + (s << 2), g1 + (s << 4)));
     }

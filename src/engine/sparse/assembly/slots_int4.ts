@@ -13,7 +13,6 @@ import { addLists, finishFourWithLists } from "./lists";
 import {
   addScaled,
   finish,
-  flagsOf,
   LIST_END,
   listBytes,
   listFlagged,
@@ -76,7 +75,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flags = flagsOf(a, 0, thread, 1);
+  const flagged = scratchOf(a, thread);
+  listFlagged(a, 1, thread, flagged);
   const lists = load<usize>(a, LISTS);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
@@ -100,8 +100,9 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       f = f32x4.add(f, f32x4.mul(pf, sf));
       g = f32x4.add(g, f32x4.mul(pg, sg));
     }
-    for (let s: usize = 0; s < segments; s++) {
-      if (load<u8>(flags + (s << 3)) == 0) continue;
+    for (let entry = flagged;; entry += 2) {
+      const s = <usize> load<u16>(entry);
+      if (s == LIST_END) break;
       const group = s / per, begin = at + group * (SLOTS_HEADER + per * 2 * four);
       const v = at + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
       const scale = v128.load32_splat(scales + (s << 2)), unit = f32x4.splat(LOW_UNIT);
@@ -343,7 +344,7 @@ export function slotsInt4(
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = slotsBytes(segments, per, fourBytes(kind));
   const sums = scratchOf(a, thread), lists = sums + SUMS_BYTES;
-  const weights = listFlagged(a, tokens, lists);
+  const weights = listFlagged(a, tokens, thread, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;

@@ -290,7 +290,7 @@ export function slotsMany(
   const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const sums = scratchOf(a, thread), lists = sums + SUMS_BYTES;
-  const weights = listFlagged(a, tokens, lists);
+  const weights = listFlagged(a, tokens, thread, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;

@@ -3,9 +3,11 @@ import { NIBBLES, ZERO_POINTS } from "./control";
 import { addLists } from "./lists";
 import {
   finish,
-  flagsOf,
   inUnits,
+  LIST_END,
+  listFlagged,
   LISTS,
+  scratchOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
@@ -29,24 +31,30 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const low = <usize> load<u32>(a, X_LOW);
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
-  const flags = flagsOf(a, 0, thread, 1), lists = load<usize>(a, LISTS);
+  const flagged = scratchOf(a, thread);
+  listFlagged(a, 1, thread, flagged);
+  const lists = load<usize>(a, LISTS);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
     const at = w;
     let xp = x, p = i32x4.splat(0), q = p, u = p, v = p;
     for (let s: usize = 0; s < segments; s++) {
       const step = v128.load32_splat(steps + (s << 2));
-      p = addSegment(kind, w, xp, p, step, nibbles, one_, zeros);
-      q = addSegment(kind, w + pairBytes(kind), xp, q, step, nibbles, one_, zeros);
+      // Both fours of rows have the same inputs.
+      const y = v128.load(xp), z = v128.load(xp, 16);
+      p = addSegment(kind, w, y, z, p, step, nibbles, one_, zeros);
+      q = addSegment(kind, w + pairBytes(kind), y, z, q, step, nibbles, one_, zeros);
       w += segmentBytes(kind);
       xp += 32;
     }
-    for (let s: usize = 0; s < segments; s++) {
-      if (load<u8>(flags + (s << 3)) == 0) continue;
+    for (let entry = flagged;; entry += 2) {
+      const s = <usize> load<u16>(entry);
+      if (s == LIST_END) break;
       const step = v128.load32_splat(steps + (s << 2));
       const b = at + s * segmentBytes(kind), xs = x + low + (s << 5);
-      u = addSegment(kind, b, xs, u, step, nibbles, one_, zeros);
-      v = addSegment(kind, b + pairBytes(kind), xs, v, step, nibbles, one_, zeros);
+      const y = v128.load(xs), z = v128.load(xs, 16);
+      u = addSegment(kind, b, y, z, u, step, nibbles, one_, zeros);
+      v = addSegment(kind, b + pairBytes(kind), y, z, v, step, nibbles, one_, zeros);
     }
     let f = inUnits(p, u, unit), g = inUnits(q, v, unit);
     if (lists != 0) {
