@@ -4,9 +4,12 @@
  */
 import { describe, expect, test } from "bun:test";
 import { chooseBuild, configure, instantiate } from "../../../src/engine/sparse/kernels.ts";
-import { CONTROL, OP } from "../../../src/engine/sparse/layout.ts";
+import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
+import { BARRIER, CONTROL, OP } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { Program } from "../../../src/engine/sparse/plan/encode.ts";
+import type { FusedStep } from "../../../src/engine/sparse/plan/fuse.ts";
+import { makePlan } from "../../../src/engine/sparse/plan/plan.ts";
 import { WeightLoader } from "../../../src/engine/sparse/weights/loader.ts";
 import { Machine, Tensors } from "./machine.ts";
 
@@ -140,6 +143,60 @@ describe("a program", () => {
     // Both of the first run have the first counter; a line of 64 bytes has sixteen.
     const line = Array.from({ length: 16 }, (_, i) => i);
     expect(counters).toEqual([0, ...line, -1, ...line, -1, ...line.slice(0, 8)]);
+    machine.stop();
+  });
+});
+
+describe("a plan", () => {
+  test("has threads meet before a product reads another run's rows", async () => {
+    const machine = (await Machine.start("simd", 3))!;
+    const file = new Tensors();
+    const width = 32;
+    const numbers = (rows: number) => ({
+      rows,
+      columns: width,
+      type: "f32" as const,
+      elements: Float64Array.from({ length: rows * width }, (_, i) => (i * 7 + i % 11) % 23 - 11),
+    });
+    const table = file.matrix(numbers(16), false) as MatrixRef & { kind: "dense" };
+    const matrix = file.matrix(numbers(width), false);
+    const weight = file.vector(new Array(width).fill(1));
+    const loader = machine.loader(await file.open(), [table, matrix]);
+    const norm = (output: number) =>
+      ({ op: "rmsNorm", input: 0, output, groups: 1, epsilon: 1e-5, weight }) as const;
+    const linear = (input: number, output: number, times?: number) =>
+      ({ op: "linear", input, output, matrix, activation: "none", times }) as const;
+    const steps: FusedStep[] = [
+      { op: "embed", table, of: "tokens", offset: 0, output: 0 },
+      norm(1),
+      linear(1, 2),
+      // In one run with the product before it.
+      linear(1, 3, 2),
+      // Each thread makes this for itself, without a barrier; the product after it begins a run.
+      norm(4),
+      linear(4, 5, 3),
+      linear(5, 6),
+    ];
+    const decoder = { widths: new Array(7).fill(width), steps, logits: 6 };
+    const { program } = await makePlan(decoder, loader, machine.memory, {
+      threads: 3,
+      tokens: 4,
+      tokensWithLogits: 1,
+      context: 64,
+      kv: "f32",
+      activations: "int8",
+    });
+    const ops: string[] = [];
+    for (let at = program; machine.memory.get(at) !== OP.END;) {
+      const op = machine.memory.get(at);
+      if (op === OP.LINEAR) ops.push("product");
+      if (op === OP.NORM) ops.push("norm");
+      if (op === OP.BARRIER && machine.memory.get(at + 8) === BARRIER.always) ops.push("meet");
+      at += machine.memory.get(at + 4) * 4;
+    }
+    // Of the last two, the second needs all rows of the first.
+    const [one, other] = [["norm", "product", "product"], ["norm", "meet", "product"]];
+    expect(ops).toEqual(["meet", ...one, ...other, "meet", "product"]);
     machine.stop();
   });
 });
