@@ -40,7 +40,7 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
 }
 
 /** sum + the lists beside slots; nothing for tokens that fill four up. */
-export function addLists(
+function addLists(
   a: usize,
   row: i32,
   token: i32,
@@ -56,6 +56,11 @@ export function addLists(
       ? <usize> thread * <usize> load<u32>(a, LISTS_X_COPY)
       : <usize> token * <usize> load<u32>(a, LISTS_X_STRIDE));
   return f32x4.add(sum, listTimes(begin, end, x, false));
+}
+
+/** Adds what the only token has of the lists beside slots, if there are any, and writes four rows' results. */
+export function finishWithLists(a: usize, row: i32, sum: v128, thread: i32): void {
+  finish(a, row, 0, load<usize>(a, LISTS) == 0 ? sum : addLists(a, row, 0, thread, 1, sum));
 }
 
 /** Adds what four tokens have of the lists beside slots, if there are any, and writes their results. */

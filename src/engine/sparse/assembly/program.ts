@@ -87,10 +87,8 @@ function runShare(thread: i32): bool {
   return barrier(thread, threads);
 }
 
-/**
- * Chunks of each thread's share of a run of products, and most groups of 16 rows of a chunk of large ones.
- */
-const CHUNKS = 8, CHUNK_GROUPS = 16;
+/** Chunks of each thread's share of a run of products, and 32s of rows of a chunk of large ones. */
+const CHUNKS = 8, CHUNK_PAIRS = 8;
 
 /**
  * The products from `a` on that follow one another, whose rows threads divide in chunks: each thread takes
@@ -102,16 +100,16 @@ const CHUNKS = 8, CHUNK_GROUPS = 16;
  * @returns What comes behind them.
  */
 function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
-  let end = a, groups = 0;
+  let end = a, pairs = 0;
   do {
-    groups = max(groups, load<i32>(end, ROWS) >> 4);
+    pairs = max(pairs, (load<i32>(end, ROWS) + 31) >> 5);
     end += <usize> load<u32>(end, 4) << 2;
   } while (load<i32>(end) == LINEAR);
   if (threads == 1) {
     chunk(a, end, 0, 1, tokens, thread);
     return end;
   }
-  const chunks = min(groups, max(threads * CHUNKS, groups / CHUNK_GROUPS));
+  const chunks = min(pairs, max(threads * CHUNKS, pairs / CHUNK_PAIRS));
   const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);
   for (let i = 0; i < threads; i++) {
     const whose = (thread + i) % threads, first = share(chunks, whose, threads);
@@ -128,8 +126,10 @@ function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
 /** A chunk of each product from `a` to `end`. */
 function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, thread: i32): void {
   for (let step = a; step < end; step += <usize> load<u32>(step, 4) << 2) {
-    const groups = load<i32>(step, ROWS) >> 4;
-    const first = share(groups, which, chunks) << 4, last = share(groups, which + 1, chunks) << 4;
+    // By twice sixteen rows: one token's products take them in two halves.
+    const rows = load<i32>(step, ROWS), pairs = (rows + 31) >> 5;
+    const first = share(pairs, which, chunks) << 5;
+    const last = min(share(pairs, which + 1, chunks) << 5, rows);
     if (first < last) linear(step, first, last, tokens, thread);
   }
 }

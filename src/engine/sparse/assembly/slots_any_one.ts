@@ -1,13 +1,11 @@
 /** Sparse int8 matrices with any number of slots a window, times one token. */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { addLists } from "./lists";
+import { finishWithLists } from "./lists";
 import {
   addScaled,
-  finish,
   flagsOf,
   GROUP_SCALES,
   inUnits,
-  LISTS,
   LOW_UNIT,
   scratchOf,
   SEGMENTS,
@@ -166,7 +164,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
     : steps;
   const unit = v128.load32_splat(steps + (segments << 2));
   const flags = flagsOf(a, 0, thread, 1), lows = scratchOf(a, thread);
-  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
+  const groupScales = load<usize>(a, GROUP_SCALES);
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row), g = isGrouped;
     const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
@@ -192,8 +190,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
       at += 4;
     }
     if (!isGrouped) f = inUnits(f, v128.load(lows), unit);
-    if (lists != 0) f = addLists(a, row, 0, thread, 1, f);
-    finish(a, row, 0, f);
+    finishWithLists(a, row, f, thread);
   }
 }
 

@@ -3,15 +3,13 @@
  * in float32.
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { addLists, finishFourWithLists } from "./lists";
+import { finishFourWithLists, finishWithLists } from "./lists";
 import {
   addScaled,
-  finish,
   GROUP_SCALES,
   LIST_END,
   listBytes,
   listFlagged,
-  LISTS,
   LOW_UNIT,
   scratchOf,
   SEGMENTS,
@@ -55,7 +53,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = scratchOf(a, thread);
   listFlagged(a, 1, thread, flagged);
-  const groupScales = load<usize>(a, GROUP_SCALES), lists = load<usize>(a, LISTS);
+  const groupScales = load<usize>(a, GROUP_SCALES);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
     const at = w;
@@ -80,12 +78,8 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       f = addScaled(f, p, lowScaleOf(scales + (s << 2), g0 + (s << 4)));
       g = addScaled(g, q, lowScaleOf(scales + (s << 2), g1 + (s << 4)));
     }
-    if (lists != 0) {
-      f = addLists(a, row, 0, thread, 1, f);
-      g = addLists(a, row + 4, 0, thread, 1, g);
-    }
-    finish(a, row, 0, f);
-    finish(a, row + 4, 0, g);
+    finishWithLists(a, row, f, thread);
+    finishWithLists(a, row + 4, g, thread);
   }
 }
 
