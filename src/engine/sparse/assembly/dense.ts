@@ -12,9 +12,8 @@ import {
   finishFour,
   flagsOf,
   LIST_END,
-  listFlagged,
+  listFlaggedOfOne,
   LOW_UNIT,
-  scratchOf,
   SEGMENTS,
   TILE_SEGMENT,
   WEIGHTS,
@@ -69,8 +68,7 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = scratchOf(a, thread);
-  listFlagged(a, 1, thread, flagged);
+  const flagged = listFlaggedOfOne(a, thread);
   // Half of the groups beside the other half: memory is read faster in two places at once. Where their
   // number is odd, the last of the first half is beside itself, and written once: what is added to it may
   // lie where it is written.

@@ -25,9 +25,8 @@ import {
   finishFour,
   flagsOf,
   LIST_END,
-  listFlagged,
+  listFlaggedOfOne,
   LOW_UNIT,
-  scratchOf,
   SEGMENTS,
   TILE_SEGMENT,
   WEIGHTS,
@@ -94,8 +93,7 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
-  const flagged = scratchOf(a, thread);
-  listFlagged(a, 1, thread, flagged);
+  const flagged = listFlaggedOfOne(a, thread);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     let w = at, xp = x, scale = scales, begin = sums;

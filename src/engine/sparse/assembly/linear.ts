@@ -154,6 +154,13 @@ export function listFlagged(a: usize, tokens: i32, thread: i32, to: usize): usiz
   return (list + 15) & ~15;
 }
 
+/** The list of the only token's flagged segments, made at the beginning of a thread's room. */
+export function listFlaggedOfOne(a: usize, thread: i32): usize {
+  const list = scratchOf(a, thread);
+  listFlagged(a, 1, thread, list);
+  return list;
+}
+
 /** Writes four rows' results for one token. */
 // @ts-ignore: decorator
 @inline

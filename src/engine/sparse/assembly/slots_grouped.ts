@@ -9,9 +9,8 @@ import {
   GROUP_SCALES,
   LIST_END,
   listBytes,
-  listFlagged,
+  listFlaggedOfOne,
   LOW_UNIT,
-  scratchOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
@@ -51,8 +50,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = scratchOf(a, thread);
-  listFlagged(a, 1, thread, flagged);
+  const flagged = listFlaggedOfOne(a, thread);
   const groupScales = load<usize>(a, GROUP_SCALES);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {

@@ -15,6 +15,7 @@ import {
   LIST_END,
   listBytes,
   listFlagged,
+  listFlaggedOfOne,
   LOW_UNIT,
   scratchOf,
   SEGMENTS,
@@ -73,8 +74,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = scratchOf(a, thread);
-  listFlagged(a, 1, thread, flagged);
+  const flagged = listFlaggedOfOne(a, thread);
   // Half of the rows beside the other half: memory is read faster in two places at once.
   const half = (last - first) >> 1, apart = <usize> (half >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
@@ -335,7 +335,7 @@ function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_TWO_INT4);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 8. */
+/** y = W·x for rows `first` to `last`, multiples of 8, with one token of 16. */
 export function slotsInt4(
   kind: i32,
   a: usize,

@@ -4,8 +4,7 @@ import { finishWithLists } from "./lists";
 import {
   inUnits,
   LIST_END,
-  listFlagged,
-  scratchOf,
+  listFlaggedOfOne,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
@@ -29,8 +28,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const low = <usize> load<u32>(a, X_LOW);
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
-  const sums = scratchOf(a, thread), flagged = sums + 64;
-  listFlagged(a, 1, thread, flagged);
+  const flagged = listFlaggedOfOne(a, thread);
   // Half of the rows beside the other half: memory is read faster in two places at once.
   const half = (last - first) >> 1, apart = <usize> (half >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
@@ -48,29 +46,22 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       w += segmentBytes(kind);
       xp += 32;
     }
-    v128.store(sums, p);
-    v128.store(sums, q, 16);
-    v128.store(sums, r, 32);
-    v128.store(sums, t, 48);
-    p = i32x4.splat(0);
-    q = p;
-    r = p;
-    t = p;
+    let lp = i32x4.splat(0), lq = lp, lr = lp, lt = lp;
     for (let entry = flagged;; entry += 2) {
       const s = <usize> load<u16>(entry);
       if (s == LIST_END) break;
       const step = v128.load32_splat(steps + (s << 2));
       const b = at + s * segmentBytes(kind), xs = x + low + (s << 5), v = b + apart;
       const y = v128.load(xs), z = v128.load(xs, 16);
-      p = addSegment(kind, b, y, z, p, step, nibbles, one_, zeros);
-      q = addSegment(kind, b + pairBytes(kind), y, z, q, step, nibbles, one_, zeros);
-      r = addSegment(kind, v, y, z, r, step, nibbles, one_, zeros);
-      t = addSegment(kind, v + pairBytes(kind), y, z, t, step, nibbles, one_, zeros);
+      lp = addSegment(kind, b, y, z, lp, step, nibbles, one_, zeros);
+      lq = addSegment(kind, b + pairBytes(kind), y, z, lq, step, nibbles, one_, zeros);
+      lr = addSegment(kind, v, y, z, lr, step, nibbles, one_, zeros);
+      lt = addSegment(kind, v + pairBytes(kind), y, z, lt, step, nibbles, one_, zeros);
     }
-    finishWithLists(a, row, inUnits(v128.load(sums), p, unit), thread);
-    finishWithLists(a, row + 4, inUnits(v128.load(sums, 16), q, unit), thread);
-    finishWithLists(a, row + half, inUnits(v128.load(sums, 32), r, unit), thread);
-    finishWithLists(a, row + half + 4, inUnits(v128.load(sums, 48), t, unit), thread);
+    finishWithLists(a, row, inUnits(p, lp, unit), thread);
+    finishWithLists(a, row + 4, inUnits(q, lq, unit), thread);
+    finishWithLists(a, row + half, inUnits(r, lr, unit), thread);
+    finishWithLists(a, row + half + 4, inUnits(t, lt, unit), thread);
   }
 }
 
@@ -82,7 +73,7 @@ function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
   one(a, first, last, thread, SLOTS_TWO);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 8, and one token. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsOne(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
   if (kind == SLOTS_ONE) oneOfOne(a, first, last, thread);
   else oneOfTwo(a, first, last, thread);
