@@ -152,30 +152,34 @@ export function segmentBytes(kind: Kind): number {
 const UNPACKED_PAIR = 64;
 const BEGINNING = 16;
 
-/** Bytes of the sums of eight tokens and of their lower bits, which lie before all else; of four, of int4. */
-const SUMS = 256;
-const SUMS_INT4 = 64;
+/** Bytes in which products with streams say where things are. */
+const STREAMS = 32;
 
-/** Bytes that products with streams have before what is unpacked: those sums, and where things are. */
-const STREAMS = 304;
+/** Bytes of the sums of outliers' lower bits, and of their list: see `assembly/outliers.ts`. */
+function outlierBytes(segments: number, tokens: number): number {
+  return 16 * roundUp(tokens, 4) + roundUp(4 * (segments + 1) + 12 * segments * tokens, 16);
+}
 
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
   // Lists of flagged segments, one for each four tokens, lie before the rows.
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
+  // Sums of whole tiles lie before these.
+  const sums = 16 * roundUp(tokens, 8);
   switch (kind) {
     case KIND.SLOTS_ONE:
-      return SUMS + lists + segments * (BEGINNING + UNPACKED_PAIR);
+      return sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO:
-      return SUMS + lists + segments * 2 * (BEGINNING + UNPACKED_PAIR);
+      return sums + outlierBytes(segments, tokens) + segments * 2 * (BEGINNING + UNPACKED_PAIR);
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
-      return SUMS_INT4 + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
+      return sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO_INT4:
-      return SUMS_INT4 + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
+      return sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
-      return STREAMS + (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+      return STREAMS + sums + outlierBytes(segments, tokens) +
+        (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
     // One token's alone: several look at the flags themselves.
     case KIND.DENSE_INT8:
     case KIND.DENSE_INT4:

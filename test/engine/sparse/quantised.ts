@@ -34,15 +34,15 @@ export function quantisedOf(
   const count = segmentsOf(width);
   return Array.from({ length: tokens }, (_, t) =>
     Array.from({ length: count }, (_, s) => {
-      // Several tokens are in tiles of four.
+      // Several tokens are in tiles of eight.
       const from = tokens === 1
         ? address + s * SEGMENT
-        : address + ((t >> 2) * stride + s * SEGMENT) * 4 + (t & 3) * SEGMENT;
+        : address + ((t >> 3) * stride + s * SEGMENT) * 8 + (t & 7) * SEGMENT;
       const inputs = Math.min(SEGMENT, width - s * SEGMENT);
       const [upper, lower] = [memory.bytes(from, inputs), memory.bytes(from + low, inputs)];
       const isWide = memory.bytes(flags + (t >> 3) * count * 8 + s * 8 + (t & 7), 1)[0] !== 0;
-      // Of several tokens scales and steps, too, are in tiles of four.
-      const [next, inTile, tile] = tokens === 1 ? [4, 0, 0] : [16, (t & 3) * 4, (t >> 2) * 16];
+      // Of several tokens scales and steps, too, are in tiles.
+      const [next, inTile, tile] = tokens === 1 ? [4, 0, 0] : [32, (t & 7) * 4, (t >> 3) * 32];
       const at = steps + tile * (count + 1) + inTile;
       const [scale] = memory.floats(scales + tile * count + inTile + s * next, 1);
       return {

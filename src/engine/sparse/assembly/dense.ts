@@ -11,11 +11,14 @@ import {
   finish,
   finishFour,
   flagsOf,
+  inputsOf,
   LIST_END,
   listFlaggedOfOne,
   LOW_UNIT,
+  scalesOf,
   SEGMENTS,
   TILE_SEGMENT,
+  TILE_WORDS,
   WEIGHTS,
   X,
   X_COPY,
@@ -130,8 +133,8 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const segments = load<usize>(a, SEGMENTS);
   const low = <usize> load<u32>(a, X_LOW), inGroup = <usize> (row & 15);
   const body = at + 32 + (inGroup << 2);
-  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
-  const scales = load<usize>(a, X_SCALES) + <usize> token * (segments << 2);
+  const x = inputsOf(load<usize>(a, X), load<u32>(a, X_STRIDE), token);
+  const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
   for (let pass = 0; pass < 2; pass++) {
@@ -159,7 +162,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
         q3 = dot(u, xs, q3, one_);
         xp += 4;
       }
-      const scale = scales + (s << 4), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
+      const scale = scales + s * TILE_WORDS, unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
       const s0 = f32x4.mul(v128.load32_splat(scale), unit),
         s1 = f32x4.mul(v128.load32_splat(scale, 4), unit);
       const s2 = f32x4.mul(v128.load32_splat(scale, 8), unit),

@@ -24,11 +24,14 @@ import {
   finish,
   finishFour,
   flagsOf,
+  inputsOf,
   LIST_END,
   listFlaggedOfOne,
   LOW_UNIT,
+  scalesOf,
   SEGMENTS,
   TILE_SEGMENT,
+  TILE_WORDS,
   WEIGHTS,
   X,
   X_COPY,
@@ -183,9 +186,9 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const low = <usize> load<u32>(a, X_LOW), inGroup = <usize> (row & 15);
-  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
+  const x = inputsOf(load<usize>(a, X), load<u32>(a, X_STRIDE), token);
   const next = segments << 2;
-  const scales = load<usize>(a, X_SCALES) + <usize> token * next;
+  const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
   const sums = load<usize>(a, X_SUMS) + <usize> token * 2 * next;
   const flags = flagsOf(a, token, 0, tokens);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
@@ -217,7 +220,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       }
       const t0 = v128.load32_splat(begin), t1 = v128.load32_splat(begin + 2 * next);
       const t2 = v128.load32_splat(begin + 4 * next), t3 = v128.load32_splat(begin + 6 * next);
-      const scale = scales + (s << 4);
+      const scale = scales + s * TILE_WORDS;
       const s0 = v128.load32_splat(scale), s1 = v128.load32_splat(scale, 4);
       const s2 = v128.load32_splat(scale, 8), s3 = v128.load32_splat(scale, 12);
       p0 = addScaled(p0, i32x4.add(sumProducts(i0, one_), t0), s0);
@@ -249,7 +252,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
       const xp = x + low + s * TILE_SEGMENT + <usize> (t << 5);
       const start = v128.load32_splat(sums + (s << 3) + <usize> t * 2 * next, 4);
       const unit = f32x4.mul(
-        v128.load32_splat(scales + (s << 4) + <usize> (t << 2)),
+        v128.load32_splat(scales + s * TILE_WORDS + <usize> (t << 2)),
         f32x4.splat(LOW_UNIT),
       );
       const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);

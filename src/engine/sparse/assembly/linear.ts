@@ -10,8 +10,9 @@
  * flagged, and multiplied a second time.
  *
  * A scale is a whole number of steps of the token's unit, so that products of all segments can be summed
- * in integers. Quantised inputs of several tokens lie in tiles of four: each segment of the first, of the
- * second, of the third and of the fourth, then the next one.
+ * in integers. Quantised inputs of several tokens lie in tiles of eight: each segment of the first, of the
+ * second and so on, then the next one; their scales and steps too. So a product needs one address for eight
+ * tokens.
  */
 import { activate, NONE } from "./math";
 
@@ -28,7 +29,7 @@ export const X: usize = 24;
 export const X_STRIDE: usize = 28;
 /** Bytes from one thread's copy of the input to the next one's, when there is one token. */
 export const X_COPY: usize = 32;
-/** Scales of quantised inputs, `[token / 4, segment, 4 tokens]`; bytes between threads' copies. */
+/** Scales of quantised inputs, `[token / 8, segment, 8 tokens]`; bytes between threads' copies. */
 export const X_SCALES: usize = 36;
 export const X_SCALES_COPY: usize = 40;
 /** Bytes from the upper seven bits of inputs to the lower seven. */
@@ -73,8 +74,8 @@ export const SLOTS_ONE_INT4 = 10, SLOTS_TWO_INT4 = 11, DENSE_INT4 = 12;
 
 /** Inputs of a segment. */
 export const SEGMENT = 32;
-/** Bytes of a segment of a tile: those of four tokens. */
-export const TILE_SEGMENT: usize = 128;
+/** Bytes of a segment of a tile, of eight tokens: of their inputs, and of their scales or steps. */
+export const TILE_SEGMENT: usize = 256, TILE_WORDS: usize = 32;
 
 /**
  * What the steps of a token's scales add up to at most: sums of 32 products of -128 to 127 and -64 to 63
@@ -94,15 +95,29 @@ export function flagsOf(a: usize, token: i32, thread: i32, tokens: i32): usize {
   return flags + <usize> (token >> 3) * (<usize> load<u32>(a, SEGMENTS) << 3) + <usize> (token & 7);
 }
 
+/** A token's inputs, or those of lower bits, in their tile; with several tokens. */
+// @ts-ignore: decorator
+@inline
+export function inputsOf(x: usize, stride: usize, token: usize): usize {
+  return x + ((token >> 3) * stride << 3) + ((token & 7) << 5);
+}
+
+/** A token's scales in their tile; with several tokens. */
+// @ts-ignore: decorator
+@inline
+export function scalesOf(scales: usize, segments: usize, token: usize): usize {
+  return scales + (token >> 3) * segments * TILE_WORDS + ((token & 7) << 2);
+}
+
 /**
- * Steps of the scales of a tile of four tokens, `[segment, 4]` int32 as `stepBits` makes them, then four
- * units; with one token its own steps and its unit.
+ * A token's steps of its scales, int32 as `stepBits` makes them, and behind those of the last segment its
+ * unit; with several tokens they are in tiles.
  */
 // @ts-ignore: decorator
 @inline
 export function stepsOf(steps: usize, segments: usize, token: i32, thread: i32, tokens: i32): usize {
   if (tokens == 1) return steps + (<usize> thread * (segments + 1) << 2);
-  return steps + (<usize> (token >> 2) * (segments + 1) << 4);
+  return scalesOf(steps, segments + 1, token);
 }
 
 /** Integer sums in a token's units, and those of lower seven bits, together. */
@@ -178,6 +193,32 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   const plus = load<usize>(a, PLUS);
   if (plus != 0) v = f32x4.add(v, v128.load(plus + at));
   v128.store(load<usize>(a, OUT) + at, v);
+}
+
+/**
+ * Writes four rows' results for all of several tokens: what is the same for all is read once.
+ *
+ * @param sums Theirs, one after the other, 16 bytes each.
+ */
+export function finishAll(a: usize, row: i32, tokens: i32, sums: usize): void {
+  const column = <usize> row << 2, stride = <usize> load<u32>(a, OUT_STRIDE);
+  const scales = load<usize>(a, ROW_SCALES), bias = load<usize>(a, BIAS);
+  const kind = load<i32>(a, ACTIVATION), times = load<usize>(a, TIMES), plus = load<usize>(a, PLUS);
+  const out = load<usize>(a, OUT);
+  // What is not there is read where there is something, and not used.
+  const scale = v128.load(scales != 0 ? scales + column : sums);
+  const offset = v128.load(bias != 0 ? bias + column : sums);
+  let to = column;
+  for (let at = sums, end = sums + (<usize> tokens << 4); at < end; at += 16) {
+    let v = v128.load(at);
+    if (scales != 0) v = f32x4.mul(v, scale);
+    if (bias != 0) v = f32x4.add(v, offset);
+    if (kind != NONE) v = activate(kind, v);
+    if (times != 0) v = f32x4.mul(v, v128.load(times + to));
+    if (plus != 0) v = f32x4.add(v, v128.load(plus + to));
+    v128.store(out + to, v);
+    to += stride;
+  }
 }
 
 /** Writes four rows' results for up to four tokens from `token` on. */

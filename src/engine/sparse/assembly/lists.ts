@@ -8,7 +8,7 @@
 import { widenHalves } from "./simd";
 import {
   finish,
-  finishFour,
+  finishAll,
   LISTS,
   LISTS_X,
   LISTS_X_COPY,
@@ -39,51 +39,36 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
   return f32x4.add(f, g);
 }
 
-/** sum + the lists beside slots; nothing for tokens that fill four up. */
-function addLists(
-  a: usize,
-  row: i32,
-  token: i32,
-  thread: i32,
-  tokens: i32,
-  sum: v128,
-): v128 {
-  const table = load<usize>(a, LISTS) + <usize> row;
-  const begin = load<usize>(table), end = load<usize>(table, 4);
-  if (begin == end || token >= tokens) return sum;
-  const x = load<usize>(a, LISTS_X) +
-    (tokens == 1
-      ? <usize> thread * <usize> load<u32>(a, LISTS_X_COPY)
-      : <usize> token * <usize> load<u32>(a, LISTS_X_STRIDE));
-  return f32x4.add(sum, listTimes(begin, end, x, false));
-}
-
 /** Adds what the only token has of the lists beside slots, if there are any, and writes four rows' results. */
 export function finishWithLists(a: usize, row: i32, sum: v128, thread: i32): void {
-  finish(a, row, 0, load<usize>(a, LISTS) == 0 ? sum : addLists(a, row, 0, thread, 1, sum));
+  let all = sum;
+  if (load<usize>(a, LISTS) != 0) {
+    const table = load<usize>(a, LISTS) + <usize> row;
+    const begin = load<usize>(table), end = load<usize>(table, 4);
+    const x = load<usize>(a, LISTS_X) + <usize> thread * <usize> load<u32>(a, LISTS_X_COPY);
+    if (begin < end) all = f32x4.add(sum, listTimes(begin, end, x, false));
+  }
+  finish(a, row, 0, all);
 }
 
-/** Adds what four tokens have of the lists beside slots, if there are any, and writes their results. */
-// @ts-ignore: decorator
-@inline
-export function finishFourWithLists(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  f0: v128,
-  f1: v128,
-  f2: v128,
-  f3: v128,
-): void {
-  let g0 = f0, g1 = f1, g2 = f2, g3 = f3;
+/**
+ * Adds what several tokens have of the lists beside slots, if there are any, and writes four rows' results.
+ *
+ * @param sums The tokens' sums one after the other, 16 bytes each.
+ */
+export function finishAllWithLists(a: usize, row: i32, tokens: i32, sums: usize): void {
   if (load<usize>(a, LISTS) != 0) {
-    g0 = addLists(a, row, token, 0, tokens, g0);
-    g1 = addLists(a, row, token + 1, 0, tokens, g1);
-    g2 = addLists(a, row, token + 2, 0, tokens, g2);
-    g3 = addLists(a, row, token + 3, 0, tokens, g3);
+    const table = load<usize>(a, LISTS) + <usize> row;
+    const begin = load<usize>(table), end = load<usize>(table, 4);
+    if (begin < end) {
+      let x = load<usize>(a, LISTS_X);
+      for (let at = sums, last = sums + (<usize> tokens << 4); at < last; at += 16) {
+        v128.store(at, f32x4.add(v128.load(at), listTimes(begin, end, x, false)));
+        x += <usize> load<u32>(a, LISTS_X_STRIDE);
+      }
+    }
   }
-  finishFour(a, row, token, tokens, g0, g1, g2, g3);
+  finishAll(a, row, tokens, sums);
 }
 
 // @ts-ignore: decorator

@@ -192,6 +192,16 @@ export function upper(v: v128, nibbles: v128): v128 {
   return v128.and(i16x8.shr_u(v, 4), nibbles);
 }
 
+/** A number of four, in all lanes. */
+// @ts-ignore: decorator
+@inline
+export function lane(four: v128, i: i32): v128 {
+  if (i == 0) return i32x4.shuffle(four, four, 0, 0, 0, 0);
+  if (i == 1) return i32x4.shuffle(four, four, 1, 1, 1, 1);
+  if (i == 2) return i32x4.shuffle(four, four, 2, 2, 2, 2);
+  return i32x4.shuffle(four, four, 3, 3, 3, 3);
+}
+
 /** Sum of the lanes, always in the same order. */
 // @ts-ignore: decorator
 @inline

@@ -14,8 +14,7 @@
  *
  * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
-import { inUnits, SLOTS_ONE } from "./linear";
-import { finishFourWithLists } from "./lists";
+import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";
 import {
   addTwoTimes,
   PAIR,
@@ -106,22 +105,23 @@ export function unpackedSum(kind: i32, w: usize, x: usize, one_: v128): v128 {
   return WIDE_PARTS ? second : twoPartsSum(first, second, one_);
 }
 
-/**
- * Where the sums of a tile's lower bits are, behind those of its tokens: tokens of two tiles may have theirs one
- * after the other.
- */
-export const SUMS_LOW: usize = 128;
+/** Bytes of the sums of four rows: 16 for each token of whole tiles. */
+// @ts-ignore: decorator
+@inline
+export function sumsBytes(tokens: i32): usize {
+  return <usize> ((tokens + 7) & ~7) << 4;
+}
 
-/** Writes the results of a tile from `token` on, whose sums in steps are at `sums`. */
-export function finishTile(a: usize, row: i32, token: i32, tokens: i32, sums: usize, units: usize): void {
-  finishFourWithLists(
-    a,
-    row,
-    token,
-    tokens,
-    inUnits(v128.load(sums), v128.load(sums, SUMS_LOW), v128.load32_splat(units)),
-    inUnits(v128.load(sums, 16), v128.load(sums, SUMS_LOW + 16), v128.load32_splat(units, 4)),
-    inUnits(v128.load(sums, 32), v128.load(sums, SUMS_LOW + 32), v128.load32_splat(units, 8)),
-    inUnits(v128.load(sums, 48), v128.load(sums, SUMS_LOW + 48), v128.load32_splat(units, 12)),
-  );
+/** Makes float32 of sums in steps, and of those of lower bits, where they are. */
+export function toFloats(a: usize, tokens: i32, sums: usize, lows: usize): void {
+  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
+  let at = sums, low = lows;
+  for (let token = 0; token < tokens; token += 8) {
+    let unit = stepsOf(steps, segments, token, 0, tokens) + segments * TILE_WORDS;
+    for (const end = unit + (<usize> min(tokens - token, 8) << 2); unit < end; unit += 4) {
+      v128.store(at, inUnits(v128.load(at), v128.load(low), v128.load32_splat(unit)));
+      at += 16;
+      low += 16;
+    }
+  }
 }

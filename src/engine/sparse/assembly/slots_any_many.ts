@@ -4,16 +4,19 @@
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishFourWithLists } from "./lists";
+import { finishAllWithLists } from "./lists";
 import {
   addScaled,
   flagsOf,
   GROUP_SCALES,
+  inputsOf,
   LOW_UNIT,
+  scalesOf,
   scratchOf,
   SEGMENTS,
   stepsOf,
   TILE_SEGMENT,
+  TILE_WORDS,
   WEIGHTS,
   X,
   X_LOW,
@@ -21,18 +24,29 @@ import {
   X_STEPS,
   X_STRIDE,
 } from "./linear";
+import {
+  beginOf,
+  endOf,
+  ENTRY,
+  entryInputs,
+  entryStep,
+  listOutliers,
+  lowsBytes,
+  sumsOf,
+} from "./outliers";
 import { UNPACKED, unpackedPart, unpackPair, unpackTwoPairs } from "./pairs";
 import {
   addTimes,
   addToPart,
   beginning,
+  lane,
   LOADS_MATTER,
   ones,
   partSum,
   pick,
   upper,
 } from "./simd";
-import { addUnpacked, finishTile, SUMS_LOW, unpackedSum } from "./slots";
+import { addUnpacked, sumsBytes, toFloats, unpackedSum } from "./slots";
 import {
   bytesOf,
   COUPLE,
@@ -120,13 +134,14 @@ function entrySum(stream: i32, w: usize, x: usize, one_: v128): v128 {
 }
 
 /**
- * What the tokens of up to two tiles have in common, at the beginning of a thread's room: their sums, those
- * of their lower bits, and where the things of each tile are.
+ * What products with streams have in common, at the beginning of a thread's room: where the inputs, the steps
+ * and the sums of a tile are, its flags and its scales, the scales of groups, the lower bits, and the list of
+ * outliers.
  */
-const SHARED_LOW: usize = 256, SHARED_GROUPS: usize = 260;
-const TILE_X: usize = 264, TILE_STEPS: usize = 272, TILE_FLAGS: usize = 280, TILE_SCALES: usize = 288;
-/** Bytes of that; what is a tile's has two words, one after the other. */
-const SHARED_BYTES: usize = 304;
+const TILE_X: usize = 0, TILE_STEPS: usize = 4, TILE_SUMS: usize = 8, TILE_FLAGS: usize = 12;
+const TILE_SCALES: usize = 16, GROUPS: usize = 20, LOW: usize = 24, OUTLIERS: usize = 28;
+/** Bytes of that. */
+const COMMON_BYTES: usize = 32;
 
 /** Where the inputs of a tile begin that are those of input `c` of a token. */
 // @ts-ignore: decorator
@@ -135,71 +150,75 @@ function inTile(c: usize): usize {
   return (c >> 5) * TILE_SEGMENT + (c & 31);
 }
 
-/** Adds an entry to the sums of a tile's lower bits at `lows`, if one of its tokens is flagged. */
+/** Adds a stream of `count` unpacked entries to the sums of a tile's first four tokens, or of all eight. */
 // @ts-ignore: decorator
 @inline
-function addLows(stream: i32, from: usize, xs: usize, step: usize, flags: usize, lows: usize): void {
-  if (load<u32>(flags) == 0) return;
-  for (let t: usize = 0; t < 4; t++) {
-    const l = lows + (t << 4), s = v128.load32_splat(step + (t << 2));
-    v128.store(l, addEntry(stream, from, xs + (t << 5), v128.load(l), s));
-  }
-}
-
-/** Adds a stream of `count` unpacked entries to the sums of one or two tiles. */
-// @ts-ignore: decorator
-@inline
-function addTiles(stream: i32, isTwo: bool, w: usize, places: usize, count: usize, f: usize): void {
-  const x = load<usize>(f, TILE_X), y = load<usize>(f, TILE_X + 4), low = load<usize>(f, SHARED_LOW);
-  const steps = load<usize>(f, TILE_STEPS), more = load<usize>(f, TILE_STEPS + 4);
-  const flags = load<usize>(f, TILE_FLAGS), others = load<usize>(f, TILE_FLAGS + 4);
-  let f0 = v128.load(f), f1 = v128.load(f, 16), f2 = v128.load(f, 32), f3 = v128.load(f, 48);
+function addTile(stream: i32, isEight: bool, w: usize, places: usize, count: usize, f: usize): void {
+  const x = load<usize>(f, TILE_X), steps = load<usize>(f, TILE_STEPS), to = load<usize>(f, TILE_SUMS);
+  let f0 = v128.load(to), f1 = v128.load(to, 16), f2 = v128.load(to, 32), f3 = v128.load(to, 48);
   let f4 = f0, f5 = f0, f6 = f0, f7 = f0;
-  if (isTwo) f4 = v128.load(f, 64), f5 = v128.load(f, 80), f6 = v128.load(f, 96), f7 = v128.load(f, 112);
+  if (isEight) {
+    f4 = v128.load(to, 64), f5 = v128.load(to, 80), f6 = v128.load(to, 96), f7 = v128.load(to, 112);
+  }
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
-    const c = <usize> load<u16>(at), s = c >> 5, xs = x + inTile(c), step = steps + (s << 4);
-    f0 = addEntry(stream, from, xs, f0, v128.load32_splat(step));
-    f1 = addEntry(stream, from, xs + 32, f1, v128.load32_splat(step, 4));
-    f2 = addEntry(stream, from, xs + 64, f2, v128.load32_splat(step, 8));
-    f3 = addEntry(stream, from, xs + 96, f3, v128.load32_splat(step, 12));
-    addLows(stream, from, xs + low, step, flags + (s << 3), f + SUMS_LOW);
-    if (isTwo) {
-      const ys = y + inTile(c), next = more + (s << 4);
-      f4 = addEntry(stream, from, ys, f4, v128.load32_splat(next));
-      f5 = addEntry(stream, from, ys + 32, f5, v128.load32_splat(next, 4));
-      f6 = addEntry(stream, from, ys + 64, f6, v128.load32_splat(next, 8));
-      f7 = addEntry(stream, from, ys + 96, f7, v128.load32_splat(next, 12));
-      addLows(stream, from, ys + low, next, others + (s << 3), f + SUMS_LOW + 64);
+    const c = <usize> load<u16>(at), xs = x + inTile(c), step = steps + (c >> 5) * TILE_WORDS;
+    const s = v128.load(step);
+    f0 = addEntry(stream, from, xs, f0, lane(s, 0));
+    f1 = addEntry(stream, from, xs + 32, f1, lane(s, 1));
+    f2 = addEntry(stream, from, xs + 64, f2, lane(s, 2));
+    f3 = addEntry(stream, from, xs + 96, f3, lane(s, 3));
+    if (isEight) {
+      const t = v128.load(step, 16);
+      f4 = addEntry(stream, from, xs + 128, f4, lane(t, 0));
+      f5 = addEntry(stream, from, xs + 160, f5, lane(t, 1));
+      f6 = addEntry(stream, from, xs + 192, f6, lane(t, 2));
+      f7 = addEntry(stream, from, xs + 224, f7, lane(t, 3));
     }
     from += unpackedBytes(stream);
   }
-  v128.store(f, f0);
-  v128.store(f, f1, 16);
-  v128.store(f, f2, 32);
-  v128.store(f, f3, 48);
-  if (isTwo) {
-    v128.store(f, f4, 64);
-    v128.store(f, f5, 80);
-    v128.store(f, f6, 96);
-    v128.store(f, f7, 112);
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+  v128.store(to, f2, 32);
+  v128.store(to, f3, 48);
+  if (isEight) {
+    v128.store(to, f4, 64);
+    v128.store(to, f5, 80);
+    v128.store(to, f6, 96);
+    v128.store(to, f7, 112);
   }
 }
 
-/** The same of one tile, where groups of inputs have scales. */
+/** Adds what a stream of `count` unpacked entries has of outliers' lower bits to the sums of their tokens. */
+// @ts-ignore: decorator
+@inline
+function addLows(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
+  const list = load<usize>(f, OUTLIERS);
+  let from = w, at = places;
+  for (const end = places + (count << 1); at < end; at += 2) {
+    const c = <usize> load<u16>(at), s = c >> 5, last = endOf(list, s);
+    for (let entry = beginOf(list, s); entry < last; entry += ENTRY) {
+      const to = sumsOf(entry), x = entryInputs(entry) + (c & 31);
+      v128.store(to, addEntry(stream, from, x, v128.load(to), entryStep(entry)));
+    }
+    from += unpackedBytes(stream);
+  }
+}
+
+/** The same as {@link addTile} of four tokens, where groups of inputs have scales, with lower bits. */
 // @ts-ignore: decorator
 @inline
 function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
-  const x = load<usize>(f, TILE_X), low = load<usize>(f, SHARED_LOW);
-  const flags = load<usize>(f, TILE_FLAGS), gs = load<usize>(f, SHARED_GROUPS);
+  const x = load<usize>(f, TILE_X), low = load<usize>(f, LOW), sums = load<usize>(f, TILE_SUMS);
+  const flags = load<usize>(f, TILE_FLAGS), gs = load<usize>(f, GROUPS);
   const scales = load<usize>(f, TILE_SCALES), one_ = ones();
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
     const c = <usize> load<u16>(at), s = c >> 5, isFlagged = load<u32>(flags + (s << 3)) != 0;
     const group = v128.load(gs + (s << 4));
     for (let t: usize = 0; t < 4; t++) {
-      const xs = x + inTile(c) + (t << 5), to = f + (t << 4);
-      const scale = f32x4.mul(v128.load32_splat(scales + (s << 4) + (t << 2)), group);
+      const xs = x + inTile(c) + (t << 5), to = sums + (t << 4);
+      const scale = f32x4.mul(v128.load32_splat(scales + s * TILE_WORDS + (t << 2)), group);
       let sum = addScaled(v128.load(to), entrySum(stream, from, xs, one_), scale);
       if (isFlagged) {
         const unit = f32x4.mul(scale, f32x4.splat(LOW_UNIT));
@@ -212,121 +231,127 @@ function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize
 }
 
 /** What is done with the streams of a chunk. */
-const TILE = 0, TWO_TILES = 1, GROUPED = 2;
+const FOUR = 0, EIGHT = 1, GROUPED = 2, LOWS = 3;
 
 /** Each in a function of its own: engines compile small functions better. */
 function quads(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(QUAD, false, w, at, count, f);
+  addTile(QUAD, false, w, at, count, f);
 }
-function quadsOfTwo(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(QUAD, true, w, at, count, f);
+function quadsOfEight(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(QUAD, true, w, at, count, f);
 }
 function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {
   addGrouped(QUAD, w, at, count, f);
 }
-function doubles(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(DOUBLE, false, w, at, count, f);
+function quadsLows(w: usize, at: usize, count: usize, f: usize): void {
+  addLows(QUAD, w, at, count, f);
 }
-function doublesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(DOUBLE, true, w, at, count, f);
+function doubles(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(DOUBLE, false, w, at, count, f);
+}
+function doublesOfEight(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(DOUBLE, true, w, at, count, f);
 }
 function doublesGrouped(w: usize, at: usize, count: usize, f: usize): void {
   addGrouped(DOUBLE, w, at, count, f);
 }
-function couples(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(COUPLE, false, w, at, count, f);
+function doublesLows(w: usize, at: usize, count: usize, f: usize): void {
+  addLows(DOUBLE, w, at, count, f);
 }
-function couplesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(COUPLE, true, w, at, count, f);
+function couples(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(COUPLE, false, w, at, count, f);
+}
+function couplesOfEight(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(COUPLE, true, w, at, count, f);
 }
 function couplesGrouped(w: usize, at: usize, count: usize, f: usize): void {
   addGrouped(COUPLE, w, at, count, f);
 }
-function singles(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(SINGLE, false, w, at, count, f);
+function couplesLows(w: usize, at: usize, count: usize, f: usize): void {
+  addLows(COUPLE, w, at, count, f);
 }
-function singlesOfTwo(w: usize, at: usize, count: usize, f: usize): void {
-  addTiles(SINGLE, true, w, at, count, f);
+function singles(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(SINGLE, false, w, at, count, f);
+}
+function singlesOfEight(w: usize, at: usize, count: usize, f: usize): void {
+  addTile(SINGLE, true, w, at, count, f);
 }
 function singlesGrouped(w: usize, at: usize, count: usize, f: usize): void {
   addGrouped(SINGLE, w, at, count, f);
 }
-
-/** Says where the things of the tile of `token` are. */
-function describeTile(a: usize, token: i32, tokens: i32, f: usize, tile: usize): void {
-  const segments = load<usize>(a, SEGMENTS), at = f + (tile << 2);
-  store<usize>(at, load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE), TILE_X);
-  store<usize>(at, stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens), TILE_STEPS);
-  store<usize>(at, flagsOf(a, token, 0, tokens), TILE_FLAGS);
-  store<usize>(at, load<usize>(a, X_SCALES) + <usize> token * (segments << 2), TILE_SCALES);
+function singlesLows(w: usize, at: usize, count: usize, f: usize): void {
+  addLows(SINGLE, w, at, count, f);
 }
 
-/** Adds all streams of an unpacked chunk to the sums of what has been described. */
+/** Adds all streams of an unpacked chunk. */
 // @ts-ignore: decorator
 @inline
-function addStreams(how: i32, chunk: usize, f: usize): void {
-  let at = chunk + 16, w = f + SHARED_BYTES, count = <usize> load<u32>(chunk);
-  if (how == GROUPED) quadsGrouped(w, at, count, f);
-  else if (how == TWO_TILES) quadsOfTwo(w, at, count, f);
-  else quads(w, at, count, f);
+function addStreams(how: i32, chunk: usize, unpacked: usize, f: usize): void {
+  let at = chunk + 16, w = unpacked, count = <usize> load<u32>(chunk);
+  if (how == FOUR) quads(w, at, count, f);
+  else if (how == EIGHT) quadsOfEight(w, at, count, f);
+  else if (how == GROUPED) quadsGrouped(w, at, count, f);
+  else quadsLows(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(QUAD);
   count = <usize> load<u32>(chunk, 4);
-  if (how == GROUPED) doublesGrouped(w, at, count, f);
-  else if (how == TWO_TILES) doublesOfTwo(w, at, count, f);
-  else doubles(w, at, count, f);
+  if (how == FOUR) doubles(w, at, count, f);
+  else if (how == EIGHT) doublesOfEight(w, at, count, f);
+  else if (how == GROUPED) doublesGrouped(w, at, count, f);
+  else doublesLows(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(DOUBLE);
   count = <usize> load<u32>(chunk, 8);
-  if (how == GROUPED) couplesGrouped(w, at, count, f);
-  else if (how == TWO_TILES) couplesOfTwo(w, at, count, f);
-  else couples(w, at, count, f);
+  if (how == FOUR) couples(w, at, count, f);
+  else if (how == EIGHT) couplesOfEight(w, at, count, f);
+  else if (how == GROUPED) couplesGrouped(w, at, count, f);
+  else couplesLows(w, at, count, f);
   at += count << 1;
   w += count * unpackedBytes(COUPLE);
   count = <usize> load<u32>(chunk, 12) << 1;
-  if (how == GROUPED) singlesGrouped(w, at, count, f);
-  else if (how == TWO_TILES) singlesOfTwo(w, at, count, f);
-  else singles(w, at, count, f);
+  if (how == FOUR) singles(w, at, count, f);
+  else if (how == EIGHT) singlesOfEight(w, at, count, f);
+  else if (how == GROUPED) singlesGrouped(w, at, count, f);
+  else singlesLows(w, at, count, f);
 }
 
-/** Where the units of a tile that has been described are: behind its steps. */
-// @ts-ignore: decorator
-@inline
-function unitsOf(f: usize, segments: usize, tile: usize): usize {
-  return load<usize>(f + (tile << 2), TILE_STEPS) + (segments << 4);
+/** Says where the things of the tile of `token` are, whose sums are at `sums`. */
+function describeTile(a: usize, token: i32, tokens: i32, sums: usize, f: usize): void {
+  const segments = load<usize>(a, SEGMENTS);
+  store<usize>(f, inputsOf(load<usize>(a, X), load<u32>(a, X_STRIDE), token), TILE_X);
+  store<usize>(f, stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens), TILE_STEPS);
+  store<usize>(f, sums, TILE_SUMS);
+  store<usize>(f, flagsOf(a, token, 0, tokens), TILE_FLAGS);
+  store<usize>(f, scalesOf(load<usize>(a, X_SCALES), segments, token), TILE_SCALES);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
 export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const groups = load<usize>(a, GROUP_SCALES), isGrouped = groups != 0;
-  const table = load<usize>(a, WEIGHTS), room = scratchOf(a, thread);
+  const table = load<usize>(a, WEIGHTS), f = scratchOf(a, thread), sums = f + COMMON_BYTES;
   const segments = load<usize>(a, SEGMENTS);
-  store<usize>(room, <usize> load<u32>(a, X_LOW), SHARED_LOW);
+  const lows = sums + sumsBytes(tokens), list = lows + lowsBytes(tokens);
+  const unpacked = isGrouped ? list : listOutliers(a, tokens, lows, list);
+  store<usize>(f, <usize> load<u32>(a, X_LOW), LOW);
+  store<usize>(f, list, OUTLIERS);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row);
-    store<usize>(room, groups + (<usize> (row >> 2) * segments << 4), SHARED_GROUPS);
-    unpack(chunk, room + SHARED_BYTES);
+    store<usize>(f, groups + (<usize> (row >> 2) * segments << 4), GROUPS);
+    unpack(chunk, unpacked);
+    memory.fill(sums, 0, list - sums);
     for (let token = 0; token < tokens;) {
-      memory.fill(room, 0, SHARED_LOW);
-      describeTile(a, token, tokens, room, 0);
-      if (LOADS_MATTER && !isGrouped && tokens - token > 4) {
-        describeTile(a, token + 4, tokens, room, 1);
-        addStreams(TWO_TILES, chunk, room);
-        finishTile(a, row, token, tokens, room, unitsOf(room, segments, 0));
-        finishTile(a, row, token + 4, tokens, room + 64, unitsOf(room, segments, 1));
-        token += 8;
-        continue;
-      }
-      if (isGrouped) {
-        addStreams(GROUPED, chunk, room);
-        const f0 = v128.load(room), f1 = v128.load(room, 16);
-        finishFourWithLists(a, row, token, tokens, f0, f1, v128.load(room, 32), v128.load(room, 48));
-      } else {
-        addStreams(TILE, chunk, room);
-        finishTile(a, row, token, tokens, room, unitsOf(room, segments, 0));
-      }
-      token += 4;
+      const isEight = LOADS_MATTER && !isGrouped && tokens - token > 4;
+      describeTile(a, token, tokens, sums + (<usize> token << 4), f);
+      if (isGrouped) addStreams(GROUPED, chunk, unpacked, f);
+      else if (isEight) addStreams(EIGHT, chunk, unpacked, f);
+      else addStreams(FOUR, chunk, unpacked, f);
+      token += isEight ? 8 : 4;
     }
+    if (!isGrouped) {
+      addStreams(LOWS, chunk, unpacked, f);
+      toFloats(a, tokens, sums, lows);
+    }
+    finishAllWithLists(a, row, tokens, sums);
   }
 }

@@ -3,18 +3,21 @@
  * in float32.
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishFourWithLists, finishWithLists } from "./lists";
+import { finishAllWithLists, finishWithLists } from "./lists";
 import {
   addScaled,
   GROUP_SCALES,
+  inputsOf,
   LIST_END,
   listBytes,
   listFlaggedOfOne,
   LOW_UNIT,
+  scalesOf,
   SEGMENTS,
   SLOTS_ONE,
   SLOTS_TWO,
   TILE_SEGMENT,
+  TILE_WORDS,
   WEIGHTS,
   X,
   X_COPY,
@@ -81,25 +84,25 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   }
 }
 
-/** Up to four tokens from `token` on, and four rows whose weights are unpacked. */
+/** Four tokens from `token` on, and four rows whose weights are unpacked: their sums. */
 // @ts-ignore: decorator
 @inline
 function four(
   a: usize,
   row: i32,
   token: i32,
-  tokens: i32,
   weights: usize,
   flagged: usize,
   kind: i32,
+  to: usize,
 ): void {
   const one_ = ones(), segments = load<usize>(a, SEGMENTS);
-  const x = load<usize>(a, X) + <usize> token * <usize> load<u32>(a, X_STRIDE);
-  const scales = load<usize>(a, X_SCALES) + <usize> token * (segments << 2);
+  const x = inputsOf(load<usize>(a, X), load<u32>(a, X_STRIDE), token);
+  const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
   const groups = load<usize>(a, GROUP_SCALES) + (<usize> (row >> 2) * segments << 4);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
   let w = weights, xp = x, scale = scales, group = groups;
-  for (const end = scales + (segments << 4); scale < end; scale += 16) {
+  for (const end = scales + segments * TILE_WORDS; scale < end; scale += TILE_WORDS) {
     f0 = addScaled(f0, unpackedSum(kind, w, xp, one_), scaleOf(scale, group));
     f1 = addScaled(f1, unpackedSum(kind, w, xp + 32, one_), scaleOf(scale + 4, group));
     f2 = addScaled(f2, unpackedSum(kind, w, xp + 64, one_), scaleOf(scale + 8, group));
@@ -113,13 +116,16 @@ function four(
     if (s == LIST_END) break;
     const w = weights + s * unpackedBytes(kind);
     const xs = x + <usize> load<u32>(a, X_LOW) + s * TILE_SEGMENT;
-    const scale = scales + (s << 4), group = groups + (s << 4);
+    const scale = scales + s * TILE_WORDS, group = groups + (s << 4);
     f0 = addScaled(f0, unpackedSum(kind, w, xs, one_), lowScaleOf(scale, group));
     f1 = addScaled(f1, unpackedSum(kind, w, xs + 32, one_), lowScaleOf(scale + 4, group));
     f2 = addScaled(f2, unpackedSum(kind, w, xs + 64, one_), lowScaleOf(scale + 8, group));
     f3 = addScaled(f3, unpackedSum(kind, w, xs + 96, one_), lowScaleOf(scale + 12, group));
   }
-  finishFourWithLists(a, row, token, tokens, f0, f1, f2, f3);
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+  v128.store(to, f2, 32);
+  v128.store(to, f3, 48);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
@@ -133,21 +139,21 @@ function fourOfOne(
   a: usize,
   row: i32,
   token: i32,
-  tokens: i32,
   w: usize,
   flagged: usize,
+  to: usize,
 ): void {
-  four(a, row, token, tokens, w, flagged, SLOTS_ONE);
+  four(a, row, token, w, flagged, SLOTS_ONE, to);
 }
 function fourOfTwo(
   a: usize,
   row: i32,
   token: i32,
-  tokens: i32,
   w: usize,
   flagged: usize,
+  to: usize,
 ): void {
-  four(a, row, token, tokens, w, flagged, SLOTS_TWO);
+  four(a, row, token, w, flagged, SLOTS_TWO, to);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 8, and one token. */
@@ -164,11 +170,14 @@ export function allTokensGrouped(
   tokens: i32,
   weights: usize,
   lists: usize,
+  sums: usize,
 ): void {
-  let flagged = lists;
+  let flagged = lists, to = sums;
   for (let token = 0; token < tokens; token += 4) {
-    if (kind == SLOTS_ONE) fourOfOne(a, row, token, tokens, weights, flagged);
-    else fourOfTwo(a, row, token, tokens, weights, flagged);
+    if (kind == SLOTS_ONE) fourOfOne(a, row, token, weights, flagged, to);
+    else fourOfTwo(a, row, token, weights, flagged, to);
     flagged += listBytes(load<usize>(a, SEGMENTS));
+    to += 64;
   }
+  finishAllWithLists(a, row, tokens, sums);
 }

@@ -9,19 +9,22 @@
  */
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
-import { finishFourWithLists, finishWithLists } from "./lists";
+import { finishAllWithLists, finishWithLists } from "./lists";
 import {
   addScaled,
+  inputsOf,
   LIST_END,
   listBytes,
   listFlagged,
   listFlaggedOfOne,
   LOW_UNIT,
+  scalesOf,
   scratchOf,
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
   TILE_SEGMENT,
+  TILE_WORDS,
   WEIGHTS,
   X,
   X_COPY,
@@ -32,6 +35,7 @@ import {
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
 import { addProducts, dot, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
+import { sumsBytes } from "./slots";
 
 /** The products of a segment of four rows, which begins at `w`. */
 // @ts-ignore: decorator
@@ -190,9 +194,6 @@ function unpack(
   }
 }
 
-/** Room for what the tokens of a tile have so far, at the beginning of a thread's. */
-const SUMS_BYTES: usize = 64;
-
 /** The products of two slots, of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline
@@ -268,7 +269,7 @@ function addTile(
       p2 = addPart(p2, t2, zero, scale + 8, one_);
       p3 = addPart(p3, t3, zero, scale + 12, one_);
       w += unpackedBytes(kind);
-      scale += 16;
+      scale += TILE_WORDS;
       xp += TILE_SEGMENT;
     }
     addGroup(to, p0, ss);
@@ -309,7 +310,7 @@ function addLow(
         const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
         p = twoMore(p, v2, v3, v128.load(w, 112), v128.load(w, 128), z);
       }
-      const scale = scales + (s << 4) + (t << 2);
+      const scale = scales + s * TILE_WORDS + (t << 2);
       addGroup(to + (t << 4), addPart(f32x4.splat(0), p, v128.load(w), scale, one_), unit);
     }
   }
@@ -351,7 +352,7 @@ export function slotsInt4(
   }
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = slotsBytes(segments, per, fourBytes(kind));
-  const sums = scratchOf(a, thread), lists = sums + SUMS_BYTES;
+  const sums = scratchOf(a, thread), lists = sums + sumsBytes(tokens);
   const weights = listFlagged(a, tokens, thread, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
@@ -372,21 +373,21 @@ function allTokens(
   sums: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const tile = <usize> load<u32>(a, X_STRIDE) << 2, low = <usize> load<u32>(a, X_LOW);
-  let x = load<usize>(a, X), scales = load<usize>(a, X_SCALES), flagged = lists;
+  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
+  let flagged = lists, to = sums;
+  memory.fill(sums, 0, sumsBytes(tokens));
   for (let token = 0; token < tokens; token += 4) {
-    memory.fill(sums, 0, SUMS_BYTES);
+    const x = inputsOf(load<usize>(a, X), stride, token);
+    const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
     if (kind == SLOTS_ONE_INT4) {
-      tileOfOne(x, scales, segments, per, weights, sums);
-      lowOfOne(x + low, scales, flagged, per, weights, sums);
+      tileOfOne(x, scales, segments, per, weights, to);
+      lowOfOne(x + low, scales, flagged, per, weights, to);
     } else {
-      tileOfTwo(x, scales, segments, per, weights, sums);
-      lowOfTwo(x + low, scales, flagged, per, weights, sums);
+      tileOfTwo(x, scales, segments, per, weights, to);
+      lowOfTwo(x + low, scales, flagged, per, weights, to);
     }
-    const f0 = v128.load(sums), f1 = v128.load(sums, 16);
-    finishFourWithLists(a, row, token, tokens, f0, f1, v128.load(sums, 32), v128.load(sums, 48));
-    x += tile;
-    scales += segments << 4;
     flagged += listBytes(segments);
+    to += 64;
   }
+  finishAllWithLists(a, row, tokens, sums);
 }

@@ -15,8 +15,10 @@ import {
   DENSE_INT8,
   MOST_STEPS,
   SEGMENT,
+  scalesOf,
   stepsOf,
   TILE_SEGMENT,
+  TILE_WORDS,
 } from "./linear";
 import { IDS, LOGITS_OF, POSITIONS, ZERO_POINTS } from "./control";
 
@@ -247,9 +249,8 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
     let to = output(a, t, tokens, thread), scale = scales, flag = flags, sum = sums;
     let step = stepsOf(steps, segments, t, thread, tokens);
     if (isTiled) {
-      to += (<usize> (t & 3) << 5) - <usize> (t & 3) * <usize> load<u32>(a, OUT_STRIDE);
-      step += <usize> (t & 3) << 2;
-      scale += (<usize> (t >> 2) * segments << 4) + <usize> ((t & 3) << 2);
+      to += (<usize> (t & 7) << 5) - <usize> (t & 7) * <usize> load<u32>(a, OUT_STRIDE);
+      scale = scalesOf(scales, segments, t);
       sum += <usize> t * (segments << 3);
       flag += <usize> (t >> 3) * (segments << 3) + <usize> (t & 7);
     } else {
@@ -257,7 +258,7 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
       flag += <usize> thread * flagsCopy;
       sum += <usize> thread * sumsCopy;
     }
-    const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, wordToNext: usize = isTiled ? 16 : 4;
+    const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, wordToNext: usize = isTiled ? TILE_WORDS : 4;
     const unit = measure(from, width, ratio, scale, wordToNext, flag) * inverseSteps;
     for (let s = 0; s < width; s += SEGMENT) {
       const at = from + (<usize> s << 2), count = min(SEGMENT, width - s);
@@ -270,7 +271,7 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
       if (isWide) wide(at, to, low, count, factor);
       else {
         narrow(at, to, count, factor);
-        // Other tokens of the same four may need theirs.
+        // Where the other tokens of the same four need theirs.
         if (isTiled) {
           v128.store(to + low, v128.load(ZERO_POINTS));
           v128.store(to + low, v128.load(ZERO_POINTS), 16);
@@ -332,15 +333,15 @@ function fillFour(
   steps: usize,
 ): void {
   for (let t = <usize> tokens; (t & 3) != 0; t++) {
-    const scale = scales + ((t >> 2) * segments << 4) + ((t & 3) << 2);
+    const scale = scalesOf(scales, segments, t);
     const flag = flags + (t >> 3) * (segments << 3) + (t & 7);
-    const step = stepsOf(steps, segments, <i32> t, 0, tokens) + ((t & 3) << 2);
+    const step = stepsOf(steps, segments, <i32> t, 0, tokens);
     for (let s: usize = 0; s < segments; s++) {
       store<u8>(flag + (s << 3), 0);
-      store<i32>(step + (s << 4), 0);
-      store<f32>(scale + (s << 4), 0);
+      store<i32>(step + s * TILE_WORDS, 0);
+      store<f32>(scale + s * TILE_WORDS, 0);
     }
-    store<f32>(step + (segments << 4), 0);
+    store<f32>(step + segments * TILE_WORDS, 0);
   }
 }
 

@@ -344,8 +344,8 @@ class Planner {
   /** Vectors that a buffer must have room for. */
   #rows(): number {
     const { tokens, tokensWithLogits, threads } = this.#options;
-    // Four tokens are computed together, and each thread may have a copy.
-    return roundUp(Math.max(this.#selected ? tokensWithLogits : tokens, threads), 4);
+    // Quantised inputs are in tiles of eight tokens, and each thread may have a copy.
+    return roundUp(Math.max(this.#selected ? tokensWithLogits : tokens, threads), 8);
   }
 
   #place(value: Value, dirt: Dirt, isPrivate = false): Placed {
