@@ -1,7 +1,8 @@
 /**
  * Causal attention over a cache in pages of 64 positions.
  *
- * A page has room for all layers and key/value heads of a model; `page.ts` has what one of these holds.
+ * A page has room for all layers and key/value heads of a model; `page.ts` and
+ * `page_int8.ts` have what one of these holds.
  *
  * Tokens of several sequences may be run at once, each with the pages of its own. What a token gets
  * depends on its position and on its sequence's cache alone, never on how many tokens are run at once or
@@ -9,21 +10,18 @@
  */
 import { PAGES, POSITIONS } from "./control";
 import { exp2OfNegative } from "./math";
+import { appendF32, exponentials, headBytes, highestSeen, mixF32, scoresF32 } from "./page";
 import {
-  appendF32,
   appendInt8,
-  exponentials,
-  headBytes,
-  highestSeen,
-  mixF32,
   mixInt8,
+  mixInt8OfTwo,
   narrowQuery,
   probabilities,
-  scoresF32,
   scoresInt8,
+  scoresInt8OfTwo,
   spread,
   spreadGain,
-} from "./page";
+} from "./page_int8";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
 const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
@@ -250,23 +248,53 @@ function attendPage(
   // What is seen of the page.
   const first = max(firstSeen(a, position) - (index << 6), 0),
     last = min(position - (index << 6), 63);
-  const scores = scratchOf(a, thread), work = scores + 256;
+  const scores = scratchOf(a, thread);
   const from = page(token, index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
   let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
     (<usize> (group * perGroup) * width << 2);
-  for (let i = 0; i < perGroup; i++) {
-    if (isInt8) scoresInt8(from, q, scores, first, last, width);
-    else scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
-    const highest = highestSeen(scores, first, last);
-    store<f32>(to, highest);
-    if (isInt8) {
-      store<f32>(to, probabilities(from, scores, work, first, last, width, highest), 4);
-      mixInt8(from, work, to + 16, first, last, width);
-    } else {
+  for (let i = 0, heads = 1; i < perGroup; i += heads) {
+    heads = isInt8 ? min(perGroup - i, 2) : 1;
+    if (isInt8) attendInt8(from, q, scores, to, apart, first, last, width, heads == 2);
+    else {
+      scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
+      const highest = highestSeen(scores, first, last);
+      store<f32>(to, highest);
       store<f32>(to, exponentials(scores, first, last, highest), 4);
       mixF32(from, scores, to + 16, first, last, width);
     }
-    to += apart;
-    q += width << 2;
+    to += <usize> heads * apart;
+    q += <usize> heads * width << 2;
   }
+}
+
+/** What one head makes of an int8 page, or two, whose queries lie one after the other. */
+function attendInt8(
+  from: usize,
+  q: usize,
+  scores: usize,
+  to: usize,
+  apart: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+  isTwo: bool,
+): void {
+  // Each head's scores, then its probabilities.
+  const more = scores + 512, next = to + apart;
+  if (isTwo) scoresInt8OfTwo(from, q, scores, more, first, last, width);
+  else scoresInt8(from, q, scores, first, last, width);
+  weigh(from, scores, to, first, last, width);
+  if (!isTwo) {
+    mixInt8(from, scores + 256, to + 16, first, last, width);
+    return;
+  }
+  weigh(from, more, next, first, last, width);
+  mixInt8OfTwo(from, scores + 256, more + 256, to + 16, apart, first, last, width);
+}
+
+/** Makes probabilities of int8 scores, behind them, and says at `to` what the highest is and their sum. */
+function weigh(from: usize, scores: usize, to: usize, first: i32, last: i32, width: usize): void {
+  const highest = highestSeen(scores, first, last);
+  store<f32>(to, highest);
+  store<f32>(to, probabilities(from, scores, scores + 256, first, last, width, highest), 4);
 }

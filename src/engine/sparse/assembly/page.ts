@@ -1,19 +1,10 @@
 /**
  * One page of the cache: 64 positions of one layer and one key/value head.
  *
- * As int8 positions are in chunks of 16: keys `[chunk, dim / 4, 16 positions, 4 dims]`, values
- * `[chunk, dim / 4, 4 groups, 4 dims, 4 positions]`, then for each position the keys' scale, the values'
- * scale, and what the zero of queries adds to a score, its sign turned. As float32: keys
- * `[position / 4, dim, 4 positions]`, values `[position, dim]`.
+ * As float32: keys `[position / 4, dim, 4 positions]`, values `[position, dim]`. As int8: `page_int8.ts`.
  */
-import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
-import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
-import { largest, LEAST, narrow, NARROW_MOST } from "./vectors";
-
-/** The integer that stands for 0 in a query of 7 bits. */
-const ZERO = 64;
-/** Positions whose probabilities share a scale. */
-const CHUNK = 16;
+import { exp2OfNegative } from "./math";
+import { maxLane, sumLanes } from "./simd";
 
 /** Bytes that a head takes of a page. */
 // @ts-ignore: decorator
@@ -29,35 +20,6 @@ export function appendF32(k: usize, v: usize, to: usize, place: i32, dim: i32): 
     store<f32>(keys + (<usize> d << 4), load<f32>(k + (<usize> d << 2)));
   }
   memory.copy(to + (<usize> dim << 8) + (<usize> place * <usize> dim << 2), v, <usize> dim << 2);
-}
-
-export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
-  const width = <usize> dim, within = <usize> (place & 15);
-  const chunk = to + <usize> (place >> 4) * (width << 4);
-  const scales = to + (width << 7) + (<usize> place << 2);
-  let most = largest(k, dim);
-  let factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
-  let sums = i32x4.splat(0);
-  const keys = chunk + (within << 2);
-  for (let d: usize = 0; d < width; d += 4) {
-    const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), PLUS_0);
-    sums = i32x4.add(sums, q);
-    const halves = i16x8.narrow_i32x4_s(q, q);
-    v128.store32_lane(keys + (d << 4), i8x16.narrow_i16x8_s(halves, halves), 0);
-  }
-  store<f32>(scales, most / 127);
-  store<i32>(scales, -ZERO * sumOfLanes(sums), 512);
-  most = largest(v, dim);
-  factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
-  const values = chunk + (width << 6) + ((within >> 2) << 4) + (within & 3);
-  for (let d: usize = 0; d < width; d += 4) {
-    const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), PLUS_0);
-    store<u8>(values + (d << 4), i32x4.extract_lane(q, 0));
-    store<u8>(values + (d << 4), i32x4.extract_lane(q, 1), 4);
-    store<u8>(values + (d << 4), i32x4.extract_lane(q, 2), 8);
-    store<u8>(values + (d << 4), i32x4.extract_lane(q, 3), 12);
-  }
-  store<f32>(scales, most / 127, 256);
 }
 
 /** The highest of the scores that are seen; the others of their groups of four become -∞. */
@@ -85,127 +47,6 @@ export function exponentials(scores: usize, first: i32, last: i32, highest: f32)
   return sumLanes(total);
 }
 
-/**
- * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
- * positions: at `work` the 64 integers, then the four scales. What is not seen has a probability of 0.
- * Returns the sum of probabilities.
- */
-export function probabilities(
-  from: usize,
-  scores: usize,
-  work: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-  highest: f32,
-): f32 {
-  const most = f32x4.splat(highest);
-  const scales = from + (width << 7) + 256;
-  let total = f32x4.splat(0);
-  for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
-    let largest = f32x4.splat(0);
-    for (let p = chunk * CHUNK; p < chunk * CHUNK + CHUNK; p += 4) {
-      const at = scores + (<usize> p << 2);
-      let product = f32x4.splat(0);
-      if (p + 3 >= first && p <= last) {
-        const e = exp2OfNegative(f32x4.sub(v128.load(at), most));
-        total = f32x4.add(total, e);
-        product = f32x4.mul(e, v128.load(scales + (<usize> p << 2)));
-        largest = f32x4.pmax(largest, product);
-      }
-      v128.store(at, product);
-    }
-    const size = maxLane(largest), factor = f32x4.splat(size > LEAST ? <f32> 127 / size : 0);
-    const at = scores + (<usize> chunk << 6);
-    const a = roundPlus(f32x4.mul(v128.load(at), factor), PLUS_0);
-    const b = roundPlus(f32x4.mul(v128.load(at, 16), factor), PLUS_0);
-    const c = roundPlus(f32x4.mul(v128.load(at, 32), factor), PLUS_0);
-    const d = roundPlus(f32x4.mul(v128.load(at, 48), factor), PLUS_0);
-    v128.store(
-      work + (<usize> chunk << 4),
-      i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),
-    );
-    store<f32>(work + (<usize> chunk << 2), size / 127, 64);
-  }
-  return sumLanes(total);
-}
-
-/** A query as integers of 7 bits, 1 to 127, in its own place; its scale takes the last four bytes. */
-export function narrowQuery(q: usize, dim: i32, scale: f32): void {
-  const most = largest(q, dim);
-  narrow(q, q, dim, most > LEAST ? NARROW_MOST / most : 0);
-  store<f32>(q + (<usize> dim << 2) - 4, most / NARROW_MOST * scale);
-}
-
-/**
- * Spreads what a few elements have over all: blocks of 2^k elements, as long as divides `dim`, times a
- * Hadamard matrix of 1 and -1 (the transform of Walsh). Products of two vectors that are spread are
- * {@link spreadGain} times what they were, and largest elements are nearer to typical ones, which is
- * what rounding to integers goes by.
- */
-export function spread(at: usize, dim: i32): void {
-  const block = <usize> spreadGain(dim) << 2, end = at + (<usize> dim << 2);
-  const second = f32x4(1, -1, 1, -1), upper = f32x4(1, 1, -1, -1);
-  for (let x = at; x < end; x += 16) {
-    let v = v128.load(x);
-    v = f32x4.add(f32x4.mul(v, second), i32x4.shuffle(v, v, 1, 0, 3, 2));
-    v128.store(x, f32x4.add(f32x4.mul(v, upper), i32x4.shuffle(v, v, 2, 3, 0, 1)));
-  }
-  for (let stride: usize = 16; stride < block; stride <<= 1) {
-    for (let x = at; x < end; x += stride) {
-      for (const half = x + stride; x < half; x += 16) {
-        const a = v128.load(x), b = v128.load(x + stride);
-        v128.store(x, f32x4.add(a, b));
-        v128.store(x + stride, f32x4.sub(a, b));
-      }
-    }
-  }
-}
-
-/** Elements of a block of {@link spread}: the greatest power of 2 that divides `dim`, a multiple of 4. */
-// @ts-ignore: decorator
-@inline
-export function spreadGain(dim: i32): i32 {
-  return dim & -dim;
-}
-
-/** Scores of int8 keys and a query as {@link narrowQuery} leaves it, for chunks of 16 positions. */
-export function scoresInt8(
-  from: usize,
-  q: usize,
-  scores: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-): void {
-  const factor = v128.load32_splat(q + (width << 2) - 4), one = ones();
-  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
-    const scales = from + (width << 7) + (chunk << 6);
-    let k = from + chunk * (width << 4);
-    let a = v128.load(scales, 512), b = v128.load(scales, 528);
-    let c = v128.load(scales, 544), d = v128.load(scales, 560);
-    for (let x = q; x < q + width; x += 4) {
-      const four = v128.load32_splat(x);
-      a = dot(v128.load(k), four, a, one);
-      b = dot(v128.load(k, 16), four, b, one);
-      c = dot(v128.load(k, 32), four, c, one);
-      d = dot(v128.load(k, 48), four, d, one);
-      k += 64;
-    }
-    const to = scores + (chunk << 6);
-    v128.store(to, scaled(a, f32x4.mul(v128.load(scales), factor)));
-    v128.store(to, scaled(b, f32x4.mul(v128.load(scales, 16), factor)), 16);
-    v128.store(to, scaled(c, f32x4.mul(v128.load(scales, 32), factor)), 32);
-    v128.store(to, scaled(d, f32x4.mul(v128.load(scales, 48), factor)), 48);
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function scaled(sums: v128, scale: v128): v128 {
-  return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
-}
-
 export function scoresF32(
   from: usize,
   q: usize,
@@ -223,34 +64,6 @@ export function scoresF32(
       keys += 16;
     }
     v128.store(scores + (<usize> g << 4), f32x4.mul(sum, f32x4.splat(scale)));
-  }
-}
-
-/** A page's int8 values, mixed by probabilities as {@link probabilities} leaves them. */
-export function mixInt8(
-  from: usize,
-  work: usize,
-  to: usize,
-  first: i32,
-  last: i32,
-  width: usize,
-): void {
-  const one = ones(), zero = i32x4.splat(0);
-  for (let at = to; at < to + (width << 2); at += 16) v128.store(at, zero);
-  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
-    const p = work + (chunk << 4);
-    const p0 = v128.load32_splat(p), p1 = v128.load32_splat(p, 4);
-    const p2 = v128.load32_splat(p, 8), p3 = v128.load32_splat(p, 12);
-    const scale = v128.load32_splat(work + (chunk << 2), 64);
-    let v = from + (width << 6) + chunk * (width << 4);
-    for (let at = to; at < to + (width << 2); at += 16) {
-      let sum = dot(v128.load(v), p0, zero, one);
-      sum = dot(v128.load(v, 16), p1, sum, one);
-      sum = dot(v128.load(v, 32), p2, sum, one);
-      sum = dot(v128.load(v, 48), p3, sum, one);
-      v128.store(at, f32x4.add(v128.load(at), scaled(sum, scale)));
-      v += 64;
-    }
   }
 }
 

@@ -1,0 +1,287 @@
+/**
+ * One page of an int8 cache: 64 positions of one layer and one key/value head.
+ *
+ * Positions are in chunks of 16: keys `[chunk, dim / 4, 16 positions, 4 dims]`, values
+ * `[chunk, dim / 4, 4 groups, 4 dims, 4 positions]`, then for each position the keys' scale, the values'
+ * scale, and what the zero of queries adds to a score, its sign turned.
+ *
+ * Two heads that share keys and values meet them at the same time: they are loaded once for both.
+ */
+import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
+import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
+import { largest, LEAST, narrow, NARROW_MOST } from "./vectors";
+
+/** The integer that stands for 0 in a query of 7 bits. */
+const ZERO = 64;
+/** Positions whose probabilities share a scale. */
+const CHUNK = 16;
+
+/** Puts a key and a value at a place, from 0 to 63. */
+export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
+  const width = <usize> dim, within = <usize> (place & 15);
+  const chunk = to + <usize> (place >> 4) * (width << 4);
+  const scales = to + (width << 7) + (<usize> place << 2);
+  let most = largest(k, dim);
+  let factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
+  let sums = i32x4.splat(0);
+  const keys = chunk + (within << 2);
+  for (let d: usize = 0; d < width; d += 4) {
+    const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), PLUS_0);
+    sums = i32x4.add(sums, q);
+    const halves = i16x8.narrow_i32x4_s(q, q);
+    v128.store32_lane(keys + (d << 4), i8x16.narrow_i16x8_s(halves, halves), 0);
+  }
+  store<f32>(scales, most / 127);
+  store<i32>(scales, -ZERO * sumOfLanes(sums), 512);
+  most = largest(v, dim);
+  factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
+  const values = chunk + (width << 6) + ((within >> 2) << 4) + (within & 3);
+  for (let d: usize = 0; d < width; d += 4) {
+    const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), PLUS_0);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 0));
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 1), 4);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 2), 8);
+    store<u8>(values + (d << 4), i32x4.extract_lane(q, 3), 12);
+  }
+  store<f32>(scales, most / 127, 256);
+}
+
+/** A query as integers of 7 bits, 1 to 127, in its own place; its scale takes the last four bytes. */
+export function narrowQuery(q: usize, dim: i32, scale: f32): void {
+  const most = largest(q, dim);
+  narrow(q, q, dim, most > LEAST ? NARROW_MOST / most : 0);
+  store<f32>(q + (<usize> dim << 2) - 4, most / NARROW_MOST * scale);
+}
+
+/**
+ * Spreads what a few elements have over all: blocks of 2^k elements, as long as divides `dim`, times a
+ * Hadamard matrix of 1 and -1 (the transform of Walsh). Products of two vectors that are spread are
+ * {@link spreadGain} times what they were, and largest elements are nearer to typical ones, which is
+ * what rounding to integers goes by.
+ */
+export function spread(at: usize, dim: i32): void {
+  const block = <usize> spreadGain(dim) << 2, end = at + (<usize> dim << 2);
+  const second = f32x4(1, -1, 1, -1), upper = f32x4(1, 1, -1, -1);
+  for (let x = at; x < end; x += 16) {
+    let v = v128.load(x);
+    v = f32x4.add(f32x4.mul(v, second), i32x4.shuffle(v, v, 1, 0, 3, 2));
+    v128.store(x, f32x4.add(f32x4.mul(v, upper), i32x4.shuffle(v, v, 2, 3, 0, 1)));
+  }
+  for (let stride: usize = 16; stride < block; stride <<= 1) {
+    for (let x = at; x < end; x += stride) {
+      for (const half = x + stride; x < half; x += 16) {
+        const a = v128.load(x), b = v128.load(x + stride);
+        v128.store(x, f32x4.add(a, b));
+        v128.store(x + stride, f32x4.sub(a, b));
+      }
+    }
+  }
+}
+
+/** Elements of a block of {@link spread}: the greatest power of 2 that divides `dim`, a multiple of 4. */
+// @ts-ignore: decorator
+@inline
+export function spreadGain(dim: i32): i32 {
+  return dim & -dim;
+}
+
+/** Scores of int8 keys and a query as {@link narrowQuery} leaves it, for chunks of 16 positions. */
+export function scoresInt8(
+  from: usize,
+  q: usize,
+  scores: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+): void {
+  const factor = v128.load32_splat(q + (width << 2) - 4), one = ones();
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const scales = from + (width << 7) + (chunk << 6);
+    let k = from + chunk * (width << 4);
+    let a = v128.load(scales, 512), b = v128.load(scales, 528);
+    let c = v128.load(scales, 544), d = v128.load(scales, 560);
+    for (let x = q; x < q + width; x += 4) {
+      const four = v128.load32_splat(x);
+      a = dot(v128.load(k), four, a, one);
+      b = dot(v128.load(k, 16), four, b, one);
+      c = dot(v128.load(k, 32), four, c, one);
+      d = dot(v128.load(k, 48), four, d, one);
+      k += 64;
+    }
+    putScores(scores + (chunk << 6), scales, factor, a, b, c, d);
+  }
+}
+
+/** The same of two queries, `q` and the next one. */
+export function scoresInt8OfTwo(
+  from: usize,
+  q: usize,
+  scores: usize,
+  more: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+): void {
+  const r = q + (width << 2), one = ones();
+  const factor = v128.load32_splat(r - 4), other = v128.load32_splat(r + (width << 2) - 4);
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const scales = from + (width << 7) + (chunk << 6);
+    let k = from + chunk * (width << 4), y = r;
+    let a = v128.load(scales, 512), b = v128.load(scales, 528);
+    let c = v128.load(scales, 544), d = v128.load(scales, 560);
+    let e = a, f = b, g = c, h = d;
+    for (let x = q; x < q + width; x += 4) {
+      const four = v128.load32_splat(x), fours = v128.load32_splat(y);
+      let keys = v128.load(k);
+      a = dot(keys, four, a, one);
+      e = dot(keys, fours, e, one);
+      keys = v128.load(k, 16);
+      b = dot(keys, four, b, one);
+      f = dot(keys, fours, f, one);
+      keys = v128.load(k, 32);
+      c = dot(keys, four, c, one);
+      g = dot(keys, fours, g, one);
+      keys = v128.load(k, 48);
+      d = dot(keys, four, d, one);
+      h = dot(keys, fours, h, one);
+      k += 64;
+      y += 4;
+    }
+    putScores(scores + (chunk << 6), scales, factor, a, b, c, d);
+    putScores(more + (chunk << 6), scales, other, e, f, g, h);
+  }
+}
+
+/** Writes a chunk's scores: sums with the scales of keys and the query's. */
+// @ts-ignore: decorator
+@inline
+function putScores(to: usize, scales: usize, factor: v128, a: v128, b: v128, c: v128, d: v128): void {
+  v128.store(to, scaled(a, f32x4.mul(v128.load(scales), factor)));
+  v128.store(to, scaled(b, f32x4.mul(v128.load(scales, 16), factor)), 16);
+  v128.store(to, scaled(c, f32x4.mul(v128.load(scales, 32), factor)), 32);
+  v128.store(to, scaled(d, f32x4.mul(v128.load(scales, 48), factor)), 48);
+}
+
+// @ts-ignore: decorator
+@inline
+function scaled(sums: v128, scale: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
+}
+
+/**
+ * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
+ * positions: at `work` the 64 integers, then the four scales. What is not seen has a probability of 0.
+ * Returns the sum of probabilities.
+ */
+export function probabilities(
+  from: usize,
+  scores: usize,
+  work: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+  highest: f32,
+): f32 {
+  const most = f32x4.splat(highest), none = f32x4.splat(0);
+  let total = none;
+  for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
+    const at = scores + (<usize> chunk << 6), scales = from + (width << 7) + 256 + (<usize> chunk << 6);
+    const begin = chunk * CHUNK;
+    let a = none, b = none, c = none, d = none;
+    // Groups of four of which some position is seen.
+    if (begin + 3 >= first && begin <= last) a = exp2OfNegative(f32x4.sub(v128.load(at), most));
+    if (begin + 7 >= first && begin + 4 <= last) b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
+    if (begin + 11 >= first && begin + 8 <= last) c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
+    if (begin + 15 >= first && begin + 12 <= last) d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+    total = f32x4.add(f32x4.add(f32x4.add(f32x4.add(total, a), b), c), d);
+    a = f32x4.mul(a, v128.load(scales));
+    b = f32x4.mul(b, v128.load(scales, 16));
+    c = f32x4.mul(c, v128.load(scales, 32));
+    d = f32x4.mul(d, v128.load(scales, 48));
+    const size = maxLane(f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+    const factor = f32x4.splat(size > LEAST ? <f32> 127 / size : 0);
+    a = roundPlus(f32x4.mul(a, factor), PLUS_0);
+    b = roundPlus(f32x4.mul(b, factor), PLUS_0);
+    c = roundPlus(f32x4.mul(c, factor), PLUS_0);
+    d = roundPlus(f32x4.mul(d, factor), PLUS_0);
+    v128.store(
+      work + (<usize> chunk << 4),
+      i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),
+    );
+    store<f32>(work + (<usize> chunk << 2), size / 127, 64);
+  }
+  return sumLanes(total);
+}
+
+/** A page's int8 values, mixed by probabilities as {@link probabilities} leaves them. */
+export function mixInt8(
+  from: usize,
+  work: usize,
+  to: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+): void {
+  const one = ones(), zero = i32x4.splat(0);
+  for (let at = to; at < to + (width << 2); at += 16) v128.store(at, zero);
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const p = work + (chunk << 4);
+    const p0 = v128.load32_splat(p), p1 = v128.load32_splat(p, 4);
+    const p2 = v128.load32_splat(p, 8), p3 = v128.load32_splat(p, 12);
+    const scale = v128.load32_splat(work + (chunk << 2), 64);
+    let v = from + (width << 6) + chunk * (width << 4);
+    for (let at = to; at < to + (width << 2); at += 16) {
+      let sum = dot(v128.load(v), p0, zero, one);
+      sum = dot(v128.load(v, 16), p1, sum, one);
+      sum = dot(v128.load(v, 32), p2, sum, one);
+      sum = dot(v128.load(v, 48), p3, sum, one);
+      v128.store(at, f32x4.add(v128.load(at), scaled(sum, scale)));
+      v += 64;
+    }
+  }
+}
+
+/** The same by the probabilities of two heads, whose results are `apart` bytes from each other. */
+export function mixInt8OfTwo(
+  from: usize,
+  work: usize,
+  more: usize,
+  to: usize,
+  apart: usize,
+  first: i32,
+  last: i32,
+  width: usize,
+): void {
+  const one = ones(), zero = i32x4.splat(0);
+  for (let at = to; at < to + (width << 2); at += 16) {
+    v128.store(at, zero);
+    v128.store(at + apart, zero);
+  }
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const p = work + (chunk << 4), q = more + (chunk << 4);
+    const p0 = v128.load32_splat(p), p1 = v128.load32_splat(p, 4);
+    const p2 = v128.load32_splat(p, 8), p3 = v128.load32_splat(p, 12);
+    const q0 = v128.load32_splat(q), q1 = v128.load32_splat(q, 4);
+    const q2 = v128.load32_splat(q, 8), q3 = v128.load32_splat(q, 12);
+    const scale = v128.load32_splat(work + (chunk << 2), 64);
+    const other = v128.load32_splat(more + (chunk << 2), 64);
+    let v = from + (width << 6) + chunk * (width << 4), next = to + apart;
+    for (let at = to; at < to + (width << 2); at += 16) {
+      let values = v128.load(v);
+      let sum = dot(values, p0, zero, one), second = dot(values, q0, zero, one);
+      values = v128.load(v, 16);
+      sum = dot(values, p1, sum, one);
+      second = dot(values, q1, second, one);
+      values = v128.load(v, 32);
+      sum = dot(values, p2, sum, one);
+      second = dot(values, q2, second, one);
+      values = v128.load(v, 48);
+      sum = dot(values, p3, sum, one);
+      second = dot(values, q3, second, one);
+      v128.store(at, f32x4.add(v128.load(at), scaled(sum, scale)));
+      v128.store(next, f32x4.add(v128.load(next), scaled(second, other)));
+      v += 64;
+      next += 16;
+    }
+  }
+}
