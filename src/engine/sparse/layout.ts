@@ -157,7 +157,7 @@ const STREAMS = 32;
 
 /** Bytes of the sums of outliers' lower bits, and of their list: see `assembly/outliers.ts`. */
 function outlierBytes(segments: number, tokens: number): number {
-  return 16 * roundUp(tokens, 4) + roundUp(4 * (segments + 1) + 12 * segments * tokens, 16);
+  return 16 * roundUp(tokens, 4) + roundUp(4 * (segments + 1) + 16 * segments * tokens, 16);
 }
 
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */

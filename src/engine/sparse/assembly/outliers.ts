@@ -6,7 +6,7 @@
  * integers: their order does not matter.
  *
  * A list has for each segment where its entries begin, which is where those of the one before end. An entry
- * is what a product needs of a token: where its inputs are, their step, and where its sums are.
+ * is what a product needs of a token: where its inputs are, their step, where its sums are, and the segment.
  */
 import {
   flagsOf,
@@ -24,10 +24,13 @@ import {
 } from "./linear";
 import { secondBeginning, twoSlots, UNPACKED } from "./pairs";
 import { addTimes, WIDE_PARTS } from "./simd";
-import { unpackedBytes } from "./slots";
+import { addUnpacked, unpackedBytes } from "./slots";
 
 /** Bytes of an entry. */
-export const ENTRY: usize = 12;
+export const ENTRY: usize = 16;
+
+/** Up to so many tokens few segments have more than one that is flagged. */
+const FEW = 16;
 
 /** Where a token's inputs of lower bits are. */
 // @ts-ignore: decorator
@@ -92,6 +95,7 @@ export function listOutliers(a: usize, tokens: i32, lows: usize, to: usize): usi
         store<usize>(at, inputsOf(x, stride, t) + s * TILE_SEGMENT);
         store<u32>(at, load<u32>(step), 4);
         store<usize>(at, lows + (<usize> t << 4), 8);
+        store<usize>(at, s, 12);
         at += ENTRY;
       }
     }
@@ -139,7 +143,23 @@ function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
   }
 }
 
+/** The same entry by entry, each with its own weights: for few tokens loops in a loop cost more. */
+// @ts-ignore: decorator
+@inline
+function addEach(kind: i32, segments: usize, weights: usize, list: usize): void {
+  for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
+    const w = weights + load<usize>(at, 12) * unpackedBytes(kind), to = sumsOf(at);
+    v128.store(to, addUnpacked(kind, w, entryInputs(at), v128.load(to), entryStep(at)));
+  }
+}
+
 /** Each in a function of its own: engines compile small functions better. */
+function addEachOfOne(segments: usize, weights: usize, list: usize): void {
+  addEach(SLOTS_ONE, segments, weights, list);
+}
+function addEachOfTwo(segments: usize, weights: usize, list: usize): void {
+  addEach(SLOTS_TWO, segments, weights, list);
+}
 function addAllOfOne(segments: usize, weights: usize, list: usize): void {
   addAll(SLOTS_ONE, segments, weights, list);
 }
@@ -157,6 +177,9 @@ export function sumOutliers(
   lows: usize,
 ): void {
   clear(lows, tokens);
-  if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list);
+  if (tokens <= FEW) {
+    if (kind == SLOTS_ONE) addEachOfOne(segments, weights, list);
+    else addEachOfTwo(segments, weights, list);
+  } else if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list);
   else addAllOfTwo(segments, weights, list);
 }

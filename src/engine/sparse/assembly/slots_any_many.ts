@@ -46,7 +46,7 @@ import {
   pick,
   upper,
 } from "./simd";
-import { addUnpacked, sumsBytes, toFloats, unpackedSum } from "./slots";
+import { addUnpacked, finishSums, sumsBytes, unpackedSum } from "./slots";
 import {
   bytesOf,
   COUPLE,
@@ -348,10 +348,10 @@ export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, threa
       else addStreams(FOUR, chunk, unpacked, f);
       token += isEight ? 8 : 4;
     }
-    if (!isGrouped) {
+    if (isGrouped) finishAllWithLists(a, row, tokens, sums);
+    else {
       addStreams(LOWS, chunk, unpacked, f);
-      toFloats(a, tokens, sums, lows);
+      finishSums(a, row, tokens, sums, lows);
     }
-    finishAllWithLists(a, row, tokens, sums);
   }
 }

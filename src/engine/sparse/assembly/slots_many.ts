@@ -20,11 +20,10 @@ import {
   X_STEPS,
   X_STRIDE,
 } from "./linear";
-import { finishAllWithLists } from "./lists";
 import { listOutliers, lowsBytes, sumOutliers } from "./outliers";
 import { secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, lane, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
-import { pairBytes, segmentBytes, sumsBytes, toFloats, unpackedBytes } from "./slots";
+import { finishSums, pairBytes, segmentBytes, sumsBytes, unpackedBytes } from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
 
 /**
@@ -212,8 +211,7 @@ function allTokens(
     token += isEight ? 8 : 4;
   }
   sumOutliers(kind, segments, tokens, weights, outliers, lows);
-  toFloats(a, tokens, sums, lows);
-  finishAllWithLists(a, row, tokens, sums);
+  finishSums(a, row, tokens, sums, lows);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 8, and two tokens or more. */
