@@ -195,23 +195,22 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   v128.store(load<usize>(a, OUT) + at, v);
 }
 
-/** Writes four rows' results for all of several tokens: what is the same for all is read once. */
-// @ts-ignore: decorator
-@inline
-function finishEach(a: usize, row: i32, tokens: i32, sums: usize, lows: usize, inSteps: bool): void {
+/**
+ * Writes four rows' results for all of several tokens: what is the same for all is read once.
+ *
+ * @param sums Theirs, one after the other, 16 bytes each.
+ */
+export function finishAll(a: usize, row: i32, tokens: i32, sums: usize): void {
   const column = <usize> row << 2, stride = <usize> load<u32>(a, OUT_STRIDE);
   const scales = load<usize>(a, ROW_SCALES), bias = load<usize>(a, BIAS);
   const kind = load<i32>(a, ACTIVATION), times = load<usize>(a, TIMES), plus = load<usize>(a, PLUS);
-  const out = load<usize>(a, OUT), tileWords = (load<usize>(a, SEGMENTS) + 1) * TILE_WORDS;
+  const out = load<usize>(a, OUT);
   // What is not there is read where there is something, and not used.
   const scale = v128.load(scales != 0 ? scales + column : sums);
   const offset = v128.load(bias != 0 ? bias + column : sums);
-  let to = column, at = sums, low = lows;
-  // Behind the steps of a tile.
-  let units = load<usize>(a, X_STEPS) + tileWords - TILE_WORDS;
-  for (let token = 0; token < tokens; token++) {
+  let to = column;
+  for (let at = sums, end = sums + (<usize> tokens << 4); at < end; at += 16) {
     let v = v128.load(at);
-    if (inSteps) v = inUnits(v, v128.load(low), v128.load32_splat(units + (<usize> (token & 7) << 2)));
     if (scales != 0) v = f32x4.mul(v, scale);
     if (bias != 0) v = f32x4.add(v, offset);
     if (kind != NONE) v = activate(kind, v);
@@ -219,24 +218,7 @@ function finishEach(a: usize, row: i32, tokens: i32, sums: usize, lows: usize, i
     if (plus != 0) v = f32x4.add(v, v128.load(plus + to));
     v128.store(out + to, v);
     to += stride;
-    at += 16;
-    low += 16;
-    if (inSteps && (token & 7) == 7) units += tileWords;
   }
-}
-
-/**
- * Writes four rows' results for all of several tokens.
- *
- * @param sums Theirs, one after the other, 16 bytes each.
- */
-export function finishAll(a: usize, row: i32, tokens: i32, sums: usize): void {
-  finishEach(a, row, tokens, sums, sums, false);
-}
-
-/** The same of integer sums in a token's steps, and of those of lower bits. */
-export function finishAllInSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  finishEach(a, row, tokens, sums, lows, true);
 }
 
 /** Writes four rows' results for up to four tokens from `token` on. */

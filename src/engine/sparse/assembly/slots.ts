@@ -14,16 +14,7 @@
  *
  * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
-import {
-  finishAllInSteps,
-  inUnits,
-  LISTS,
-  SEGMENTS,
-  SLOTS_ONE,
-  stepsOf,
-  TILE_WORDS,
-  X_STEPS,
-} from "./linear";
+import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";
 import { finishAllWithLists } from "./lists";
 import {
   addTwoTimes,
@@ -122,19 +113,17 @@ export function sumsBytes(tokens: i32): usize {
   return <usize> ((tokens + 7) & ~7) << 4;
 }
 
-/** Makes float32 of sums in steps, and of those of lower bits, where they are. */
-function toFloats(a: usize, tokens: i32, sums: usize, lows: usize): void {
-  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
-  for (let token = 0; token < tokens; token++) {
-    const at = sums + (<usize> token << 4), low = lows + (<usize> token << 4);
-    const unit = stepsOf(steps, segments, token, 0, tokens) + segments * TILE_WORDS;
-    v128.store(at, inUnits(v128.load(at), v128.load(low), v128.load32_splat(unit)));
-  }
-}
-
-/** Writes four rows' results for several tokens, of sums in steps, those of lower bits, and lists. */
+/** Makes float32 of sums in steps, and of those of lower bits; adds what lists have, and writes the results. */
 export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  if (load<usize>(a, LISTS) == 0) return finishAllInSteps(a, row, tokens, sums, lows);
-  toFloats(a, tokens, sums, lows);
+  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
+  let at = sums, low = lows;
+  for (let token = 0; token < tokens; token += 8) {
+    let unit = stepsOf(steps, segments, token, 0, tokens) + segments * TILE_WORDS;
+    for (const end = unit + (<usize> min(tokens - token, 8) << 2); unit < end; unit += 4) {
+      v128.store(at, inUnits(v128.load(at), v128.load(low), v128.load32_splat(unit)));
+      at += 16;
+      low += 16;
+    }
+  }
   finishAllWithLists(a, row, tokens, sums);
 }
