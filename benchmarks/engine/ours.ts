@@ -15,7 +15,10 @@ type Load = (
   options: { engine: "sparse"; threads: number },
 ) => Promise<EngineModel>;
 
-/** Loads a compiled model. A step is `run` and the argmax over the logits that it gives. */
+/**
+ * Loads a compiled model. A step is `run` and the argmax over the logits that it gives: as `generate` does,
+ * it says that only the largest matters.
+ */
 export async function open({ model: folder, threads }: EngineConfig): Promise<Engine> {
   const { VERSION, load } = await import("../../mod.ts") as unknown as {
     VERSION: string;
@@ -26,7 +29,8 @@ export async function open({ model: folder, threads }: EngineConfig): Promise<En
   const begin = () => {
     const sequence = model.open();
     return {
-      run: async (tokens: readonly number[]) => likeliest(await sequence.run(tokens)),
+      run: async (tokens: readonly number[]) =>
+        likeliest(await sequence.run(tokens, { within: 0 })),
       mark() {
         const { length } = sequence;
         return () => sequence.truncate(length);
@@ -37,6 +41,6 @@ export async function open({ model: folder, threads }: EngineConfig): Promise<En
   const product = `Espalier ${VERSION}, ${model.info.device}`;
   return {
     ...engineOfSteps(product, begin, () => model.close()),
-    tokenBytes: model.info.weightBytes,
+    tokenBytes: model.info.tokenBytes ?? model.info.weightBytes,
   };
 }

@@ -107,7 +107,7 @@ export async function measure(
 
 async function load(model: string, options: Parameters<typeof measure>[1]): Promise<Model> {
   try {
-    const limits = { threads: 1, memory: MOST_MEASURED };
+    const limits = { threads: 1, memory: MOST_MEASURED, sketch: false };
     return await runCompiled(folderSource(model), { ...options, ...limits });
   } catch (cause) {
     if (!(cause instanceof MemoryBudgetError)) throw cause;

@@ -37,7 +37,8 @@ export function cloudflareWorker(bundle: Bundle, kernels: KernelModules): Worker
       try {
         handler ??= makeHandler({
           bundle,
-          engine: { threads: 1, kernels },
+          // A Worker has little memory, of which a sketch would take more than it saves time.
+          engine: { threads: 1, kernels, sketch: false },
           variables: env,
           open: () => {
             const assets = new Assets(env);

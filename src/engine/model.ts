@@ -27,6 +27,8 @@ export interface ModelInfo {
   readonly context: number;
   /** Bytes of the weights as they lie in memory. */
   readonly weightBytes: number;
+  /** Bytes of weights that are read for a token of which only the largest logit matters. Where the engine knows. */
+  readonly tokenBytes?: number;
   /** Bytes of all that it holds without any cache: weights, buffers, tables. Where the engine knows. */
   readonly memoryBytes?: number;
   /** Bytes that the key/value cache takes for a token. */
@@ -39,6 +41,12 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Which logits are given: the last token's (default), or all tokens', one row after the other. */
   readonly logits?: "last" | "all";
+  /**
+   * Of the last token's logits only those matter that are at most so much below the largest. Others may be
+   * given as anything that is further below it; engines that need not compute them are faster (default: all
+   * matter).
+   */
+  readonly within?: number;
 }
 
 /** One sequence of tokens, with its key/value cache. */

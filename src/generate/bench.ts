@@ -6,6 +6,8 @@ import type { RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
+import { Sampler } from "../text/sampler.ts";
+import { samplingSchema } from "../text/sampling_options.ts";
 import { load } from "./load.ts";
 import type { LoadOptions } from "./load_options.ts";
 import type { LoadedInfo, Model } from "./model.ts";
@@ -75,7 +77,7 @@ export async function bench(
   }
 }
 
-/** Tokens that look like a text as far as speed goes: no two alike near each other. */
+/** Tokens that look like a prompt as far as speed goes: no two alike near each other. */
 function tokensOf(model: Model, first: number, count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => (first + i) * 7919 % model.info.vocabulary);
 }
@@ -100,7 +102,8 @@ async function prefillRate(
 }
 
 /**
- * Tokens a second, one at a time, after some in the cache.
+ * Tokens a second, one at a time, after some in the cache; the likeliest each time, as `generate` takes it
+ * unless told otherwise.
  *
  * @throws {ContextOverflowError} When the context has no room for {@linkcode DECODE_CONTEXT} tokens.
  */
@@ -111,14 +114,15 @@ export async function decodeRate(
   await letEventsIn();
   const sequence = model.open();
   try {
-    await sequence.run(tokensOf(model, 1, DECODE.after), { signal });
-    const tokens = tokensOf(model, 1 + DECODE.after, DECODE.tokens);
+    const sampler = new Sampler(samplingSchema.parse({}), model.info.vocabulary);
+    const options = { signal, within: sampler.within };
+    let logits = await sequence.run(tokensOf(model, 1, DECODE.after), options);
     const start = performance.now();
-    for (const token of tokens) {
+    for (let i = 0; i < DECODE.tokens; i++) {
       throwIfAborted(signal);
-      await sequence.run([token], { signal });
+      logits = await sequence.run([sampler.next(logits).token], options);
     }
-    return 1000 * tokens.length / (performance.now() - start);
+    return 1000 * DECODE.tokens / (performance.now() - start);
   } finally {
     sequence.close();
   }

@@ -133,7 +133,7 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
     // sequences have their turn before.
     if (!model.info.background) await letEventsIn();
     assertGoingOn(signal, count);
-    return await watch.wait(sequence.run(tokens, { signal }));
+    return await watch.wait(sequence.run(tokens, { signal, within: sampler.within }));
   };
   try {
     const cachedTokens = sequence.length;

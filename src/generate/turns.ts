@@ -226,8 +226,8 @@ export class Turns {
   async #generate(together: readonly Waiting[]): Promise<void> {
     const started = performance.now();
     const results = await Promise.allSettled(
-      together.map(async ({ sequence, tokens, options: { logits } }) =>
-        await sequence.inner.run(tokens, { logits })
+      together.map(async ({ sequence, tokens, options: { logits, within } }) =>
+        await sequence.inner.run(tokens, { logits, within })
       ),
     );
     this.#turnTime = newMean(this.#turnTime, performance.now() - started);

@@ -26,6 +26,9 @@ import { type ChoiceLogprobs, logprobsOf } from "./logprobs.ts";
 import { randomSeed, Xoshiro128 } from "./random.ts";
 import type { SamplingSettings } from "./sampling_options.ts";
 
+/** By how much more than min-p says logits may be below the largest: its bound is rounded. */
+const WITHIN_SLACK = 0.01;
+
 /** A chosen token. */
 export interface Choice {
   readonly token: number;
@@ -78,9 +81,23 @@ export class Sampler {
   }
 
   /**
+   * How far below the largest logit those may be that are looked at; undefined where any may be. Of others
+   * nothing need be known but that they are lower.
+   */
+  get within(): number | undefined {
+    const { temperature, topP, minP, logprobs } = this.#settings;
+    if (logprobs !== undefined || this.#isAdjusted) return undefined;
+    if (temperature === 0) return 0;
+    // A nucleus is a part of what all weigh together.
+    if (topP < 1 || minP === 0) return undefined;
+    return WITHIN_SLACK - temperature * Math.log(minP);
+  }
+
+  /**
    * Chooses a token, and counts it as generated.
    *
-   * @param logits `[vocabulary]`, of the token before. They are not changed and not kept. NaN and −∞
+   * @param logits `[vocabulary]`, of the token before; those that are further below the largest than
+   *   {@linkcode within} may be anything as far below it. They are not changed and not kept. NaN and −∞
    *   are never chosen.
    * @throws {NotFiniteError} When there is nothing to choose: no logit is finite, or one is infinite.
    * @throws {SchemaError} When the constraint leaves nothing to choose.
@@ -112,14 +129,20 @@ export class Sampler {
     return candidates.at(this.#random.uniform());
   }
 
+  /** Whether there are penalties, a bias or a constraint. */
+  get #isAdjusted(): boolean {
+    const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#settings;
+    return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0 ||
+      this.#bias.length > 0 || this.#constraint !== undefined;
+  }
+
   /** Logits after penalties, bias and constraint; the logits themselves where there are none. */
   #adjust(logits: Float32Array): Float32Array {
+    if (!this.#isAdjusted) return logits;
     const { repetitionPenalty, frequencyPenalty, presencePenalty } = this.#settings;
     const repetition = repetitionPenalty !== 1;
     const counted = frequencyPenalty !== 0 || presencePenalty !== 0;
     const constraint = this.#constraint;
-    if (!repetition && !counted && this.#bias.length === 0 && !constraint) return logits;
-
     const scores = this.#adjusted ??= new Float32Array(this.#vocabulary);
     scores.set(logits);
     if (repetition || counted) {

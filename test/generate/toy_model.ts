@@ -71,6 +71,9 @@ export class ToyModel implements EngineModel {
       if (!open) throw new ModelClosedError("the sequence was closed while it ran");
       tokens.push(...added);
       logits.set(Array.from(this.#options.logits(tokens)));
+      // Of those that do not matter no more is promised than that they are further below the largest.
+      const floor = Math.max(...logits) - (options.within ?? Infinity);
+      for (const [id, logit] of logits.entries()) if (logit < floor) logits[id] = -3e38;
       return logits;
     };
     return {

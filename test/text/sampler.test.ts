@@ -373,3 +373,48 @@ describe("log probabilities", () => {
     expect(sampler({}, 2).next(Float32Array.of(0, 1))).toEqual({ token: 1 });
   });
 });
+
+describe("how far below the largest logit others may be", () => {
+  test("is known where the likeliest is taken, and where min-p alone decides", () => {
+    expect(sampler({}, 9).within).toBe(0);
+    expect(sampler({ topK: 3, topP: 0.5, minP: 0.1, seed: 1 }, 9).within).toBe(0);
+    const draws = sampler({ temperature: 2, topK: 40, minP: 0.25 }, 9);
+    expect(draws.within).toBeCloseTo(2 * Math.log(4), 1);
+    const all: SamplingOptions[] = [
+      { temperature: 1 },
+      { temperature: 1, topK: 5 },
+      { temperature: 1, topP: 0.9, minP: 0.1 },
+      { logprobs: 0 },
+      { repetitionPenalty: 1.1 },
+      { frequencyPenalty: 0.1 },
+      { presencePenalty: -0.1 },
+      { logitBias: { 3: 1 } },
+    ];
+    for (const options of all) expect(sampler(options, 9).within).toBeUndefined();
+  });
+
+  test("may be anything beyond that without another token being chosen", () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          temperature: fc.constantFrom(0, 0.3, 1, 2),
+          topK: fc.constantFrom(0, 1, 5, 40),
+          minP: fc.constantFrom(0.001, 0.05, 0.5, 1),
+          seed: fc.nat(),
+        }),
+        fc.nat(),
+        fc.double({ min: 0, max: 1000, noNaN: true }),
+        (options, seed, further) => {
+          const logits = bellShaped(200, seed);
+          const one = sampler(options, 200), other = sampler(options, 200);
+          const floor = Math.max(...logits) - one.within!;
+          const fewer = logits.map((logit) =>
+            logit < floor ? Math.min(logit, floor - further) : logit
+          );
+          for (let i = 0; i < 20; i++) expect(other.next(fewer).token).toBe(one.next(logits).token);
+        },
+      ),
+      { seed: SEED, numRuns: 200 },
+    );
+  });
+});

@@ -26,6 +26,8 @@ export interface Piece {
   readonly rest: number;
   /** Whose logits are wanted. */
   readonly logits: "none" | "last" | "all";
+  /** How far below the largest those may be that matter; see {@linkcode RunOptions}. */
+  readonly within?: number;
   /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
   assertGoingOn(): void;
   /** Takes the rows of logits, out of memory that the next run, of any sequence, overwrites. */
@@ -163,6 +165,8 @@ export class Batches {
     }
     memory.set(CONTROL.TOKENS, token);
     memory.set(CONTROL.LOGITS, rows);
+    const within = batch.find(({ piece }) => rowsOf(piece) > 0)?.piece.within;
+    memory.floats(CONTROL.WITHIN, 1)[0] = rows === 1 && within !== undefined ? within : -1;
     return token;
   }
 

@@ -30,6 +30,11 @@ export interface SparseOptions extends SetupOptions {
    * and no more than fit into the pages of one context).
    */
   readonly keptSequences?: number;
+  /**
+   * Whether the head has a sketch in 4 bits beside it, by which the likeliest tokens are found without
+   * reading all of it (default: where that saves time, and its memory is small beside what is left).
+   */
+  readonly sketch?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -71,6 +76,8 @@ export async function loadSparse(
       context,
       tokens: BATCH,
       tokensWithLogits: BATCH_WITH_LOGITS,
+      // Plain SIMD multiplies four bits no faster than eight.
+      sketch: options.sketch ?? (setup.build === "simd" ? false : undefined),
     });
     throwIfAborted(options.signal);
     return new SparseModel({
@@ -84,7 +91,8 @@ export async function loadSparse(
         together: BATCH_OF_SEQUENCES,
         vocabulary: decoder.widths[decoder.logits],
         context,
-        weightBytes: weights.bytes,
+        weightBytes: weights.bytes + plan.sketchBytes,
+        tokenBytes: plan.tokenBytes,
         memoryBytes: memory.used,
         cacheBytesPerToken: plan.pageBytes / PAGE,
       },

@@ -24,6 +24,8 @@ export interface Kernels {
   measure(descriptor: number): number;
   pack(descriptor: number): number;
   packDense(descriptor: number): number;
+  sketchMean(descriptor: number): void;
+  packSketch(descriptor: number): void;
   isRight(address: number): number;
   race(address: number, rounds: number): number;
 }

@@ -24,6 +24,7 @@ export const CONTROL = {
   MAIN_SPINS: 292,
   LOGITS_OF: 296,
   TAKEN: 300,
+  WITHIN: 1040,
 } as const;
 
 /** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */
@@ -45,6 +46,7 @@ export const OP = {
   ATTEND: 8,
   SELECT: 9,
   COMBINE: 10,
+  SKETCH: 11,
 } as const;
 
 /** When a barrier is needed. */
@@ -63,6 +65,7 @@ export const KIND = {
   SLOTS_ONE_INT4: 10,
   SLOTS_TWO_INT4: 11,
   DENSE_INT4: 12,
+  SKETCH: 13,
 } as const;
 
 /** A layout of matrices. */

@@ -66,7 +66,7 @@ export class SparseSequence implements Sequence {
 
   async #runPieces(
     ids: readonly number[],
-    { signal, logits }: RunOptions,
+    { signal, logits, within }: RunOptions,
   ): Promise<Float32Array> {
     const { vocabulary, background } = this.#steps;
     const all = logits === "all" ? new Float32Array(ids.length * vocabulary) : undefined;
@@ -88,6 +88,7 @@ export class SparseSequence implements Sequence {
         tokens,
         rest: ids.length - done,
         logits: all ? "all" : isLast ? "last" : "none",
+        ...(within === undefined || all ? {} : { within }),
         assertGoingOn,
         take,
       });

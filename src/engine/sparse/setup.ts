@@ -73,6 +73,7 @@ export interface Setup {
   readonly background: boolean;
   /** Milliseconds of a run in the background that the caller's thread computes all the same. */
   readonly shortRun: number;
+  readonly build: Build;
   /** The same for people, and the build. */
   readonly device: string;
 }
@@ -118,6 +119,7 @@ async function start(
     team,
     threads,
     background,
+    build,
     shortRun: threads >= processors() && mainMaySleep() ? shortRun : 0,
     device: `WebAssembly (${build}), ${threads} thread${threads > 1 ? "s" : ""}${where}`,
   };

@@ -24,6 +24,10 @@ export interface DecoderSizes {
   readonly positions?: number;
   /** Of the linears' weights (default: 0.6). */
   readonly zeros?: number;
+  /** What the last norm's weights are multiplied with (default: 1). */
+  readonly lastNorm?: number;
+  /** Elements of the embedding, which is the head too (default: from -0.5 to 0.5, evenly). */
+  readonly embedding?: (row: number, column: number, dice: Dice) => number;
 }
 
 /** A workshop that compiles each model once. */
@@ -50,7 +54,7 @@ export class SparseWorkshop extends CompileWorkshop {
   /** A checkpoint of Llama's form with random weights. */
   checkpoint(sizes: DecoderSizes): string {
     const { hidden, intermediate, heads, keyValueHeads, headDim, vocabulary } = sizes;
-    const { layers = 2, positions = 256, zeros = 0.6 } = sizes;
+    const { layers = 2, positions = 256, zeros = 0.6, lastNorm = 1, embedding } = sizes;
     const folder = this.fresh("checkpoint");
     mkdirSync(folder);
     writeFileSync(
@@ -89,8 +93,13 @@ export class SparseWorkshop extends CompileWorkshop {
         [rows, columns],
         () => dice.next() < zeros ? 0 : (dice.next() - 0.5) * 3 / Math.sqrt(columns),
       );
-    const norm = (name: string) => add(`${name}.weight`, [hidden], () => 0.5 + dice.next());
-    add("model.embed_tokens.weight", [vocabulary, hidden], () => dice.next() - 0.5);
+    const norm = (name: string, times = 1) =>
+      add(`${name}.weight`, [hidden], () => times * (0.5 + dice.next()));
+    let element = 0;
+    add("model.embed_tokens.weight", [vocabulary, hidden], () => {
+      const i = element++;
+      return embedding?.(Math.floor(i / hidden), i % hidden, dice) ?? dice.next() - 0.5;
+    });
     for (let i = 0; i < layers; i++) {
       const layer = `model.layers.${i}`;
       norm(`${layer}.input_layernorm`);
@@ -103,7 +112,7 @@ export class SparseWorkshop extends CompileWorkshop {
       linear(`${layer}.mlp.up_proj`, intermediate, hidden);
       linear(`${layer}.mlp.down_proj`, hidden, intermediate);
     }
-    norm("model.norm");
+    norm("model.norm", lastNorm);
     const bytes = new Uint8Array(at);
     data.reduce((offset, values) => {
       bytes.set(new Uint8Array(values.buffer), offset);

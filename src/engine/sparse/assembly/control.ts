@@ -61,6 +61,8 @@ export const HALF_BITS: usize = 992;
 export const LEVELS: usize = 1008;
 /** 8 halves of 255. */
 export const EVEN_BYTES: usize = 1024;
+/** How far below the largest logit those may be that are wanted, float32; none below 0 where all are. */
+export const WITHIN: usize = 1040;
 
 /** Puts the constants in place. */
 export function setUp(): void {

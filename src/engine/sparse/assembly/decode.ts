@@ -13,7 +13,7 @@ export const COUNT: usize = 20, INDICES: usize = 24;
 const ROW_POINTERS: usize = 32;
 export const N: usize = 36, M: usize = 40, BITS: usize = 44;
 /** Room for lists: `4 · columns · 6` bytes. */
-const SCRATCH: usize = 48;
+export const SCRATCH: usize = 48;
 export const KIND: usize = 52, OUT: usize = 56;
 /** Where lists go, and the table of their places. */
 export const LISTS_OUT: usize = 60, TABLE: usize = 64;

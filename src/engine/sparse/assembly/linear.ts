@@ -71,6 +71,7 @@ export const SLOTS_ONE = 0, SLOTS_TWO = 1, DENSE_INT8 = 2;
 export const LISTS_F32 = 3, LISTS_F16 = 4, DENSE_F32 = 5, DENSE_F16 = 6;
 export const SLOTS_ANY = 7;
 export const SLOTS_ONE_INT4 = 10, SLOTS_TWO_INT4 = 11, DENSE_INT4 = 12;
+export const SKETCH = 13;
 
 /** Inputs of a segment. */
 export const SEGMENT = 32;

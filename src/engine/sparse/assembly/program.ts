@@ -33,11 +33,13 @@ import {
   LISTS_F16,
   LISTS_F32,
   ROWS,
+  SKETCH,
   SLOTS_ANY,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
+import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4 } from "./slots_int4";
@@ -47,7 +49,7 @@ import { slotsOne } from "./slots_one";
 import { elementwise, embed, norm, quantise, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
-const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10;
+const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11;
 
 /** When a barrier is needed. */
 const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
@@ -62,6 +64,15 @@ function runShare(thread: i32): bool {
     if (thread == 0) store<i32>(PROGRESS, load<i32>(PROGRESS) + 1);
     if (op == LINEAR) {
       a = products(a, tokens, thread, threads);
+      continue;
+    }
+    if (op == SKETCHED) {
+      const sketch = a;
+      a = next(a);
+      if (!isSketched(tokens)) continue;
+      // In place of the product behind it.
+      if (!largest(sketch, a, thread, threads)) return false;
+      a = next(a);
       continue;
     }
     if (op == BARRIER) {
@@ -82,32 +93,51 @@ function runShare(thread: i32): bool {
       select(a, logits, thread, threads);
       tokens = logits;
     } else break;
-    a += <usize> load<u32>(a, 4) << 2;
+    a = next(a);
   }
   return barrier(thread, threads);
+}
+
+/** What comes behind a step. */
+// @ts-ignore: decorator
+@inline
+function next(a: usize): usize {
+  return a + (<usize> load<u32>(a, 4) << 2);
+}
+
+/** The largest logits, by a sketch of the head; false when another thread was lost. */
+function largest(a: usize, product: usize, thread: i32, threads: i32): bool {
+  beginSketch(a, thread);
+  shareOut(a, product, 1, thread, threads);
+  computeBest(a, product, thread);
+  if (!barrier(thread, threads)) return false;
+  computeWithin(a, product, thread, threads);
+  return true;
 }
 
 /** Chunks of each thread's share of a run of products, and 32s of rows of a chunk of large ones. */
 const CHUNKS = 8, CHUNK_PAIRS = 8;
 
+/** The products from `a` on that follow one another; returns what comes behind them. */
+function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
+  let end = next(a);
+  while (load<i32>(end) == LINEAR) end = next(end);
+  shareOut(a, end, tokens, thread, threads);
+  return end;
+}
+
 /**
- * The products from `a` on that follow one another, whose rows threads divide in chunks: each thread takes
- * those of its own share, then what others have not come to. A processor that is slower, or computes for
- * somebody else for a while, is not waited for longer than a chunk takes.
+ * The products from `a` to `end`, whose rows threads divide in chunks: each thread takes those of its own
+ * share, then what others have not come to. A processor that is slower, or computes for somebody else for a
+ * while, is not waited for longer than a chunk takes.
  *
  * A chunk is of all these products, one after the other: so rows that one reads of another's are there.
- *
- * @returns What comes behind them.
  */
-function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
-  let end = a, pairs = 0;
-  do {
-    pairs = max(pairs, (load<i32>(end, ROWS) + 31) >> 5);
-    end += <usize> load<u32>(end, 4) << 2;
-  } while (load<i32>(end) == LINEAR);
-  if (threads == 1) {
-    chunk(a, end, 0, 1, tokens, thread);
-    return end;
+function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32): void {
+  if (threads == 1) return chunk(a, end, 0, 1, tokens, thread);
+  let pairs = 0;
+  for (let step = a; step < end; step = next(step)) {
+    pairs = max(pairs, (load<i32>(step, ROWS) + 31) >> 5);
   }
   const chunks = min(pairs, max(threads * CHUNKS, pairs / CHUNK_PAIRS));
   const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);
@@ -120,12 +150,11 @@ function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
       if (taken < count) chunk(a, end, first + taken, chunks, tokens, thread);
     }
   }
-  return end;
 }
 
 /** A chunk of each product from `a` to `end`. */
 function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, thread: i32): void {
-  for (let step = a; step < end; step += <usize> load<u32>(step, 4) << 2) {
+  for (let step = a; step < end; step = next(step)) {
     // By twice sixteen rows: one token's products take them in two halves.
     const rows = load<i32>(step, ROWS), pairs = (rows + 31) >> 5;
     const first = share(pairs, which, chunks) << 5;
@@ -147,7 +176,8 @@ function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void
   } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
   else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
     slotsInt4(kind, a, first, last, tokens, thread);
-  } else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);
+  } else if (kind == SKETCH) sketch(a, first, last, thread);
+  else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
   else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
   else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);

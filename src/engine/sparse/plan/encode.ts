@@ -3,8 +3,9 @@
  * the same places.
  * @module
  */
-import { ACTIVATION, BARRIER, ELEMENTWISE, OP, TAKEN_BYTES } from "../layout.ts";
+import { ACTIVATION, BARRIER, ELEMENTWISE, KIND, OP, TAKEN_BYTES } from "../layout.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
+import type { PlacedSketch } from "../weights/sketch.ts";
 import type { Activation } from "./fuse.ts";
 
 /** Vectors that a step reads or writes. */
@@ -134,25 +135,51 @@ export class Program {
     options: { bias: number; activation: Activation; times: number; plus: number },
   ): void {
     if (this.#lastOp !== OP.LINEAR) {
-      if (this.#counter === TAKEN_BYTES / 4) this.barrier("always");
+      this.#makeRoomForCounter();
       this.#runs++;
       this.#counter++;
     }
-    const quantised = "scales" in input
-      ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
-      : [0, 0, 0, 0, 0];
     const [steps, ...sums] = "scales" in input
       ? [input.steps, input.sums, input.sumsCopy]
       : [0, 0, 0];
     this.#step(OP.LINEAR, [
-      ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.segments],
-      ...[input.address, input.stride, input.copy, ...quantised],
-      ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
+      ...productWords(matrix, input, out),
       ...[options.bias, ACTIVATION[options.activation], options.times, options.plus],
       ...[matrix.lists, floats?.address ?? 0, floats?.stride ?? 0, floats?.copy ?? 0],
       ...[matrix.columns, matrix.groupSegments, ...sums],
       ...[scratch.address, scratch.bytes, steps, this.#counter - 1],
     ]);
+  }
+
+  /**
+   * A sketch of a head, which is used in place of the product behind it where only the largest logits are
+   * wanted.
+   *
+   * @param head The head; `sketch` is made of it.
+   * @param input Quantised inputs.
+   * @param room For each thread; {@link sketchRoom} says how much is needed.
+   */
+  sketch(
+    head: PlacedMatrix,
+    sketch: PlacedSketch,
+    input: QuantisedVectors,
+    out: Vectors,
+    room: Scratch,
+  ): void {
+    this.#makeRoomForCounter();
+    // The product's counter: only one of the two is computed.
+    this.#step(OP.SKETCH, [
+      ...productWords({ ...head, kind: KIND.SKETCH, address: sketch.address }, input, out),
+      ...[head.rows, sketch.mean, 0, 0],
+      ...[0, 0, 0, 0],
+      ...[0, 0, 0, 0],
+      ...[room.address, room.bytes, 0, this.#counter],
+    ]);
+  }
+
+  /** A line of counters has room for so many; a barrier clears them. */
+  #makeRoomForCounter(): void {
+    if (this.#counter === TAKEN_BYTES / 4) this.barrier("always");
   }
 
   /** Puts keys and values into the cache, then attends: three steps, with barriers between. */
@@ -191,6 +218,22 @@ export class Program {
     this.#words.push(op, args.length + 2, ...args);
     this.#lastOp = op;
   }
+}
+
+/** What a product begins with. */
+function productWords(
+  matrix: PlacedMatrix,
+  input: Vectors | QuantisedVectors,
+  out: Vectors,
+): number[] {
+  const quantised = "scales" in input
+    ? [input.scales, input.scalesCopy, input.low, input.flags, input.flagsCopy]
+    : [0, 0, 0, 0, 0];
+  return [
+    ...[matrix.kind, matrix.address, matrix.paddedRows, matrix.segments],
+    ...[input.address, input.stride, input.copy, ...quantised],
+    ...[out.address, out.stride, matrix.rowScales, matrix.groupScales],
+  ];
 }
 
 function vectors({ address, stride, copy }: Vectors): number[] {

@@ -48,6 +48,40 @@ export interface FusedDecoder {
   readonly logits: Value;
 }
 
+/** The values that a fused step reads, each once. */
+export function readBy(step: FusedStep): Value[] {
+  switch (step.op) {
+    case "embed":
+      return [];
+    case "attention":
+      return [...new Set([step.queries, step.keys, step.values])];
+    case "elementwise":
+      return [...new Set(step.b === undefined ? [step.a] : [step.a, step.b])];
+    case "linear":
+      return [
+        ...new Set([step.input, step.times, step.plus].filter((value) => value !== undefined)),
+      ];
+    default:
+      return [step.input];
+  }
+}
+
+/** Names of the vectors that a step needs. */
+export function vectorsOf(step: FusedStep): string[] {
+  switch (step.op) {
+    case "rmsNorm":
+      return [step.weight];
+    case "layerNorm":
+      return [step.weight, ...(step.bias ? [step.bias] : [])];
+    case "linear":
+      return step.bias ? [step.bias] : [];
+    case "attention":
+      return step.rotary ? [step.rotary.cosines, step.rotary.sines] : [];
+    default:
+      return [];
+  }
+}
+
 /**
  * Fuses a decoder's steps.
  *

@@ -17,9 +17,11 @@ import {
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
+import { sketchBytes, sketchRoom } from "../weights/sketch.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
-import type { FusedDecoder, FusedStep, LinearStep } from "./fuse.ts";
+import { type FusedDecoder, type FusedStep, type LinearStep, readBy, vectorsOf } from "./fuse.ts";
+import { type Sketch, sketchOf } from "./head.ts";
 
 /**
  * Segments whose largest input is more than this times the root mean square of all inputs have 14 bits.
@@ -38,6 +40,8 @@ export interface PlanOptions {
   readonly kv: "f32" | "int8";
   /** Quantised activations: 14 bits where there are outliers and 7 elsewhere, or 14 everywhere. */
   readonly activations: "int8" | "int16";
+  /** Whether the head has a sketch, where there are kernels for one; default: where it saves time. */
+  readonly sketch?: boolean;
 }
 
 /** A program in memory, and what it needs to be run. */
@@ -45,6 +49,10 @@ export interface Plan {
   /** Address of the program. */
   readonly program: number;
   readonly logits: Vectors;
+  /** Bytes of a sketch of the head; 0 where there is none. */
+  readonly sketchBytes: number;
+  /** Bytes of weights that are read for a token of which only the largest logit matters. */
+  readonly tokenBytes: number;
   /** Bytes of a page of the cache. */
   readonly pageBytes: number;
 }
@@ -65,23 +73,8 @@ export async function makePlan(
   for (const name of decoder.steps.flatMap(vectorsOf)) {
     vectors.set(name, await weights.vector(name));
   }
-  return new Planner(decoder, matrices, vectors, memory, weights.stage, options).run();
-}
-
-/** Names of the vectors that a step needs. */
-function vectorsOf(step: FusedStep): string[] {
-  switch (step.op) {
-    case "rmsNorm":
-      return [step.weight];
-    case "layerNorm":
-      return [step.weight, ...(step.bias ? [step.bias] : [])];
-    case "linear":
-      return step.bias ? [step.bias] : [];
-    case "attention":
-      return step.rotary ? [step.rotary.cosines, step.rotary.sines] : [];
-    default:
-      return [];
-  }
+  const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);
+  return new Planner(decoder, matrices, vectors, sketch, memory, weights.stage, options).run();
 }
 
 /** Who has written a value since threads last met. */
@@ -107,6 +100,7 @@ class Planner {
   readonly #memory: EngineMemory;
   readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   readonly #vectors: ReadonlyMap<string, number>;
+  readonly #sketch: Sketch | undefined;
   readonly #placed = new Map<Value, Placed>();
   readonly #dirt = new Map<Value, Dirt>();
   /** The run of products that has written a value. */
@@ -127,6 +121,7 @@ class Planner {
     decoder: FusedDecoder,
     matrices: ReadonlyMap<FusedStep, PlacedMatrix>,
     vectors: ReadonlyMap<string, number>,
+    sketch: Sketch | undefined,
     memory: EngineMemory,
     spare: Buffer,
     options: PlanOptions,
@@ -134,6 +129,7 @@ class Planner {
     this.#decoder = decoder;
     this.#matrices = matrices;
     this.#vectors = vectors;
+    this.#sketch = sketch;
     this.#memory = memory;
     this.#options = options;
     this.#needsSums = [...matrices.values()].some(({ kind }) => kind === KIND.DENSE_INT4);
@@ -160,8 +156,20 @@ class Planner {
     return {
       program,
       logits: this.#placed.get(logits)!,
+      sketchBytes: this.#sketch ? sketchBytes(this.#sketch.of) : 0,
+      tokenBytes: this.#tokenBytes(),
       pageBytes: this.#pageBytes,
     };
+  }
+
+  /** What products read for a token of which only the largest logit matters. */
+  #tokenBytes(): number {
+    const { steps } = this.#decoder;
+    const read = new Set(
+      steps.flatMap((step) => step.op === "linear" ? [this.#matrices.get(step)!] : []),
+    );
+    const bytes = [...read].reduce((sum, { bytes }) => sum + bytes, 0);
+    return this.#sketch ? bytes - this.#sketch.of.bytes + sketchBytes(this.#sketch.of) : bytes;
   }
 
   #encode(step: FusedStep, at: number): void {
@@ -233,6 +241,11 @@ class Planner {
       readBefore < this.#met && plus!.copy === 0 &&
       step.plus !== step.times;
     const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
+    if (this.#sketch && step.output === this.#decoder.logits) {
+      const bytes = roundUp(sketchRoom(matrix), 64);
+      const room = { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
+      this.#program.sketch(matrix, this.#sketch, input as QuantisedVectors, out, room);
+    }
     this.#writtenBy.set(step.output, this.#program.run);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {
       bias: step.bias ? this.#vectors.get(step.bias)! : 0,
@@ -405,23 +418,5 @@ class Planner {
     }
     bytes = roundUp(bytes, 64);
     return { address: this.#memory.reserve(bytes * threads), bytes };
-  }
-}
-
-/** The values that a fused step reads, each once. */
-function readBy(step: FusedStep): Value[] {
-  switch (step.op) {
-    case "embed":
-      return [];
-    case "attention":
-      return [...new Set([step.queries, step.keys, step.values])];
-    case "elementwise":
-      return [...new Set(step.b === undefined ? [step.a] : [step.a, step.b])];
-    case "linear":
-      return [
-        ...new Set([step.input, step.times, step.plus].filter((value) => value !== undefined)),
-      ];
-    default:
-      return [step.input];
   }
 }

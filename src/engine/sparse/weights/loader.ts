@@ -11,6 +11,7 @@ import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 import { bytesToStageDense, placeDense } from "./dense.ts";
 import type { PlacedMatrix } from "./placed.ts";
+import { type PlacedSketch, placeSketch } from "./sketch.ts";
 import { bytesToStageSparse, placeSparse } from "./sparse.ts";
 import { Stage } from "./stage.ts";
 
@@ -76,6 +77,15 @@ export class WeightLoader {
       this.#matrices.set(key, placed);
     }
     return placed;
+  }
+
+  /**
+   * Makes a sketch of a head.
+   *
+   * @throws {AbortError} When the signal says so.
+   */
+  sketch(head: PlacedMatrix): Promise<PlacedSketch> {
+    return placeSketch(this.#stage, head, this.#signal);
   }
 
   /**

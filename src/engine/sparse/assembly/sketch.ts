@@ -1,0 +1,235 @@
+/**
+ * The largest logits, without reading all of the head.
+ *
+ * A sketch of the head in 4 bits (`pack_sketch.ts`) tells nearly what each row gives, and how far off that
+ * may be. Rows that cannot come near the largest are done with; the others, some hundred, are computed as
+ * ever, to the same bits. So half of the bytes of an int8 head are read, and a bit more.
+ *
+ * "Cannot" is a matter of chance. An error is the sum of what hundreds of weights lost by rounding, each times
+ * an input, and so as good as normal: of 20 million errors of SmolLM2-135M the largest was 5.8 standard
+ * deviations. A row is done with where it would take {@link DEVIATIONS}.
+ */
+import { denseInt8 } from "./dense";
+import {
+  flagsOf,
+  LOW_UNIT,
+  OUT,
+  SEGMENT,
+  SEGMENTS,
+  WEIGHTS,
+  X,
+  X_COPY,
+  X_LOW,
+  X_SCALES,
+  X_SCALES_COPY,
+} from "./linear";
+import { BLOCK, LEAST_ERROR, SKETCH_HEAD, SKETCH_SEGMENT } from "./pack_sketch";
+import { spread } from "./page_int8";
+import { addProducts, maxLane, ones, products, sumLanes, sumOfLanes, sumProducts, upper } from "./simd";
+import { NIBBLES, WITHIN } from "./control";
+
+/** Standard deviations that an error may have; of normal ones, one in 10^12 has more. */
+const DEVIATIONS: f32 = 7;
+
+/**
+ * Words of a step beside those of products: rows that there are, the mean that was taken out of all; each
+ * thread's room, and its bytes.
+ */
+const REAL_ROWS: usize = 72, MEAN: usize = 76, ROOM: usize = 120, ROOM_BYTES: usize = 124;
+
+/**
+ * Words of a thread's room: what its inputs are worth, their sum, what errors are to be multiplied with, what
+ * the mean gives.
+ */
+const UNIT: usize = 0, SUM: usize = 4, SPREAD: usize = 8, COMMON: usize = 12;
+/** The greatest bound that it has found, and where; the largest logit among the rows there. */
+const HIGHEST: usize = 16, BEST: usize = 20, LARGEST: usize = 24;
+/** Inputs as int8, then as float32. */
+const INPUTS: usize = 64;
+
+/** Less than any logit. */
+const NONE_YET: f32 = -<f32> Infinity;
+
+// @ts-ignore: decorator
+@inline
+function roomOf(a: usize, thread: i32): usize {
+  return load<usize>(a, ROOM) + <usize> thread * <usize> load<u32>(a, ROOM_BYTES);
+}
+
+/** Whether a run of so many tokens wants the largest logits only. */
+// @ts-ignore: decorator
+@inline
+export function isSketched(tokens: i32): bool {
+  return tokens == 1 && load<f32>(WITHIN) >= 0;
+}
+
+/** Makes a thread ready: the inputs of the product, spread and in 8 bits with one scale. */
+export function beginSketch(a: usize, thread: i32): void {
+  const room = roomOf(a, thread), segments = load<usize>(a, SEGMENTS);
+  const columns = segments * SEGMENT, q = room + INPUTS, x = q + columns, end = x + (columns << 2);
+  readInputs(a, thread, x);
+  for (let at = x; at < end; at += BLOCK << 2) spread(at, BLOCK);
+  let most = f32x4.splat(0), squares = most, common = most, mean = load<usize>(a, MEAN);
+  for (let at = x; at < end; at += 16) {
+    const v = v128.load(at);
+    most = f32x4.pmax(most, f32x4.abs(v));
+    squares = f32x4.add(squares, f32x4.mul(v, v));
+    common = f32x4.add(common, f32x4.mul(v, f32x4.convert_i32x4_s(v128.load16x4_s(mean))));
+    mean += 8;
+  }
+  const unit = maxLane(most) * (1 / 127.0), inverse = f32x4.splat(unit > 0 ? <f32> 1 / unit : 0);
+  let sum = i32x4.splat(0), to = q;
+  for (let at = x; at < end; at += 16) {
+    const v = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(at), inverse)));
+    sum = i32x4.add(sum, v);
+    const halves = i16x8.narrow_i32x4_s(v, v);
+    v128.store32_lane(to, i8x16.narrow_i16x8_s(halves, halves), 0);
+    to += 4;
+  }
+  // Rounding moves each input by up to half a unit, evenly.
+  const rounding = unit * unit * (<f32> columns / (12 * LEAST_ERROR));
+  store<f32>(room, unit, UNIT);
+  store<f32>(room, 7.5 * <f32> sumOfLanes(sum), SUM);
+  store<f32>(room, DEVIATIONS * sqrt<f32>(sumLanes(squares) + rounding), SPREAD);
+  store<f32>(room, sumLanes(common), COMMON);
+  store<f32>(room, NONE_YET, HIGHEST);
+  store<i32>(room, -1, BEST);
+  store<f32>(room, NONE_YET, LARGEST);
+}
+
+/** The quantised inputs of the product as float32. */
+function readInputs(a: usize, thread: i32, to: usize): void {
+  const segments = load<usize>(a, SEGMENTS), low = <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const flags = flagsOf(a, 0, thread, 1);
+  let x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY), out = to;
+  for (let s: usize = 0; s < segments; s++) {
+    const scale = load<f32>(scales + (s << 2)), isWide = load<u8>(flags + (s << 3)) != 0;
+    for (const end = x + SEGMENT; x < end; x++) {
+      let v = <f32> (<i32> load<u8>(x) - 64);
+      if (isWide) v += <f32> (<i32> load<u8>(x + low) - 64) * LOW_UNIT;
+      store<f32>(out, v * scale);
+      out += 4;
+    }
+  }
+}
+
+/** Products of 32 columns of a row, four to a lane. */
+// @ts-ignore: decorator
+@inline
+function addSegment(sum: v128, w: v128, x: v128, y: v128, nibbles: v128, one: v128): v128 {
+  const part = addProducts(products(x, v128.and(w, nibbles)), y, upper(w, nibbles));
+  return i32x4.add(sum, sumProducts(part, one));
+}
+
+/** The lanes' sums of four rows. */
+// @ts-ignore: decorator
+@inline
+function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = i32x4.add(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = i32x4.add(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return i32x4.add(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
+}
+
+/** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
+export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
+  const one = ones(), nibbles = v128.load(NIBBLES);
+  const room = roomOf(a, thread), size = load<usize>(a, SEGMENTS) * SKETCH_SEGMENT;
+  const ofFour = SKETCH_HEAD + size;
+  const unit = f32x4.splat(load<f32>(room, UNIT)), sum = f32x4.splat(load<f32>(room, SUM));
+  const spread = f32x4.splat(load<f32>(room, SPREAD)), common = f32x4.splat(load<f32>(room, COMMON));
+  // In two places, like `dense.ts`; four rows that have no others beside them are beside themselves.
+  const half = (last - first + 16) >> 5 << 4;
+  let out = load<usize>(a, OUT) + (<usize> first << 2);
+  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 2) * ofFour;
+  for (let row = first; row < first + half; row += 4) {
+    const isAlone = row + half >= last, apart = isAlone ? 0 : <usize> (half >> 2) * ofFour;
+    let w = at + SKETCH_HEAD, x = room + INPUTS;
+    let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
+    for (const end = w + size; w < end; w += SKETCH_SEGMENT) {
+      const x0 = v128.load(x), x1 = v128.load(x, 16), v = w + apart;
+      p0 = addSegment(p0, v128.load(w), x0, x1, nibbles, one);
+      p1 = addSegment(p1, v128.load(w, 16), x0, x1, nibbles, one);
+      p2 = addSegment(p2, v128.load(w, 32), x0, x1, nibbles, one);
+      p3 = addSegment(p3, v128.load(w, 48), x0, x1, nibbles, one);
+      q0 = addSegment(q0, v128.load(v), x0, x1, nibbles, one);
+      q1 = addSegment(q1, v128.load(v, 16), x0, x1, nibbles, one);
+      q2 = addSegment(q2, v128.load(v, 32), x0, x1, nibbles, one);
+      q3 = addSegment(q3, v128.load(v, 48), x0, x1, nibbles, one);
+      x += SEGMENT;
+    }
+    bound(at, sumsOfFour(p0, p1, p2, p3), unit, sum, spread, common, out, row, room);
+    if (!isAlone) {
+      const to = out + (<usize> half << 2);
+      bound(at + apart, sumsOfFour(q0, q1, q2, q3), unit, sum, spread, common, to, row + half, room);
+    }
+    out += 16;
+    at += ofFour;
+  }
+}
+
+/** What four logits are at most. */
+// @ts-ignore: decorator
+@inline
+function bound(
+  at: usize,
+  products: v128,
+  unit: v128,
+  sum: v128,
+  spread: v128,
+  common: v128,
+  out: usize,
+  row: i32,
+  room: usize,
+): void {
+  const levels = f32x4.mul(f32x4.sub(f32x4.convert_i32x4_s(products), sum), unit);
+  const error = f32x4.mul(v128.load(at, 16), spread), shared = f32x4.mul(v128.load(at, 32), common);
+  const most = f32x4.add(f32x4.add(f32x4.mul(levels, v128.load(at)), shared), error);
+  v128.store(out, most);
+  if (v128.any_true(f32x4.gt(most, v128.load32_splat(room, HIGHEST)))) {
+    store<f32>(room, maxLane(most), HIGHEST);
+    store<i32>(room, row & ~15, BEST);
+  }
+}
+
+/**
+ * Computes the rows where a thread has found the greatest bound: what is less than their largest logit
+ * cannot be the largest of all.
+ *
+ * @param product The product that the sketch stands for.
+ */
+export function computeBest(a: usize, product: usize, thread: i32): void {
+  const room = roomOf(a, thread), best = load<i32>(room, BEST);
+  if (best >= 0) store<f32>(room, compute(a, product, best, thread), LARGEST);
+}
+
+/** Computes sixteen rows; the largest of their logits. */
+function compute(a: usize, product: usize, row: i32, thread: i32): f32 {
+  denseInt8(product, row, row + 16, 1, thread);
+  const end = min(row + 16, load<i32>(a, REAL_ROWS));
+  let largest: f32 = NONE_YET;
+  for (let i = row; i < end; i++) {
+    const logit = load<f32>(load<usize>(a, OUT) + (<usize> i << 2));
+    if (logit > largest) largest = logit;
+  }
+  return largest;
+}
+
+/** Computes all rows that may give what is within reach of the largest logit; threads take turns. */
+export function computeWithin(a: usize, product: usize, thread: i32, threads: i32): void {
+  const within = load<f32>(WITHIN), rows = load<i32>(a, REAL_ROWS), out = load<usize>(a, OUT);
+  let largest: f32 = NONE_YET;
+  for (let i = 0; i < threads; i++) {
+    const other = load<f32>(roomOf(a, i), LARGEST);
+    if (other > largest) largest = other;
+  }
+  for (let row = thread << 4; row < rows; row += threads << 4) {
+    const at = out + (<usize> row << 2), limit = f32x4.splat(largest - within);
+    const a01 = v128.and(f32x4.lt(v128.load(at), limit), f32x4.lt(v128.load(at, 16), limit));
+    const a23 = v128.and(f32x4.lt(v128.load(at, 32), limit), f32x4.lt(v128.load(at, 48), limit));
+    // What is no number is not less.
+    if (i32x4.all_true(v128.and(a01, a23))) continue;
+    const found = compute(a, product, row, thread);
+    if (found > largest) largest = found;
+  }
+}

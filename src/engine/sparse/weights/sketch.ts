@@ -1,0 +1,92 @@
+/**
+ * A sketch of a head, by which the largest logits are found without reading all of it:
+ * `assembly/sketch.ts` says how.
+ * @module
+ */
+import { letEventsIn } from "../../../platform/events.ts";
+import { throwIfAborted } from "../../../errors.ts";
+import { DESCRIPTOR_BYTES, KIND, SEGMENT } from "../layout.ts";
+import type { EngineMemory } from "../memory.ts";
+import type { PlacedMatrix } from "./placed.ts";
+import type { Stage } from "./stage.ts";
+
+/** Columns that are transformed together. */
+const BLOCK = 64;
+/** Bytes before the segments of four rows. */
+const HEAD_BYTES = 48;
+/** Rows that are made at a time. */
+const ROWS = 4096;
+/** A head that fits a processor's caches is read faster than a sketch is evaluated. */
+const LEAST_BYTES = 4 << 20;
+/** Part of the memory that is left which a sketch may take: the cache needs it more. */
+const PART = 1 / 16;
+
+/** Whether there are kernels for a sketch of a head. */
+export function canBeSketched({ kind, columns, rowScales, lists }: PlacedMatrix): boolean {
+  return kind === KIND.DENSE_INT8 && columns % BLOCK === 0 && rowScales !== 0 && lists === 0;
+}
+
+/** Whether a sketch of a head saves time, and has room. */
+export function isWorthSketching(head: PlacedMatrix, memory: EngineMemory): boolean {
+  return head.bytes >= LEAST_BYTES &&
+    sketchBytes(head) <= memory.left * PART;
+}
+
+/** Bytes of a sketch of so many rows, a multiple of 4. */
+function bytesOfRows(rows: number, columns: number): number {
+  return rows / 4 * (HEAD_BYTES + 2 * columns);
+}
+
+/** Bytes of a sketch, without the mean of its rows. */
+export function sketchBytes({ paddedRows, columns }: PlacedMatrix): number {
+  return bytesOfRows(paddedRows, columns);
+}
+
+/** Bytes of a thread's own room for products with a sketch: inputs as int8 and as float32. */
+export function sketchRoom({ segments }: PlacedMatrix): number {
+  return 64 + 5 * segments * SEGMENT;
+}
+
+/** Where a sketch lies. */
+export interface PlacedSketch {
+  readonly address: number;
+  /** What was taken out of all rows. */
+  readonly mean: number;
+}
+
+/**
+ * Makes the sketch of a head that has been placed.
+ *
+ * @param stage Room of at least a descriptor and 6 bytes for each column.
+ * @throws {AbortError} When the signal says so.
+ */
+export async function placeSketch(
+  stage: Stage,
+  head: PlacedMatrix,
+  signal?: AbortSignal,
+): Promise<PlacedSketch> {
+  const { paddedRows, columns } = head;
+  const { kernels } = stage;
+  const mean = stage.memory.reserve(2 * columns);
+  const address = stage.memory.reserve(sketchBytes(head));
+  const bytesOfRow = head.bytes / paddedRows;
+  const describe = (first: number, rows: number) =>
+    stage.describe({
+      ROWS: rows,
+      COLUMNS: columns,
+      VALUES: head.address + first * bytesOfRow,
+      SCALES: head.rowScales + first * 4,
+      SCRATCH: stage.address + DESCRIPTOR_BYTES,
+      LISTS_OUT: mean,
+      OUT: address + bytesOfRows(first, columns),
+    });
+  describe(0, paddedRows);
+  kernels.sketchMean(stage.address);
+  for (let first = 0; first < paddedRows; first += ROWS) {
+    if (signal) await letEventsIn();
+    throwIfAborted(signal);
+    describe(first, Math.min(ROWS, paddedRows - first));
+    kernels.packSketch(stage.address);
+  }
+  return { address, mean };
+}

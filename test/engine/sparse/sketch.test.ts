@@ -1,0 +1,222 @@
+/**
+ * Sketches of heads: the likeliest tokens are found by them without computing all logits, and their logits
+ * are those that all rows would give, to the bit.
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import type { EngineModel, Sequence } from "../../../src/engine/model.ts";
+import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import { type Build, BUILDS } from "../../../src/engine/sparse/kernels.ts";
+import { BackendError } from "../../../src/errors.ts";
+import { LONG } from "../../compile/support.ts";
+import { Dice, SEED } from "../../support/fuzz.ts";
+import { type DecoderSizes, greedy, SparseWorkshop, withSparse } from "./engines.ts";
+import { expectSameBits } from "./machine.ts";
+import { normal } from "./kernel_support.ts";
+
+const workshop = new SparseWorkshop();
+afterAll(() => workshop.remove());
+
+const SIZES = { hidden: 128, intermediate: 64, heads: 2, keyValueHeads: 1, headDim: 32 };
+const INT8: SparseOptions = { activations: "int8", kv: "int8" };
+
+/** A compiled model of int8 with a head of this form. */
+function modelOf(sizes: Partial<DecoderSizes> & { vocabulary: number }): Promise<string> {
+  const checkpoint = workshop.checkpoint({ ...SIZES, ...sizes });
+  return workshop.compiled(checkpoint, { values: "int8", format: "nm" });
+}
+
+/** Weights of heads that a sketch may find hard. */
+const HEADS: Readonly<Record<string, (row: number, column: number, dice: Dice) => number>> = {
+  "normal weights": (_row, _column, dice) => normal(dice),
+  "rows that are nearly alike": (row, column, dice) =>
+    Math.sin(column * 7) + 0.01 * Math.sin(row * column) + 0.001 * dice.next(),
+  "equal rows": (row, column) => Math.sin((row % 5) * 100 + column),
+  "rows of 0 among others": (row, _column, dice) => row % 3 === 0 ? 0 : normal(dice),
+  "one large weight a row": (row, column, dice) =>
+    column === row % 128 ? 30 * (row % 2 ? 1 : -1) : normal(dice),
+  "rows of all sizes": (row, _column, dice) => normal(dice) * 10 ** (row % 7 - 3),
+  "one sign": (_row, _column, dice) => 1 + dice.next(),
+};
+
+/** What a run gives, in an array of its own. */
+async function logitsOf(
+  sequence: Sequence,
+  tokens: readonly number[],
+  within?: number,
+): Promise<Float32Array> {
+  return (await sequence.run(tokens, { within })).slice();
+}
+
+/**
+ * Checks logits of which only those within reach of the largest matter against all logits.
+ *
+ * @returns How many are the same.
+ */
+function expectWithin(
+  found: Float32Array,
+  all: Float32Array,
+  within: number,
+  what: string,
+): number {
+  const limit = Math.max(...all) - within;
+  let same = 0;
+  for (const [id, logit] of all.entries()) {
+    if (found[id] === logit) same++;
+    else if (logit >= limit || found[id] >= limit) {
+      throw new Error(`${what}: token ${id} has ${found[id]} for ${logit}, the limit is ${limit}`);
+    }
+  }
+  expect(greedy(found), what).toBe(greedy(all));
+  return same;
+}
+
+/** Runs some tokens in two models, one with a sketch and one without. */
+async function compare(
+  folder: string,
+  options: SparseOptions,
+  tokens: readonly number[],
+  withins: readonly number[],
+): Promise<number> {
+  return await withSparse(
+    folder,
+    { ...options, sketch: false },
+    (plain) =>
+      withSparse(folder, { ...options, sketch: true }, async (sketched) => {
+        const [one, other] = [plain.open(), sketched.open()];
+        let same = 0;
+        for (const [i, token] of tokens.entries()) {
+          const within = withins[i % withins.length];
+          const all = await logitsOf(one, [token]);
+          const found = await logitsOf(other, [token], within);
+          same += expectWithin(found, all, within, `token ${i}, within ${within}`);
+        }
+        return same / tokens.length / plain.info.vocabulary;
+      }),
+  );
+}
+
+function tokensBelow(count: number, vocabulary: number): number[] {
+  const dice = new Dice(SEED);
+  return Array.from({ length: count }, () => dice.below(vocabulary));
+}
+
+describe("a sketch", () => {
+  for (const [what, embedding] of Object.entries(HEADS)) {
+    test(`finds the largest logits of heads with ${what}`, async () => {
+      const folder = await modelOf({ vocabulary: 1003, embedding });
+      for (const activations of ["int8", "int16"] as const) {
+        const options = { ...INT8, activations };
+        await compare(folder, options, tokensBelow(60, 1003), [0, 0.5, 4, 1e6]);
+      }
+    }, LONG);
+  }
+
+  test("leaves most of a head alone where few tokens are likely", async () => {
+    // What a token is followed by points the same way as its own embedding.
+    const embedding = (row: number, column: number) => normal(new Dice(row * 1000 + column));
+    const folder = await modelOf({ vocabulary: 4000, embedding });
+    const part = await compare(folder, INT8, tokensBelow(20, 4000), [0]);
+    expect(part).toBeLessThan(0.25);
+  }, LONG);
+
+  test("serves vocabularies that fill no group of rows, with all logits below 0", async () => {
+    const embedding = HEADS["rows that are nearly alike"];
+    for (const vocabulary of [3, 17, 33, 100]) {
+      const folder = await modelOf({ vocabulary, embedding, lastNorm: -1 });
+      const tokens = tokensBelow(30, vocabulary);
+      await withSparse(folder, INT8, async (model) => {
+        expect(Math.max(...await logitsOf(model.open(), tokens)), "the largest").toBeLessThan(0);
+      });
+      for (const threads of [1, 3]) {
+        await compare(folder, { ...INT8, threads }, tokens, [0, 1]);
+      }
+    }
+  }, LONG);
+
+  test("gives the same in every build and with any number of threads", async () => {
+    const folder = await modelOf({ vocabulary: 2011, embedding: HEADS["normal weights"] });
+    const tokens = tokensBelow(20, 2011);
+    for (const build of BUILDS) {
+      for (const threads of [1, 2, 4]) {
+        try {
+          await compare(folder, { ...INT8, build, threads }, tokens, [0, 2]);
+        } catch (error) {
+          if (!(error instanceof BackendError) || isPlain(build)) throw error;
+        }
+      }
+    }
+  }, LONG);
+
+  test("serves the last token of a prompt, and widths of several blocks", async () => {
+    for (const hidden of [64, 192, 576]) {
+      const folder = await modelOf({ vocabulary: 700, hidden, embedding: HEADS["normal weights"] });
+      await withSparse(folder, { ...INT8, sketch: true }, async (model) => {
+        const prompt = tokensBelow(150, 700);
+        const all = await logitsOf(model.open(), prompt);
+        const other = (await model.open().run(prompt, { within: 1 })).slice();
+        expectWithin(other, all, 1, `${hidden} columns`);
+      });
+    }
+  }, LONG);
+
+  test("is not used where several sequences run at once, or all logits are wanted", async () => {
+    const folder = await modelOf({ vocabulary: 700, embedding: HEADS["normal weights"] });
+    await withSparse(folder, { ...INT8, sketch: true }, async (model) => {
+      const alone = [await logitsOf(model.open(), [1, 2]), await logitsOf(model.open(), [3])];
+      const one = model.open(), other = model.open();
+      const together = await Promise.all([
+        logitsOf(one, [1, 2], 0),
+        logitsOf(other, [3], 0),
+      ]);
+      expectSameBits(together, alone, "at once");
+      const rows = (await model.open().run([1, 2], { logits: "all", within: 0 })).slice();
+      expectSameBits([rows.subarray(700)], [alone[0]], "all logits");
+    });
+  }, LONG);
+
+  test("is not made of heads of other forms", async () => {
+    const embedding = HEADS["normal weights"];
+    const narrow = await modelOf({ vocabulary: 300, hidden: 96, embedding });
+    const checkpoint = workshop.checkpoint({ ...SIZES, vocabulary: 300, embedding });
+    const floats = await workshop.compiled(checkpoint, { values: "f32", format: "nm" });
+    for (const folder of [narrow, floats]) {
+      const [plain, sketched] = await Promise.all(
+        [false, true].map((sketch) =>
+          withSparse(folder, { sketch }, async (model) => {
+            const sequence = model.open();
+            return [model.info.weightBytes, await logitsOf(sequence, [7], 0)] as const;
+          })
+        ),
+      );
+      expect(sketched[0]).toBe(plain[0]);
+      expectSameBits([sketched[1]], [plain[1]], folder);
+    }
+  }, LONG);
+
+  test("is made by itself of large heads, where memory is left for it", async () => {
+    const embedding = (row: number, column: number) => Math.sin(row * 31 + column * 17);
+    const folder = await modelOf({ vocabulary: 70_000, hidden: 64, positions: 64, embedding });
+    const bytes = (options: SparseOptions) =>
+      withSparse(folder, options, (model: EngineModel) => Promise.resolve(model.info));
+    const plain = await bytes({ sketch: false });
+    const made = await bytes({ build: "relaxed" });
+    expect(made.weightBytes - plain.weightBytes).toBe(70_000 * (64 / 2 + 12));
+    expect(made.tokenBytes).toBeLessThan(plain.tokenBytes!);
+    expect(plain.weightBytes).toBe((await bytes({ build: "simd" })).weightBytes);
+    const memory = plain.memoryBytes! + 16e6;
+    expect((await bytes({ build: "relaxed", memory })).weightBytes).toBe(plain.weightBytes);
+    const small = await modelOf({ vocabulary: 1003, embedding: HEADS["normal weights"] });
+    const infos = await Promise.all(
+      [undefined, false].map((sketch) =>
+        withSparse(small, { sketch }, (model) => Promise.resolve(model.info.weightBytes))
+      ),
+    );
+    expect(infos[0]).toBe(infos[1]);
+  }, LONG);
+});
+
+/** Whether a build runs everywhere. */
+function isPlain(build: Build): boolean {
+  return build === "simd";
+}
