@@ -1,8 +1,8 @@
 /**
  * Times our engine beside those of others. See `benchmarks/README.md`.
  *
- *     main.ts [--model DIR] [--threads 1,2] [--peers NAME,…|none] [--ours NAME,…|none] [--measures NAME,…]
- *             [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR] [--json]
+ *     main.ts [--model DIR] [--threads 1,2] [--peers NAME,…|none] [--ours NAME,…|none]
+ *             [--ours-in-node NAME,…|none] [--measures NAME,…] [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR] [--json]
  *
  * Runs under Deno (`deno run -A`) and Bun, and measures in the same runtime unless `--runtime` names
  * another. The result goes to standard output, progress to standard error.
@@ -30,7 +30,14 @@ import {
   type Work,
 } from "./measure.ts";
 import { Models } from "./models.ts";
-import { OURS_NAMES, PEER_NAMES, prepareOurs, preparePeer, type Startable } from "./peers.ts";
+import {
+  OURS_NAMES,
+  PEER_NAMES,
+  prepareOurs,
+  prepareOursInNode,
+  preparePeer,
+  type Startable,
+} from "./peers.ts";
 import { makePrompts } from "./prompts.ts";
 import { describe, type EngineResult } from "./report.ts";
 
@@ -39,7 +46,7 @@ const SHOWN = 24;
 
 const USAGE =
   `usage: main.ts [--model DIR] [--threads 1,2] [--peers NAME,...|none] [--ours NAME,...|none]
-               [--measures NAME,...] [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR]
+               [--ours-in-node NAME,...|none] [--measures NAME,...] [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR]
                [--json]
 peers: ${PEER_NAMES.join(", ")}, or what several begin with
 ours: ${OURS_NAMES.join(", ")}
@@ -54,6 +61,7 @@ async function main(): Promise<void> {
       threads: { type: "string", default: "1,2" },
       peers: { type: "string", default: PEER_NAMES.join() },
       ours: { type: "string", default: OURS_NAMES.join() },
+      "ours-in-node": { type: "string", default: "8-16" },
       measures: { type: "string", default: MEASURES.join() },
       repeat: { type: "string", default: "5" },
       runtime: { type: "string", default: ownRuntime() },
@@ -72,6 +80,7 @@ async function main(): Promise<void> {
   };
   const threads = values.threads.split(",").map((text) => whole("threads", text));
   const ours = chosen("ours", values.ours, OURS_NAMES);
+  const oursInNode = chosen("ours-in-node", values["ours-in-node"], OURS_NAMES);
   const peers = chosen("peers", values.peers, PEER_NAMES);
 
   const prompts = makePrompts(checkpoint, PROMPTS.short, PROMPTS.long);
@@ -80,6 +89,10 @@ async function main(): Promise<void> {
   for (const name of ours) {
     const start = () => prepareOurs(name, models, runtime);
     candidates.push(await candidate(`ours-${name}`, true, start));
+  }
+  for (const name of oursInNode) {
+    const start = () => prepareOursInNode(name, models);
+    candidates.push(await candidate(`ours-${name}-node`, true, start));
   }
   for (const name of peers) {
     const start = () => preparePeer(name, models, runtime, cache);

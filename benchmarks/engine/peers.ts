@@ -2,6 +2,7 @@
  * What is measured: our engine, and those of others.
  * @module
  */
+import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { findProgram, findRuntime, ProgramError, type RuntimeName } from "../support/process.ts";
@@ -40,6 +41,7 @@ const ort = (variant: "wasm" | "node", file: FileName): Peer => ({
   file,
   packages: variant === "node" ? ORT_NODE : undefined,
 });
+const ortWebInNode = (file: FileName): Peer => ({ ...ort("wasm", file), host: "node" });
 const transformers = (variant: string, file: FileName): Peer => ({
   adapter: "transformers.mjs",
   host: "node",
@@ -75,6 +77,8 @@ const PEERS = {
   "ort-web-f32": ort("wasm", "model.onnx"),
   "ort-web-int8": ort("wasm", "model_quantized.onnx"),
   "ort-web-int4": ort("wasm", "model_q4.onnx"),
+  "ort-web-f32-node": ortWebInNode("model.onnx"),
+  "ort-web-int8-node": ortWebInNode("model_quantized.onnx"),
   "ort-node-f32": ort("node", "model.onnx"),
   "ort-node-int8": ort("node", "model_quantized.onnx"),
   "ort-node-int4": ort("node", "model_q4.onnx"),
@@ -95,7 +99,7 @@ export const PEER_NAMES = Object.keys(PEERS) as PeerName[];
 /** All of ours. */
 export const OURS_NAMES = Object.keys(OURS) as OursName[];
 /** Those that compute in float32, and so must say the same. */
-export const FLOAT32: readonly string[] = PEER_NAMES.filter((name) => name.endsWith("-f32"));
+export const FLOAT32: readonly string[] = PEER_NAMES.filter((name) => name.includes("-f32"));
 
 /** Something that can be started: what `Child.start` takes, but for the threads. */
 export interface Startable {
@@ -121,6 +125,22 @@ export async function prepareOurs(
   return {
     runtime: await own(runtime),
     adapter: path("ours.ts"),
+    config: { model: file.path },
+    file,
+  };
+}
+
+/**
+ * Makes one of our models ready to be run by Node, from what is built for it.
+ *
+ * @throws {ProgramError} When it cannot be made, or nothing has been built.
+ */
+export async function prepareOursInNode(name: OursName, models: Models): Promise<Startable> {
+  if (!existsSync(path("../../dist/run.js"))) throw new ProgramError("run `bun run build` first");
+  const file = await models.ours(name);
+  return {
+    runtime: [await needed(["node"])],
+    adapter: path("ours_node.mjs"),
     config: { model: file.path },
     file,
   };

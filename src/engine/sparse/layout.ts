@@ -65,8 +65,10 @@ export const KIND = {
   SLOTS_ONE_INT4: 10,
   SLOTS_TWO_INT4: 11,
   DENSE_INT4: 12,
-  SKETCH: 13,
 } as const;
+
+/** What a sketch of a head has in place of a layout's number. */
+export const SKETCH_KIND = 13;
 
 /** A layout of matrices. */
 export type Kind = (typeof KIND)[keyof typeof KIND];

@@ -3,7 +3,7 @@
  * the same places.
  * @module
  */
-import { ACTIVATION, BARRIER, ELEMENTWISE, KIND, OP, TAKEN_BYTES } from "../layout.ts";
+import { ACTIVATION, BARRIER, ELEMENTWISE, OP, SKETCH_KIND, TAKEN_BYTES } from "../layout.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
 import type { PlacedSketch } from "../weights/sketch.ts";
 import type { Activation } from "./fuse.ts";
@@ -169,7 +169,7 @@ export class Program {
     this.#makeRoomForCounter();
     // The product's counter: only one of the two is computed.
     this.#step(OP.SKETCH, [
-      ...productWords({ ...head, kind: KIND.SKETCH, address: sketch.address }, input, out),
+      ...productWords({ ...head, kind: SKETCH_KIND, address: sketch.address }, input, out),
       ...[head.rows, sketch.mean, 0, 0],
       ...[0, 0, 0, 0],
       ...[0, 0, 0, 0],
@@ -222,7 +222,7 @@ export class Program {
 
 /** What a product begins with. */
 function productWords(
-  matrix: PlacedMatrix,
+  matrix: Omit<PlacedMatrix, "kind"> & { readonly kind: number },
   input: Vectors | QuantisedVectors,
   out: Vectors,
 ): number[] {
