@@ -61,7 +61,7 @@ async function main(): Promise<void> {
       threads: { type: "string", default: "1,2" },
       peers: { type: "string", default: PEER_NAMES.join() },
       ours: { type: "string", default: OURS_NAMES.join() },
-      "ours-in-node": { type: "string", default: "8-16" },
+      "ours-in-node": { type: "string", default: "8:16" },
       measures: { type: "string", default: MEASURES.join() },
       repeat: { type: "string", default: "5" },
       runtime: { type: "string", default: ownRuntime() },

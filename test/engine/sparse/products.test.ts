@@ -15,14 +15,8 @@ import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { ACTIVATE, HALF_ULP, INPUTS, inputs, Machines, normal } from "./kernel_support.ts";
-import {
-  expectSameBits,
-  type Machine,
-  type Numbers,
-  Tensors,
-  toHalf,
-  weightsOf,
-} from "./machine.ts";
+import { expectSameBits, type Machine } from "./machine.ts";
+import { type Numbers, Tensors, toHalf, weightsOf } from "./tensors.ts";
 import { eachInput, quantisedOf, RATIOS, WIDE_ZERO } from "./quantised.ts";
 
 const machines = new Machines();

@@ -11,7 +11,8 @@ import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import type { FusedStep } from "../../../src/engine/sparse/plan/fuse.ts";
 import { makePlan } from "../../../src/engine/sparse/plan/plan.ts";
 import { WeightLoader } from "../../../src/engine/sparse/weights/loader.ts";
-import { Machine, Tensors } from "./machine.ts";
+import { Machine } from "./machine.ts";
+import { Tensors } from "./tensors.ts";
 
 const PLAIN = { bias: 0, activation: "none", times: 0, plus: 0 } as const;
 const COLUMNS = 40;

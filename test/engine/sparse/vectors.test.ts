@@ -9,7 +9,8 @@ import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { ACTIVATE, expectNear, inputs, Machines, normal } from "./kernel_support.ts";
-import { type Machine, type Numbers, Tensors, toHalf, weightsOf } from "./machine.ts";
+import type { Machine } from "./machine.ts";
+import { type Numbers, Tensors, toHalf, weightsOf } from "./tensors.ts";
 
 const machines = new Machines();
 beforeAll(() => machines.start());

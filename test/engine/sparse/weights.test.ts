@@ -20,7 +20,8 @@ import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { rejectionOf } from "../../checkpoint/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { expectSameBits, Machine, type SparseRef, Tensors } from "./machine.ts";
+import { expectSameBits, Machine } from "./machine.ts";
+import { type SparseRef, Tensors } from "./tensors.ts";
 
 let machine: Machine;
 beforeAll(async () => {
