@@ -2,6 +2,7 @@
  * Greedy generation for engines that give logits: the loop that their users write.
  * @module
  */
+import type { EngineModel } from "../../../src/engine/model.ts";
 import type { Engine, Generated } from "./engine.ts";
 
 /** A sequence with its cache. */
@@ -50,6 +51,35 @@ export function engineOfSteps(
       return await go(held.steps, held.first, steps);
     },
     close,
+  };
+}
+
+/**
+ * Our own engine. A step is `run` and the argmax over the logits that it gives: as `generate` does, it says that
+ * only the largest matters.
+ *
+ * @param version Its name and version.
+ */
+export function engineOfOurs(
+  version: string,
+  model: Pick<EngineModel, "info" | "open" | "close">,
+): Engine {
+  const begin = () => {
+    const sequence = model.open();
+    return {
+      run: async (tokens: readonly number[]) =>
+        likeliest(await sequence.run(tokens, { within: 0 })),
+      mark() {
+        const { length } = sequence;
+        return () => sequence.truncate(length);
+      },
+      close: () => sequence.close(),
+    };
+  };
+  const { device, tokenBytes, weightBytes } = model.info;
+  return {
+    ...engineOfSteps(`${version}, ${device}`, begin, () => model.close()),
+    tokenBytes: tokenBytes ?? weightBytes,
   };
 }
 
