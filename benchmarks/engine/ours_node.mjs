@@ -5,8 +5,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import process from "node:process";
-import { filesSource, runCompiled } from "../../dist/run.js";
 import { engineOfOurs } from "./adapters/steps.ts";
+
+// Not there before `bun run build`: type checkers must not look for it.
+const { filesSource, runCompiled } = await import(
+  new URL("../../dist/run.js", import.meta.url).href
+);
 
 /**
  * Loads a compiled model: all files of a folder.
