@@ -2,7 +2,8 @@
  * Times our engine beside those of others. See `benchmarks/README.md`.
  *
  *     main.ts [--model DIR] [--threads 1,2] [--peers NAME,…|none] [--ours NAME,…|none]
- *             [--ours-in-node NAME,…|none] [--measures NAME,…] [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR] [--json]
+ *             [--ours-in-node NAME,…|none] [--measures NAME,…] [--repeat 5] [--runtime deno|bun]
+ *             [--python PYTHON] [--dir DIR] [--json]
  *
  * Runs under Deno (`deno run -A`) and Bun, and measures in the same runtime unless `--runtime` names
  * another. The result goes to standard output, progress to standard error.
@@ -46,8 +47,8 @@ const SHOWN = 24;
 
 const USAGE =
   `usage: main.ts [--model DIR] [--threads 1,2] [--peers NAME,...|none] [--ours NAME,...|none]
-               [--ours-in-node NAME,...|none] [--measures NAME,...] [--repeat 5] [--runtime deno|bun] [--python PYTHON] [--dir DIR]
-               [--json]
+               [--ours-in-node NAME,...|none] [--measures NAME,...] [--repeat 5]
+               [--runtime deno|bun] [--python PYTHON] [--dir DIR] [--json]
 peers: ${PEER_NAMES.join(", ")}, or what several begin with
 ours: ${OURS_NAMES.join(", ")}
 measures: ${MEASURES.join(", ")}

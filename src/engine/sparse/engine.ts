@@ -91,7 +91,7 @@ export async function loadSparse(
         together: BATCH_OF_SEQUENCES,
         vocabulary: decoder.widths[decoder.logits],
         context,
-        weightBytes: weights.bytes + plan.sketchBytes,
+        weightBytes: weights.bytes,
         tokenBytes: plan.tokenBytes,
         memoryBytes: memory.used,
         cacheBytesPerToken: plan.pageBytes / PAGE,

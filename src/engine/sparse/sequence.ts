@@ -88,7 +88,7 @@ export class SparseSequence implements Sequence {
         tokens,
         rest: ids.length - done,
         logits: all ? "all" : isLast ? "last" : "none",
-        ...(within === undefined || all ? {} : { within }),
+        within: all ? undefined : within,
         assertGoingOn,
         take,
       });

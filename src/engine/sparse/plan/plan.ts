@@ -49,8 +49,6 @@ export interface Plan {
   /** Address of the program. */
   readonly program: number;
   readonly logits: Vectors;
-  /** Bytes of a sketch of the head; 0 where there is none. */
-  readonly sketchBytes: number;
   /** Bytes of weights that are read for a token of which only the largest logit matters. */
   readonly tokenBytes: number;
   /** Bytes of a page of the cache. */
@@ -156,7 +154,6 @@ class Planner {
     return {
       program,
       logits: this.#placed.get(logits)!,
-      sketchBytes: this.#sketch ? sketchBytes(this.#sketch.of) : 0,
       tokenBytes: this.#tokenBytes(),
       pageBytes: this.#pageBytes,
     };

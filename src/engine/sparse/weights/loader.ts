@@ -11,7 +11,7 @@ import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 import { bytesToStageDense, placeDense } from "./dense.ts";
 import type { PlacedMatrix } from "./placed.ts";
-import { type PlacedSketch, placeSketch } from "./sketch.ts";
+import { type PlacedSketch, placeSketch, sketchBytes } from "./sketch.ts";
 import { bytesToStageSparse, placeSparse } from "./sparse.ts";
 import { Stage } from "./stage.ts";
 
@@ -23,6 +23,7 @@ export class WeightLoader {
   readonly #stage: Stage;
   readonly #matrices = new Map<string, PlacedMatrix>();
   readonly #signal: AbortSignal | undefined;
+  #sketchBytes = 0;
 
   /**
    * @param matrices All that will be asked for: they decide how much room packing takes.
@@ -47,9 +48,9 @@ export class WeightLoader {
     return this.#stage;
   }
 
-  /** Bytes of all weights that were placed. */
+  /** Bytes of all weights that were placed, sketches among them. */
   get bytes(): number {
-    return [...this.#matrices.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    return [...this.#matrices.values()].reduce((sum, { bytes }) => sum + bytes, this.#sketchBytes);
   }
 
   /**
@@ -85,6 +86,7 @@ export class WeightLoader {
    * @throws {AbortError} When the signal says so.
    */
   sketch(head: PlacedMatrix): Promise<PlacedSketch> {
+    this.#sketchBytes += sketchBytes(head);
     return placeSketch(this.#stage, head, this.#signal);
   }
 

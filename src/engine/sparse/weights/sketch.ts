@@ -10,7 +10,7 @@ import type { EngineMemory } from "../memory.ts";
 import type { PlacedMatrix } from "./placed.ts";
 import type { Stage } from "./stage.ts";
 
-/** Columns that are transformed together. */
+/** Columns that are transformed together; as in `assembly/pack_sketch.ts`, like what follows. */
 const BLOCK = 64;
 /** Bytes before the segments of four rows. */
 const HEAD_BYTES = 48;
@@ -22,8 +22,8 @@ const LEAST_BYTES = 4 << 20;
 const PART = 1 / 16;
 
 /** Whether there are kernels for a sketch of a head. */
-export function canBeSketched({ kind, columns, rowScales, lists }: PlacedMatrix): boolean {
-  return kind === KIND.DENSE_INT8 && columns % BLOCK === 0 && rowScales !== 0 && lists === 0;
+export function canBeSketched({ kind, columns, rowScales }: PlacedMatrix): boolean {
+  return kind === KIND.DENSE_INT8 && columns % BLOCK === 0 && rowScales !== 0;
 }
 
 /** Whether a sketch of a head saves time, and has room. */
