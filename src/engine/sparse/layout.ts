@@ -175,7 +175,8 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
     case KIND.SLOTS_ONE:
       return sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR);
     case KIND.SLOTS_TWO:
-      return sums + outlierBytes(segments, tokens) + segments * 2 * (BEGINNING + UNPACKED_PAIR);
+      // Sorted, they have a head each, and a word that says where they are.
+      return sums + outlierBytes(segments, tokens) + segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16 + 4);
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
       return sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);

@@ -163,6 +163,12 @@ describe("products", () => {
         add(`${extreme} in ${n}:16, ${group ? "groups" : "rows"}`, { ...numbers, elements });
       }
     }
+    // The greatest weights whose products of a segment fit 16 bits, and the least that may not.
+    for (const size of [63, -63, 66, -66]) {
+      const numbers = numbersOf(dice, shape, "int8", nOf16(dice, 8));
+      const elements = numbers.elements.map((element) => element === 0 ? 0 : size);
+      add(`${size} in 8:16`, { ...numbers, elements });
+    }
     // All weights of some windows and none of others; the greatest weights everywhere.
     add("lumps", numbersOf(dice, shape, "int8", (row, c) => (row + (c >> 4)) % 3 === 0));
     for (const packed of [true, false]) {

@@ -30,7 +30,7 @@ import { addUnpacked, unpackedBytes } from "./slots";
 export const ENTRY: usize = 16;
 
 /** Up to so many tokens few segments have more than one that is flagged. */
-const FEW = 16;
+export const FEW = 16;
 
 /** Where a token's inputs of lower bits are. */
 // @ts-ignore: decorator
@@ -51,6 +51,13 @@ export function entryStep(entry: usize): v128 {
 @inline
 export function sumsOf(entry: usize): usize {
   return load<usize>(entry, 8);
+}
+
+/** Which segment it is. */
+// @ts-ignore: decorator
+@inline
+export function entrySegment(entry: usize): usize {
+  return load<usize>(entry, 12);
 }
 
 /** Where the entries of segment `s` begin in a list. */
@@ -105,7 +112,7 @@ export function listOutliers(a: usize, tokens: i32, lows: usize, to: usize): usi
 }
 
 /** Sets the sums of lower bits to zero. */
-function clear(lows: usize, tokens: i32): void {
+export function clear(lows: usize, tokens: i32): void {
   const zero = i32x4.splat(0);
   for (let at = lows, end = lows + lowsBytes(tokens); at < end; at += 64) {
     v128.store(at, zero);
@@ -148,7 +155,7 @@ function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
 @inline
 function addEach(kind: i32, segments: usize, weights: usize, list: usize): void {
   for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
-    const w = weights + load<usize>(at, 12) * unpackedBytes(kind), to = sumsOf(at);
+    const w = weights + entrySegment(at) * unpackedBytes(kind), to = sumsOf(at);
     v128.store(to, addUnpacked(kind, w, entryInputs(at), v128.load(to), entryStep(at)));
   }
 }

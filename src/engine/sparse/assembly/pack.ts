@@ -54,6 +54,7 @@ import {
 import { SEGMENT_BYTES } from "./dense";
 import { denseBytes } from "./int4";
 import { beginChunk, beyondSlots, chunkBytes, count, decide, fillChunk } from "./pack_any";
+import { balance } from "./pack_balance";
 import { countBits, isBitmap, packBits } from "./pack_bitmap";
 import {
   isScaleDamaged,
@@ -179,6 +180,7 @@ function packRows(d: usize, isWritten: bool): u32 {
       } else if (isInt4) packBitsInt4(d, row, out, kind, isWritten);
       else if (isBitmap(d)) packBits(d, row, out, kind, isWritten);
       else packCodes(d, row, out, kind, isWritten);
+      if (isWritten && kind == SLOTS_TWO) balance(out + ((row & 4) == 0 ? 0 : pairBytes(kind)), segments);
       if ((row & 4) != 0) out += size;
       lists = packLists(d, row, lists, isWritten);
       continue;

@@ -25,6 +25,7 @@ import { secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, lane, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
 import { finishSums, pairBytes, segmentBytes, sumsBytes, unpackedBytes } from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
+import { sumOutliersSorted, sumTile, unpackSorted } from "./slots_sorted";
 
 /**
  * Unpacks four rows: for many tokens it is done once, and the loop over their segments has only loads.
@@ -112,55 +113,24 @@ function addTwo(
 }
 
 /**
- * The same of eight tokens: weights are loaded for all of them, which is a seventh faster than twice for four.
- * Not for parts of 32 bits, of which eight more would have to be kept between the windows of a segment.
+ * The same of eight tokens and one slot a window: weights are loaded for all of them, which is a seventh faster
+ * than twice for four. Not for parts of 32 bits, where loads matter less.
  */
-// @ts-ignore: decorator
-@inline
-function sumEight(kind: i32, x: usize, steps: usize, segments: usize, weights: usize, to: usize): void {
+function sumEightOfOne(x: usize, steps: usize, segments: usize, weights: usize, to: usize): void {
   let f0 = i32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, f4 = f0, f5 = f0, f6 = f0, f7 = f0;
   let w = weights, xp = x, step = steps;
   for (const end = x + segments * TILE_SEGMENT; xp < end; xp += TILE_SEGMENT) {
-    const s = v128.load(step), t = v128.load(step, 16), b0 = v128.load(w);
+    const s = v128.load(step), t = v128.load(step, 16), b = v128.load(w);
     const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-    let y: v128;
-    y = v128.load(xp);
-    f0 = addTwo(f0, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 16) : y, lane(s, 0));
-    y = v128.load(xp, 32);
-    f1 = addTwo(f1, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 48) : y, lane(s, 1));
-    y = v128.load(xp, 64);
-    f2 = addTwo(f2, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 80) : y, lane(s, 2));
-    y = v128.load(xp, 96);
-    f3 = addTwo(f3, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 112) : y, lane(s, 3));
-    y = v128.load(xp, 128);
-    f4 = addTwo(f4, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 144) : y, lane(t, 0));
-    y = v128.load(xp, 160);
-    f5 = addTwo(f5, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 176) : y, lane(t, 1));
-    y = v128.load(xp, 192);
-    f6 = addTwo(f6, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 208) : y, lane(t, 2));
-    y = v128.load(xp, 224);
-    f7 = addTwo(f7, b0, v0, v1, i0, i1, y, kind == SLOTS_ONE ? v128.load(xp, 240) : y, lane(t, 3));
-    if (kind == SLOTS_TWO) {
-      const b1 = v128.load(w, 80), v2 = v128.load(w, 96), v3 = v128.load(w, 112);
-      const i2 = v128.load(w, 128), i3 = v128.load(w, 144);
-      y = v128.load(xp, 16);
-      f0 = addTwo(f0, b1, v2, v3, i2, i3, y, y, lane(s, 0));
-      y = v128.load(xp, 48);
-      f1 = addTwo(f1, b1, v2, v3, i2, i3, y, y, lane(s, 1));
-      y = v128.load(xp, 80);
-      f2 = addTwo(f2, b1, v2, v3, i2, i3, y, y, lane(s, 2));
-      y = v128.load(xp, 112);
-      f3 = addTwo(f3, b1, v2, v3, i2, i3, y, y, lane(s, 3));
-      y = v128.load(xp, 144);
-      f4 = addTwo(f4, b1, v2, v3, i2, i3, y, y, lane(t, 0));
-      y = v128.load(xp, 176);
-      f5 = addTwo(f5, b1, v2, v3, i2, i3, y, y, lane(t, 1));
-      y = v128.load(xp, 208);
-      f6 = addTwo(f6, b1, v2, v3, i2, i3, y, y, lane(t, 2));
-      y = v128.load(xp, 240);
-      f7 = addTwo(f7, b1, v2, v3, i2, i3, y, y, lane(t, 3));
-    }
-    w += unpackedBytes(kind);
+    f0 = addTwo(f0, b, v0, v1, i0, i1, v128.load(xp), v128.load(xp, 16), lane(s, 0));
+    f1 = addTwo(f1, b, v0, v1, i0, i1, v128.load(xp, 32), v128.load(xp, 48), lane(s, 1));
+    f2 = addTwo(f2, b, v0, v1, i0, i1, v128.load(xp, 64), v128.load(xp, 80), lane(s, 2));
+    f3 = addTwo(f3, b, v0, v1, i0, i1, v128.load(xp, 96), v128.load(xp, 112), lane(s, 3));
+    f4 = addTwo(f4, b, v0, v1, i0, i1, v128.load(xp, 128), v128.load(xp, 144), lane(t, 0));
+    f5 = addTwo(f5, b, v0, v1, i0, i1, v128.load(xp, 160), v128.load(xp, 176), lane(t, 1));
+    f6 = addTwo(f6, b, v0, v1, i0, i1, v128.load(xp, 192), v128.load(xp, 208), lane(t, 2));
+    f7 = addTwo(f7, b, v0, v1, i0, i1, v128.load(xp, 224), v128.load(xp, 240), lane(t, 3));
+    w += unpackedBytes(SLOTS_ONE);
     step += TILE_WORDS;
   }
   v128.store(to, f0);
@@ -180,37 +150,44 @@ function sumFourOfOne(x: usize, steps: usize, segments: usize, w: usize, to: usi
 function sumFourOfTwo(x: usize, steps: usize, segments: usize, w: usize, to: usize): void {
   sumFour(SLOTS_TWO, x, steps, segments, w, to);
 }
-function sumEightOfOne(x: usize, steps: usize, segments: usize, w: usize, to: usize): void {
-  sumEight(SLOTS_ONE, x, steps, segments, w, to);
-}
-function sumEightOfTwo(x: usize, steps: usize, segments: usize, w: usize, to: usize): void {
-  sumEight(SLOTS_TWO, x, steps, segments, w, to);
+
+/** Whether rows are unpacked as `slots_sorted.ts` says. */
+// @ts-ignore: decorator
+@inline
+function isSorted(kind: i32, tokens: i32, isGrouped: bool): bool {
+  return LOADS_MATTER && kind == SLOTS_TWO && tokens > 4 && !isGrouped;
 }
 
-/** Four rows whose weights are unpacked, and all tokens. */
+/**
+ * Four rows whose weights are unpacked, and all tokens.
+ *
+ * @param wide What `unpackSorted` has returned, where rows are sorted.
+ */
 function allTokens(
   kind: i32,
   a: usize,
   row: i32,
   tokens: i32,
   weights: usize,
+  wide: usize,
   outliers: usize,
   lows: usize,
   sums: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), stride = <usize> load<u32>(a, X_STRIDE);
+  const sorted = isSorted(kind, tokens, false);
   for (let token = 0; token < tokens;) {
     const x = inputsOf(load<usize>(a, X), stride, token), to = sums + (<usize> token << 4);
     const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
     const isEight = LOADS_MATTER && tokens - token > 4;
-    if (isEight) {
-      if (kind == SLOTS_ONE) sumEightOfOne(x, steps, segments, weights, to);
-      else sumEightOfTwo(x, steps, segments, weights, to);
-    } else if (kind == SLOTS_ONE) sumFourOfOne(x, steps, segments, weights, to);
-    else sumFourOfTwo(x, steps, segments, weights, to);
+    if (sorted) sumTile(isEight, x, steps, segments, weights, wide, to);
+    else if (kind == SLOTS_TWO) sumFourOfTwo(x, steps, segments, weights, to);
+    else if (isEight) sumEightOfOne(x, steps, segments, weights, to);
+    else sumFourOfOne(x, steps, segments, weights, to);
     token += isEight ? 8 : 4;
   }
-  sumOutliers(kind, segments, tokens, weights, outliers, lows);
+  if (sorted) sumOutliersSorted(segments, tokens, weights, wide, outliers, lows);
+  else sumOutliers(kind, segments, tokens, weights, outliers, lows);
   finishSums(a, row, tokens, sums, lows);
 }
 
@@ -223,17 +200,19 @@ export function slotsMany(
   tokens: i32,
   thread: i32,
 ): void {
-  const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
+  const isGrouped = load<usize>(a, GROUP_SCALES) != 0, sorted = isSorted(kind, tokens, isGrouped);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), lists = lows + lowsBytes(tokens);
   const weights = isGrouped
     ? listFlagged(a, tokens, thread, lists)
     : listOutliers(a, tokens, lows, lists);
+  let wide: usize = 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
-    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
-    unpack(kind, at, (row & 4) != 0, segments, weights);
+    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size, second = (row & 4) != 0;
+    if (sorted) wide = unpackSorted(at + (second ? pairBytes(kind) : 0), segments, weights);
+    else unpack(kind, at, second, segments, weights);
     if (isGrouped) allTokensGrouped(kind, a, row, tokens, weights, lists, sums);
-    else allTokens(kind, a, row, tokens, weights, lists, lows, sums);
+    else allTokens(kind, a, row, tokens, weights, wide, lists, lows, sums);
   }
 }

@@ -1,0 +1,303 @@
+/**
+ * Sparse int8 matrices with two slots a window, times more than four tokens, where parts have 16 bits.
+ *
+ * A part has room for the products of both windows of a segment where its weights are not too large: it is
+ * _narrow_, and its step is multiplied once, not once a window. Which are, is found where four rows are
+ * unpacked; they come first, the others last, so that a loop over either has no branch. Sums are integers:
+ * their order does not matter.
+ */
+import { NIBBLES, ZERO_POINTS } from "./control";
+import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
+import { beginOf, clear, endOf, ENTRY, entryInputs, entrySegment, entryStep, FEW, sumsOf } from "./outliers";
+import { PAIR, twoSlots, UNPACKED } from "./pairs";
+import { addTimes, beginning, lane, ones, upper } from "./simd";
+import { segmentBytes } from "./slots";
+
+/**
+ * Bytes of a segment that is unpacked: a head, which says where its inputs begin in a tile, and two pairs.
+ * The first begins with what both do.
+ */
+const UNPACKED_SEGMENT: usize = 16 + 2 * UNPACKED;
+
+/** Bytes of a tile's inputs for each of its steps, as a shift. */
+const STEP_SHIFT: usize = 3;
+
+/** What eight weights' sizes may add up to: times 64, which inputs go to, they fit 16 bits. */
+const MOST: i16 = 511;
+
+/** Sizes of neighbouring weights of two slots, added. */
+// @ts-ignore: decorator
+@inline
+function sizes(v: v128, w: v128): v128 {
+  return i16x8.add(
+    i16x8.extadd_pairwise_i8x16_u(i8x16.abs(v)),
+    i16x8.extadd_pairwise_i8x16_u(i8x16.abs(w)),
+  );
+}
+
+/** Where the places of segments among those that are unpacked are written, a word each. */
+// @ts-ignore: decorator
+@inline
+function placesOf(segments: usize, to: usize): usize {
+  return to + segments * UNPACKED_SEGMENT;
+}
+
+/**
+ * Unpacks four rows.
+ *
+ * @param at Their packed pairs in the first segment.
+ * @returns Where those segments begin that are not narrow.
+ */
+export function unpackSorted(at: usize, segments: usize, to: usize): usize {
+  const nibbles = v128.load(NIBBLES), one = ones(), zeros = v128.load(ZERO_POINTS);
+  const most = i16x8.splat(MOST), places = placesOf(segments, to);
+  let w = at, front = to, back = places, offset: usize = 0;
+  for (let place = places, end = places + (segments << 2); place < end; place += 4) {
+    const v0 = v128.load(w, 16), v1 = v128.load(w, 32), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
+    const first = beginning(v0, v1, one, zeros), second = beginning(v2, v3, one, zeros);
+    const isWide = <usize> v128.any_true(i16x8.gt_s(i16x8.add(sizes(v0, v1), sizes(v2, v3)), most));
+    // Without branches, of which nothing would foretell the way.
+    back -= UNPACKED_SEGMENT & -isWide;
+    const out = isWide ? back : front;
+    front += UNPACKED_SEGMENT & (isWide - 1);
+    store<u32>(place, <u32> out);
+    store<u32>(out, <u32> offset);
+    const i = v128.load(w), j = v128.load(w, PAIR);
+    v128.store(out, i16x8.add(first, second), 16);
+    v128.store(out, v0, 32);
+    v128.store(out, v1, 48);
+    v128.store(out, v128.and(i, nibbles), 64);
+    v128.store(out, upper(i, nibbles), 80);
+    v128.store(out, second, 96);
+    v128.store(out, v2, 112);
+    v128.store(out, v3, 128);
+    v128.store(out, v128.and(j, nibbles), 144);
+    v128.store(out, upper(j, nibbles), 160);
+    offset += TILE_SEGMENT;
+    w += segmentBytes(SLOTS_TWO);
+  }
+  return front;
+}
+
+/** sum + the products of both windows, `y` and `z`, times their step. */
+// @ts-ignore: decorator
+@inline
+function addBoth(
+  sum: v128,
+  y: v128,
+  z: v128,
+  begin: v128,
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  v2: v128,
+  v3: v128,
+  i2: v128,
+  i3: v128,
+  step: v128,
+): v128 {
+  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, y, y), v2, v3, i2, i3, z, z), step);
+}
+
+/** sum + the products of the window `y`, times their step. */
+// @ts-ignore: decorator
+@inline
+function addOne(
+  sum: v128,
+  y: v128,
+  begin: v128,
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  step: v128,
+): v128 {
+  return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, y, y), step);
+}
+
+/** The sums of a tile of four tokens, or of eight, at `x`, with narrow segments. */
+// @ts-ignore: decorator
+@inline
+function sumNarrow(isEight: bool, x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  let f0 = i32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, f4 = f0, f5 = f0, f6 = f0, f7 = f0;
+  for (let w = from; w < end; w += UNPACKED_SEGMENT) {
+    const offset = <usize> load<u32>(w), xp = x + offset, step = steps + (offset >> STEP_SHIFT);
+    const b = v128.load(w, 16), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
+    const i0 = v128.load(w, 64), i1 = v128.load(w, 80), v2 = v128.load(w, 112), v3 = v128.load(w, 128);
+    const i2 = v128.load(w, 144), i3 = v128.load(w, 160);
+    const s = v128.load(step);
+    f0 = addBoth(f0, v128.load(xp), v128.load(xp, 16), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
+    f1 = addBoth(f1, v128.load(xp, 32), v128.load(xp, 48), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
+    f2 = addBoth(f2, v128.load(xp, 64), v128.load(xp, 80), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
+    f3 = addBoth(f3, v128.load(xp, 96), v128.load(xp, 112), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
+    if (!isEight) continue;
+    const t = v128.load(step, 16);
+    f4 = addBoth(f4, v128.load(xp, 128), v128.load(xp, 144), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0));
+    f5 = addBoth(f5, v128.load(xp, 160), v128.load(xp, 176), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1));
+    f6 = addBoth(f6, v128.load(xp, 192), v128.load(xp, 208), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
+    f7 = addBoth(f7, v128.load(xp, 224), v128.load(xp, 240), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
+  }
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+  v128.store(to, f2, 32);
+  v128.store(to, f3, 48);
+  if (!isEight) return;
+  v128.store(to, f4, 64);
+  v128.store(to, f5, 80);
+  v128.store(to, f6, 96);
+  v128.store(to, f7, 112);
+}
+
+/** What the first pair of a segment begins with, where it begins by itself. */
+// @ts-ignore: decorator
+@inline
+function firstBeginning(w: usize): v128 {
+  return i16x8.sub(v128.load(w, 16), v128.load(w, 96));
+}
+
+/** Adds what the others, of which each window is multiplied with the step, have to the same sums. */
+// @ts-ignore: decorator
+@inline
+function sumWide(isEight: bool, x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  let f0 = v128.load(to), f1 = v128.load(to, 16), f2 = v128.load(to, 32), f3 = v128.load(to, 48);
+  let f4 = f0, f5 = f0, f6 = f0, f7 = f0;
+  if (isEight) {
+    f4 = v128.load(to, 64), f5 = v128.load(to, 80), f6 = v128.load(to, 96), f7 = v128.load(to, 112);
+  }
+  for (let w = from; w < end; w += UNPACKED_SEGMENT) {
+    const offset = <usize> load<u32>(w), xp = x + offset, step = steps + (offset >> STEP_SHIFT);
+    const s = v128.load(step), t = v128.load(step, 16);
+    let b = firstBeginning(w), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
+    let i0 = v128.load(w, 64), i1 = v128.load(w, 80);
+    f0 = addOne(f0, v128.load(xp), b, v0, v1, i0, i1, lane(s, 0));
+    f1 = addOne(f1, v128.load(xp, 32), b, v0, v1, i0, i1, lane(s, 1));
+    f2 = addOne(f2, v128.load(xp, 64), b, v0, v1, i0, i1, lane(s, 2));
+    f3 = addOne(f3, v128.load(xp, 96), b, v0, v1, i0, i1, lane(s, 3));
+    if (isEight) {
+      f4 = addOne(f4, v128.load(xp, 128), b, v0, v1, i0, i1, lane(t, 0));
+      f5 = addOne(f5, v128.load(xp, 160), b, v0, v1, i0, i1, lane(t, 1));
+      f6 = addOne(f6, v128.load(xp, 192), b, v0, v1, i0, i1, lane(t, 2));
+      f7 = addOne(f7, v128.load(xp, 224), b, v0, v1, i0, i1, lane(t, 3));
+    }
+    b = v128.load(w, 96), v0 = v128.load(w, 112), v1 = v128.load(w, 128);
+    i0 = v128.load(w, 144), i1 = v128.load(w, 160);
+    f0 = addOne(f0, v128.load(xp, 16), b, v0, v1, i0, i1, lane(s, 0));
+    f1 = addOne(f1, v128.load(xp, 48), b, v0, v1, i0, i1, lane(s, 1));
+    f2 = addOne(f2, v128.load(xp, 80), b, v0, v1, i0, i1, lane(s, 2));
+    f3 = addOne(f3, v128.load(xp, 112), b, v0, v1, i0, i1, lane(s, 3));
+    if (isEight) {
+      f4 = addOne(f4, v128.load(xp, 144), b, v0, v1, i0, i1, lane(t, 0));
+      f5 = addOne(f5, v128.load(xp, 176), b, v0, v1, i0, i1, lane(t, 1));
+      f6 = addOne(f6, v128.load(xp, 208), b, v0, v1, i0, i1, lane(t, 2));
+      f7 = addOne(f7, v128.load(xp, 240), b, v0, v1, i0, i1, lane(t, 3));
+    }
+  }
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+  v128.store(to, f2, 32);
+  v128.store(to, f3, 48);
+  if (!isEight) return;
+  v128.store(to, f4, 64);
+  v128.store(to, f5, 80);
+  v128.store(to, f6, 96);
+  v128.store(to, f7, 112);
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function sumNarrowOfFour(x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  sumNarrow(false, x, steps, from, end, to);
+}
+function sumNarrowOfEight(x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  sumNarrow(true, x, steps, from, end, to);
+}
+function sumWideOfFour(x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  sumWide(false, x, steps, from, end, to);
+}
+function sumWideOfEight(x: usize, steps: usize, from: usize, end: usize, to: usize): void {
+  sumWide(true, x, steps, from, end, to);
+}
+
+/**
+ * The sums of a tile of four tokens, or of eight, at `x`, with four rows as {@link unpackSorted} leaves them.
+ *
+ * @param wide Where those begin that are not narrow.
+ */
+export function sumTile(
+  isEight: bool,
+  x: usize,
+  steps: usize,
+  segments: usize,
+  weights: usize,
+  wide: usize,
+  to: usize,
+): void {
+  const end = placesOf(segments, weights);
+  if (isEight) {
+    sumNarrowOfEight(x, steps, weights, wide, to);
+    if (wide < end) sumWideOfEight(x, steps, wide, end, to);
+  } else {
+    sumNarrowOfFour(x, steps, weights, wide, to);
+    if (wide < end) sumWideOfFour(x, steps, wide, end, to);
+  }
+}
+
+/** Adds what a list has for a segment from `at` to `end`, times that segment at `w`. */
+// @ts-ignore: decorator
+@inline
+function addEntries(isNarrow: bool, w: usize, from: usize, end: usize): void {
+  const b = v128.load(w, 16), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
+  const i0 = v128.load(w, 64), i1 = v128.load(w, 80), v2 = v128.load(w, 112), v3 = v128.load(w, 128);
+  const i2 = v128.load(w, 144), i3 = v128.load(w, 160);
+  for (let at = from; at < end; at += ENTRY) {
+    const x = entryInputs(at), step = entryStep(at), to = sumsOf(at);
+    const y = v128.load(x), z = v128.load(x, 16);
+    let sum = v128.load(to);
+    if (isNarrow) sum = addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, step);
+    else {
+      sum = addOne(sum, y, firstBeginning(w), v0, v1, i0, i1, step);
+      sum = addOne(sum, z, v128.load(w, 96), v2, v3, i2, i3, step);
+    }
+    v128.store(to, sum);
+  }
+}
+
+/** Adds what a list has for the segments from `from` to `end`. */
+// @ts-ignore: decorator
+@inline
+function addAll(isNarrow: bool, from: usize, end: usize, list: usize): void {
+  for (let w = from; w < end; w += UNPACKED_SEGMENT) {
+    const s = <usize> load<u32>(w) / TILE_SEGMENT, at = beginOf(list, s), last = endOf(list, s);
+    if (at < last) addEntries(isNarrow, w, at, last);
+  }
+}
+
+function addAllNarrow(from: usize, end: usize, list: usize): void {
+  addAll(true, from, end, list);
+}
+function addAllWide(from: usize, end: usize, list: usize): void {
+  addAll(false, from, end, list);
+}
+
+/** Sums the lower bits of all tokens' outliers in a list, as `sumOutliers` does. */
+export function sumOutliersSorted(
+  segments: usize,
+  tokens: i32,
+  weights: usize,
+  wide: usize,
+  list: usize,
+  lows: usize,
+): void {
+  const places = placesOf(segments, weights);
+  clear(lows, tokens);
+  if (tokens > FEW) {
+    addAllNarrow(weights, wide, list);
+    addAllWide(wide, places, list);
+    return;
+  }
+  for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
+    const w = <usize> load<u32>(places + (entrySegment(at) << 2));
+    if (w < wide) addEntries(true, w, at, at + ENTRY);
+    else addEntries(false, w, at, at + ENTRY);
+  }
+}
