@@ -17,7 +17,7 @@ import {
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { readSafetensorsHeader, type TensorEntry } from "../../src/checkpoint/safetensors.ts";
 import { readCorpus } from "../../src/text/corpus.ts";
-import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
+import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
 import {
   fixtureBytes,
   largestAllocation,
@@ -30,10 +30,10 @@ import {
 
 /** Changes of each kind: 21,000 with `CI=true`. */
 const CASES = {
-  safetensors: MANY ? 12_000 : 1_200,
-  configs: MANY ? 6_000 : 600,
-  indexes: MANY ? 1_000 : 100,
-  corpora: MANY ? 2_000 : 200,
+  safetensors: caseCount(12_000, 1_200),
+  configs: caseCount(6_000, 600),
+  indexes: caseCount(1_000, 100),
+  corpora: caseCount(2_000, 200),
 };
 
 /** Bytes of an array that a small model's description may take: rotary tables, and no more. */

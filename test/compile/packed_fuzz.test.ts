@@ -13,11 +13,11 @@ import { decodeNm, encodeNm, validateNm } from "../../compile/packed/nm.ts";
 import { decodeSlots, encodeSlots, validateSlots } from "../../compile/packed/slots.ts";
 import type { Matrix, Shape, ValueOptions, Values } from "../../compile/packed/types.ts";
 import { EspalierError } from "../../src/errors.ts";
-import { Dice, MANY, SEED } from "../support/fuzz.ts";
+import { caseCount, caseNumber, Dice, SEED } from "../support/fuzz.ts";
 import { visitSlots } from "../support/naive_weights.ts";
 
 /** Changes of each format: 28,000 together with `CI=true`. */
-const CASES = MANY ? 7_000 : 700;
+const CASES = caseCount(7_000, 700);
 
 /** A matrix of more weights than this is validated but not decoded: a few bytes can claim 8 GB. */
 const LARGEST_DECODED = 1 << 20;
@@ -173,7 +173,8 @@ function fuzz<P extends Shape & { values: Values }>(
   read: (packed: P, weightAt: (element: number, position: number) => void) => void,
 ): Map<string, number> {
   const endings = new Map<string, number>();
-  for (let i = 0; i < CASES; i++) {
+  for (let nth = 0; nth < CASES; nth++) {
+    const i = caseNumber(nth);
     const dice = new Dice(SEED * 1_000_003 + i);
     const mutant = mutate(dice, encode(randomMatrix(dice), randomOptions(dice)));
     let ending = "result";

@@ -11,10 +11,10 @@ import { readAllocation } from "../../src/api/allocation_file.ts";
 import { exportRecipe } from "../../src/api/export.ts";
 import { AllocationFileError, EspalierError } from "../../src/errors.ts";
 import { Workshop } from "../checkpoint/support.ts";
-import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
+import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
 import { record, structured, unstructured } from "./support.ts";
 
-const CASES = MANY ? 20_000 : 2_000;
+const CASES = caseCount(20_000, 2_000);
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());

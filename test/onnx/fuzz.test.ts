@@ -25,11 +25,11 @@ import {
 } from "../../src/onnx/generated/onnx_pb.ts";
 import { modelBytes, parseModel } from "../../src/onnx/model_file.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
-import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
+import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
 import { largestAllocation, Workshop } from "../checkpoint/support.ts";
 
 /** Changes of each kind. */
-const CASES = { graphs: MANY ? 20_000 : 2_000, folders: MANY ? 4_000 : 400 };
+const CASES = { graphs: caseCount(20_000, 2_000), folders: caseCount(4_000, 400) };
 
 /** Longest time for a test: Bun's own limit is 5 s. */
 const LONG = 120_000;

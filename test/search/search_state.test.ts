@@ -9,9 +9,9 @@ import { join } from "node:path";
 import { SearchState, type SearchSubject } from "../../src/api/search_state.ts";
 import { SearchStateError } from "../../src/errors.ts";
 import { Workshop } from "../checkpoint/support.ts";
-import { type Dice, fuzz, MANY, must } from "../support/fuzz.ts";
+import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
 
-const CASES = MANY ? 20_000 : 2_000;
+const CASES = caseCount(20_000, 2_000);
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());

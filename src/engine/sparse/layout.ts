@@ -171,12 +171,21 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   // Sums of whole tiles lie before these.
   const sums = 16 * roundUp(tokens, 8);
+  // One token has what lists give for twice 64 rows behind its flagged segments.
+  const one = roundUp(2 * (segments + 1), 16) + 2 * 4 * 64;
   switch (kind) {
     case KIND.SLOTS_ONE:
-      return sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR);
+      return Math.max(
+        one,
+        sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR),
+      );
     case KIND.SLOTS_TWO:
       // Sorted, they have a head each, and a word that says where they are.
-      return sums + outlierBytes(segments, tokens) + segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16 + 4);
+      return Math.max(
+        one,
+        sums + outlierBytes(segments, tokens) +
+          segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16 + 4),
+      );
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
       return sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
@@ -184,8 +193,11 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
       return sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
-      return STREAMS + sums + outlierBytes(segments, tokens) +
-        (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2);
+      return Math.max(
+        one,
+        STREAMS + sums + outlierBytes(segments, tokens) +
+          (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2),
+      );
     // One token's alone: several look at the flags themselves.
     case KIND.DENSE_INT8:
     case KIND.DENSE_INT4:

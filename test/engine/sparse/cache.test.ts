@@ -7,7 +7,7 @@ import { CachedTokens, PagePool, PrefixStore } from "../../../src/engine/sparse/
 import { FIRST_FREE, PAGE } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { MemoryBudgetError } from "../../../src/errors.ts";
-import { Dice, fuzz, MANY, must } from "../../support/fuzz.ts";
+import { caseCount, Dice, fuzz, must } from "../../support/fuzz.ts";
 
 /** A page holds a number for each of its positions. */
 const BYTES = PAGE * 4;
@@ -71,7 +71,7 @@ class Sequences {
 }
 
 test("sequences that begin, share, go back and end at random keep what is theirs", () => {
-  fuzz(MANY ? 300 : 60, (dice) => {
+  fuzz(caseCount(300, 60), (dice) => {
     const sequences = new Sequences();
     const { memory, open } = sequences;
     const some = (most: number) =>

@@ -19,14 +19,14 @@ import {
   Running,
   TOKENS,
 } from "../../compile/support.ts";
-import { Dice, fuzz, MANY, must, SEED } from "../../support/fuzz.ts";
+import { caseCount, caseNumber, Dice, fuzz, must, SEED } from "../../support/fuzz.ts";
 import { changeBytes, changeGraph } from "./changes.ts";
 import { changedGraph, type Files, filesOf, lowerBytes, naiveOf } from "./support.ts";
 
 const CASES = {
-  bytes: MANY ? 8_000 : 1_000,
-  graphs: MANY ? 8_000 : 1_000,
-  runs: MANY ? 400 : 40,
+  bytes: caseCount(8_000, 1_000),
+  graphs: caseCount(8_000, 1_000),
+  runs: caseCount(400, 40),
 };
 
 const workshop = new CompileWorkshop();
@@ -130,7 +130,8 @@ test(
   "what is lowered of a graph that was changed computes what ONNX Runtime computes",
   async () => {
     let [compared, changed] = [0, 0];
-    for (let i = 0; compared < CASES.runs; i++) {
+    for (let nth = 0; compared < CASES.runs; nth++) {
+      const i = caseNumber(nth);
       const dice = new Dice(SEED * 7_000_003 + i);
       const { output, files } = dice.pick(models);
       const graph = changedGraph(files, (graph) => changeGraph(dice, graph));

@@ -20,7 +20,7 @@ import { EspalierError } from "../../../src/errors.ts";
 import { runtime } from "../../../src/platform/runtime.ts";
 import { rejectionOf, thrownBy } from "../../checkpoint/support.ts";
 import { distance, type How, LONG, TOKENS } from "../../compile/support.ts";
-import { Dice, MANY, SEED } from "../../support/fuzz.ts";
+import { caseCount, caseNumber, Dice, SEED } from "../../support/fuzz.ts";
 import { changeBytes, changeGraph } from "./changes.ts";
 import { codeOf, logitsInPieces, SparseWorkshop } from "./engines.ts";
 import { Machine } from "./machine.ts";
@@ -210,7 +210,7 @@ function sourceOf({ graph, data }: Files): ModelSource {
 describe("a damaged file ends in a result or in an error of ours", () => {
   /** Longest time for one case; the rest is for a busy machine. */
   const LIMIT_SECONDS = 20;
-  const CASES = MANY ? 700 : 150;
+  const CASES = caseCount(700, 150);
   const models: Files[] = [];
 
   beforeAll(async () => {
@@ -255,7 +255,8 @@ describe("a damaged file ends in a result or in an error of ours", () => {
     change: (dice: Dice, files: Files) => Files,
   ): Promise<Map<string, number>> {
     const endings = new Map<string, number>();
-    for (let i = 0; i < CASES; i++) {
+    for (let nth = 0; nth < CASES; nth++) {
+      const i = caseNumber(nth);
       const dice = new Dice(SEED * 1_000_003 + i);
       const kinds = { kv: dice.pick(["f32", "int8"]), activations: dice.pick(["int8", "int16"]) };
       const files = change(dice, dice.pick(models));
@@ -330,9 +331,10 @@ test("what is run of a graph that was changed gives what plain loops give", asyn
   for (const [model, how] of ways) {
     models.push(filesOf(await workshop.compiled(model, how, "2:4")));
   }
-  const wanted = MANY ? 300 : 50;
+  const wanted = caseCount(300, 50);
   let changed = 0;
-  for (let i = 0, compared = 0; compared < wanted; i++) {
+  for (let nth = 0, compared = 0; compared < wanted; nth++) {
+    const i = caseNumber(nth);
     const dice = new Dice(SEED * 7_000_003 + i);
     const files = dice.pick(models);
     const graph = changedGraph(files, (graph) => {

@@ -39,6 +39,31 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
   return f32x4.add(f, g);
 }
 
+/**
+ * Rows whose lists one token is multiplied with at a time, before their slots. They lie one behind the other, so
+ * they are read without a pause; each beside its rows, SmolLM2-135M at 70 % decoded at 0.95 of the speed.
+ */
+export const LISTED_ROWS: i32 = 64;
+
+/** Bytes of their results. */
+export const LISTED_BYTES: usize = LISTED_ROWS << 2;
+
+/** What the only token has of the lists beside slots, of up to {@link LISTED_ROWS} rows from `row` on. */
+export function timesLists(a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
+  if (load<usize>(a, LISTS) == 0) {
+    memory.fill(to, 0, LISTED_BYTES);
+    return;
+  }
+  const table = load<usize>(a, LISTS) + <usize> row;
+  const x = load<usize>(a, LISTS_X) + <usize> thread * <usize> load<u32>(a, LISTS_X_COPY);
+  let begin = load<usize>(table);
+  for (let r: usize = 0; r < <usize> rows; r += 4) {
+    const end = load<usize>(table + r, 4);
+    v128.store(to + (r << 2), listTimes(begin, end, x, false));
+    begin = end;
+  }
+}
+
 /** Adds what the only token has of the lists beside slots, if there are any, and writes four rows' results. */
 export function finishWithLists(a: usize, row: i32, sum: v128, thread: i32): void {
   let all = sum;

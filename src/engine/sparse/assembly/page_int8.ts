@@ -9,7 +9,7 @@
  */
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
-import { largest, LEAST, narrow, NARROW_MOST } from "./vectors";
+import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
 /** The integer that stands for 0 in a query of 7 bits. */
 const ZERO = 64;

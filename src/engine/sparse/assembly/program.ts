@@ -39,6 +39,7 @@ import {
   SLOTS_TWO_INT4,
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
+import { quantise } from "./quantise";
 import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
@@ -46,7 +47,7 @@ import { slotsInt4 } from "./slots_int4";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
 import { slotsOne } from "./slots_one";
-import { elementwise, embed, norm, quantise, select, share } from "./vectors";
+import { elementwise, embed, norm, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
 const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11;

@@ -113,6 +113,32 @@ export function sumsBytes(tokens: i32): usize {
   return <usize> ((tokens + 7) & ~7) << 4;
 }
 
+/** Writes the sums of a tile of four tokens, or of eight. */
+// @ts-ignore: decorator
+@inline
+export function storeSums(
+  isEight: bool,
+  to: usize,
+  f0: v128,
+  f1: v128,
+  f2: v128,
+  f3: v128,
+  f4: v128,
+  f5: v128,
+  f6: v128,
+  f7: v128,
+): void {
+  v128.store(to, f0);
+  v128.store(to, f1, 16);
+  v128.store(to, f2, 32);
+  v128.store(to, f3, 48);
+  if (!isEight) return;
+  v128.store(to, f4, 64);
+  v128.store(to, f5, 80);
+  v128.store(to, f6, 96);
+  v128.store(to, f7, 112);
+}
+
 /** Makes float32 of sums in steps, and of those of lower bits; adds what lists have, and writes the results. */
 export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
   const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);

@@ -1,8 +1,9 @@
 /** Sparse int8 matrices with any number of slots a window, times one token. */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishWithLists } from "./lists";
+import { LISTED_ROWS, timesLists } from "./lists";
 import {
   addScaled,
+  finish,
   flagsOf,
   GROUP_SCALES,
   inUnits,
@@ -163,10 +164,12 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
     ? load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY)
     : steps;
   const unit = v128.load32_splat(steps + (segments << 2));
-  const flags = flagsOf(a, 0, thread, 1), lows = scratchOf(a, thread);
+  const flags = flagsOf(a, 0, thread, 1), lows = scratchOf(a, thread), listed = lows + 16;
   const groupScales = load<usize>(a, GROUP_SCALES);
   for (let row = first; row < last; row += 4) {
     const chunk = load<usize>(table + <usize> row), g = isGrouped;
+    const place = row - first & (LISTED_ROWS - 1);
+    if (place == 0) timesLists(a, row, min(LISTED_ROWS, last - row), thread, listed);
     const quads = <usize> load<u32>(chunk), doubles = <usize> load<u32>(chunk, 4);
     const couples = <usize> load<u32>(chunk, 8), pairs = <usize> load<u32>(chunk, 12);
     const gs = groupScales + (<usize> (row >> 2) * segments << 4), k = factors;
@@ -190,7 +193,7 @@ function one(a: usize, first: i32, last: i32, thread: i32, isGrouped: bool): voi
       at += 4;
     }
     if (!isGrouped) f = inUnits(f, v128.load(lows), unit);
-    finishWithLists(a, row, f, thread);
+    finish(a, row, 0, f32x4.add(f, v128.load(listed + (<usize> place << 2))));
   }
 }
 

@@ -23,7 +23,7 @@ import {
 import { listOutliers, lowsBytes, sumOutliers } from "./outliers";
 import { secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, lane, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
-import { finishSums, pairBytes, segmentBytes, sumsBytes, unpackedBytes } from "./slots";
+import { finishSums, pairBytes, segmentBytes, storeSums, sumsBytes, unpackedBytes } from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
 import { sumOutliersSorted, sumTile, unpackSorted } from "./slots_sorted";
 
@@ -133,14 +133,7 @@ function sumEightOfOne(x: usize, steps: usize, segments: usize, weights: usize, 
     w += unpackedBytes(SLOTS_ONE);
     step += TILE_WORDS;
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
-  v128.store(to, f4, 64);
-  v128.store(to, f5, 80);
-  v128.store(to, f6, 96);
-  v128.store(to, f7, 112);
+  storeSums(true, to, f0, f1, f2, f3, f4, f5, f6, f7);
 }
 
 /** Each in a function of its own: engines compile small functions better. */

@@ -1,8 +1,10 @@
 /** Sparse int8 matrices in slots, times one token. */
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishWithLists } from "./lists";
+import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./lists";
 import {
+  finish,
   inUnits,
+  listBytes,
   LIST_END,
   listFlaggedOfOne,
   SEGMENTS,
@@ -28,12 +30,16 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const low = <usize> load<u32>(a, X_LOW);
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
-  const flagged = listFlaggedOfOne(a, thread);
+  const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
   // Half of the rows beside the other half: memory is read faster in two places at once.
   const half = (last - first) >> 1, apart = <usize> (half >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + half; row += 8) {
-    const at = w;
+    const place = row - first & (LISTED_ROWS - 1), at = w;
+    if (place == 0) {
+      timesLists(a, row, min(LISTED_ROWS, first + half - row), thread, listed);
+      timesLists(a, row + half, min(LISTED_ROWS, first + half - row), thread, listed + LISTED_BYTES);
+    }
     let xp = x, p = i32x4.splat(0), q = p, r = p, t = p;
     for (let s: usize = 0; s < segments; s++) {
       const step = v128.load32_splat(steps + (s << 2));
@@ -58,10 +64,11 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       lr = addSegment(kind, v, y, z, lr, step, nibbles, one_, zeros);
       lt = addSegment(kind, v + pairBytes(kind), y, z, lt, step, nibbles, one_, zeros);
     }
-    finishWithLists(a, row, inUnits(p, lp, unit), thread);
-    finishWithLists(a, row + 4, inUnits(q, lq, unit), thread);
-    finishWithLists(a, row + half, inUnits(r, lr, unit), thread);
-    finishWithLists(a, row + half + 4, inUnits(t, lt, unit), thread);
+    const list = listed + (<usize> place << 2), other = list + LISTED_BYTES;
+    finish(a, row, 0, f32x4.add(inUnits(p, lp, unit), v128.load(list)));
+    finish(a, row + 4, 0, f32x4.add(inUnits(q, lq, unit), v128.load(list, 16)));
+    finish(a, row + half, 0, f32x4.add(inUnits(r, lr, unit), v128.load(other)));
+    finish(a, row + half + 4, 0, f32x4.add(inUnits(t, lt, unit), v128.load(other, 16)));
   }
 }
 

@@ -11,7 +11,7 @@ import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
 import { beginOf, clear, endOf, ENTRY, entryInputs, entrySegment, entryStep, FEW, sumsOf } from "./outliers";
 import { PAIR, twoSlots, UNPACKED } from "./pairs";
 import { addTimes, beginning, lane, ones, upper } from "./simd";
-import { segmentBytes } from "./slots";
+import { segmentBytes, storeSums } from "./slots";
 
 /**
  * Bytes of a segment that is unpacked: a head, which says where its inputs begin in a tile, and two pairs.
@@ -138,15 +138,7 @@ function sumNarrow(isEight: bool, x: usize, steps: usize, from: usize, end: usiz
     f6 = addBoth(f6, v128.load(xp, 192), v128.load(xp, 208), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
     f7 = addBoth(f7, v128.load(xp, 224), v128.load(xp, 240), b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
-  if (!isEight) return;
-  v128.store(to, f4, 64);
-  v128.store(to, f5, 80);
-  v128.store(to, f6, 96);
-  v128.store(to, f7, 112);
+  storeSums(isEight, to, f0, f1, f2, f3, f4, f5, f6, f7);
 }
 
 /** What the first pair of a segment begins with, where it begins by itself. */
@@ -193,15 +185,7 @@ function sumWide(isEight: bool, x: usize, steps: usize, from: usize, end: usize,
       f7 = addOne(f7, v128.load(xp, 240), b, v0, v1, i0, i1, lane(t, 3));
     }
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
-  if (!isEight) return;
-  v128.store(to, f4, 64);
-  v128.store(to, f5, 80);
-  v128.store(to, f6, 96);
-  v128.store(to, f7, 112);
+  storeSums(isEight, to, f0, f1, f2, f3, f4, f5, f6, f7);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
