@@ -28,7 +28,7 @@ import {
   Workshop,
 } from "./support.ts";
 
-/** Changes of each kind: 21,000 with `CI=true`. */
+/** Changes of each kind: 21,000 with `CI=true`, half of them in each runtime. */
 const CASES = {
   safetensors: caseCount(12_000, 1_200),
   configs: caseCount(6_000, 600),

@@ -16,7 +16,7 @@ import { EspalierError } from "../../src/errors.ts";
 import { caseCount, caseNumber, Dice, SEED } from "../support/fuzz.ts";
 import { visitSlots } from "../support/naive_weights.ts";
 
-/** Changes of each format: 28,000 together with `CI=true`. */
+/** Changes of each format: 28,000 together with `CI=true`, half of them in each runtime. */
 const CASES = caseCount(7_000, 700);
 
 /** A matrix of more weights than this is validated but not decoded: a few bytes can claim 8 GB. */
