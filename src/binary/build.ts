@@ -26,7 +26,7 @@ export interface BuildPlan {
   readonly places?: string;
   /** The file to write. */
   readonly outfile: string;
-  /** Bun's name of another platform, or version: `bun-linux-arm64`, `bun-linux-x64-v1.3.14`. */
+  /** Bun's name of another platform, or version: `bun-linux-arm64`, `bun-linux-x64-v1.4.5`. */
   readonly platform?: string;
   readonly withOrt: boolean;
 }
@@ -139,13 +139,16 @@ function modules(plan: BuildPlan): Plugin {
 
 async function main(plan: BuildPlan): Promise<void> {
   const { folder, outfile, places } = plan;
-  const { Bun } = globalThis as unknown as { Bun: { build(o: BuildOptions): Promise<unknown> } };
+  const { Bun } = globalThis as unknown as {
+    Bun: { version: string; build(o: BuildOptions): Promise<unknown> };
+  };
+  const version = plan.platform?.match(/-v([\d.]+)$/)?.[1];
   await Bun.build({
     entrypoints: ["espalier:main"],
     target: "bun",
     minify: true,
     // It is what this version of Bun makes of it, of no use to another.
-    bytecode: !/-v[\d.]+$/.test(plan.platform ?? ""),
+    bytecode: version === undefined || version === Bun.version,
     format: "esm",
     plugins: [modules(plan)],
     compile: {

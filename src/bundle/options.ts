@@ -25,7 +25,7 @@ export const bundleSchema = z.strictObject({
   platform: z.string().regex(/^bun-[a-z0-9-]+(-v\d+\.\d+\.\d+)?$/, "write it as bun-linux-arm64")
     .optional().describe(
       "binary: another machine's, e.g. bun-linux-arm64, bun-darwin-arm64, bun-windows-x64 (default: this one's); " +
-        "with -v1.3.14 behind, of that version of Bun",
+        "with -v1.4.5 behind, of that version of Bun",
     ),
   externalModel: z.boolean().default(false).describe(
     "binary: the model in a folder beside it, read by range, instead of in it",

@@ -14,11 +14,15 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { BUN_VERSION, findBun } from "../../src/bundle/bun.ts";
 import { load } from "../../src/generate/load.ts";
+import { bytesIn } from "../../src/platform/files.ts";
+import { runToEnd } from "../../src/platform/run_to_end.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../cli/support.ts";
@@ -30,6 +34,14 @@ const workshop = new Workshop();
 const LONG = 300_000;
 const PROMPT = "The population of the country";
 const COUNT = 12;
+/** Has Bun find no registry. */
+const UNREACHABLE = {
+  BUN_CONFIG_REGISTRY: "http://127.0.0.1:9/",
+  HTTPS_PROXY: "http://127.0.0.1:9/",
+  HTTP_PROXY: "http://127.0.0.1:9/",
+};
+/** Whether the Bun that is here is another than binaries carry. */
+const isOtherBun = await hasOtherBun();
 /** On Windows a binary has an end to its name. */
 const EXE = process.platform === "win32" ? ".exe" : "";
 
@@ -49,6 +61,22 @@ beforeAll(async () => {
   renameSync(output, made);
 }, LONG);
 afterAll(() => workshop.remove());
+
+/** Words that make a binary of the model. */
+const bundle = (output: string, ...words: string[]) => [
+  "bundle",
+  model,
+  "--target",
+  "binary",
+  "-o",
+  output,
+  ...words,
+];
+
+async function hasOtherBun(): Promise<boolean> {
+  const { code, stdout } = await runToEnd([...await findBun(), "--version"]);
+  return code === 0 && stdout.trim() !== BUN_VERSION;
+}
 
 /** A binary in a folder that holds nothing else. */
 function moved(from = made): { binary: string; folder: string } {
@@ -95,6 +123,30 @@ describe("a binary", () => {
       .toEqual({ code: 0, stdout: `${expected}\n`, stderr: "" });
     expect(stderr).toContain("sparse engine");
   }, LONG);
+
+  test("is at most 100 MB larger than its model", () => {
+    expect(statSync(made).size - bytesIn(model)).toBeLessThanOrEqual(100e6);
+  });
+
+  test.if(isOtherBun)(
+    "carries the Bun that is here where the smallest cannot be fetched",
+    async () => {
+      const output = join(workshop.folder(), "x");
+      // Nobody answers there, and nothing has been fetched into these folders.
+      const env = {
+        TMPDIR: workshop.folder(),
+        BUN_INSTALL_CACHE_DIR: workshop.folder(),
+        ...UNREACHABLE,
+        npm_config_cache: workshop.folder(),
+        npm_config_registry: UNREACHABLE.BUN_CONFIG_REGISTRY,
+      };
+      const { code, stdout, stderr } = await start(bundle(output), { env }).ended;
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining("fetched") });
+      expect(stdout).toContain("generate --prompt");
+      expect(statSync(`${output}${EXE}`).size).toBeGreaterThan(statSync(made).size);
+    },
+    LONG,
+  );
 
   test("has the commands that run a model, under its own name, and no other", async () => {
     const { binary } = moved();
@@ -243,16 +295,6 @@ describe("a binary", () => {
 });
 
 describe("bundle --target binary", () => {
-  const bundle = (output: string, ...words: string[]) => [
-    "bundle",
-    model,
-    "--target",
-    "binary",
-    "-o",
-    output,
-    ...words,
-  ];
-
   test("replaces a file only when it is told to, and never a folder", async () => {
     const folder = workshop.folder();
     const file = join(folder, `file${EXE}`);
@@ -314,9 +356,7 @@ describe("bundle --target binary", () => {
     const env = {
       BUN_INSTALL_CACHE_DIR: workshop.folder(),
       BUN_INSTALL: workshop.folder(),
-      BUN_CONFIG_REGISTRY: "http://127.0.0.1:9/",
-      HTTPS_PROXY: "http://127.0.0.1:9/",
-      HTTP_PROXY: "http://127.0.0.1:9/",
+      ...UNREACHABLE,
     };
     for (const platform of ["bun-freebsd-x64", "bun-linux-x64-v1.3.13"]) {
       const words = bundle(join(folder, "x"), "--platform", platform);

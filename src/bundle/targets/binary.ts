@@ -30,7 +30,7 @@ import {
   writeBytes,
 } from "../../platform/files.ts";
 import { runToEnd } from "../../platform/run_to_end.ts";
-import { findBun } from "../bun.ts";
+import { BUN_VERSION, findBun, findBunForBinaries } from "../bun.ts";
 import type { Target, TargetInput } from "../target.ts";
 
 /** Bytes of the largest model in a binary: Bun counts them with 32 bits, itself included. */
@@ -55,8 +55,8 @@ export const makeBinary: Target = async (input) => {
         `leave it in a folder beside with --external-model`,
     );
   }
-  const bun = await findBun(hooks.signal);
-  await installPackages(bun, hooks.signal);
+  const bunHere = await findBun(hooks.signal);
+  await installPackages(bunHere, hooks.signal);
   const places = externalModel || !isForLinux(platform)
     ? undefined
     : join(folder, `${name}.places`);
@@ -73,6 +73,10 @@ export const makeBinary: Target = async (input) => {
   const progress = (done: number) =>
     hooks.onProgress?.({ type: "progress", phase: "make binary", done, total: 1, unit: "files" });
   progress(0);
+  // A platform with a version says which Bun a binary carries.
+  const isSmallest = !namesVersion(platform);
+  const smallest = isSmallest ? await findBunForBinaries(bunHere, hooks.signal) : undefined;
+  const bun = smallest ?? bunHere;
   const script = fileURLToPath(new URL("../../binary/build.ts", import.meta.url));
   const { code, stderr } = await runToEnd([...bun, script, JSON.stringify(plan)], {
     signal: hooks.signal,
@@ -84,11 +88,23 @@ export const makeBinary: Target = async (input) => {
   if (externalModel) await copyModel(input, paths);
   const output = settings.output ?? `${name}-binary`;
   const program = /^([/\\.]|\w:)/.test(output) ? output : `./${output}`;
+  const notes: string[] = [];
+  if (externalModel) notes.push("the model lies beside it: move both together");
+  if (isSmallest && !smallest) {
+    notes.push(
+      `it carries the Bun that is here; Bun ${BUN_VERSION}, which is smaller, could not be fetched`,
+    );
+  }
   return {
     next: [`${program} generate --prompt "Once upon a time"`, `${program} serve`],
-    notes: externalModel ? [`the model lies beside it: move both together`] : [],
+    notes,
   };
 };
+
+/** Whether a platform's name ends with a version of Bun. */
+function namesVersion(platform = ""): boolean {
+  return /-v[\d.]+$/.test(platform);
+}
 
 /** Whether a binary is for Linux, which signs no programs. */
 function isForLinux(platform: string | undefined): boolean {
