@@ -171,8 +171,8 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   // Sums of whole tiles lie before these.
   const sums = 16 * roundUp(tokens, 8);
-  // One token has what lists give for twice 64 rows behind its flagged segments.
-  const one = roundUp(2 * (segments + 1), 16) + 2 * 4 * 64;
+  // One token has what lists give for 64 rows in each of four places behind its flagged segments.
+  const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * 64;
   switch (kind) {
     case KIND.SLOTS_ONE:
       return Math.max(

@@ -64,22 +64,51 @@ function addSegment(
   return dot(v128.load(w, 448), x7, p, one_);
 }
 
-/** One token. */
-function one(a: usize, first: i32, last: i32, thread: i32): void {
+/** f + a segment of four rows of one token, with the scale of its inputs. */
+// @ts-ignore: decorator
+@inline
+function addRows(
+  f: v128,
+  w: usize,
+  sums: usize,
+  x0: v128,
+  x1: v128,
+  x2: v128,
+  x3: v128,
+  x4: v128,
+  x5: v128,
+  x6: v128,
+  x7: v128,
+  scale: v128,
+  one_: v128,
+): v128 {
+  return addScaled(f, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_), scale);
+}
+
+/**
+ * One token.
+ *
+ * @param isFour Whether rows are a multiple of 64, and read in four places; else they are one of 16, in two.
+ */
+// @ts-ignore: decorator
+@inline
+function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  // Half of the groups beside the other half: memory is read faster in two places at once. Where their
-  // number is odd, the last of the first half is beside itself, and written once: what is added to it may
-  // lie where it is written.
-  const half = (last - first + 16) >> 5 << 4;
+  // Half of the groups beside the other half, or quarters: memory is read faster in several places at once.
+  // Where there are two, and an odd number of groups, the last of the first half is beside itself, and written
+  // once: what is added to it may lie where it is written.
+  const part = isFour ? (last - first) >> 2 : (last - first + 16) >> 5 << 4;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < first + half; row += 16) {
-    const isAlone = row + half >= last, apart = isAlone ? 0 : <usize> (half >> 4) * size;
+  for (let row = first; row < first + part; row += 16) {
+    const isAlone = !isFour && row + part >= last;
+    const apart = isAlone ? 0 : <usize> (part >> 4) * size;
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
+    let h0 = f0, h1 = f0, h2 = f0, h3 = f0, k0 = f0, k1 = f0, k2 = f0, k3 = f0;
     for (let pass = 0; pass < 2; pass++) {
       const start = x + (pass == 0 ? 0 : low), unit = f32x4.splat(pass == 0 ? 1 : LOW_UNIT);
       let entry = flagged;
@@ -89,42 +118,58 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
           entry += 2;
           if (s == LIST_END) break;
         } else if (s == segments) break;
-        const sums = at + s * SEGMENT_BYTES, w = sums + 32, xp = start + (s << 5);
-        const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), unit);
+        let b = at + s * SEGMENT_BYTES, w = b + 32;
+        const xp = start + (s << 5), scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), unit);
         const x0 = v128.load32_splat(xp), x1 = v128.load32_splat(xp, 4);
         const x2 = v128.load32_splat(xp, 8), x3 = v128.load32_splat(xp, 12);
         const x4 = v128.load32_splat(xp, 16), x5 = v128.load32_splat(xp, 20);
         const x6 = v128.load32_splat(xp, 24), x7 = v128.load32_splat(xp, 28);
-        let p = addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums), one_);
-        f0 = addScaled(f0, p, scale);
-        p = addSegment(w + apart, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + apart), one_);
-        g0 = addScaled(g0, p, scale);
-        p = addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 8), one_);
-        f1 = addScaled(f1, p, scale);
-        p = addSegment(w + apart + 16, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + apart + 8), one_);
-        g1 = addScaled(g1, p, scale);
-        p = addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 16), one_);
-        f2 = addScaled(f2, p, scale);
-        p = addSegment(w + apart + 32, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + apart + 16), one_);
-        g2 = addScaled(g2, p, scale);
-        p = addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + 24), one_);
-        f3 = addScaled(f3, p, scale);
-        p = addSegment(w + apart + 48, x0, x1, x2, x3, x4, x5, x6, x7, begin(sums + apart + 24), one_);
-        g3 = addScaled(g3, p, scale);
+        f0 = addRows(f0, w, b, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        f1 = addRows(f1, w + 16, b + 8, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        f2 = addRows(f2, w + 32, b + 16, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        f3 = addRows(f3, w + 48, b + 24, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        b += apart, w += apart;
+        g0 = addRows(g0, w, b, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        g1 = addRows(g1, w + 16, b + 8, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        g2 = addRows(g2, w + 32, b + 16, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        g3 = addRows(g3, w + 48, b + 24, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        if (!isFour) continue;
+        b += apart, w += apart;
+        h0 = addRows(h0, w, b, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        h1 = addRows(h1, w + 16, b + 8, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        h2 = addRows(h2, w + 32, b + 16, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        h3 = addRows(h3, w + 48, b + 24, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        b += apart, w += apart;
+        k0 = addRows(k0, w, b, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        k1 = addRows(k1, w + 16, b + 8, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        k2 = addRows(k2, w + 32, b + 16, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
+        k3 = addRows(k3, w + 48, b + 24, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
       }
     }
-    finish(a, row, 0, f0);
-    finish(a, row + 4, 0, f1);
-    finish(a, row + 8, 0, f2);
-    finish(a, row + 12, 0, f3);
-    if (!isAlone) {
-      finish(a, row + half, 0, g0);
-      finish(a, row + half + 4, 0, g1);
-      finish(a, row + half + 8, 0, g2);
-      finish(a, row + half + 12, 0, g3);
+    finishGroup(a, row, f0, f1, f2, f3);
+    if (!isAlone) finishGroup(a, row + part, g0, g1, g2, g3);
+    if (isFour) {
+      finishGroup(a, row + 2 * part, h0, h1, h2, h3);
+      finishGroup(a, row + 3 * part, k0, k1, k2, k3);
     }
     at += size;
   }
+}
+
+/** Writes the results of sixteen rows for one token. */
+function finishGroup(a: usize, row: i32, f0: v128, f1: v128, f2: v128, f3: v128): void {
+  finish(a, row, 0, f0);
+  finish(a, row + 4, 0, f1);
+  finish(a, row + 8, 0, f2);
+  finish(a, row + 12, 0, f3);
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(true, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(false, a, first, last, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -183,7 +228,12 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 
 /** y = W·x of int8 for rows `first` to `last`, multiples of 16. */
 export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
-  if (tokens == 1) return one(a, first, last, thread);
+  if (tokens == 1) {
+    const inFour = last - (last - first & 63);
+    if (first < inFour) oneInFour(a, first, inFour, thread);
+    if (inFour < last) oneInTwo(a, inFour, last, thread);
+    return;
+  }
   const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {

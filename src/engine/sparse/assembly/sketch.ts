@@ -133,35 +133,76 @@ function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 
 /** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
 export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
+  const inFour = last - (last - first & 63);
+  if (first < inFour) boundsInFour(a, first, inFour, thread);
+  if (inFour < last) boundsInTwo(a, inFour, last, thread);
+}
+
+function boundsInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  bounds(true, a, first, last, thread);
+}
+function boundsInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  bounds(false, a, first, last, thread);
+}
+
+/**
+ * Bounds of rows `first` to `last`.
+ *
+ * @param isFour Whether they are a multiple of 64, and read in four places; else they are one of 16, in two.
+ */
+// @ts-ignore: decorator
+@inline
+function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
   const one = ones(), nibbles = v128.load(NIBBLES);
   const room = roomOf(a, thread), size = load<usize>(a, SEGMENTS) * SKETCH_SEGMENT;
   const ofFour = SKETCH_HEAD + size;
   const unit = f32x4.splat(load<f32>(room, UNIT)), sum = f32x4.splat(load<f32>(room, SUM));
   const spread = f32x4.splat(load<f32>(room, SPREAD)), common = f32x4.splat(load<f32>(room, COMMON));
-  // In two places, like `dense.ts`; four rows that have no others beside them are beside themselves.
-  const half = (last - first + 16) >> 5 << 4;
+  // Like `dense.ts`: in two places, four rows that have no others beside them are beside themselves.
+  const part = isFour ? (last - first) >> 2 : (last - first + 16) >> 5 << 4;
+  const outApart = <usize> part << 2;
   let out = load<usize>(a, OUT) + (<usize> first << 2);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 2) * ofFour;
-  for (let row = first; row < first + half; row += 4) {
-    const isAlone = row + half >= last, apart = isAlone ? 0 : <usize> (half >> 2) * ofFour;
+  for (let row = first; row < first + part; row += 4) {
+    const isAlone = !isFour && row + part >= last;
+    const apart = isAlone ? 0 : <usize> (part >> 2) * ofFour;
     let w = at + SKETCH_HEAD, x = room + INPUTS;
     let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
+    let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
     for (const end = w + size; w < end; w += SKETCH_SEGMENT) {
-      const x0 = v128.load(x), x1 = v128.load(x, 16), v = w + apart;
-      p0 = addSegment(p0, v128.load(w), x0, x1, nibbles, one);
-      p1 = addSegment(p1, v128.load(w, 16), x0, x1, nibbles, one);
-      p2 = addSegment(p2, v128.load(w, 32), x0, x1, nibbles, one);
-      p3 = addSegment(p3, v128.load(w, 48), x0, x1, nibbles, one);
+      const x0 = v128.load(x), x1 = v128.load(x, 16);
+      let v = w;
+      p0 = addSegment(p0, v128.load(v), x0, x1, nibbles, one);
+      p1 = addSegment(p1, v128.load(v, 16), x0, x1, nibbles, one);
+      p2 = addSegment(p2, v128.load(v, 32), x0, x1, nibbles, one);
+      p3 = addSegment(p3, v128.load(v, 48), x0, x1, nibbles, one);
+      v += apart;
       q0 = addSegment(q0, v128.load(v), x0, x1, nibbles, one);
       q1 = addSegment(q1, v128.load(v, 16), x0, x1, nibbles, one);
       q2 = addSegment(q2, v128.load(v, 32), x0, x1, nibbles, one);
       q3 = addSegment(q3, v128.load(v, 48), x0, x1, nibbles, one);
+      if (isFour) {
+        v += apart;
+        r0 = addSegment(r0, v128.load(v), x0, x1, nibbles, one);
+        r1 = addSegment(r1, v128.load(v, 16), x0, x1, nibbles, one);
+        r2 = addSegment(r2, v128.load(v, 32), x0, x1, nibbles, one);
+        r3 = addSegment(r3, v128.load(v, 48), x0, x1, nibbles, one);
+        v += apart;
+        t0 = addSegment(t0, v128.load(v), x0, x1, nibbles, one);
+        t1 = addSegment(t1, v128.load(v, 16), x0, x1, nibbles, one);
+        t2 = addSegment(t2, v128.load(v, 32), x0, x1, nibbles, one);
+        t3 = addSegment(t3, v128.load(v, 48), x0, x1, nibbles, one);
+      }
       x += SEGMENT;
     }
-    bound(at, sumsOfFour(p0, p1, p2, p3), unit, sum, spread, common, out, row, room);
-    if (!isAlone) {
-      const to = out + (<usize> half << 2);
-      bound(at + apart, sumsOfFour(q0, q1, q2, q3), unit, sum, spread, common, to, row + half, room);
+    const places = isFour ? 4 : isAlone ? 1 : 2;
+    for (let i = 0, b = at, o = out, r = row; i < places; i++) {
+      const p = i == 0 ? sumsOfFour(p0, p1, p2, p3) : i == 1 ? sumsOfFour(q0, q1, q2, q3)
+        : i == 2 ? sumsOfFour(r0, r1, r2, r3) : sumsOfFour(t0, t1, t2, t3);
+      bound(b, p, unit, sum, spread, common, o, r, room);
+      b += apart;
+      o += outApart;
+      r += part;
     }
     out += 16;
     at += ofFour;

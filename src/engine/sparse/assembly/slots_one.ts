@@ -20,10 +20,14 @@ import {
 import { ones } from "./simd";
 import { addSegment, pairBytes, segmentBytes } from "./slots";
 
-/** One token. */
+/**
+ * One token.
+ *
+ * @param isFour Whether rows are a multiple of 32, and read in four places; else they are one of 16, read in two.
+ */
 // @ts-ignore: decorator
 @inline
-function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
+function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
@@ -31,57 +35,83 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
-  // Half of the rows beside the other half: memory is read faster in two places at once.
-  const half = (last - first) >> 1, apart = <usize> (half >> 3) * size;
+  // A quarter of the rows beside the other quarters: memory is read faster in several places at once.
+  const places = isFour ? 4 : 2, part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
-  for (let row = first; row < first + half; row += 8) {
-    const place = row - first & (LISTED_ROWS - 1), at = w;
-    if (place == 0) {
-      timesLists(a, row, min(LISTED_ROWS, first + half - row), thread, listed);
-      timesLists(a, row + half, min(LISTED_ROWS, first + half - row), thread, listed + LISTED_BYTES);
+  for (let row = first; row < first + part; row += 8) {
+    const done = row - first & (LISTED_ROWS - 1), at = w;
+    if (done == 0) {
+      const rows = min(LISTED_ROWS, first + part - row);
+      for (let i = 0; i < places; i++) {
+        timesLists(a, row + i * part, rows, thread, listed + <usize> i * LISTED_BYTES);
+      }
     }
-    let xp = x, p = i32x4.splat(0), q = p, r = p, t = p;
+    let xp = x, p0 = i32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
     for (let s: usize = 0; s < segments; s++) {
       const step = v128.load32_splat(steps + (s << 2));
-      // All sixteen rows have the same inputs.
-      const y = v128.load(xp), z = v128.load(xp, 16), v = w + apart;
-      p = addSegment(kind, w, y, z, p, step, nibbles, one_, zeros);
-      r = addSegment(kind, v, y, z, r, step, nibbles, one_, zeros);
-      q = addSegment(kind, w + pairBytes(kind), y, z, q, step, nibbles, one_, zeros);
-      t = addSegment(kind, v + pairBytes(kind), y, z, t, step, nibbles, one_, zeros);
+      // All rows have the same inputs.
+      const y = v128.load(xp), z = v128.load(xp, 16);
+      let v = w;
+      p0 = addSegment(kind, v, y, z, p0, step, nibbles, one_, zeros);
+      q0 = addSegment(kind, v + pairBytes(kind), y, z, q0, step, nibbles, one_, zeros);
+      v += apart;
+      p1 = addSegment(kind, v, y, z, p1, step, nibbles, one_, zeros);
+      q1 = addSegment(kind, v + pairBytes(kind), y, z, q1, step, nibbles, one_, zeros);
+      if (isFour) {
+        v += apart;
+        p2 = addSegment(kind, v, y, z, p2, step, nibbles, one_, zeros);
+        q2 = addSegment(kind, v + pairBytes(kind), y, z, q2, step, nibbles, one_, zeros);
+        v += apart;
+        p3 = addSegment(kind, v, y, z, p3, step, nibbles, one_, zeros);
+        q3 = addSegment(kind, v + pairBytes(kind), y, z, q3, step, nibbles, one_, zeros);
+      }
       w += segmentBytes(kind);
       xp += 32;
     }
-    let lp = i32x4.splat(0), lq = lp, lr = lp, lt = lp;
-    for (let entry = flagged;; entry += 2) {
-      const s = <usize> load<u16>(entry);
-      if (s == LIST_END) break;
-      const step = v128.load32_splat(steps + (s << 2));
-      const b = at + s * segmentBytes(kind), xs = x + low + (s << 5), v = b + apart;
-      const y = v128.load(xs), z = v128.load(xs, 16);
-      lp = addSegment(kind, b, y, z, lp, step, nibbles, one_, zeros);
-      lq = addSegment(kind, b + pairBytes(kind), y, z, lq, step, nibbles, one_, zeros);
-      lr = addSegment(kind, v, y, z, lr, step, nibbles, one_, zeros);
-      lt = addSegment(kind, v + pairBytes(kind), y, z, lt, step, nibbles, one_, zeros);
+    let list = listed + (<usize> done << 2), b = at;
+    for (let i = 0, r = row; i < places; i++) {
+      const p = i == 0 ? p0 : i == 1 ? p1 : i == 2 ? p2 : p3;
+      const q = i == 0 ? q0 : i == 1 ? q1 : i == 2 ? q2 : q3;
+      let lp = i32x4.splat(0), lq = lp;
+      for (let entry = flagged;; entry += 2) {
+        const s = <usize> load<u16>(entry);
+        if (s == LIST_END) break;
+        const step = v128.load32_splat(steps + (s << 2)), v = b + s * segmentBytes(kind);
+        const xs = x + low + (s << 5), y = v128.load(xs), z = v128.load(xs, 16);
+        lp = addSegment(kind, v, y, z, lp, step, nibbles, one_, zeros);
+        lq = addSegment(kind, v + pairBytes(kind), y, z, lq, step, nibbles, one_, zeros);
+      }
+      finish(a, r, 0, f32x4.add(inUnits(p, lp, unit), v128.load(list)));
+      finish(a, r + 4, 0, f32x4.add(inUnits(q, lq, unit), v128.load(list, 16)));
+      list += LISTED_BYTES;
+      b += apart;
+      r += part;
     }
-    const list = listed + (<usize> place << 2), other = list + LISTED_BYTES;
-    finish(a, row, 0, f32x4.add(inUnits(p, lp, unit), v128.load(list)));
-    finish(a, row + 4, 0, f32x4.add(inUnits(q, lq, unit), v128.load(list, 16)));
-    finish(a, row + half, 0, f32x4.add(inUnits(r, lr, unit), v128.load(other)));
-    finish(a, row + half + 4, 0, f32x4.add(inUnits(t, lt, unit), v128.load(other, 16)));
   }
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, SLOTS_ONE);
+function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE, true, a, first, last, thread);
 }
-function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, SLOTS_TWO);
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE, false, a, first, last, thread);
+}
+function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO, true, a, first, last, thread);
+}
+function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO, false, a, first, last, thread);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsOne(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  if (kind == SLOTS_ONE) oneOfOne(a, first, last, thread);
-  else oneOfTwo(a, first, last, thread);
+  const inFour = last - (last - first & 31);
+  if (kind == SLOTS_ONE) {
+    if (first < inFour) oneInFour(a, first, inFour, thread);
+    if (inFour < last) oneInTwo(a, inFour, last, thread);
+  } else {
+    if (first < inFour) twoInFour(a, first, inFour, thread);
+    if (inFour < last) twoInTwo(a, inFour, last, thread);
+  }
 }
