@@ -149,8 +149,6 @@ async function assertCompiles(): Promise<void> {
 const ADDRESS = 4096;
 /** Times that products of each build are timed. */
 const RACES = 20;
-/** How much less time a later build must take: by so much clocks are wrong, but no build is worth it. */
-const WINS_BY = 0.9;
 
 /** The kernels of a module; nothing when they are wrong, or for the other kind of memory. */
 function tried(module: WebAssembly.Module, shared: boolean): Kernels | undefined {
@@ -190,7 +188,7 @@ function fastest(candidates: readonly Candidate[]): Candidate | undefined {
   let winner: number | undefined;
   for (const [i, { kernels }] of candidates.entries()) {
     if (!kernels.isRight(ADDRESS)) continue;
-    if (winner === undefined || best[i] < WINS_BY * best[winner]) winner = i;
+    if (winner === undefined || best[i] < best[winner]) winner = i;
   }
   return winner === undefined ? undefined : candidates[winner];
 }

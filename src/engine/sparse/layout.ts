@@ -157,6 +157,9 @@ export function segmentBytes(kind: Kind): number {
 const UNPACKED_PAIR = 64;
 const BEGINNING = 16;
 
+/** Rows whose lists one token is multiplied with at a time: see `assembly/lists.ts`. */
+const LISTED_ROWS = 256;
+
 /** Bytes in which products with streams say where things are. */
 const STREAMS = 32;
 
@@ -171,8 +174,8 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   // Sums of whole tiles lie before these.
   const sums = 16 * roundUp(tokens, 8);
-  // One token has what lists give for 64 rows in each of four places behind its flagged segments.
-  const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * 64;
+  // One token has what lists give for some rows in each of four places behind its flagged segments.
+  const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * LISTED_ROWS;
   switch (kind) {
     case KIND.SLOTS_ONE:
       return Math.max(

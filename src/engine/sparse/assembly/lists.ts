@@ -43,7 +43,7 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
  * Rows whose lists one token is multiplied with at a time, before their slots. They lie one behind the other, so
  * they are read without a pause; each beside its rows, SmolLM2-135M at 70 % decoded at 0.95 of the speed.
  */
-export const LISTED_ROWS: i32 = 64;
+export const LISTED_ROWS: i32 = 256;
 
 /** Bytes of their results. */
 export const LISTED_BYTES: usize = LISTED_ROWS << 2;

@@ -3,7 +3,7 @@
  * instructions that give other results than these kernels count on.
  */
 import { twoSlots } from "./pairs";
-import { addTimes, dot, ones, pick, stepBits, sumOfLanes } from "./simd";
+import { addTimes, dot, lane, ones, pick, sumOfLanes } from "./simd";
 
 /** Weights and inputs at the ends of their ranges, and between. */
 // @ts-ignore: decorator
@@ -52,24 +52,28 @@ export function isRight(at: usize): bool {
 }
 
 /**
- * Work to be timed, as prefill has it: pairs of slots that meet four tokens.
+ * Work to be timed, as prefill has it: a segment of two slots a window that meets four tokens.
  *
- * All is loaded, from another place in each round: what compilers find to be the same in each they compute
- * once, and how much of it that is differs from build to build.
+ * All is loaded, from another place in each round, and no two of it alike: what compilers find to be the same
+ * they compute once, and how much of it that is differs from build to build.
  *
  * @param at 1024 bytes, of any content.
  */
 export function race(at: usize, rounds: i32): i32 {
-  const step = i32x4.splat(stepBits(3));
   let a = i32x4.splat(0), b = a, c = a, d = a;
   for (let i = 0; i < rounds; i++) {
-    const from = at + (<usize> (i & 31) << 4);
-    const begin = v128.load(from, 48), w0 = v128.load(from), w1 = v128.load(from, 16);
-    const indices = v128.load(from, 32);
-    a = addProducts(a, begin, w0, w1, v128.load(from, 64), indices, step);
-    b = addProducts(b, begin, w0, w1, v128.load(from, 128), indices, step);
-    c = addProducts(c, begin, w0, w1, v128.load(from, 192), indices, step);
-    d = addProducts(d, begin, w0, w1, v128.load(from, 256), indices, step);
+    const from = at + (<usize> (i & 31) << 4), s = v128.load(from, 144);
+    const begin = v128.load(from), v0 = v128.load(from, 16), v1 = v128.load(from, 32);
+    const i0 = v128.load(from, 48), i1 = v128.load(from, 64), v2 = v128.load(from, 80);
+    const v3 = v128.load(from, 96), i2 = v128.load(from, 112), i3 = v128.load(from, 128);
+    let x = v128.load(from, 160), y = v128.load(from, 176);
+    a = addProducts(a, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 0));
+    x = v128.load(from, 192), y = v128.load(from, 208);
+    b = addProducts(b, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 1));
+    x = v128.load(from, 224), y = v128.load(from, 240);
+    c = addProducts(c, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 2));
+    x = v128.load(from, 256), y = v128.load(from, 272);
+    d = addProducts(d, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 3));
   }
   return sumOfLanes(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)));
 }
@@ -79,11 +83,17 @@ export function race(at: usize, rounds: i32): i32 {
 function addProducts(
   sum: v128,
   begin: v128,
-  w0: v128,
-  w1: v128,
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  v2: v128,
+  v3: v128,
+  i2: v128,
+  i3: v128,
   x: v128,
-  indices: v128,
+  y: v128,
   step: v128,
 ): v128 {
-  return addTimes(sum, twoSlots(begin, w0, w1, indices, indices, x, x), step);
+  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, x, x), v2, v3, i2, i3, y, y), step);
 }

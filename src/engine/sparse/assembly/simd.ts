@@ -66,6 +66,20 @@ export function beginning(v: v128, w: v128, one: v128, zeros: v128): v128 {
   return i16x8.neg(i16x8.add(zeroPairs(v, zeros), zeroPairs(w, zeros)));
 }
 
+/** part + part. */
+// @ts-ignore: decorator
+@inline
+export function addParts(a: v128, b: v128): v128 {
+  return WIDE_PARTS ? i32x4.add(a, b) : i16x8.add(a, b);
+}
+
+/** part - part. */
+// @ts-ignore: decorator
+@inline
+export function subParts(a: v128, b: v128): v128 {
+  return WIDE_PARTS ? i32x4.sub(a, b) : i16x8.sub(a, b);
+}
+
 /** part + v·x. */
 // @ts-ignore: decorator
 @inline
@@ -105,7 +119,7 @@ export function stepBits(step: i32): i32 {
 export const WIDE_PARTS: bool = ASC_FEATURE_RELAXED_SIMD && FUSED_DOT;
 
 /** Whether a part of two slots takes few instructions, and no longer than it takes to load their weights. */
-export const LOADS_MATTER: bool = ASC_FEATURE_RELAXED_SIMD && !FUSED_DOT;
+export const LOADS_MATTER: bool = ASC_FEATURE_RELAXED_SIMD;
 
 /**
  * {@link products} and {@link addProducts} of inputs of which 64 is the zero, less what that added.

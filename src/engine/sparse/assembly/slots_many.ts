@@ -114,7 +114,7 @@ function addTwo(
 
 /**
  * The same of eight tokens and one slot a window: weights are loaded for all of them, which is a seventh faster
- * than twice for four. Not for parts of 32 bits, where loads matter less.
+ * than twice for four.
  */
 function sumEightOfOne(x: usize, steps: usize, segments: usize, weights: usize, to: usize): void {
   let f0 = i32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, f4 = f0, f5 = f0, f6 = f0, f7 = f0;

@@ -1,16 +1,16 @@
 /**
- * Sparse int8 matrices with two slots a window, times more than four tokens, where parts have 16 bits.
+ * Sparse int8 matrices with two slots a window, times more than four tokens, with relaxed instructions.
  *
- * A part has room for the products of both windows of a segment where its weights are not too large: it is
- * _narrow_, and its step is multiplied once, not once a window. Which are, is found where four rows are
+ * A part of 16 bits has room for the products of both windows of a segment where its weights are not too large:
+ * it is _narrow_, and its step is multiplied once, not once a window. Which are, is found where four rows are
  * unpacked; they come first, the others last, so that a loop over either has no branch. Sums are integers:
- * their order does not matter.
+ * their order does not matter. Where parts have 32 bits, all are narrow.
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
 import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
 import { beginOf, clear, endOf, ENTRY, entryInputs, entrySegment, entryStep, FEW, sumsOf } from "./outliers";
 import { PAIR, twoSlots, UNPACKED } from "./pairs";
-import { addTimes, beginning, lane, ones, upper } from "./simd";
+import { addParts, addTimes, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./simd";
 import { segmentBytes, storeSums } from "./slots";
 
 /**
@@ -55,7 +55,8 @@ export function unpackSorted(at: usize, segments: usize, to: usize): usize {
   for (let place = places, end = places + (segments << 2); place < end; place += 4) {
     const v0 = v128.load(w, 16), v1 = v128.load(w, 32), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
     const first = beginning(v0, v1, one, zeros), second = beginning(v2, v3, one, zeros);
-    const isWide = <usize> v128.any_true(i16x8.gt_s(i16x8.add(sizes(v0, v1), sizes(v2, v3)), most));
+    const large = i16x8.gt_s(i16x8.add(sizes(v0, v1), sizes(v2, v3)), most);
+    const isWide: usize = WIDE_PARTS ? 0 : <usize> v128.any_true(large);
     // Without branches, of which nothing would foretell the way.
     back -= UNPACKED_SEGMENT & -isWide;
     const out = isWide ? back : front;
@@ -63,7 +64,7 @@ export function unpackSorted(at: usize, segments: usize, to: usize): usize {
     store<u32>(place, <u32> out);
     store<u32>(out, <u32> offset);
     const i = v128.load(w), j = v128.load(w, PAIR);
-    v128.store(out, i16x8.add(first, second), 16);
+    v128.store(out, addParts(first, second), 16);
     v128.store(out, v0, 32);
     v128.store(out, v1, 48);
     v128.store(out, v128.and(i, nibbles), 64);
@@ -145,7 +146,7 @@ function sumNarrow(isEight: bool, x: usize, steps: usize, from: usize, end: usiz
 // @ts-ignore: decorator
 @inline
 function firstBeginning(w: usize): v128 {
-  return i16x8.sub(v128.load(w, 16), v128.load(w, 96));
+  return subParts(v128.load(w, 16), v128.load(w, 96));
 }
 
 /** Adds what the others, of which each window is multiplied with the step, have to the same sums. */
@@ -219,10 +220,10 @@ export function sumTile(
   const end = placesOf(segments, weights);
   if (isEight) {
     sumNarrowOfEight(x, steps, weights, wide, to);
-    if (wide < end) sumWideOfEight(x, steps, wide, end, to);
+    if (!WIDE_PARTS && wide < end) sumWideOfEight(x, steps, wide, end, to);
   } else {
     sumNarrowOfFour(x, steps, weights, wide, to);
-    if (wide < end) sumWideOfFour(x, steps, wide, end, to);
+    if (!WIDE_PARTS && wide < end) sumWideOfFour(x, steps, wide, end, to);
   }
 }
 
@@ -276,12 +277,12 @@ export function sumOutliersSorted(
   clear(lows, tokens);
   if (tokens > FEW) {
     addAllNarrow(weights, wide, list);
-    addAllWide(wide, places, list);
+    if (!WIDE_PARTS) addAllWide(wide, places, list);
     return;
   }
   for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
     const w = <usize> load<u32>(places + (entrySegment(at) << 2));
-    if (w < wide) addEntries(true, w, at, at + ENTRY);
+    if (WIDE_PARTS || w < wide) addEntries(true, w, at, at + ENTRY);
     else addEntries(false, w, at, at + ENTRY);
   }
 }
