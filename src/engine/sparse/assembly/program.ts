@@ -43,7 +43,8 @@ import { quantise } from "./quantise";
 import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
-import { slotsInt4 } from "./slots_int4";
+import { slotsInt4Many } from "./slots_int4";
+import { slotsInt4One } from "./slots_int4_one";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
 import { slotsOne } from "./slots_one";
@@ -176,7 +177,8 @@ function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void
     else slotsAnyMany(a, first, last, tokens, thread);
   } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
   else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
-    slotsInt4(kind, a, first, last, tokens, thread);
+    if (tokens == 1) slotsInt4One(kind, a, first, last, thread);
+    else slotsInt4Many(kind, a, first, last, tokens, thread);
   } else if (kind == SKETCH) sketch(a, first, last, thread);
   else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);

@@ -6,17 +6,18 @@
  *
  * Eight rows lie together: for each group of columns eight scales (float16), then for each of its
  * segments the pairs of the first four rows and those of the others.
+ *
+ * Products with one token are in `slots_int4_one.ts`.
  */
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
-import { finishAllWithLists, finishWithLists } from "./lists";
+import { finishAllWithLists } from "./lists";
 import {
   addScaled,
   inputsOf,
   LIST_END,
   listBytes,
   listFlagged,
-  listFlaggedOfOne,
   LOW_UNIT,
   scalesOf,
   scratchOf,
@@ -27,112 +28,13 @@ import {
   TILE_WORDS,
   WEIGHTS,
   X,
-  X_COPY,
   X_LOW,
   X_SCALES,
-  X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
-import { addProducts, dot, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
+import { addProducts, dot, ones, pick, products, sumProducts, upper } from "./simd";
 import { sumsBytes } from "./slots";
-
-/** The products of a segment of four rows, which begins at `w`. */
-// @ts-ignore: decorator
-@inline
-function segmentOf(
-  kind: i32,
-  w: usize,
-  a: v128,
-  b: v128,
-  nibbles: v128,
-  table: v128,
-  zeros: v128,
-  one_: v128,
-): v128 {
-  const i = v128.load(w), v = v128.load(w, 16);
-  const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
-  const first = products(v0, pick(a, v128.and(i, nibbles)));
-  // Four levels of four bits fit a byte.
-  let all = i8x16.add(v0, v1), sum: v128;
-  if (kind == SLOTS_ONE_INT4) sum = addProducts(first, v1, pick(b, upper(i, nibbles)));
-  else {
-    const k = v128.load(w, 32), m = v128.load(w, 48);
-    const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
-    sum = addProducts(first, v1, pick(a, upper(i, nibbles)));
-    sum = addProducts(sum, v2, pick(b, v128.and(k, nibbles)));
-    sum = addProducts(sum, v3, pick(b, upper(k, nibbles)));
-    all = i8x16.add(all, i8x16.add(v2, v3));
-  }
-  return sumProducts(lessZeros(sum, all, zeros), one_);
-}
-
-/** One token. */
-// @ts-ignore: decorator
-@inline
-function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
-  const zeros = v128.load(ZERO_POINTS);
-  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const four = fourBytes(kind), size = slotsBytes(segments, per, four);
-  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
-  const low = <usize> load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = listFlaggedOfOne(a, thread);
-  // Half of the rows beside the other half: memory is read faster in two places at once.
-  const half = (last - first) >> 1, apart = <usize> (half >> 3) * size;
-  let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
-  for (let row = first; row < first + half; row += 8) {
-    const at = w;
-    let xp = x, scale = scales, f = f32x4.splat(0), g = f, h = f, k = f;
-    for (let s: usize = 0; s < segments;) {
-      const end = min(s + per, segments), header = w;
-      let pf = f32x4.splat(0), pg = pf, ph = pf, pk = pf;
-      w += SLOTS_HEADER;
-      for (; s < end; s++) {
-        // All sixteen rows have the same inputs.
-        const unit = v128.load32_splat(scale), y = v128.load(xp), z = v128.load(xp, 16);
-        const v = w + apart;
-        pf = addScaled(pf, segmentOf(kind, w, y, z, nibbles, table, zeros, one_), unit);
-        ph = addScaled(ph, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-        pg = addScaled(pg, segmentOf(kind, w + four, y, z, nibbles, table, zeros, one_), unit);
-        pk = addScaled(pk, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
-        w += 2 * four;
-        xp += 32;
-        scale += 4;
-      }
-      f = f32x4.add(f, f32x4.mul(pf, scalesAt(header)));
-      g = f32x4.add(g, f32x4.mul(pg, scalesAt(header + 8)));
-      h = f32x4.add(h, f32x4.mul(ph, scalesAt(header + apart)));
-      k = f32x4.add(k, f32x4.mul(pk, scalesAt(header + apart + 8)));
-    }
-    for (let entry = flagged;; entry += 2) {
-      const s = <usize> load<u16>(entry);
-      if (s == LIST_END) break;
-      const group = s / per, begin = at + group * (SLOTS_HEADER + per * 2 * four);
-      const v = at + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
-      const scale = v128.load32_splat(scales + (s << 2));
-      const y = v128.load(xs), z = v128.load(xs, 16);
-      f = addLowPart(f, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), scale, begin);
-      g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, begin + 8);
-      const u = v + apart, other = begin + apart;
-      h = addLowPart(h, segmentOf(kind, u, y, z, nibbles, table, zeros, one_), scale, other);
-      k = addLowPart(k, segmentOf(kind, u + four, y, z, nibbles, table, zeros, one_), scale, other + 8);
-    }
-    finishWithLists(a, row, f, thread);
-    finishWithLists(a, row + 4, g, thread);
-    finishWithLists(a, row + half, h, thread);
-    finishWithLists(a, row + half + 4, k, thread);
-  }
-}
-
-/** sum + a sum of lower bits, with the input's scale and those of rows. */
-// @ts-ignore: decorator
-@inline
-function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
-  const scaled = f32x4.mul(f32x4.convert_i32x4_s(part), scale);
-  return f32x4.add(sum, f32x4.mul(scaled, f32x4.mul(scalesAt(scales), f32x4.splat(LOW_UNIT))));
-}
 
 /** Bytes of a segment of four rows that is unpacked: its zero point's part, then its pairs. */
 // @ts-ignore: decorator
@@ -329,15 +231,9 @@ function lowOfOne(x: usize, scales: usize, flagged: usize, per: usize, w: usize,
 function lowOfTwo(x: usize, scales: usize, flagged: usize, per: usize, w: usize, to: usize): void {
   addLow(SLOTS_TWO_INT4, x, scales, flagged, per, w, to);
 }
-function oneOfOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, SLOTS_ONE_INT4);
-}
-function oneOfTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(a, first, last, thread, SLOTS_TWO_INT4);
-}
 
-/** y = W·x for rows `first` to `last`, multiples of 8, with one token of 16. */
-export function slotsInt4(
+/** y = W·x for rows `first` to `last`, multiples of 8, and two tokens or more. */
+export function slotsInt4Many(
   kind: i32,
   a: usize,
   first: i32,
@@ -345,11 +241,6 @@ export function slotsInt4(
   tokens: i32,
   thread: i32,
 ): void {
-  if (tokens == 1) {
-    if (kind == SLOTS_ONE_INT4) oneOfOne(a, first, last, thread);
-    else oneOfTwo(a, first, last, thread);
-    return;
-  }
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = slotsBytes(segments, per, fourBytes(kind));
   const sums = scratchOf(a, thread), lists = sums + sumsBytes(tokens);

@@ -1,0 +1,167 @@
+/** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
+import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
+import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
+import { finishWithLists } from "./lists";
+import {
+  addScaled,
+  LIST_END,
+  listFlaggedOfOne,
+  LOW_UNIT,
+  SEGMENTS,
+  SLOTS_ONE_INT4,
+  SLOTS_TWO_INT4,
+  WEIGHTS,
+  X,
+  X_COPY,
+  X_LOW,
+  X_SCALES,
+  X_SCALES_COPY,
+} from "./linear";
+import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
+
+/** The products of a segment of four rows, which begins at `w`. */
+// @ts-ignore: decorator
+@inline
+function segmentOf(
+  kind: i32,
+  w: usize,
+  a: v128,
+  b: v128,
+  nibbles: v128,
+  table: v128,
+  zeros: v128,
+  one_: v128,
+): v128 {
+  const i = v128.load(w), v = v128.load(w, 16);
+  const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
+  const first = products(v0, pick(a, v128.and(i, nibbles)));
+  // Four levels of four bits fit a byte.
+  let all = i8x16.add(v0, v1), sum: v128;
+  if (kind == SLOTS_ONE_INT4) sum = addProducts(first, v1, pick(b, upper(i, nibbles)));
+  else {
+    const k = v128.load(w, 32), m = v128.load(w, 48);
+    const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
+    sum = addProducts(first, v1, pick(a, upper(i, nibbles)));
+    sum = addProducts(sum, v2, pick(b, v128.and(k, nibbles)));
+    sum = addProducts(sum, v3, pick(b, upper(k, nibbles)));
+    all = i8x16.add(all, i8x16.add(v2, v3));
+  }
+  return sumProducts(lessZeros(sum, all, zeros), one_);
+}
+
+/**
+ * One token.
+ *
+ * @param isFour Whether rows are a multiple of 32, and read in four places; else they are one of 16, read in two.
+ */
+// @ts-ignore: decorator
+@inline
+function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
+  const zeros = v128.load(ZERO_POINTS);
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const four = fourBytes(kind), size = slotsBytes(segments, per, four);
+  const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
+  const low = <usize> load<u32>(a, X_LOW);
+  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const flagged = listFlaggedOfOne(a, thread);
+  // A quarter of the rows beside the other quarters: memory is read faster in several places at once.
+  const places = isFour ? 4 : 2, part = (last - first) / places, apart = <usize> (part >> 3) * size;
+  let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
+  for (let row = first; row < first + part; row += 8) {
+    const at = w;
+    let xp = x, scale = scales;
+    let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
+    for (let s: usize = 0; s < segments;) {
+      const end = min(s + per, segments);
+      let header = w, p0 = f32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
+      w += SLOTS_HEADER;
+      for (; s < end; s++) {
+        // All rows have the same inputs.
+        const unit = v128.load32_splat(scale), y = v128.load(xp), z = v128.load(xp, 16);
+        let v = w;
+        p0 = addScaled(p0, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
+        q0 = addScaled(q0, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+        v += apart;
+        p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
+        q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+        if (isFour) {
+          v += apart;
+          p2 = addScaled(p2, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
+          q2 = addScaled(q2, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+          v += apart;
+          p3 = addScaled(p3, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
+          q3 = addScaled(q3, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+        }
+        w += 2 * four;
+        xp += 32;
+        scale += 4;
+      }
+      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(header)));
+      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + 8)));
+      header += apart;
+      f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header)));
+      g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
+      if (isFour) {
+        header += apart;
+        f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 8)));
+        header += apart;
+        f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header)));
+        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 8)));
+      }
+    }
+    for (let i = 0, r = row, b = at; i < places; i++) {
+      let f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
+      let g = i == 0 ? g0 : i == 1 ? g1 : i == 2 ? g2 : g3;
+      for (let entry = flagged;; entry += 2) {
+        const s = <usize> load<u16>(entry);
+        if (s == LIST_END) break;
+        const group = s / per, header = b + group * (SLOTS_HEADER + per * 2 * four);
+        const v = b + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
+        const scale = v128.load32_splat(scales + (s << 2));
+        const y = v128.load(xs), z = v128.load(xs, 16);
+        f = addLowPart(f, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), scale, header);
+        g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, header + 8);
+      }
+      finishWithLists(a, r, f, thread);
+      finishWithLists(a, r + 4, g, thread);
+      r += part;
+      b += apart;
+    }
+  }
+}
+
+/** sum + a sum of lower bits, with the input's scale and those of rows. */
+// @ts-ignore: decorator
+@inline
+function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
+  const scaled = f32x4.mul(f32x4.convert_i32x4_s(part), scale);
+  return f32x4.add(sum, f32x4.mul(scaled, f32x4.mul(scalesAt(scales), f32x4.splat(LOW_UNIT))));
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, true, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, false, a, first, last, thread);
+}
+function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, true, a, first, last, thread);
+}
+function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, false, a, first, last, thread);
+}
+
+/** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
+export function slotsInt4One(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
+  const inFour = last - (last - first & 31);
+  if (kind == SLOTS_ONE_INT4) {
+    if (first < inFour) oneInFour(a, first, inFour, thread);
+    if (inFour < last) oneInTwo(a, inFour, last, thread);
+  } else {
+    if (first < inFour) twoInFour(a, first, inFour, thread);
+    if (inFour < last) twoInTwo(a, inFour, last, thread);
+  }
+}
