@@ -8,8 +8,8 @@ import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
   COLUMNS,
-  finish,
   finishFour,
+  finishGroup,
   flagsOf,
   inputsOf,
   LIST_END,
@@ -146,22 +146,14 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
         k3 = addRows(k3, w + 48, b + 24, x0, x1, x2, x3, x4, x5, x6, x7, scale, one_);
       }
     }
-    finishGroup(a, row, f0, f1, f2, f3);
-    if (!isAlone) finishGroup(a, row + part, g0, g1, g2, g3);
+    finishGroup(a, row, 0, f0, f1, f2, f3);
+    if (!isAlone) finishGroup(a, row + part, 0, g0, g1, g2, g3);
     if (isFour) {
-      finishGroup(a, row + 2 * part, h0, h1, h2, h3);
-      finishGroup(a, row + 3 * part, k0, k1, k2, k3);
+      finishGroup(a, row + 2 * part, 0, h0, h1, h2, h3);
+      finishGroup(a, row + 3 * part, 0, k0, k1, k2, k3);
     }
     at += size;
   }
-}
-
-/** Writes the results of sixteen rows for one token. */
-function finishGroup(a: usize, row: i32, f0: v128, f1: v128, f2: v128, f3: v128): void {
-  finish(a, row, 0, f0);
-  finish(a, row + 4, 0, f1);
-  finish(a, row + 8, 0, f2);
-  finish(a, row + 12, 0, f3);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
@@ -275,10 +267,7 @@ function floats(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halve
         w += step;
         xp += 4;
       }
-      finish(a, row, token, f0);
-      finish(a, row + 4, token, f1);
-      finish(a, row + 8, token, f2);
-      finish(a, row + 12, token, f3);
+      finishGroup(a, row, token, f0, f1, f2, f3);
     }
     at += size;
   }

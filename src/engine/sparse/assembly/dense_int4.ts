@@ -21,8 +21,8 @@ import {
 } from "./int4";
 import {
   addScaled,
-  finish,
   finishFour,
+  finishGroup,
   flagsOf,
   inputsOf,
   LIST_END,
@@ -87,9 +87,31 @@ function addSegment(
   return i32x4.add(sumProducts(p, one_), start);
 }
 
+/** f + a segment of four rows of one token, with a scale. */
+// @ts-ignore: decorator
+@inline
+function addRows(
+  f: v128,
+  w: usize,
+  x0: v128,
+  x1: v128,
+  x2: v128,
+  x3: v128,
+  x4: v128,
+  x5: v128,
+  x6: v128,
+  x7: v128,
+  start: v128,
+  scale: v128,
+  nibbles: v128,
+  one_: v128,
+): v128 {
+  return addScaled(f, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_), scale);
+}
+
 /** One token. */
 function one(a: usize, first: i32, last: i32, thread: i32): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones(), zero = v128.load(ZERO_POINTS);
+  const n = v128.load(NIBBLES), o = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
@@ -97,40 +119,31 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
   const flagged = listFlaggedOfOne(a, thread);
+  // Half of the groups of rows beside the other half, like `dense.ts`: one that is alone is beside itself.
+  const half = (last - first + 16) >> 5 << 4;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < last; row += 16) {
+  for (let row = first; row < first + half; row += 16) {
+    const isAlone = row + half >= last, apart = isAlone ? 0 : <usize> (half >> 4) * size;
     let w = at, xp = x, scale = scales, begin = sums;
-    let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+    let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments), header = w;
-      let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
+      let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
       w += DENSE_HEADER;
       for (; s < end; s++) {
-        const unit = v128.load32_splat(scale), start = v128.load32_splat(begin);
+        const unit = v128.load32_splat(scale), start = v128.load32_splat(begin), v = w + apart;
         const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
         const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
         const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
         const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
-        p0 = addScaled(
-          p0,
-          addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-          unit,
-        );
-        p1 = addScaled(
-          p1,
-          addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-          unit,
-        );
-        p2 = addScaled(
-          p2,
-          addSegment(w + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-          unit,
-        );
-        p3 = addScaled(
-          p3,
-          addSegment(w + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-          unit,
-        );
+        p0 = addRows(p0, w, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        q0 = addRows(q0, v, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        p1 = addRows(p1, w + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        q1 = addRows(q1, v + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        p2 = addRows(p2, w + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        q2 = addRows(q2, v + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        p3 = addRows(p3, w + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
+        q3 = addRows(q3, v + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
         w += DENSE_SEGMENT;
         xp += 32;
         scale += 4;
@@ -140,43 +153,41 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
       f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header + 8)));
       f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header + 16)));
       f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header + 24)));
+      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + apart)));
+      g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + apart + 8)));
+      g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + apart + 16)));
+      g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + apart + 24)));
     }
     for (let entry = flagged;; entry += 2) {
       const s = <usize> load<u16>(entry);
       if (s == LIST_END) break;
-      const group = s / per, header = at + group * (DENSE_HEADER + per * DENSE_SEGMENT);
-      const v = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT, xp = x + low + (s << 5);
+      const group = s / per, h = at + group * (DENSE_HEADER + per * DENSE_SEGMENT), k = h + apart;
+      const v = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT, u = v + apart;
+      const xs = x + low + (s << 5), start = v128.load32_splat(sums + (s << 3), 4);
       const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      const start = v128.load32_splat(sums + (s << 3), 4);
-      const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
-      const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
-      const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
-      const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
-      f0 = addScaled(
-        f0,
-        addSegment(v, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-        f32x4.mul(unit, scalesAt(header)),
-      );
-      f1 = addScaled(
-        f1,
-        addSegment(v + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-        f32x4.mul(unit, scalesAt(header + 8)),
-      );
-      f2 = addScaled(
-        f2,
-        addSegment(v + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-        f32x4.mul(unit, scalesAt(header + 16)),
-      );
-      f3 = addScaled(
-        f3,
-        addSegment(v + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_),
-        f32x4.mul(unit, scalesAt(header + 24)),
-      );
+      const x0 = inputs(xs, zero), x1 = inputs(xs + 4, zero);
+      const x2 = inputs(xs + 8, zero), x3 = inputs(xs + 12, zero);
+      const x4 = inputs(xs + 16, zero), x5 = inputs(xs + 20, zero);
+      const x6 = inputs(xs + 24, zero), x7 = inputs(xs + 28, zero);
+      let t = f32x4.mul(unit, scalesAt(h));
+      f0 = addRows(f0, v, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(h + 8));
+      f1 = addRows(f1, v + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(h + 16));
+      f2 = addRows(f2, v + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(h + 24));
+      f3 = addRows(f3, v + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(k));
+      g0 = addRows(g0, u, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(k + 8));
+      g1 = addRows(g1, u + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(k + 16));
+      g2 = addRows(g2, u + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+      t = f32x4.mul(unit, scalesAt(k + 24));
+      g3 = addRows(g3, u + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
     }
-    finish(a, row, 0, f0);
-    finish(a, row + 4, 0, f1);
-    finish(a, row + 8, 0, f2);
-    finish(a, row + 12, 0, f3);
+    finishGroup(a, row, 0, f0, f1, f2, f3);
+    if (!isAlone) finishGroup(a, row + half, 0, g0, g1, g2, g3);
     at += size;
   }
 }

@@ -196,6 +196,22 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   v128.store(load<usize>(a, OUT) + at, v);
 }
 
+/** Writes sixteen rows' results for one token. */
+export function finishGroup(
+  a: usize,
+  row: i32,
+  token: i32,
+  f0: v128,
+  f1: v128,
+  f2: v128,
+  f3: v128,
+): void {
+  finish(a, row, token, f0);
+  finish(a, row + 4, token, f1);
+  finish(a, row + 8, token, f2);
+  finish(a, row + 12, token, f3);
+}
+
 /**
  * Writes four rows' results for all of several tokens: what is the same for all is read once.
  *
