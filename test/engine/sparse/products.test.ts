@@ -89,9 +89,16 @@ describe("products", () => {
     };
   }
 
-  /** Odd sizes among round ones: rows that fill no sixteen, columns that fill no pair of windows. */
+  /** So many rows that their lists are taken more than once. */
+  const LONG = [1101, 32] as const;
+  /**
+   * Odd sizes among round ones: rows that fill no sixteen, columns that fill no pair of windows; rows that fill
+   * four places more than once, and leave some for two.
+   */
   const SHAPES: readonly (readonly [number, number])[] = [
     [16, 32],
+    [139, 32],
+    LONG,
     [33, 80],
     [50, 144],
     [16, 300],
@@ -115,6 +122,12 @@ describe("products", () => {
     };
     const random = (density: number) => () => dice.next() < density;
     const always = () => true;
+    if (shape === LONG) {
+      for (const density of [0.15, 0.25, 0.35, 0.45]) {
+        add(`${density} random`, numbersOf(dice, shape, "int8", random(density)));
+      }
+      return cases;
+    }
     for (const group of [undefined, 16, 32, 48, 80, 128, 160, 256]) {
       if (group && group > shape[1]) continue;
       const what = group ? `groups of ${group}` : "scales of rows";
