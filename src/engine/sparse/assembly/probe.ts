@@ -2,8 +2,8 @@
  * What JavaScript asks of a build before it trusts it: some processors and engines have relaxed
  * instructions that give other results than these kernels count on.
  */
-import { twoSlots } from "./pairs";
-import { addTimes, dot, lane, ones, pick, sumOfLanes } from "./simd";
+import { dot, lane, ones, pick, sumOfLanes } from "./simd";
+import { addBoth } from "./slots_sorted";
 
 /** Weights and inputs at the ends of their ranges, and between. */
 // @ts-ignore: decorator
@@ -67,33 +67,13 @@ export function race(at: usize, rounds: i32): i32 {
     const i0 = v128.load(from, 48), i1 = v128.load(from, 64), v2 = v128.load(from, 80);
     const v3 = v128.load(from, 96), i2 = v128.load(from, 112), i3 = v128.load(from, 128);
     let x = v128.load(from, 160), y = v128.load(from, 176);
-    a = addProducts(a, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 0));
+    a = addBoth(a, x, y, begin, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
     x = v128.load(from, 192), y = v128.load(from, 208);
-    b = addProducts(b, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 1));
+    b = addBoth(b, x, y, begin, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
     x = v128.load(from, 224), y = v128.load(from, 240);
-    c = addProducts(c, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 2));
+    c = addBoth(c, x, y, begin, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
     x = v128.load(from, 256), y = v128.load(from, 272);
-    d = addProducts(d, begin, v0, v1, i0, i1, v2, v3, i2, i3, x, y, lane(s, 3));
+    d = addBoth(d, x, y, begin, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
   }
   return sumOfLanes(i32x4.add(i32x4.add(a, b), i32x4.add(c, d)));
-}
-
-// @ts-ignore: decorator
-@inline
-function addProducts(
-  sum: v128,
-  begin: v128,
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  v2: v128,
-  v3: v128,
-  i2: v128,
-  i3: v128,
-  x: v128,
-  y: v128,
-  step: v128,
-): v128 {
-  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, x, x), v2, v3, i2, i3, y, y), step);
 }

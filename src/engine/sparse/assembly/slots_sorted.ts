@@ -83,7 +83,7 @@ export function unpackSorted(at: usize, segments: usize, to: usize): usize {
 /** sum + the products of both windows, `y` and `z`, times their step. */
 // @ts-ignore: decorator
 @inline
-function addBoth(
+export function addBoth(
   sum: v128,
   y: v128,
   z: v128,
