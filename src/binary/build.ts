@@ -28,6 +28,8 @@ export interface BuildPlan {
   readonly outfile: string;
   /** Bun's name of another platform, or version: `bun-linux-arm64`, `bun-linux-x64-v1.4.5`. */
   readonly platform?: string;
+  /** The version of Bun that its name ends with. */
+  readonly version?: string;
   readonly withOrt: boolean;
 }
 
@@ -138,11 +140,10 @@ function modules(plan: BuildPlan): Plugin {
 }
 
 async function main(plan: BuildPlan): Promise<void> {
-  const { folder, outfile, places } = plan;
+  const { folder, outfile, places, version } = plan;
   const { Bun } = globalThis as unknown as {
     Bun: { version: string; build(o: BuildOptions): Promise<unknown> };
   };
-  const version = plan.platform?.match(/-v([\d.]+)$/)?.[1];
   await Bun.build({
     entrypoints: ["espalier:main"],
     target: "bun",

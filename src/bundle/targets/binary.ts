@@ -61,6 +61,8 @@ export const makeBinary: Target = async (input) => {
     ? undefined
     : join(folder, `${name}.places`);
   if (places !== undefined) writeBytes(places, emptyPlaces());
+  // A platform with a version says which Bun a binary carries.
+  const version = platform?.match(/-v([\d.]+)$/)?.[1];
   const plan: BuildPlan = {
     model: { name, context, kv, needsOrt },
     folder: externalModel ? undefined : model,
@@ -68,13 +70,13 @@ export const makeBinary: Target = async (input) => {
     places,
     outfile: join(folder, name),
     platform,
+    version,
     withOrt,
   };
   const progress = (done: number) =>
     hooks.onProgress?.({ type: "progress", phase: "make binary", done, total: 1, unit: "files" });
   progress(0);
-  // A platform with a version says which Bun a binary carries.
-  const isSmallest = !namesVersion(platform);
+  const isSmallest = version === undefined;
   const smallest = isSmallest ? await findBunForBinaries(bunHere, hooks.signal) : undefined;
   const bun = smallest ?? bunHere;
   const script = fileURLToPath(new URL("../../binary/build.ts", import.meta.url));
@@ -100,11 +102,6 @@ export const makeBinary: Target = async (input) => {
     notes,
   };
 };
-
-/** Whether a platform's name ends with a version of Bun. */
-function namesVersion(platform = ""): boolean {
-  return /-v[\d.]+$/.test(platform);
-}
 
 /** Whether a binary is for Linux, which signs no programs. */
 function isForLinux(platform: string | undefined): boolean {
