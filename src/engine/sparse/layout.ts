@@ -25,6 +25,7 @@ export const CONTROL = {
   LOGITS_OF: 296,
   TAKEN: 300,
   WITHIN: 1040,
+  PLACES: 1044,
 } as const;
 
 /** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */

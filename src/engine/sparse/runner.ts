@@ -3,11 +3,14 @@
  * @module
  */
 import { letEventsIn } from "../../platform/events.ts";
+import { CONTROL } from "./layout.ts";
+import { Places } from "./places.ts";
 import type { Setup } from "./setup.ts";
 
 /** Runs programs; short ones on the caller's thread, where `setup.ts` says that this is faster. */
 export class Runner {
   readonly #setup: Setup;
+  readonly #places = new Places();
   /** Milliseconds that the last run of so many tokens took; a prompt's hundreds are none of them. */
   readonly #took = new Float64Array(32).fill(Infinity);
 
@@ -22,14 +25,16 @@ export class Runner {
    * @returns Whether it was done; false when a thread was lost.
    */
   async run(tokens: number): Promise<boolean> {
-    const { background, team, kernels, shortRun } = this.#setup;
-    if (!background) return kernels.run() === 0;
-    const isShort = this.#took[tokens] < shortRun;
+    const { background, memory, team, kernels, shortRun } = this.#setup;
+    const isShort = !background || this.#took[tokens] < shortRun;
     // The text of the token before is sent, and requests come in.
-    if (isShort) await letEventsIn();
+    if (background && isShort) await letEventsIn();
+    if (tokens === 1) memory.set(CONTROL.PLACES, this.#places.next);
     const started = performance.now();
     const isDone = isShort ? kernels.run() === 0 : await team.run();
-    if (tokens < this.#took.length) this.#took[tokens] = performance.now() - started;
+    const took = performance.now() - started;
+    if (tokens < this.#took.length) this.#took[tokens] = took;
+    if (tokens === 1 && isDone) this.#places.took(took);
     return isDone;
   }
 }

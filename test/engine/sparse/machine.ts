@@ -169,6 +169,8 @@ export class Machine {
       ids?: readonly number[];
       /** Pages of the sequence, or of each token's. */
       pages?: readonly number[] | readonly (readonly number[])[];
+      /** In how many places the weights of one token are read (default: 1). */
+      places?: number;
     },
   ): void {
     const { memory } = this;
@@ -193,6 +195,7 @@ export class Machine {
     memory.set(CONTROL.PAGES, list(each.map((i) => own[i] ?? shared)));
     memory.set(CONTROL.LOGITS, logits.length);
     memory.set(CONTROL.LOGITS_OF, list(logits));
+    memory.set(CONTROL.PLACES, run.places ?? 1);
     if (this.kernels.run() !== 0) throw new Error(`${this.name}: a thread was lost`);
     for (const fence of this.#fences) {
       if (memory.bytes(fence, FENCE).some((byte) => byte !== FENCE)) {

@@ -63,6 +63,8 @@ export const LEVELS: usize = 1008;
 export const EVEN_BYTES: usize = 1024;
 /** How far below the largest logit those may be that are wanted, float32; none below 0 where all are. */
 export const WITHIN: usize = 1040;
+/** In how many places one token's weights are read, 1 or 4: see `places.ts`. */
+export const PLACES: usize = 1044;
 
 /** Puts the constants in place. */
 export function setUp(): void {

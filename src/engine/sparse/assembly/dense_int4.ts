@@ -40,7 +40,8 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { addProducts, ones, products, sumProducts, upper } from "./simd";
+import { endInFour } from "./places";
+import { addProducts, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
 // @ts-ignore: decorator
@@ -61,56 +62,32 @@ function addEight(sum: v128, w: usize, x: v128, y: v128, nibbles: v128): v128 {
   );
 }
 
-/** start + a segment of four rows. */
+/** start + a segment of four rows, the inputs at `x`. */
 // @ts-ignore: decorator
 @inline
-function addSegment(
-  w: usize,
-  x0: v128,
-  x1: v128,
-  x2: v128,
-  x3: v128,
-  x4: v128,
-  x5: v128,
-  x6: v128,
-  x7: v128,
-  start: v128,
-  nibbles: v128,
-  one_: v128,
-): v128 {
-  const v = v128.load(w);
-  let p = products(x0, v128.and(v, nibbles));
-  p = addProducts(p, x1, upper(v, nibbles));
-  p = addEight(p, w + 64, x2, x3, nibbles);
-  p = addEight(p, w + 128, x4, x5, nibbles);
-  p = addEight(p, w + 192, x6, x7, nibbles);
-  return i32x4.add(sumProducts(p, one_), start);
+function segmentOf(w: usize, x: usize, start: v128, zero: v128, nibbles: v128, one_: v128): v128 {
+  let sum = i32x4.splat(0);
+  for (let at: usize = 0; at < 32; at += 8) {
+    sum = addEight(sum, w + (at << 3), inputs(x + at, zero), inputs(x + at + 4, zero), nibbles);
+  }
+  return i32x4.add(sumProducts(sum, one_), start);
 }
 
-/** f + a segment of four rows of one token, with a scale. */
+/** sum + the products of a segment, with the scale of its inputs. */
 // @ts-ignore: decorator
 @inline
-function addRows(
-  f: v128,
-  w: usize,
-  x0: v128,
-  x1: v128,
-  x2: v128,
-  x3: v128,
-  x4: v128,
-  x5: v128,
-  x6: v128,
-  x7: v128,
-  start: v128,
-  scale: v128,
-  nibbles: v128,
-  one_: v128,
-): v128 {
-  return addScaled(f, addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_), scale);
+function addPart(sum: v128, products: v128, start: v128, unit: v128, one_: v128): v128 {
+  return addScaled(sum, i32x4.add(sumProducts(products, one_), start), unit);
 }
 
-/** One token. */
-function one(a: usize, first: i32, last: i32, thread: i32): void {
+/**
+ * One token: like `dense.ts`.
+ *
+ * @param isFour Whether rows are a multiple of 64, and read in four places; see `places.ts`.
+ */
+// @ts-ignore: decorator
+@inline
+function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
   const n = v128.load(NIBBLES), o = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per);
@@ -119,33 +96,57 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  // Half of the groups of rows beside the other half, like `dense.ts`: one that is alone is beside itself.
-  const half = (last - first + 16) >> 5 << 4;
+  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 4) * size;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < first + half; row += 16) {
-    const isAlone = row + half >= last, apart = isAlone ? 0 : <usize> (half >> 4) * size;
+  for (let row = first; row < first + part; row += 16) {
     let w = at, xp = x, scale = scales, begin = sums;
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
+    let h0 = f0, h1 = f0, h2 = f0, h3 = f0, k0 = f0, k1 = f0, k2 = f0, k3 = f0;
     for (let s: usize = 0; s < segments;) {
-      const end = min(s + per, segments), header = w;
+      const end = min(s + per, segments);
+      let header = w;
       let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
+      let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
       w += DENSE_HEADER;
       for (; s < end; s++) {
-        const unit = v128.load32_splat(scale), start = v128.load32_splat(begin), v = w + apart;
-        const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
-        const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
-        const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
-        const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
-        p0 = addRows(p0, w, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        q0 = addRows(q0, v, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        p1 = addRows(p1, w + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        q1 = addRows(q1, v + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        p2 = addRows(p2, w + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        q2 = addRows(q2, v + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        p3 = addRows(p3, w + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        q3 = addRows(q3, v + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, unit, n, o);
-        w += DENSE_SEGMENT;
-        xp += 32;
+        const unit = v128.load32_splat(scale), start = v128.load32_splat(begin);
+        let i0 = i32x4.splat(0), i1 = i0, i2 = i0, i3 = i0, j0 = i0, j1 = i0, j2 = i0, j3 = i0;
+        let l0 = i0, l1 = i0, l2 = i0, l3 = i0, m0 = i0, m1 = i0, m2 = i0, m3 = i0;
+        for (const next = w + DENSE_SEGMENT; w < next; w += 64) {
+          const y = inputs(xp, zero), z = inputs(xp + 4, zero);
+          i0 = addEight(i0, w, y, z, n);
+          i1 = addEight(i1, w + 16, y, z, n);
+          i2 = addEight(i2, w + 32, y, z, n);
+          i3 = addEight(i3, w + 48, y, z, n);
+          if (isFour) {
+            let v = w + apart;
+            j0 = addEight(j0, v, y, z, n);
+            j1 = addEight(j1, v + 16, y, z, n);
+            j2 = addEight(j2, v + 32, y, z, n);
+            j3 = addEight(j3, v + 48, y, z, n);
+            v += apart;
+            l0 = addEight(l0, v, y, z, n);
+            l1 = addEight(l1, v + 16, y, z, n);
+            l2 = addEight(l2, v + 32, y, z, n);
+            l3 = addEight(l3, v + 48, y, z, n);
+            v += apart;
+            m0 = addEight(m0, v, y, z, n);
+            m1 = addEight(m1, v + 16, y, z, n);
+            m2 = addEight(m2, v + 32, y, z, n);
+            m3 = addEight(m3, v + 48, y, z, n);
+          }
+          xp += 8;
+        }
+        p0 = addPart(p0, i0, start, unit, o), p1 = addPart(p1, i1, start, unit, o);
+        p2 = addPart(p2, i2, start, unit, o), p3 = addPart(p3, i3, start, unit, o);
+        if (isFour) {
+          q0 = addPart(q0, j0, start, unit, o), q1 = addPart(q1, j1, start, unit, o);
+          q2 = addPart(q2, j2, start, unit, o), q3 = addPart(q3, j3, start, unit, o);
+          r0 = addPart(r0, l0, start, unit, o), r1 = addPart(r1, l1, start, unit, o);
+          r2 = addPart(r2, l2, start, unit, o), r3 = addPart(r3, l3, start, unit, o);
+          t0 = addPart(t0, m0, start, unit, o), t1 = addPart(t1, m1, start, unit, o);
+          t2 = addPart(t2, m2, start, unit, o), t3 = addPart(t3, m3, start, unit, o);
+        }
         scale += 4;
         begin += 8;
       }
@@ -153,43 +154,55 @@ function one(a: usize, first: i32, last: i32, thread: i32): void {
       f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header + 8)));
       f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header + 16)));
       f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header + 24)));
-      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + apart)));
-      g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + apart + 8)));
-      g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + apart + 16)));
-      g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + apart + 24)));
+      if (isFour) {
+        header += apart;
+        g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header)));
+        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 16)));
+        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 24)));
+        header += apart;
+        h0 = f32x4.add(h0, f32x4.mul(r0, scalesAt(header)));
+        h1 = f32x4.add(h1, f32x4.mul(r1, scalesAt(header + 8)));
+        h2 = f32x4.add(h2, f32x4.mul(r2, scalesAt(header + 16)));
+        h3 = f32x4.add(h3, f32x4.mul(r3, scalesAt(header + 24)));
+        header += apart;
+        k0 = f32x4.add(k0, f32x4.mul(t0, scalesAt(header)));
+        k1 = f32x4.add(k1, f32x4.mul(t1, scalesAt(header + 8)));
+        k2 = f32x4.add(k2, f32x4.mul(t2, scalesAt(header + 16)));
+        k3 = f32x4.add(k3, f32x4.mul(t3, scalesAt(header + 24)));
+      }
     }
-    for (let entry = flagged;; entry += 2) {
-      const s = <usize> load<u16>(entry);
-      if (s == LIST_END) break;
-      const group = s / per, h = at + group * (DENSE_HEADER + per * DENSE_SEGMENT), k = h + apart;
-      const v = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT, u = v + apart;
-      const xs = x + low + (s << 5), start = v128.load32_splat(sums + (s << 3), 4);
-      const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-      const x0 = inputs(xs, zero), x1 = inputs(xs + 4, zero);
-      const x2 = inputs(xs + 8, zero), x3 = inputs(xs + 12, zero);
-      const x4 = inputs(xs + 16, zero), x5 = inputs(xs + 20, zero);
-      const x6 = inputs(xs + 24, zero), x7 = inputs(xs + 28, zero);
-      let t = f32x4.mul(unit, scalesAt(h));
-      f0 = addRows(f0, v, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(h + 8));
-      f1 = addRows(f1, v + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(h + 16));
-      f2 = addRows(f2, v + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(h + 24));
-      f3 = addRows(f3, v + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(k));
-      g0 = addRows(g0, u, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(k + 8));
-      g1 = addRows(g1, u + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(k + 16));
-      g2 = addRows(g2, u + 32, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
-      t = f32x4.mul(unit, scalesAt(k + 24));
-      g3 = addRows(g3, u + 48, x0, x1, x2, x3, x4, x5, x6, x7, start, t, n, o);
+    for (let i = 0, b = at, r = row; i < places; i++) {
+      let s0 = i == 0 ? f0 : i == 1 ? g0 : i == 2 ? h0 : k0;
+      let s1 = i == 0 ? f1 : i == 1 ? g1 : i == 2 ? h1 : k1;
+      let s2 = i == 0 ? f2 : i == 1 ? g2 : i == 2 ? h2 : k2;
+      let s3 = i == 0 ? f3 : i == 1 ? g3 : i == 2 ? h3 : k3;
+      for (let entry = flagged;; entry += 2) {
+        const s = <usize> load<u16>(entry);
+        if (s == LIST_END) break;
+        const group = s / per, h = b + group * (DENSE_HEADER + per * DENSE_SEGMENT);
+        const v = b + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT;
+        const xs = x + low + (s << 5), start = v128.load32_splat(sums + (s << 3), 4);
+        const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
+        s0 = addScaled(s0, segmentOf(v, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h)));
+        s1 = addScaled(s1, segmentOf(v + 16, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 8)));
+        s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 16)));
+        s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 24)));
+      }
+      finishGroup(a, r, 0, s0, s1, s2, s3);
+      b += apart;
+      r += part;
     }
-    finishGroup(a, row, 0, f0, f1, f2, f3);
-    if (!isAlone) finishGroup(a, row + half, 0, g0, g1, g2, g3);
     at += size;
   }
+}
+
+/** Each in a function of its own: engines compile small functions better. */
+function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
+  one(true, a, first, last, thread);
+}
+function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
+  one(false, a, first, last, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -266,12 +279,8 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
         v128.load32_splat(scales + s * TILE_WORDS + <usize> (t << 2)),
         f32x4.splat(LOW_UNIT),
       );
-      const x0 = inputs(xp, zero), x1 = inputs(xp + 4, zero);
-      const x2 = inputs(xp + 8, zero), x3 = inputs(xp + 12, zero);
-      const x4 = inputs(xp + 16, zero), x5 = inputs(xp + 20, zero);
-      const x6 = inputs(xp + 24, zero), x7 = inputs(xp + 28, zero);
-      const p = addSegment(w, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_);
-      const q = addSegment(w + 16, x0, x1, x2, x3, x4, x5, x6, x7, start, nibbles, one_);
+      const p = segmentOf(w, xp, start, zero, nibbles, one_);
+      const q = segmentOf(w + 16, xp, start, zero, nibbles, one_);
       const pf = f32x4.mul(unit, sf), qf = f32x4.mul(unit, sg);
       if (t == 0) f0 = addScaled(f0, p, pf), g0 = addScaled(g0, q, qf);
       else if (t == 1) f1 = addScaled(f1, p, pf), g1 = addScaled(g1, q, qf);
@@ -285,7 +294,12 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 
 /** y = W·x for rows `first` to `last`, multiples of 16. */
 export function denseInt4(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
-  if (tokens == 1) return one(a, first, last, thread);
+  if (tokens == 1) {
+    const inFour = endInFour(first, last, 64);
+    if (first < inFour) oneInFour(a, first, inFour, thread);
+    if (inFour < last) oneInOne(a, inFour, last, thread);
+    return;
+  }
   const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {

@@ -12,6 +12,7 @@ import {
   centered,
   partSum,
   pick,
+  subParts,
   upper,
   WIDE_PARTS,
 } from "./simd";
@@ -32,6 +33,45 @@ export function pairPart(
 ): v128 {
   const i = v128.load(w), x0 = pick(x, v128.and(i, nibbles)), x1 = pick(y, upper(i, nibbles));
   return centered(v128.load(w, 16), x0, v128.load(w, 32), x1, one, zeros);
+}
+
+/** sum + the products of the pair at `w`, both of whose slots are of the window `x`, and of the next, of `y`. */
+// @ts-ignore: decorator
+@inline
+export function addTwoPairs(
+  sum: v128,
+  w: usize,
+  x: v128,
+  y: v128,
+  step: v128,
+  nibbles: v128,
+  one: v128,
+  zeros: v128,
+): v128 {
+  if (!WIDE_PARTS) {
+    const first = addTimes(sum, pairPart(w, x, x, nibbles, one, zeros), step);
+    return addTimes(first, pairPart(w + PAIR, y, y, nibbles, one, zeros), step);
+  }
+  return addTimes(sum, twoPairsSum(w, x, y, nibbles, one, zeros), step);
+}
+
+/** The sums of those products alone. */
+// @ts-ignore: decorator
+@inline
+export function twoPairsSum(w: usize, x: v128, y: v128, nibbles: v128, one: v128, zeros: v128): v128 {
+  if (!WIDE_PARTS) {
+    const first = partSum(pairPart(w, x, x, nibbles, one, zeros), one);
+    return i32x4.add(first, partSum(pairPart(w + PAIR, y, y, nibbles, one, zeros), one));
+  }
+  // One chain of all four slots, and one of their zeros.
+  const i = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+  const j = v128.load(w, PAIR), v2 = v128.load(w, PAIR + 16), v3 = v128.load(w, PAIR + 32);
+  let all = addToPart(i32x4.splat(0), v0, pick(x, v128.and(i, nibbles)));
+  all = addToPart(addToPart(all, v1, pick(x, upper(i, nibbles))), v2, pick(y, v128.and(j, nibbles)));
+  all = addToPart(all, v3, pick(y, upper(j, nibbles)));
+  const none = i32x4.splat(0);
+  const first = addToPart(addToPart(none, v0, zeros), v1, zeros);
+  return subParts(all, addToPart(addToPart(first, v2, zeros), v3, zeros));
 }
 
 /** Unpacks the pair at `w`; returns what products with it begin with. */
@@ -88,14 +128,6 @@ export function twoSlots(
 export function unpackedPart(begin: v128, w: usize, x: v128, y: v128): v128 {
   const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
   return twoSlots(begin, v0, v1, v128.load(w, 48), v128.load(w, 64), x, y);
-}
-
-/** sum + (p + q) · step, of the parts of two pairs. */
-// @ts-ignore: decorator
-@inline
-export function addTwoTimes(sum: v128, p: v128, q: v128, step: v128): v128 {
-  if (WIDE_PARTS) return addTimes(sum, i32x4.add(p, q), step);
-  return addTimes(addTimes(sum, p, step), q, step);
 }
 
 /** p + q, of the parts of two pairs. */

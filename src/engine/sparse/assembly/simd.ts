@@ -175,6 +175,14 @@ export function sumProducts(sum: v128, one: v128): v128 {
   return i32x4.dot_i16x8_s(sum, one);
 }
 
+/** sum + two vectors of such products, in 32 bits. */
+// @ts-ignore: decorator
+@inline
+export function addSumOfTwo(sum: v128, a: v128, x: v128, b: v128, y: v128, one: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return addProducts(addProducts(sum, a, x), b, y);
+  return i32x4.add(sum, sumProducts(addProducts(products(a, x), b, y), one));
+}
+
 /** Sums of neighbouring products, in 16 bits: two of 127 · 127 fit, so nothing saturates. */
 // @ts-ignore: decorator
 @inline

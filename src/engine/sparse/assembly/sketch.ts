@@ -25,7 +25,8 @@ import {
 } from "./linear";
 import { BLOCK, LEAST_ERROR, SKETCH_HEAD, SKETCH_SEGMENT } from "./pack_sketch";
 import { spread } from "./page_int8";
-import { addProducts, maxLane, ones, products, sumLanes, sumOfLanes, sumProducts, upper } from "./simd";
+import { endInFour } from "./places";
+import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
 
 /** Standard deviations that an error may have; of normal ones, one in 10^12 has more. */
@@ -118,8 +119,7 @@ function readInputs(a: usize, thread: i32, to: usize): void {
 // @ts-ignore: decorator
 @inline
 function addSegment(sum: v128, w: v128, x: v128, y: v128, nibbles: v128, one: v128): v128 {
-  const part = addProducts(products(x, v128.and(w, nibbles)), y, upper(w, nibbles));
-  return i32x4.add(sum, sumProducts(part, one));
+  return addSumOfTwo(sum, x, v128.and(w, nibbles), y, upper(w, nibbles), one);
 }
 
 /** The lanes' sums of four rows. */
@@ -133,22 +133,22 @@ function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 
 /** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
 export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = last - (last - first & 63);
+  const inFour = endInFour(first, last, 16);
   if (first < inFour) boundsInFour(a, first, inFour, thread);
-  if (inFour < last) boundsInTwo(a, inFour, last, thread);
+  if (inFour < last) boundsInOne(a, inFour, last, thread);
 }
 
 function boundsInFour(a: usize, first: i32, last: i32, thread: i32): void {
   bounds(true, a, first, last, thread);
 }
-function boundsInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+function boundsInOne(a: usize, first: i32, last: i32, thread: i32): void {
   bounds(false, a, first, last, thread);
 }
 
 /**
  * Bounds of rows `first` to `last`.
  *
- * @param isFour Whether they are a multiple of 64, and read in four places; else they are one of 16, in two.
+ * @param isFour Whether they are read in four places; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
@@ -158,14 +158,11 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
   const ofFour = SKETCH_HEAD + size;
   const unit = f32x4.splat(load<f32>(room, UNIT)), sum = f32x4.splat(load<f32>(room, SUM));
   const spread = f32x4.splat(load<f32>(room, SPREAD)), common = f32x4.splat(load<f32>(room, COMMON));
-  // Like `dense.ts`: in two places, four rows that have no others beside them are beside themselves.
-  const part = isFour ? (last - first) >> 2 : (last - first + 16) >> 5 << 4;
-  const outApart = <usize> part << 2;
+  const places = isFour ? 4 : 1, part = (last - first) / places, outApart = <usize> part << 2;
+  const apart = <usize> (part >> 2) * ofFour;
   let out = load<usize>(a, OUT) + (<usize> first << 2);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 2) * ofFour;
   for (let row = first; row < first + part; row += 4) {
-    const isAlone = !isFour && row + part >= last;
-    const apart = isAlone ? 0 : <usize> (part >> 2) * ofFour;
     let w = at + SKETCH_HEAD, x = room + INPUTS;
     let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
     let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
@@ -176,12 +173,12 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
       p1 = addSegment(p1, v128.load(v, 16), x0, x1, nibbles, one);
       p2 = addSegment(p2, v128.load(v, 32), x0, x1, nibbles, one);
       p3 = addSegment(p3, v128.load(v, 48), x0, x1, nibbles, one);
-      v += apart;
-      q0 = addSegment(q0, v128.load(v), x0, x1, nibbles, one);
-      q1 = addSegment(q1, v128.load(v, 16), x0, x1, nibbles, one);
-      q2 = addSegment(q2, v128.load(v, 32), x0, x1, nibbles, one);
-      q3 = addSegment(q3, v128.load(v, 48), x0, x1, nibbles, one);
       if (isFour) {
+        v += apart;
+        q0 = addSegment(q0, v128.load(v), x0, x1, nibbles, one);
+        q1 = addSegment(q1, v128.load(v, 16), x0, x1, nibbles, one);
+        q2 = addSegment(q2, v128.load(v, 32), x0, x1, nibbles, one);
+        q3 = addSegment(q3, v128.load(v, 48), x0, x1, nibbles, one);
         v += apart;
         r0 = addSegment(r0, v128.load(v), x0, x1, nibbles, one);
         r1 = addSegment(r1, v128.load(v, 16), x0, x1, nibbles, one);
@@ -195,7 +192,6 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
       }
       x += SEGMENT;
     }
-    const places = isFour ? 4 : isAlone ? 1 : 2;
     for (let i = 0, b = at, o = out, r = row; i < places; i++) {
       const p = i == 0 ? sumsOfFour(p0, p1, p2, p3) : i == 1 ? sumsOfFour(q0, q1, q2, q3)
         : i == 2 ? sumsOfFour(r0, r1, r2, r3) : sumsOfFour(t0, t1, t2, t3);

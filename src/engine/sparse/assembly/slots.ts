@@ -17,10 +17,11 @@
 import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";
 import { finishAllWithLists } from "./lists";
 import {
-  addTwoTimes,
+  addTwoPairs,
   PAIR,
   pairPart,
   secondBeginning,
+  twoPairsSum,
   twoPartsSum,
   UNPACKED,
   unpackedPart,
@@ -63,8 +64,7 @@ export function addSegment(
   zeros: v128,
 ): v128 {
   if (kind == SLOTS_ONE) return addTimes(sum, pairPart(w, a, b, nibbles, one_, zeros), step);
-  const p = pairPart(w, a, a, nibbles, one_, zeros);
-  return addTwoTimes(sum, p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), step);
+  return addTwoPairs(sum, w, a, b, step, nibbles, one_, zeros);
 }
 
 /** The same product alone. */
@@ -80,8 +80,7 @@ export function segmentSum(
   zeros: v128,
 ): v128 {
   if (kind == SLOTS_ONE) return partSum(pairPart(w, a, b, nibbles, one_, zeros), one_);
-  const p = pairPart(w, a, a, nibbles, one_, zeros);
-  return twoPartsSum(p, pairPart(w + PAIR, b, b, nibbles, one_, zeros), one_);
+  return twoPairsSum(w, a, b, nibbles, one_, zeros);
 }
 
 /** sum + an unpacked segment of four rows times a token's inputs at `x`, times their step. */

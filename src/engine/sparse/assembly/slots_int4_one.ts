@@ -17,6 +17,7 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
+import { endInFour } from "./places";
 import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** The products of a segment of four rows, which begins at `w`. */
@@ -52,7 +53,7 @@ function segmentOf(
 /**
  * One token.
  *
- * @param isFour Whether rows are a multiple of 32, and read in four places; else they are one of 16, read in two.
+ * @param isFour Whether rows are a multiple of 32, and read in four places; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
@@ -65,8 +66,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  // A quarter of the rows beside the other quarters: memory is read faster in several places at once.
-  const places = isFour ? 4 : 2, part = (last - first) / places, apart = <usize> (part >> 3) * size;
+  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const at = w;
@@ -82,10 +82,10 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
         let v = w;
         p0 = addScaled(p0, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
         q0 = addScaled(q0, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
-        v += apart;
-        p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-        q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
         if (isFour) {
+          v += apart;
+          p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
+          q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
           v += apart;
           p2 = addScaled(p2, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q2 = addScaled(q2, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
@@ -99,10 +99,10 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
       }
       f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(header)));
       g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + 8)));
-      header += apart;
-      f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header)));
-      g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
       if (isFour) {
+        header += apart;
+        f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header)));
+        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
         header += apart;
         f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header)));
         g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 8)));
@@ -144,24 +144,24 @@ function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_ONE_INT4, true, a, first, last, thread);
 }
-function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_ONE_INT4, false, a, first, last, thread);
 }
 function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_TWO_INT4, true, a, first, last, thread);
 }
-function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+function twoInOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_TWO_INT4, false, a, first, last, thread);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsInt4One(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = last - (last - first & 31);
+  const inFour = endInFour(first, last, 32);
   if (kind == SLOTS_ONE_INT4) {
     if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInTwo(a, inFour, last, thread);
+    if (inFour < last) oneInOne(a, inFour, last, thread);
   } else {
     if (first < inFour) twoInFour(a, first, inFour, thread);
-    if (inFour < last) twoInTwo(a, inFour, last, thread);
+    if (inFour < last) twoInOne(a, inFour, last, thread);
   }
 }

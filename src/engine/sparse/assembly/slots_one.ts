@@ -17,13 +17,14 @@ import {
   X_LOW,
   X_STEPS,
 } from "./linear";
+import { endInFour } from "./places";
 import { ones } from "./simd";
 import { addSegment, pairBytes, segmentBytes } from "./slots";
 
 /**
  * One token.
  *
- * @param isFour Whether rows are a multiple of 32, and read in four places; else they are one of 16, read in two.
+ * @param isFour Whether rows are a multiple of 32, and read in four places; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
@@ -35,8 +36,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
-  // A quarter of the rows beside the other quarters: memory is read faster in several places at once.
-  const places = isFour ? 4 : 2, part = (last - first) / places, apart = <usize> (part >> 3) * size;
+  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const done = row - first & (LISTED_ROWS - 1), at = w;
@@ -54,10 +54,10 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
       let v = w;
       p0 = addSegment(kind, v, y, z, p0, step, nibbles, one_, zeros);
       q0 = addSegment(kind, v + pairBytes(kind), y, z, q0, step, nibbles, one_, zeros);
-      v += apart;
-      p1 = addSegment(kind, v, y, z, p1, step, nibbles, one_, zeros);
-      q1 = addSegment(kind, v + pairBytes(kind), y, z, q1, step, nibbles, one_, zeros);
       if (isFour) {
+        v += apart;
+        p1 = addSegment(kind, v, y, z, p1, step, nibbles, one_, zeros);
+        q1 = addSegment(kind, v + pairBytes(kind), y, z, q1, step, nibbles, one_, zeros);
         v += apart;
         p2 = addSegment(kind, v, y, z, p2, step, nibbles, one_, zeros);
         q2 = addSegment(kind, v + pairBytes(kind), y, z, q2, step, nibbles, one_, zeros);
@@ -94,24 +94,24 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_ONE, true, a, first, last, thread);
 }
-function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_ONE, false, a, first, last, thread);
 }
 function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_TWO, true, a, first, last, thread);
 }
-function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+function twoInOne(a: usize, first: i32, last: i32, thread: i32): void {
   one(SLOTS_TWO, false, a, first, last, thread);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsOne(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = last - (last - first & 31);
+  const inFour = endInFour(first, last, 32);
   if (kind == SLOTS_ONE) {
     if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInTwo(a, inFour, last, thread);
+    if (inFour < last) oneInOne(a, inFour, last, thread);
   } else {
     if (first < inFour) twoInFour(a, first, inFour, thread);
-    if (inFour < last) twoInTwo(a, inFour, last, thread);
+    if (inFour < last) twoInOne(a, inFour, last, thread);
   }
 }
