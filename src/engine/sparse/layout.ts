@@ -158,8 +158,8 @@ export function segmentBytes(kind: Kind): number {
 const UNPACKED_PAIR = 64;
 const BEGINNING = 16;
 
-/** Rows whose lists one token is multiplied with at a time: see `assembly/lists.ts`. */
-const LISTED_ROWS = 256;
+/** Rows whose lists one token is multiplied with at a time: see `assembly/beside.ts`. */
+const LISTED_ROWS = 2048;
 
 /** Bytes in which products with streams say where things are. */
 const STREAMS = 32;
@@ -190,11 +190,11 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
         sums + outlierBytes(segments, tokens) +
           segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16 + 4),
       );
-    // These have 16 bytes of scales before each group, of one segment or more.
+    // These have 16 bytes of scales before each group, of one segment or more; and sums of what lies beside slots.
     case KIND.SLOTS_ONE_INT4:
-      return sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR);
+      return Math.max(one, 2 * sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR));
     case KIND.SLOTS_TWO_INT4:
-      return sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR);
+      return Math.max(one, 2 * sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR));
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
       return Math.max(

@@ -90,7 +90,7 @@ describe("products", () => {
   }
 
   /** So many rows that their lists are taken more than once. */
-  const LONG = [1101, 32] as const;
+  const LONG = [8301, 32] as const;
   /**
    * Odd sizes among round ones: rows that fill no sixteen, columns that fill no pair of windows; rows that fill
    * four places more than once, and leave some for one.

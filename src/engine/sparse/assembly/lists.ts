@@ -1,22 +1,12 @@
 /**
- * Sparse matrices of floats, as lists: the exact path, and what slots have no room for.
+ * Sparse matrices of floats, as lists: the exact path.
  *
  * Four rows together: entry by entry, four values and the four columns they stand in (uint16). Rows
  * with fewer entries are filled with zeros at column 0. A table has the address of each four rows; its
  * end is the address of the next.
  */
 import { widenHalves } from "./simd";
-import {
-  finish,
-  finishAll,
-  LISTS,
-  LISTS_X,
-  LISTS_X_COPY,
-  LISTS_X_STRIDE,
-  X,
-  X_COPY,
-  X_STRIDE,
-} from "./linear";
+import { finish, LISTS, X, X_COPY, X_STRIDE } from "./linear";
 
 /** Four rows times a vector. */
 // @ts-ignore: decorator
@@ -37,63 +27,6 @@ function listTimes(begin: usize, end: usize, x: usize, halves: bool): v128 {
     f = sum;
   }
   return f32x4.add(f, g);
-}
-
-/**
- * Rows whose lists one token is multiplied with at a time, before their slots. They lie one behind the other, so
- * they are read without a pause; each beside its rows, SmolLM2-135M at 70 % decoded at 0.95 of the speed.
- */
-export const LISTED_ROWS: i32 = 256;
-
-/** Bytes of their results. */
-export const LISTED_BYTES: usize = LISTED_ROWS << 2;
-
-/** What the only token has of the lists beside slots, of up to {@link LISTED_ROWS} rows from `row` on. */
-export function timesLists(a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
-  if (load<usize>(a, LISTS) == 0) {
-    memory.fill(to, 0, LISTED_BYTES);
-    return;
-  }
-  const table = load<usize>(a, LISTS) + <usize> row;
-  const x = load<usize>(a, LISTS_X) + <usize> thread * <usize> load<u32>(a, LISTS_X_COPY);
-  let begin = load<usize>(table);
-  for (let r: usize = 0; r < <usize> rows; r += 4) {
-    const end = load<usize>(table + r, 4);
-    v128.store(to + (r << 2), listTimes(begin, end, x, false));
-    begin = end;
-  }
-}
-
-/** Adds what the only token has of the lists beside slots, if there are any, and writes four rows' results. */
-export function finishWithLists(a: usize, row: i32, sum: v128, thread: i32): void {
-  let all = sum;
-  if (load<usize>(a, LISTS) != 0) {
-    const table = load<usize>(a, LISTS) + <usize> row;
-    const begin = load<usize>(table), end = load<usize>(table, 4);
-    const x = load<usize>(a, LISTS_X) + <usize> thread * <usize> load<u32>(a, LISTS_X_COPY);
-    if (begin < end) all = f32x4.add(sum, listTimes(begin, end, x, false));
-  }
-  finish(a, row, 0, all);
-}
-
-/**
- * Adds what several tokens have of the lists beside slots, if there are any, and writes four rows' results.
- *
- * @param sums The tokens' sums one after the other, 16 bytes each.
- */
-export function finishAllWithLists(a: usize, row: i32, tokens: i32, sums: usize): void {
-  if (load<usize>(a, LISTS) != 0) {
-    const table = load<usize>(a, LISTS) + <usize> row;
-    const begin = load<usize>(table), end = load<usize>(table, 4);
-    if (begin < end) {
-      let x = load<usize>(a, LISTS_X);
-      for (let at = sums, last = sums + (<usize> tokens << 4); at < last; at += 16) {
-        v128.store(at, f32x4.add(v128.load(at), listTimes(begin, end, x, false)));
-        x += <usize> load<u32>(a, LISTS_X_STRIDE);
-      }
-    }
-  }
-  finishAll(a, row, tokens, sums);
 }
 
 // @ts-ignore: decorator

@@ -2,12 +2,14 @@
  * From a file's formats to the layouts that kernels read, once, at load.
  *
  * A matrix is decoded four rows at a time into lists of columns and values (`decode.ts`), and written from
- * those. The layouts are in `slots.ts`, `slots_any.ts`, `lists.ts` and `dense.ts`.
+ * those. The layouts are in `slots.ts`, `slots_any.ts`, `beside.ts`, `lists.ts` and `dense.ts`.
  */
+import { BESIDE, BESIDE_COLUMN, BESIDE_ROW } from "./beside";
 import {
   DENSE_INT4,
   DENSE_INT8,
   LISTS_F16,
+  LISTS_F32,
   SEGMENT,
   SLOTS_ANY,
   SLOTS_ONE,
@@ -286,18 +288,17 @@ function packIntoDense(d: usize, row: i32, out: usize): void {
   }
 }
 
-/** Lists of floats, the four rows beside each other. */
+/** What is left of four rows as lists: of a matrix that is in lists, or of weights beside slots. */
 function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
-  const halves = load<i32>(d, KIND) == LISTS_F16, type = load<i32>(d, TYPE);
+  const kind = load<i32>(d, KIND);
+  if (kind != LISTS_F32 && kind != LISTS_F16) return packBeside(d, row, out, isWritten);
+  const halves = kind == LISTS_F16, type = load<i32>(d, TYPE);
   const size: usize = halves ? 8 : 16;
   const n = max(max(length(d, 0), length(d, 1)), max(length(d, 2), length(d, 3)));
   const end = out + <usize> n * (size + 8);
   if (!isWritten) return end;
   store<usize>(load<usize>(d, TABLE) + <usize> row, out);
   memory.fill(out, 0, end - out);
-  const columns = load<i32>(d, COLUMNS), group = load<i32>(d, GROUP);
-  const scales = load<usize>(d, SCALES);
-  const perRow = scales != 0 ? (columns + group - 1) / group : 0;
   for (let i = 0; i < 4; i++) {
     const cs = columnsOf(d, i), vs = valuesOf(d, i);
     for (let j = 0; j < length(d, i); j++) {
@@ -306,22 +307,39 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
       const bits = load<u32>(vs + (<usize> j << 2));
       store<u16>(at + size + (<usize> i << 1), column);
       if (halves) store<u16>(at + (<usize> i << 1), bits);
-      else if (type == INT8) {
-        // Beside slots the scale of a row comes when all is summed.
-        const scale: f32 = scales == 0 ? 1 : load<f32>(
-          scales + (<usize> ((row + i) * perRow + <i32> column / group) << 2),
-        );
-        store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scale);
-      } else if (type == INT4) {
-        const half = load<u16>(scales + (<usize> ((row + i) * perRow + <i32> column / group) << 1));
-        const scale = f32x4.extract_lane(widenHalves(i32x4.splat(half)), 0);
-        store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scale);
-      } else if (type == F16) {
+      else if (type == F16) {
         store<f32>(at + (<usize> i << 2), f32x4.extract_lane(widenHalves(i32x4.splat(bits)), 0));
-      } else store<u32>(at + (<usize> i << 2), bits);
+      } else if (type == INT8) store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scaleOf(d, row + i, column));
+      else store<u32>(at + (<usize> i << 2), bits);
     }
   }
   return end;
+}
+
+/** What weights beside slots are to be multiplied with: 1 where the scale of a row comes when all is summed. */
+function scaleOf(d: usize, row: i32, column: u16): f32 {
+  const scales = load<usize>(d, SCALES), group = load<i32>(d, GROUP);
+  if (scales == 0) return 1;
+  const at = <usize> (row * ((load<i32>(d, COLUMNS) + group - 1) / group) + <i32> column / group);
+  if (load<i32>(d, TYPE) == INT8) return load<f32>(scales + (at << 2));
+  return f32x4.extract_lane(widenHalves(i32x4.splat(load<u16>(scales + (at << 1)))), 0);
+}
+
+/** Four rows' weights beside slots, as `beside.ts` has them. */
+function packBeside(d: usize, row: i32, out: usize, isWritten: bool): usize {
+  let at = out;
+  if (isWritten) store<usize>(load<usize>(d, TABLE) + <usize> row, out);
+  for (let i = 0; i < 4; i++) {
+    const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
+    for (let j = 0; isWritten && j < n; j++) {
+      const column = load<u16>(cs + (<usize> j << 1)), to = at + <usize> j * BESIDE;
+      store<f32>(to, <f32> load<i32>(vs + (<usize> j << 2)) * scaleOf(d, row + i, column));
+      store<u16>(to, column, BESIDE_COLUMN);
+      store<u16>(to, <u16> (row + i), BESIDE_ROW);
+    }
+    at += <usize> n * BESIDE;
+  }
+  return at;
 }
 
 /**

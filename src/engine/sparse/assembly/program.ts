@@ -118,7 +118,7 @@ function largest(a: usize, product: usize, thread: i32, threads: i32): bool {
 }
 
 /** Chunks of each thread's share of a run of products, and 32s of rows of a chunk of large ones. */
-const CHUNKS = 8, CHUNK_PAIRS = 8;
+const CHUNKS = 4, CHUNK_PAIRS = 8;
 
 /** The products from `a` on that follow one another; returns what comes behind them. */
 function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {

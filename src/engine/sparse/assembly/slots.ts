@@ -10,12 +10,12 @@
  * Eight rows lie together, as one stream: for each segment the pairs of the first four rows, then those
  * of the others. What inputs' zero, 64, adds to a product is not stored but computed beside it: that takes
  * instructions, but decoding waits for bytes, of which sums would be 7 to 14 of 100. Weights that a window
- * has no slot for are in lists beside (`lists.ts`).
+ * has no slot for are in lists beside (`beside.ts`).
  *
  * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
+import { finishAllWithLists } from "./beside";
 import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";
-import { finishAllWithLists } from "./lists";
 import {
   addTwoPairs,
   PAIR,
@@ -150,5 +150,5 @@ export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, lows: u
       low += 16;
     }
   }
-  finishAllWithLists(a, row, tokens, sums);
+  finishAllWithLists(a, row, tokens, sums, lows);
 }

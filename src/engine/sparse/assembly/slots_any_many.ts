@@ -3,8 +3,8 @@
  *
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
+import { finishAllWithLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishAllWithLists } from "./lists";
 import {
   addScaled,
   flagsOf,
@@ -348,7 +348,7 @@ export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, threa
       else addStreams(FOUR, chunk, unpacked, f);
       token += isEight ? 8 : 4;
     }
-    if (isGrouped) finishAllWithLists(a, row, tokens, sums);
+    if (isGrouped) finishAllWithLists(a, row, tokens, sums, lows);
     else {
       addStreams(LOWS, chunk, unpacked, f);
       finishSums(a, row, tokens, sums, lows);

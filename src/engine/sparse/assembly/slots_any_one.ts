@@ -1,6 +1,6 @@
 /** Sparse int8 matrices with any number of slots a window, times one token. */
+import { LISTED_ROWS, timesLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { LISTED_ROWS, timesLists } from "./lists";
 import {
   addScaled,
   finish,

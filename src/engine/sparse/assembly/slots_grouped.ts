@@ -2,13 +2,14 @@
  * Sparse int8 matrices in slots, where groups of a row's inputs have scales: products of segments are summed
  * in float32.
  */
+import { finishAllWithLists, LISTED_ROWS, timesLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { finishAllWithLists, finishWithLists } from "./lists";
 import {
   addScaled,
   GROUP_SCALES,
   inputsOf,
   LIST_END,
+  finish,
   listBytes,
   listFlaggedOfOne,
   LOW_UNIT,
@@ -53,11 +54,12 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = listFlaggedOfOne(a, thread);
+  const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
   const groupScales = load<usize>(a, GROUP_SCALES);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
-    const at = w;
+    const at = w, done = row - first & (LISTED_ROWS - 1);
+    if (done == 0) timesLists(a, row, min(LISTED_ROWS, last - row), thread, listed);
     const g0 = groupScales + (<usize> (row >> 2) * segments << 4), g1 = g0 + (segments << 4);
     let xp = x, f = f32x4.splat(0), g = f;
     for (let s: usize = 0; s < segments; s++) {
@@ -79,8 +81,9 @@ function one(a: usize, first: i32, last: i32, thread: i32, kind: i32): void {
       f = addScaled(f, p, lowScaleOf(scales + (s << 2), g0 + (s << 4)));
       g = addScaled(g, q, lowScaleOf(scales + (s << 2), g1 + (s << 4)));
     }
-    finishWithLists(a, row, f, thread);
-    finishWithLists(a, row + 4, g, thread);
+    const list = listed + (<usize> done << 2);
+    finish(a, row, 0, f32x4.add(f, v128.load(list)));
+    finish(a, row + 4, 0, f32x4.add(g, v128.load(list, 16)));
   }
 }
 
@@ -162,7 +165,7 @@ export function slotsOneGrouped(kind: i32, a: usize, first: i32, last: i32, thre
   else oneOfTwo(a, first, last, thread);
 }
 
-/** Four rows whose weights are unpacked, and all tokens. */
+/** Four rows whose weights are unpacked, and all tokens; `room` is as large as `sums`. */
 export function allTokensGrouped(
   kind: i32,
   a: usize,
@@ -171,6 +174,7 @@ export function allTokensGrouped(
   weights: usize,
   lists: usize,
   sums: usize,
+  room: usize,
 ): void {
   let flagged = lists, to = sums;
   for (let token = 0; token < tokens; token += 4) {
@@ -179,5 +183,5 @@ export function allTokensGrouped(
     flagged += listBytes(load<usize>(a, SEGMENTS));
     to += 64;
   }
-  finishAllWithLists(a, row, tokens, sums);
+  finishAllWithLists(a, row, tokens, sums, room);
 }

@@ -9,9 +9,9 @@
  *
  * Products with one token are in `slots_int4_one.ts`.
  */
+import { finishAllWithLists } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
-import { finishAllWithLists } from "./lists";
 import {
   addScaled,
   inputsOf,
@@ -243,13 +243,13 @@ export function slotsInt4Many(
 ): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = slotsBytes(segments, per, fourBytes(kind));
-  const sums = scratchOf(a, thread), lists = sums + sumsBytes(tokens);
+  const sums = scratchOf(a, thread), room = sums + sumsBytes(tokens), lists = room + sumsBytes(tokens);
   const weights = listFlagged(a, tokens, thread, lists);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
     unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
-    allTokens(kind, a, row, tokens, weights, lists, sums);
+    allTokens(kind, a, row, tokens, weights, lists, sums, room);
   }
 }
 
@@ -262,6 +262,7 @@ function allTokens(
   weights: usize,
   lists: usize,
   sums: usize,
+  room: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
@@ -280,5 +281,5 @@ function allTokens(
     flagged += listBytes(segments);
     to += 64;
   }
-  finishAllWithLists(a, row, tokens, sums);
+  finishAllWithLists(a, row, tokens, sums, room);
 }

@@ -1,10 +1,12 @@
 /** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
+import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
-import { finishWithLists } from "./lists";
 import {
   addScaled,
+  finish,
   LIST_END,
+  listBytes,
   listFlaggedOfOne,
   LOW_UNIT,
   SEGMENTS,
@@ -65,11 +67,17 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
-  const flagged = listFlaggedOfOne(a, thread);
+  const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
   const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
-    const at = w;
+    const at = w, done = row - first & (LISTED_ROWS - 1);
+    if (done == 0) {
+      const rows = min(LISTED_ROWS, first + part - row);
+      for (let i = 0; i < places; i++) {
+        timesLists(a, row + i * part, rows, thread, listed + <usize> i * LISTED_BYTES);
+      }
+    }
     let xp = x, scale = scales;
     let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
     for (let s: usize = 0; s < segments;) {
@@ -111,6 +119,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
         g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 8)));
       }
     }
+    let list = listed + (<usize> done << 2);
     for (let i = 0, r = row, b = at; i < places; i++) {
       let f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
       let g = i == 0 ? g0 : i == 1 ? g1 : i == 2 ? g2 : g3;
@@ -124,8 +133,9 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
         f = addLowPart(f, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), scale, header);
         g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, header + 8);
       }
-      finishWithLists(a, r, f, thread);
-      finishWithLists(a, r + 4, g, thread);
+      finish(a, r, 0, f32x4.add(f, v128.load(list)));
+      finish(a, r + 4, 0, f32x4.add(g, v128.load(list, 16)));
+      list += LISTED_BYTES;
       r += part;
       b += apart;
     }

@@ -205,7 +205,7 @@ export function slotsMany(
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size, second = (row & 4) != 0;
     if (sorted) wide = unpackSorted(at + (second ? pairBytes(kind) : 0), segments, weights);
     else unpack(kind, at, second, segments, weights);
-    if (isGrouped) allTokensGrouped(kind, a, row, tokens, weights, lists, sums);
+    if (isGrouped) allTokensGrouped(kind, a, row, tokens, weights, lists, sums, lows);
     else allTokens(kind, a, row, tokens, weights, wide, lists, lows, sums);
   }
 }

@@ -1,6 +1,6 @@
 /** Sparse int8 matrices in slots, times one token. */
+import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./lists";
 import {
   finish,
   inUnits,

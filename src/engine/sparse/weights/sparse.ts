@@ -92,8 +92,9 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
   const hasLists = !isQuantised(kind) || listBytes > 0;
   const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
   const chunks = memory.reserve(isAny ? paddedRows : 0);
-  const address = memory.reserve(bytes);
+  // In the order in which they are read: what fetches memory ahead goes on from one to the other.
   const lists = memory.reserve(listBytes);
+  const address = memory.reserve(bytes);
   set("CHUNKS", chunks);
   set("OUT", address);
   set("LISTS_OUT", lists);
