@@ -40,6 +40,9 @@ const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
+/** Bytes of the cache that are read at once before they are used. */
+const AHEAD: usize = 96 << 10;
+
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
 @inline
@@ -155,7 +158,7 @@ function pagesSeen(a: usize, position: i32): i32 {
  * Attention page by page: all heads that share a page's keys meet it while it is in the nearest cache.
  * Each page gives a partial result, which {@link combine} puts together in the order of pages.
  *
- * One token: pages are shared out among threads. Several: tokens are, and each is combined at once.
+ * One token: pages are shared out among threads, to each those that follow one another. Several: tokens are, and each is combined at once.
  */
 export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
@@ -163,8 +166,10 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (tokens == 1) {
     const position = positionOf(0);
     const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
-    const partials = scratchOf(a, 0) + workBytes(dim);
-    for (let unit = thread; unit < pages * kvHeads; unit += threads) {
+    const partials = scratchOf(a, 0) + workBytes(dim), units = pages * kvHeads;
+    const end = units * (thread + 1) / threads;
+    for (let unit = units * thread / threads, touched = unit; unit < end; unit++) {
+      if (unit == touched) touched = touch(a, first, unit, end, thread);
       const group = unit % kvHeads, index = unit / kvHeads;
       const to = partials + <usize> (group * perGroup * pages + index) * partialBytes(dim);
       attendPage(a, 0, group, first + index, to, <usize> pages * partialBytes(dim), thread);
@@ -185,6 +190,28 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
       combineOne(a, token, head, partials + <usize> (i * pages) * partialBytes(dim), pages);
     }
   }
+}
+
+/**
+ * Reads what the only token will meet of the cache from `unit` on, a word of each line: to multiply with it takes so
+ * many instructions that a processor looks no more than a few lines ahead, and pages lie far apart.
+ *
+ * @param first The first page that it sees.
+ * @param end Behind the thread's last unit, a key/value head of a page.
+ * @returns Behind the last unit that was read.
+ */
+function touch(a: usize, first: i32, unit: i32, end: i32, thread: i32): i32 {
+  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
+  const size = headBytes(dim, load<i32>(a, IS_INT8) != 0);
+  const behind = min(end, unit + max(1, <i32> (AHEAD / size)));
+  let touched = 0;
+  for (let i = unit; i < behind; i++) {
+    const from = page(0, first + i / kvHeads) + load<usize>(a, LAYER) + <usize> (i % kvHeads) * size;
+    for (let at = from, last = from + size; at < last; at += 64) touched |= load<i32>(at);
+  }
+  // Written somewhere, so that compilers leave the loads where they are.
+  store<i32>(scratchOf(a, thread), touched);
+  return behind;
 }
 
 /** Puts the partial results of one token together. */

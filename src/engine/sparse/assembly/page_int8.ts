@@ -13,8 +13,6 @@ import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
 /** The integer that stands for 0 in a query of 7 bits. */
 const ZERO = 64;
-/** Where a word of no use is written behind scores and probabilities. */
-const TOUCHED: usize = 508;
 /** Positions whose probabilities share a scale. */
 const CHUNK = 16;
 
@@ -114,10 +112,7 @@ export function scoresInt8(
   }
 }
 
-/**
- * The same of two queries, `q` and the next one. The values of the same positions, wanted next, are touched on
- * the way: memory is read faster in two places at once.
- */
+/** The same of two queries, `q` and the next one. */
 export function scoresInt8OfTwo(
   from: usize,
   q: usize,
@@ -128,7 +123,6 @@ export function scoresInt8OfTwo(
   width: usize,
 ): void {
   const r = q + (width << 2), one = ones();
-  let touched: u32 = 0;
   const factor = v128.load32_splat(r - 4), other = v128.load32_splat(r + (width << 2) - 4);
   for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
     const scales = from + (width << 7) + (chunk << 6);
@@ -138,7 +132,6 @@ export function scoresInt8OfTwo(
     let e = a, f = b, g = c, h = d;
     for (let x = q; x < q + width; x += 4) {
       const four = v128.load32_splat(x), fours = v128.load32_splat(y);
-      touched |= load<u32>(k + (width << 6));
       let keys = v128.load(k);
       a = dot(keys, four, a, one);
       e = dot(keys, fours, e, one);
@@ -157,8 +150,6 @@ export function scoresInt8OfTwo(
     putScores(scores + (chunk << 6), scales, factor, a, b, c, d);
     putScores(more + (chunk << 6), scales, other, e, f, g, h);
   }
-  // A result, so that compilers leave the loads where they are.
-  store<u32>(scores, touched, TOUCHED);
 }
 
 /** Writes a chunk's scores: sums with the scales of keys and the query's. */
