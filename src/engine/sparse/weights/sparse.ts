@@ -221,9 +221,8 @@ function scratchBytes(columns: number): number {
 }
 
 /**
- * What an entry of lists costs, in bytes of slots. It has 9.6: of four rows the longest decides, so 24 serve
- * 2.5 entries on average. But those take longer than 24 bytes of slots: counted by bytes alone, unstructured
- * 70 % of SmolLM2-135M was laid out so that prompts took a fifth longer, and decoding no less.
+ * What a weight beside slots costs, in bytes of slots. It has 8, but takes longer than those: counted by bytes
+ * alone, unstructured 70 % of SmolLM2-135M was laid out so that prompts took a fifth longer, and decoding no less.
  */
 const LIST_COST = 24;
 
