@@ -173,7 +173,7 @@ function outlierBytes(segments: number, tokens: number): number {
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
   // Lists of flagged segments, one for each four tokens, lie before the rows.
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
-  // Sums of whole tiles lie before these.
+  // Sums of whole tiles lie before these; with few tokens those of twice four rows.
   const sums = 16 * roundUp(tokens, 8);
   // One token has what lists give for some rows in each of four places behind its flagged segments.
   const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * LISTED_ROWS;
@@ -181,14 +181,14 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
     case KIND.SLOTS_ONE:
       return Math.max(
         one,
-        sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR),
+        2 * sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR),
       );
     case KIND.SLOTS_TWO:
-      // Sorted, they have a head each, and a word that says where they are.
+      // Sorted, they have a head each.
       return Math.max(
         one,
-        sums + outlierBytes(segments, tokens) +
-          segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16 + 4),
+        2 * sums + outlierBytes(segments, tokens) +
+          segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16),
       );
     // These have 16 bytes of scales before each group, of one segment or more; and sums of what lies beside slots.
     case KIND.SLOTS_ONE_INT4:

@@ -24,13 +24,10 @@ import {
 } from "./linear";
 import { secondBeginning, twoSlots, UNPACKED } from "./pairs";
 import { addTimes, WIDE_PARTS } from "./simd";
-import { addUnpacked, unpackedBytes } from "./slots";
+import { unpackedBytes } from "./slots";
 
 /** Bytes of an entry. */
 export const ENTRY: usize = 16;
-
-/** Up to so many tokens few segments have more than one that is flagged. */
-export const FEW = 16;
 
 /** Where a token's inputs of lower bits are. */
 // @ts-ignore: decorator
@@ -150,23 +147,7 @@ function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
   }
 }
 
-/** The same entry by entry, each with its own weights: for few tokens loops in a loop cost more. */
-// @ts-ignore: decorator
-@inline
-function addEach(kind: i32, segments: usize, weights: usize, list: usize): void {
-  for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
-    const w = weights + entrySegment(at) * unpackedBytes(kind), to = sumsOf(at);
-    v128.store(to, addUnpacked(kind, w, entryInputs(at), v128.load(to), entryStep(at)));
-  }
-}
-
 /** Each in a function of its own: engines compile small functions better. */
-function addEachOfOne(segments: usize, weights: usize, list: usize): void {
-  addEach(SLOTS_ONE, segments, weights, list);
-}
-function addEachOfTwo(segments: usize, weights: usize, list: usize): void {
-  addEach(SLOTS_TWO, segments, weights, list);
-}
 function addAllOfOne(segments: usize, weights: usize, list: usize): void {
   addAll(SLOTS_ONE, segments, weights, list);
 }
@@ -184,9 +165,6 @@ export function sumOutliers(
   lows: usize,
 ): void {
   clear(lows, tokens);
-  if (tokens <= FEW) {
-    if (kind == SLOTS_ONE) addEachOfOne(segments, weights, list);
-    else addEachOfTwo(segments, weights, list);
-  } else if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list);
+  if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list);
   else addAllOfTwo(segments, weights, list);
 }

@@ -45,6 +45,7 @@ import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4Many } from "./slots_int4";
 import { slotsInt4One } from "./slots_int4_one";
+import { FEW_TOKENS, slotsFew } from "./slots_few";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
 import { slotsOne } from "./slots_one";
@@ -169,8 +170,10 @@ function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, threa
 function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const kind = load<i32>(a, KIND);
   if (kind < DENSE_INT8) {
-    if (tokens > 1) slotsMany(kind, a, first, last, tokens, thread);
-    else if (load<usize>(a, GROUP_SCALES) != 0) slotsOneGrouped(kind, a, first, last, thread);
+    const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
+    if (tokens > FEW_TOKENS || (tokens > 1 && isGrouped)) slotsMany(kind, a, first, last, tokens, thread);
+    else if (tokens > 1) slotsFew(kind, a, first, last, tokens, thread);
+    else if (isGrouped) slotsOneGrouped(kind, a, first, last, thread);
     else slotsOne(kind, a, first, last, thread);
   } else if (kind == SLOTS_ANY) {
     if (tokens == 1) slotsAnyOne(a, first, last, thread);

@@ -147,8 +147,8 @@ function sumFourOfTwo(x: usize, steps: usize, segments: usize, w: usize, to: usi
 /** Whether rows are unpacked as `slots_sorted.ts` says. */
 // @ts-ignore: decorator
 @inline
-function isSorted(kind: i32, tokens: i32, isGrouped: bool): bool {
-  return LOADS_MATTER && kind == SLOTS_TWO && tokens > 4 && !isGrouped;
+function isSorted(kind: i32, isGrouped: bool): bool {
+  return LOADS_MATTER && kind == SLOTS_TWO && !isGrouped;
 }
 
 /**
@@ -168,7 +168,7 @@ function allTokens(
   sums: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), stride = <usize> load<u32>(a, X_STRIDE);
-  const sorted = isSorted(kind, tokens, false);
+  const sorted = isSorted(kind, false);
   for (let token = 0; token < tokens;) {
     const x = inputsOf(load<usize>(a, X), stride, token), to = sums + (<usize> token << 4);
     const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
@@ -193,7 +193,7 @@ export function slotsMany(
   tokens: i32,
   thread: i32,
 ): void {
-  const isGrouped = load<usize>(a, GROUP_SCALES) != 0, sorted = isSorted(kind, tokens, isGrouped);
+  const isGrouped = load<usize>(a, GROUP_SCALES) != 0, sorted = isSorted(kind, isGrouped);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), lists = lows + lowsBytes(tokens);
   const weights = isGrouped

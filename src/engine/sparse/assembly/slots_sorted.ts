@@ -1,5 +1,5 @@
 /**
- * Sparse int8 matrices with two slots a window, times more than four tokens, with relaxed instructions.
+ * Sparse int8 matrices with two slots a window, times many tokens, with relaxed instructions.
  *
  * A part of 16 bits has room for the products of both windows of a segment where its weights are not too large:
  * it is _narrow_, and its step is multiplied once, not once a window. Which are, is found where four rows are
@@ -8,7 +8,7 @@
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
 import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
-import { beginOf, clear, endOf, ENTRY, entryInputs, entrySegment, entryStep, FEW, sumsOf } from "./outliers";
+import { beginOf, clear, endOf, ENTRY, entryInputs, entryStep, sumsOf } from "./outliers";
 import { PAIR, twoSlots, UNPACKED } from "./pairs";
 import { addParts, addTimes, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./simd";
 import { segmentBytes, storeSums } from "./slots";
@@ -35,10 +35,10 @@ function sizes(v: v128, w: v128): v128 {
   );
 }
 
-/** Where the places of segments among those that are unpacked are written, a word each. */
+/** Where segments that are unpacked end. */
 // @ts-ignore: decorator
 @inline
-function placesOf(segments: usize, to: usize): usize {
+function endOfAll(segments: usize, to: usize): usize {
   return to + segments * UNPACKED_SEGMENT;
 }
 
@@ -50,9 +50,9 @@ function placesOf(segments: usize, to: usize): usize {
  */
 export function unpackSorted(at: usize, segments: usize, to: usize): usize {
   const nibbles = v128.load(NIBBLES), one = ones(), zeros = v128.load(ZERO_POINTS);
-  const most = i16x8.splat(MOST), places = placesOf(segments, to);
-  let w = at, front = to, back = places, offset: usize = 0;
-  for (let place = places, end = places + (segments << 2); place < end; place += 4) {
+  const most = i16x8.splat(MOST);
+  let w = at, front = to, back = endOfAll(segments, to);
+  for (let offset: usize = 0; offset < segments * TILE_SEGMENT; offset += TILE_SEGMENT) {
     const v0 = v128.load(w, 16), v1 = v128.load(w, 32), v2 = v128.load(w, 64), v3 = v128.load(w, 80);
     const first = beginning(v0, v1, one, zeros), second = beginning(v2, v3, one, zeros);
     const large = i16x8.gt_s(i16x8.add(sizes(v0, v1), sizes(v2, v3)), most);
@@ -61,7 +61,6 @@ export function unpackSorted(at: usize, segments: usize, to: usize): usize {
     back -= UNPACKED_SEGMENT & -isWide;
     const out = isWide ? back : front;
     front += UNPACKED_SEGMENT & (isWide - 1);
-    store<u32>(place, <u32> out);
     store<u32>(out, <u32> offset);
     const i = v128.load(w), j = v128.load(w, PAIR);
     v128.store(out, addParts(first, second), 16);
@@ -74,7 +73,6 @@ export function unpackSorted(at: usize, segments: usize, to: usize): usize {
     v128.store(out, v3, 128);
     v128.store(out, v128.and(j, nibbles), 144);
     v128.store(out, upper(j, nibbles), 160);
-    offset += TILE_SEGMENT;
     w += segmentBytes(SLOTS_TWO);
   }
   return front;
@@ -217,7 +215,7 @@ export function sumTile(
   wide: usize,
   to: usize,
 ): void {
-  const end = placesOf(segments, weights);
+  const end = endOfAll(segments, weights);
   if (isEight) {
     sumNarrowOfEight(x, steps, weights, wide, to);
     if (!WIDE_PARTS && wide < end) sumWideOfEight(x, steps, wide, end, to);
@@ -273,16 +271,7 @@ export function sumOutliersSorted(
   list: usize,
   lows: usize,
 ): void {
-  const places = placesOf(segments, weights);
   clear(lows, tokens);
-  if (tokens > FEW) {
-    addAllNarrow(weights, wide, list);
-    if (!WIDE_PARTS) addAllWide(wide, places, list);
-    return;
-  }
-  for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
-    const w = <usize> load<u32>(places + (entrySegment(at) << 2));
-    if (WIDE_PARTS || w < wide) addEntries(true, w, at, at + ENTRY);
-    else addEntries(false, w, at, at + ENTRY);
-  }
+  addAllNarrow(weights, wide, list);
+  if (!WIDE_PARTS) addAllWide(wide, endOfAll(segments, weights), list);
 }
