@@ -21,32 +21,33 @@ const TRIALS = [8, 64, 512] as const;
 /** Chooses from how long runs take. */
 export class Places {
   readonly #best: number[] = CHOICES.map(() => Infinity);
-  /** Runs so far, and the choice that they have ended with. */
+  /** Runs so far. */
   #runs = 0;
+  /** What the last trial ended with. */
   #chosen: number = CHOICES[0];
 
   /** Places that the next run of a token is to read in. */
   get next(): number {
-    const place = this.#inTrial();
-    return place < 0 ? this.#chosen : CHOICES[ORDER[place]];
+    const turn = this.#turn();
+    return turn < 0 ? this.#chosen : CHOICES[ORDER[turn]];
   }
 
   /** Takes note of what that run took, in milliseconds. */
   took(milliseconds: number): void {
-    const place = this.#inTrial();
+    const turn = this.#turn();
     this.#runs++;
-    if (place < 0) return;
-    const best = this.#best, which = ORDER[place];
+    if (turn < 0) return;
+    const best = this.#best, which = ORDER[turn];
     best[which] = Math.min(best[which], milliseconds);
-    if (place < ORDER.length - 1) return;
+    if (turn < ORDER.length - 1) return;
     this.#chosen = CHOICES[best.indexOf(Math.min(...best))];
     best.fill(Infinity);
   }
 
   /** Which run of a trial the next one is; -1: of none. */
-  #inTrial(): number {
+  #turn(): number {
     const begin = TRIALS.findLast((first) => first <= this.#runs) ?? Infinity;
-    const place = this.#runs - begin;
-    return place >= 0 && place < ORDER.length ? place : -1;
+    const turn = this.#runs - begin;
+    return turn >= 0 && turn < ORDER.length ? turn : -1;
   }
 }
