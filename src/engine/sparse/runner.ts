@@ -26,12 +26,12 @@ export class Runner {
    */
   async run(tokens: number): Promise<boolean> {
     const { background, memory, team, kernels, shortRun } = this.#setup;
-    const isShort = !background || this.#took[tokens] < shortRun;
+    const isCallers = !background || this.#took[tokens] < shortRun;
     // The text of the token before is sent, and requests come in.
-    if (background && isShort) await letEventsIn();
+    if (background && isCallers) await letEventsIn();
     if (tokens === 1) memory.set(CONTROL.PLACES, this.#places.next);
     const started = performance.now();
-    const isDone = isShort ? kernels.run() === 0 : await team.run();
+    const isDone = isCallers ? kernels.run() === 0 : await team.run();
     const took = performance.now() - started;
     if (tokens < this.#took.length) this.#took[tokens] = took;
     if (tokens === 1 && isDone) this.#places.took(took);

@@ -158,7 +158,8 @@ function pagesSeen(a: usize, position: i32): i32 {
  * Attention page by page: all heads that share a page's keys meet it while it is in the nearest cache.
  * Each page gives a partial result, which {@link combine} puts together in the order of pages.
  *
- * One token: pages are shared out among threads, to each those that follow one another. Several: tokens are, and each is combined at once.
+ * One token: pages are shared out among threads, to each those that follow one another. Several: tokens are, and
+ * each is combined at once.
  */
 export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);

@@ -36,6 +36,11 @@ export function timesLists(a: usize, row: i32, rows: i32, thread: i32, to: usize
   }
 }
 
+/** The same of rows that are read in several places, `part` rows apart: their results {@link LISTED_BYTES} apart. */
+export function timesListsOf(places: i32, part: i32, a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
+  for (let i = 0; i < places; i++) timesLists(a, row + i * part, rows, thread, to + <usize> i * LISTED_BYTES);
+}
+
 /**
  * Adds what several tokens have of these weights, if there are any, and writes four rows' results.
  *

@@ -316,7 +316,7 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
   return end;
 }
 
-/** What weights beside slots are to be multiplied with: 1 where the scale of a row comes when all is summed. */
+/** What a weight in lists is to be multiplied with: 1 where the scale of its row comes when all is summed. */
 function scaleOf(d: usize, row: i32, column: u16): f32 {
   const scales = load<usize>(d, SCALES), group = load<i32>(d, GROUP);
   if (scales == 0) return 1;

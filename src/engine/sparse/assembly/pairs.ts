@@ -122,6 +122,23 @@ export function twoSlots(
   return addToPart(addToPart(begin, v0, pick(x, i0)), v1, pick(y, i1));
 }
 
+/** sum + (begin + two slots of the windows `x` and `y`) times a step. */
+// @ts-ignore: decorator
+@inline
+export function addSlots(
+  sum: v128,
+  begin: v128,
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  x: v128,
+  y: v128,
+  step: v128,
+): v128 {
+  return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, x, y), step);
+}
+
 /** begin + the unpacked pair at `w`, whose slots are of the windows `x` and `y`. */
 // @ts-ignore: decorator
 @inline

@@ -12,7 +12,7 @@
  * instructions, but decoding waits for bytes, of which sums would be 7 to 14 of 100. Weights that a window
  * has no slot for are in lists beside (`beside.ts`).
  *
- * Products are in `slots_one.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
+ * Products are in `slots_one.ts`, `slots_few.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
 import { finishAllWithLists } from "./beside";
 import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";

@@ -30,9 +30,10 @@ import {
   lowsBytes,
   sumsOf,
 } from "./outliers";
-import { PAIR, twoSlots } from "./pairs";
-import { addParts, addTimes, beginning, lane, ones, upper, WIDE_PARTS } from "./simd";
+import { addSlots, PAIR } from "./pairs";
+import { addParts, beginning, lane, ones, upper, WIDE_PARTS } from "./simd";
 import { addSegment, finishSums, pairBytes, segmentBytes, storeSums, sumsBytes } from "./slots";
+import { addBoth, addOne } from "./slots_sorted";
 
 /** Most tokens: with more it is faster to unpack rows first. */
 export const FEW_TOKENS = 12;
@@ -57,10 +58,9 @@ function addToken(
   step: v128,
 ): v128 {
   const y = v128.load(x), z = v128.load(x, 16);
-  const first = twoSlots(begin, v0, v1, i0, i1, y, kind == SLOTS_ONE ? z : y);
-  if (kind == SLOTS_ONE) return addTimes(sum, first, step);
-  if (WIDE_PARTS) return addTimes(sum, twoSlots(first, v2, v3, i2, i3, z, z), step);
-  return addTimes(addTimes(sum, first, step), twoSlots(second, v2, v3, i2, i3, z, z), step);
+  if (kind == SLOTS_ONE) return addSlots(sum, begin, v0, v1, i0, i1, y, z, step);
+  if (WIDE_PARTS) return addBoth(sum, y, z, begin, v0, v1, i0, i1, v2, v3, i2, i3, step);
+  return addOne(addOne(sum, y, begin, v0, v1, i0, i1, step), z, second, v2, v3, i2, i3, step);
 }
 
 /** The sums of eight rows with two tokens or four: those of the first four rows go to `to`, of the others to `more`. */

@@ -1,5 +1,5 @@
 /** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
-import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./beside";
+import { LISTED_BYTES, LISTED_ROWS, timesListsOf } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
@@ -72,12 +72,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const at = w, done = row - first & (LISTED_ROWS - 1);
-    if (done == 0) {
-      const rows = min(LISTED_ROWS, first + part - row);
-      for (let i = 0; i < places; i++) {
-        timesLists(a, row + i * part, rows, thread, listed + <usize> i * LISTED_BYTES);
-      }
-    }
+    if (done == 0) timesListsOf(places, part, a, row, min(LISTED_ROWS, first + part - row), thread, listed);
     let xp = x, scale = scales;
     let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
     for (let s: usize = 0; s < segments;) {

@@ -21,7 +21,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { listOutliers, lowsBytes, sumOutliers } from "./outliers";
-import { secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
+import { addSlots, secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, lane, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
 import { finishSums, pairBytes, segmentBytes, storeSums, sumsBytes, unpackedBytes } from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
@@ -95,23 +95,6 @@ function sumFour(kind: i32, x: usize, steps: usize, segments: usize, weights: us
   v128.store(to, f3, 48);
 }
 
-/** sum + two slots of the windows `x` and `y` times a step. */
-// @ts-ignore: decorator
-@inline
-function addTwo(
-  sum: v128,
-  begin: v128,
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  x: v128,
-  y: v128,
-  step: v128,
-): v128 {
-  return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, x, y), step);
-}
-
 /**
  * The same of eight tokens and one slot a window: weights are loaded for all of them, which is a seventh faster
  * than twice for four.
@@ -122,14 +105,14 @@ function sumEightOfOne(x: usize, steps: usize, segments: usize, weights: usize, 
   for (const end = x + segments * TILE_SEGMENT; xp < end; xp += TILE_SEGMENT) {
     const s = v128.load(step), t = v128.load(step, 16), b = v128.load(w);
     const v0 = v128.load(w, 16), v1 = v128.load(w, 32), i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-    f0 = addTwo(f0, b, v0, v1, i0, i1, v128.load(xp), v128.load(xp, 16), lane(s, 0));
-    f1 = addTwo(f1, b, v0, v1, i0, i1, v128.load(xp, 32), v128.load(xp, 48), lane(s, 1));
-    f2 = addTwo(f2, b, v0, v1, i0, i1, v128.load(xp, 64), v128.load(xp, 80), lane(s, 2));
-    f3 = addTwo(f3, b, v0, v1, i0, i1, v128.load(xp, 96), v128.load(xp, 112), lane(s, 3));
-    f4 = addTwo(f4, b, v0, v1, i0, i1, v128.load(xp, 128), v128.load(xp, 144), lane(t, 0));
-    f5 = addTwo(f5, b, v0, v1, i0, i1, v128.load(xp, 160), v128.load(xp, 176), lane(t, 1));
-    f6 = addTwo(f6, b, v0, v1, i0, i1, v128.load(xp, 192), v128.load(xp, 208), lane(t, 2));
-    f7 = addTwo(f7, b, v0, v1, i0, i1, v128.load(xp, 224), v128.load(xp, 240), lane(t, 3));
+    f0 = addSlots(f0, b, v0, v1, i0, i1, v128.load(xp), v128.load(xp, 16), lane(s, 0));
+    f1 = addSlots(f1, b, v0, v1, i0, i1, v128.load(xp, 32), v128.load(xp, 48), lane(s, 1));
+    f2 = addSlots(f2, b, v0, v1, i0, i1, v128.load(xp, 64), v128.load(xp, 80), lane(s, 2));
+    f3 = addSlots(f3, b, v0, v1, i0, i1, v128.load(xp, 96), v128.load(xp, 112), lane(s, 3));
+    f4 = addSlots(f4, b, v0, v1, i0, i1, v128.load(xp, 128), v128.load(xp, 144), lane(t, 0));
+    f5 = addSlots(f5, b, v0, v1, i0, i1, v128.load(xp, 160), v128.load(xp, 176), lane(t, 1));
+    f6 = addSlots(f6, b, v0, v1, i0, i1, v128.load(xp, 192), v128.load(xp, 208), lane(t, 2));
+    f7 = addSlots(f7, b, v0, v1, i0, i1, v128.load(xp, 224), v128.load(xp, 240), lane(t, 3));
     w += unpackedBytes(SLOTS_ONE);
     step += TILE_WORDS;
   }

@@ -1,5 +1,5 @@
 /** Sparse int8 matrices in slots, times one token. */
-import { LISTED_BYTES, LISTED_ROWS, timesLists } from "./beside";
+import { LISTED_BYTES, LISTED_ROWS, timesListsOf } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
   finish,
@@ -40,12 +40,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const done = row - first & (LISTED_ROWS - 1), at = w;
-    if (done == 0) {
-      const rows = min(LISTED_ROWS, first + part - row);
-      for (let i = 0; i < places; i++) {
-        timesLists(a, row + i * part, rows, thread, listed + <usize> i * LISTED_BYTES);
-      }
-    }
+    if (done == 0) timesListsOf(places, part, a, row, min(LISTED_ROWS, first + part - row), thread, listed);
     let xp = x, p0 = i32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
     for (let s: usize = 0; s < segments; s++) {
       const step = v128.load32_splat(steps + (s << 2));

@@ -9,8 +9,8 @@
 import { NIBBLES, ZERO_POINTS } from "./control";
 import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
 import { beginOf, clear, endOf, ENTRY, entryInputs, entryStep, sumsOf } from "./outliers";
-import { PAIR, twoSlots, UNPACKED } from "./pairs";
-import { addParts, addTimes, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./simd";
+import { addSlots, PAIR, twoSlots, UNPACKED } from "./pairs";
+import { addParts, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./simd";
 import { segmentBytes, storeSums } from "./slots";
 
 /**
@@ -96,13 +96,13 @@ export function addBoth(
   i3: v128,
   step: v128,
 ): v128 {
-  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, y, y), v2, v3, i2, i3, z, z), step);
+  return addSlots(sum, twoSlots(begin, v0, v1, i0, i1, y, y), v2, v3, i2, i3, z, z, step);
 }
 
 /** sum + the products of the window `y`, times their step. */
 // @ts-ignore: decorator
 @inline
-function addOne(
+export function addOne(
   sum: v128,
   y: v128,
   begin: v128,
@@ -112,7 +112,7 @@ function addOne(
   i1: v128,
   step: v128,
 ): v128 {
-  return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, y, y), step);
+  return addSlots(sum, begin, v0, v1, i0, i1, y, y, step);
 }
 
 /** The sums of a tile of four tokens, or of eight, at `x`, with narrow segments. */
