@@ -162,39 +162,44 @@ const BEGINNING = 16;
 const LISTED_ROWS = 2048;
 
 /** Bytes in which products with streams say where things are. */
-const STREAMS = 32;
+const STREAMS = 48;
 
-/** Bytes of the sums of outliers' lower bits, and of their list: see `assembly/outliers.ts`. */
+/** Bytes of the list of outliers: see `assembly/outliers.ts`. */
 function outlierBytes(segments: number, tokens: number): number {
-  return 16 * roundUp(tokens, 4) + roundUp(4 * (segments + 1) + 16 * segments * tokens, 16);
+  return roundUp(4 * (segments + 1) + 16 * segments * tokens, 16);
+}
+
+/** Bytes of the sums of whole tiles of tokens, of sixteen rows: see `assembly/sums.ts`. */
+function sumsBytes(tokens: number): number {
+  return 4 * 16 * roundUp(tokens, 8);
 }
 
 /** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
 export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
   // Lists of flagged segments, one for each four tokens, lie before the rows.
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
-  // Sums of whole tiles lie before these; with few tokens those of twice four rows.
-  const sums = 16 * roundUp(tokens, 8);
+  // Sums, and those of lower bits or of what lies beside slots, come first.
+  const sums = 2 * sumsBytes(tokens);
   // One token has what lists give for some rows in each of four places behind its flagged segments.
   const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * LISTED_ROWS;
   switch (kind) {
     case KIND.SLOTS_ONE:
       return Math.max(
         one,
-        2 * sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR),
+        sums + outlierBytes(segments, tokens) + segments * (BEGINNING + UNPACKED_PAIR),
       );
     case KIND.SLOTS_TWO:
       // Sorted, they have a head each.
       return Math.max(
         one,
-        2 * sums + outlierBytes(segments, tokens) +
+        sums + outlierBytes(segments, tokens) +
           segments * (2 * (BEGINNING + UNPACKED_PAIR) + 16),
       );
-    // These have 16 bytes of scales before each group, of one segment or more; and sums of what lies beside slots.
+    // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
-      return Math.max(one, 2 * sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR));
+      return Math.max(one, sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR));
     case KIND.SLOTS_TWO_INT4:
-      return Math.max(one, 2 * sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR));
+      return Math.max(one, sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR));
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
       return Math.max(

@@ -8,6 +8,7 @@
  * depends on its position and on its sequence's cache alone, never on how many tokens are run at once or
  * by how many threads.
  */
+import { AHEAD, touch } from "./ahead";
 import { PAGES, POSITIONS } from "./control";
 import { exp2OfNegative } from "./math";
 import { appendF32, exponentials, headBytes, highestSeen, mixF32, scoresF32 } from "./page";
@@ -39,9 +40,6 @@ const SCALE: usize = 68;
 const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
-
-/** Bytes of the cache that are read at once before they are used. */
-const AHEAD: usize = 96 << 10;
 
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
@@ -170,7 +168,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const partials = scratchOf(a, 0) + workBytes(dim), units = pages * kvHeads;
     const end = units * (thread + 1) / threads;
     for (let unit = units * thread / threads, touched = unit; unit < end; unit++) {
-      if (unit == touched) touched = touch(a, first, unit, end, thread);
+      if (unit == touched) touched = touchPages(a, first, unit, end, thread);
       const group = unit % kvHeads, index = unit / kvHeads;
       const to = partials + <usize> (group * perGroup * pages + index) * partialBytes(dim);
       attendPage(a, 0, group, first + index, to, <usize> pages * partialBytes(dim), thread);
@@ -201,16 +199,15 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
  * @param end Behind the thread's last unit, a key/value head of a page.
  * @returns Behind the last unit that was read.
  */
-function touch(a: usize, first: i32, unit: i32, end: i32, thread: i32): i32 {
+function touchPages(a: usize, first: i32, unit: i32, end: i32, thread: i32): i32 {
   const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
   const size = headBytes(dim, load<i32>(a, IS_INT8) != 0);
   const behind = min(end, unit + max(1, <i32> (AHEAD / size)));
   let touched = 0;
   for (let i = unit; i < behind; i++) {
     const from = page(0, first + i / kvHeads) + load<usize>(a, LAYER) + <usize> (i % kvHeads) * size;
-    for (let at = from, last = from + size; at < last; at += 64) touched |= load<i32>(at);
+    touched |= touch(from, from + size);
   }
-  // Written somewhere, so that compilers leave the loads where they are.
   store<i32>(scratchOf(a, thread), touched);
   return behind;
 }

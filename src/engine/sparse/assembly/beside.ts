@@ -5,7 +5,7 @@
  * each), row by row. A table has the address where the entries of each four rows begin; its end is the end of the
  * last. Inputs are float32, so that these products are exact.
  */
-import { finishAll, LISTS, LISTS_X, LISTS_X_COPY, LISTS_X_STRIDE } from "./linear";
+import { LISTS, LISTS_X, LISTS_X_COPY, LISTS_X_STRIDE } from "./linear";
 
 /** Bytes of an entry, and where its column and its row are in it. */
 export const BESIDE: usize = 8, BESIDE_COLUMN: usize = 4, BESIDE_ROW: usize = 6;
@@ -42,29 +42,24 @@ export function timesListsOf(places: i32, part: i32, a: usize, row: i32, rows: i
 }
 
 /**
- * Adds what several tokens have of these weights, if there are any, and writes four rows' results.
+ * Adds what several tokens have of some rows, if there is anything.
  *
- * @param sums The tokens' sums one after the other, 16 bytes each.
+ * @param rows A power of two, of which `row` is a multiple.
+ * @param sums The tokens' sums of these rows, one token's after the other's.
  * @param room As many bytes.
  */
-export function finishAllWithLists(a: usize, row: i32, tokens: i32, sums: usize, room: usize): void {
-  if (load<usize>(a, LISTS) != 0) {
-    const table = load<usize>(a, LISTS) + <usize> row;
-    const begin = load<usize>(table), end = load<usize>(table, 4);
-    if (begin < end) addLists(a, begin, end, tokens, sums, room);
-  }
-  finishAll(a, row, tokens, sums);
-}
-
-/** Adds the entries from `begin` to `end`, of four rows. */
-function addLists(a: usize, begin: usize, end: usize, tokens: i32, sums: usize, room: usize): void {
-  const size = <usize> tokens << 4, stride = <usize> load<u32>(a, LISTS_X_STRIDE);
+export function addLists(a: usize, row: i32, rows: i32, tokens: i32, sums: usize, room: usize): void {
+  if (load<usize>(a, LISTS) == 0) return;
+  const table = load<usize>(a, LISTS) + <usize> row;
+  const begin = load<usize>(table), end = load<usize>(table + <usize> rows);
+  if (begin == end) return;
+  const width = <usize> rows << 2, size = <usize> tokens * width, stride = <usize> load<u32>(a, LISTS_X_STRIDE);
   memory.fill(room, 0, size);
   for (let at = begin; at < end; at += BESIDE) {
     const w = load<f32>(at);
     let x = load<usize>(a, LISTS_X) + (<usize> load<u16>(at, BESIDE_COLUMN) << 2);
-    let to = room + (<usize> (load<u16>(at, BESIDE_ROW) & 3) << 2);
-    for (const last = to + size; to < last; to += 16) {
+    let to = room + (<usize> (<i32> load<u16>(at, BESIDE_ROW) & rows - 1) << 2);
+    for (const last = to + size; to < last; to += width) {
       store<f32>(to, load<f32>(to) + w * load<f32>(x));
       x += stride;
     }

@@ -212,32 +212,6 @@ export function finishGroup(
   finish(a, row + 12, token, f3);
 }
 
-/**
- * Writes four rows' results for all of several tokens: what is the same for all is read once.
- *
- * @param sums Theirs, one after the other, 16 bytes each.
- */
-export function finishAll(a: usize, row: i32, tokens: i32, sums: usize): void {
-  const column = <usize> row << 2, stride = <usize> load<u32>(a, OUT_STRIDE);
-  const scales = load<usize>(a, ROW_SCALES), bias = load<usize>(a, BIAS);
-  const kind = load<i32>(a, ACTIVATION), times = load<usize>(a, TIMES), plus = load<usize>(a, PLUS);
-  const out = load<usize>(a, OUT);
-  // What is not there is read where there is something, and not used.
-  const scale = v128.load(scales != 0 ? scales + column : sums);
-  const offset = v128.load(bias != 0 ? bias + column : sums);
-  let to = column;
-  for (let at = sums, end = sums + (<usize> tokens << 4); at < end; at += 16) {
-    let v = v128.load(at);
-    if (scales != 0) v = f32x4.mul(v, scale);
-    if (bias != 0) v = f32x4.add(v, offset);
-    if (kind != NONE) v = activate(kind, v);
-    if (times != 0) v = f32x4.mul(v, v128.load(times + to));
-    if (plus != 0) v = f32x4.add(v, v128.load(plus + to));
-    v128.store(out + to, v);
-    to += stride;
-  }
-}
-
 /** Writes four rows' results for up to four tokens from `token` on. */
 // @ts-ignore: decorator
 @inline

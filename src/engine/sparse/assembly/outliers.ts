@@ -25,6 +25,7 @@ import {
 import { secondBeginning, twoSlots, UNPACKED } from "./pairs";
 import { addTimes, WIDE_PARTS } from "./simd";
 import { unpackedBytes } from "./slots";
+import { SUMS } from "./sums";
 
 /** Bytes of an entry. */
 export const ENTRY: usize = 16;
@@ -43,7 +44,7 @@ export function entryStep(entry: usize): v128 {
   return v128.load32_splat(entry, 4);
 }
 
-/** Where the sums of its lower bits are. */
+/** Where the token's sums of lower bits are, of sixteen rows. */
 // @ts-ignore: decorator
 @inline
 export function sumsOf(entry: usize): usize {
@@ -71,13 +72,6 @@ export function endOf(list: usize, s: usize): usize {
   return load<usize>(list + (s << 2), 4);
 }
 
-/** Bytes of the sums of lower bits, 16 for each token of whole fours. */
-// @ts-ignore: decorator
-@inline
-export function lowsBytes(tokens: i32): usize {
-  return <usize> ((tokens + 3) & ~3) << 4;
-}
-
 /**
  * Lists the outliers of several tokens: all rows would look through the same flags again.
  *
@@ -98,7 +92,7 @@ export function listOutliers(a: usize, tokens: i32, lows: usize, to: usize): usi
         const step = stepsOf(steps, segments, t, 0, tokens) + s * TILE_WORDS;
         store<usize>(at, inputsOf(x, stride, t) + s * TILE_SEGMENT);
         store<u32>(at, load<u32>(step), 4);
-        store<usize>(at, lows + (<usize> t << 4), 8);
+        store<usize>(at, lows + <usize> t * SUMS, 8);
         store<usize>(at, s, 12);
         at += ENTRY;
       }
@@ -108,21 +102,10 @@ export function listOutliers(a: usize, tokens: i32, lows: usize, to: usize): usi
   return (at + 15) & ~15;
 }
 
-/** Sets the sums of lower bits to zero. */
-export function clear(lows: usize, tokens: i32): void {
-  const zero = i32x4.splat(0);
-  for (let at = lows, end = lows + lowsBytes(tokens); at < end; at += 64) {
-    v128.store(at, zero);
-    v128.store(at, zero, 16);
-    v128.store(at, zero, 32);
-    v128.store(at, zero, 48);
-  }
-}
-
 /** Adds all that a list has, times four unpacked rows. */
 // @ts-ignore: decorator
 @inline
-function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
+function addAll(kind: i32, segments: usize, weights: usize, list: usize, place: usize): void {
   let w = weights, at = beginOf(list, 0);
   for (let s: usize = 0; s < segments; s++, w += unpackedBytes(kind)) {
     const end = endOf(list, s);
@@ -133,7 +116,7 @@ function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
     const v2 = v128.load(second, 16), v3 = v128.load(second, 32);
     const i2 = v128.load(second, 48), i3 = v128.load(second, 64);
     for (; at < end; at += ENTRY) {
-      const x = entryInputs(at), step = entryStep(at), to = sumsOf(at);
+      const x = entryInputs(at), step = entryStep(at), to = sumsOf(at) + place;
       const y = v128.load(x), z = v128.load(x, 16);
       let sum = v128.load(to);
       if (kind == SLOTS_ONE) sum = addTimes(sum, twoSlots(begin, v0, v1, i0, i1, y, z), step);
@@ -148,23 +131,19 @@ function addAll(kind: i32, segments: usize, weights: usize, list: usize): void {
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function addAllOfOne(segments: usize, weights: usize, list: usize): void {
-  addAll(SLOTS_ONE, segments, weights, list);
+function addAllOfOne(segments: usize, weights: usize, list: usize, place: usize): void {
+  addAll(SLOTS_ONE, segments, weights, list, place);
 }
-function addAllOfTwo(segments: usize, weights: usize, list: usize): void {
-  addAll(SLOTS_TWO, segments, weights, list);
+function addAllOfTwo(segments: usize, weights: usize, list: usize, place: usize): void {
+  addAll(SLOTS_TWO, segments, weights, list, place);
 }
 
-/** Sums the lower bits of all tokens' outliers in a list, times four unpacked rows. */
-export function sumOutliers(
-  kind: i32,
-  segments: usize,
-  tokens: i32,
-  weights: usize,
-  list: usize,
-  lows: usize,
-): void {
-  clear(lows, tokens);
-  if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list);
-  else addAllOfTwo(segments, weights, list);
+/**
+ * Adds the lower bits of all tokens' outliers in a list, times four unpacked rows, to their sums.
+ *
+ * @param place Where the sums of these rows are in those of a token.
+ */
+export function addOutliers(kind: i32, segments: usize, weights: usize, list: usize, place: usize): void {
+  if (kind == SLOTS_ONE) addAllOfOne(segments, weights, list, place);
+  else addAllOfTwo(segments, weights, list, place);
 }

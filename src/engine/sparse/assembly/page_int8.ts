@@ -8,7 +8,7 @@
  * Two heads that share keys and values meet them at the same time: they are loaded once for both.
  */
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
-import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
+import { dot, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
 /** The integer that stands for 0 in a query of 7 bits. */
@@ -168,6 +168,19 @@ function scaled(sums: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
 }
 
+/** Where probabilities' largest sizes are behind them and their scales, one vector a chunk. */
+const LARGEST: usize = 96;
+
+/** The largest lanes of four vectors, one after the other. */
+// @ts-ignore: decorator
+@inline
+function maxLanes(at: usize): v128 {
+  const a = v128.load(at), b = v128.load(at, 16), c = v128.load(at, 32), d = v128.load(at, 48);
+  const ab = f32x4.pmax(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = f32x4.pmax(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
+}
+
 /**
  * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
  * positions: at `work` the 64 integers, then the four scales. What is not seen has a probability of 0.
@@ -182,33 +195,50 @@ export function probabilities(
   width: usize,
   highest: f32,
 ): f32 {
-  const most = f32x4.splat(highest), none = f32x4.splat(0);
+  const most = f32x4.splat(highest), none = f32x4.splat(0), sizes = work + LARGEST;
   let total = none;
+  for (let chunk: usize = 0; chunk < 64; chunk += 16) v128.store(sizes + chunk, none);
+  // All of them, then all scales: one chunk after the other, each would wait for its own.
   for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
     const at = scores + (<usize> chunk << 6), scales = from + (width << 7) + 256 + (<usize> chunk << 6);
     const begin = chunk * CHUNK;
     let a = none, b = none, c = none, d = none;
+    if (begin >= first && begin + CHUNK <= last + 1) {
+      a = exp2OfNegative(f32x4.sub(v128.load(at), most));
+      b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
+      c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
+      d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+    } else {
     // Groups of four of which some position is seen.
     if (begin + 3 >= first && begin <= last) a = exp2OfNegative(f32x4.sub(v128.load(at), most));
     if (begin + 7 >= first && begin + 4 <= last) b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
     if (begin + 11 >= first && begin + 8 <= last) c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
     if (begin + 15 >= first && begin + 12 <= last) d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+    }
     total = f32x4.add(f32x4.add(f32x4.add(f32x4.add(total, a), b), c), d);
     a = f32x4.mul(a, v128.load(scales));
     b = f32x4.mul(b, v128.load(scales, 16));
     c = f32x4.mul(c, v128.load(scales, 32));
     d = f32x4.mul(d, v128.load(scales, 48));
-    const size = maxLane(f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
-    const factor = f32x4.splat(size > LEAST ? <f32> 127 / size : 0);
-    a = roundPlus(f32x4.mul(a, factor), PLUS_0);
-    b = roundPlus(f32x4.mul(b, factor), PLUS_0);
-    c = roundPlus(f32x4.mul(c, factor), PLUS_0);
-    d = roundPlus(f32x4.mul(d, factor), PLUS_0);
+    v128.store(at, a);
+    v128.store(at, b, 16);
+    v128.store(at, c, 32);
+    v128.store(at, d, 48);
+    v128.store(sizes + (<usize> chunk << 4), f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+  }
+  const size = maxLanes(sizes), divisor = f32x4.splat(127);
+  v128.store(work, f32x4.div(size, divisor), 64);
+  v128.store(sizes, v128.and(f32x4.div(divisor, size), f32x4.gt(size, f32x4.splat(LEAST))));
+  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+    const at = scores + (chunk << 6), factor = v128.load32_splat(sizes + (chunk << 2));
+    const a = roundPlus(f32x4.mul(v128.load(at), factor), PLUS_0);
+    const b = roundPlus(f32x4.mul(v128.load(at, 16), factor), PLUS_0);
+    const c = roundPlus(f32x4.mul(v128.load(at, 32), factor), PLUS_0);
+    const d = roundPlus(f32x4.mul(v128.load(at, 48), factor), PLUS_0);
     v128.store(
-      work + (<usize> chunk << 4),
+      work + (chunk << 4),
       i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),
     );
-    store<f32>(work + (<usize> chunk << 2), size / 127, 64);
   }
   return sumLanes(total);
 }

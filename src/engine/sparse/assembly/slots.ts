@@ -14,8 +14,7 @@
  *
  * Products are in `slots_one.ts`, `slots_few.ts` and `slots_many.ts`; in `slots_grouped.ts` those with scales of groups.
  */
-import { finishAllWithLists } from "./beside";
-import { inUnits, SEGMENTS, SLOTS_ONE, stepsOf, TILE_WORDS, X_STEPS } from "./linear";
+import { SLOTS_ONE } from "./linear";
 import {
   addTwoPairs,
   PAIR,
@@ -103,52 +102,4 @@ export function unpackedSum(kind: i32, w: usize, x: usize, one_: v128): v128 {
   const first = unpackedPart(begin, w, y, y);
   const second = unpackedPart(secondBeginning(first, w), w + UNPACKED, z, z);
   return WIDE_PARTS ? second : twoPartsSum(first, second, one_);
-}
-
-/** Bytes of the sums of four rows: 16 for each token of whole tiles. */
-// @ts-ignore: decorator
-@inline
-export function sumsBytes(tokens: i32): usize {
-  return <usize> ((tokens + 7) & ~7) << 4;
-}
-
-/** Writes the sums of a tile of four tokens, or of eight. */
-// @ts-ignore: decorator
-@inline
-export function storeSums(
-  isEight: bool,
-  to: usize,
-  f0: v128,
-  f1: v128,
-  f2: v128,
-  f3: v128,
-  f4: v128,
-  f5: v128,
-  f6: v128,
-  f7: v128,
-): void {
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
-  if (!isEight) return;
-  v128.store(to, f4, 64);
-  v128.store(to, f5, 80);
-  v128.store(to, f6, 96);
-  v128.store(to, f7, 112);
-}
-
-/** Makes float32 of sums in steps, and of those of lower bits; adds what lists have, and writes the results. */
-export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
-  let at = sums, low = lows;
-  for (let token = 0; token < tokens; token += 8) {
-    let unit = stepsOf(steps, segments, token, 0, tokens) + segments * TILE_WORDS;
-    for (const end = unit + (<usize> min(tokens - token, 8) << 2); unit < end; unit += 4) {
-      v128.store(at, inUnits(v128.load(at), v128.load(low), v128.load32_splat(unit)));
-      at += 16;
-      low += 16;
-    }
-  }
-  finishAllWithLists(a, row, tokens, sums, lows);
 }

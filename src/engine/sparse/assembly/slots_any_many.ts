@@ -3,7 +3,6 @@
  *
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
-import { finishAllWithLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
   addScaled,
@@ -31,7 +30,6 @@ import {
   entryInputs,
   entryStep,
   listOutliers,
-  lowsBytes,
   sumsOf,
 } from "./outliers";
 import { UNPACKED, unpackedPart, unpackPair, unpackTwoPairs } from "./pairs";
@@ -46,7 +44,7 @@ import {
   pick,
   upper,
 } from "./simd";
-import { addUnpacked, finishSums, sumsBytes, unpackedSum } from "./slots";
+import { addUnpacked, unpackedSum } from "./slots";
 import {
   bytesOf,
   COUPLE,
@@ -57,6 +55,7 @@ import {
   SINGLE,
   UNIT,
 } from "./slots_any";
+import { clear, finishSteps, finishSums, isLast, placeOf, storeSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes of an unpacked entry; a single has what its sums begin with, values and indices. */
 // @ts-ignore: decorator
@@ -135,13 +134,13 @@ function entrySum(stream: i32, w: usize, x: usize, one_: v128): v128 {
 
 /**
  * What products with streams have in common, at the beginning of a thread's room: where the inputs, the steps
- * and the sums of a tile are, its flags and its scales, the scales of groups, the lower bits, and the list of
- * outliers.
+ * and the sums of a tile are, its flags and its scales, the scales of groups, the lower bits, the list of
+ * outliers, and where the sums of four rows are in those of a token.
  */
 const TILE_X: usize = 0, TILE_STEPS: usize = 4, TILE_SUMS: usize = 8, TILE_FLAGS: usize = 12;
-const TILE_SCALES: usize = 16, GROUPS: usize = 20, LOW: usize = 24, OUTLIERS: usize = 28;
+const TILE_SCALES: usize = 16, GROUPS: usize = 20, LOW: usize = 24, OUTLIERS: usize = 28, PLACE: usize = 32;
 /** Bytes of that. */
-const COMMON_BYTES: usize = 32;
+const COMMON_BYTES: usize = 48;
 
 /** Where the inputs of a tile begin that are those of input `c` of a token. */
 // @ts-ignore: decorator
@@ -155,10 +154,11 @@ function inTile(c: usize): usize {
 @inline
 function addTile(stream: i32, isEight: bool, w: usize, places: usize, count: usize, f: usize): void {
   const x = load<usize>(f, TILE_X), steps = load<usize>(f, TILE_STEPS), to = load<usize>(f, TILE_SUMS);
-  let f0 = v128.load(to), f1 = v128.load(to, 16), f2 = v128.load(to, 32), f3 = v128.load(to, 48);
+  let f0 = v128.load(to), f1 = v128.load(to, SUMS), f2 = v128.load(to, 2 * SUMS), f3 = v128.load(to, 3 * SUMS);
   let f4 = f0, f5 = f0, f6 = f0, f7 = f0;
   if (isEight) {
-    f4 = v128.load(to, 64), f5 = v128.load(to, 80), f6 = v128.load(to, 96), f7 = v128.load(to, 112);
+    f4 = v128.load(to, 4 * SUMS), f5 = v128.load(to, 5 * SUMS);
+    f6 = v128.load(to, 6 * SUMS), f7 = v128.load(to, 7 * SUMS);
   }
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
@@ -177,28 +177,19 @@ function addTile(stream: i32, isEight: bool, w: usize, places: usize, count: usi
     }
     from += unpackedBytes(stream);
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
-  if (isEight) {
-    v128.store(to, f4, 64);
-    v128.store(to, f5, 80);
-    v128.store(to, f6, 96);
-    v128.store(to, f7, 112);
-  }
+  storeSums(isEight, to, f0, f1, f2, f3, f4, f5, f6, f7);
 }
 
 /** Adds what a stream of `count` unpacked entries has of outliers' lower bits to the sums of their tokens. */
 // @ts-ignore: decorator
 @inline
 function addLows(stream: i32, w: usize, places: usize, count: usize, f: usize): void {
-  const list = load<usize>(f, OUTLIERS);
+  const list = load<usize>(f, OUTLIERS), place = load<usize>(f, PLACE);
   let from = w, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
     const c = <usize> load<u16>(at), s = c >> 5, last = endOf(list, s);
     for (let entry = beginOf(list, s); entry < last; entry += ENTRY) {
-      const to = sumsOf(entry), x = entryInputs(entry) + (c & 31);
+      const to = sumsOf(entry) + place, x = entryInputs(entry) + (c & 31);
       v128.store(to, addEntry(stream, from, x, v128.load(to), entryStep(entry)));
     }
     from += unpackedBytes(stream);
@@ -217,7 +208,7 @@ function addGrouped(stream: i32, w: usize, places: usize, count: usize, f: usize
     const c = <usize> load<u16>(at), s = c >> 5, isFlagged = load<u32>(flags + (s << 3)) != 0;
     const group = v128.load(gs + (s << 4));
     for (let t: usize = 0; t < 4; t++) {
-      const xs = x + inTile(c) + (t << 5), to = sums + (t << 4);
+      const xs = x + inTile(c) + (t << 5), to = sums + t * SUMS;
       const scale = f32x4.mul(v128.load32_splat(scales + s * TILE_WORDS + (t << 2)), group);
       let sum = addScaled(v128.load(to), entrySum(stream, from, xs, one_), scale);
       if (isFlagged) {
@@ -325,33 +316,36 @@ function describeTile(a: usize, token: i32, tokens: i32, sums: usize, f: usize):
   store<usize>(f, scalesOf(load<usize>(a, X_SCALES), segments, token), TILE_SCALES);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 4, and two tokens or more. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and two tokens or more. */
 export function slotsAnyMany(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const groups = load<usize>(a, GROUP_SCALES), isGrouped = groups != 0;
   const table = load<usize>(a, WEIGHTS), f = scratchOf(a, thread), sums = f + COMMON_BYTES;
   const segments = load<usize>(a, SEGMENTS);
-  const lows = sums + sumsBytes(tokens), list = lows + lowsBytes(tokens);
+  const lows = sums + sumsBytes(tokens), list = lows + sumsBytes(tokens);
   const unpacked = isGrouped ? list : listOutliers(a, tokens, lows, list);
   store<usize>(f, <usize> load<u32>(a, X_LOW), LOW);
   store<usize>(f, list, OUTLIERS);
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
-    const chunk = load<usize>(table + <usize> row);
+    const chunk = load<usize>(table + <usize> row), place = placeOf(row), group = row + 4 - SUM_ROWS;
     store<usize>(f, groups + (<usize> (row >> 2) * segments << 4), GROUPS);
+    store<usize>(f, place, PLACE);
     unpack(chunk, unpacked);
-    memory.fill(sums, 0, list - sums);
+    if (place == 0) {
+      clear(sums, tokens);
+      clear(lows, tokens);
+    }
     for (let token = 0; token < tokens;) {
       const isEight = LOADS_MATTER && !isGrouped && tokens - token > 4;
-      describeTile(a, token, tokens, sums + (<usize> token << 4), f);
+      describeTile(a, token, tokens, sums + place + <usize> token * SUMS, f);
       if (isGrouped) addStreams(GROUPED, chunk, unpacked, f);
       else if (isEight) addStreams(EIGHT, chunk, unpacked, f);
       else addStreams(FOUR, chunk, unpacked, f);
       token += isEight ? 8 : 4;
     }
-    if (isGrouped) finishAllWithLists(a, row, tokens, sums, lows);
-    else {
-      addStreams(LOWS, chunk, unpacked, f);
-      finishSums(a, row, tokens, sums, lows);
-    }
+    if (!isGrouped) addStreams(LOWS, chunk, unpacked, f);
+    if (!isLast(row)) continue;
+    if (isGrouped) finishSums(a, group, tokens, sums, lows);
+    else finishSteps(a, group, tokens, sums, lows);
   }
 }

@@ -21,19 +21,18 @@ import {
 } from "./linear";
 import {
   beginOf,
-  clear,
   ENTRY,
   entryInputs,
   entrySegment,
   entryStep,
   listOutliers,
-  lowsBytes,
   sumsOf,
 } from "./outliers";
 import { addSlots, PAIR } from "./pairs";
 import { addParts, beginning, lane, ones, upper, WIDE_PARTS } from "./simd";
-import { addSegment, finishSums, pairBytes, segmentBytes, storeSums, sumsBytes } from "./slots";
+import { addSegment, pairBytes, segmentBytes } from "./slots";
 import { addBoth, addOne } from "./slots_sorted";
+import { clear, finishSteps, isLast, placeOf, storeSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Most tokens: with more it is faster to unpack rows first. */
 export const FEW_TOKENS = 12;
@@ -133,11 +132,11 @@ function fourOfTwo(w: usize, segments: usize, x: usize, steps: usize, to: usize,
   addRows(SLOTS_TWO, false, w, segments, x, steps, to, more);
 }
 
-/** Sums the lower bits of the tokens' outliers in a list, times four rows. */
-function sumLows(kind: i32, w: usize, segments: usize, list: usize): void {
+/** Adds the lower bits of the tokens' outliers in a list, times four rows, to their sums at `place`. */
+function addLows(kind: i32, w: usize, segments: usize, list: usize, place: usize): void {
   const nibbles = v128.load(NIBBLES), one = ones(), zeros = v128.load(ZERO_POINTS);
   for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
-    const v = w + entrySegment(at) * segmentBytes(kind), x = entryInputs(at), to = sumsOf(at);
+    const v = w + entrySegment(at) * segmentBytes(kind), x = entryInputs(at), to = sumsOf(at) + place;
     const y = v128.load(x), z = v128.load(x, 16), sum = v128.load(to), step = entryStep(at);
     if (kind == SLOTS_ONE) v128.store(to, addSegment(SLOTS_ONE, v, y, z, sum, step, nibbles, one, zeros));
     else v128.store(to, addSegment(SLOTS_TWO, v, y, z, sum, step, nibbles, one, zeros));
@@ -148,7 +147,7 @@ function sumLows(kind: i32, w: usize, segments: usize, list: usize): void {
 function addTokens(kind: i32, a: usize, w: usize, tokens: i32, sums: usize, more: usize): void {
   const segments = load<usize>(a, SEGMENTS), stride = <usize> load<u32>(a, X_STRIDE);
   for (let token = 0; token < tokens; token += 4) {
-    const x = inputsOf(load<usize>(a, X), stride, token), at = <usize> token << 4;
+    const x = inputsOf(load<usize>(a, X), stride, token), at = <usize> token * SUMS;
     const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens), isTwo = tokens - token <= 2;
     if (kind == SLOTS_ONE) {
       if (isTwo) twoOfOne(w, segments, x, steps, sums + at, more + at);
@@ -158,21 +157,19 @@ function addTokens(kind: i32, a: usize, w: usize, tokens: i32, sums: usize, more
   }
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 8, and two to {@link FEW_TOKENS} tokens. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and two to {@link FEW_TOKENS} tokens. */
 export function slotsFew(kind: i32, a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
-  const sums = scratchOf(a, thread), more = sums + sumsBytes(tokens), lows = more + sumsBytes(tokens);
-  const list = lows + lowsBytes(tokens);
+  const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), list = lows + sumsBytes(tokens);
   listOutliers(a, tokens, lows, list);
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < last; row += 8) {
-    addTokens(kind, a, w, tokens, sums, more);
-    clear(lows, tokens);
-    sumLows(kind, w, segments, list);
-    finishSums(a, row, tokens, sums, lows);
-    clear(lows, tokens);
-    sumLows(kind, w + pairBytes(kind), segments, list);
-    finishSums(a, row + 4, tokens, more, lows);
+    const place = placeOf(row), other = placeOf(row + 4);
+    if (place == 0) clear(lows, tokens);
+    addTokens(kind, a, w, tokens, sums + place, sums + other);
+    addLows(kind, w, segments, list, place);
+    addLows(kind, w + pairBytes(kind), segments, list, other);
+    if (isLast(row + 4)) finishSteps(a, row + 8 - SUM_ROWS, tokens, sums, lows);
     w += size;
   }
 }

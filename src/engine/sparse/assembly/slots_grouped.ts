@@ -2,7 +2,7 @@
  * Sparse int8 matrices in slots, where groups of a row's inputs have scales: products of segments are summed
  * in float32.
  */
-import { finishAllWithLists, LISTED_ROWS, timesLists } from "./beside";
+import { LISTED_ROWS, timesLists } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
   addScaled,
@@ -29,6 +29,7 @@ import {
 } from "./linear";
 import { ones } from "./simd";
 import { pairBytes, segmentBytes, segmentSum, unpackedBytes, unpackedSum } from "./slots";
+import { storeSums, SUMS } from "./sums";
 
 /** A token's scale of a segment times those of the rows' groups. */
 // @ts-ignore: decorator
@@ -125,10 +126,7 @@ function four(
     f2 = addScaled(f2, unpackedSum(kind, w, xs + 64, one_), lowScaleOf(scale + 8, group));
     f3 = addScaled(f3, unpackedSum(kind, w, xs + 96, one_), lowScaleOf(scale + 12, group));
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
+  storeSums(false, to, f0, f1, f2, f3, f0, f0, f0, f0);
 }
 
 /** Each in a function of its own: engines compile small functions better. */
@@ -165,7 +163,7 @@ export function slotsOneGrouped(kind: i32, a: usize, first: i32, last: i32, thre
   else oneOfTwo(a, first, last, thread);
 }
 
-/** Four rows whose weights are unpacked, and all tokens; `room` is as large as `sums`. */
+/** The sums of four rows whose weights are unpacked, with all tokens. */
 export function allTokensGrouped(
   kind: i32,
   a: usize,
@@ -174,14 +172,12 @@ export function allTokensGrouped(
   weights: usize,
   lists: usize,
   sums: usize,
-  room: usize,
 ): void {
   let flagged = lists, to = sums;
   for (let token = 0; token < tokens; token += 4) {
     if (kind == SLOTS_ONE) fourOfOne(a, row, token, weights, flagged, to);
     else fourOfTwo(a, row, token, weights, flagged, to);
     flagged += listBytes(load<usize>(a, SEGMENTS));
-    to += 64;
+    to += 4 * SUMS;
   }
-  finishAllWithLists(a, row, tokens, sums, room);
 }

@@ -9,7 +9,6 @@
  *
  * Products with one token are in `slots_int4_one.ts`.
  */
-import { finishAllWithLists } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
@@ -34,7 +33,7 @@ import {
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
 import { addProducts, dot, ones, pick, products, sumProducts, upper } from "./simd";
-import { sumsBytes } from "./slots";
+import { clear, finishSums, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes of a segment of four rows that is unpacked: its zero point's part, then its pairs. */
 // @ts-ignore: decorator
@@ -175,9 +174,9 @@ function addTile(
       xp += TILE_SEGMENT;
     }
     addGroup(to, p0, ss);
-    addGroup(to + 16, p1, ss);
-    addGroup(to + 32, p2, ss);
-    addGroup(to + 48, p3, ss);
+    addGroup(to + SUMS, p1, ss);
+    addGroup(to + 2 * SUMS, p2, ss);
+    addGroup(to + 3 * SUMS, p3, ss);
   }
 }
 
@@ -213,7 +212,7 @@ function addLow(
         p = twoMore(p, v2, v3, v128.load(w, 112), v128.load(w, 128), z);
       }
       const scale = scales + s * TILE_WORDS + (t << 2);
-      addGroup(to + (t << 4), addPart(f32x4.splat(0), p, v128.load(w), scale, one_), unit);
+      addGroup(to + t * SUMS, addPart(f32x4.splat(0), p, v128.load(w), scale, one_), unit);
     }
   }
 }
@@ -232,7 +231,7 @@ function lowOfTwo(x: usize, scales: usize, flagged: usize, per: usize, w: usize,
   addLow(SLOTS_TWO_INT4, x, scales, flagged, per, w, to);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 8, and two tokens or more. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and two tokens or more. */
 export function slotsInt4Many(
   kind: i32,
   a: usize,
@@ -249,25 +248,24 @@ export function slotsInt4Many(
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
     unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
-    allTokens(kind, a, row, tokens, weights, lists, sums, room);
+    if (placeOf(row) == 0) clear(sums, tokens);
+    allTokens(kind, a, tokens, weights, lists, sums + placeOf(row));
+    if (isLast(row)) finishSums(a, row + 4 - SUM_ROWS, tokens, sums, room);
   }
 }
 
-/** Four rows whose weights are unpacked, and all tokens. */
+/** Adds the products of four rows whose weights are unpacked, with all tokens. */
 function allTokens(
   kind: i32,
   a: usize,
-  row: i32,
   tokens: i32,
   weights: usize,
   lists: usize,
   sums: usize,
-  room: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
   let flagged = lists, to = sums;
-  memory.fill(sums, 0, sumsBytes(tokens));
   for (let token = 0; token < tokens; token += 4) {
     const x = inputsOf(load<usize>(a, X), stride, token);
     const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
@@ -279,7 +277,6 @@ function allTokens(
       lowOfTwo(x + low, scales, flagged, per, weights, to);
     }
     flagged += listBytes(segments);
-    to += 64;
+    to += 4 * SUMS;
   }
-  finishAllWithLists(a, row, tokens, sums, room);
 }

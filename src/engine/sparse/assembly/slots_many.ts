@@ -3,6 +3,7 @@
  *
  * Four rows are unpacked once, and meet all tokens before the next four are read.
  */
+import { fetch } from "./ahead";
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
   GROUP_SCALES,
@@ -20,12 +21,13 @@ import {
   X_STEPS,
   X_STRIDE,
 } from "./linear";
-import { listOutliers, lowsBytes, sumOutliers } from "./outliers";
+import { addOutliers, listOutliers } from "./outliers";
 import { addSlots, secondBeginning, twoSlots, unpackPair, unpackTwoPairs } from "./pairs";
 import { addTimes, lane, LOADS_MATTER, ones, WIDE_PARTS } from "./simd";
-import { finishSums, pairBytes, segmentBytes, storeSums, sumsBytes, unpackedBytes } from "./slots";
+import { pairBytes, segmentBytes, unpackedBytes } from "./slots";
 import { allTokensGrouped } from "./slots_grouped";
-import { sumOutliersSorted, sumTile, unpackSorted } from "./slots_sorted";
+import { addOutliersSorted, sumTile, unpackSorted } from "./slots_sorted";
+import { clear, finishSteps, finishSums, isLast, placeOf, storeSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /**
  * Unpacks four rows: for many tokens it is done once, and the loop over their segments has only loads.
@@ -89,10 +91,7 @@ function sumFour(kind: i32, x: usize, steps: usize, segments: usize, weights: us
     w += unpackedBytes(kind);
     step += TILE_WORDS;
   }
-  v128.store(to, f0);
-  v128.store(to, f1, 16);
-  v128.store(to, f2, 32);
-  v128.store(to, f3, 48);
+  storeSums(false, to, f0, f1, f2, f3, f0, f0, f0, f0);
 }
 
 /**
@@ -138,22 +137,22 @@ function isSorted(kind: i32, isGrouped: bool): bool {
  * Four rows whose weights are unpacked, and all tokens.
  *
  * @param wide What `unpackSorted` has returned, where rows are sorted.
+ * @param place Where the sums of these rows are in those of a token.
  */
 function allTokens(
   kind: i32,
   a: usize,
-  row: i32,
   tokens: i32,
   weights: usize,
   wide: usize,
   outliers: usize,
-  lows: usize,
   sums: usize,
+  place: usize,
 ): void {
   const segments = load<usize>(a, SEGMENTS), stride = <usize> load<u32>(a, X_STRIDE);
   const sorted = isSorted(kind, false);
   for (let token = 0; token < tokens;) {
-    const x = inputsOf(load<usize>(a, X), stride, token), to = sums + (<usize> token << 4);
+    const x = inputsOf(load<usize>(a, X), stride, token), to = sums + place + <usize> token * SUMS;
     const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
     const isEight = LOADS_MATTER && tokens - token > 4;
     if (sorted) sumTile(isEight, x, steps, segments, weights, wide, to);
@@ -162,12 +161,11 @@ function allTokens(
     else sumFourOfOne(x, steps, segments, weights, to);
     token += isEight ? 8 : 4;
   }
-  if (sorted) sumOutliersSorted(segments, tokens, weights, wide, outliers, lows);
-  else sumOutliers(kind, segments, tokens, weights, outliers, lows);
-  finishSums(a, row, tokens, sums, lows);
+  if (sorted) addOutliersSorted(segments, weights, wide, outliers, place);
+  else addOutliers(kind, segments, weights, outliers, place);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 8, and two tokens or more. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and two tokens or more. */
 export function slotsMany(
   kind: i32,
   a: usize,
@@ -178,17 +176,26 @@ export function slotsMany(
 ): void {
   const isGrouped = load<usize>(a, GROUP_SCALES) != 0, sorted = isSorted(kind, isGrouped);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
-  const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), lists = lows + lowsBytes(tokens);
+  const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), lists = lows + sumsBytes(tokens);
   const weights = isGrouped
     ? listFlagged(a, tokens, thread, lists)
     : listOutliers(a, tokens, lows, lists);
-  let wide: usize = 0;
+  const end = load<usize>(a, WEIGHTS) + (<usize> last >> 3) * size;
+  let wide: usize = 0, fetched: usize = 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size, second = (row & 4) != 0;
+    const place = placeOf(row), group = row + 4 - SUM_ROWS;
+    if (place == 0 && at >= fetched) fetched = fetch(at, end, sums);
     if (sorted) wide = unpackSorted(at + (second ? pairBytes(kind) : 0), segments, weights);
     else unpack(kind, at, second, segments, weights);
-    if (isGrouped) allTokensGrouped(kind, a, row, tokens, weights, lists, sums, lows);
-    else allTokens(kind, a, row, tokens, weights, wide, lists, lows, sums);
+    if (isGrouped) {
+      allTokensGrouped(kind, a, row, tokens, weights, lists, sums + place);
+      if (isLast(row)) finishSums(a, group, tokens, sums, lows);
+    } else {
+      if (place == 0) clear(lows, tokens);
+      allTokens(kind, a, tokens, weights, wide, lists, sums, place);
+      if (isLast(row)) finishSteps(a, group, tokens, sums, lows);
+    }
   }
 }

@@ -8,10 +8,11 @@
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
 import { SLOTS_TWO, TILE_SEGMENT } from "./linear";
-import { beginOf, clear, endOf, ENTRY, entryInputs, entryStep, sumsOf } from "./outliers";
+import { beginOf, endOf, ENTRY, entryInputs, entryStep, sumsOf } from "./outliers";
 import { addSlots, PAIR, twoSlots, UNPACKED } from "./pairs";
 import { addParts, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./simd";
-import { segmentBytes, storeSums } from "./slots";
+import { segmentBytes } from "./slots";
+import { storeSums, SUMS } from "./sums";
 
 /**
  * Bytes of a segment that is unpacked: a head, which says where its inputs begin in a tile, and two pairs.
@@ -151,10 +152,11 @@ function firstBeginning(w: usize): v128 {
 // @ts-ignore: decorator
 @inline
 function sumWide(isEight: bool, x: usize, steps: usize, from: usize, end: usize, to: usize): void {
-  let f0 = v128.load(to), f1 = v128.load(to, 16), f2 = v128.load(to, 32), f3 = v128.load(to, 48);
+  let f0 = v128.load(to), f1 = v128.load(to, SUMS), f2 = v128.load(to, 2 * SUMS), f3 = v128.load(to, 3 * SUMS);
   let f4 = f0, f5 = f0, f6 = f0, f7 = f0;
   if (isEight) {
-    f4 = v128.load(to, 64), f5 = v128.load(to, 80), f6 = v128.load(to, 96), f7 = v128.load(to, 112);
+    f4 = v128.load(to, 4 * SUMS), f5 = v128.load(to, 5 * SUMS);
+    f6 = v128.load(to, 6 * SUMS), f7 = v128.load(to, 7 * SUMS);
   }
   for (let w = from; w < end; w += UNPACKED_SEGMENT) {
     const offset = <usize> load<u32>(w), xp = x + offset, step = steps + (offset >> STEP_SHIFT);
@@ -228,12 +230,12 @@ export function sumTile(
 /** Adds what a list has for a segment from `at` to `end`, times that segment at `w`. */
 // @ts-ignore: decorator
 @inline
-function addEntries(isNarrow: bool, w: usize, from: usize, end: usize): void {
+function addEntries(isNarrow: bool, w: usize, from: usize, end: usize, place: usize): void {
   const b = v128.load(w, 16), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
   const i0 = v128.load(w, 64), i1 = v128.load(w, 80), v2 = v128.load(w, 112), v3 = v128.load(w, 128);
   const i2 = v128.load(w, 144), i3 = v128.load(w, 160);
   for (let at = from; at < end; at += ENTRY) {
-    const x = entryInputs(at), step = entryStep(at), to = sumsOf(at);
+    const x = entryInputs(at), step = entryStep(at), to = sumsOf(at) + place;
     const y = v128.load(x), z = v128.load(x, 16);
     let sum = v128.load(to);
     if (isNarrow) sum = addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, step);
@@ -248,30 +250,28 @@ function addEntries(isNarrow: bool, w: usize, from: usize, end: usize): void {
 /** Adds what a list has for the segments from `from` to `end`. */
 // @ts-ignore: decorator
 @inline
-function addAll(isNarrow: bool, from: usize, end: usize, list: usize): void {
+function addAll(isNarrow: bool, from: usize, end: usize, list: usize, place: usize): void {
   for (let w = from; w < end; w += UNPACKED_SEGMENT) {
     const s = <usize> load<u32>(w) / TILE_SEGMENT, at = beginOf(list, s), last = endOf(list, s);
-    if (at < last) addEntries(isNarrow, w, at, last);
+    if (at < last) addEntries(isNarrow, w, at, last, place);
   }
 }
 
-function addAllNarrow(from: usize, end: usize, list: usize): void {
-  addAll(true, from, end, list);
+function addAllNarrow(from: usize, end: usize, list: usize, place: usize): void {
+  addAll(true, from, end, list, place);
 }
-function addAllWide(from: usize, end: usize, list: usize): void {
-  addAll(false, from, end, list);
+function addAllWide(from: usize, end: usize, list: usize, place: usize): void {
+  addAll(false, from, end, list, place);
 }
 
-/** Sums the lower bits of all tokens' outliers in a list, as `sumOutliers` does. */
-export function sumOutliersSorted(
+/** Adds the lower bits of all tokens' outliers in a list to their sums, as `addOutliers` does. */
+export function addOutliersSorted(
   segments: usize,
-  tokens: i32,
   weights: usize,
   wide: usize,
   list: usize,
-  lows: usize,
+  place: usize,
 ): void {
-  clear(lows, tokens);
-  addAllNarrow(weights, wide, list);
-  if (!WIDE_PARTS) addAllWide(wide, endOfAll(segments, weights), list);
+  addAllNarrow(weights, wide, list, place);
+  if (!WIDE_PARTS) addAllWide(wide, endOfAll(segments, weights), list, place);
 }
