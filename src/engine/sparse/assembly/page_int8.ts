@@ -197,23 +197,23 @@ export function probabilities(
 ): f32 {
   const most = f32x4.splat(highest), none = f32x4.splat(0), sizes = work + LARGEST;
   let total = none;
-  for (let chunk: usize = 0; chunk < 64; chunk += 16) v128.store(sizes + chunk, none);
-  // All of them, then all scales: one chunk after the other, each would wait for its own.
+  // All of them, then all scales: one chunk after the other, each would wait for its own. What is said of chunks
+  // that are not seen is not read.
   for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
     const at = scores + (<usize> chunk << 6), scales = from + (width << 7) + 256 + (<usize> chunk << 6);
     const begin = chunk * CHUNK;
     let a = none, b = none, c = none, d = none;
-    if (begin >= first && begin + CHUNK <= last + 1) {
+    // Groups of four of which some position is seen: as a rule all of them.
+    if (begin + 3 >= first && begin + 12 <= last) {
       a = exp2OfNegative(f32x4.sub(v128.load(at), most));
       b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
       c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
       d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
     } else {
-    // Groups of four of which some position is seen.
-    if (begin + 3 >= first && begin <= last) a = exp2OfNegative(f32x4.sub(v128.load(at), most));
-    if (begin + 7 >= first && begin + 4 <= last) b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
-    if (begin + 11 >= first && begin + 8 <= last) c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
-    if (begin + 15 >= first && begin + 12 <= last) d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+      if (begin + 3 >= first && begin <= last) a = exp2OfNegative(f32x4.sub(v128.load(at), most));
+      if (begin + 7 >= first && begin + 4 <= last) b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
+      if (begin + 11 >= first && begin + 8 <= last) c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
+      if (begin + 15 >= first && begin + 12 <= last) d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
     }
     total = f32x4.add(f32x4.add(f32x4.add(f32x4.add(total, a), b), c), d);
     a = f32x4.mul(a, v128.load(scales));
