@@ -3,7 +3,7 @@
  * instructions that give other results than these kernels count on.
  */
 import { dot, lane, ones, pick } from "./simd";
-import { addBoth } from "./slots_sorted";
+import { addNarrow } from "./slots_sorted";
 
 /** Weights and inputs at the ends of their ranges, and between. */
 // @ts-ignore: decorator
@@ -63,35 +63,14 @@ export function isRight(at: usize): bool {
 export function race(at: usize, rounds: i32): i32 {
   const sums = at + 832;
   for (let i = 0; i < rounds; i++) {
-    const from = at + (<usize> (i & 31) << 4), s = v128.load(from, 144);
-    const v0 = v128.load(from, 16), v1 = v128.load(from, 32);
-    const i0 = v128.load(from, 48), i1 = v128.load(from, 64), v2 = v128.load(from, 80);
-    const v3 = v128.load(from, 96), i2 = v128.load(from, 112), i3 = v128.load(from, 128);
-    addToken(sums, from + 160, from, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
-    addToken(sums + 16, from + 192, from, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
-    addToken(sums + 32, from + 224, from, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
-    addToken(sums + 48, from + 256, from, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
+    // A segment as `unpackSorted` leaves it, a vector of steps, and four tokens.
+    const w = at + (<usize> (i & 31) << 4), s = v128.load(w, 176);
+    const v0 = v128.load(w, 32), v1 = v128.load(w, 48), i0 = v128.load(w, 64), i1 = v128.load(w, 80);
+    const v2 = v128.load(w, 112), v3 = v128.load(w, 128), i2 = v128.load(w, 144), i3 = v128.load(w, 160);
+    addNarrow(sums, w + 192, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
+    addNarrow(sums + 16, w + 224, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
+    addNarrow(sums + 32, w + 256, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
+    addNarrow(sums + 48, w + 288, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
   }
   return load<i32>(sums);
-}
-
-/** Adds a token at `x` to its sums at `to`, of weights that begin with what is at `w`. */
-// @ts-ignore: decorator
-@inline
-function addToken(
-  to: usize,
-  x: usize,
-  w: usize,
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  v2: v128,
-  v3: v128,
-  i2: v128,
-  i3: v128,
-  step: v128,
-): void {
-  const y = v128.load(x), z = v128.load(x, 16), begin = v128.load(w);
-  v128.store(to, addBoth(v128.load(to), y, z, begin, v0, v1, i0, i1, v2, v3, i2, i3, step));
 }

@@ -123,7 +123,7 @@ export function addOne(
 /** Adds both windows of a narrow segment at `w` of a token's inputs at `x`, to the sums at `to`. */
 // @ts-ignore: decorator
 @inline
-function addNarrow(
+export function addNarrow(
   to: usize,
   x: usize,
   w: usize,
