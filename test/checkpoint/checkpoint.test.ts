@@ -1,7 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { inspect } from "../../src/api/inspect.ts";
 import { OpenModel } from "../../src/api/shared.ts";
 import { SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
