@@ -14,14 +14,17 @@ import { exp2OfNegative } from "./math";
 import { appendF32, exponentials, headBytes, highestSeen, mixF32, scoresF32 } from "./page";
 import {
   appendInt8,
+  highestInt8,
   mixInt8,
   mixInt8OfTwo,
   narrowQuery,
+  PROBABILITIES,
   probabilities,
   scoresInt8,
   scoresInt8OfTwo,
   spread,
   spreadGain,
+  WORK,
 } from "./page_int8";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
@@ -60,7 +63,7 @@ function positionOf(token: i32): i32 {
 // @ts-ignore: decorator
 @inline
 function workBytes(dim: usize): usize {
-  return 1024 + (dim << 2);
+  return 2 * WORK + (dim << 2);
 }
 
 /** Bytes of a partial result: what a head makes of a page. Largest score, sum of 2^…, mixed values. */
@@ -85,7 +88,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
   const isInt8 = load<i32>(a, IS_INT8) != 0;
   const head = <usize> dim << 2;
-  const turned = scratchOf(a, thread) + 1024;
+  const turned = scratchOf(a, thread) + 2 * WORK;
   const scale = load<f32>(a, SCALE) / <f32> spreadGain(dim);
   const units = heads + kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
@@ -305,21 +308,21 @@ function attendInt8(
   isTwo: bool,
 ): void {
   // Each head's scores, then its probabilities.
-  const more = scores + 512, next = to + apart;
+  const more = scores + WORK, next = to + apart;
   if (isTwo) scoresInt8OfTwo(from, q, scores, more, first, last, width);
   else scoresInt8(from, q, scores, first, last, width);
   weigh(from, scores, to, first, last, width);
   if (!isTwo) {
-    mixInt8(from, scores + 256, to + 16, first, last, width);
+    mixInt8(from, scores + PROBABILITIES, to + 16, first, last, width);
     return;
   }
   weigh(from, more, next, first, last, width);
-  mixInt8OfTwo(from, scores + 256, more + 256, to + 16, apart, first, last, width);
+  mixInt8OfTwo(from, scores + PROBABILITIES, more + PROBABILITIES, to + 16, apart, first, last, width);
 }
 
 /** Makes probabilities of int8 scores, behind them, and says at `to` what the highest is and their sum. */
 function weigh(from: usize, scores: usize, to: usize, first: i32, last: i32, width: usize): void {
-  const highest = highestSeen(scores, first, last);
+  const highest = highestInt8(scores, first, last);
   store<f32>(to, highest);
-  store<f32>(to, probabilities(from, scores, scores + 256, first, last, width, highest), 4);
+  store<f32>(to, probabilities(from, scores, first, last, width, highest), 4);
 }

@@ -40,6 +40,12 @@ export function setUpMath(): void {
   put(16, 5.5504108665e-2);
   put(17, 2.4022650696e-1);
   put(18, 6.9314718056e-1);
+  // 2^r with fewer terms, for the least relative error.
+  put(22, 0.9999993);
+  put(23, 0.6931218);
+  put(24, 0.24024744);
+  put(25, 0.055917863);
+  put(26, 0.009570102);
   // Zero points less the bits of MAGIC, as integers.
   v128.store(CONSTANTS + (PLUS_0 << 4), i32x4.splat(-MAGIC_BITS));
   v128.store(CONSTANTS + (PLUS_64 << 4), i32x4.splat(64 - MAGIC_BITS));
@@ -71,13 +77,14 @@ export function exp(x: v128): v128 {
   const n = f32x4.sub(shifted, constant(0));
   let r = f32x4.sub(bounded, f32x4.mul(n, constant(4)));
   r = f32x4.sub(r, f32x4.mul(n, constant(5)));
-  let p = constant(6);
-  p = f32x4.add(f32x4.mul(p, r), constant(7));
-  p = f32x4.add(f32x4.mul(p, r), constant(8));
-  p = f32x4.add(f32x4.mul(p, r), constant(9));
-  p = f32x4.add(f32x4.mul(p, r), constant(10));
-  p = f32x4.add(f32x4.mul(p, r), constant(11));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), constant(12));
+  // Pairs of terms do not wait for each other.
+  const square = f32x4.mul(r, r);
+  const low = f32x4.add(f32x4.mul(constant(10), r), constant(11));
+  const middle = f32x4.add(f32x4.mul(constant(8), r), constant(9));
+  let p = f32x4.add(f32x4.mul(constant(6), r), constant(7));
+  p = f32x4.add(f32x4.mul(p, square), middle);
+  p = f32x4.add(f32x4.mul(p, square), low);
+  p = f32x4.add(f32x4.add(f32x4.mul(p, square), r), constant(12));
   // 2^n: the lowest bits of `shifted` are n, and those of 1 are what is added.
   const power = i32x4.add(i32x4.shl(shifted, 23), constant(12));
   return v128.and(f32x4.mul(p, power), f32x4.gt(x, constant(1)));
@@ -96,6 +103,21 @@ export function exp2OfNegative(x: v128): v128 {
   p = f32x4.add(f32x4.mul(p, r), constant(17));
   p = f32x4.add(f32x4.mul(p, r), constant(18));
   p = f32x4.add(f32x4.mul(p, r), constant(12));
+  return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
+}
+
+/** 2^x for x ≤ 0, to 1 part in 300,000; what is below 2^-126 is 2^-126. */
+// @ts-ignore: decorator
+@inline
+export function nearlyExp2OfNegative(x: v128): v128 {
+  const bounded = f32x4.pmax(constant(13), x);
+  const shifted = f32x4.add(bounded, constant(0));
+  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+  // Pairs of terms do not wait for each other.
+  const square = f32x4.mul(r, r), low = f32x4.add(f32x4.mul(constant(23), r), constant(22));
+  let p = f32x4.add(f32x4.mul(constant(25), r), constant(24));
+  p = f32x4.add(f32x4.mul(constant(26), square), p);
+  p = f32x4.add(f32x4.mul(p, square), low);
   return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
 }
 

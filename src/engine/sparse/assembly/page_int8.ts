@@ -7,14 +7,23 @@
  *
  * Two heads that share keys and values meet them at the same time: they are loaded once for both.
  */
-import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
-import { dot, ones, sumLanes, sumOfLanes } from "./simd";
+import { nearlyExp2OfNegative, PLUS_0, roundPlus } from "./math";
+import { highestSeen } from "./page";
+import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
 /** The integer that stands for 0 in a query of 7 bits. */
 const ZERO = 64;
 /** Positions whose probabilities share a scale. */
 const CHUNK = 16;
+/**
+ * Behind a head's scores of a page: its probabilities, with their scales, and for each chunk a vector of largest
+ * scores, then of largest probabilities.
+ */
+export const PROBABILITIES: usize = 256;
+const LARGEST: usize = 352;
+/** Bytes of all these. */
+export const WORK: usize = 512;
 
 /** Puts a key and a value at a place, from 0 to 63. */
 export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
@@ -108,7 +117,7 @@ export function scoresInt8(
       d = dot(v128.load(k, 48), four, d, one);
       k += 64;
     }
-    putScores(scores + (chunk << 6), scales, factor, a, b, c, d);
+    putScores(scores, chunk, scales, factor, a, b, c, d);
   }
 }
 
@@ -147,19 +156,34 @@ export function scoresInt8OfTwo(
       k += 64;
       y += 4;
     }
-    putScores(scores + (chunk << 6), scales, factor, a, b, c, d);
-    putScores(more + (chunk << 6), scales, other, e, f, g, h);
+    putScores(scores, chunk, scales, factor, a, b, c, d);
+    putScores(more, chunk, scales, other, e, f, g, h);
   }
 }
 
-/** Writes a chunk's scores: sums with the scales of keys and the query's. */
+/** Writes a chunk's scores, sums with the scales of keys and the query's, and the largest of each fourth of them. */
 // @ts-ignore: decorator
 @inline
-function putScores(to: usize, scales: usize, factor: v128, a: v128, b: v128, c: v128, d: v128): void {
-  v128.store(to, scaled(a, f32x4.mul(v128.load(scales), factor)));
-  v128.store(to, scaled(b, f32x4.mul(v128.load(scales, 16), factor)), 16);
-  v128.store(to, scaled(c, f32x4.mul(v128.load(scales, 32), factor)), 32);
-  v128.store(to, scaled(d, f32x4.mul(v128.load(scales, 48), factor)), 48);
+function putScores(
+  scores: usize,
+  chunk: usize,
+  scales: usize,
+  factor: v128,
+  a: v128,
+  b: v128,
+  c: v128,
+  d: v128,
+): void {
+  const to = scores + (chunk << 6);
+  const p = scaled(a, f32x4.mul(v128.load(scales), factor));
+  const q = scaled(b, f32x4.mul(v128.load(scales, 16), factor));
+  const r = scaled(c, f32x4.mul(v128.load(scales, 32), factor));
+  const s = scaled(d, f32x4.mul(v128.load(scales, 48), factor));
+  v128.store(to, p);
+  v128.store(to, q, 16);
+  v128.store(to, r, 32);
+  v128.store(to, s, 48);
+  v128.store(scores + (chunk << 4), f32x4.pmax(f32x4.pmax(p, q), f32x4.pmax(r, s)), LARGEST);
 }
 
 // @ts-ignore: decorator
@@ -168,8 +192,12 @@ function scaled(sums: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
 }
 
-/** Where probabilities' largest sizes are behind them and their scales, one vector a chunk. */
-const LARGEST: usize = 96;
+/** The highest of the scores that are seen, as `highestSeen` says it. */
+export function highestInt8(scores: usize, first: i32, last: i32): f32 {
+  if (first > 0 || last < 63) return highestSeen(scores, first, last);
+  const ab = f32x4.pmax(v128.load(scores, LARGEST), v128.load(scores, LARGEST + 16));
+  return maxLane(f32x4.pmax(ab, f32x4.pmax(v128.load(scores, LARGEST + 32), v128.load(scores, LARGEST + 48))));
+}
 
 /** The largest lanes of four vectors, one after the other. */
 // @ts-ignore: decorator
@@ -183,19 +211,19 @@ function maxLanes(at: usize): v128 {
 
 /**
  * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
- * positions: at `work` the 64 integers, then the four scales. What is not seen has a probability of 0.
+ * positions: behind scores the 64 integers, then the four scales. What is not seen has a probability of 0.
  * Returns the sum of probabilities.
  */
 export function probabilities(
   from: usize,
   scores: usize,
-  work: usize,
   first: i32,
   last: i32,
   width: usize,
   highest: f32,
 ): f32 {
-  const most = f32x4.splat(highest), none = f32x4.splat(0), sizes = work + LARGEST;
+  const most = f32x4.splat(highest), none = f32x4.splat(0);
+  const work = scores + PROBABILITIES, sizes = scores + LARGEST;
   let total = none;
   // All of them, then all scales: one chunk after the other, each would wait for its own. What is said of chunks
   // that are not seen is not read.
@@ -205,15 +233,15 @@ export function probabilities(
     let a = none, b = none, c = none, d = none;
     // Groups of four of which some position is seen: as a rule all of them.
     if (begin + 3 >= first && begin + 12 <= last) {
-      a = exp2OfNegative(f32x4.sub(v128.load(at), most));
-      b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
-      c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
-      d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+      a = nearlyExp2OfNegative(f32x4.sub(v128.load(at), most));
+      b = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 16), most));
+      c = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 32), most));
+      d = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 48), most));
     } else {
-      if (begin + 3 >= first && begin <= last) a = exp2OfNegative(f32x4.sub(v128.load(at), most));
-      if (begin + 7 >= first && begin + 4 <= last) b = exp2OfNegative(f32x4.sub(v128.load(at, 16), most));
-      if (begin + 11 >= first && begin + 8 <= last) c = exp2OfNegative(f32x4.sub(v128.load(at, 32), most));
-      if (begin + 15 >= first && begin + 12 <= last) d = exp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+      if (begin + 3 >= first && begin <= last) a = nearlyExp2OfNegative(f32x4.sub(v128.load(at), most));
+      if (begin + 7 >= first && begin + 4 <= last) b = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 16), most));
+      if (begin + 11 >= first && begin + 8 <= last) c = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 32), most));
+      if (begin + 15 >= first && begin + 12 <= last) d = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 48), most));
     }
     total = f32x4.add(f32x4.add(f32x4.add(f32x4.add(total, a), b), c), d);
     a = f32x4.mul(a, v128.load(scales));
@@ -226,9 +254,9 @@ export function probabilities(
     v128.store(at, d, 48);
     v128.store(sizes + (<usize> chunk << 4), f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
   }
-  const size = maxLanes(sizes), divisor = f32x4.splat(127);
-  v128.store(work, f32x4.div(size, divisor), 64);
-  v128.store(sizes, v128.and(f32x4.div(divisor, size), f32x4.gt(size, f32x4.splat(LEAST))));
+  const size = maxLanes(sizes);
+  v128.store(work, f32x4.mul(size, f32x4.splat(1.0 / 127.0)), 64);
+  v128.store(sizes, v128.and(f32x4.div(f32x4.splat(127), size), f32x4.gt(size, f32x4.splat(LEAST))));
   for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
     const at = scores + (chunk << 6), factor = v128.load32_splat(sizes + (chunk << 2));
     const a = roundPlus(f32x4.mul(v128.load(at), factor), PLUS_0);
