@@ -12,7 +12,8 @@
 
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { BUILDS, unshared } from "../src/engine/sparse/kernels.ts";
+import { BUILDS } from "../src/engine/sparse/kernels.ts";
+import { unshared } from "../src/engine/sparse/module_bytes.ts";
 
 /** A plugin of Bun's bundler, as far as this project uses them. */
 export interface BundlerPlugin {

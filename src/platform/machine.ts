@@ -15,3 +15,13 @@ export function processors(): number {
 export function mainMaySleep(): boolean {
   return typeof document === "undefined";
 }
+
+/**
+ * Whether WebAssembly checks each address by instructions of its own, where a memory of known size saves some: V8 leaves
+ * that to pages that nobody may touch where its embedder handles faults, which Deno does not. (On Windows, where all of
+ * a memory would be taken from other programs at once, the answer is no.)
+ */
+export function checksAddresses(): boolean {
+  const { Deno: deno } = globalThis as { Deno?: { build: { os: string } } };
+  return deno !== undefined && deno.build.os !== "windows";
+}

@@ -9,6 +9,7 @@ import { BackendError } from "../../errors.ts";
 import { readAsset } from "../../platform/assets.ts";
 import { CONTROL, TAKEN_BYTES } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
+import { forMemory, type MemoryKind } from "./module_bytes.ts";
 
 /** The builds, best first where all are right. */
 export const BUILDS = ["relaxed", "relaxed-fused", "simd"] as const;
@@ -56,7 +57,7 @@ export function chooseBuild(
   modules?: KernelModules,
 ): Promise<ChosenBuild> {
   if (modules) return chooseModule(shared, modules, only);
-  const compile = (build: Build) => compileBuild(build, shared);
+  const compile = (build: Build) => compileBuild(build, { shared });
   const noneRuns = "this runtime has no WebAssembly with 128-bit SIMD and threads";
   if (only) return tryBuilds(shared, [only], compile, noneRuns);
   let promise = chosen.get(shared);
@@ -116,14 +117,14 @@ interface Candidate extends ChosenBuild {
  *
  * @throws {BackendError} Where nothing may be compiled.
  */
-async function compileBuild(
+export async function compileBuild(
   build: Build,
-  shared: boolean,
+  kind: MemoryKind,
 ): Promise<WebAssembly.Module | undefined> {
   await assertCompiles();
   const bytes = await readAsset(new URL(`./wasm/${build}.wasm`, import.meta.url));
   try {
-    return await WebAssembly.compile(shared ? bytes : unshared(bytes));
+    return await WebAssembly.compile(forMemory(bytes, kind));
   } catch {
     return undefined;
   }
@@ -202,45 +203,6 @@ export function instantiate(
   return new WebAssembly.Instance(module, { env: { memory: shared } })
     .exports as unknown as Kernels;
 }
-
-/**
- * The same module for a memory that is not shared: there may be no shared memory, as in pages without
- * cross-origin isolation. Changes one flag of the imported memory; atomic instructions work on both.
- */
-export function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const copy = bytes.slice();
-  let at = 8;
-  const leb = (): number => {
-    for (let value = 0, shift = 0;; shift += 7) {
-      // A file that was cut off ends in zeros.
-      const byte = copy[at++] ?? 0;
-      value |= (byte & 127) << shift;
-      if (byte < 128) return value >>> 0;
-    }
-  };
-  while (at < copy.length) {
-    const section = copy[at++];
-    const end = leb() + at;
-    if (section === IMPORTS) {
-      // One import: the memory, its module and name before its kind and flags.
-      const count = leb();
-      for (let i = 0; i < 2; i++) {
-        const length = leb();
-        at += length;
-      }
-      if (count !== 1 || copy[at++] !== MEMORY || copy[at] !== SHARED) break;
-      copy[at] &= ~2;
-      return copy;
-    }
-    at = end;
-  }
-  throw new BackendError("the kernels are damaged: they import no shared memory");
-}
-
-const IMPORTS = 2;
-const MEMORY = 2;
-/** Flags of a memory with a maximum that is shared. */
-const SHARED = 3;
 
 /** Tells the kernels how they are run. */
 export function configure(

@@ -18,10 +18,26 @@ export class EngineMemory {
   /**
    * @param shared Whether threads share it.
    * @param most Bytes that it may grow to.
+   * @param pages Pages that it has from the beginning, where it never grows: see {@linkcode EngineMemory.fixed}.
    */
-  constructor(shared: boolean, most = ADDRESSABLE) {
+  constructor(shared: boolean, most = ADDRESSABLE, readonly pages?: number) {
     this.#most = Math.min(most, ADDRESSABLE);
-    this.memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
+    this.memory = new WebAssembly.Memory({ initial: pages ?? 1, maximum: pages ?? 65536, shared });
+  }
+
+  /**
+   * A memory that threads share, and that has its whole size from the beginning: of the machine's memory it takes
+   * what is written to, not more than one that grows.
+   *
+   * @param most Bytes of it.
+   * @returns Nothing where the machine does not promise as many.
+   */
+  static fixed(most = ADDRESSABLE): EngineMemory | undefined {
+    try {
+      return new EngineMemory(true, most, Math.ceil(Math.min(most, ADDRESSABLE) / PAGE_BYTES));
+    } catch {
+      return undefined;
+    }
   }
 
   /** Bytes that have been handed out. */

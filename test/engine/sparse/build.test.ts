@@ -12,8 +12,8 @@ import {
   BUILDS,
   chooseBuild,
   instantiate,
-  unshared,
 } from "../../../src/engine/sparse/kernels.ts";
+import { forMemory, unshared } from "../../../src/engine/sparse/module_bytes.ts";
 import { Workshop } from "../../checkpoint/support.ts";
 import { rejectionOf } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
@@ -50,8 +50,8 @@ test.if(script !== undefined)("the kernels are what their sources compile to", a
 }, LONG);
 
 /** Runs the check of products that every build has. */
-function isRight(module: WebAssembly.Module, shared: boolean): boolean {
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared });
+function isRight(module: WebAssembly.Module, shared: boolean, pages?: number): boolean {
+  const memory = new WebAssembly.Memory({ initial: pages ?? 1, maximum: pages ?? 65536, shared });
   const kernels = instantiate(module, memory);
   kernels.setUp();
   return kernels.isRight(4096) !== 0;
@@ -92,6 +92,22 @@ describe("kernels for a memory that is not shared", () => {
   });
 });
 
+describe("kernels for a memory that does not grow", () => {
+  for (const shared of [true, false]) {
+    for (const pages of [1, 127, 128, 300, 16384]) {
+      test(`are right on ${pages} pages, ${shared ? "" : "not "}shared, and on no other memory`, async () => {
+        const bytes = bytesOf("simd");
+        const module = await WebAssembly.compile(forMemory(bytes, { shared, pages }));
+        expect(Buffer.compare(bytes, bytesOf("simd"))).toBe(0);
+        expect(isRight(module, shared, pages)).toBe(true);
+        expect(() => isRight(module, shared)).toThrow();
+        expect(() => isRight(module, !shared, pages)).toThrow();
+        if (pages > 1) expect(() => isRight(module, shared, pages - 1)).toThrow();
+      });
+    }
+  }
+});
+
 describe("a build is chosen", () => {
   for (const shared of [true, false]) {
     test(`that runs right here, for memory that is ${shared ? "" : "not "}shared`, async () => {
@@ -115,8 +131,10 @@ describe("a build is chosen", () => {
     kernels: Partial<Record<Build, Uint8Array>>,
   ): Promise<typeof chooseBuild> {
     const root = workshop.folder();
-    const copied = ["engine/sparse/kernels.ts", "engine/sparse/layout.ts", "errors.ts"];
-    for (const file of [...copied, "platform/assets.ts"]) {
+    const engine = ["kernels.ts", "layout.ts", "module_bytes.ts"].map((file) =>
+      `engine/sparse/${file}`
+    );
+    for (const file of [...engine, "errors.ts", "platform/assets.ts"]) {
       const to = join(root, "src", file);
       mkdirSync(dirname(to), { recursive: true });
       cpSync(fromRoot(`src/${file}`), to);
