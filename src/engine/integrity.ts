@@ -183,10 +183,12 @@ class Checking implements ModelSource {
 /** A piece that is read and checked, or is about to be. */
 interface Piece {
   readonly bytes: Promise<Uint8Array<ArrayBuffer>>;
-  /** The memory that it lies in, as soon as nothing more is written to it. */
-  room: ArrayBuffer | undefined;
-  /** Reads that are not done with it. */
+  /** The memory that it lies in. */
+  readonly room: ArrayBuffer;
+  /** Reads that are not done with it, its own among them: what fills and checks it. */
   users: number;
+  /** Whether it is kept for others. */
+  isKept: boolean;
 }
 
 /** A file of which every piece is checked before any of it is given. */
@@ -198,8 +200,8 @@ class CheckedFile implements SourceFile {
   readonly #chunk: number;
   /** Pieces that were read last, the latest last. */
   readonly #kept = new Map<number, Piece>();
-  /** Memory of a piece that is no longer kept, for the next one: garbage would lie about for long. */
-  #spare: ArrayBuffer | undefined;
+  /** Memory of pieces that nobody needs, for the next ones: garbage would lie about for long. */
+  readonly #spare: ArrayBuffer[] = [];
   /** The piece that was asked for last. */
   #latest = -1;
 
@@ -225,14 +227,14 @@ class CheckedFile implements SourceFile {
         target.set(part, done);
         done += part.length;
       } finally {
-        piece.users--;
+        this.#leave(piece);
       }
     }
   }
 
   close(): void {
     this.#kept.clear();
-    this.#spare = undefined;
+    this.#spare.length = 0;
     this.#file.close();
   }
 
@@ -248,34 +250,44 @@ class CheckedFile implements SourceFile {
     let piece = this.#kept.get(index);
     this.#kept.delete(index);
     if (!piece) {
-      if (this.#kept.size === KEPT) this.#forget();
+      // No longer the one that was used least recently.
+      if (this.#kept.size === KEPT) this.#forget(this.#kept.keys().next().value!);
       piece = this.#start(index);
     }
     this.#kept.set(index, piece);
     return piece;
   }
 
-  /** Keeps no longer the piece that was used least recently. */
-  #forget(): void {
-    const [index, { room, users }] = this.#kept.entries().next().value!;
-    this.#kept.delete(index);
-    if (users === 0) this.#spare = room;
-  }
-
   #start(index: number): Piece {
     const from = index * this.#chunk;
     const length = Math.min(this.#chunk, this.size - from);
-    const spare = this.#spare;
-    this.#spare = undefined;
+    // All but the last are of one length.
+    const spare = this.#spare.pop();
     const room = spare && spare.byteLength >= length ? spare : new ArrayBuffer(length);
     const bytes = this.#readPiece(index, from, new Uint8Array(room, 0, length));
-    const piece: Piece = { bytes, room: undefined, users: 0 };
+    const piece: Piece = { bytes, room, users: 1, isKept: true };
     bytes.then(
-      () => piece.room = room,
-      // One that failed may be there the next time.
-      () => void (this.#kept.get(index) === piece && this.#kept.delete(index)),
+      () => this.#leave(piece),
+      () => {
+        // The next time it may be there.
+        if (this.#kept.get(index) === piece) this.#forget(index);
+        this.#leave(piece);
+      },
     );
     return piece;
+  }
+
+  #forget(index: number): void {
+    const piece = this.#kept.get(index)!;
+    this.#kept.delete(index);
+    piece.isKept = false;
+    if (piece.users === 0) this.#spare.push(piece.room);
+  }
+
+  /** One is done with a piece. */
+  #leave(piece: Piece): void {
+    piece.users--;
+    if (piece.users === 0 && !piece.isKept) this.#spare.push(piece.room);
   }
 
   async #readPiece(

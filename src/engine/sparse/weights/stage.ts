@@ -10,7 +10,7 @@ import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 
 /** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
-export const PIECE = 4 << 20;
+export const PIECE = 1 << 20;
 /** Greatest scale of int8 values; see docs/format.md. */
 const GREATEST_SCALE = 2 ** 121;
 
