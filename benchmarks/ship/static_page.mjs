@@ -61,6 +61,9 @@ async function write(page) {
   await measures.first().waitFor();
   const said = await measures.first().innerText();
   const times = await page.evaluate(() => globalThis.times);
+  if (times.begun === undefined) {
+    throw new Error("the model answers nothing here: take a copy of it without its chat template");
+  }
   return {
     loaded: times.loaded,
     firstText: times.loaded + times.begun - times.asked,
@@ -94,6 +97,10 @@ try {
     site.close();
   }
   console.log(JSON.stringify({ version: browser.version(), ways }));
-} finally {
   await browser.close();
+} catch (error) {
+  await browser.close();
+  // The last line is what is shown of a program that fails; it still has its server open.
+  console.error(error.message.replaceAll(/\s+/g, " "));
+  process.exit(1);
 }
