@@ -33,8 +33,9 @@ export class EngineMemory {
    * @returns Nothing where the machine does not promise as many.
    */
   static fixed(most = ADDRESSABLE): EngineMemory | undefined {
+    const pages = Math.max(1, Math.ceil(Math.min(most, ADDRESSABLE) / PAGE_BYTES));
     try {
-      return new EngineMemory(true, most, Math.ceil(Math.min(most, ADDRESSABLE) / PAGE_BYTES));
+      return new EngineMemory(true, most, pages);
     } catch {
       return undefined;
     }

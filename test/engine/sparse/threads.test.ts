@@ -75,6 +75,8 @@ describe("the memory that threads share", () => {
   test("of a whole size hands out no more than it may", () => {
     const memory = EngineMemory.fixed(1e6)!;
     expect(memory.pages).toBe(16);
+    // The kernels' own words lie in the first.
+    expect(EngineMemory.fixed(0)!.pages).toBe(1);
     const address = memory.reserve(9e5);
     memory.bytes(address, 9e5).fill(7);
     expect(() => memory.reserve(1e5)).toThrow(MemoryBudgetError);
