@@ -97,10 +97,6 @@ try {
     site.close();
   }
   console.log(JSON.stringify({ version: browser.version(), ways }));
+} finally {
   await browser.close();
-} catch (error) {
-  await browser.close();
-  // The last line is what is shown of a program that fails; it still has its server open.
-  console.error(error.message.replaceAll(/\s+/g, " "));
-  process.exit(1);
 }

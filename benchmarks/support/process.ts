@@ -74,12 +74,13 @@ export async function runJson(command: readonly string[]): Promise<Finished & { 
   }
 }
 
-/** What a program's standard error says of its end: our own error line, npm's first, else the last. */
+/** What a program's standard error says of its end: our own error line, npm's first, what was thrown, else the last. */
 function reasonIn(stderr: string): string | undefined {
   const lines = stderr.split("\n").filter((line) => line.trim() !== "");
   const npm = lines.filter((line) => line.startsWith("npm error ")).slice(0, 4);
   if (npm.length > 0) return npm.map((line) => line.slice("npm error ".length)).join("; ");
-  return lines.find((line) => /^error \S+: /.test(line)) ?? lines.at(-1);
+  return lines.find((line) => /^error \S+: /.test(line)) ??
+    lines.find((line) => /^\w*Error: /.test(line)) ?? lines.at(-1);
 }
 
 /** `VmHWM` of a process: the largest number of bytes that it has held since its start. */

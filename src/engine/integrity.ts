@@ -185,10 +185,8 @@ interface Piece {
   readonly bytes: Promise<Uint8Array<ArrayBuffer>>;
   /** The memory that it lies in. */
   readonly room: ArrayBuffer;
-  /** Reads that are not done with it, its own among them: what fills and checks it. */
+  /** Who is not done with it: reads, what fills and checks it, and the file as long as it keeps it. */
   users: number;
-  /** Whether it is kept for others. */
-  isKept: boolean;
 }
 
 /** A file of which every piece is checked before any of it is given. */
@@ -250,7 +248,7 @@ class CheckedFile implements SourceFile {
     let piece = this.#kept.get(index);
     this.#kept.delete(index);
     if (!piece) {
-      // No longer the one that was used least recently.
+      // The first is the one that was used least recently.
       if (this.#kept.size === KEPT) this.#forget(this.#kept.keys().next().value!);
       piece = this.#start(index);
     }
@@ -265,7 +263,7 @@ class CheckedFile implements SourceFile {
     const spare = this.#spare.pop();
     const room = spare && spare.byteLength >= length ? spare : new ArrayBuffer(length);
     const bytes = this.#readPiece(index, from, new Uint8Array(room, 0, length));
-    const piece: Piece = { bytes, room, users: 1, isKept: true };
+    const piece: Piece = { bytes, room, users: 2 };
     bytes.then(
       () => this.#leave(piece),
       () => {
@@ -277,17 +275,17 @@ class CheckedFile implements SourceFile {
     return piece;
   }
 
+  /** Keeps a piece no longer. */
   #forget(index: number): void {
     const piece = this.#kept.get(index)!;
     this.#kept.delete(index);
-    piece.isKept = false;
-    if (piece.users === 0) this.#spare.push(piece.room);
+    this.#leave(piece);
   }
 
   /** One is done with a piece. */
   #leave(piece: Piece): void {
     piece.users--;
-    if (piece.users === 0 && !piece.isKept) this.#spare.push(piece.room);
+    if (piece.users === 0) this.#spare.push(piece.room);
   }
 
   async #readPiece(

@@ -17,11 +17,12 @@ export function mainMaySleep(): boolean {
 }
 
 /**
- * Whether WebAssembly checks each address by instructions of its own, where a memory of known size saves some: V8 leaves
- * that to pages that nobody may touch where its embedder handles faults, which Deno does not. (On Windows, where all of
- * a memory would be taken from other programs at once, the answer is no.)
+ * Whether a memory of WebAssembly that threads share had better have its whole size from the beginning. So it is where
+ * each address is checked by instructions, of which a known size saves some: V8 leaves that to pages that nobody may
+ * touch where its embedder handles faults, which Deno does not. Not on Windows, where all of it would be taken from
+ * other programs at once.
  */
-export function checksAddresses(): boolean {
+export function prefersFixedMemory(): boolean {
   const { Deno: deno } = globalThis as { Deno?: { build: { os: string } } };
   return deno !== undefined && deno.build.os !== "windows";
 }

@@ -2,7 +2,7 @@
  * What a program runs on: memory, kernels, threads.
  * @module
  */
-import { checksAddresses, mainMaySleep, processors } from "../../platform/machine.ts";
+import { mainMaySleep, prefersFixedMemory, processors } from "../../platform/machine.ts";
 import {
   type Build,
   chooseBuild,
@@ -109,7 +109,7 @@ async function chooseMemory(
   isShared: boolean,
 ): Promise<{ build: Build; module: WebAssembly.Module; memory: EngineMemory }> {
   const { build, module } = await chooseBuild(isShared, options.build, options.kernels);
-  if (isShared && !options.kernels && checksAddresses()) {
+  if (isShared && !options.kernels && prefersFixedMemory()) {
     const memory = EngineMemory.fixed(options.memory);
     const fixed = memory && await compileBuild(build, { shared: true, pages: memory.pages });
     if (fixed) return { build, module: fixed, memory };

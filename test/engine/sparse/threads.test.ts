@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { setUp } from "../../../src/engine/sparse/setup.ts";
-import { checksAddresses } from "../../../src/platform/machine.ts";
+import { prefersFixedMemory } from "../../../src/platform/machine.ts";
 import { SparseWorkshop, withSparse } from "./engines.ts";
 
 const workshop = new SparseWorkshop();
@@ -44,7 +44,7 @@ describe("the memory that threads share", () => {
   test("has its whole size from the beginning where addresses are checked by instructions", async () => {
     for (const [threads, background] of [[1, false], [2, false], [1, true]] as const) {
       const { memory, team } = await setUp({ threads, background, memory: 3e6 });
-      const isFixed = checksAddresses() && (threads > 1 || background);
+      const isFixed = prefersFixedMemory() && (threads > 1 || background);
       expect(memory.pages).toBe(isFixed ? Math.ceil(3e6 / 65536) : undefined);
       expect(memory.memory.buffer.byteLength < 3e6).toBe(!isFixed);
       team.stop();
@@ -69,7 +69,7 @@ describe("the memory that threads share", () => {
     } finally {
       WebAssembly.Memory = Memory;
     }
-    expect(refused).toBe(checksAddresses() ? 1 : 0);
+    expect(refused).toBe(prefersFixedMemory() ? 1 : 0);
   });
 
   test("of a whole size hands out no more than it may", () => {

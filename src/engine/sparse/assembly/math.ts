@@ -90,34 +90,41 @@ export function exp(x: v128): v128 {
   return v128.and(f32x4.mul(p, power), f32x4.gt(x, constant(1)));
 }
 
-/** 2^x for x ≤ 0, to 3 units in the last place; what is below 2^-126 is 2^-126. */
+/** 2^r for |r| ≤ 1/2, to 3 units in the last place. */
 // @ts-ignore: decorator
 @inline
-export function exp2OfNegative(x: v128): v128 {
-  const bounded = f32x4.pmax(constant(13), x);
-  const shifted = f32x4.add(bounded, constant(0));
-  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+function exp2Of(r: v128): v128 {
   let p = constant(14);
   p = f32x4.add(f32x4.mul(p, r), constant(15));
   p = f32x4.add(f32x4.mul(p, r), constant(16));
   p = f32x4.add(f32x4.mul(p, r), constant(17));
   p = f32x4.add(f32x4.mul(p, r), constant(18));
-  p = f32x4.add(f32x4.mul(p, r), constant(12));
-  return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
+  return f32x4.add(f32x4.mul(p, r), constant(12));
 }
 
-/** 2^x for x ≤ 0, to 1 part in 300,000; what is below 2^-126 is 2^-126. */
+/** The same to 1 part in 300,000. */
 // @ts-ignore: decorator
 @inline
-export function nearlyExp2OfNegative(x: v128): v128 {
-  const bounded = f32x4.pmax(constant(13), x);
-  const shifted = f32x4.add(bounded, constant(0));
-  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+function nearlyExp2Of(r: v128): v128 {
   // Pairs of terms do not wait for each other.
   const square = f32x4.mul(r, r), low = f32x4.add(f32x4.mul(constant(23), r), constant(22));
   let p = f32x4.add(f32x4.mul(constant(25), r), constant(24));
   p = f32x4.add(f32x4.mul(constant(26), square), p);
-  p = f32x4.add(f32x4.mul(p, square), low);
+  return f32x4.add(f32x4.mul(p, square), low);
+}
+
+/**
+ * 2^x for x ≤ 0; what is below 2^-126 is 2^-126.
+ *
+ * @param isNear Whether 1 part in 300,000 will do.
+ */
+// @ts-ignore: decorator
+@inline
+export function exp2OfNegative(x: v128, isNear: bool = false): v128 {
+  const bounded = f32x4.pmax(constant(13), x);
+  const shifted = f32x4.add(bounded, constant(0));
+  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+  const p = isNear ? nearlyExp2Of(r) : exp2Of(r);
   return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
 }
 

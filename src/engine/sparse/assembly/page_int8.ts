@@ -7,7 +7,7 @@
  *
  * Two heads that share keys and values meet them at the same time: they are loaded once for both.
  */
-import { nearlyExp2OfNegative, PLUS_0, roundPlus } from "./math";
+import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { highestSeen } from "./page";
 import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
@@ -21,7 +21,7 @@ const CHUNK = 16;
  * scores, then of largest probabilities.
  */
 export const PROBABILITIES: usize = 256;
-const LARGEST: usize = 352;
+const LARGEST: usize = PROBABILITIES + 96;
 /** Bytes of all these. */
 export const WORK: usize = 512;
 
@@ -209,6 +209,13 @@ function maxLanes(at: usize): v128 {
   return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
 }
 
+/** 2^(score - highest): as near as rounding to 7 bits asks for. */
+// @ts-ignore: decorator
+@inline
+function weightOf(scores: v128, highest: v128): v128 {
+  return exp2OfNegative(f32x4.sub(scores, highest), true);
+}
+
 /**
  * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
  * positions: behind scores the 64 integers, then the four scales. What is not seen has a probability of 0.
@@ -233,15 +240,15 @@ export function probabilities(
     let a = none, b = none, c = none, d = none;
     // Groups of four of which some position is seen: as a rule all of them.
     if (begin + 3 >= first && begin + 12 <= last) {
-      a = nearlyExp2OfNegative(f32x4.sub(v128.load(at), most));
-      b = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 16), most));
-      c = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 32), most));
-      d = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+      a = weightOf(v128.load(at), most);
+      b = weightOf(v128.load(at, 16), most);
+      c = weightOf(v128.load(at, 32), most);
+      d = weightOf(v128.load(at, 48), most);
     } else {
-      if (begin + 3 >= first && begin <= last) a = nearlyExp2OfNegative(f32x4.sub(v128.load(at), most));
-      if (begin + 7 >= first && begin + 4 <= last) b = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 16), most));
-      if (begin + 11 >= first && begin + 8 <= last) c = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 32), most));
-      if (begin + 15 >= first && begin + 12 <= last) d = nearlyExp2OfNegative(f32x4.sub(v128.load(at, 48), most));
+      if (begin + 3 >= first && begin <= last) a = weightOf(v128.load(at), most);
+      if (begin + 7 >= first && begin + 4 <= last) b = weightOf(v128.load(at, 16), most);
+      if (begin + 11 >= first && begin + 8 <= last) c = weightOf(v128.load(at, 32), most);
+      if (begin + 15 >= first && begin + 12 <= last) d = weightOf(v128.load(at, 48), most);
     }
     total = f32x4.add(f32x4.add(f32x4.add(f32x4.add(total, a), b), c), d);
     a = f32x4.mul(a, v128.load(scales));
