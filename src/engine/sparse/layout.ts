@@ -26,6 +26,7 @@ export const CONTROL = {
   TAKEN: 300,
   WITHIN: 1040,
   PLACES: 1044,
+  LEAST_PLACE: 1048,
 } as const;
 
 /** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */

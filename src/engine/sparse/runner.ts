@@ -29,7 +29,11 @@ export class Runner {
     const isCallers = !background || this.#took[tokens] < shortRun;
     // The text of the token before is sent, and requests come in.
     if (background && isCallers) await letEventsIn();
-    if (tokens === 1) memory.set(CONTROL.PLACES, this.#places.next);
+    if (tokens === 1) {
+      const { places, least } = this.#places.next;
+      memory.set(CONTROL.PLACES, places);
+      memory.set(CONTROL.LEAST_PLACE, least);
+    }
     const started = performance.now();
     const isDone = isCallers ? kernels.run() === 0 : await team.run();
     const took = performance.now() - started;

@@ -93,7 +93,7 @@ describe("products", () => {
   const LONG = [8301, 32] as const;
   /**
    * Odd sizes among round ones: rows that fill no sixteen, columns that fill no pair of windows; rows that fill
-   * four places more than once, and leave some for one.
+   * two or four places more than once, and leave some for one.
    */
   const SHAPES: readonly (readonly [number, number])[] = [
     [16, 32],
@@ -428,7 +428,7 @@ describe("products", () => {
           checkCase(c, run, placed.get(first)![c].matrix.kind, outcome);
         });
         for (const machine of machines.all) {
-          for (const places of tokens === 1 ? [1, 4] : [1]) {
+          for (const places of tokens === 1 ? [1, 2, 4] : [1]) {
             const found = runAll(machine, tokens, given, ratio, finish, places);
             const where = `${machine.name}, in ${places}`;
             found.forEach(({ out }, c) => {

@@ -201,7 +201,7 @@ describe("a sketch", () => {
       withSparse(folder, options, (model: EngineModel) => Promise.resolve(model.info));
     const plain = await bytes({ sketch: false });
     const made = await bytes({ build: "relaxed" });
-    expect(made.weightBytes - plain.weightBytes).toBe(70_000 * (64 / 2 + 12));
+    expect(made.weightBytes - plain.weightBytes).toBe(70_000 * (64 / 2 + 12 + 16));
     expect(made.tokenBytes).toBeLessThan(plain.tokenBytes!);
     expect(plain.weightBytes).toBe((await bytes({ build: "simd" })).weightBytes);
     const memory = plain.memoryBytes! + 16e6;

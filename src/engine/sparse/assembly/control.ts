@@ -63,10 +63,11 @@ export const LEVELS: usize = 1008;
 export const EVEN_BYTES: usize = 1024;
 /** How far below the largest logit those may be that are wanted, float32; none below 0 where all are. */
 export const WITHIN: usize = 1040;
-/** In how many places one token's weights are read, 1 or 4: see `places.ts`. */
+/** In how many places one token's weights are read, 1, 2 or 4, and how many bytes are worth one: see `places.ts`. */
 export const PLACES: usize = 1044;
+export const LEAST_PLACE: usize = 1048;
 
-/** Puts the constants in place. */
+/** Puts the constants in place, and what no run has said yet. */
 export function setUp(): void {
   memory.fill(ZERO_POINTS, 64, 16);
   memory.fill(NIBBLES, 15, 16);
@@ -79,6 +80,7 @@ export function setUp(): void {
     store<u32>(HALF_BITS + (i << 2), 0x8fffe000);
   }
   for (let i = 0; i < 16; i++) store<i8>(LEVELS + i, i < 8 ? i : i - 16);
+  store<i32>(PLACES, 1);
   setUpMath();
 }
 

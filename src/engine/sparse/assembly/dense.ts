@@ -4,7 +4,7 @@
  * int8: for each segment -Σw as int16 `[16]`, then its weights `[column / 4, 16 rows, 4 columns]`. Floats:
  * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
  */
-import { endInFour } from "./places";
+import { endInPlaces, placesOf } from "./places";
 import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
@@ -45,18 +45,18 @@ function begin(sums: usize): v128 {
  * Lines of memory are read one after the other, each at once: what fetches ahead of loads sees few of them, with
  * steps of a line. A thread of Zen 5 read 26 GB/s so, and 15 where all columns of four rows came first.
  *
- * @param isFour Whether rows are a multiple of 64, and read in four places; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4, each of a multiple of 16; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
-function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  const part = isFour ? (last - first) >> 2 : last - first, apart = <usize> (part >> 4) * size;
+  const part = (last - first) / places, apart = <usize> (part >> 4) * size;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < first + part; row += 16) {
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
@@ -74,8 +74,8 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
         let p0 = begin(b), p1 = begin(b + 8), p2 = begin(b + 16), p3 = begin(b + 24);
         let q0 = p0, q1 = p0, q2 = p0, q3 = p0, r0 = p0, r1 = p0, r2 = p0, r3 = p0;
         let t0 = p0, t1 = p0, t2 = p0, t3 = p0;
-        if (isFour) {
-          q0 = begin(c), q1 = begin(c + 8), q2 = begin(c + 16), q3 = begin(c + 24);
+        if (places > 1) q0 = begin(c), q1 = begin(c + 8), q2 = begin(c + 16), q3 = begin(c + 24);
+        if (places > 2) {
           r0 = begin(d), r1 = begin(d + 8), r2 = begin(d + 16), r3 = begin(d + 24);
           t0 = begin(e), t1 = begin(e + 8), t2 = begin(e + 16), t3 = begin(e + 24);
         }
@@ -86,12 +86,14 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
           p1 = dot(v128.load(w, 16), xs, p1, one_);
           p2 = dot(v128.load(w, 32), xs, p2, one_);
           p3 = dot(v128.load(w, 48), xs, p3, one_);
-          if (isFour) {
-            let v = w + apart;
+          let v = w + apart;
+          if (places > 1) {
             q0 = dot(v128.load(v), xs, q0, one_);
             q1 = dot(v128.load(v, 16), xs, q1, one_);
             q2 = dot(v128.load(v, 32), xs, q2, one_);
             q3 = dot(v128.load(v, 48), xs, q3, one_);
+          }
+          if (places > 2) {
             v += apart;
             r0 = dot(v128.load(v), xs, r0, one_);
             r1 = dot(v128.load(v, 16), xs, r1, one_);
@@ -108,9 +110,10 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
         const scale = f32x4.mul(v128.load32_splat(scales + (s << 2)), unit);
         f0 = addScaled(f0, p0, scale), f1 = addScaled(f1, p1, scale);
         f2 = addScaled(f2, p2, scale), f3 = addScaled(f3, p3, scale);
-        if (!isFour) continue;
+        if (places == 1) continue;
         g0 = addScaled(g0, q0, scale), g1 = addScaled(g1, q1, scale);
         g2 = addScaled(g2, q2, scale), g3 = addScaled(g3, q3, scale);
+        if (places == 2) continue;
         h0 = addScaled(h0, r0, scale), h1 = addScaled(h1, r1, scale);
         h2 = addScaled(h2, r2, scale), h3 = addScaled(h3, r3, scale);
         k0 = addScaled(k0, t0, scale), k1 = addScaled(k1, t1, scale);
@@ -118,8 +121,8 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
       }
     }
     finishGroup(a, row, 0, f0, f1, f2, f3);
-    if (isFour) {
-      finishGroup(a, row + part, 0, g0, g1, g2, g3);
+    if (places > 1) finishGroup(a, row + part, 0, g0, g1, g2, g3);
+    if (places > 2) {
       finishGroup(a, row + 2 * part, 0, h0, h1, h2, h3);
       finishGroup(a, row + 3 * part, 0, k0, k1, k2, k3);
     }
@@ -129,10 +132,13 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
 
 /** Each in a function of its own: engines compile small functions better. */
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(true, a, first, last, thread);
+  one(4, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(2, a, first, last, thread);
 }
 function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(false, a, first, last, thread);
+  one(1, a, first, last, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -191,13 +197,16 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 
 /** y = W·x of int8 for rows `first` to `last`, multiples of 16. */
 export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+  const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
   if (tokens == 1) {
-    const inFour = endInFour(first, last, 64);
-    if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInOne(a, inFour, last, thread);
+    const places = placesOf(last - first, 16, size), end = endInPlaces(places, first, last, 16);
+    if (first < end) {
+      if (places == 4) oneInFour(a, first, end, thread);
+      else oneInTwo(a, first, end, thread);
+    }
+    if (end < last) oneInOne(a, end, last, thread);
     return;
   }
-  const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

@@ -40,7 +40,7 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { endInFour } from "./places";
+import { endInPlaces, placesOf } from "./places";
 import { addProducts, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
@@ -83,11 +83,11 @@ function addPart(sum: v128, products: v128, start: v128, unit: v128, one_: v128)
 /**
  * One token: like `dense.ts`.
  *
- * @param isFour Whether rows are a multiple of 64, and read in four places; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4, each of a multiple of 16; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
-function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const n = v128.load(NIBBLES), o = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per);
@@ -96,7 +96,7 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 4) * size;
+  const part = (last - first) / places, apart = <usize> (part >> 4) * size;
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < first + part; row += 16) {
     let w = at, xp = x, scale = scales, begin = sums;
@@ -118,12 +118,14 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
           i1 = addEight(i1, w + 16, y, z, n);
           i2 = addEight(i2, w + 32, y, z, n);
           i3 = addEight(i3, w + 48, y, z, n);
-          if (isFour) {
-            let v = w + apart;
+          let v = w + apart;
+          if (places > 1) {
             j0 = addEight(j0, v, y, z, n);
             j1 = addEight(j1, v + 16, y, z, n);
             j2 = addEight(j2, v + 32, y, z, n);
             j3 = addEight(j3, v + 48, y, z, n);
+          }
+          if (places > 2) {
             v += apart;
             l0 = addEight(l0, v, y, z, n);
             l1 = addEight(l1, v + 16, y, z, n);
@@ -139,9 +141,11 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
         }
         p0 = addPart(p0, i0, start, unit, o), p1 = addPart(p1, i1, start, unit, o);
         p2 = addPart(p2, i2, start, unit, o), p3 = addPart(p3, i3, start, unit, o);
-        if (isFour) {
+        if (places > 1) {
           q0 = addPart(q0, j0, start, unit, o), q1 = addPart(q1, j1, start, unit, o);
           q2 = addPart(q2, j2, start, unit, o), q3 = addPart(q3, j3, start, unit, o);
+        }
+        if (places > 2) {
           r0 = addPart(r0, l0, start, unit, o), r1 = addPart(r1, l1, start, unit, o);
           r2 = addPart(r2, l2, start, unit, o), r3 = addPart(r3, l3, start, unit, o);
           t0 = addPart(t0, m0, start, unit, o), t1 = addPart(t1, m1, start, unit, o);
@@ -154,12 +158,14 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
       f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header + 8)));
       f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header + 16)));
       f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header + 24)));
-      if (isFour) {
+      if (places > 1) {
         header += apart;
         g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header)));
         g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
         g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 16)));
         g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 24)));
+      }
+      if (places > 2) {
         header += apart;
         h0 = f32x4.add(h0, f32x4.mul(r0, scalesAt(header)));
         h1 = f32x4.add(h1, f32x4.mul(r1, scalesAt(header + 8)));
@@ -199,10 +205,13 @@ function one(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
 
 /** Each in a function of its own: engines compile small functions better. */
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(true, a, first, last, thread);
+  one(4, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(2, a, first, last, thread);
 }
 function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(false, a, first, last, thread);
+  one(1, a, first, last, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -294,13 +303,16 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 
 /** y = W·x for rows `first` to `last`, multiples of 16. */
 export function denseInt4(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+  const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
   if (tokens == 1) {
-    const inFour = endInFour(first, last, 64);
-    if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInOne(a, inFour, last, thread);
+    const places = placesOf(last - first, 16, size), end = endInPlaces(places, first, last, 16);
+    if (first < end) {
+      if (places == 4) oneInFour(a, first, end, thread);
+      else oneInTwo(a, first, end, thread);
+    }
+    if (end < last) oneInOne(a, end, last, thread);
     return;
   }
-  const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

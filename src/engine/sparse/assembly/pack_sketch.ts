@@ -2,19 +2,24 @@
  * Makes the sketch of a head: its weights in 4 bits, by which `sketch.ts` tells which rows cannot be the
  * largest.
  *
- * Each block of 64 weights of a row is multiplied with a Hadamard matrix first, as `spread` does it with
+ * Sixteen columns stay as they are, in int8: those of the largest mean. A few inputs of a head have most of
+ * their squares (outlier features; of SmolLM2-135M sixteen of 576 have four fifths), and they are inputs whose
+ * weights are much the same in all rows. What an error is multiplied with is the rest.
+ *
+ * Each block of 64 of the other weights of a row is multiplied with a Hadamard matrix, as `spread` does it with
  * inputs: weights are then nearly normal, which four bits serve well. And what all rows have in common is
- * taken out of them, the mean of some: nearly half of the squared weights of SmolLM2-135M. What is lost is
- * 8 % of a row's norm (16 % without both), and it favours no inputs.
+ * taken out of them, the mean of some. What is lost is a tenth of a row's norm, and it favours no inputs.
  *
  * Layout, for each four rows: what a level is worth, `[4]`; the error's standard deviation for inputs of norm
  * 1, `[4]`; the rows' scales, `[4]`; for each segment of 32 columns `[4 rows, 16 bytes]`, a column of the first
- * sixteen in the low half of a byte and one of the others in the high half. Level n stands for n - 7.5. The
- * mean is `[columns]` int16.
+ * sixteen in the low half of a byte and one of the others in the high half; the columns of outliers,
+ * `[4 rows, 16]` int8. Level n stands for n - 7.5. Outliers count as 0 among the levels. The mean is `[columns]`
+ * int16, and the numbers of the columns of outliers, `[16]` uint16, lie behind it.
  */
 import { SEGMENT_BYTES } from "./dense";
 import { COLUMNS, LISTS_OUT, OUT, ROWS, SCALES, SCRATCH, VALUES } from "./decode";
 import { SEGMENT } from "./linear";
+import { spread } from "./page_int8";
 import { sumLanes } from "./simd";
 
 /** Columns that are spread together, and bytes of them in 16 bits. */
@@ -22,6 +27,9 @@ export const BLOCK = 64;
 const BLOCK_BYTES: usize = 128;
 /** Bytes before the segments of four rows, and those of one segment. */
 export const SKETCH_HEAD: usize = 48, SKETCH_SEGMENT: usize = 64;
+/** Columns of outliers, and bytes of their weights in four rows. */
+export const OUTLIERS: usize = 16;
+export const OUTLIER_BYTES: usize = 4 * OUTLIERS;
 
 /** Normal weights lose least in sixteen levels that reach this many times their root mean square. */
 const REACH: f32 = 2.6;
@@ -35,43 +43,74 @@ export const LEAST_ERROR: f32 = 0.006;
 const SAMPLE = 4096;
 
 /**
- * The mean of rows, spread, to `LISTS_OUT`. Arguments as of {@link packSketch}, with all rows; at `SCRATCH` there
- * is room for int32 beside int16.
+ * The mean of rows, spread, and the columns of outliers, to `LISTS_OUT`. Arguments as of {@link packSketch},
+ * with all rows; at `SCRATCH` there is room for int32.
  */
 export function sketchMean(d: usize): void {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS);
-  const room = load<usize>(d, SCRATCH), sums = room + (<usize> columns << 1), mean = load<usize>(d, LISTS_OUT);
-  const end = sums + (<usize> columns << 2);
+  const sums = load<usize>(d, SCRATCH), end = sums + (<usize> columns << 2);
   memory.fill(sums, 0, <usize> columns << 2);
   const step = max(1, rows / SAMPLE);
   let count = 0;
   for (let row = 0; row < rows; row += step) {
-    spreadRow(rowAt(d, row), columns, room);
-    let from = room;
-    for (let at = sums; at < end; at += 16) {
-      v128.store(at, i32x4.add(v128.load(at), v128.load16x4_s(from)));
-      from += 8;
+    let from = rowAt(d, row);
+    for (let to = sums; to < end; to += 128) {
+      for (let i: usize = 0; i < 4; i++) addEight(to + (i << 5), eight(from, i << 7));
+      from += SEGMENT_BYTES;
     }
     count++;
   }
-  let to = mean;
+  for (let at = sums; at < end; at += 16) v128.store(at, f32x4.convert_i32x4_s(v128.load(at)));
+  let to = load<usize>(d, LISTS_OUT);
+  takeOutliers(sums, columns, to + (<usize> columns << 1));
+  for (let at = sums; at < end; at += BLOCK << 2) spread(at, BLOCK);
   for (let at = sums; at < end; at += 4) {
-    store<i16>(to, <i16> (load<i32>(at) / count));
+    store<i16>(to, <i16> (load<f32>(at) / <f32> count));
     to += 2;
   }
 }
 
+/** Adds eight int16 to int32. */
+// @ts-ignore: decorator
+@inline
+function addEight(to: usize, v: v128): void {
+  v128.store(to, i32x4.add(v128.load(to), i32x4.extend_low_i16x8_s(v)));
+  v128.store(to, i32x4.add(v128.load(to, 16), i32x4.extend_high_i16x8_s(v)), 16);
+}
+
+/** Writes the numbers of the columns of the largest sums, and clears these. */
+function takeOutliers(sums: usize, columns: i32, to: usize): void {
+  for (let i: usize = 0; i < OUTLIERS; i++) {
+    let largest: f32 = -1, column = 0;
+    for (let c = 0; c < columns; c++) {
+      const size = abs<f32>(load<f32>(sums + (<usize> c << 2)));
+      if (size > largest) {
+        largest = size;
+        column = c;
+      }
+    }
+    store<u16>(to + (i << 1), <u16> column);
+    // What is no number is no larger.
+    store<f32>(sums + (<usize> column << 2), NaN);
+  }
+  for (let i: usize = 0; i < OUTLIERS; i++) store<f32>(sums + (<usize> load<u16>(to + (i << 1)) << 2), 0);
+}
+
 /**
- * The sketch of rows of dense int8 at `VALUES`, a multiple of 16 in `ROWS`, with `SCALES`, to `OUT`; their mean is
- * at `LISTS_OUT`. `COLUMNS` is a multiple of 64; at `SCRATCH` there is room for as many int16.
+ * The sketch of rows of dense int8 at `VALUES`, a multiple of 16 in `ROWS`, with `SCALES`, to `OUT`; what
+ * {@link sketchMean} wrote is at `LISTS_OUT`. `COLUMNS` is a multiple of 64; at `SCRATCH` there is room for twice
+ * as many int16.
  */
 export function packSketch(d: usize): void {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), room = load<usize>(d, SCRATCH);
-  const ofFour = SKETCH_HEAD + <usize> (columns / SEGMENT) * SKETCH_SEGMENT;
-  const scales = load<usize>(d, SCALES), out = load<usize>(d, OUT), mean = load<usize>(d, LISTS_OUT);
-  for (let row = 0; row < rows; row++) {
-    const lane = <usize> (row & 3) << 2, four = out + <usize> (row >> 2) * ofFour;
-    spreadRow(rowAt(d, row), columns, room);
+  const segments = <usize> (columns / SEGMENT) * SKETCH_SEGMENT, mask = room + (<usize> columns << 1);
+  const scales = load<usize>(d, SCALES), mean = load<usize>(d, LISTS_OUT);
+  const outliers = mean + (<usize> columns << 1);
+  memory.fill(mask, 0xff, <usize> columns << 1);
+  for (let i: usize = 0; i < OUTLIERS; i++) store<u16>(mask + (<usize> load<u16>(outliers + (i << 1)) << 1), 0);
+  for (let row = 0, four = load<usize>(d, OUT); row < rows; row++) {
+    const lane = <usize> (row & 3) << 2, from = rowAt(d, row);
+    spreadRow(from, columns, mask, room);
     const norm = lessMean(room, mean, columns);
     // Half a level, in whole numbers: so is what weights are off by, then.
     const half = max(1, <i32> nearest<f32>(REACH / 15 * sqrt<f32>(norm / <f32> columns)));
@@ -81,6 +120,17 @@ export function packSketch(d: usize): void {
     store<f32>(four + lane, 2 * <f32> half * unit);
     store<f32>(four + lane, sqrt<f32>(max(errors, LEAST_ERROR * norm) / <f32> columns) * unit, 16);
     store<f32>(four + lane, unit, 32);
+    copyOutliers(from, outliers, four + SKETCH_HEAD + segments + (lane << 2));
+    if (lane == 12) four += SKETCH_HEAD + segments + OUTLIER_BYTES;
+  }
+}
+
+/** A row's weights in the columns of outliers. */
+function copyOutliers(from: usize, columns: usize, to: usize): void {
+  for (let i: usize = 0; i < OUTLIERS; i++) {
+    const column = <usize> load<u16>(columns + (i << 1)), inside = column & (SEGMENT - 1);
+    const at = from + (column >> 5) * SEGMENT_BYTES + (inside >> 2 << 6) + (inside & 3);
+    store<u8>(to + i, load<u8>(at));
   }
 }
 
@@ -92,14 +142,20 @@ function rowAt(d: usize, row: i32): usize {
   return load<usize>(d, VALUES) + <usize> (row >> 4) * segments * SEGMENT_BYTES + 32 + (<usize> (row & 15) << 2);
 }
 
-/** A row out of its group of sixteen, spread, as int16: what is 64 times an int8 fits. */
-function spreadRow(from: usize, columns: i32, room: usize): void {
-  let at = from, to = room;
+/**
+ * A row out of its group of sixteen, spread, as int16: what is 64 times an int8 fits.
+ *
+ * @param mask 0 where a column counts as 0, else -1; int16.
+ */
+function spreadRow(from: usize, columns: i32, mask: usize, room: usize): void {
+  let at = from, to = room, m = mask;
   for (let c = 0; c < columns; c += BLOCK) {
     // The upper three bits of a column's place in its block.
-    let v0 = eight(at, 0), v1 = eight(at, 128), v2 = eight(at, 256), v3 = eight(at, 384);
-    let v4 = eight(at, SEGMENT_BYTES), v5 = eight(at, SEGMENT_BYTES + 128);
-    let v6 = eight(at, SEGMENT_BYTES + 256), v7 = eight(at, SEGMENT_BYTES + 384);
+    let v0 = v128.and(eight(at, 0), v128.load(m)), v1 = v128.and(eight(at, 128), v128.load(m, 16));
+    let v2 = v128.and(eight(at, 256), v128.load(m, 32)), v3 = v128.and(eight(at, 384), v128.load(m, 48));
+    at += SEGMENT_BYTES;
+    let v4 = v128.and(eight(at, 0), v128.load(m, 64)), v5 = v128.and(eight(at, 128), v128.load(m, 80));
+    let v6 = v128.and(eight(at, 256), v128.load(m, 96)), v7 = v128.and(eight(at, 384), v128.load(m, 112));
     let a = v0, b = v1, c = v2, d = v3;
     v0 = i16x8.add(a, v4);
     v1 = i16x8.add(b, v5);
@@ -122,7 +178,8 @@ function spreadRow(from: usize, columns: i32, room: usize): void {
     putTwo(to + 32, v2, v3);
     putTwo(to + 64, v4, v5);
     putTwo(to + 96, v6, v7);
-    at += 2 * SEGMENT_BYTES;
+    at += SEGMENT_BYTES;
+    m += BLOCK_BYTES;
     to += BLOCK_BYTES;
   }
 }

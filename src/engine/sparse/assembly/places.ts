@@ -1,19 +1,28 @@
 /**
  * In how many places one token's weights are read.
  *
- * What fetches memory ahead of loads differs between processors: some have the rows of a product sooner where a
- * quarter of them is read beside the other quarters, some where they are read one after the other. JavaScript tries
- * both and says which it is to be (`places.ts` beside this folder); results are the same bits.
+ * What fetches memory ahead of loads differs between processors: some have the rows of a product sooner where one half
+ * of them is read beside the other, or each of four quarters, some where they are read one after the other. JavaScript
+ * tries all and says which it is to be (`places.ts` beside this folder); results are the same bits.
  */
-import { PLACES } from "./control";
+import { LEAST_PLACE, PLACES } from "./control";
 
 /**
- * Where those rows end, from `first` on, that are read in four places; all others are read in one.
+ * In how many places to read rows: 1, 2 or 4.
  *
- * @param multiple What they are to be a multiple of.
+ * @param group Rows that lie together.
+ * @param size Bytes of these.
  */
 // @ts-ignore: decorator
 @inline
-export function endInFour(first: i32, last: i32, multiple: i32): i32 {
-  return load<i32>(PLACES) == 4 ? last - (last - first) % multiple : first;
+export function placesOf(rows: i32, group: i32, size: usize): i32 {
+  const places = load<i32>(PLACES);
+  return <usize> (rows / (places * group)) * size < load<usize>(LEAST_PLACE) ? 1 : places;
+}
+
+/** Where the rows that fill so many places evenly end, from `first` on; the others are read in one. */
+// @ts-ignore: decorator
+@inline
+export function endInPlaces(places: i32, first: i32, last: i32, group: i32): i32 {
+  return places > 1 ? last - (last - first) % (places * group) : first;
 }

@@ -158,7 +158,7 @@ function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32):
 /** A chunk of each product from `a` to `end`. */
 function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, thread: i32): void {
   for (let step = a; step < end; step = next(step)) {
-    // By twice sixteen rows: one token's products may take them in four places.
+    // By twice sixteen rows: one token's products may take them in several places.
     const rows = load<i32>(step, ROWS), pairs = (rows + 31) >> 5;
     const first = share(pairs, which, chunks) << 5;
     const last = min(share(pairs, which + 1, chunks) << 5, rows);

@@ -23,14 +23,17 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { BLOCK, LEAST_ERROR, SKETCH_HEAD, SKETCH_SEGMENT } from "./pack_sketch";
+import { BLOCK, LEAST_ERROR, OUTLIER_BYTES, OUTLIERS, SKETCH_HEAD, SKETCH_SEGMENT } from "./pack_sketch";
 import { spread } from "./page_int8";
-import { endInFour } from "./places";
+import { endInPlaces, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
 
 /** Standard deviations that an error may have; of normal ones, one in 10^12 has more. */
 const DEVIATIONS: f32 = 7;
+
+/** Outliers among the inputs reach as far as int16. */
+const MOST: f32 = 32767;
 
 /**
  * Words of a step beside those of products: rows that there are, the mean that was taken out of all; each
@@ -45,6 +48,8 @@ const REAL_ROWS: usize = 72, MEAN: usize = 76, ROOM: usize = 120, ROOM_BYTES: us
 const UNIT: usize = 0, SUM: usize = 4, SPREAD: usize = 8, COMMON: usize = 12;
 /** The greatest bound that it has found, and where; the largest logit among the rows there. */
 const HIGHEST: usize = 16, BEST: usize = 20, LARGEST: usize = 24;
+/** What outliers among the inputs are worth, and they as int16. */
+const OUTLIER_UNIT: usize = 28, OUTLIER_INPUTS: usize = 32;
 /** Inputs as int8, then as float32. */
 const INPUTS: usize = 64;
 
@@ -69,6 +74,7 @@ export function beginSketch(a: usize, thread: i32): void {
   const room = roomOf(a, thread), segments = load<usize>(a, SEGMENTS);
   const columns = segments * SEGMENT, q = room + INPUTS, x = q + columns, end = x + (columns << 2);
   readInputs(a, thread, x);
+  const off = takeOutliers(x, load<usize>(a, MEAN) + (columns << 1), room);
   for (let at = x; at < end; at += BLOCK << 2) spread(at, BLOCK);
   let most = f32x4.splat(0), squares = most, common = most, mean = load<usize>(a, MEAN);
   for (let at = x; at < end; at += 16) {
@@ -92,10 +98,31 @@ export function beginSketch(a: usize, thread: i32): void {
   store<f32>(room, unit, UNIT);
   store<f32>(room, 7.5 * <f32> sumOfLanes(sum), SUM);
   store<f32>(room, DEVIATIONS * sqrt<f32>(sumLanes(squares) + rounding), SPREAD);
-  store<f32>(room, sumLanes(common), COMMON);
+  store<f32>(room, sumLanes(common) + off, COMMON);
   store<f32>(room, NONE_YET, HIGHEST);
   store<i32>(room, -1, BEST);
   store<f32>(room, NONE_YET, LARGEST);
+}
+
+/**
+ * Takes the columns of outliers out of inputs.
+ *
+ * @param columns Their numbers.
+ * @returns What rounding them may make of a product at most, in a row's units.
+ */
+function takeOutliers(x: usize, columns: usize, room: usize): f32 {
+  let most: f32 = 0;
+  for (let i: usize = 0; i < OUTLIERS; i++) {
+    most = max(most, abs<f32>(load<f32>(x + (<usize> load<u16>(columns + (i << 1)) << 2))));
+  }
+  const inverse: f32 = most > 0 ? MOST / most : 0, unit = most / MOST * <f32> BLOCK;
+  for (let i: usize = 0; i < OUTLIERS; i++) {
+    const at = x + (<usize> load<u16>(columns + (i << 1)) << 2);
+    store<i16>(room + (i << 1), <i16> nearest<f32>(load<f32>(at) * inverse), OUTLIER_INPUTS);
+    store<f32>(at, 0);
+  }
+  store<f32>(room, unit, OUTLIER_UNIT);
+  return 0.5 * unit * 127 * <f32> OUTLIERS;
 }
 
 /** The quantised inputs of the product as float32. */
@@ -133,32 +160,40 @@ function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 
 /** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
 export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = endInFour(first, last, 16);
-  if (first < inFour) boundsInFour(a, first, inFour, thread);
-  if (inFour < last) boundsInOne(a, inFour, last, thread);
+  const size = SKETCH_HEAD + load<usize>(a, SEGMENTS) * SKETCH_SEGMENT + OUTLIER_BYTES;
+  const places = placesOf(last - first, 4, size), end = endInPlaces(places, first, last, 4);
+  if (first < end) {
+    if (places == 4) boundsInFour(a, first, end, thread);
+    else boundsInTwo(a, first, end, thread);
+  }
+  if (end < last) boundsInOne(a, end, last, thread);
 }
 
+/** Each in a function of its own: engines compile small functions better. */
 function boundsInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  bounds(true, a, first, last, thread);
+  bounds(4, a, first, last, thread);
+}
+function boundsInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  bounds(2, a, first, last, thread);
 }
 function boundsInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  bounds(false, a, first, last, thread);
+  bounds(1, a, first, last, thread);
 }
 
 /**
  * Bounds of rows `first` to `last`.
  *
- * @param isFour Whether they are read in four places; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4, each of a multiple of 4; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
-function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+function bounds(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const one = ones(), nibbles = v128.load(NIBBLES);
   const room = roomOf(a, thread), size = load<usize>(a, SEGMENTS) * SKETCH_SEGMENT;
-  const ofFour = SKETCH_HEAD + size;
+  const ofFour = SKETCH_HEAD + size + OUTLIER_BYTES;
   const unit = f32x4.splat(load<f32>(room, UNIT)), sum = f32x4.splat(load<f32>(room, SUM));
-  const spread = f32x4.splat(load<f32>(room, SPREAD)), common = f32x4.splat(load<f32>(room, COMMON));
-  const places = isFour ? 4 : 1, part = (last - first) / places, outApart = <usize> part << 2;
+  const spread = f32x4.splat(load<f32>(room, SPREAD));
+  const part = (last - first) / places, outApart = <usize> part << 2;
   const apart = <usize> (part >> 2) * ofFour;
   let out = load<usize>(a, OUT) + (<usize> first << 2);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 2) * ofFour;
@@ -173,12 +208,14 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
       p1 = addSegment(p1, v128.load(v, 16), x0, x1, nibbles, one);
       p2 = addSegment(p2, v128.load(v, 32), x0, x1, nibbles, one);
       p3 = addSegment(p3, v128.load(v, 48), x0, x1, nibbles, one);
-      if (isFour) {
+      if (places > 1) {
         v += apart;
         q0 = addSegment(q0, v128.load(v), x0, x1, nibbles, one);
         q1 = addSegment(q1, v128.load(v, 16), x0, x1, nibbles, one);
         q2 = addSegment(q2, v128.load(v, 32), x0, x1, nibbles, one);
         q3 = addSegment(q3, v128.load(v, 48), x0, x1, nibbles, one);
+      }
+      if (places > 2) {
         v += apart;
         r0 = addSegment(r0, v128.load(v), x0, x1, nibbles, one);
         r1 = addSegment(r1, v128.load(v, 16), x0, x1, nibbles, one);
@@ -195,7 +232,7 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
     for (let i = 0, b = at, o = out, r = row; i < places; i++) {
       const p = i == 0 ? sumsOfFour(p0, p1, p2, p3) : i == 1 ? sumsOfFour(q0, q1, q2, q3)
         : i == 2 ? sumsOfFour(r0, r1, r2, r3) : sumsOfFour(t0, t1, t2, t3);
-      bound(b, p, unit, sum, spread, common, o, r, room);
+      bound(b, b + SKETCH_HEAD + size, p, unit, sum, spread, o, r, room);
       b += apart;
       o += outApart;
       r += part;
@@ -205,23 +242,44 @@ function bounds(isFour: bool, a: usize, first: i32, last: i32, thread: i32): voi
   }
 }
 
+/** Products with outliers of four rows, in their units. */
+// @ts-ignore: decorator
+@inline
+function outliersOf(at: usize, room: usize): v128 {
+  const x = v128.load(room, OUTLIER_INPUTS), y = v128.load(room, OUTLIER_INPUTS + 16);
+  const a = outliersOfRow(v128.load(at), x, y), b = outliersOfRow(v128.load(at, 16), x, y);
+  const c = outliersOfRow(v128.load(at, 32), x, y), d = outliersOfRow(v128.load(at, 48), x, y);
+  const unit = v128.load32_splat(room, OUTLIER_UNIT);
+  return f32x4.mul(f32x4.convert_i32x4_s(sumsOfFour(a, b, c, d)), unit);
+}
+
+/** The same of one row, spread over lanes. */
+// @ts-ignore: decorator
+@inline
+function outliersOfRow(w: v128, x: v128, y: v128): v128 {
+  const low = i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(w), x);
+  return i32x4.add(low, i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(w), y));
+}
+
 /** What four logits are at most. */
 // @ts-ignore: decorator
 @inline
 function bound(
   at: usize,
+  outliers: usize,
   products: v128,
   unit: v128,
   sum: v128,
   spread: v128,
-  common: v128,
   out: usize,
   row: i32,
   room: usize,
 ): void {
   const levels = f32x4.mul(f32x4.sub(f32x4.convert_i32x4_s(products), sum), unit);
-  const error = f32x4.mul(v128.load(at, 16), spread), shared = f32x4.mul(v128.load(at, 32), common);
-  const most = f32x4.add(f32x4.add(f32x4.mul(levels, v128.load(at)), shared), error);
+  const error = f32x4.mul(v128.load(at, 16), spread);
+  const rest = f32x4.add(outliersOf(outliers, room), v128.load32_splat(room, COMMON));
+  const exact = f32x4.mul(rest, v128.load(at, 32));
+  const most = f32x4.add(f32x4.add(f32x4.mul(levels, v128.load(at)), exact), error);
   v128.store(out, most);
   if (v128.any_true(f32x4.gt(most, v128.load32_splat(room, HIGHEST)))) {
     store<f32>(room, maxLane(most), HIGHEST);

@@ -19,7 +19,7 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { endInFour } from "./places";
+import { endInPlaces, placesOf } from "./places";
 import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** The products of a segment of four rows, which begins at `w`. */
@@ -55,11 +55,11 @@ function segmentOf(
 /**
  * One token.
  *
- * @param isFour Whether rows are a multiple of 32, and read in four places; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4, each of a multiple of 8; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
-function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+function one(kind: i32, places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
   const zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
@@ -68,7 +68,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
-  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 3) * size;
+  const part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const at = w, done = row - first & (LISTED_ROWS - 1);
@@ -85,10 +85,12 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
         let v = w;
         p0 = addScaled(p0, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
         q0 = addScaled(q0, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
-        if (isFour) {
+        if (places > 1) {
           v += apart;
           p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+        }
+        if (places > 2) {
           v += apart;
           p2 = addScaled(p2, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q2 = addScaled(q2, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
@@ -102,10 +104,12 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
       }
       f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(header)));
       g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + 8)));
-      if (isFour) {
+      if (places > 1) {
         header += apart;
         f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header)));
         g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
+      }
+      if (places > 2) {
         header += apart;
         f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header)));
         g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 8)));
@@ -147,26 +151,39 @@ function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
 
 /** Each in a function of its own: engines compile small functions better. */
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE_INT4, true, a, first, last, thread);
+  one(SLOTS_ONE_INT4, 4, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, 2, a, first, last, thread);
 }
 function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE_INT4, false, a, first, last, thread);
+  one(SLOTS_ONE_INT4, 1, a, first, last, thread);
 }
 function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO_INT4, true, a, first, last, thread);
+  one(SLOTS_TWO_INT4, 4, a, first, last, thread);
+}
+function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, 2, a, first, last, thread);
 }
 function twoInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO_INT4, false, a, first, last, thread);
+  one(SLOTS_TWO_INT4, 1, a, first, last, thread);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsInt4One(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = endInFour(first, last, 32);
+  const size = slotsBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS), fourBytes(kind));
+  const places = placesOf(last - first, 8, size), end = endInPlaces(places, first, last, 8);
   if (kind == SLOTS_ONE_INT4) {
-    if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInOne(a, inFour, last, thread);
+    if (first < end) {
+      if (places == 4) oneInFour(a, first, end, thread);
+      else oneInTwo(a, first, end, thread);
+    }
+    if (end < last) oneInOne(a, end, last, thread);
   } else {
-    if (first < inFour) twoInFour(a, first, inFour, thread);
-    if (inFour < last) twoInOne(a, inFour, last, thread);
+    if (first < end) {
+      if (places == 4) twoInFour(a, first, end, thread);
+      else twoInTwo(a, first, end, thread);
+    }
+    if (end < last) twoInOne(a, end, last, thread);
   }
 }

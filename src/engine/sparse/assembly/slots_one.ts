@@ -17,18 +17,18 @@ import {
   X_LOW,
   X_STEPS,
 } from "./linear";
-import { endInFour } from "./places";
+import { endInPlaces, placesOf } from "./places";
 import { ones } from "./simd";
 import { addSegment, pairBytes, segmentBytes } from "./slots";
 
 /**
  * One token.
  *
- * @param isFour Whether rows are a multiple of 32, and read in four places; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4, each of a multiple of 8; see `places.ts`.
  */
 // @ts-ignore: decorator
 @inline
-function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i32): void {
+function one(kind: i32, places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
@@ -36,7 +36,7 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
   const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
   const unit = v128.load32_splat(steps + (segments << 2));
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
-  const places = isFour ? 4 : 1, part = (last - first) / places, apart = <usize> (part >> 3) * size;
+  const part = (last - first) / places, apart = <usize> (part >> 3) * size;
   let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
   for (let row = first; row < first + part; row += 8) {
     const done = row - first & (LISTED_ROWS - 1), at = w;
@@ -49,10 +49,12 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
       let v = w;
       p0 = addSegment(kind, v, y, z, p0, step, nibbles, one_, zeros);
       q0 = addSegment(kind, v + pairBytes(kind), y, z, q0, step, nibbles, one_, zeros);
-      if (isFour) {
+      if (places > 1) {
         v += apart;
         p1 = addSegment(kind, v, y, z, p1, step, nibbles, one_, zeros);
         q1 = addSegment(kind, v + pairBytes(kind), y, z, q1, step, nibbles, one_, zeros);
+      }
+      if (places > 2) {
         v += apart;
         p2 = addSegment(kind, v, y, z, p2, step, nibbles, one_, zeros);
         q2 = addSegment(kind, v + pairBytes(kind), y, z, q2, step, nibbles, one_, zeros);
@@ -87,26 +89,39 @@ function one(kind: i32, isFour: bool, a: usize, first: i32, last: i32, thread: i
 
 /** Each in a function of its own: engines compile small functions better. */
 function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE, true, a, first, last, thread);
+  one(SLOTS_ONE, 4, a, first, last, thread);
+}
+function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_ONE, 2, a, first, last, thread);
 }
 function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE, false, a, first, last, thread);
+  one(SLOTS_ONE, 1, a, first, last, thread);
 }
 function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO, true, a, first, last, thread);
+  one(SLOTS_TWO, 4, a, first, last, thread);
+}
+function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
+  one(SLOTS_TWO, 2, a, first, last, thread);
 }
 function twoInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO, false, a, first, last, thread);
+  one(SLOTS_TWO, 1, a, first, last, thread);
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
 export function slotsOne(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  const inFour = endInFour(first, last, 32);
+  const places = placesOf(last - first, 8, load<usize>(a, SEGMENTS) * segmentBytes(kind));
+  const end = endInPlaces(places, first, last, 8);
   if (kind == SLOTS_ONE) {
-    if (first < inFour) oneInFour(a, first, inFour, thread);
-    if (inFour < last) oneInOne(a, inFour, last, thread);
+    if (first < end) {
+      if (places == 4) oneInFour(a, first, end, thread);
+      else oneInTwo(a, first, end, thread);
+    }
+    if (end < last) oneInOne(a, end, last, thread);
   } else {
-    if (first < inFour) twoInFour(a, first, inFour, thread);
-    if (inFour < last) twoInOne(a, inFour, last, thread);
+    if (first < end) {
+      if (places == 4) twoInFour(a, first, end, thread);
+      else twoInTwo(a, first, end, thread);
+    }
+    if (end < last) twoInOne(a, end, last, thread);
   }
 }

@@ -12,8 +12,10 @@ import type { Stage } from "./stage.ts";
 
 /** Columns that are transformed together; as in `assembly/pack_sketch.ts`, like what follows. */
 const BLOCK = 64;
-/** Bytes before the segments of four rows. */
-const HEAD_BYTES = 48;
+/** Columns that stay as they are. */
+const OUTLIERS = 16;
+/** Bytes of four rows beside their segments: before them, and weights of outliers. */
+const BYTES_OF_FOUR = 48 + 4 * OUTLIERS;
 /** Rows that are made at a time. */
 const ROWS = 4096;
 /** A head that fits a processor's caches is read faster than a sketch is evaluated. */
@@ -34,10 +36,10 @@ export function isWorthSketching(head: PlacedMatrix, memory: EngineMemory): bool
 
 /** Bytes of a sketch of so many rows, a multiple of 4. */
 function bytesOfRows(rows: number, columns: number): number {
-  return rows / 4 * (HEAD_BYTES + 2 * columns);
+  return rows / 4 * (BYTES_OF_FOUR + 2 * columns);
 }
 
-/** Bytes of a sketch, without the mean of its rows. */
+/** Bytes of a sketch, without what is of all rows. */
 export function sketchBytes({ paddedRows, columns }: PlacedMatrix): number {
   return bytesOfRows(paddedRows, columns);
 }
@@ -50,14 +52,14 @@ export function sketchRoom({ segments }: PlacedMatrix): number {
 /** Where a sketch lies. */
 export interface PlacedSketch {
   readonly address: number;
-  /** What was taken out of all rows. */
+  /** What was taken out of all rows, and which columns stay as they are. */
   readonly mean: number;
 }
 
 /**
  * Makes the sketch of a head that has been placed.
  *
- * @param stage Room of at least a descriptor and 6 bytes for each column.
+ * @param stage Room of at least a descriptor and 4 bytes for each column.
  * @throws {AbortError} When the signal says so.
  */
 export async function placeSketch(
@@ -67,7 +69,7 @@ export async function placeSketch(
 ): Promise<PlacedSketch> {
   const { paddedRows, columns } = head;
   const { kernels } = stage;
-  const mean = stage.memory.reserve(2 * columns);
+  const mean = stage.memory.reserve(2 * (columns + OUTLIERS));
   const address = stage.memory.reserve(sketchBytes(head));
   const bytesOfRow = head.bytes / paddedRows;
   const describe = (first: number, rows: number) =>
