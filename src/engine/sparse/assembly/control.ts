@@ -66,6 +66,8 @@ export const WITHIN: usize = 1040;
 /** In how many places one token's weights are read, 1, 2 or 4, and how many bytes are worth one: see `places.ts`. */
 export const PLACES: usize = 1044;
 export const LEAST_PLACE: usize = 1048;
+/** Chunks of each thread's share of one token's products: see `shareOut` in `program.ts`. */
+export const CHUNKS_OF_ONE: usize = 1052;
 
 /** Puts the constants in place, and what no run has said yet. */
 export function setUp(): void {
@@ -81,6 +83,7 @@ export function setUp(): void {
   }
   for (let i = 0; i < 16; i++) store<i8>(LEVELS + i, i < 8 ? i : i - 16);
   store<i32>(PLACES, 1);
+  store<i32>(CHUNKS_OF_ONE, 1);
   setUpMath();
 }
 

@@ -3,7 +3,7 @@
  *
  * What fetches memory ahead of loads differs between processors: some have the rows of a product sooner where one half
  * of them is read beside the other, or each of four quarters, some where they are read one after the other. JavaScript
- * tries all and says which it is to be (`places.ts` beside this folder); results are the same bits.
+ * tries all and says which it is to be (`ways.ts` beside this folder); results are the same bits.
  */
 import { LEAST_PLACE, PLACES } from "./control";
 

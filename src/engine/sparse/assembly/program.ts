@@ -7,6 +7,7 @@
 import { append, attend, combine } from "./attention";
 import {
   barrier,
+  CHUNKS_OF_ONE,
   EPOCH,
   LEAD,
   LED,
@@ -118,7 +119,7 @@ function largest(a: usize, product: usize, thread: i32, threads: i32): bool {
   return true;
 }
 
-/** Chunks of each thread's share of a run of products, and 32s of rows of a chunk of large ones. */
+/** Chunks of each thread's share of a run of products with several tokens, and 32s of rows of a chunk of large ones. */
 const CHUNKS = 4, CHUNK_PAIRS = 8;
 
 /** The products from `a` on that follow one another; returns what comes behind them. */
@@ -132,7 +133,8 @@ function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
 /**
  * The products from `a` to `end`, whose rows threads divide in chunks: each thread takes those of its own
  * share, then what others have not come to. A processor that is slower, or computes for somebody else for a
- * while, is not waited for longer than a chunk takes.
+ * while, is not waited for longer than a chunk takes. But what fetches memory ahead begins anew with each product of
+ * each chunk: with one token JavaScript says how many there are to be.
  *
  * A chunk is of all these products, one after the other: so rows that one reads of another's are there.
  */
@@ -142,7 +144,8 @@ function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32):
   for (let step = a; step < end; step = next(step)) {
     pairs = max(pairs, (load<i32>(step, ROWS) + 31) >> 5);
   }
-  const chunks = min(pairs, max(threads * CHUNKS, pairs / CHUNK_PAIRS));
+  const each = tokens == 1 ? load<i32>(CHUNKS_OF_ONE) : CHUNKS;
+  const chunks = each == 1 ? threads : min(pairs, max(threads * each, pairs / CHUNK_PAIRS));
   const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);
   for (let i = 0; i < threads; i++) {
     const whose = (thread + i) % threads, first = share(chunks, whose, threads);

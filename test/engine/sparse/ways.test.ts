@@ -1,0 +1,95 @@
+/**
+ * How one token's weights are read: what takes less time is found while tokens are generated.
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { type Way, Ways } from "../../../src/engine/sparse/ways.ts";
+
+/** What runs take, in milliseconds, by the way in which they read. */
+type Clock = (way: string, run: number) => number;
+
+const nameOf = ({ places, chunks }: Way) => `${places} of ${chunks}`;
+
+/** By the number of threads, all ways that there are; the first comes before anything is known. */
+const WAYS: readonly (readonly [number, readonly string[]])[] = [
+  [1, ["1 of 1", "2 of 1", "4 of 1"]],
+  [2, ["1 of 1", "2 of 1", "4 of 1", "1 of 4", "2 of 4", "4 of 4"]],
+];
+
+/** The ways of so many runs. */
+function runsOf(threads: number, count: number, clock: Clock): string[] {
+  const ways = new Ways(threads);
+  return Array.from({ length: count }, (_, run) => {
+    const way = nameOf(ways.next);
+    ways.took(clock(way, run));
+    return way;
+  });
+}
+
+/** Whether a run is after the first trial, and of none. */
+function isSettled(threads: number): (_: unknown, run: number) => boolean {
+  const { trial } = new Ways(threads);
+  return (_, run) =>
+    run >= 8 && [8, 64, 512, 4096].every((begin) => run < begin || run >= begin + trial);
+}
+
+/** A clock by which one way takes less than the others. */
+const fastIn = (best: string): Clock => (way) => way === best ? 3 : 4;
+
+for (const [threads, all] of WAYS) {
+  describe(`the way in which ${threads} threads read one token's weights`, () =>
+    checkWays(threads, all));
+}
+
+function checkWays(threads: number, all: readonly string[]): void {
+  const { trial } = new Ways(threads);
+
+  for (const best of all) {
+    test(`is the one in which runs take less: ${best}`, () => {
+      const settled = runsOf(threads, 6000, fastIn(best)).filter(isSettled(threads));
+      expect(new Set(settled)).toEqual(new Set([best]));
+    });
+  }
+
+  test("is the first before anything is known, and where a clock stands still or tells them not apart", () => {
+    expect(runsOf(threads, 8, () => 1)).toEqual(new Array(8).fill(all[0]));
+    for (const took of [0, 5]) {
+      const settled = runsOf(threads, 1000, () => took).filter(isSettled(threads));
+      expect(new Set(settled)).toEqual(new Set([all[0]]));
+    }
+  });
+
+  test("is tried as often as others, in an order that runs which take turns do not have", () => {
+    const tried = runsOf(threads, 8 + trial, () => 1).slice(8);
+    expect(trial).toBeLessThan(64 - 8);
+    for (const best of all) {
+      expect(tried.filter((way) => way === best).length).toBe(trial / all.length);
+      // Every other run, or every third, has more to do.
+      for (const sequences of [2, 3]) {
+        for (let first = 0; first < sequences; first++) {
+          const turns: Clock = (way, run) =>
+            fastIn(best)(way, run) + (run % sequences === first ? 10 : 0);
+          const settled = runsOf(threads, 60, turns).filter(isSettled(threads));
+          expect(new Set(settled)).toEqual(new Set([best]));
+        }
+      }
+    }
+  });
+
+  test("is not decided by a run that was interrupted", () => {
+    const best = all[1];
+    const interrupted: Clock = (way, run) => fastIn(best)(way, run) + (run % 4 === 0 ? 50 : 0);
+    const settled = runsOf(threads, 60, interrupted).filter(isSettled(threads));
+    expect(new Set(settled)).toEqual(new Set([best]));
+  });
+
+  test("is tried again when an engine has compiled its code for good, and when the machine has other work", () => {
+    const [first, second, third] = all;
+    const changing: Clock = (way, run) =>
+      run < 60 ? (way === first ? 20 : 40) : fastIn(run < 4000 ? second : third)(way, run);
+    const found = runsOf(threads, 5000, changing);
+    expect(new Set(found.slice(8 + trial, 64))).toEqual(new Set([first]));
+    expect(new Set(found.slice(64 + trial, 512))).toEqual(new Set([second]));
+    expect(new Set(found.slice(4096 + trial))).toEqual(new Set([third]));
+  });
+}
