@@ -12,10 +12,23 @@ import type { EngineMemory } from "./memory.ts";
 /** Least tokens for which a page that is not full is shared: it will have to be copied. */
 const LEAST_COPIED = 8;
 
+/** How pages lie in memory. */
+export interface PageLayout {
+  /** Bytes of a page. */
+  readonly bytes: number;
+  /** Bytes that it has in one piece: a layer's, where pages are made several at a time. */
+  readonly layerBytes: number;
+  /**
+   * Pages that are made at once. A layer's parts of them lie side by side, and a page's own so many parts apart: a
+   * sequence goes through a layer's parts of all its pages, and what fetches memory ahead begins anew with each piece.
+   */
+  readonly together: number;
+}
+
 /** Pages of one model. */
 export class PagePool {
   readonly #memory: EngineMemory;
-  readonly #bytes: number;
+  readonly #layout: PageLayout;
   readonly #free: number[] = [];
   readonly #holders = new Map<number, number>();
   /** Gives pages up that are only kept for later; false when there are none. */
@@ -25,9 +38,9 @@ export class PagePool {
   #made = 0;
 
   /** @param plenty Pages up to which what is kept for later is not given up for new ones. */
-  constructor(memory: EngineMemory, pageBytes: number, plenty = 0) {
+  constructor(memory: EngineMemory, layout: PageLayout, plenty = 0) {
     this.#memory = memory;
-    this.#bytes = pageBytes;
+    this.#layout = layout;
     this.#plenty = plenty;
   }
 
@@ -43,7 +56,8 @@ export class PagePool {
 
   /** Pages that there could be. */
   get most(): number {
-    return this.#made + Math.floor(this.#memory.left / this.#bytes);
+    const { bytes, together } = this.#layout;
+    return this.#made + together * Math.floor(this.#memory.left / (bytes * together));
   }
 
   onShortage(reclaim: () => boolean): void {
@@ -73,8 +87,11 @@ export class PagePool {
 
   #reserve(): number {
     try {
-      const page = this.#memory.reserve(this.#bytes);
-      this.#made++;
+      const { bytes, layerBytes, together } = this.#layout;
+      const page = this.#memory.reserve(bytes * together);
+      this.#made += together;
+      // The next one is taken next.
+      for (let i = together - 1; i > 0; i--) this.#free.push(page + i * layerBytes);
       return page;
     } catch (error) {
       const page = this.#reclaimed();
@@ -111,11 +128,18 @@ export class PagePool {
       // To give up what is kept may make room, and may leave nobody else who holds the page.
       if (this.#free.length === 0 && this.#reclaim()) continue;
       const own = this.take();
-      this.#memory.bytes(own, this.#bytes).set(this.#memory.bytes(page, this.#bytes));
+      this.#copy(page, own);
       this.give(page);
       return own;
     }
     return page;
+  }
+
+  #copy(from: number, to: number): void {
+    const { bytes, layerBytes, together } = this.#layout;
+    for (let at = 0; at < bytes * together; at += layerBytes * together) {
+      this.#memory.bytes(to + at, layerBytes).set(this.#memory.bytes(from + at, layerBytes));
+    }
   }
 }
 

@@ -94,7 +94,7 @@ export async function loadSparse(
         weightBytes: weights.bytes,
         tokenBytes: plan.tokenBytes,
         memoryBytes: memory.used,
-        cacheBytesPerToken: plan.pageBytes / PAGE,
+        cacheBytesPerToken: plan.pages.bytes / PAGE,
       },
       tokenIds: decoder.vocabulary,
       keptSequences: options.keptSequences,

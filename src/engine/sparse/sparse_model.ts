@@ -58,7 +58,7 @@ export class SparseModel implements EngineModel {
       },
     });
     const plenty = keptSequences === undefined ? pagesOfContext : Infinity;
-    this.#pool = new PagePool(memory, plan.pageBytes, plenty);
+    this.#pool = new PagePool(memory, plan.pages, plenty);
     this.#prefixes = new PrefixStore(keptSequences ?? KEPT);
     this.#pool.onShortage(() => this.#prefixes.drop());
   }
@@ -98,7 +98,7 @@ export class SparseModel implements EngineModel {
       tokens += cached.tokens.length;
       for (const page of cached.pages) held.add(page);
     }
-    const { pageBytes } = this.#plan;
+    const pageBytes = this.#plan.pages.bytes;
     return {
       sequences: this.#running.size,
       tokens,

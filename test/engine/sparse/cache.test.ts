@@ -3,40 +3,63 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
-import { CachedTokens, PagePool, PrefixStore } from "../../../src/engine/sparse/cache.ts";
+import {
+  CachedTokens,
+  type PageLayout,
+  PagePool,
+  PrefixStore,
+} from "../../../src/engine/sparse/cache.ts";
 import { FIRST_FREE, PAGE } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { caseCount, Dice, fuzz, must } from "../../support/fuzz.ts";
 
-/** A page holds a number for each of its positions. */
-const BYTES = PAGE * 4;
+/** A layer of a page holds a number for each of its positions. */
+const LAYER_BYTES = PAGE * 4;
+
+/** Pages of one layer, one at a time; and pages of four layers, three at a time. */
+const SINGLE: PageLayout = { bytes: LAYER_BYTES, layerBytes: LAYER_BYTES, together: 1 };
+const TOGETHER: PageLayout = { bytes: 4 * LAYER_BYTES, layerBytes: LAYER_BYTES, together: 3 };
 
 /** Runs tokens as the engine does: what is written at a position follows from all tokens before it. */
-function run(memory: EngineMemory, cached: CachedTokens, tokens: readonly number[]): void {
+function run(
+  memory: EngineMemory,
+  cached: CachedTokens,
+  tokens: readonly number[],
+  layout = SINGLE,
+): void {
   cached.grow(tokens.length);
   for (const token of tokens) {
     const at = cached.tokens.length;
-    const before = at === 0 ? 1 : contentAt(memory, cached, at - 1);
-    memory.set(addressOf(cached, at), before * 31 + token >>> 0);
+    for (const [layer, address] of addressesOf(cached, at, layout).entries()) {
+      const before = at === 0 ? layer : memory.get(addressesOf(cached, at - 1, layout)[layer]);
+      memory.set(address, before * 31 + token >>> 0);
+    }
     cached.tokens.push(token);
   }
 }
 
-function addressOf(cached: CachedTokens, position: number): number {
-  return cached.pages[Math.floor(position / PAGE)] + position % PAGE * 4;
-}
-
-function contentAt(memory: EngineMemory, cached: CachedTokens, position: number): number {
-  return memory.get(addressOf(cached, position));
+/** Where each layer has a position. */
+function addressesOf(cached: CachedTokens, position: number, layout: PageLayout): number[] {
+  const { bytes, layerBytes, together } = layout;
+  const page = cached.pages[Math.floor(position / PAGE)];
+  return Array.from(
+    { length: bytes / layerBytes },
+    (_, layer) => page + layer * layerBytes * together + position % PAGE * 4,
+  );
 }
 
 /** Fails unless a sequence's pages hold what its tokens have written. */
-function check(memory: EngineMemory, cached: CachedTokens): void {
-  let wanted = 1;
+function check(memory: EngineMemory, cached: CachedTokens, layout = SINGLE): void {
+  const wanted = Array.from({ length: layout.bytes / layout.layerBytes }, (_, layer) => layer);
   cached.tokens.forEach((token, at) => {
-    wanted = wanted * 31 + token >>> 0;
-    must(contentAt(memory, cached, at) === wanted, `position ${at} of ${cached.tokens.length}`);
+    for (const [layer, address] of addressesOf(cached, at, layout).entries()) {
+      wanted[layer] = wanted[layer] * 31 + token >>> 0;
+      must(
+        memory.get(address) === wanted[layer],
+        `layer ${layer} of position ${at} of ${cached.tokens.length}`,
+      );
+    }
   });
 }
 
@@ -47,9 +70,9 @@ class Sequences {
   readonly kept = new PrefixStore(4);
   readonly open: CachedTokens[] = [];
 
-  constructor(most?: number) {
+  constructor(most?: number, layout = SINGLE) {
     this.memory = new EngineMemory(false, most);
-    this.pool = new PagePool(this.memory, BYTES);
+    this.pool = new PagePool(this.memory, layout);
     this.pool.onShortage(() => this.kept.drop());
   }
 
@@ -72,7 +95,8 @@ class Sequences {
 
 test("sequences that begin, share, go back and end at random keep what is theirs", () => {
   fuzz(caseCount(300, 60), (dice) => {
-    const sequences = new Sequences();
+    const layout = dice.pick([SINGLE, TOGETHER]);
+    const sequences = new Sequences(undefined, layout);
     const { memory, open } = sequences;
     const some = (most: number) =>
       Array.from({ length: 1 + dice.below(most) }, () => dice.below(3));
@@ -87,12 +111,12 @@ test("sequences that begin, share, go back and end at random keep what is theirs
         const begun = sequences.begin(all);
         must(begun.tokens.length < all.length, "nothing is left to be run");
         must(begun.tokens.every((token, i) => token === all[i]), "another beginning");
-        check(memory, begun);
-        run(memory, begun, all.slice(begun.tokens.length));
+        check(memory, begun, layout);
+        run(memory, begun, all.slice(begun.tokens.length), layout);
       } else if (what === 2) sequences.end(cached);
       else if (what === 3) cached.truncate(dice.below(cached.tokens.length + 2));
-      else run(memory, cached, some(80));
-      for (const each of open) check(memory, each);
+      else run(memory, cached, some(80), layout);
+      for (const each of open) check(memory, each, layout);
     }
     for (const each of [...open]) {
       each.truncate(0);
@@ -121,6 +145,18 @@ test("the tokens that two prompts begin with are found, though there is no free 
     sequences.end(begun);
     while (sequences.kept.drop());
   }
+});
+
+test("pages that are made together lie side by side, and are all there before others are made", () => {
+  const { memory, pool } = new Sequences(undefined, TOGETHER);
+  const pages = Array.from({ length: 7 }, () => pool.take());
+  expect(pool.made).toBe(9);
+  const apart = pages.slice(1).map((page, i) => page - pages[i]);
+  expect([apart[0], apart[1], apart[3], apart[4]]).toEqual(new Array(4).fill(LAYER_BYTES));
+  const { used } = memory;
+  expect([pool.take(), pool.take()]).toEqual([1, 2].map((i) => pages[6] + i * LAYER_BYTES));
+  expect(memory.used).toBe(used);
+  expect(pool.most).toBe(9 + 3 * Math.floor(memory.left / (3 * TOGETHER.bytes)));
 });
 
 describe("where memory is short", () => {
@@ -170,7 +206,7 @@ describe("where memory is short", () => {
 
   test("a page that is shared with what is given up needs no copy", () => {
     // Two pages are all there is.
-    const sequences = new Sequences(FIRST_FREE + 2 * BYTES);
+    const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES);
     const { memory } = sequences;
     const first = sequences.begin([1]);
     run(memory, first, Array.from({ length: 2 * PAGE }, (_, i) => i));

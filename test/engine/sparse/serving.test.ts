@@ -71,7 +71,8 @@ describe("what the cache holds", () => {
           tokens: 130,
           bytes: 3 * perPage,
           keptBytes: 0,
-          reservedBytes: 3 * perPage,
+          // Eight are made at once.
+          reservedBytes: 8 * perPage,
         };
         expect(use()).toEqual(first);
         // Two whole pages are shared.
@@ -84,10 +85,10 @@ describe("what the cache holds", () => {
           tokens: 268,
           bytes: 4 * perPage,
           keptBytes: 0,
-          reservedBytes: 4 * perPage,
+          reservedBytes: 8 * perPage,
         });
         two.close();
-        const kept = { ...first, keptBytes: perPage, reservedBytes: 4 * perPage };
+        const kept = { ...first, keptBytes: perPage };
         expect(use()).toEqual(kept);
         one.truncate(64);
         expect(use()).toEqual({ ...kept, tokens: 64, bytes: perPage, keptBytes: 2 * perPage });
@@ -170,13 +171,10 @@ describe("where there is no room for a run", () => {
         const [one, two, three] = [tokensOf(1, 200), tokensOf(2, 60), tokensOf(3, 100)];
         const expected = [await alone([...one, 9]), await alone([...two, 9])];
         // Six pages, of eight that all would need.
-        const room = await withModel({ context: 384 }, async (model) => {
-          const { limitBytes } = model.cacheUse!()!;
+        const memory = await withModel({ context: 384 }, async (model) => {
           await model.open().run([1]);
-          return { limitBytes: limitBytes!, perPage: model.cacheUse!()!.bytes };
+          return model.info.memoryBytes! + 6.5 * model.cacheUse!()!.bytes;
         });
-        // All that WebAssembly can address less what is left beyond six pages.
-        const memory = 2 ** 32 - room.limitBytes + 5.5 * room.perPage;
         await withModel({ context: 384, memory, background }, async (model) => {
           const sequences = [model.open(), model.open(), model.open()];
           await sequences[0].run(one);

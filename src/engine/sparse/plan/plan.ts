@@ -3,17 +3,9 @@
  * another has written.
  * @module
  */
+import type { PageLayout } from "../cache.ts";
 import type { Value } from "../ir.ts";
-import {
-  isQuantised,
-  KIND,
-  PAGE,
-  pageBytes,
-  roundUp,
-  scratchBytes,
-  SEGMENT,
-  segmentsOf,
-} from "../layout.ts";
+import { isQuantised, KIND, PAGE, roundUp, scratchBytes, SEGMENT, segmentsOf } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
@@ -22,6 +14,7 @@ import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
 import { type FusedDecoder, type FusedStep, type LinearStep, readBy, vectorsOf } from "./fuse.ts";
 import { type Sketch, sketchOf } from "./head.ts";
+import { isInt8Cache, layerBytes, layoutOfPages } from "./pages.ts";
 
 /**
  * Segments whose largest input is more than this times the root mean square of all inputs have 14 bits.
@@ -51,8 +44,7 @@ export interface Plan {
   readonly logits: Vectors;
   /** Bytes of weights that are read for a token of which only the largest logit matters. */
   readonly tokenBytes: number;
-  /** Bytes of a page of the cache. */
-  readonly pageBytes: number;
+  readonly pages: PageLayout;
 }
 
 /** Places all weights of a program and writes it. */
@@ -112,7 +104,9 @@ class Planner {
   readonly #quantised = new Map<Value, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
   readonly #needsSums: boolean;
   #selected = false;
-  #pageBytes = 0;
+  readonly #pages: PageLayout;
+  /** Bytes from a page's beginning to the next layer's part. */
+  #layerOffset = 0;
   readonly #scratch: Scratch;
 
   constructor(
@@ -140,6 +134,7 @@ class Planner {
     for (const step of decoder.steps) for (const value of readBy(step)) this.#readers[value]++;
     this.#readers[decoder.logits]++;
     this.#scratch = this.#reserveScratch();
+    this.#pages = layoutOfPages(decoder.steps, options, memory);
   }
 
   run(): Plan {
@@ -155,7 +150,7 @@ class Planner {
       program,
       logits: this.#placed.get(logits)!,
       tokenBytes: this.#tokenBytes(),
-      pageBytes: this.#pageBytes,
+      pages: this.#pages,
     };
   }
 
@@ -257,23 +252,23 @@ class Planner {
     const keys = this.#toRead(step.keys, "all", at);
     const values = this.#toRead(step.values, "all", at);
     const out = this.#place(step.output, "scattered");
-    const isInt8 = this.#options.kv === "int8" && step.headDim % 4 === 0;
+    const { kv } = this.#options;
     this.#program.attention({ queries, keys, values, out }, {
       heads: step.heads,
       keyValueHeads: step.keyValueHeads,
       headDim: step.headDim,
-      layerOffset: this.#pageBytes,
+      layerOffset: this.#layerOffset,
       cosines: step.rotary ? this.#vectors.get(step.rotary.cosines)! : 0,
       sines: step.rotary ? this.#vectors.get(step.rotary.sines)! : 0,
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
-      isInt8,
+      isInt8: isInt8Cache(step, kv),
       scratch: this.#scratch,
     });
     // There is a barrier inside.
     this.#meet(at);
     this.#dirt.set(step.output, "scattered");
-    this.#pageBytes += step.keyValueHeads * pageBytes(step.headDim, isInt8);
+    this.#layerOffset += layerBytes(step, kv) * this.#pages.together;
   }
 
   /** Where a value lies, after a barrier if the reader needs what other threads have written. */

@@ -1,0 +1,40 @@
+/**
+ * How pages of the cache lie in memory.
+ * @module
+ */
+import type { PageLayout } from "../cache.ts";
+import { PAGE, pageBytes } from "../layout.ts";
+import type { EngineMemory } from "../memory.ts";
+import type { FusedStep } from "./fuse.ts";
+
+type AttentionStep = Extract<FusedStep, { op: "attention" }>;
+
+/** Pages that are made at once, but for shorter contexts. */
+const TOGETHER = 8;
+/** Part of the memory that is left which they may take: the last of them may never be needed. */
+const PART = 1 / 16;
+
+/** Whether a layer's keys and values are kept as int8. */
+export function isInt8Cache({ headDim }: AttentionStep, kv: "f32" | "int8"): boolean {
+  return kv === "int8" && headDim % 4 === 0;
+}
+
+/** Bytes of a layer's part of a page. */
+export function layerBytes(step: AttentionStep, kv: "f32" | "int8"): number {
+  return step.keyValueHeads * pageBytes(step.headDim, isInt8Cache(step, kv));
+}
+
+/** The layout of the pages of a program. */
+export function layoutOfPages(
+  steps: readonly FusedStep[],
+  { kv, context }: { readonly kv: "f32" | "int8"; readonly context: number },
+  memory: EngineMemory,
+): PageLayout {
+  const layers = steps.flatMap((step) => step.op === "attention" ? [layerBytes(step, kv)] : []);
+  const bytes = layers.reduce((sum, layer) => sum + layer, 0);
+  const areAlike = layers.every((layer) => layer === layers[0]);
+  const together = Math.min(TOGETHER, Math.ceil(context / PAGE));
+  return areAlike && together * bytes <= memory.left * PART
+    ? { bytes, layerBytes: layers[0], together }
+    : { bytes, layerBytes: bytes, together: 1 };
+}
