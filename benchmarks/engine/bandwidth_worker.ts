@@ -10,8 +10,8 @@ export interface Passed {
   readonly end: number;
 }
 
-/** One place after the other, or four at once, a quarter of all bytes from each other. */
-export type Way = "in one place" | "in four places";
+/** One place after the other, or several at once, a half or a quarter of all bytes from each other. */
+export type Way = "in one place" | "in two places" | "in four places";
 
 /** The part of a worker's global object that is used. */
 const worker = globalThis as unknown as {
@@ -27,15 +27,16 @@ const BLOCK = 16 * VECTORS;
 const PLACES = 4;
 const PAGE = 2 ** 16;
 
-let read: (from: number, turns: number, apart: number, stride: number) => number;
+let read: (from: number, turns: number, pair: number, apart: number, stride: number) => number;
 let bytes = 0;
 
 worker.onmessage = ({ data }) => {
   if (typeof data === "string") {
     const start = performance.timeOrigin + performance.now();
     const turns = bytes / (PLACES * BLOCK);
-    if (data === "in one place") read(0, turns, BLOCK, PLACES * BLOCK);
-    else read(0, turns, bytes / PLACES, BLOCK);
+    if (data === "in one place") read(0, turns, BLOCK, BLOCK, PLACES * BLOCK);
+    else if (data === "in two places") read(0, turns, BLOCK, bytes / 2 - BLOCK, 2 * BLOCK);
+    else read(0, turns, bytes / PLACES, bytes / PLACES, BLOCK);
     worker.postMessage({ start, end: performance.timeOrigin + performance.now() } satisfies Passed);
     return;
   }
@@ -49,11 +50,12 @@ worker.onmessage = ({ data }) => {
 };
 
 /**
- * `read(from, turns, apart, stride)` over a memory of its own: the exclusive or of the vectors at four places,
- * `apart` bytes from each other, each of which moves on by `stride` bytes a turn.
+ * `read(from, turns, pair, apart, stride)` over a memory of its own: the exclusive or of the vectors at two pairs of
+ * places, each of which moves on by `stride` bytes a turn. Those of a pair are `pair` bytes from each other, and the
+ * second pair begins `apart` bytes behind the last of the first.
  */
 function assemble(pages: number): Uint8Array<ArrayBuffer> {
-  const [from, turns, apart, stride, place] = [0, 1, 2, 3, 4];
+  const [from, turns, pair, apart, stride, place] = [0, 1, 2, 3, 4, 5];
   const get = (local: number) => [0x20, local];
   const set = (local: number) => [0x21, local];
   const xor = [0xfd, 0x51];
@@ -66,7 +68,9 @@ function assemble(pages: number): Uint8Array<ArrayBuffer> {
     ...get(from),
     ...set(place),
     ...vectors.flatMap((i) => [
-      ...(i > 0 && i % VECTORS === 0 ? [...get(place), ...get(apart), add, ...set(place)] : []),
+      ...(i > 0 && i % VECTORS === 0
+        ? [...get(place), ...get(i === 2 * VECTORS ? apart : pair), add, ...set(place)]
+        : []),
       ...get(sum(i)),
       ...get(place),
       ...[0xfd, 0x00, 4, ...leb(16 * (i % VECTORS))], // v128.load
@@ -88,7 +92,7 @@ function assemble(pages: number): Uint8Array<ArrayBuffer> {
   const name = (text: string) => [text.length, ...new TextEncoder().encode(text)];
   return Uint8Array.from([
     ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [1, 0x60, 4, I32, I32, I32, I32, 1, I32]),
+    ...section(1, [1, 0x60, 5, I32, I32, I32, I32, I32, 1, I32]),
     ...section(3, [1, 0]),
     ...section(5, [1, 0, ...leb(pages)]),
     ...section(7, [2, ...name("memory"), 2, 0, ...name("read"), 0, 0]),
