@@ -37,6 +37,7 @@ const HEADS: Readonly<Record<string, (row: number, column: number, dice: Dice) =
     column === row % 128 ? 30 * (row % 2 ? 1 : -1) : normal(dice),
   "rows of all sizes": (row, _column, dice) => normal(dice) * 10 ** (row % 7 - 3),
   "one sign": (_row, _column, dice) => 1 + dice.next(),
+  "columns of a large mean": (_row, column, dice) => normal(dice) + (column % 31 === 5 ? 12 : 0),
 };
 
 /** What a run gives, in an array of its own. */
@@ -173,6 +174,23 @@ describe("a sketch", () => {
       const rows = (await model.open().run([1, 2], { logits: "all", within: 0 })).slice();
       expectSameBits([rows.subarray(700)], [alone[0]], "all logits");
     });
+  }, LONG);
+
+  test("gives what all rows give where inputs are 0, or no numbers any more", async () => {
+    for (const lastNorm of [0, 1e38]) {
+      const folder = await modelOf({
+        vocabulary: 300,
+        embedding: HEADS["normal weights"],
+        lastNorm,
+      });
+      const [all, found] = await Promise.all(
+        [false, true].map((sketch) =>
+          withSparse(folder, { ...INT8, sketch }, (model) => logitsOf(model.open(), [7], 0))
+        ),
+      );
+      expect(all.every((logit) => logit === 0)).toBe(lastNorm === 0);
+      expectSameBits([found], [all], `times ${lastNorm}`);
+    }
   }, LONG);
 
   test("is not made of heads of other forms", async () => {
