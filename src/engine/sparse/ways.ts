@@ -30,73 +30,76 @@ const PLACES: readonly Omit<Way, "chunks">[] = [
 const CHUNKS = [1, 4] as const;
 
 /** Runs of a trial with each way. The least time counts: a processor is shared with others. */
-const ROUNDS = 6;
+const ROUNDS = 4;
+/**
+ * Rounds after which ways are given up that take so many times as long as another. An even number of ways has met each
+ * of two or three sequences that take turns by then, an odd one has not.
+ */
+const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
 /**
  * There is a trial after 8 runs of a token, 64, 512 and so on: what the first one times may be code that an engine has
  * not yet compiled for good, and what else a machine has to do changes.
  */
 const BETWEEN = 8;
 
+/** Ways on trial, each with its least time. */
+interface Trial {
+  rivals: { readonly way: Way; least: number }[];
+  round: number;
+  turn: number;
+}
+
 /** Chooses from how long runs take. */
 export class Ways {
   readonly #ways: readonly Way[];
-  /** The ways of a trial's runs. */
-  readonly #order: readonly number[];
-  readonly #best: number[];
-  /** Runs so far, and how many came before the last trial. */
-  #runs = 0;
-  #begin = Infinity;
   /** What the last trial ended with. */
   #chosen: Way;
+  #trial: Trial | undefined;
+  /** Runs so far, and those before the next trial. */
+  #runs = 0;
+  #next = BETWEEN;
 
   /** @param threads Threads of the engine. */
   constructor(threads: number) {
     const chunks = threads > 1 ? CHUNKS : CHUNKS.slice(0, 1);
     this.#ways = chunks.flatMap((chunks) => PLACES.map((way) => ({ ...way, chunks })));
-    this.#order = orderOf(this.#ways.length);
-    this.#best = this.#ways.map(() => Infinity);
     this.#chosen = this.#ways[0];
-  }
-
-  /** Runs of a trial. */
-  get trial(): number {
-    return this.#order.length;
   }
 
   /** How the next run of a token is to read. */
   get next(): Way {
-    const turn = this.#turn();
-    return turn < 0 ? this.#chosen : this.#ways[this.#order[turn]];
+    return this.#trial ? rivalOf(this.#trial).way : this.#chosen;
   }
 
   /** Takes note of what that run took, in milliseconds. */
   took(milliseconds: number): void {
-    const turn = this.#turn();
-    this.#runs++;
-    if (turn >= 0) {
-      const best = this.#best, which = this.#order[turn];
-      best[which] = Math.min(best[which], milliseconds);
-      if (turn === this.#order.length - 1) {
-        this.#chosen = this.#ways[best.indexOf(Math.min(...best))];
-        best.fill(Infinity);
-      }
-    }
-    if (this.#runs === (this.#begin === Infinity ? BETWEEN : BETWEEN * this.#begin)) {
-      this.#begin = this.#runs;
-    }
+    if (this.#trial) this.#judge(this.#trial, milliseconds);
+    if (++this.#runs < this.#next) return;
+    this.#next *= BETWEEN;
+    const rivals = this.#ways.map((way) => ({ way, least: Infinity }));
+    this.#trial = { rivals, round: 0, turn: 0 };
   }
 
-  /** Which run of a trial the next one is; -1: of none. */
-  #turn(): number {
-    const turn = this.#runs - this.#begin;
-    return turn >= 0 && turn < this.#order.length ? turn : -1;
+  #judge(trial: Trial, milliseconds: number): void {
+    const rival = rivalOf(trial);
+    rival.least = Math.min(rival.least, milliseconds);
+    if (++trial.turn < trial.rivals.length) return;
+    trial.turn = 0;
+    trial.round++;
+    const least = Math.min(...trial.rivals.map(({ least }) => least));
+    if (trial.round >= LEAST_ROUNDS && trial.rivals.length % 2 === 0) {
+      trial.rivals = trial.rivals.filter((rival) => rival.least <= TOO_LONG * least);
+    }
+    if (trial.round < ROUNDS && trial.rivals.length > 1) return;
+    this.#chosen = trial.rivals.find((rival) => rival.least === least)!.way;
+    this.#trial = undefined;
   }
 }
 
 /**
- * Each of so many once a round, one place further on in each: so no pattern of runs that differ, such as of two or
- * three sequences that take turns, meets the same one always.
+ * Whose turn it is: each once a round, one place further on in each, so that no pattern of runs that differ, such as of
+ * two or three sequences that take turns, meets the same one always.
  */
-function orderOf(count: number): number[] {
-  return Array.from({ length: ROUNDS * count }, (_, i) => (i + Math.floor(i / count)) % count);
+function rivalOf({ rivals, round, turn }: Trial): Trial["rivals"][number] {
+  return rivals[(turn + round) % rivals.length];
 }

@@ -26,11 +26,13 @@ function runsOf(threads: number, count: number, clock: Clock): string[] {
   });
 }
 
+/** Runs of a trial of so many ways at most. */
+const trialOf = (ways: number) => 4 * ways;
+
 /** Whether a run is after the first trial, and of none. */
-function isSettled(threads: number): (_: unknown, run: number) => boolean {
-  const { trial } = new Ways(threads);
+function isSettled(ways: number): (_: unknown, run: number) => boolean {
   return (_, run) =>
-    run >= 8 && [8, 64, 512, 4096].every((begin) => run < begin || run >= begin + trial);
+    run >= 8 && [8, 64, 512, 4096].every((begin) => run < begin || run >= begin + trialOf(ways));
 }
 
 /** A clock by which one way takes less than the others. */
@@ -42,11 +44,11 @@ for (const [threads, all] of WAYS) {
 }
 
 function checkWays(threads: number, all: readonly string[]): void {
-  const { trial } = new Ways(threads);
+  const trial = trialOf(all.length);
 
   for (const best of all) {
     test(`is the one in which runs take less: ${best}`, () => {
-      const settled = runsOf(threads, 6000, fastIn(best)).filter(isSettled(threads));
+      const settled = runsOf(threads, 6000, fastIn(best)).filter(isSettled(all.length));
       expect(new Set(settled)).toEqual(new Set([best]));
     });
   }
@@ -54,7 +56,7 @@ function checkWays(threads: number, all: readonly string[]): void {
   test("is the first before anything is known, and where a clock stands still or tells them not apart", () => {
     expect(runsOf(threads, 8, () => 1)).toEqual(new Array(8).fill(all[0]));
     for (const took of [0, 5]) {
-      const settled = runsOf(threads, 1000, () => took).filter(isSettled(threads));
+      const settled = runsOf(threads, 1000, () => took).filter(isSettled(all.length));
       expect(new Set(settled)).toEqual(new Set([all[0]]));
     }
   });
@@ -69,17 +71,24 @@ function checkWays(threads: number, all: readonly string[]): void {
         for (let first = 0; first < sequences; first++) {
           const turns: Clock = (way, run) =>
             fastIn(best)(way, run) + (run % sequences === first ? 10 : 0);
-          const settled = runsOf(threads, 60, turns).filter(isSettled(threads));
+          const settled = runsOf(threads, 60, turns).filter(isSettled(all.length));
           expect(new Set(settled)).toEqual(new Set([best]));
         }
       }
     }
   });
 
+  test("is tried four times at most, and of many ways twice where it takes far longer than another", () => {
+    const triesOf = (clock: Clock) =>
+      runsOf(threads, 64, clock).filter((way) => way === all[2]).length;
+    expect(triesOf(fastIn(all[1]))).toBe(all.length > 3 ? 2 : 4);
+    expect(triesOf((way) => way === all[1] ? 3 : 3.2)).toBe(4);
+  });
+
   test("is not decided by a run that was interrupted", () => {
     const best = all[1];
     const interrupted: Clock = (way, run) => fastIn(best)(way, run) + (run % 4 === 0 ? 50 : 0);
-    const settled = runsOf(threads, 60, interrupted).filter(isSettled(threads));
+    const settled = runsOf(threads, 60, interrupted).filter(isSettled(all.length));
     expect(new Set(settled)).toEqual(new Set([best]));
   });
 
