@@ -27,7 +27,7 @@ export const CONTROL = {
   WITHIN: 1040,
   PLACES: 1044,
   LEAST_PLACE: 1048,
-  CHUNKS: 1052,
+  CHUNKS_OF_ONE: 1052,
 } as const;
 
 /** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */

@@ -34,7 +34,7 @@ export class Runner {
       const { places, least, chunks } = this.#ways.next;
       memory.set(CONTROL.PLACES, places);
       memory.set(CONTROL.LEAST_PLACE, least);
-      memory.set(CONTROL.CHUNKS, chunks);
+      memory.set(CONTROL.CHUNKS_OF_ONE, chunks);
     }
     const started = performance.now();
     const isDone = isCallers ? kernels.run() === 0 : await team.run();

@@ -42,9 +42,14 @@ const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
  */
 const BETWEEN = 8;
 
-/** Ways on trial, each with its least time. */
+/** A way on trial, and the least time that a run took with it. */
+interface Rival {
+  readonly way: Way;
+  least: number;
+}
+
 interface Trial {
-  rivals: { readonly way: Way; least: number }[];
+  rivals: Rival[];
   round: number;
   turn: number;
 }
@@ -100,6 +105,6 @@ export class Ways {
  * Whose turn it is: each once a round, one place further on in each, so that no pattern of runs that differ, such as of
  * two or three sequences that take turns, meets the same one always.
  */
-function rivalOf({ rivals, round, turn }: Trial): Trial["rivals"][number] {
+function rivalOf({ rivals, round, turn }: Trial): Rival {
   return rivals[(turn + round) % rivals.length];
 }

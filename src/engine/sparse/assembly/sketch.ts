@@ -23,7 +23,15 @@ import {
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { BLOCK, LEAST_ERROR, OUTLIER_BYTES, OUTLIERS, SKETCH_HEAD, SKETCH_SEGMENT } from "./pack_sketch";
+import {
+  BLOCK,
+  LEAST_ERROR,
+  OUTLIER_BYTES,
+  OUTLIERS,
+  SKETCH_HEAD,
+  SKETCH_SEGMENT,
+  sketchBytes,
+} from "./pack_sketch";
 import { spread } from "./page_int8";
 import { endInPlaces, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
@@ -160,8 +168,8 @@ function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 
 /** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
 export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
-  const size = SKETCH_HEAD + load<usize>(a, SEGMENTS) * SKETCH_SEGMENT + OUTLIER_BYTES;
-  const places = placesOf(last - first, 4, size), end = endInPlaces(places, first, last, 4);
+  const places = placesOf(last - first, 4, sketchBytes(load<usize>(a, SEGMENTS)));
+  const end = endInPlaces(places, first, last, 4);
   if (first < end) {
     if (places == 4) boundsInFour(a, first, end, thread);
     else boundsInTwo(a, first, end, thread);
@@ -189,8 +197,7 @@ function boundsInOne(a: usize, first: i32, last: i32, thread: i32): void {
 @inline
 function bounds(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const one = ones(), nibbles = v128.load(NIBBLES);
-  const room = roomOf(a, thread), size = load<usize>(a, SEGMENTS) * SKETCH_SEGMENT;
-  const ofFour = SKETCH_HEAD + size + OUTLIER_BYTES;
+  const room = roomOf(a, thread), ofFour = sketchBytes(load<usize>(a, SEGMENTS));
   const unit = f32x4.splat(load<f32>(room, UNIT)), sum = f32x4.splat(load<f32>(room, SUM));
   const spread = f32x4.splat(load<f32>(room, SPREAD));
   const part = (last - first) / places, outApart = <usize> part << 2;
@@ -201,7 +208,7 @@ function bounds(places: i32, a: usize, first: i32, last: i32, thread: i32): void
     let w = at + SKETCH_HEAD, x = room + INPUTS;
     let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
     let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
-    for (const end = w + size; w < end; w += SKETCH_SEGMENT) {
+    for (const end = at + ofFour - OUTLIER_BYTES; w < end; w += SKETCH_SEGMENT) {
       const x0 = v128.load(x), x1 = v128.load(x, 16);
       let v = w;
       p0 = addSegment(p0, v128.load(v), x0, x1, nibbles, one);
@@ -232,7 +239,7 @@ function bounds(places: i32, a: usize, first: i32, last: i32, thread: i32): void
     for (let i = 0, b = at, o = out, r = row; i < places; i++) {
       const p = i == 0 ? sumsOfFour(p0, p1, p2, p3) : i == 1 ? sumsOfFour(q0, q1, q2, q3)
         : i == 2 ? sumsOfFour(r0, r1, r2, r3) : sumsOfFour(t0, t1, t2, t3);
-      bound(b, b + SKETCH_HEAD + size, p, unit, sum, spread, o, r, room);
+      bound(b, b + ofFour - OUTLIER_BYTES, p, unit, sum, spread, o, r, room);
       b += apart;
       o += outApart;
       r += part;

@@ -32,9 +32,11 @@ export function layoutOfPages(
 ): PageLayout {
   const layers = steps.flatMap((step) => step.op === "attention" ? [layerBytes(step, kv)] : []);
   const bytes = layers.reduce((sum, layer) => sum + layer, 0);
-  const areAlike = layers.every((layer) => layer === layers[0]);
+  // A program without attention has pages of nothing.
+  const [first = 0] = layers;
+  const areAlike = layers.every((layer) => layer === first);
   const together = Math.min(TOGETHER, Math.ceil(context / PAGE));
   return areAlike && together * bytes <= memory.left * PART
-    ? { bytes, layerBytes: layers[0], together }
+    ? { bytes, layerBytes: first, together }
     : { bytes, layerBytes: bytes, together: 1 };
 }
