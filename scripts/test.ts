@@ -14,21 +14,22 @@
  * while Bun does; what they print comes after what Bun prints. `--serial` runs one after the other.
  *
  * The last line of stdout is `N passed, N failed`, with `, N skipped` where some were. A runner that
- * crashes, and a test file that reports nothing, count as a failed test each, so that the last line
+ * crashes or hangs, and a test file that reports nothing, count as a failed test each, so that the last line
  * never says `0 failed` of a run that went wrong. The exit code is 1 if anything failed or nothing
  * ran.
  *
  * @module
  */
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { type FileHandle, mkdtemp, open, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { basename, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { bundle, type BundlerPlugin } from "./build.ts";
+import { runWatched } from "./run_watched.ts";
 
 /** The Deno that npx fetches; `.ci/run` installs the same. */
 const DENO_VERSION = "2.9.6";
@@ -38,6 +39,9 @@ const DENO_VERSION = "2.9.6";
  * another runtime's tests, on two cores, the longest took 88 s.
  */
 const TEST_TIMEOUT_MS = 240_000;
+
+/** A runner that prints nothing for so long hangs: the limit that holds for each test did not end it. */
+const SILENCE_MS = 2.5 * TEST_TIMEOUT_MS;
 
 /** The first Node whose test runner writes JUnit reports and supports hooks as the tests need. */
 const MIN_NODE_MAJOR = 20;
@@ -77,6 +81,11 @@ interface LeftOut {
   runtime: Runtime;
   why: string;
 }
+
+/** Takes what a runner prints. */
+type Write = (text: Uint8Array | string) => void;
+
+const print: Write = (text) => void process.stdout.write(text);
 
 /** A test run that can be started. */
 interface Plan {
@@ -312,27 +321,6 @@ function parseReport(xml: string): TestCase[] {
   return cases;
 }
 
-/** Runs a command with its output going to ours or to a file, and says how it ended. */
-function runCommand(
-  command: readonly string[],
-  output: FileHandle | undefined,
-): Promise<{ code: number; ending: string }> {
-  const to = output?.fd ?? "inherit";
-  const child = spawn(command[0], command.slice(1), {
-    cwd: ROOT,
-    stdio: ["ignore", to, to],
-    env: { ...process.env, DENO_NO_UPDATE_CHECK: "1", DENO_NO_PROMPT: "1" },
-  });
-  return new Promise((settle) => {
-    child.on("error", (error) => settle({ code: 1, ending: `could not start: ${error.message}` }));
-    child.on("close", (code, signal) =>
-      settle({
-        code: code ?? 1,
-        ending: code === null ? `was ended by ${signal}` : `exited with code ${code}`,
-      }));
-  });
-}
-
 /** Reads a run's report, and turns all that went wrong without a failed test into a failure. */
 async function judge(
   plan: Plan,
@@ -375,12 +363,15 @@ async function judge(
   return { ...tally, troubles };
 }
 
-async function execute(plan: Plan, output: FileHandle | undefined): Promise<Row> {
-  const title = `\n=== ${plan.runtime} ${plan.version}: ${plan.files.length} test files\n`;
-  if (output) await output.write(`${title}\n`);
-  else console.log(title);
+async function execute(plan: Plan, write: Write): Promise<Row> {
+  write(`\n=== ${plan.runtime} ${plan.version}: ${plan.files.length} test files\n\n`);
   const start = performance.now();
-  const exit = await runCommand(plan.command, output);
+  const exit = await runWatched(plan.command, {
+    cwd: ROOT,
+    env: { ...process.env, DENO_NO_UPDATE_CHECK: "1", DENO_NO_PROMPT: "1" },
+    write,
+    silence: SILENCE_MS,
+  });
   const seconds = (performance.now() - start) / 1000;
   return { runtime: plan.runtime, version: plan.version, seconds, ...await judge(plan, exit) };
 }
@@ -391,7 +382,7 @@ async function runRuntime(
   options: Options,
   files: string[],
   temporary: string,
-  output?: FileHandle,
+  write: Write,
 ): Promise<Row | LeftOut> {
   const filtered = options.filters.length > 0;
   try {
@@ -400,7 +391,7 @@ async function runRuntime(
       : runtime === "deno"
       ? planDeno(files, filtered, temporary, options.fetchDeno)
       : await planNode(files, temporary);
-    return "why" in plan ? plan : await execute(plan, output);
+    return "why" in plan ? plan : await execute(plan, write);
   } catch (error) {
     // A test that cannot be bundled for Node is a failed test; the other runtimes still run.
     console.error(error);
@@ -411,26 +402,24 @@ async function runRuntime(
 
 /**
  * Runs the first runtime with its output going to ours, and meanwhile the others, one after the other; what
- * they print is kept in a file until then.
+ * they print comes when it has ended.
  */
 async function runTogether(
   [first, ...others]: readonly Runtime[],
-  run: (runtime: Runtime, output?: FileHandle) => Promise<Row | LeftOut>,
-  path: string,
+  run: (runtime: Runtime, write: Write) => Promise<Row | LeftOut>,
 ): Promise<(Row | LeftOut)[]> {
-  const output = await open(path, "w");
-  try {
-    const aside = async () => {
-      const outcomes: (Row | LeftOut)[] = [];
-      for (const runtime of others) outcomes.push(await run(runtime, output));
-      return outcomes;
-    };
-    const [outcome, rest] = await Promise.all([run(first), aside()]);
-    process.stdout.write(await readFile(path));
-    return [outcome, ...rest];
-  } finally {
-    await output.close();
-  }
+  let kept: (Uint8Array | string)[] | undefined = [];
+  const keep: Write = (text) => kept ? void kept.push(text) : print(text);
+  const aside = async () => {
+    const outcomes: (Row | LeftOut)[] = [];
+    for (const runtime of others) outcomes.push(await run(runtime, keep));
+    return outcomes;
+  };
+  const rest = aside();
+  const outcome = await run(first, print);
+  kept.forEach(print);
+  kept = undefined;
+  return [outcome, ...await rest];
 }
 
 function printSummary(outcomes: readonly (Row | LeftOut)[]): void {
@@ -460,12 +449,12 @@ async function main(): Promise<number> {
   if (files.length > 0) {
     const temporary = await mkdtemp(join(tmpdir(), "espalier-test-"));
     try {
-      const run = (runtime: Runtime, output?: FileHandle) =>
-        runRuntime(runtime, options, files, temporary, output);
+      const run = (runtime: Runtime, write: Write) =>
+        runRuntime(runtime, options, files, temporary, write);
       if (options.serial) {
-        for (const runtime of options.runtimes) outcomes.push(await run(runtime));
+        for (const runtime of options.runtimes) outcomes.push(await run(runtime, print));
       } else {
-        outcomes.push(...await runTogether(options.runtimes, run, join(temporary, "output")));
+        outcomes.push(...await runTogether(options.runtimes, run));
       }
     } finally {
       await rm(temporary, { recursive: true, force: true });
