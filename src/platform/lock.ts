@@ -11,7 +11,8 @@ import * as fs from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import process from "node:process";
-import { throwIfAborted } from "../errors.ts";
+import { FileWriteError, throwIfAborted } from "../errors.ts";
+import { letEventsIn } from "./events.ts";
 import { makeFolder, remove, writeError } from "./files.ts";
 import { sleep } from "./sleep.ts";
 
@@ -21,6 +22,9 @@ const BEAT = 5_000;
 const STALE = 60_000;
 /** Milliseconds between two looks at a lock of somebody else. */
 const LOOK = 200;
+
+/** Turns after which a lock that is never there, and that cannot be made, is taken for something else. */
+const MOST_MISSES = 1000;
 
 /** A lock that is held. */
 export interface FileLock {
@@ -44,19 +48,30 @@ export async function lockFile(
 ): Promise<FileLock> {
   const mark = JSON.stringify({ process: process.pid, host: hostname(), id: crypto.randomUUID() });
   let told = false;
+  // Turns in which it was somebody's, and gone at the next look, or nobody's: others may be as quick as we are.
+  let misses = 0;
   for (;;) {
     throwIfAborted(options.signal);
     if (create(path, mark)) return hold(path, mark);
     const seen = look(path);
-    if (!seen) continue;
-    if (isStale(seen)) {
-      takeAway(path, seen.mark);
+    if (!seen || isStale(seen)) {
+      if (++misses === MOST_MISSES) throw inTheWay(path);
+      if (seen) takeAway(path, seen.mark);
+      await letEventsIn();
       continue;
     }
+    misses = 0;
     if (!told) options.onWait?.();
     told = true;
     await sleep(LOOK, options.signal);
   }
+}
+
+/** For what is no lock and stays where it is, such as a folder. */
+function inTheWay(path: string): FileWriteError {
+  return new FileWriteError(
+    `cannot make ${path}: something of that name can be neither read nor taken away; remove it`,
+  );
 }
 
 /** Makes the file; false where there is one. */

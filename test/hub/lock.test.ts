@@ -1,7 +1,14 @@
 /** Locks between processes. @module */
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -93,5 +100,17 @@ describe("a lock", () => {
     }));
     expect(most).toBe(1);
     expect(readdirSync(dirname(path))).toEqual([]);
+  });
+
+  test("is refused where something else is that is no lock", async () => {
+    const [folder, link] = [fresh(), fresh()];
+    mkdirSync(folder, { recursive: true });
+    mkdirSync(dirname(link), { recursive: true });
+    symlinkSync(join(dirname(link), "nothing"), link);
+    for (const path of [folder, link]) {
+      const error = await rejectionOf(lockFile(path));
+      expect(error.code).toBe("FILE_UNWRITABLE");
+      expect(error.message).toContain(path);
+    }
   });
 });
