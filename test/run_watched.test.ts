@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import process from "node:process";
-import { runWatched } from "../scripts/run_watched.ts";
+import { runWatched } from "../scripts/test/run_watched.ts";
 
 /** Runs a program of this runtime, with so many milliseconds of silence allowed. */
 async function run(program: string, silence: number) {
@@ -21,12 +21,12 @@ async function run(program: string, silence: number) {
 
 describe("a command that is watched", () => {
   test("gives what it prints, and its exit code", async () => {
-    const { code, ending, printed } = await run(
+    const { code, ending, hung, printed } = await run(
       `import { spawnSync } from "node:child_process";
 import process from "node:process"; console.log("out"); console.error("err"); process.exit(3);`,
       60_000,
     );
-    expect({ code, ending }).toEqual({ code: 3, ending: "exited with code 3" });
+    expect({ code, ending, hung }).toEqual({ code: 3, ending: "exited with code 3", hung: false });
     expect(printed).toContain("out\n");
     expect(printed).toContain("err\n");
   });
@@ -41,7 +41,7 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
   });
 
   test("is ended when it hangs, with all that it has started, and what they did is told", async () => {
-    const { code, ending, printed, took } = await run(
+    const { code, ending, hung, printed, took } = await run(
       `import { spawn } from "node:child_process";
        const { pid } = spawn("sleep", ["1234"], { stdio: "inherit" });
        console.log("began", pid);
@@ -49,6 +49,7 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
       2000,
     );
     expect(code).toBe(1);
+    expect(hung).toBe(true);
     expect(ending).toBe("was ended after 2 s of silence");
     expect(printed).toContain("nothing was printed for 2 s by");
     expect(printed).toContain("sleep 1234");

@@ -70,9 +70,9 @@ describe("the pinned runtimes", () => {
   const pin = (path: string, name: string) =>
     new RegExp(`\\b${name}\\w* ?= ?"?(\\d+\\.\\d+\\.\\d+)`, "i").exec(readText(path))?.[1];
 
-  test("are the same Deno in .ci/run and scripts/test.ts", () => {
+  test("are the same Deno in .ci/run and scripts/test/plans.ts", () => {
     expect(pin(".ci/run", "deno_version")).toBeDefined();
-    expect(pin(".ci/run", "deno_version")).toBe(pin("scripts/test.ts", "deno_version"));
+    expect(pin(".ci/run", "deno_version")).toBe(pin("scripts/test/plans.ts", "deno_version"));
   });
 
   test("are the Bun that @types/bun describes", () => {

@@ -25,6 +25,8 @@ export interface Ending {
   readonly code: number;
   /** For people: what it did. */
   readonly ending: string;
+  /** Whether it was ended because it was silent. */
+  readonly hung: boolean;
 }
 
 /** Runs a command to its end, or until it has been silent for too long. */
@@ -38,9 +40,9 @@ export function runWatched(
     // Colours, where they can be seen.
     env: process.stdout.isTTY ? { FORCE_COLOR: "1", ...env } : env,
   });
-  let isSilent = false;
+  let hung = false;
   const end = async () => {
-    isSilent = true;
+    hung = true;
     const processes = descendants(child.pid!);
     const doing = await Promise.all(processes.map(describe));
     write(`\nnothing was printed for ${silence / 1000} s by\n${doing.join("\n")}\n`);
@@ -62,16 +64,16 @@ export function runWatched(
   return new Promise((settle) => {
     child.on("error", (error) => {
       clearTimeout(watch);
-      settle({ code: 1, ending: `could not start: ${error.message}` });
+      settle({ code: 1, ending: `could not start: ${error.message}`, hung });
     });
     child.on("exit", (code, signal) => {
       clearTimeout(watch);
-      const ending = isSilent
+      const ending = hung
         ? `was ended after ${silence / 1000} s of silence`
         : code === null
         ? `was ended by ${signal}`
         : `exited with code ${code}`;
-      const done = () => settle({ code: isSilent ? 1 : code ?? 1, ending });
+      const done = () => settle({ code: hung ? 1 : code ?? 1, ending, hung });
       // What it has printed is still to come; but who it has left behind may never close its outputs.
       child.on("close", done);
       setTimeout(done, LEFT_BEHIND);
