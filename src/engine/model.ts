@@ -54,6 +54,11 @@ export interface Sequence {
   /** Tokens in the cache. */
   readonly length: number;
   /**
+   * The id of the largest of the logits that the last run has given, of equal ones the lowest, where the engine has
+   * found it on its way: nobody need look for it then.
+   */
+  readonly likeliest?: number;
+  /**
    * Runs tokens after those in the cache.
    *
    * @param tokens At least one token id.

@@ -120,7 +120,7 @@ export async function decodeRate(
     const start = performance.now();
     for (let i = 0; i < DECODE.tokens; i++) {
       throwIfAborted(signal);
-      logits = await sequence.run([sampler.next(logits).token], options);
+      logits = await sequence.run([sampler.next(logits, sequence.likeliest).token], options);
     }
     return 1000 * DECODE.tokens / (performance.now() - start);
   } finally {

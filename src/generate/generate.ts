@@ -141,7 +141,7 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
 
     let piece = new Piece();
     for (let count = 1;; count++) {
-      const { token, logprobs } = decode.time(() => sampler.next(logits));
+      const { token, logprobs } = decode.time(() => sampler.next(logits, sequence.likeliest));
       const atEnd = endIds.has(token);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);
       const ended = atEnd || constraint?.complete === true;

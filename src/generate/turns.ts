@@ -371,6 +371,10 @@ class TurnSequence implements Sequence {
     return this.inner.length;
   }
 
+  get likeliest(): number | undefined {
+    return this.inner.likeliest;
+  }
+
   run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
     if (this.#isClosed) {
       return Promise.reject(new ModelClosedError("the sequence has been closed"));

@@ -99,10 +99,11 @@ export class Sampler {
    * @param logits `[vocabulary]`, of the token before; those that are further below the largest than
    *   {@linkcode within} may be anything as far below it. They are not changed and not kept. NaN and −∞
    *   are never chosen.
+   * @param known The id of the largest logit, of equal ones the lowest, where somebody knows it: then nobody looks.
    * @throws {NotFiniteError} When there is nothing to choose: no logit is finite, or one is infinite.
    * @throws {SchemaError} When the constraint leaves nothing to choose.
    */
-  next(logits: Float32Array): Choice {
+  next(logits: Float32Array, known?: number): Choice {
     if (logits.length !== this.#vocabulary) {
       throw new TokenRangeError(
         `${logits.length} logits were given, the vocabulary has ${this.#vocabulary} tokens`,
@@ -110,7 +111,8 @@ export class Sampler {
     }
     const { temperature, logprobs } = this.#settings;
     const scores = this.#adjust(logits);
-    const likeliest = argmax(scores);
+    const isKnown = scores === logits && known !== undefined && Number.isFinite(logits[known]);
+    const likeliest = isKnown ? known : argmax(scores);
     const token = temperature === 0 ? likeliest : this.#draw(scores, scores[likeliest]);
     this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
     this.#constraint?.take(token);

@@ -98,6 +98,17 @@ describe("a greedy choice", () => {
     }
   });
 
+  test("is the one that the caller knows, unless scores are others or it is no number", () => {
+    const next = (options: SamplingOptions, logits: number[], known: number) =>
+      sampler(options, logits.length).next(Float32Array.from(logits), known).token;
+    // To see that nobody looks, it is told a wrong one.
+    expect(next({}, [1, 5, 3], 2)).toBe(2);
+    expect(next({ logitBias: { 0: 10 } }, [1, 5, 3], 1)).toBe(0);
+    expect(next({}, [1, NaN, 3], 1)).toBe(2);
+    expect(next({ temperature: 1, topK: 1 }, [1, 5, 3], 1)).toBe(1);
+    expect(thrownBy(() => next({}, [1, Infinity, 3], 1))).toBeInstanceOf(NotFiniteError);
+  });
+
   test("is refused where no logit is finite, or one is infinite", () => {
     for (const bad of [[NaN, NaN], [-Infinity, -Infinity], [1, Infinity]]) {
       for (const temperature of [0, 1]) {

@@ -55,8 +55,8 @@ export function engineOfSteps(
 }
 
 /**
- * Our own engine. A step is `run` and the argmax over the logits that it gives: as `generate` does, it says that
- * only the largest matters.
+ * Our own engine. A step is `run`, which is told that only the largest logit matters, and says which that is: as
+ * `generate` does.
  *
  * @param version Its name and version.
  */
@@ -67,8 +67,10 @@ export function engineOfOurs(
   const begin = () => {
     const sequence = model.open();
     return {
-      run: async (tokens: readonly number[]) =>
-        likeliest(await sequence.run(tokens, { within: 0 })),
+      run: async (tokens: readonly number[]) => {
+        const logits = await sequence.run(tokens, { within: 0 });
+        return sequence.likeliest ?? likeliest(logits);
+      },
       mark() {
         const { length } = sequence;
         return () => sequence.truncate(length);

@@ -10,6 +10,7 @@ import { CONTROL } from "./layout.ts";
 import type { Plan } from "./plan/plan.ts";
 import { Runner } from "./runner.ts";
 import type { Setup } from "./setup.ts";
+import { foundBySketch } from "./weights/sketch.ts";
 
 /** Most tokens that are computed in one run. */
 export const BATCH = 128;
@@ -30,8 +31,12 @@ export interface Piece {
   readonly within?: number;
   /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
   assertGoingOn(): void;
-  /** Takes the rows of logits, out of memory that the next run, of any sequence, overwrites. */
-  take(rows: Float32Array): void;
+  /**
+   * Takes the rows of logits, out of memory that the next run, of any sequence, overwrites.
+   *
+   * @param likeliest The number of the largest, where it is known without looking.
+   */
+  take(rows: Float32Array, likeliest: number | undefined): void;
 }
 
 /** A piece that waits to be computed. */
@@ -170,10 +175,18 @@ export class Batches {
     return token;
   }
 
+  /** The number of the largest logit, where the run has looked for it. */
+  #likeliest(): number | undefined {
+    const { setup: { memory, threads }, plan: { sketchRooms } } = this.#parts;
+    const isSketched = sketchRooms !== undefined && memory.floats(CONTROL.WITHIN, 1)[0] >= 0;
+    return isSketched ? foundBySketch(memory, sketchRooms, threads) : undefined;
+  }
+
   /** Hands out what was computed. */
   #end(batch: readonly Waiting[], isDone: boolean): void {
     const { setup: { memory, team }, plan: { logits: { address, stride } }, onLost } = this.#parts;
     if (!isDone) onLost();
+    const likeliest = isDone ? this.#likeliest() : undefined;
     let row = 0;
     for (const { cached, piece, done, fail } of batch) {
       if (!isDone) {
@@ -182,7 +195,10 @@ export class Batches {
       }
       const rows = rowsOf(piece);
       cached.tokens.push(...piece.tokens);
-      piece.take(memory.floats(address + row * stride, rows * stride / 4));
+      piece.take(
+        memory.floats(address + row * stride, rows * stride / 4),
+        rows > 0 ? likeliest : undefined,
+      );
       row += rows;
       done();
     }

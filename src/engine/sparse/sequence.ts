@@ -32,6 +32,7 @@ export class SparseSequence implements Sequence {
   #last: Promise<unknown> = Promise.resolve();
   /** The last token's logits: the engine's own may be overwritten at any time, by another sequence's. */
   #logits: Float32Array | undefined;
+  #likeliest: number | undefined;
 
   constructor(cached: CachedTokens, steps: Steps) {
     this.#cached = cached;
@@ -41,6 +42,10 @@ export class SparseSequence implements Sequence {
   get length(): number {
     // Another sequence may go on with the cache of one that is closed.
     return this.#isClosed ? 0 : this.#cached.tokens.length;
+  }
+
+  get likeliest(): number | undefined {
+    return this.#likeliest;
   }
 
   run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
@@ -79,7 +84,8 @@ export class SparseSequence implements Sequence {
         if (signal?.aborted) throw new AbortError(`stopped after ${done} of ${ids.length} tokens`);
         this.#assertOpen();
       };
-      const take = (rows: Float32Array) => {
+      const take = (rows: Float32Array, likeliest: number | undefined) => {
+        this.#likeliest = likeliest;
         if (all) copyRows(rows, tokens.length, all.subarray(done * vocabulary), vocabulary);
         else if (isLast) given = this.#lastOf(rows.subarray(0, vocabulary));
       };

@@ -90,6 +90,9 @@ async function compare(
           const within = withins[i % withins.length];
           const all = await logitsOf(one, [token]);
           const found = await logitsOf(other, [token], within);
+          // Of equal ones the first.
+          expect(other.likeliest, `token ${i}`).toBe(all.indexOf(Math.max(...all)));
+          expect(one.likeliest).toBeUndefined();
           same += expectWithin(found, all, within, `token ${i}, within ${within}`);
         }
         return same / tokens.length / plain.info.vocabulary;
@@ -155,7 +158,12 @@ describe("a sketch", () => {
       await withSparse(folder, { ...INT8, sketch: true }, async (model) => {
         const prompt = tokensBelow(150, 700);
         const all = await logitsOf(model.open(), prompt);
-        const other = (await model.open().run(prompt, { within: 1 })).slice();
+        const sequence = model.open();
+        const other = (await sequence.run(prompt, { within: 1 })).slice();
+        expect(sequence.likeliest).toBe(greedy(all));
+        // Not that of a run before.
+        await sequence.run([3]);
+        expect(sequence.likeliest).toBeUndefined();
         expectWithin(other, all, 1, `${hidden} columns`);
       });
     }
@@ -171,6 +179,7 @@ describe("a sketch", () => {
         logitsOf(other, [3], 0),
       ]);
       expectSameBits(together, alone, "at once");
+      expect([one.likeliest, other.likeliest]).toEqual([undefined, undefined]);
       const rows = (await model.open().run([1, 2], { logits: "all", within: 0 })).slice();
       expectSameBits([rows.subarray(700)], [alone[0]], "all logits");
     });
@@ -185,7 +194,14 @@ describe("a sketch", () => {
       });
       const [all, found] = await Promise.all(
         [false, true].map((sketch) =>
-          withSparse(folder, { ...INT8, sketch }, (model) => logitsOf(model.open(), [7], 0))
+          withSparse(folder, { ...INT8, sketch }, async (model) => {
+            const sequence = model.open();
+            const logits = await logitsOf(sequence, [7], 0);
+            if (sequence.likeliest !== undefined) {
+              expect(logits[sequence.likeliest]).toBe(Math.max(...logits));
+            }
+            return logits;
+          })
         ),
       );
       expect(all.every((logit) => logit === 0)).toBe(lastNorm === 0);

@@ -48,37 +48,68 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
     }
     const toNext: usize = isTiled ? TILE_SEGMENT : SEGMENT, wordToNext: usize = isTiled ? TILE_WORDS : 4;
     const unit = measure(from, width, ratio, scale, wordToNext, flag) * inverseSteps;
-    for (let s = 0; s < width; s += SEGMENT) {
-      const at = from + (<usize> s << 2), count = min(SEGMENT, width - s);
-      const isWide = load<u8>(flag) != 0, whole = ceil<f32>(load<f32>(scale) / unit);
-      // Not so where all is zero, or not finite.
-      const number = whole >= 0 && whole <= <f32> MOST_STEPS ? <i32> whole : 0;
-      const used = <f32> number * unit, factor = used > 0 ? <f32> 1 / used : 0;
-      store<i32>(step, stepBits(number));
-      store<f32>(scale, used);
-      if (isWide) wide(at, to, low, count, factor);
-      else {
-        narrow(at, to, count, factor);
-        // Where the other tokens of the same four need theirs.
-        if (isTiled) {
-          v128.store(to + low, v128.load(ZERO_POINTS));
-          v128.store(to + low, v128.load(ZERO_POINTS), 16);
+    for (let s = 0; s < width; s += 4 * SEGMENT) {
+      const rest = width - s, count = min(4, (rest + SEGMENT - 1) / SEGMENT);
+      const factors = choose(count, scale, step, wordToNext, unit), at = from + (<usize> s << 2);
+      for (let i = 0; i < count; i++) {
+        const numbers = min(SEGMENT, rest - i * SEGMENT), factor = laneOf(factors, i);
+        const begin = at + (<usize> i * SEGMENT << 2), isWide = load<u8>(flag) != 0;
+        if (isWide) wide(begin, to, low, numbers, factor);
+        else {
+          narrow(begin, to, numbers, factor);
+          // Where the other tokens of the same four need theirs.
+          if (isTiled) {
+            v128.store(to + low, v128.load(ZERO_POINTS));
+            v128.store(to + low, v128.load(ZERO_POINTS), 16);
+          }
         }
+        if (sums != 0) {
+          store<i32>(sum, -8 * (sumOf(to, numbers) - 64 * numbers));
+          store<i32>(sum, isWide ? -8 * (sumOf(to + low, numbers) - 64 * numbers) : 0, 4);
+          sum += 8;
+        }
+        to += toNext;
+        flag += 8;
       }
-      if (sums != 0) {
-        store<i32>(sum, -8 * (sumOf(to, count) - 64 * count));
-        store<i32>(sum, isWide ? -8 * (sumOf(to + low, count) - 64 * count) : 0, 4);
-        sum += 8;
-      }
-      to += toNext;
-      step += wordToNext;
-      scale += wordToNext;
-      flag += 8;
+      step += wordToNext << 2;
+      scale += wordToNext << 2;
     }
     // Behind the steps.
-    store<f32>(step, unit);
+    store<f32>(step - wordToNext * <usize> (-segments & 3), unit);
   }
   if (isTiled && thread == threads - 1) fillFour(tokens, segments, scales, flags, steps);
+}
+
+/** Up to four words that lie `apart`; 0 for others. */
+// @ts-ignore: decorator
+@inline
+function loadFew(count: i32, at: usize, apart: usize): v128 {
+  if (count == 4 && apart == 4) return v128.load(at);
+  let v = v128.load32_zero(at);
+  if (count > 1) v = v128.load32_lane(at + apart, v, 1);
+  if (count > 2) v = v128.load32_lane(at + 2 * apart, v, 2);
+  if (count > 3) v = v128.load32_lane(at + 3 * apart, v, 3);
+  return v;
+}
+
+/** Writes as many. */
+// @ts-ignore: decorator
+@inline
+function storeFew(count: i32, at: usize, apart: usize, v: v128): void {
+  if (count == 4 && apart == 4) return v128.store(at, v);
+  v128.store32_lane(at, v, 0);
+  if (count > 1) v128.store32_lane(at + apart, v, 1);
+  if (count > 2) v128.store32_lane(at + 2 * apart, v, 2);
+  if (count > 3) v128.store32_lane(at + 3 * apart, v, 3);
+}
+
+/** A lane of which only a loop knows the number. */
+// @ts-ignore: decorator
+@inline
+function laneOf(v: v128, i: i32): f32 {
+  if (i == 0) return f32x4.extract_lane(v, 0);
+  if (i == 1) return f32x4.extract_lane(v, 1);
+  return i == 2 ? f32x4.extract_lane(v, 2) : f32x4.extract_lane(v, 3);
 }
 
 /**
@@ -94,18 +125,65 @@ function measure(
   toNext: usize,
   flags: usize,
 ): f32 {
-  const most = ratio * rootMeanSquare(from, width);
-  let total: f32 = 0, scale = scales, flag = flags;
-  for (let s = 0; s < width; s += SEGMENT) {
-    const size = largest(from + (<usize> s << 2), min(SEGMENT, width - s)), isWide = size > most;
-    const least = isWide ? size * (1 / WIDE_MOST) : size * (1 / NARROW_MOST);
-    store<u8>(flag, <u8> isWide);
-    store<f32>(scale, least);
-    total += least;
-    scale += toNext;
-    flag += 8;
+  const most = f32x4.splat(ratio * sqrt<f32>(sizes(from, width, scales, toNext) / <f32> width));
+  const ofNarrow = f32x4.splat(1 / NARROW_MOST), ofWide = f32x4.splat(1 / WIDE_MOST);
+  let total = f32x4.splat(0), scale = scales, flag = flags;
+  for (let s = 0; s < width; s += 4 * SEGMENT) {
+    const count = min(4, (width - s + SEGMENT - 1) / SEGMENT);
+    const size = loadFew(count, scale, toNext), isWide = f32x4.gt(size, most);
+    const least = f32x4.mul(size, v128.bitselect(ofWide, ofNarrow, isWide));
+    storeFew(count, scale, toNext, least);
+    total = f32x4.add(total, least);
+    const which = i32x4.bitmask(isWide);
+    for (let i = 0; i < count; i++) store<u8>(flag + (<usize> i << 3), <u8> (which >> i & 1));
+    scale += toNext << 2;
+    flag += 32;
   }
-  return total < LEAST ? 0 : total;
+  const all = sumLanes(total);
+  return all < LEAST ? 0 : all;
+}
+
+/**
+ * Writes the largest size of each segment.
+ *
+ * @returns The sum of all squares.
+ */
+function sizes(from: usize, width: i32, to: usize, toNext: usize): f32 {
+  let squares = f32x4.splat(0), more: f32 = 0, at = from, out = to;
+  for (let s = 0; s < width; s += 4 * SEGMENT) {
+    const rest = width - s;
+    if (rest >= 4 * SEGMENT) {
+      const a = sizesOf(at), b = sizesOf(at + 128), c = sizesOf(at + 256), d = sizesOf(at + 384);
+      storeFew(4, out, toNext, maxOfFour(a, b, c, d));
+      const ab = f32x4.add(squaresOf(at), squaresOf(at + 128));
+      squares = f32x4.add(squares, f32x4.add(ab, f32x4.add(squaresOf(at + 256), squaresOf(at + 384))));
+    } else {
+      for (let i = 0, o = out; i < rest; i += SEGMENT, o += toNext) {
+        const begin = at + (<usize> i << 2), count = min(SEGMENT, rest - i);
+        store<f32>(o, largest(begin, count));
+        if (count == SEGMENT) squares = f32x4.add(squares, squaresOf(begin));
+        else more += squaresOfFew(begin, count);
+      }
+    }
+    at += 512;
+    out += toNext << 2;
+  }
+  return sumLanes(squares) + more;
+}
+
+/** The least of a token's steps that gives each of up to four segments its scale; returns 1 / the scales. */
+// @ts-ignore: decorator
+@inline
+function choose(count: i32, scales: usize, steps: usize, toNext: usize, unit: f32): v128 {
+  const zero = f32x4.splat(0), unit4 = f32x4.splat(unit);
+  const whole = f32x4.ceil(f32x4.div(loadFew(count, scales, toNext), unit4));
+  // Not so where all is zero, or not finite.
+  const isRight = v128.and(f32x4.ge(whole, zero), f32x4.le(whole, f32x4.splat(<f32> MOST_STEPS)));
+  const number = i32x4.trunc_sat_f32x4_s(v128.and(whole, isRight));
+  const used = f32x4.mul(f32x4.convert_i32x4_s(number), unit4);
+  storeFew(count, steps, toNext, stepBits(number));
+  storeFew(count, scales, toNext, used);
+  return v128.and(f32x4.div(f32x4.splat(1), used), f32x4.gt(used, zero));
 }
 
 /**
@@ -148,25 +226,29 @@ function sumOf(at: usize, count: i32): i32 {
   return sum;
 }
 
-function rootMeanSquare(from: usize, width: i32): f32 {
-  // Four sums, so that an addition need not wait for the one before.
-  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
-  let i = 0;
-  for (; i + 16 <= width; i += 16) {
-    const at = from + (<usize> i << 2);
-    const v0 = v128.load(at), v1 = v128.load(at, 16);
-    const v2 = v128.load(at, 32), v3 = v128.load(at, 48);
-    s0 = f32x4.add(s0, f32x4.mul(v0, v0));
-    s1 = f32x4.add(s1, f32x4.mul(v1, v1));
-    s2 = f32x4.add(s2, f32x4.mul(v2, v2));
-    s3 = f32x4.add(s3, f32x4.mul(v3, v3));
-  }
-  let total = sumLanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)));
-  for (; i < width; i++) {
+/** Sums of the squares of a segment, spread over lanes. */
+// @ts-ignore: decorator
+@inline
+function squaresOf(from: usize): v128 {
+  const a = f32x4.add(square(from), square(from + 16)), b = f32x4.add(square(from + 32), square(from + 48));
+  const c = f32x4.add(square(from + 64), square(from + 80)), d = f32x4.add(square(from + 96), square(from + 112));
+  return f32x4.add(f32x4.add(a, b), f32x4.add(c, d));
+}
+
+// @ts-ignore: decorator
+@inline
+function square(at: usize): v128 {
+  const v = v128.load(at);
+  return f32x4.mul(v, v);
+}
+
+function squaresOfFew(from: usize, count: i32): f32 {
+  let sum: f32 = 0;
+  for (let i = 0; i < count; i++) {
     const v = load<f32>(from + (<usize> i << 2));
-    total += v * v;
+    sum += v * v;
   }
-  return sqrt<f32>(total / <f32> width);
+  return sum;
 }
 
 /** Numbers below count as zeros: their inverse would be infinite. */
@@ -182,15 +264,31 @@ function larger(a: usize, b: usize): v128 {
   return f32x4.pmax(f32x4.abs(v128.load(a)), f32x4.abs(v128.load(b)));
 }
 
+/** The largest sizes of a segment, spread over lanes. */
+// @ts-ignore: decorator
+@inline
+function sizesOf(from: usize): v128 {
+  const a = larger(from, from + 16), b = larger(from + 32, from + 48);
+  const c = larger(from + 64, from + 80), d = larger(from + 96, from + 112);
+  return f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d));
+}
+
+/** The largest lane of each of four vectors. */
+// @ts-ignore: decorator
+@inline
+function maxOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = f32x4.pmax(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = f32x4.pmax(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
+}
+
 /** Largest size of `count` numbers. */
 // @ts-ignore: decorator
 @inline
 export function largest(from: usize, count: i32): f32 {
   let i = 0, one: f32 = 0;
   if (count == SEGMENT) {
-    const a = larger(from, from + 16), b = larger(from + 32, from + 48);
-    const c = larger(from + 64, from + 80), d = larger(from + 96, from + 112);
-    one = maxLane(f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
+    one = maxLane(sizesOf(from));
     i = SEGMENT;
   } else {
     let most = f32x4.splat(0);

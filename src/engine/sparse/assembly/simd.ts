@@ -108,11 +108,11 @@ export function addTimes(sum: v128, part: v128, step: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(part, step));
 }
 
-/** A step of 0 to 32767 for {@link addTimes}: in both halves of a lane, where parts have 16 bits. */
+/** Steps of 0 to 32767 for {@link addTimes}: in both halves of a lane, where parts have 16 bits. */
 // @ts-ignore: decorator
 @inline
-export function stepBits(step: i32): i32 {
-  return ASC_FEATURE_RELAXED_SIMD && FUSED_DOT ? step : step | (step << 16);
+export function stepBits(steps: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD && FUSED_DOT ? steps : v128.or(steps, i32x4.shl(steps, 16));
 }
 
 /** Whether a part has 32 bits, and room for more products than {@link centered} gives. */

@@ -58,8 +58,10 @@ const UNIT: usize = 0, SUM: usize = 4, SPREAD: usize = 8, COMMON: usize = 12;
 const HIGHEST: usize = 16, BEST: usize = 20, LARGEST: usize = 24;
 /** What outliers among the inputs are worth, and they as int16. */
 const OUTLIER_UNIT: usize = 28, OUTLIER_INPUTS: usize = 32;
+/** The largest logit that a thread has computed, of equal ones the first, and its number: JavaScript reads them. */
+const FOUND: usize = 64, FOUND_AT: usize = 68;
 /** Inputs as int8, then as float32. */
-const INPUTS: usize = 64;
+const INPUTS: usize = 80;
 
 /** Less than any logit. */
 const NONE_YET: f32 = -<f32> Infinity;
@@ -110,6 +112,8 @@ export function beginSketch(a: usize, thread: i32): void {
   store<f32>(room, NONE_YET, HIGHEST);
   store<i32>(room, -1, BEST);
   store<f32>(room, NONE_YET, LARGEST);
+  store<f32>(room, NONE_YET, FOUND);
+  store<i32>(room, -1, FOUND_AT);
 }
 
 /**
@@ -302,23 +306,31 @@ function bound(
  */
 export function computeBest(a: usize, product: usize, thread: i32): void {
   const room = roomOf(a, thread), best = load<i32>(room, BEST);
-  if (best >= 0) store<f32>(room, compute(a, product, best, thread), LARGEST);
+  if (best < 0) return;
+  compute(a, product, best, thread);
+  store<f32>(room, load<f32>(room, FOUND), LARGEST);
 }
 
-/** Computes sixteen rows; the largest of their logits. */
-function compute(a: usize, product: usize, row: i32, thread: i32): f32 {
+/** Computes sixteen rows, and looks for the largest logit among them. */
+function compute(a: usize, product: usize, row: i32, thread: i32): void {
   denseInt8(product, row, row + 16, 1, thread);
-  const end = min(row + 16, load<i32>(a, REAL_ROWS));
-  let largest: f32 = NONE_YET;
+  const room = roomOf(a, thread), end = min(row + 16, load<i32>(a, REAL_ROWS));
+  let found = load<f32>(room, FOUND), at = load<i32>(room, FOUND_AT);
   for (let i = row; i < end; i++) {
     const logit = load<f32>(load<usize>(a, OUT) + (<usize> i << 2));
-    if (logit > largest) largest = logit;
+    // The rows of the greatest bound come before others, and once more among them.
+    if (logit < found || (logit == found && i >= at)) continue;
+    if (logit != logit) continue;
+    found = logit;
+    at = i;
   }
-  return largest;
+  store<f32>(room, found, FOUND);
+  store<i32>(room, at, FOUND_AT);
 }
 
 /** Computes all rows that may give what is within reach of the largest logit; threads take turns. */
 export function computeWithin(a: usize, product: usize, thread: i32, threads: i32): void {
+  const room = roomOf(a, thread);
   const within = load<f32>(WITHIN), rows = load<i32>(a, REAL_ROWS), out = load<usize>(a, OUT);
   let largest: f32 = NONE_YET;
   for (let i = 0; i < threads; i++) {
@@ -331,7 +343,8 @@ export function computeWithin(a: usize, product: usize, thread: i32, threads: i3
     const a23 = v128.and(f32x4.lt(v128.load(at, 32), limit), f32x4.lt(v128.load(at, 48), limit));
     // What is no number is not less.
     if (i32x4.all_true(v128.and(a01, a23))) continue;
-    const found = compute(a, product, row, thread);
+    compute(a, product, row, thread);
+    const found = load<f32>(room, FOUND);
     if (found > largest) largest = found;
   }
 }

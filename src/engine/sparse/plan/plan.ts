@@ -45,6 +45,8 @@ export interface Plan {
   /** Bytes of weights that are read for a token of which only the largest logit matters. */
   readonly tokenBytes: number;
   readonly pages: PageLayout;
+  /** The threads' rooms for products with the head's sketch, where it has one. */
+  readonly sketchRooms: Scratch | undefined;
 }
 
 /** Places all weights of a program and writes it. */
@@ -91,6 +93,7 @@ class Planner {
   readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   readonly #vectors: ReadonlyMap<string, number>;
   readonly #sketch: Sketch | undefined;
+  #sketchRooms: Scratch | undefined;
   readonly #placed = new Map<Value, Placed>();
   readonly #dirt = new Map<Value, Dirt>();
   /** The run of products that has written a value. */
@@ -151,6 +154,7 @@ class Planner {
       logits: this.#placed.get(logits)!,
       tokenBytes: this.#tokenBytes(),
       pages: this.#pages,
+      sketchRooms: this.#sketchRooms,
     };
   }
 
@@ -235,8 +239,9 @@ class Planner {
     const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
     if (this.#sketch && step.output === this.#decoder.logits) {
       const bytes = roundUp(sketchRoom(matrix), 64);
-      const room = { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
-      this.#program.sketch(matrix, this.#sketch, input as QuantisedVectors, out, room);
+      const rooms = { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
+      this.#program.sketch(matrix, this.#sketch, input as QuantisedVectors, out, rooms);
+      this.#sketchRooms = rooms;
     }
     this.#writtenBy.set(step.output, this.#program.run);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {

@@ -44,9 +44,34 @@ export function sketchBytes({ paddedRows, columns }: PlacedMatrix): number {
   return bytesOfRows(paddedRows, columns);
 }
 
-/** Bytes of a thread's own room for products with a sketch: inputs as int8 and as float32. */
+/** Bytes of a thread's own room for products with a sketch: words, inputs as int8 and as float32. */
 export function sketchRoom({ segments }: PlacedMatrix): number {
-  return 64 + 5 * segments * SEGMENT;
+  return 80 + 5 * segments * SEGMENT;
+}
+
+/** Where in its room a thread leaves the largest logit that it has computed, float32, and behind it its number. */
+const FOUND = 64;
+
+/**
+ * The number of the largest logit after a product with a sketch, of equal ones the lowest.
+ *
+ * @param rooms Of all threads.
+ * @returns Nothing where no logit is a number.
+ */
+export function foundBySketch(
+  memory: EngineMemory,
+  rooms: { readonly address: number; readonly bytes: number },
+  threads: number,
+): number | undefined {
+  let largest = -Infinity, found: number | undefined;
+  for (let thread = 0; thread < threads; thread++) {
+    const at = rooms.address + thread * rooms.bytes + FOUND;
+    const [logit] = memory.floats(at, 1), [row] = memory.words(at + 4, 1);
+    if (row < 0 || logit < largest) continue;
+    found = logit > largest || found === undefined ? row : Math.min(row, found);
+    largest = logit;
+  }
+  return found;
 }
 
 /** Where a sketch lies. */
