@@ -62,6 +62,8 @@ describe("the rows of products", () => {
           if (i === 1) program.barrier("always");
           return [first, second];
         });
+        // Whole shares, which nobody takes from another, and chunks of them.
+        machine.memory.set(CONTROL.CHUNKS_OF_ONE, round % 2 === 0 ? 1 : 4);
         machine.run(program, { tokens: 1 });
         placed.forEach((_, i) => {
           const expected = productOf(ROWS[i]);
@@ -104,6 +106,7 @@ describe("the rows of products", () => {
     memory.words(at, words.length).set(words);
     memory.set(CONTROL.PROGRAM, at);
     memory.set(CONTROL.TOKENS, 1);
+    memory.set(CONTROL.CHUNKS_OF_ONE, 4);
     // The other is missed only when all is done.
     expect(kernels.run()).toBe(1);
     expect([...memory.floats(out.address, rows)]).toEqual(productOf(rows));

@@ -87,6 +87,20 @@ export function setUp(): void {
   setUpMath();
 }
 
+/** Whether each thread computes all of its share of products, and nobody counts chunks. */
+// @ts-ignore: decorator
+@inline
+export function areSharesWhole(tokens: i32): bool {
+  return tokens == 1 && load<i32>(CHUNKS_OF_ONE) == 1;
+}
+
+/** Sets all counters to zero. */
+function clearTaken(threads: i32): void {
+  // `memory.fill` leaves WebAssembly in some engines, while others wait.
+  const zero = i32x4.splat(0), taken = load<usize>(TAKEN);
+  for (let at = taken, end = taken + <usize> threads * TAKEN_BYTES; at < end; at += 16) v128.store(at, zero);
+}
+
 /** Waits until all threads are here. False: a thread was lost. */
 export function barrier(thread: i32, threads: i32): bool {
   if (threads == 1) return true;
@@ -94,8 +108,8 @@ export function barrier(thread: i32, threads: i32): bool {
   const generation = atomic.load<i32>(GENERATION);
   if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
     atomic.store<i32>(ARRIVED, 0);
-    // All are here, so nobody takes anything.
-    memory.fill(load<usize>(TAKEN), 0, <usize> threads * TAKEN_BYTES);
+    // All are here, so nobody takes anything. Where nobody has, lines that others have are left to them.
+    if (!areSharesWhole(load<i32>(TOKENS))) clearTaken(threads);
     atomic.add<i32>(GENERATION, 1);
     if (atomic.load<i32>(SLEEPERS) != 0) atomic.notify(GENERATION, -1);
     return true;

@@ -6,6 +6,7 @@
  */
 import { append, attend, combine } from "./attention";
 import {
+  areSharesWhole,
   barrier,
   CHUNKS_OF_ONE,
   EPOCH,
@@ -139,13 +140,13 @@ function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
  * A chunk is of all these products, one after the other: so rows that one reads of another's are there.
  */
 function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32): void {
-  if (threads == 1) return chunk(a, end, 0, 1, tokens, thread);
+  if (threads == 1 || areSharesWhole(tokens)) return chunk(a, end, thread, threads, tokens, thread);
   let pairs = 0;
   for (let step = a; step < end; step = next(step)) {
     pairs = max(pairs, (load<i32>(step, ROWS) + 31) >> 5);
   }
   const each = tokens == 1 ? load<i32>(CHUNKS_OF_ONE) : CHUNKS;
-  const chunks = each == 1 ? threads : min(pairs, max(threads * each, pairs / CHUNK_PAIRS));
+  const chunks = min(pairs, max(threads * each, pairs / CHUNK_PAIRS));
   const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);
   for (let i = 0; i < threads; i++) {
     const whose = (thread + i) % threads, first = share(chunks, whose, threads);

@@ -134,13 +134,8 @@ function fastNorm(
     for (let i: usize = 0; i < bytes; i += 16) sum = f32x4.add(sum, v128.load(from + i));
     mean = f32x4.splat(sumLanes(sum) / <f32> width);
   }
-  let squares = f32x4.splat(0);
-  for (let i: usize = 0; i < bytes; i += 16) {
-    let v = v128.load(from + i);
-    if (isLayer) v = f32x4.sub(v, mean);
-    squares = f32x4.add(squares, f32x4.mul(v, v));
-  }
-  const factor = f32x4.splat(1 / sqrt<f32>(sumLanes(squares) / <f32> width + epsilon));
+  const squares = sumLanes(squaresFrom(from, bytes, mean));
+  const factor = f32x4.splat(1 / sqrt<f32>(squares / <f32> width + epsilon));
   for (let i: usize = 0; i < bytes; i += 16) {
     let v = v128.load(from + i);
     if (isLayer) v = f32x4.sub(v, mean);
@@ -149,6 +144,28 @@ function fastNorm(
     if (bias != 0) v = f32x4.add(v, v128.load(bias + i));
     v128.store(to + i, v);
   }
+}
+
+/** Sums of squares of what numbers are above a mean, spread over lanes. */
+// @ts-ignore: decorator
+@inline
+function squaresFrom(from: usize, bytes: usize, mean: v128): v128 {
+  // Four, so that an addition need not wait for the one before.
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, i: usize = 0;
+  for (; i + 64 <= bytes; i += 64) {
+    s0 = addSquare(s0, f32x4.sub(v128.load(from + i), mean));
+    s1 = addSquare(s1, f32x4.sub(v128.load(from + i, 16), mean));
+    s2 = addSquare(s2, f32x4.sub(v128.load(from + i, 32), mean));
+    s3 = addSquare(s3, f32x4.sub(v128.load(from + i, 48), mean));
+  }
+  for (; i < bytes; i += 16) s0 = addSquare(s0, f32x4.sub(v128.load(from + i), mean));
+  return f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3));
+}
+
+// @ts-ignore: decorator
+@inline
+function addSquare(sum: v128, v: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(v, v));
 }
 
 /** For widths that are no multiple of 4. */
