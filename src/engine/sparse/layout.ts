@@ -82,7 +82,14 @@ export function isQuantised(kind: Kind): boolean {
 }
 
 /** Activations. */
-export const ACTIVATION = { none: 0, silu: 1, gelu: 2, relu: 3, sigmoid: 4 } as const;
+export const ACTIVATION = {
+  none: 0,
+  silu: 1,
+  gelu: 2,
+  relu: 3,
+  sigmoid: 4,
+  nearlySilu: 5,
+} as const;
 
 /** What an element-wise step does with two vectors. */
 export const ELEMENTWISE = { add: 0, mul: 1, copy: 2 } as const;

@@ -6,7 +6,6 @@
 import { ACTIVATION, BARRIER, ELEMENTWISE, OP, SKETCH_KIND, TAKEN_BYTES } from "../layout.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
 import type { PlacedSketch } from "../weights/sketch.ts";
-import type { Activation } from "./fuse.ts";
 
 /** Vectors that a step reads or writes. */
 export interface Vectors {
@@ -109,7 +108,7 @@ export class Program {
     width: number,
     kind: keyof typeof ELEMENTWISE,
     other: Vectors | undefined,
-    activation: Activation,
+    activation: keyof typeof ACTIVATION,
   ): void {
     this.#step(OP.ELEMENTWISE, [
       ...[...vectors(input), ...vectors(out), width],
@@ -132,7 +131,7 @@ export class Program {
     floats: Vectors | undefined,
     out: Vectors,
     scratch: Scratch,
-    options: { bias: number; activation: Activation; times: number; plus: number },
+    options: { bias: number; activation: keyof typeof ACTIVATION; times: number; plus: number },
   ): void {
     if (this.#lastOp !== OP.LINEAR) {
       this.#makeRoomForCounter();

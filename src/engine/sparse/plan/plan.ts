@@ -246,10 +246,17 @@ class Planner {
     this.#writtenBy.set(step.output, this.#program.run);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {
       bias: step.bias ? this.#vectors.get(step.bias)! : 0,
-      activation: step.activation,
+      activation: this.#isNear(matrix) && step.activation === "silu"
+        ? "nearlySilu"
+        : step.activation,
       times: times?.address ?? 0,
       plus: plus?.address ?? 0,
     });
+  }
+
+  /** Whether inputs of 7 bits have made products less exact than some activation functions need be. */
+  #isNear({ kind }: PlacedMatrix): boolean {
+    return isQuantised(kind) && this.#options.activations === "int8";
   }
 
   #encodeAttention(step: Extract<FusedStep, { op: "attention" }>, at: number): void {
