@@ -117,7 +117,7 @@ interface Candidate extends ChosenBuild {
  *
  * @throws {BackendError} Where nothing may be compiled.
  */
-export async function compileBuild(
+async function compileBuild(
   build: Build,
   kind: MemoryKind,
 ): Promise<WebAssembly.Module | undefined> {
@@ -128,6 +128,22 @@ export async function compileBuild(
   } catch {
     return undefined;
   }
+}
+
+/** For each build the last module for a memory of fixed size: who loads several models compiles once. */
+const fixed = new Map<Build, { pages: number; module: Promise<WebAssembly.Module | undefined> }>();
+
+/** Compiles a build for a memory of so many pages that threads share. */
+export function compileFixed(
+  build: Build,
+  pages: number,
+): Promise<WebAssembly.Module | undefined> {
+  let last = fixed.get(build);
+  if (last?.pages !== pages) {
+    last = { pages, module: compileBuild(build, { shared: true, pages }) };
+    fixed.set(build, last);
+  }
+  return last.module;
 }
 
 /** The smallest module. */

@@ -6,7 +6,7 @@ import { mainMaySleep, prefersFixedMemory, processors } from "../../platform/mac
 import {
   type Build,
   chooseBuild,
-  compileBuild,
+  compileFixed,
   configure,
   instantiate,
   type KernelModules,
@@ -111,8 +111,8 @@ async function chooseMemory(
   const { build, module } = await chooseBuild(isShared, options.build, options.kernels);
   if (isShared && !options.kernels && prefersFixedMemory()) {
     const memory = EngineMemory.fixed(options.memory);
-    const fixed = memory && await compileBuild(build, { shared: true, pages: memory.pages });
-    if (fixed) return { build, module: fixed, memory };
+    const fixed = memory?.pages && await compileFixed(build, memory.pages);
+    if (memory && fixed) return { build, module: fixed, memory };
   }
   return { build, module, memory: new EngineMemory(isShared, options.memory) };
 }
