@@ -6,8 +6,8 @@
  * ```
  *
  * - Bun runs all of `test/`.
- * - Deno runs all of `test/`, if there is a Deno: on PATH, in `node_modules/.bin`, or, with `--all`
- *   or `CI=true`, fetched by npx.
+ * - Deno runs all of `test/`, a process for each folder, if there is a Deno: on PATH, in
+ *   `node_modules/.bin`, or, with `--all` or `CI=true`, fetched by npx.
  * - Node runs `test/prune/`, bundled to JavaScript, if there is a Node on PATH.
  *
  * Most tests keep one core busy, or wait. So, where there are two or more, Deno and Node run their tests

@@ -73,10 +73,13 @@ export function runWatched(
         : code === null
         ? `was ended by ${signal}`
         : `exited with code ${code}`;
-      const done = () => settle({ code: hung ? 1 : code ?? 1, ending, hung });
       // What it has printed is still to come; but who it has left behind may never close its outputs.
+      const patience = setTimeout(done, LEFT_BEHIND);
       child.on("close", done);
-      setTimeout(done, LEFT_BEHIND);
+      function done() {
+        clearTimeout(patience);
+        settle({ code: hung ? 1 : code ?? 1, ending, hung });
+      }
     });
   });
 }
