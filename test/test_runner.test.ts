@@ -1,7 +1,12 @@
 /** The runner of the tests themselves. @module */
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import process from "node:process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Plan } from "../scripts/test/plans.ts";
+import { judge } from "../scripts/test/report.ts";
 import { runWatched } from "../scripts/test/run_watched.ts";
 
 /** Runs a program of this runtime, with so many milliseconds of silence allowed. */
@@ -33,8 +38,8 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
 
   test("may take longer than it may be silent", async () => {
     const { code, printed } = await run(
-      `for (let i = 0; i < 8; i++) { console.log(i); await new Promise((r) => setTimeout(r, 500)); }`,
-      3000,
+      `for (let i = 0; i < 8; i++) { console.log(i); await new Promise((r) => setTimeout(r, 1000)); }`,
+      6000,
     );
     expect(code).toBe(0);
     expect(printed).toContain("7\n");
@@ -46,12 +51,12 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
        const { pid } = spawn("sleep", ["1234"], { stdio: "inherit" });
        console.log("began", pid);
        setTimeout(() => { for (;;); }, 100);`,
-      2000,
+      6000,
     );
     expect(code).toBe(1);
     expect(hung).toBe(true);
-    expect(ending).toBe("was ended after 2 s of silence");
-    expect(printed).toContain("nothing was printed for 2 s by");
+    expect(ending).toBe("was ended after 6 s of silence");
+    expect(printed).toContain("nothing was printed for 6 s by");
     expect(printed).toContain("sleep 1234");
     expect(took).toBeLessThan(60_000);
     const pid = Number(/began (\d+)/.exec(printed)?.[1]);
@@ -69,5 +74,45 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
     });
     expect(code).toBe(1);
     expect(ending).toContain("could not start");
+  });
+});
+
+describe("a runner's report", () => {
+  const folder = mkdtempSync(join(tmpdir(), "espalier-reports-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  let count = 0;
+
+  /** What is made of a report, or of none, after an exit code. */
+  async function judged(runtime: Plan["runtime"], report: string | undefined, code: number) {
+    const reportPath = join(folder, `${count++}.xml`);
+    if (report !== undefined) writeFileSync(reportPath, report);
+    const plan = { runtime, version: "1", files: ["test/a.test.ts"], command: [], reportPath };
+    return await judge(plan, { code, ending: `exited with code ${code}`, hung: false });
+  }
+  const file = 'file="test/a.test.ts"';
+
+  test("tells passed, failed and skipped tests, whatever they print", async () => {
+    const report = `<?xml version="1.0"?><testsuites><testsuite name="a">
+      <testcase name="one" ${file} />
+      <testcase name="two" ${file}><failure message="x"><![CDATA[<testcase name="no" />]]></failure></testcase>
+      <testcase name="three" ${file}><skipped /></testcase>
+      <!-- <testcase name="neither" /> -->
+      <testcase name="four" ${file}><system-out>&lt;failure /&gt;</system-out></testcase>
+    </testsuite></testsuites>`;
+    expect(await judged("bun", report, 1))
+      .toEqual({ passed: 2, failed: 1, skipped: 1, troubles: [] });
+  });
+
+  test("that is missing, and an exit code that no test explains, count as a failed test", async () => {
+    const one = `<testcase name="one" ${file} />`;
+    expect(await judged("deno", undefined, 0)).toMatchObject({ passed: 0, failed: 1 });
+    expect(await judged("deno", one, 1)).toMatchObject({ passed: 1, failed: 1 });
+    expect(await judged("deno", one, 0)).toMatchObject({ passed: 1, failed: 0, troubles: [] });
+  });
+
+  test("without a word on one of Bun's files counts as a failed test", async () => {
+    const { failed, troubles } = await judged("bun", "<testsuites />", 0);
+    expect(failed).toBe(1);
+    expect(troubles.join()).toContain("test/a.test.ts");
   });
 });
