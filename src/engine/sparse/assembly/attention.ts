@@ -230,34 +230,30 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
   const dim = <usize> load<u32>(a, DIM), size = partialBytes(dim);
   const out = load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE) +
     (<usize> head * dim << 2);
+  const end = partials + <usize> pages * size;
   let highest: f32 = -Infinity;
-  for (let i = 0; i < pages; i++) highest = max(highest, load<f32>(partials + <usize> i * size));
+  for (let at = partials; at < end; at += size) highest = max(highest, load<f32>(at));
   let total: f32 = 0;
-  memory.fill(out, 0, dim << 2);
-  for (let i = 0; i < pages; i++) {
-    const from = partials + <usize> i * size;
-    const weights = exp2OfNegative(f32x4.splat(load<f32>(from) - highest));
-    total += load<f32>(from, 4) * f32x4.extract_lane(weights, 0);
-    let d: usize = 0;
-    for (; d + 4 <= dim; d += 4) {
-      const at = out + (d << 2);
-      v128.store(at, f32x4.add(v128.load(at), f32x4.mul(v128.load(from + (d << 2), 16), weights)));
-    }
-    for (; d < dim; d++) {
-      const at = out + (d << 2);
-      store<f32>(
-        at,
-        load<f32>(at) + load<f32>(from + (d << 2), 16) * f32x4.extract_lane(weights, 0),
-      );
-    }
+  for (let at = partials; at < end; at += size) {
+    const weights = exp2OfNegative(f32x4.splat(load<f32>(at) - highest)), weight = f32x4.extract_lane(weights, 0);
+    total += load<f32>(at, 4) * weight;
+    // In the place of the largest score, which nobody reads any more.
+    store<f32>(at, weight);
   }
-  const factor: f32 = 1 / total;
+  const factor: f32 = 1 / total, factors = f32x4.splat(factor);
   let d: usize = 0;
   for (; d + 4 <= dim; d += 4) {
-    const at = out + (d << 2);
-    v128.store(at, f32x4.mul(v128.load(at), f32x4.splat(factor)));
+    let sum = f32x4.splat(0);
+    for (let at = partials; at < end; at += size) {
+      sum = f32x4.add(sum, f32x4.mul(v128.load(at + (d << 2), 16), v128.load32_splat(at)));
+    }
+    v128.store(out + (d << 2), f32x4.mul(sum, factors));
   }
-  for (; d < dim; d++) store<f32>(out + (d << 2), load<f32>(out + (d << 2)) * factor);
+  for (; d < dim; d++) {
+    let sum: f32 = 0;
+    for (let at = partials; at < end; at += size) sum += load<f32>(at + (d << 2), 16) * load<f32>(at);
+    store<f32>(out + (d << 2), sum * factor);
+  }
 }
 
 /** What the heads of a group make of a page; the results are `apart` bytes from each other. */
