@@ -17,6 +17,15 @@ export function mainMaySleep(): boolean {
 }
 
 /**
+ * Threads of onnxruntime-web where nobody says how many: all processors, but under Deno one. With two (Deno 2.9,
+ * onnxruntime-web 1.30), of 183 processes that shared two processors two never ended: the first thread spun for
+ * another, which slept.
+ */
+export function threadsOfOnnxRuntimeWeb(): number {
+  return "Deno" in globalThis ? 1 : processors();
+}
+
+/**
  * Whether a memory of WebAssembly that threads share had better have its whole size from the beginning. So it is where
  * each address is checked by instructions, of which a known size saves some: V8 leaves that to pages that nobody may
  * touch where its embedder handles faults, which Deno does not. Not on Windows, where all of it would be taken from

@@ -9,6 +9,7 @@ import { BackendError } from "../../errors.ts";
 import { setForLibraries } from "../../platform/environment.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { readBytes } from "../../platform/files.ts";
+import { threadsOfOnnxRuntimeWeb } from "../../platform/machine.ts";
 import { isBinary, processors, runtime } from "../../platform/runtime.ts";
 import { webgpuAdapter } from "../../platform/webgpu.ts";
 
@@ -58,31 +59,31 @@ export interface Backend {
  * Opens a backend.
  *
  * @param wanted `auto` takes onnxruntime-node where it is installed, else WebAssembly.
- * @param threads Threads for the CPU; all processors when left out.
+ * @param threads Threads for the CPU; all processors when left out, of onnxruntime-web as many as it is safe with.
  * @param options `lean`: give memory back after every run. It costs a little time, and little only
  *   where runs are long.
  * @throws {BackendError} When the wanted one is not there.
  */
 export async function openBackend(
   wanted: BackendName | "auto",
-  threads: number = processors(),
+  threads?: number,
   options: { lean?: boolean } = {},
 ): Promise<Backend> {
   const lean = options.lean ?? false;
   switch (wanted) {
     case "node":
-      return nodeBackend(requireNode(), threads, lean);
+      return nodeBackend(requireNode(), threads ?? processors(), lean);
     case "wasm":
-      return await wasmBackend(threads);
+      return await wasmBackend(threads ?? threadsOfOnnxRuntimeWeb());
     case "webgpu":
       return await webgpuBackend();
     case "auto": {
-      if (!hasNode()) return await wasmBackend(threads);
+      if (!hasNode()) return await openBackend("wasm", threads);
       try {
-        return nodeBackend(requireNode(), threads, lean);
+        return await openBackend("node", threads, options);
       } catch {
         // Installed, but without a library for this platform.
-        return await wasmBackend(threads);
+        return await openBackend("wasm", threads);
       }
     }
   }
