@@ -124,9 +124,14 @@ function nearlyExp2Of(r: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function exp2OfNegative(x: v128, isNear: bool = false): v128 {
-  const bounded = f32x4.pmax(constant(13), x);
-  const shifted = f32x4.add(bounded, constant(0));
-  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
+  return exp2(f32x4.pmax(constant(13), x), isNear);
+}
+
+/** 2^x for x from -126 to 126. */
+// @ts-ignore: decorator
+@inline
+function exp2(x: v128, isNear: bool): v128 {
+  const shifted = f32x4.add(x, constant(0)), r = f32x4.sub(x, f32x4.sub(shifted, constant(0)));
   const p = isNear ? nearlyExp2Of(r) : exp2Of(r);
   return f32x4.mul(p, i32x4.add(i32x4.shl(shifted, 23), constant(12)));
 }
@@ -150,10 +155,7 @@ export function silu(x: v128): v128 {
 @inline
 function nearlySilu(x: v128): v128 {
   const bounded = f32x4.pmin(constant(28), f32x4.pmax(constant(13), f32x4.mul(x, constant(27))));
-  const shifted = f32x4.add(bounded, constant(0));
-  const r = f32x4.sub(bounded, f32x4.sub(shifted, constant(0)));
-  const power = f32x4.mul(nearlyExp2Of(r), i32x4.add(i32x4.shl(shifted, 23), constant(12)));
-  return f32x4.div(x, f32x4.add(constant(12), power));
+  return f32x4.div(x, f32x4.add(constant(12), exp2(bounded, true)));
 }
 
 /** x · Φ(x), with the error function of Abramowitz and Stegun 7.1.26 (to 1.5e-7). */

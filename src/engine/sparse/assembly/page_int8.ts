@@ -9,7 +9,7 @@
  */
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { highestSeen } from "./page";
-import { dot, maxLane, ones, sumLanes, sumOfLanes } from "./simd";
+import { dot, maxLane, maxOfFour, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
 /** The integer that stands for 0 in a query of 7 bits. */
@@ -218,10 +218,7 @@ export function highestInt8(scores: usize, first: i32, last: i32): f32 {
 // @ts-ignore: decorator
 @inline
 function maxLanes(at: usize): v128 {
-  const a = v128.load(at), b = v128.load(at, 16), c = v128.load(at, 32), d = v128.load(at, 48);
-  const ab = f32x4.pmax(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
-  const cd = f32x4.pmax(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
-  return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
+  return maxOfFour(v128.load(at), v128.load(at, 16), v128.load(at, 32), v128.load(at, 48));
 }
 
 /** 2^(score - highest): as near as rounding to 7 bits asks for. */

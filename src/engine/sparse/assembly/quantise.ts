@@ -6,7 +6,7 @@
 import { ZERO_POINTS } from "./control";
 import { MOST_STEPS, SEGMENT, scalesOf, stepsOf, TILE_SEGMENT, TILE_WORDS } from "./linear";
 import { PLUS_64, PLUS_8256, roundPlus } from "./math";
-import { maxLane, stepBits, sumLanes, sumOfLanes } from "./simd";
+import { maxLane, maxOfFour, stepBits, sumLanes, sumOfLanes } from "./simd";
 import { firstToken, input, lastToken, output, OUT_STRIDE, WIDTH } from "./vectors";
 
 /**
@@ -271,15 +271,6 @@ function sizesOf(from: usize): v128 {
   const a = larger(from, from + 16), b = larger(from + 32, from + 48);
   const c = larger(from + 64, from + 80), d = larger(from + 96, from + 112);
   return f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d));
-}
-
-/** The largest lane of each of four vectors. */
-// @ts-ignore: decorator
-@inline
-function maxOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = f32x4.pmax(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
-  const cd = f32x4.pmax(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
-  return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
 }
 
 /** Largest size of `count` numbers. */

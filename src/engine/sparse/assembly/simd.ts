@@ -249,6 +249,15 @@ export function maxLane(v: v128): f32 {
   return f32x4.extract_lane(f32x4.pmax(two, i32x4.shuffle(two, two, 1, 0, 3, 2)), 0);
 }
 
+/** The largest lane of each of four vectors. */
+// @ts-ignore: decorator
+@inline
+export function maxOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = f32x4.pmax(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = f32x4.pmax(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
+}
+
 /** Four float16 numbers, in the low halves of lanes, as float32: exact, subnormal numbers too. */
 // @ts-ignore: decorator
 @inline

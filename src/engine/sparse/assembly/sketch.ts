@@ -308,6 +308,7 @@ export function computeBest(a: usize, product: usize, thread: i32): void {
   const room = roomOf(a, thread), best = load<i32>(room, BEST);
   if (best < 0) return;
   compute(a, product, best, thread);
+  // Others read this one, while the thread goes on looking.
   store<f32>(room, load<f32>(room, FOUND), LARGEST);
 }
 
