@@ -59,7 +59,9 @@ export const running = {
   backend: z.enum(["auto", "node", "wasm", "webgpu"]).default("auto").describe(
     "where the model runs: onnxruntime-node, WebAssembly or WebGPU; auto takes node where it is installed",
   ),
-  threads: z.int().min(1).max(256).optional().describe("CPU threads (default: all)"),
+  threads: z.int().min(1).max(256).optional().describe(
+    "CPU threads (default: all; onnxruntime-web under Deno: 1)",
+  ),
   memory: bytes.optional().describe(
     "memory the process may take, e.g. 2GB (default: 1.3GB, or what the model needs at least)",
   ),
