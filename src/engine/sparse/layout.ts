@@ -170,6 +170,9 @@ const BEGINNING = 16;
 /** Rows whose lists one token is multiplied with at a time: see `assembly/beside.ts`. */
 const LISTED_ROWS = 2048;
 
+/** Bytes of a thread's table of places: see `assembly/runs.ts`. */
+const PLACES_BYTES = 32;
+
 /** Bytes in which products with streams say where things are. */
 const STREAMS = 48;
 
@@ -190,7 +193,8 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
   // Sums, and those of lower bits or of what lies beside slots, come first.
   const sums = 2 * sumsBytes(tokens);
   // One token has what lists give for some rows in each of four places behind its flagged segments.
-  const one = roundUp(2 * (segments + 1), 16) + 4 * 4 * LISTED_ROWS;
+  const flagged = PLACES_BYTES + roundUp(2 * (segments + 1), 16);
+  const one = flagged + 4 * 4 * LISTED_ROWS;
   switch (kind) {
     case KIND.SLOTS_ONE:
       return Math.max(
@@ -219,7 +223,7 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
     // One token's alone: several look at the flags themselves.
     case KIND.DENSE_INT8:
     case KIND.DENSE_INT4:
-      return lists;
+      return flagged;
     default:
       return 0;
   }

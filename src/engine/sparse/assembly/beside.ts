@@ -6,6 +6,7 @@
  * last. Inputs are float32, so that these products are exact.
  */
 import { LISTS, LISTS_X, LISTS_X_COPY, LISTS_X_STRIDE } from "./linear";
+import { productAt, rowAt } from "./runs";
 
 /** Bytes of an entry, and where its column and its row are in it. */
 export const BESIDE: usize = 8, BESIDE_COLUMN: usize = 4, BESIDE_ROW: usize = 6;
@@ -36,9 +37,12 @@ export function timesLists(a: usize, row: i32, rows: i32, thread: i32, to: usize
   }
 }
 
-/** The same of rows that are read in several places, `part` rows apart: their results {@link LISTED_BYTES} apart. */
-export function timesListsOf(places: i32, part: i32, a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
-  for (let i = 0; i < places; i++) timesLists(a, row + i * part, rows, thread, to + <usize> i * LISTED_BYTES);
+/** The same of rows that are read in several places, `row` rows on in each: their results {@link LISTED_BYTES} apart. */
+export function timesListsOf(places: i32, a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
+  for (let i = 0; i < places; i++) {
+    const first = rowAt(a, thread, i) + row;
+    timesLists(productAt(a, thread, i), first, rows, thread, to + <usize> i * LISTED_BYTES);
+  }
 }
 
 /**

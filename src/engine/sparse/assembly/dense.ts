@@ -4,7 +4,8 @@
  * int8: for each segment -Σw as int16 `[16]`, then its weights `[column / 4, 16 rows, 4 columns]`. Floats:
  * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
  */
-import { endInPlaces, placesOf } from "./places";
+import { partOf, placesOf } from "./places";
+import { findPlaces, productAt, rowAt, rowsOfRun, setPlace, weightsAt } from "./runs";
 import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
@@ -45,20 +46,23 @@ function begin(sums: usize): v128 {
  * Lines of memory are read one after the other, each at once: what fetches ahead of loads sees few of them, with
  * steps of a line. A thread of Zen 5 read 26 GB/s so, and 15 where all columns of four rows came first.
  *
- * @param places In how many they are read, 1, 2 or 4, each of a multiple of 16; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4: those of the thread's table (`runs.ts`).
+ * @param a Any of their products.
+ * @param rows Of each place, a multiple of 16.
  */
 // @ts-ignore: decorator
 @inline
-function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
+function one(places: i32, a: usize, rows: i32, thread: i32): void {
   const one_ = ones();
   const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  const part = (last - first) / places, apart = <usize> (part >> 4) * size;
-  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < first + part; row += 16) {
+  let b0 = weightsAt(a, thread, 0, 4, size), c0 = b0, d0 = b0, e0 = b0;
+  if (places > 1) c0 = weightsAt(a, thread, 1, 4, size);
+  if (places > 2) d0 = weightsAt(a, thread, 2, 4, size), e0 = weightsAt(a, thread, 3, 4, size);
+  for (let row = 0; row < rows; row += 16) {
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
     let h0 = f0, h1 = f0, h2 = f0, h3 = f0, k0 = f0, k1 = f0, k2 = f0, k3 = f0;
     for (let pass = 0; pass < 2; pass++) {
@@ -70,7 +74,7 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
           entry += 2;
           if (s == LIST_END) break;
         } else if (s == segments) break;
-        const b = at + s * SEGMENT_BYTES, c = b + apart, d = c + apart, e = d + apart;
+        const body = s * SEGMENT_BYTES, b = b0 + body, c = c0 + body, d = d0 + body, e = e0 + body;
         let p0 = begin(b), p1 = begin(b + 8), p2 = begin(b + 16), p3 = begin(b + 24);
         let q0 = p0, q1 = p0, q2 = p0, q3 = p0, r0 = p0, r1 = p0, r2 = p0, r3 = p0;
         let t0 = p0, t1 = p0, t2 = p0, t3 = p0;
@@ -80,26 +84,26 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
           t0 = begin(e), t1 = begin(e + 8), t2 = begin(e + 16), t3 = begin(e + 24);
         }
         let xp = start + (s << 5);
-        for (let w = b + 32, end = b + SEGMENT_BYTES; w < end; w += 64) {
-          const xs = v128.load32_splat(xp);
+        for (let at: usize = 32; at < SEGMENT_BYTES; at += 64) {
+          const xs = v128.load32_splat(xp), w = b + at;
           p0 = dot(v128.load(w), xs, p0, one_);
           p1 = dot(v128.load(w, 16), xs, p1, one_);
           p2 = dot(v128.load(w, 32), xs, p2, one_);
           p3 = dot(v128.load(w, 48), xs, p3, one_);
-          let v = w + apart;
           if (places > 1) {
+            const v = c + at;
             q0 = dot(v128.load(v), xs, q0, one_);
             q1 = dot(v128.load(v, 16), xs, q1, one_);
             q2 = dot(v128.load(v, 32), xs, q2, one_);
             q3 = dot(v128.load(v, 48), xs, q3, one_);
           }
           if (places > 2) {
-            v += apart;
+            let v = d + at;
             r0 = dot(v128.load(v), xs, r0, one_);
             r1 = dot(v128.load(v, 16), xs, r1, one_);
             r2 = dot(v128.load(v, 32), xs, r2, one_);
             r3 = dot(v128.load(v, 48), xs, r3, one_);
-            v += apart;
+            v = e + at;
             t0 = dot(v128.load(v), xs, t0, one_);
             t1 = dot(v128.load(v, 16), xs, t1, one_);
             t2 = dot(v128.load(v, 32), xs, t2, one_);
@@ -120,25 +124,52 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
         k2 = addScaled(k2, t2, scale), k3 = addScaled(k3, t3, scale);
       }
     }
-    finishGroup(a, row, 0, f0, f1, f2, f3);
-    if (places > 1) finishGroup(a, row + part, 0, g0, g1, g2, g3);
+    finishGroup(productAt(a, thread, 0), rowAt(a, thread, 0) + row, 0, f0, f1, f2, f3);
+    if (places > 1) finishGroup(productAt(a, thread, 1), rowAt(a, thread, 1) + row, 0, g0, g1, g2, g3);
     if (places > 2) {
-      finishGroup(a, row + 2 * part, 0, h0, h1, h2, h3);
-      finishGroup(a, row + 3 * part, 0, k0, k1, k2, k3);
+      finishGroup(productAt(a, thread, 2), rowAt(a, thread, 2) + row, 0, h0, h1, h2, h3);
+      finishGroup(productAt(a, thread, 3), rowAt(a, thread, 3) + row, 0, k0, k1, k2, k3);
     }
-    at += size;
+    b0 += size;
+    c0 += size;
+    d0 += size;
+    e0 += size;
   }
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(4, a, first, last, thread);
+function oneInFour(a: usize, rows: i32, thread: i32): void {
+  one(4, a, rows, thread);
 }
-function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(2, a, first, last, thread);
+function oneInTwo(a: usize, rows: i32, thread: i32): void {
+  one(2, a, rows, thread);
 }
-function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(1, a, first, last, thread);
+function oneInOne(a: usize, rows: i32, thread: i32): void {
+  one(1, a, rows, thread);
+}
+
+/** y = W·x of int8 for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
+export function denseInt8One(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
+  const rows = rowsOfRun(a, end, which, chunks);
+  const places = placesOf(rows, 16, load<usize>(a, SEGMENTS) * SEGMENT_BYTES), part = partOf(rows, places, 16);
+  for (let row = 0; row < part;) {
+    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
+    if (places == 4) oneInFour(a, some, thread);
+    else if (places == 2) oneInTwo(a, some, thread);
+    else oneInOne(a, some, thread);
+    row += some;
+  }
+  for (let row = places * part; row < rows;) {
+    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
+    oneInOne(a, some, thread);
+    row += some;
+  }
+}
+
+/** The same for some rows of one product, multiples of 16. */
+export function denseInt8Rows(a: usize, first: i32, last: i32, thread: i32): void {
+  setPlace(a, thread, 0, a, first);
+  oneInOne(a, last - first, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -195,18 +226,9 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   finishFour(a, row + 4, token, tokens, g0, g1, g2, g3);
 }
 
-/** y = W·x of int8 for rows `first` to `last`, multiples of 16. */
-export function denseInt8(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+/** y = W·x of int8 for rows `first` to `last`, multiples of 16, and several tokens. */
+export function denseInt8(a: usize, first: i32, last: i32, tokens: i32): void {
   const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
-  if (tokens == 1) {
-    const places = placesOf(last - first, 16, size), end = endInPlaces(places, first, last, 16);
-    if (first < end) {
-      if (places == 4) oneInFour(a, first, end, thread);
-      else oneInTwo(a, first, end, thread);
-    }
-    if (end < last) oneInOne(a, end, last, thread);
-    return;
-  }
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

@@ -40,7 +40,8 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { endInPlaces, placesOf } from "./places";
+import { partOf, placesOf } from "./places";
+import { findPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
 import { addProducts, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
@@ -83,11 +84,13 @@ function addPart(sum: v128, products: v128, start: v128, unit: v128, one_: v128)
 /**
  * One token: like `dense.ts`.
  *
- * @param places In how many they are read, 1, 2 or 4, each of a multiple of 16; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4: those of the thread's table (`runs.ts`).
+ * @param a Any of their products.
+ * @param rows Of each place, a multiple of 16.
  */
 // @ts-ignore: decorator
 @inline
-function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
+function one(places: i32, a: usize, rows: i32, thread: i32): void {
   const n = v128.load(NIBBLES), o = ones(), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per);
@@ -96,42 +99,43 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
   const flagged = listFlaggedOfOne(a, thread);
-  const part = (last - first) / places, apart = <usize> (part >> 4) * size;
-  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < first + part; row += 16) {
-    let w = at, xp = x, scale = scales, begin = sums;
+  let b0 = weightsAt(a, thread, 0, 4, size), c0 = b0, d0 = b0, e0 = b0;
+  if (places > 1) c0 = weightsAt(a, thread, 1, 4, size);
+  if (places > 2) d0 = weightsAt(a, thread, 2, 4, size), e0 = weightsAt(a, thread, 3, 4, size);
+  for (let row = 0; row < rows; row += 16) {
+    let at: usize = 0, xp = x, scale = scales, begin = sums;
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
     let h0 = f0, h1 = f0, h2 = f0, h3 = f0, k0 = f0, k1 = f0, k2 = f0, k3 = f0;
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments);
-      let header = w;
+      const header = at;
       let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
       let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
-      w += DENSE_HEADER;
+      at += DENSE_HEADER;
       for (; s < end; s++) {
         const unit = v128.load32_splat(scale), start = v128.load32_splat(begin);
         let i0 = i32x4.splat(0), i1 = i0, i2 = i0, i3 = i0, j0 = i0, j1 = i0, j2 = i0, j3 = i0;
         let l0 = i0, l1 = i0, l2 = i0, l3 = i0, m0 = i0, m1 = i0, m2 = i0, m3 = i0;
-        for (const next = w + DENSE_SEGMENT; w < next; w += 64) {
-          const y = inputs(xp, zero), z = inputs(xp + 4, zero);
+        for (const next = at + DENSE_SEGMENT; at < next; at += 64) {
+          const y = inputs(xp, zero), z = inputs(xp + 4, zero), w = b0 + at;
           i0 = addEight(i0, w, y, z, n);
           i1 = addEight(i1, w + 16, y, z, n);
           i2 = addEight(i2, w + 32, y, z, n);
           i3 = addEight(i3, w + 48, y, z, n);
-          let v = w + apart;
           if (places > 1) {
+            const v = c0 + at;
             j0 = addEight(j0, v, y, z, n);
             j1 = addEight(j1, v + 16, y, z, n);
             j2 = addEight(j2, v + 32, y, z, n);
             j3 = addEight(j3, v + 48, y, z, n);
           }
           if (places > 2) {
-            v += apart;
+            let v = d0 + at;
             l0 = addEight(l0, v, y, z, n);
             l1 = addEight(l1, v + 16, y, z, n);
             l2 = addEight(l2, v + 32, y, z, n);
             l3 = addEight(l3, v + 48, y, z, n);
-            v += apart;
+            v = e0 + at;
             m0 = addEight(m0, v, y, z, n);
             m1 = addEight(m1, v + 16, y, z, n);
             m2 = addEight(m2, v + 32, y, z, n);
@@ -154,31 +158,25 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
         scale += 4;
         begin += 8;
       }
-      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(header)));
-      f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header + 8)));
-      f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header + 16)));
-      f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header + 24)));
+      let h = b0 + header;
+      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(h))), f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(h + 8)));
+      f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(h + 16))), f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(h + 24)));
       if (places > 1) {
-        header += apart;
-        g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header)));
-        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 16)));
-        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 24)));
+        h = c0 + header;
+        g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(h))), g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(h + 8)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(h + 16))), g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(h + 24)));
       }
       if (places > 2) {
-        header += apart;
-        h0 = f32x4.add(h0, f32x4.mul(r0, scalesAt(header)));
-        h1 = f32x4.add(h1, f32x4.mul(r1, scalesAt(header + 8)));
-        h2 = f32x4.add(h2, f32x4.mul(r2, scalesAt(header + 16)));
-        h3 = f32x4.add(h3, f32x4.mul(r3, scalesAt(header + 24)));
-        header += apart;
-        k0 = f32x4.add(k0, f32x4.mul(t0, scalesAt(header)));
-        k1 = f32x4.add(k1, f32x4.mul(t1, scalesAt(header + 8)));
-        k2 = f32x4.add(k2, f32x4.mul(t2, scalesAt(header + 16)));
-        k3 = f32x4.add(k3, f32x4.mul(t3, scalesAt(header + 24)));
+        h = d0 + header;
+        h0 = f32x4.add(h0, f32x4.mul(r0, scalesAt(h))), h1 = f32x4.add(h1, f32x4.mul(r1, scalesAt(h + 8)));
+        h2 = f32x4.add(h2, f32x4.mul(r2, scalesAt(h + 16))), h3 = f32x4.add(h3, f32x4.mul(r3, scalesAt(h + 24)));
+        h = e0 + header;
+        k0 = f32x4.add(k0, f32x4.mul(t0, scalesAt(h))), k1 = f32x4.add(k1, f32x4.mul(t1, scalesAt(h + 8)));
+        k2 = f32x4.add(k2, f32x4.mul(t2, scalesAt(h + 16))), k3 = f32x4.add(k3, f32x4.mul(t3, scalesAt(h + 24)));
       }
     }
-    for (let i = 0, b = at, r = row; i < places; i++) {
+    for (let i = 0; i < places; i++) {
+      const b = i == 0 ? b0 : i == 1 ? c0 : i == 2 ? d0 : e0;
       let s0 = i == 0 ? f0 : i == 1 ? g0 : i == 2 ? h0 : k0;
       let s1 = i == 0 ? f1 : i == 1 ? g1 : i == 2 ? h1 : k1;
       let s2 = i == 0 ? f2 : i == 1 ? g2 : i == 2 ? h2 : k2;
@@ -195,23 +193,24 @@ function one(places: i32, a: usize, first: i32, last: i32, thread: i32): void {
         s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 16)));
         s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 24)));
       }
-      finishGroup(a, r, 0, s0, s1, s2, s3);
-      b += apart;
-      r += part;
+      finishGroup(productAt(a, thread, i), rowAt(a, thread, i) + row, 0, s0, s1, s2, s3);
     }
-    at += size;
+    b0 += size;
+    c0 += size;
+    d0 += size;
+    e0 += size;
   }
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(4, a, first, last, thread);
+function oneInFour(a: usize, rows: i32, thread: i32): void {
+  one(4, a, rows, thread);
 }
-function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(2, a, first, last, thread);
+function oneInTwo(a: usize, rows: i32, thread: i32): void {
+  one(2, a, rows, thread);
 }
-function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(1, a, first, last, thread);
+function oneInOne(a: usize, rows: i32, thread: i32): void {
+  one(1, a, rows, thread);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */
@@ -301,18 +300,28 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   finishFour(a, row + 4, token, tokens, g0, g1, g2, g3);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 16. */
-export function denseInt4(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
+/** y = W·x for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
+export function denseInt4One(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
   const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
-  if (tokens == 1) {
-    const places = placesOf(last - first, 16, size), end = endInPlaces(places, first, last, 16);
-    if (first < end) {
-      if (places == 4) oneInFour(a, first, end, thread);
-      else oneInTwo(a, first, end, thread);
-    }
-    if (end < last) oneInOne(a, end, last, thread);
-    return;
+  const rows = rowsOfRun(a, end, which, chunks);
+  const places = placesOf(rows, 16, size), part = partOf(rows, places, 16);
+  for (let row = 0; row < part;) {
+    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
+    if (places == 4) oneInFour(a, some, thread);
+    else if (places == 2) oneInTwo(a, some, thread);
+    else oneInOne(a, some, thread);
+    row += some;
   }
+  for (let row = places * part; row < rows;) {
+    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
+    oneInOne(a, some, thread);
+    row += some;
+  }
+}
+
+/** y = W·x for rows `first` to `last`, multiples of 16, and several tokens. */
+export function denseInt4(a: usize, first: i32, last: i32, tokens: i32): void {
+  const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

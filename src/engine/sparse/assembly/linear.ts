@@ -170,9 +170,12 @@ export function listFlagged(a: usize, tokens: i32, thread: i32, to: usize): usiz
   return (list + 15) & ~15;
 }
 
-/** The list of the only token's flagged segments, made at the beginning of a thread's room. */
+/** Bytes of a thread's table of places, at the beginning of its room: see `runs.ts`. */
+export const PLACES_BYTES: usize = 32;
+
+/** The list of the only token's flagged segments, behind the places in a thread's room. */
 export function listFlaggedOfOne(a: usize, thread: i32): usize {
-  const list = scratchOf(a, thread);
+  const list = scratchOf(a, thread) + PLACES_BYTES;
   listFlagged(a, 1, thread, list);
   return list;
 }

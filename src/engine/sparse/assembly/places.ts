@@ -20,6 +20,14 @@ export function placesOf(rows: i32, group: i32, size: usize): i32 {
   return <usize> (rows / (places * group)) * size < load<usize>(LEAST_PLACE) ? 1 : places;
 }
 
+/** Rows of each place; those that are left over are read in one. */
+// @ts-ignore: decorator
+@inline
+export function partOf(rows: i32, places: i32, group: i32): i32 {
+  const part = rows / places;
+  return part - part % group;
+}
+
 /** Where the rows that fill so many places evenly end, from `first` on; the others are read in one. */
 // @ts-ignore: decorator
 @inline

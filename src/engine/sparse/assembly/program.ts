@@ -22,8 +22,8 @@ import {
   THREADS,
   TOKENS,
 } from "./control";
-import { denseF16, denseF32, denseInt8 } from "./dense";
-import { denseInt4 } from "./dense_int4";
+import { denseF16, denseF32, denseInt8, denseInt8One } from "./dense";
+import { denseInt4, denseInt4One } from "./dense_int4";
 import {
   COUNTER,
   DENSE_F16,
@@ -42,6 +42,7 @@ import {
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
 import { quantise } from "./quantise";
+import { endOfRun, firstRow, isOfRuns, lastRow, next } from "./runs";
 import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
@@ -103,13 +104,6 @@ function runShare(thread: i32): bool {
   return barrier(thread, threads);
 }
 
-/** What comes behind a step. */
-// @ts-ignore: decorator
-@inline
-function next(a: usize): usize {
-  return a + (<usize> load<u32>(a, 4) << 2);
-}
-
 /** The largest logits, by a sketch of the head; false when another thread was lost. */
 function largest(a: usize, product: usize, thread: i32, threads: i32): bool {
   beginSketch(a, thread);
@@ -161,33 +155,43 @@ function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32):
 
 /** A chunk of each product from `a` to `end`. */
 function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, thread: i32): void {
-  for (let step = a; step < end; step = next(step)) {
-    // By twice sixteen rows: one token's products may take them in several places.
-    const rows = load<i32>(step, ROWS), pairs = (rows + 31) >> 5;
-    const first = share(pairs, which, chunks) << 5;
-    const last = min(share(pairs, which + 1, chunks) << 5, rows);
+  for (let step = a; step < end;) {
+    if (tokens == 1 && isOfRuns(step)) {
+      const behind = endOfRun(step, end);
+      productsAsOne(step, behind, which, chunks, thread);
+      step = behind;
+      continue;
+    }
+    const first = firstRow(step, which, chunks), last = lastRow(step, which, chunks);
     if (first < last) linear(step, first, last, tokens, thread);
+    step = next(step);
   }
 }
 
-/** Rows `first` to `last` of a product, multiples of 16. */
+/** A chunk of products that are read as one, and one token. */
+function productsAsOne(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
+  const kind = load<i32>(a, KIND);
+  if (kind < DENSE_INT8) slotsOne(kind, a, end, which, chunks, thread);
+  else if (kind == DENSE_INT8) denseInt8One(a, end, which, chunks, thread);
+  else if (kind == DENSE_INT4) denseInt4One(a, end, which, chunks, thread);
+  else slotsInt4One(kind, a, end, which, chunks, thread);
+}
+
+/** Rows `first` to `last` of a product, multiples of 16; with one token not those of {@link productsAsOne}. */
 function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const kind = load<i32>(a, KIND);
   if (kind < DENSE_INT8) {
     const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
-    if (tokens > FEW_TOKENS || (tokens > 1 && isGrouped)) slotsMany(kind, a, first, last, tokens, thread);
-    else if (tokens > 1) slotsFew(kind, a, first, last, tokens, thread);
-    else if (isGrouped) slotsOneGrouped(kind, a, first, last, thread);
-    else slotsOne(kind, a, first, last, thread);
+    if (tokens == 1) slotsOneGrouped(kind, a, first, last, thread);
+    else if (tokens > FEW_TOKENS || isGrouped) slotsMany(kind, a, first, last, tokens, thread);
+    else slotsFew(kind, a, first, last, tokens, thread);
   } else if (kind == SLOTS_ANY) {
     if (tokens == 1) slotsAnyOne(a, first, last, thread);
     else slotsAnyMany(a, first, last, tokens, thread);
-  } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens, thread);
-  else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
-    if (tokens == 1) slotsInt4One(kind, a, first, last, thread);
-    else slotsInt4Many(kind, a, first, last, tokens, thread);
-  } else if (kind == SKETCH) sketch(a, first, last, thread);
-  else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens, thread);
+  } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens);
+  else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) slotsInt4Many(kind, a, first, last, tokens, thread);
+  else if (kind == SKETCH) sketch(a, first, last, thread);
+  else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
   else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
   else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);

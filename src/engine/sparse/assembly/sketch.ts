@@ -9,7 +9,7 @@
  * an input, and so as good as normal: of 20 million errors of SmolLM2-135M the largest was 5.3 standard
  * deviations. A row is done with where it would take {@link DEVIATIONS}.
  */
-import { denseInt8 } from "./dense";
+import { denseInt8Rows } from "./dense";
 import {
   flagsOf,
   LOW_UNIT,
@@ -314,7 +314,7 @@ export function computeBest(a: usize, product: usize, thread: i32): void {
 
 /** Computes sixteen rows, and looks for the largest logit among them. */
 function compute(a: usize, product: usize, row: i32, thread: i32): void {
-  denseInt8(product, row, row + 16, 1, thread);
+  denseInt8Rows(product, row, row + 16, thread);
   const room = roomOf(a, thread), end = min(row + 16, load<i32>(a, REAL_ROWS));
   let found = load<f32>(room, FOUND), at = load<i32>(room, FOUND_AT);
   for (let i = row; i < end; i++) {

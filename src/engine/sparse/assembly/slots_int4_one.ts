@@ -12,14 +12,14 @@ import {
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
-  WEIGHTS,
   X,
   X_COPY,
   X_LOW,
   X_SCALES,
   X_SCALES_COPY,
 } from "./linear";
-import { endInPlaces, placesOf } from "./places";
+import { partOf, placesOf } from "./places";
+import { findPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
 import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** The products of a segment of four rows, which begins at `w`. */
@@ -55,11 +55,13 @@ function segmentOf(
 /**
  * One token.
  *
- * @param places In how many they are read, 1, 2 or 4, each of a multiple of 8; see `places.ts`.
+ * @param places In how many they are read, 1, 2 or 4: those of the thread's table (`runs.ts`).
+ * @param a Any of their products.
+ * @param rows Of each place, a multiple of 8.
  */
 // @ts-ignore: decorator
 @inline
-function one(kind: i32, places: i32, a: usize, first: i32, last: i32, thread: i32): void {
+function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
   const zeros = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
@@ -68,58 +70,58 @@ function one(kind: i32, places: i32, a: usize, first: i32, last: i32, thread: i3
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
-  const part = (last - first) / places, apart = <usize> (part >> 3) * size;
-  let w = load<usize>(a, WEIGHTS) + (<usize> first >> 3) * size;
-  for (let row = first; row < first + part; row += 8) {
-    const at = w, done = row - first & (LISTED_ROWS - 1);
-    if (done == 0) timesListsOf(places, part, a, row, min(LISTED_ROWS, first + part - row), thread, listed);
-    let xp = x, scale = scales;
+  let w0 = weightsAt(a, thread, 0, 3, size), w1 = w0, w2 = w0, w3 = w0;
+  if (places > 1) w1 = weightsAt(a, thread, 1, 3, size);
+  if (places > 2) w2 = weightsAt(a, thread, 2, 3, size), w3 = weightsAt(a, thread, 3, 3, size);
+  for (let row = 0; row < rows; row += 8) {
+    const done = row & (LISTED_ROWS - 1);
+    if (done == 0) timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
+    let at: usize = 0, xp = x, scale = scales;
     let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments);
-      let header = w, p0 = f32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
-      w += SLOTS_HEADER;
+      const header = at;
+      let p0 = f32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
+      at += SLOTS_HEADER;
       for (; s < end; s++) {
         // All rows have the same inputs.
         const unit = v128.load32_splat(scale), y = v128.load(xp), z = v128.load(xp, 16);
-        let v = w;
+        let v = w0 + at;
         p0 = addScaled(p0, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
         q0 = addScaled(q0, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
         if (places > 1) {
-          v += apart;
+          v = w1 + at;
           p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
         }
         if (places > 2) {
-          v += apart;
+          v = w2 + at;
           p2 = addScaled(p2, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q2 = addScaled(q2, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
-          v += apart;
+          v = w3 + at;
           p3 = addScaled(p3, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
           q3 = addScaled(q3, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
         }
-        w += 2 * four;
+        at += 2 * four;
         xp += 32;
         scale += 4;
       }
-      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(header)));
-      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(header + 8)));
+      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(w0 + header)));
+      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(w0 + header + 8)));
       if (places > 1) {
-        header += apart;
-        f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(header)));
-        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(header + 8)));
+        f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(w1 + header)));
+        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(w1 + header + 8)));
       }
       if (places > 2) {
-        header += apart;
-        f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(header)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(header + 8)));
-        header += apart;
-        f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(header)));
-        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(header + 8)));
+        f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(w2 + header)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(w2 + header + 8)));
+        f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(w3 + header)));
+        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(w3 + header + 8)));
       }
     }
     let list = listed + (<usize> done << 2);
-    for (let i = 0, r = row, b = at; i < places; i++) {
+    for (let i = 0; i < places; i++) {
+      const b = i == 0 ? w0 : i == 1 ? w1 : i == 2 ? w2 : w3;
       let f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
       let g = i == 0 ? g0 : i == 1 ? g1 : i == 2 ? g2 : g3;
       for (let entry = flagged;; entry += 2) {
@@ -132,12 +134,15 @@ function one(kind: i32, places: i32, a: usize, first: i32, last: i32, thread: i3
         f = addLowPart(f, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), scale, header);
         g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, header + 8);
       }
-      finish(a, r, 0, f32x4.add(f, v128.load(list)));
-      finish(a, r + 4, 0, f32x4.add(g, v128.load(list, 16)));
+      const product = productAt(a, thread, i), r = rowAt(a, thread, i) + row;
+      finish(product, r, 0, f32x4.add(f, v128.load(list)));
+      finish(product, r + 4, 0, f32x4.add(g, v128.load(list, 16)));
       list += LISTED_BYTES;
-      r += part;
-      b += apart;
     }
+    w0 += size;
+    w1 += size;
+    w2 += size;
+    w3 += size;
   }
 }
 
@@ -150,40 +155,50 @@ function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function oneInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE_INT4, 4, a, first, last, thread);
+function oneInFour(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, 4, a, rows, thread);
 }
-function oneInTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE_INT4, 2, a, first, last, thread);
+function oneInTwo(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, 2, a, rows, thread);
 }
-function oneInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_ONE_INT4, 1, a, first, last, thread);
+function oneInOne(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_ONE_INT4, 1, a, rows, thread);
 }
-function twoInFour(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO_INT4, 4, a, first, last, thread);
+function twoInFour(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, 4, a, rows, thread);
 }
-function twoInTwo(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO_INT4, 2, a, first, last, thread);
+function twoInTwo(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, 2, a, rows, thread);
 }
-function twoInOne(a: usize, first: i32, last: i32, thread: i32): void {
-  one(SLOTS_TWO_INT4, 1, a, first, last, thread);
+function twoInOne(a: usize, rows: i32, thread: i32): void {
+  one(SLOTS_TWO_INT4, 1, a, rows, thread);
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 16, and one token. */
-export function slotsInt4One(kind: i32, a: usize, first: i32, last: i32, thread: i32): void {
-  const size = slotsBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS), fourBytes(kind));
-  const places = placesOf(last - first, 8, size), end = endInPlaces(places, first, last, 8);
+function inPlaces(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   if (kind == SLOTS_ONE_INT4) {
-    if (first < end) {
-      if (places == 4) oneInFour(a, first, end, thread);
-      else oneInTwo(a, first, end, thread);
-    }
-    if (end < last) oneInOne(a, end, last, thread);
+    if (places == 4) oneInFour(a, rows, thread);
+    else if (places == 2) oneInTwo(a, rows, thread);
+    else oneInOne(a, rows, thread);
   } else {
-    if (first < end) {
-      if (places == 4) twoInFour(a, first, end, thread);
-      else twoInTwo(a, first, end, thread);
-    }
-    if (end < last) twoInOne(a, end, last, thread);
+    if (places == 4) twoInFour(a, rows, thread);
+    else if (places == 2) twoInTwo(a, rows, thread);
+    else twoInOne(a, rows, thread);
+  }
+}
+
+/** y = W·x for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
+export function slotsInt4One(kind: i32, a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
+  const rows = rowsOfRun(a, end, which, chunks);
+  const size = slotsBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS), fourBytes(kind));
+  const places = placesOf(rows, 8, size), part = partOf(rows, places, 8);
+  for (let row = 0; row < part;) {
+    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
+    inPlaces(kind, places, a, some, thread);
+    row += some;
+  }
+  for (let row = places * part; row < rows;) {
+    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
+    inPlaces(kind, 1, a, some, thread);
+    row += some;
   }
 }

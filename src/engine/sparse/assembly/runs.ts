@@ -1,0 +1,156 @@
+/**
+ * Products of the same inputs that follow one another: one token's rows of all of them are read as those of one.
+ *
+ * What fetches memory ahead takes a microsecond or two to get going, and begins anew in each place (`places.ts`) of
+ * each product. Queries, keys and values together, or a gate and what is multiplied with it, are half as many
+ * beginnings, and as long as two places are worth.
+ */
+import { GROUP_SEGMENTS } from "./int4";
+import {
+  DENSE_INT4,
+  DENSE_INT8,
+  GROUP_SCALES,
+  KIND,
+  OUT,
+  PLUS,
+  ROWS,
+  scratchOf,
+  SEGMENTS,
+  SLOTS_ONE,
+  SLOTS_ONE_INT4,
+  SLOTS_TWO,
+  SLOTS_TWO_INT4,
+  TIMES,
+  WEIGHTS,
+  X,
+} from "./linear";
+import { share } from "./vectors";
+
+/** What comes behind a step. */
+// @ts-ignore: decorator
+@inline
+export function next(a: usize): usize {
+  return a + (<usize> load<u32>(a, 4) << 2);
+}
+
+/** Rows of a product that are in chunk `which` of so many: by twice sixteen, for they may be read in two places. */
+export function firstRow(a: usize, which: i32, chunks: i32): i32 {
+  return share((load<i32>(a, ROWS) + 31) >> 5, which, chunks) << 5;
+}
+export function lastRow(a: usize, which: i32, chunks: i32): i32 {
+  return min(firstRow(a, which + 1, chunks), load<i32>(a, ROWS));
+}
+
+// @ts-ignore: decorator
+@inline
+function count(a: usize, which: i32, chunks: i32): i32 {
+  return lastRow(a, which, chunks) - firstRow(a, which, chunks);
+}
+
+/** Rows of a chunk of all products from `a` to `end`. */
+export function rowsOfRun(a: usize, end: usize, which: i32, chunks: i32): i32 {
+  let rows = 0;
+  for (let step = a; step < end; step = next(step)) rows += count(step, which, chunks);
+  return rows;
+}
+
+/** Whether one token's kernel for a product reads those that are like it as one. */
+export function isOfRuns(a: usize): bool {
+  const kind = load<i32>(a, KIND);
+  if (kind == SLOTS_ONE || kind == SLOTS_TWO) return load<usize>(a, GROUP_SCALES) == 0;
+  return kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4 || kind == DENSE_INT8 || kind == DENSE_INT4;
+}
+
+/** Behind the last of the products from `a` on that are read as one; before `end`. */
+export function endOfRun(a: usize, end: usize): usize {
+  let step = next(a);
+  while (step < end && isLike(a, step) && (!isMadeOf(a, step) || isSecondOfTwo(a, step))) {
+    // Nothing joins two of which the second waits for the first.
+    if (isMadeOf(a, step)) return next(step);
+    step = next(step);
+  }
+  return step;
+}
+
+/** Whether two products have the same inputs, in the same layout. */
+function isLike(a: usize, b: usize): bool {
+  return load<i32>(a, KIND) == load<i32>(b, KIND) && load<usize>(a, X) == load<usize>(b, X) &&
+    load<usize>(a, SEGMENTS) == load<usize>(b, SEGMENTS) &&
+    load<usize>(a, GROUP_SCALES) == load<usize>(b, GROUP_SCALES) &&
+    load<usize>(a, GROUP_SEGMENTS) == load<usize>(b, GROUP_SEGMENTS);
+}
+
+/** Whether the result of one from `a` on is in the result of `b`. */
+function isMadeOf(a: usize, b: usize): bool {
+  const times = load<usize>(b, TIMES), plus = load<usize>(b, PLUS);
+  for (let step = a; step < b; step = next(step)) {
+    const out = load<usize>(step, OUT);
+    if (out == times || out == plus) return true;
+  }
+  return false;
+}
+
+/** Whether two products' rows go side by side: the first's half of the places is never behind the second's. */
+function isSecondOfTwo(a: usize, b: usize): bool {
+  return next(a) == b && load<i32>(a, ROWS) == load<i32>(b, ROWS) && (load<i32>(a, ROWS) & 31) == 0;
+}
+
+/** The product that a place is in, by the table in a thread's room. */
+// @ts-ignore: decorator
+@inline
+export function productAt(a: usize, thread: i32, place: i32): usize {
+  return load<usize>(scratchOf(a, thread) + (<usize> place << 3));
+}
+
+/** The row of it that comes next. */
+// @ts-ignore: decorator
+@inline
+export function rowAt(a: usize, thread: i32, place: i32): i32 {
+  return load<i32>(scratchOf(a, thread) + (<usize> place << 3), 4);
+}
+
+/** Where its weights begin, of rows that lie together in groups of 2^`log2` with `size` bytes. */
+// @ts-ignore: decorator
+@inline
+export function weightsAt(a: usize, thread: i32, place: i32, log2: i32, size: usize): usize {
+  const group = <usize> (rowAt(a, thread, place) >> log2);
+  return load<usize>(productAt(a, thread, place), WEIGHTS) + group * size;
+}
+
+/** Writes where a place is. */
+// @ts-ignore: decorator
+@inline
+export function setPlace(a: usize, thread: i32, place: i32, product: usize, row: i32): void {
+  const at = scratchOf(a, thread) + (<usize> place << 3);
+  store<usize>(at, product);
+  store<i32>(at, row, 4);
+}
+
+/**
+ * Writes where places are that lie `apart` rows of the run apart, the first at its row `row`.
+ *
+ * @param left Rows that they have left.
+ * @returns How many of them they go side by side, until one comes to the end of its product.
+ */
+export function findPlaces(
+  a: usize,
+  thread: i32,
+  places: i32,
+  row: i32,
+  apart: i32,
+  left: i32,
+  which: i32,
+  chunks: i32,
+): i32 {
+  let rows = left, step = a, before = 0;
+  for (let i = 0, at = row; i < places; i++) {
+    while (at - before >= count(step, which, chunks)) {
+      before += count(step, which, chunks);
+      step = next(step);
+    }
+    setPlace(a, thread, i, step, firstRow(step, which, chunks) + at - before);
+    rows = min(rows, before + count(step, which, chunks) - at);
+    at += apart;
+  }
+  return rows;
+}
