@@ -37,12 +37,24 @@ export function timesLists(a: usize, row: i32, rows: i32, thread: i32, to: usize
   }
 }
 
-/** The same of rows that are read in several places, `row` rows on in each: their results {@link LISTED_BYTES} apart. */
-export function timesListsOf(places: i32, a: usize, row: i32, rows: i32, thread: i32, to: usize): void {
+/**
+ * The same of rows that are read in several places, `row` rows on in each: their results {@link LISTED_ROWS} apart.
+ *
+ * @returns Bytes from a result to the next one: 0 where there are no lists, for then one eight of zeros serves all.
+ */
+export function timesListsOf(places: i32, a: usize, row: i32, rows: i32, thread: i32, to: usize): usize {
+  let isAny = false;
+  for (let i = 0; i < places; i++) isAny = isAny || load<usize>(productAt(a, thread, i), LISTS) != 0;
+  if (!isAny) {
+    v128.store(to, i32x4.splat(0));
+    v128.store(to, i32x4.splat(0), 16);
+    return 0;
+  }
   for (let i = 0; i < places; i++) {
     const first = rowAt(a, thread, i) + row;
     timesLists(productAt(a, thread, i), first, rows, thread, to + <usize> i * LISTED_BYTES);
   }
+  return 4;
 }
 
 /**

@@ -5,13 +5,14 @@
  * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
  */
 import { partOf, placesOf } from "./places";
-import { findPlaces, productAt, rowAt, rowsOfRun, setPlace, weightsAt } from "./runs";
+import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, setPlace, weightsAt } from "./runs";
 import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
   COLUMNS,
   finishFour,
   finishGroup,
+  finishGroupOfOne,
   flagsOf,
   inputsOf,
   LIST_END,
@@ -124,11 +125,11 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
         k2 = addScaled(k2, t2, scale), k3 = addScaled(k3, t3, scale);
       }
     }
-    finishGroup(productAt(a, thread, 0), rowAt(a, thread, 0) + row, 0, f0, f1, f2, f3);
-    if (places > 1) finishGroup(productAt(a, thread, 1), rowAt(a, thread, 1) + row, 0, g0, g1, g2, g3);
+    finishGroupOfOne(productAt(a, thread, 0), rowAt(a, thread, 0) + row, f0, f1, f2, f3);
+    if (places > 1) finishGroupOfOne(productAt(a, thread, 1), rowAt(a, thread, 1) + row, g0, g1, g2, g3);
     if (places > 2) {
-      finishGroup(productAt(a, thread, 2), rowAt(a, thread, 2) + row, 0, h0, h1, h2, h3);
-      finishGroup(productAt(a, thread, 3), rowAt(a, thread, 3) + row, 0, k0, k1, k2, k3);
+      finishGroupOfOne(productAt(a, thread, 2), rowAt(a, thread, 2) + row, h0, h1, h2, h3);
+      finishGroupOfOne(productAt(a, thread, 3), rowAt(a, thread, 3) + row, k0, k1, k2, k3);
     }
     b0 += size;
     c0 += size;
@@ -157,11 +158,13 @@ export function denseInt8One(a: usize, end: usize, which: i32, chunks: i32, thre
     if (places == 4) oneInFour(a, some, thread);
     else if (places == 2) oneInTwo(a, some, thread);
     else oneInOne(a, some, thread);
+    finishPlaces(a, thread, places, some);
     row += some;
   }
   for (let row = places * part; row < rows;) {
     const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
     oneInOne(a, some, thread);
+    finishPlaces(a, thread, 1, some);
     row += some;
   }
 }
@@ -170,6 +173,7 @@ export function denseInt8One(a: usize, end: usize, which: i32, chunks: i32, thre
 export function denseInt8Rows(a: usize, first: i32, last: i32, thread: i32): void {
   setPlace(a, thread, 0, a, first);
   oneInOne(a, last - first, thread);
+  finishPlaces(a, thread, 1, last - first);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */

@@ -22,7 +22,7 @@ import {
 import {
   addScaled,
   finishFour,
-  finishGroup,
+  finishGroupOfOne,
   flagsOf,
   inputsOf,
   LIST_END,
@@ -41,7 +41,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { partOf, placesOf } from "./places";
-import { findPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
+import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
 import { addProducts, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
@@ -193,7 +193,7 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
         s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 16)));
         s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 24)));
       }
-      finishGroup(productAt(a, thread, i), rowAt(a, thread, i) + row, 0, s0, s1, s2, s3);
+      finishGroupOfOne(productAt(a, thread, i), rowAt(a, thread, i) + row, s0, s1, s2, s3);
     }
     b0 += size;
     c0 += size;
@@ -310,11 +310,13 @@ export function denseInt4One(a: usize, end: usize, which: i32, chunks: i32, thre
     if (places == 4) oneInFour(a, some, thread);
     else if (places == 2) oneInTwo(a, some, thread);
     else oneInOne(a, some, thread);
+    finishPlaces(a, thread, places, some);
     row += some;
   }
   for (let row = places * part; row < rows;) {
     const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
     oneInOne(a, some, thread);
+    finishPlaces(a, thread, 1, some);
     row += some;
   }
 }

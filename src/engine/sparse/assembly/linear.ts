@@ -14,7 +14,7 @@
  * second and so on, then the next one; their scales and steps too. So a product needs one address for eight
  * tokens.
  */
-import { activate, NONE } from "./math";
+import { activate, activateAll, NONE } from "./math";
 
 /** Words of a linear step, in bytes from its beginning. `plan/encode.ts` writes them. */
 export const KIND: usize = 8;
@@ -197,6 +197,49 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
   const plus = load<usize>(a, PLUS);
   if (plus != 0) v = f32x4.add(v, v128.load(plus + at));
   v128.store(load<usize>(a, OUT) + at, v);
+}
+
+/**
+ * Writes four rows' results for the only token, but for what {@link finishRows} does when more of them are there.
+ *
+ * What is added last may lie where the result is written, so that nothing is left for later then.
+ */
+// @ts-ignore: decorator
+@inline
+export function finishOne(a: usize, row: i32, sum: v128): void {
+  if (load<usize>(a, PLUS) != 0) return finish(a, row, 0, sum);
+  const at = <usize> row << 2;
+  let v = sum;
+  const scales = load<usize>(a, ROW_SCALES);
+  if (scales != 0) v = f32x4.mul(v, v128.load(scales + at));
+  const bias = load<usize>(a, BIAS);
+  if (bias != 0) v = f32x4.add(v, v128.load(bias + at));
+  v128.store(load<usize>(a, OUT) + at, v);
+}
+
+/** The same of sixteen rows. */
+export function finishGroupOfOne(a: usize, row: i32, f0: v128, f1: v128, f2: v128, f3: v128): void {
+  finishOne(a, row, f0);
+  finishOne(a, row + 4, f1);
+  finishOne(a, row + 8, f2);
+  finishOne(a, row + 12, f3);
+}
+
+/**
+ * The activation of some rows' results for the only token, and what they are multiplied with. An activation takes many
+ * steps that wait for each other; those of many rows do not wait for those of others.
+ */
+export function finishRows(a: usize, row: i32, rows: i32): void {
+  if (load<usize>(a, PLUS) != 0) return;
+  const first = <usize> row << 2, out = load<usize>(a, OUT) + first, end = out + (<usize> rows << 2);
+  activateAll(load<i32>(a, ACTIVATION), out, end);
+  let times = load<usize>(a, TIMES);
+  if (times == 0) return;
+  times += first;
+  for (let at = out; at < end; at += 16) {
+    v128.store(at, f32x4.mul(v128.load(at), v128.load(times)));
+    times += 16;
+  }
 }
 
 /** Writes sixteen rows' results for one token. */

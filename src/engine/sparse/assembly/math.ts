@@ -189,3 +189,13 @@ export function activate(kind: i32, x: v128): v128 {
   if (kind == SIGMOID) return sigmoid(x);
   return x;
 }
+
+/** Activates all numbers from `from` to `end`. */
+export function activateAll(kind: i32, from: usize, end: usize): void {
+  if (kind == NONE) return;
+  if (kind == NEARLY_SILU) {
+    for (let at = from; at < end; at += 16) v128.store(at, nearlySilu(v128.load(at)));
+  } else {
+    for (let at = from; at < end; at += 16) v128.store(at, activate(kind, v128.load(at)));
+  }
+}

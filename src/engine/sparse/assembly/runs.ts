@@ -9,6 +9,7 @@ import { GROUP_SEGMENTS } from "./int4";
 import {
   DENSE_INT4,
   DENSE_INT8,
+  finishRows,
   GROUP_SCALES,
   KIND,
   OUT,
@@ -90,9 +91,12 @@ function isMadeOf(a: usize, b: usize): bool {
   return false;
 }
 
-/** Whether two products' rows go side by side: the first's half of the places is never behind the second's. */
+/**
+ * Whether two products' rows go side by side: the first's half of the places is never behind the second's, which is
+ * multiplied with the first's when some rows of both are there ({@link finishPlaces}).
+ */
 function isSecondOfTwo(a: usize, b: usize): bool {
-  return next(a) == b && load<i32>(a, ROWS) == load<i32>(b, ROWS) && (load<i32>(a, ROWS) & 31) == 0;
+  return next(a) == b && load<usize>(b, PLUS) == 0 && load<i32>(a, ROWS) == load<i32>(b, ROWS) && (load<i32>(a, ROWS) & 31) == 0;
 }
 
 /** The product that a place is in, by the table in a thread's room. */
@@ -124,6 +128,11 @@ export function setPlace(a: usize, thread: i32, place: i32, product: usize, row:
   const at = scratchOf(a, thread) + (<usize> place << 3);
   store<usize>(at, product);
   store<i32>(at, row, 4);
+}
+
+/** Finishes the rows that places have gone, in their order. */
+export function finishPlaces(a: usize, thread: i32, places: i32, rows: i32): void {
+  for (let i = 0; i < places; i++) finishRows(productAt(a, thread, i), rowAt(a, thread, i), rows);
 }
 
 /**

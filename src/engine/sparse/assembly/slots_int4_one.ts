@@ -1,10 +1,10 @@
 /** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
-import { LISTED_BYTES, LISTED_ROWS, timesListsOf } from "./beside";
+import { LISTED_ROWS, timesListsOf } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
   addScaled,
-  finish,
+  finishOne,
   LIST_END,
   listBytes,
   listFlaggedOfOne,
@@ -19,7 +19,7 @@ import {
   X_SCALES_COPY,
 } from "./linear";
 import { partOf, placesOf } from "./places";
-import { findPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
+import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
 import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** The products of a segment of four rows, which begins at `w`. */
@@ -73,9 +73,10 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   let w0 = weightsAt(a, thread, 0, 3, size), w1 = w0, w2 = w0, w3 = w0;
   if (places > 1) w1 = weightsAt(a, thread, 1, 3, size);
   if (places > 2) w2 = weightsAt(a, thread, 2, 3, size), w3 = weightsAt(a, thread, 3, 3, size);
+  let each: usize = 0;
   for (let row = 0; row < rows; row += 8) {
     const done = row & (LISTED_ROWS - 1);
-    if (done == 0) timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
+    if (done == 0) each = timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
     let at: usize = 0, xp = x, scale = scales;
     let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
     for (let s: usize = 0; s < segments;) {
@@ -119,7 +120,7 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
         g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(w3 + header + 8)));
       }
     }
-    let list = listed + (<usize> done << 2);
+    let list = listed + <usize> done * each;
     for (let i = 0; i < places; i++) {
       const b = i == 0 ? w0 : i == 1 ? w1 : i == 2 ? w2 : w3;
       let f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
@@ -135,9 +136,9 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
         g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, header + 8);
       }
       const product = productAt(a, thread, i), r = rowAt(a, thread, i) + row;
-      finish(product, r, 0, f32x4.add(f, v128.load(list)));
-      finish(product, r + 4, 0, f32x4.add(g, v128.load(list, 16)));
-      list += LISTED_BYTES;
+      finishOne(product, r, f32x4.add(f, v128.load(list)));
+      finishOne(product, r + 4, f32x4.add(g, v128.load(list, 16)));
+      list += <usize> LISTED_ROWS * each;
     }
     w0 += size;
     w1 += size;
@@ -194,11 +195,13 @@ export function slotsInt4One(kind: i32, a: usize, end: usize, which: i32, chunks
   for (let row = 0; row < part;) {
     const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
     inPlaces(kind, places, a, some, thread);
+    finishPlaces(a, thread, places, some);
     row += some;
   }
   for (let row = places * part; row < rows;) {
     const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
     inPlaces(kind, 1, a, some, thread);
+    finishPlaces(a, thread, 1, some);
     row += some;
   }
 }

@@ -1,8 +1,8 @@
 /** Sparse int8 matrices in slots, times one token. */
-import { LISTED_BYTES, LISTED_ROWS, timesListsOf } from "./beside";
+import { LISTED_ROWS, timesListsOf } from "./beside";
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
-  finish,
+  finishOne,
   inUnits,
   listBytes,
   LIST_END,
@@ -17,7 +17,7 @@ import {
   X_STEPS,
 } from "./linear";
 import { partOf, placesOf } from "./places";
-import { findPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
+import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
 import { ones } from "./simd";
 import { addSegment, pairBytes, segmentBytes } from "./slots";
 
@@ -41,9 +41,10 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   let w0 = weightsAt(a, thread, 0, 3, size), w1 = w0, w2 = w0, w3 = w0;
   if (places > 1) w1 = weightsAt(a, thread, 1, 3, size);
   if (places > 2) w2 = weightsAt(a, thread, 2, 3, size), w3 = weightsAt(a, thread, 3, 3, size);
+  let each: usize = 0;
   for (let row = 0; row < rows; row += 8) {
     const done = row & (LISTED_ROWS - 1);
-    if (done == 0) timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
+    if (done == 0) each = timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
     let xp = x, p0 = i32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
     for (let s: usize = 0; s < segments; s++) {
       const step = v128.load32_splat(steps + (s << 2));
@@ -67,7 +68,7 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
       }
       xp += 32;
     }
-    let list = listed + (<usize> done << 2);
+    let list = listed + <usize> done * each;
     for (let i = 0; i < places; i++) {
       const p = i == 0 ? p0 : i == 1 ? p1 : i == 2 ? p2 : p3;
       const q = i == 0 ? q0 : i == 1 ? q1 : i == 2 ? q2 : q3;
@@ -82,9 +83,9 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
         lq = addSegment(kind, v + pairBytes(kind), y, z, lq, step, nibbles, one_, zeros);
       }
       const product = productAt(a, thread, i), r = rowAt(a, thread, i) + row;
-      finish(product, r, 0, f32x4.add(inUnits(p, lp, unit), v128.load(list)));
-      finish(product, r + 4, 0, f32x4.add(inUnits(q, lq, unit), v128.load(list, 16)));
-      list += LISTED_BYTES;
+      finishOne(product, r, f32x4.add(inUnits(p, lp, unit), v128.load(list)));
+      finishOne(product, r + 4, f32x4.add(inUnits(q, lq, unit), v128.load(list, 16)));
+      list += <usize> LISTED_ROWS * each;
     }
   }
 }
@@ -128,11 +129,13 @@ export function slotsOne(kind: i32, a: usize, end: usize, which: i32, chunks: i3
   for (let row = 0; row < part;) {
     const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
     inPlaces(kind, places, a, some, thread);
+    finishPlaces(a, thread, places, some);
     row += some;
   }
   for (let row = places * part; row < rows;) {
     const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
     inPlaces(kind, 1, a, some, thread);
+    finishPlaces(a, thread, 1, some);
     row += some;
   }
 }
