@@ -50,6 +50,7 @@ export const OP = {
   SELECT: 9,
   COMBINE: 10,
   SKETCH: 11,
+  ENOUGH: 12,
 } as const;
 
 /** When a barrier is needed. */

@@ -120,6 +120,7 @@ describe("attention", () => {
         values: rows("values"),
         out,
       }, {
+        isLast: false,
         heads,
         keyValueHeads,
         headDim,

@@ -303,6 +303,58 @@ describe("logits are the same to the bit", () => {
   }, LONG);
 });
 
+/**
+ * What is behind the last attention is computed for tokens alone whose logits are wanted, and nothing of it for a
+ * piece of a prompt that is followed by another.
+ */
+describe("the last token's logits are those that it has among all", () => {
+  const HOWS: [How, SparseOptions][] = [
+    [{ values: "f32", format: "csr" }, {}],
+    [{ values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
+  ];
+  for (const model of MODELS) {
+    test(`${model}, on 1, 2 and 3 threads, of one prompt and of several at once`, async () => {
+      for (const [how, options] of HOWS) {
+        const folder = await workshop.compiled(model, how, "8:16");
+        const { width, prompts, expected, next } = await withSparse(
+          folder,
+          options,
+          async (model) => {
+            // More than a run has, where the context is as long: then a piece has no logits at all.
+            const most = Math.min(300, model.info.context - 1);
+            const prompts = [most, Math.ceil(most / 3), 2].map((length, i) =>
+              Array.from({ length }, (_, t) => 3 + (t * 31 + i * 7) % 290)
+            );
+            const width = model.info.vocabulary;
+            const expected: Float32Array[] = [], next: Float32Array[] = [];
+            for (const prompt of prompts) {
+              const all = await logitsInPieces(model, [...prompt, 5]);
+              next.push(all.slice(-width));
+              expected.push(all.slice(-2 * width, -width));
+            }
+            return { width, prompts, expected, next };
+          },
+        );
+        expect(expected.every(({ length }) => length === width)).toBe(true);
+        for (const threads of [1, 2, 3]) {
+          await withSparse(folder, { ...options, threads }, async (model) => {
+            const what = `${how.values}, ${threads} threads`;
+            for (const [i, prompt] of prompts.entries()) {
+              const sequence = model.open();
+              expectSameBits([await sequence.run(prompt)], [expected[i]], what);
+              expectSameBits([await sequence.run([5])], [next[i]], `${what}, the next token`);
+              sequence.close();
+            }
+            const sequences = prompts.map(() => model.open());
+            const together = await Promise.all(sequences.map((one, i) => one.run(prompts[i])));
+            expectSameBits(together, expected, `${what}, at once`);
+          });
+        }
+      }
+    }, LONG);
+  }
+});
+
 test("a model that gives logits for the last token alone gives those", async () => {
   const how: How = { values: "f32", format: "csr", logits: "last" };
   const folder = await workshop.compiled("qwen2", how, "2:4");

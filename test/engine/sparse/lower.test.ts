@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import type { Decoder, Step } from "../../../src/engine/sparse/ir.ts";
 import { valuesReadBy } from "../../../src/engine/sparse/ir.ts";
+import { fuse, readBy } from "../../../src/engine/sparse/plan/fuse.ts";
 import { GraphBuilder } from "../../../src/onnx/builder.ts";
 import {
   type GraphProto,
@@ -100,6 +101,27 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
         }
       }, LONG);
     }
+  }
+});
+
+describe("behind the last attention, fused steps are for tokens alone whose logits are wanted", () => {
+  for (const model of ARCHITECTURES) {
+    test(model, async () => {
+      const { steps, logits } = fuse(await lowered(model, { values: "f32" }));
+      const at = steps.findIndex(({ op }) => op === "select");
+      expect(steps[at - 1]).toMatchObject({ op: "attention", isLast: true });
+      expect(steps.filter(({ op }) => op === "attention" || op === "select").at(-1)).toBe(
+        steps[at],
+      );
+      expect(steps.filter((step) => step.op === "attention" && step.isLast).length).toBe(1);
+      // What they read is of those tokens: it was selected, or made behind that.
+      const known = new Set(readBy(steps[at]));
+      for (const step of steps.slice(at + 1)) {
+        for (const value of readBy(step)) expect(known.has(value)).toBe(true);
+        known.add((step as { output: number }).output);
+      }
+      expect(known.has(logits)).toBe(true);
+    });
   }
 });
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { Program } from "../../../src/engine/sparse/plan/encode.ts";
+import { Program, type Vectors } from "../../../src/engine/sparse/plan/encode.ts";
 import type { ACTIVATION } from "../../../src/engine/sparse/layout.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
@@ -179,25 +179,30 @@ describe("element by element", () => {
     });
   }
 
-  test("one token's vector is chosen for every thread, or those of several tokens are", () => {
+  test("vectors of tokens whose logits are wanted move to the beginning, one token's to every thread", () => {
     for (const tokens of TOKEN_COUNTS) {
       const all = Array.from({ length: tokens }, (_, i) => i);
       for (const logits of [[tokens - 1], [0], all, all.filter((i) => i % 3 !== 1)]) {
         for (const machine of machines.all) {
           machine.reset();
+          // Of two values, which may have other widths, one is each thread's own where there is one token.
           const vectors = inputs(new Dice(SEED), tokens, 37, 0);
+          const others = inputs(new Dice(SEED + 1), tokens, 5, 0);
+          const [shared, own] = [machine.place(others), machine.place(vectors)];
+          const [first, second] = [machine.room(tokens, 5), machine.room(tokens, 37)];
           const program = new Program();
-          const [chosen, doubled] = [machine.room(tokens, 37, true), machine.room(tokens, 37)];
-          program.select(machine.place(vectors), chosen, 37);
-          program.barrier("forMany");
-          program.elementwise(chosen, doubled, 37, "copy", undefined, "none");
+          program.select([shared, { ...own, copy: own.stride }]);
+          program.barrier("always");
+          program.elementwise(shared, first, 5, "copy", undefined, "none");
+          program.elementwise(own, second, 37, "copy", undefined, "none");
           machine.run(program, { tokens, logits });
-          const wanted = logits.map((i) => vectors[i]);
-          const rows = machine.read(doubled, wanted.length, 37).map((row) => [...row]);
-          expect(rows).toEqual(wanted);
-          if (wanted.length === 1) {
-            const copies = machine.read(chosen, machine.threads, 37).map((row) => [...row]);
-            expect(copies).toEqual(copies.map(() => wanted[0]));
+          const read = (from: Vectors, width: number) =>
+            machine.read(from, logits.length, width).map((row) => [...row]);
+          expect(read(first, 5)).toEqual(logits.map((i) => others[i]));
+          expect(read(second, 37)).toEqual(logits.map((i) => vectors[i]));
+          if (logits.length === 1 && tokens > 1) {
+            const copies = machine.read(own, machine.threads, 37).map((row) => [...row]);
+            expect(copies).toEqual(copies.map(() => vectors[logits[0]]));
           }
         }
       }
@@ -210,7 +215,8 @@ describe("element by element", () => {
       const program = new Program();
       const x = machine.place(inputs(new Dice(SEED), 3, 8, 0));
       const out = machine.room(3, 8);
-      program.select(x, out, 8);
+      program.select([x]);
+      program.elementwise(x, out, 8, "copy", undefined, "none");
       machine.run(program, { tokens: 3, logits: [] });
       expect(machine.read(out, 3, 8).every((row) => row.every(Number.isNaN))).toBe(true);
     }

@@ -55,7 +55,7 @@ import { slotsOne } from "./slots_one";
 import { elementwise, embed, norm, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
-const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11;
+const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11, ENOUGH = 12;
 
 /** When a barrier is needed. */
 const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
@@ -96,8 +96,16 @@ function runShare(thread: i32): bool {
     else if (op == EMBED) embed(a, tokens, thread, threads);
     else if (op == SELECT) {
       if (logits == 0) break;
-      select(a, logits, thread, threads);
+      if (tokens > logits) {
+        // All that moves is there, and nobody reads it before it has moved.
+        if (!barrier(thread, threads)) return false;
+        select(a, next(a), logits, thread, threads);
+        if (!barrier(thread, threads)) return false;
+      }
       tokens = logits;
+    } else if (op == ENOUGH) {
+      // What is in the cache is all that was wanted.
+      if (logits == 0) break;
     } else break;
     a = next(a);
   }

@@ -222,12 +222,25 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
   }
 }
 
-/** The vectors of those tokens whose logits are wanted: of one, for each thread. */
-export function select(a: usize, wanted: i32, thread: i32, threads: i32): void {
-  const bytes = <usize> load<i32>(a, WIDTH) << 2;
-  for (let t = firstToken(a, wanted, thread, threads); t < lastToken(wanted, thread, threads); t++) {
-    const token = load<u32>(load<usize>(LOGITS_OF) + (<usize> t << 2));
-    const from = load<usize>(a, IN) + <usize> token * <usize> load<u32>(a, IN_STRIDE);
-    memory.copy(output(a, t, wanted, thread), from, bytes);
+/** Words of a selection, for each of its values. */
+const VALUE: usize = 8, VALUE_STRIDE: usize = 12, VALUE_COPY: usize = 16, VALUE_BYTES: usize = 12;
+
+/**
+ * Moves the vectors of those tokens whose logits are wanted to the beginning; that of one to each thread's copy.
+ *
+ * Each thread moves a part of all vectors, in the order of tokens: so nothing is written over that has still to move.
+ */
+export function select(a: usize, end: usize, wanted: i32, thread: i32, threads: i32): void {
+  for (let v = a; v + VALUE < end; v += VALUE_BYTES) {
+    const stride = load<u32>(v, VALUE_STRIDE), units = <i32> (stride >> 4);
+    const first = <usize> share(units, thread, threads) << 4, behind = <usize> share(units, thread + 1, threads) << 4;
+    const at = load<usize>(v, VALUE) + first, bytes = behind - first;
+    for (let t = 0; t < wanted; t++) {
+      const token = load<u32>(load<usize>(LOGITS_OF) + (<usize> t << 2));
+      memory.copy(at + <usize> t * <usize> stride, at + <usize> token * <usize> stride, bytes);
+    }
+    const copy = <usize> load<u32>(v, VALUE_COPY);
+    if (wanted > 1 || copy == 0) continue;
+    for (let i = 1; i < threads; i++) memory.copy(at + <usize> i * copy, at, bytes);
   }
 }

@@ -116,8 +116,9 @@ export class Program {
     ]);
   }
 
-  select(input: Vectors, out: Vectors, width: number): void {
-    this.#step(OP.SELECT, [...vectors(input), ...vectors(out), width]);
+  /** Moves the vectors of tokens whose logits are wanted to the beginning; of all that lie behind, nothing is left. */
+  select(values: readonly Vectors[]): void {
+    this.#step(OP.SELECT, values.flatMap(vectors));
   }
 
   /**
@@ -195,6 +196,8 @@ export class Program {
       window: number;
       scale: number;
       isInt8: boolean;
+      /** Whether nothing that follows is needed where no logits are wanted. */
+      isLast: boolean;
       scratch: Scratch;
     },
   ): void {
@@ -207,6 +210,7 @@ export class Program {
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
     ];
     this.#step(OP.APPEND, words);
+    if (options.isLast) this.#step(OP.ENOUGH, []);
     this.barrier("always");
     this.#step(OP.ATTEND, words);
     this.barrier("forOne");

@@ -19,12 +19,9 @@ export type FusedStep =
     readonly activation: Activation;
     readonly output: Value;
   }
-  /** Attention, with the rotary embedding of its queries and keys. */
-  | (Extract<Step, { op: "attention" }> & {
-    readonly rotary?: { readonly cosines: string; readonly sines: string };
-  })
-  /** From here on only tokens whose logits are wanted. */
-  | { readonly op: "select"; readonly input: Value; readonly output: Value };
+  | AttentionStep
+  /** From here on only tokens whose logits are wanted: these values are of them alone. */
+  | { readonly op: "select"; readonly values: readonly Value[] };
 
 /** An activation function, or none. */
 export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "relu";
@@ -40,6 +37,13 @@ export interface LinearStep {
   readonly plus?: Value;
   readonly output: Value;
 }
+
+/** Attention, with the rotary embedding of its queries and keys. */
+export type AttentionStep = Extract<Step, { op: "attention" }> & {
+  readonly rotary?: { readonly cosines: string; readonly sines: string };
+  /** Whether what follows is for tokens alone whose logits are wanted. */
+  readonly isLast: boolean;
+};
 
 /** A fused program. */
 export interface FusedDecoder {
@@ -61,6 +65,8 @@ export function readBy(step: FusedStep): Value[] {
       return [
         ...new Set([step.input, step.times, step.plus].filter((value) => value !== undefined)),
       ];
+    case "select":
+      return [...step.values];
     default:
       return [step.input];
   }
@@ -99,10 +105,16 @@ class Fuser {
   /** Products that may still take in what follows them, by the value that they make now. */
   readonly #open = new Map<Value, LinearStep>();
   readonly #rotaries = new Map<Value, Extract<Step, { op: "rotary" }>>();
+  /** The first of the steps at the end that treat each token alone: behind the last attention. */
+  readonly #tail: number;
 
   constructor(decoder: Decoder) {
     this.#decoder = decoder;
     this.#widths = [...decoder.widths];
+    this.#tail = 1 +
+      decoder.steps.findLastIndex(({ op }) =>
+        op === "attention" || op === "rotary" || op === "embed"
+      );
     this.#uses = new Array(decoder.widths.length).fill(0);
     for (const step of decoder.steps) for (const value of valuesReadBy(step)) this.#uses[value]++;
     this.#uses[decoder.logits]++;
@@ -110,56 +122,26 @@ class Fuser {
 
   run(): FusedDecoder {
     const { steps, logits } = this.#decoder;
-    const tail = this.#tail();
-    let selected: { from: Value; to: Value } | undefined;
     steps.forEach((step, i) => {
-      if (i === tail) {
-        const [from] = valuesReadBy(step);
-        this.#close(from);
-        const to = this.#widths.push(this.#widths[from]) - 1;
-        this.#steps.push({ op: "select", input: from, output: to });
-        selected = { from, to };
-      }
-      this.#add(selected && i === tail ? { ...step, input: selected.to } as Step : step);
+      if (i === this.#tail) this.#select();
+      this.#add(step, i);
     });
     this.#close(logits);
-    if (selected) return { widths: this.#widths, steps: this.#steps, logits };
-    const output = this.#widths.push(this.#widths[logits]) - 1;
-    this.#steps.push({ op: "select", input: logits, output });
-    return { widths: this.#widths, steps: this.#steps, logits: output };
+    if (this.#tail === steps.length) this.#select();
+    return { widths: this.#widths, steps: this.#steps, logits };
   }
 
-  /**
-   * The first of the steps at the end that treat each token alone and have one input: what only tokens
-   * whose logits are wanted need.
-   */
-  #tail(): number {
+  /** What the tail needs of all before it, of the tokens whose logits are wanted. */
+  #select(): void {
     const { steps, logits } = this.#decoder;
-    const maker = new Map(steps.map((step, i) => [step.op === "attention" ? -1 : step.output, i]));
-    let first = steps.length;
-    for (let value = logits;;) {
-      const at = maker.get(value);
-      const step = at === undefined ? undefined : steps[at];
-      if (!step || at! >= first) break;
-      if (!["linear", "rmsNorm", "layerNorm", "relu", "gelu", "silu"].includes(step.op)) break;
-      const [input] = valuesReadBy(step);
-      // A value that something else needs as well is not the tail's alone.
-      if (value !== logits && this.#uses[value] > 1) break;
-      first = at!;
-      value = input;
-    }
-    // Nothing that is not of the tail may come after its beginning.
-    const chain = new Set<Value>();
-    for (let i = first; i < steps.length; i++) {
-      const step = steps[i];
-      const reads = valuesReadBy(step);
-      if (i > first && !reads.every((value) => chain.has(value))) return steps.length;
-      chain.add((step as { output: Value }).output);
-    }
-    return first;
+    const made = new Set(steps.slice(0, this.#tail).map(({ output }) => output));
+    const needed = [...steps.slice(this.#tail).flatMap(valuesReadBy), logits];
+    const values = [...new Set(needed)].filter((value) => made.has(value));
+    for (const value of values) this.#close(value);
+    this.#steps.push({ op: "select", values });
   }
 
-  #add(step: Step): void {
+  #add(step: Step, at: number): void {
     switch (step.op) {
       case "linear":
         this.#close(step.input);
@@ -178,7 +160,7 @@ class Fuser {
         this.#rotaries.set(step.output, step);
         return;
       case "attention":
-        return this.#attend(step);
+        return this.#attend(step, at === this.#tail - 1);
       default:
         for (const value of valuesReadBy(step)) this.#close(value);
         this.#steps.push(step);
@@ -224,7 +206,7 @@ class Fuser {
     this.#steps.push({ op: "elementwise", kind, a, b, activation: "none", output });
   }
 
-  #attend(step: Extract<Step, { op: "attention" }>): void {
+  #attend(step: Extract<Step, { op: "attention" }>, isLast: boolean): void {
     const queries = this.#rotaries.get(step.queries), keys = this.#rotaries.get(step.keys);
     for (const value of [step.queries, step.keys, step.values]) {
       if (!this.#rotaries.has(value)) this.#close(value);
@@ -245,6 +227,7 @@ class Fuser {
       queries: queries?.input ?? step.queries,
       keys: keys?.input ?? step.keys,
       rotary: queries && { cosines: queries.cosines, sines: queries.sines },
+      isLast,
     });
   }
 

@@ -12,7 +12,14 @@ import type { PlacedMatrix } from "../weights/placed.ts";
 import { sketchBytes, sketchRoom } from "../weights/sketch.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
-import { type FusedDecoder, type FusedStep, type LinearStep, readBy, vectorsOf } from "./fuse.ts";
+import {
+  type AttentionStep,
+  type FusedDecoder,
+  type FusedStep,
+  type LinearStep,
+  readBy,
+  vectorsOf,
+} from "./fuse.ts";
 import { type Sketch, sketchOf } from "./head.ts";
 import { isInt8Cache, layerBytes, layoutOfPages } from "./pages.ts";
 
@@ -201,18 +208,21 @@ class Planner {
         this.#program.elementwise(a, out, width, step.kind, b, step.activation);
         return;
       }
-      case "select": {
-        const input = this.#toRead(step.input, "all", at);
-        this.#selected = true;
-        const out = this.#place(step.output, "tokens", true);
-        this.#program.select(input, out, this.#decoder.widths[step.input]);
-        return;
-      }
+      case "select":
+        return this.#encodeSelect(step.values);
       case "linear":
         return this.#encodeLinear(step, at);
       case "attention":
         return this.#encodeAttention(step, at);
     }
+  }
+
+  /** Threads meet inside, but where all tokens stay where they are: so who reads the values has to wait as before. */
+  #encodeSelect(values: readonly Value[]): void {
+    this.#program.select(values.map((value) => this.#placed.get(value)!));
+    this.#selected = true;
+    // What is quantised does not move: it is made anew.
+    for (const value of values) this.#forgetQuantised(value);
   }
 
   #encodeLinear(step: LinearStep, at: number): void {
@@ -259,7 +269,7 @@ class Planner {
     return isQuantised(kind) && this.#options.activations === "int8";
   }
 
-  #encodeAttention(step: Extract<FusedStep, { op: "attention" }>, at: number): void {
+  #encodeAttention(step: AttentionStep, at: number): void {
     const queries = this.#toRead(step.queries, "all", at);
     const keys = this.#toRead(step.keys, "all", at);
     const values = this.#toRead(step.values, "all", at);
@@ -275,6 +285,7 @@ class Planner {
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
       isInt8: isInt8Cache(step, kv),
+      isLast: step.isLast,
       scratch: this.#scratch,
     });
     // There is a barrier inside.
@@ -391,7 +402,7 @@ class Planner {
   /** Whether a value is read by products only, none of which adds or multiplies with it. */
   #isReadByProductsAlone(value: Value): boolean {
     return this.#decoder.steps.every((step) =>
-      !readBy(step).includes(value) ||
+      !readBy(step).includes(value) || step.op === "select" ||
       (step.op === "linear" && step.times !== value && step.plus !== value)
     );
   }
@@ -402,6 +413,10 @@ class Planner {
     if (--this.#readers[value] > 0) return;
     const placed = this.#placed.get(value);
     if (placed) this.#buffers.give(placed.buffer);
+    this.#forgetQuantised(value);
+  }
+
+  #forgetQuantised(value: Value): void {
     for (const buffer of this.#quantised.get(value)?.buffers ?? []) this.#buffers.give(buffer);
     this.#quantised.delete(value);
   }
