@@ -13,7 +13,9 @@ export const loadFields = {
   device: z.enum(["wasm", "webgpu", "cpu"]).optional().describe(
     "where it runs; webgpu and cpu are ONNX Runtime's (default: wasm; with ort cpu, where it is installed)",
   ),
-  threads: z.int().min(1).max(256).optional().describe("threads (default: all processors)"),
+  threads: z.int().min(1).max(256).optional().describe(
+    "threads (default: all processors; onnxruntime-web takes one under Deno)",
+  ),
   context: z.int().min(2).max(1 << 20).optional().describe(
     "longest sequence of tokens (default: what the model allows)",
   ),

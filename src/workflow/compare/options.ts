@@ -60,7 +60,9 @@ export const compareFields = {
     "file of finished variants, with which stopped work goes on (default: MODEL-compare.json, here)",
   ),
   fresh: z.boolean().default(false).describe("measure again what that file holds"),
-  threads: z.int().min(1).max(256).optional().describe("threads (default: all processors)"),
+  threads: z.int().min(1).max(256).optional().describe(
+    "threads (default: all processors; onnxruntime-web takes one under Deno)",
+  ),
   backend,
   memory,
 };

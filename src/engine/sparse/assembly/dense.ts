@@ -4,8 +4,7 @@
  * int8: for each segment -Σw as int16 `[16]`, then its weights `[column / 4, 16 rows, 4 columns]`. Floats:
  * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
  */
-import { partOf, placesOf } from "./places";
-import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, setPlace, weightsAt } from "./runs";
+import { productAt, rowAt, setPlace, weightsAt } from "./runs";
 import { dot, ones, widenHalves } from "./simd";
 import {
   addScaled,
@@ -13,6 +12,7 @@ import {
   finishFour,
   finishGroup,
   finishGroupOfOne,
+  finishRows,
   flagsOf,
   inputsOf,
   LIST_END,
@@ -149,31 +149,23 @@ function oneInOne(a: usize, rows: i32, thread: i32): void {
   one(1, a, rows, thread);
 }
 
-/** y = W·x of int8 for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
-export function denseInt8One(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
-  const rows = rowsOfRun(a, end, which, chunks);
-  const places = placesOf(rows, 16, load<usize>(a, SEGMENTS) * SEGMENT_BYTES), part = partOf(rows, places, 16);
-  for (let row = 0; row < part;) {
-    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
-    if (places == 4) oneInFour(a, some, thread);
-    else if (places == 2) oneInTwo(a, some, thread);
-    else oneInOne(a, some, thread);
-    finishPlaces(a, thread, places, some);
-    row += some;
-  }
-  for (let row = places * part; row < rows;) {
-    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
-    oneInOne(a, some, thread);
-    finishPlaces(a, thread, 1, some);
-    row += some;
-  }
+/** y = W·x of int8 for so many rows, a multiple of 16, of each place of a thread's table, and one token. */
+export function denseInt8One(places: i32, a: usize, rows: i32, thread: i32): void {
+  if (places == 4) oneInFour(a, rows, thread);
+  else if (places == 2) oneInTwo(a, rows, thread);
+  else oneInOne(a, rows, thread);
+}
+
+/** Bytes of sixteen rows. */
+export function denseInt8Size(a: usize): usize {
+  return load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
 }
 
 /** The same for some rows of one product, multiples of 16. */
 export function denseInt8Rows(a: usize, first: i32, last: i32, thread: i32): void {
   setPlace(a, thread, 0, a, first);
   oneInOne(a, last - first, thread);
-  finishPlaces(a, thread, 1, last - first);
+  finishRows(a, first, last - first);
 }
 
 /** Four tokens of those from `token` on, with the 8 rows at `row`. */

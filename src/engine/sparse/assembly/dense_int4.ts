@@ -40,8 +40,7 @@ import {
   X_SCALES_COPY,
   X_STRIDE,
 } from "./linear";
-import { partOf, placesOf } from "./places";
-import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
+import { productAt, rowAt, weightsAt } from "./runs";
 import { addProducts, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
@@ -300,25 +299,16 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
   finishFour(a, row + 4, token, tokens, g0, g1, g2, g3);
 }
 
-/** y = W·x for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
-export function denseInt4One(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
-  const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
-  const rows = rowsOfRun(a, end, which, chunks);
-  const places = placesOf(rows, 16, size), part = partOf(rows, places, 16);
-  for (let row = 0; row < part;) {
-    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
-    if (places == 4) oneInFour(a, some, thread);
-    else if (places == 2) oneInTwo(a, some, thread);
-    else oneInOne(a, some, thread);
-    finishPlaces(a, thread, places, some);
-    row += some;
-  }
-  for (let row = places * part; row < rows;) {
-    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
-    oneInOne(a, some, thread);
-    finishPlaces(a, thread, 1, some);
-    row += some;
-  }
+/** y = W·x for so many rows, a multiple of 16, of each place of a thread's table, and one token. */
+export function denseInt4One(places: i32, a: usize, rows: i32, thread: i32): void {
+  if (places == 4) oneInFour(a, rows, thread);
+  else if (places == 2) oneInTwo(a, rows, thread);
+  else oneInOne(a, rows, thread);
+}
+
+/** Bytes of sixteen rows. */
+export function denseInt4Size(a: usize): usize {
+  return denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and several tokens. */

@@ -22,8 +22,8 @@ import {
   THREADS,
   TOKENS,
 } from "./control";
-import { denseF16, denseF32, denseInt8, denseInt8One } from "./dense";
-import { denseInt4, denseInt4One } from "./dense_int4";
+import { denseF16, denseF32, denseInt8 } from "./dense";
+import { denseInt4 } from "./dense_int4";
 import {
   COUNTER,
   DENSE_F16,
@@ -42,16 +42,15 @@ import {
 } from "./linear";
 import { listsF16, listsF32 } from "./lists";
 import { quantise } from "./quantise";
-import { endOfRun, firstRow, isOfRuns, lastRow, next } from "./runs";
+import { computeRun, isOfRuns } from "./one_token";
+import { endOfRun, firstRow, lastRow, next } from "./runs";
 import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4Many } from "./slots_int4";
-import { slotsInt4One } from "./slots_int4_one";
 import { FEW_TOKENS, slotsFew } from "./slots_few";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
-import { slotsOne } from "./slots_one";
 import { elementwise, embed, norm, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
@@ -166,7 +165,7 @@ function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, threa
   for (let step = a; step < end;) {
     if (tokens == 1 && isOfRuns(step)) {
       const behind = endOfRun(step, end);
-      productsAsOne(step, behind, which, chunks, thread);
+      computeRun(step, behind, which, chunks, thread);
       step = behind;
       continue;
     }
@@ -176,16 +175,7 @@ function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, threa
   }
 }
 
-/** A chunk of products that are read as one, and one token. */
-function productsAsOne(a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
-  const kind = load<i32>(a, KIND);
-  if (kind < DENSE_INT8) slotsOne(kind, a, end, which, chunks, thread);
-  else if (kind == DENSE_INT8) denseInt8One(a, end, which, chunks, thread);
-  else if (kind == DENSE_INT4) denseInt4One(a, end, which, chunks, thread);
-  else slotsInt4One(kind, a, end, which, chunks, thread);
-}
-
-/** Rows `first` to `last` of a product, multiples of 16; with one token not those of {@link productsAsOne}. */
+/** Rows `first` to `last` of a product, multiples of 16; with one token not those of {@link computeRun}. */
 function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const kind = load<i32>(a, KIND);
   if (kind < DENSE_INT8) {

@@ -7,9 +7,6 @@
  */
 import { GROUP_SEGMENTS } from "./int4";
 import {
-  DENSE_INT4,
-  DENSE_INT8,
-  finishRows,
   GROUP_SCALES,
   KIND,
   OUT,
@@ -17,10 +14,6 @@ import {
   ROWS,
   scratchOf,
   SEGMENTS,
-  SLOTS_ONE,
-  SLOTS_ONE_INT4,
-  SLOTS_TWO,
-  SLOTS_TWO_INT4,
   TIMES,
   WEIGHTS,
   X,
@@ -55,13 +48,6 @@ export function rowsOfRun(a: usize, end: usize, which: i32, chunks: i32): i32 {
   return rows;
 }
 
-/** Whether one token's kernel for a product reads those that are like it as one. */
-export function isOfRuns(a: usize): bool {
-  const kind = load<i32>(a, KIND);
-  if (kind == SLOTS_ONE || kind == SLOTS_TWO) return load<usize>(a, GROUP_SCALES) == 0;
-  return kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4 || kind == DENSE_INT8 || kind == DENSE_INT4;
-}
-
 /** Behind the last of the products from `a` on that are read as one; before `end`. */
 export function endOfRun(a: usize, end: usize): usize {
   let step = next(a);
@@ -93,10 +79,11 @@ function isMadeOf(a: usize, b: usize): bool {
 
 /**
  * Whether two products' rows go side by side: the first's half of the places is never behind the second's, which is
- * multiplied with the first's when some rows of both are there ({@link finishPlaces}).
+ * multiplied with the first's when some rows of both are there (`one_token.ts`).
  */
 function isSecondOfTwo(a: usize, b: usize): bool {
-  return next(a) == b && load<usize>(b, PLUS) == 0 && load<i32>(a, ROWS) == load<i32>(b, ROWS) && (load<i32>(a, ROWS) & 31) == 0;
+  const rows = load<i32>(a, ROWS);
+  return next(a) == b && load<usize>(b, PLUS) == 0 && load<i32>(b, ROWS) == rows && (rows & 31) == 0;
 }
 
 /** The product that a place is in, by the table in a thread's room. */
@@ -128,11 +115,6 @@ export function setPlace(a: usize, thread: i32, place: i32, product: usize, row:
   const at = scratchOf(a, thread) + (<usize> place << 3);
   store<usize>(at, product);
   store<i32>(at, row, 4);
-}
-
-/** Finishes the rows that places have gone, in their order. */
-export function finishPlaces(a: usize, thread: i32, places: i32, rows: i32): void {
-  for (let i = 0; i < places; i++) finishRows(productAt(a, thread, i), rowAt(a, thread, i), rows);
 }
 
 /**

@@ -16,8 +16,7 @@ import {
   X_LOW,
   X_STEPS,
 } from "./linear";
-import { partOf, placesOf } from "./places";
-import { findPlaces, finishPlaces, productAt, rowAt, rowsOfRun, weightsAt } from "./runs";
+import { productAt, rowAt, weightsAt } from "./runs";
 import { ones } from "./simd";
 import { addSegment, pairBytes, segmentBytes } from "./slots";
 
@@ -110,7 +109,8 @@ function twoInOne(a: usize, rows: i32, thread: i32): void {
   one(SLOTS_TWO, 1, a, rows, thread);
 }
 
-function inPlaces(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
+/** y = W·x for so many rows, a multiple of 8, of each place of a thread's table, and one token. */
+export function slotsOne(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   if (kind == SLOTS_ONE) {
     if (places == 4) oneInFour(a, rows, thread);
     else if (places == 2) oneInTwo(a, rows, thread);
@@ -122,20 +122,7 @@ function inPlaces(kind: i32, places: i32, a: usize, rows: i32, thread: i32): voi
   }
 }
 
-/** y = W·x for a chunk of the products from `a` to `end`, which are read as one (`runs.ts`), and one token. */
-export function slotsOne(kind: i32, a: usize, end: usize, which: i32, chunks: i32, thread: i32): void {
-  const rows = rowsOfRun(a, end, which, chunks);
-  const places = placesOf(rows, 8, load<usize>(a, SEGMENTS) * segmentBytes(kind)), part = partOf(rows, places, 8);
-  for (let row = 0; row < part;) {
-    const some = findPlaces(a, thread, places, row, part, part - row, which, chunks);
-    inPlaces(kind, places, a, some, thread);
-    finishPlaces(a, thread, places, some);
-    row += some;
-  }
-  for (let row = places * part; row < rows;) {
-    const some = findPlaces(a, thread, 1, row, 0, rows - row, which, chunks);
-    inPlaces(kind, 1, a, some, thread);
-    finishPlaces(a, thread, 1, some);
-    row += some;
-  }
+/** Bytes of eight rows. */
+export function slotsSize(kind: i32, a: usize): usize {
+  return load<usize>(a, SEGMENTS) * segmentBytes(kind);
 }
