@@ -41,6 +41,11 @@ function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
 }
 
+/** Bytes of sixteen rows. */
+export function denseInt8Size(a: usize): usize {
+  return load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
+}
+
 /**
  * One token.
  *
@@ -55,7 +60,7 @@ function begin(sums: usize): v128 {
 @inline
 function one(places: i32, a: usize, rows: i32, thread: i32): void {
   const one_ = ones();
-  const segments = load<usize>(a, SEGMENTS), size = segments * SEGMENT_BYTES;
+  const segments = load<usize>(a, SEGMENTS), size = denseInt8Size(a);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
   const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
@@ -156,11 +161,6 @@ export function denseInt8One(places: i32, a: usize, rows: i32, thread: i32): voi
   else oneInOne(a, rows, thread);
 }
 
-/** Bytes of sixteen rows. */
-export function denseInt8Size(a: usize): usize {
-  return load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
-}
-
 /** The same for some rows of one product, multiples of 16. */
 export function denseInt8Rows(a: usize, first: i32, last: i32, thread: i32): void {
   setPlace(a, thread, 0, a, first);
@@ -224,7 +224,7 @@ function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
 
 /** y = W·x of int8 for rows `first` to `last`, multiples of 16, and several tokens. */
 export function denseInt8(a: usize, first: i32, last: i32, tokens: i32): void {
-  const size = load<usize>(a, SEGMENTS) * SEGMENT_BYTES;
+  const size = denseInt8Size(a);
   let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
   for (let row = first; row < last; row += 16) {
     for (let half = 0; half < 16; half += 8) {

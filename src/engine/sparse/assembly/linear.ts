@@ -180,16 +180,24 @@ export function listFlaggedOfOne(a: usize, thread: i32): usize {
   return list;
 }
 
-/** Writes four rows' results for one token. */
+/** Four rows' sums, with their scales and what is added to them. */
 // @ts-ignore: decorator
 @inline
-export function finish(a: usize, row: i32, token: i32, sum: v128): void {
-  const at = <usize> token * <usize> load<u32>(a, OUT_STRIDE) + (<usize> row << 2);
+function scaled(a: usize, row: i32, sum: v128): v128 {
   let v = sum;
   const scales = load<usize>(a, ROW_SCALES);
   if (scales != 0) v = f32x4.mul(v, v128.load(scales + (<usize> row << 2)));
   const bias = load<usize>(a, BIAS);
   if (bias != 0) v = f32x4.add(v, v128.load(bias + (<usize> row << 2)));
+  return v;
+}
+
+/** Writes four rows' results for one token. */
+// @ts-ignore: decorator
+@inline
+export function finish(a: usize, row: i32, token: i32, sum: v128): void {
+  const at = <usize> token * <usize> load<u32>(a, OUT_STRIDE) + (<usize> row << 2);
+  let v = scaled(a, row, sum);
   const kind = load<i32>(a, ACTIVATION);
   if (kind != NONE) v = activate(kind, v);
   const times = load<usize>(a, TIMES);
@@ -208,13 +216,7 @@ export function finish(a: usize, row: i32, token: i32, sum: v128): void {
 @inline
 export function finishOne(a: usize, row: i32, sum: v128): void {
   if (load<usize>(a, PLUS) != 0) return finish(a, row, 0, sum);
-  const at = <usize> row << 2;
-  let v = sum;
-  const scales = load<usize>(a, ROW_SCALES);
-  if (scales != 0) v = f32x4.mul(v, v128.load(scales + at));
-  const bias = load<usize>(a, BIAS);
-  if (bias != 0) v = f32x4.add(v, v128.load(bias + at));
-  v128.store(load<usize>(a, OUT) + at, v);
+  v128.store(load<usize>(a, OUT) + (<usize> row << 2), scaled(a, row, sum));
 }
 
 /** The same of sixteen rows. */

@@ -27,10 +27,3 @@ export function partOf(rows: i32, places: i32, group: i32): i32 {
   const part = rows / places;
   return part - part % group;
 }
-
-/** Where the rows that fill so many places evenly end, from `first` on; the others are read in one. */
-// @ts-ignore: decorator
-@inline
-export function endInPlaces(places: i32, first: i32, last: i32, group: i32): i32 {
-  return places > 1 ? last - (last - first) % (places * group) : first;
-}

@@ -34,7 +34,6 @@ import {
   KIND,
   LISTS_F16,
   LISTS_F32,
-  ROWS,
   SKETCH,
   SLOTS_ANY,
   SLOTS_ONE_INT4,
@@ -43,7 +42,7 @@ import {
 import { listsF16, listsF32 } from "./lists";
 import { quantise } from "./quantise";
 import { computeRun, isOfRuns } from "./one_token";
-import { endOfRun, firstRow, lastRow, next } from "./runs";
+import { endOfRun, firstRow, lastRow, next, pairsOf } from "./runs";
 import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./sketch";
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
@@ -143,9 +142,7 @@ function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
 function shareOut(a: usize, end: usize, tokens: i32, thread: i32, threads: i32): void {
   if (threads == 1 || areSharesWhole(tokens)) return chunk(a, end, thread, threads, tokens, thread);
   let pairs = 0;
-  for (let step = a; step < end; step = next(step)) {
-    pairs = max(pairs, (load<i32>(step, ROWS) + 31) >> 5);
-  }
+  for (let step = a; step < end; step = next(step)) pairs = max(pairs, pairsOf(step));
   const each = tokens == 1 ? load<i32>(CHUNKS_OF_ONE) : CHUNKS;
   const chunks = min(pairs, max(threads * each, pairs / CHUNK_PAIRS));
   const counters = load<usize>(TAKEN) + (load<usize>(a, COUNTER) << 2);

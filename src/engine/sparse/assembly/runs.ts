@@ -27,9 +27,16 @@ export function next(a: usize): usize {
   return a + (<usize> load<u32>(a, 4) << 2);
 }
 
-/** Rows of a product that are in chunk `which` of so many: by twice sixteen, for they may be read in two places. */
+/** How often a product has twice sixteen rows, by which they are divided: they may be read in two places. */
+// @ts-ignore: decorator
+@inline
+export function pairsOf(a: usize): i32 {
+  return (load<i32>(a, ROWS) + 31) >> 5;
+}
+
+/** Rows of a product that are in chunk `which` of so many. */
 export function firstRow(a: usize, which: i32, chunks: i32): i32 {
-  return share((load<i32>(a, ROWS) + 31) >> 5, which, chunks) << 5;
+  return share(pairsOf(a), which, chunks) << 5;
 }
 export function lastRow(a: usize, which: i32, chunks: i32): i32 {
   return min(firstRow(a, which + 1, chunks), load<i32>(a, ROWS));

@@ -33,7 +33,7 @@ import {
   sketchBytes,
 } from "./pack_sketch";
 import { spread } from "./page_int8";
-import { endInPlaces, placesOf } from "./places";
+import { partOf, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
 
@@ -173,11 +173,10 @@ function sumsOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 /** Writes for rows `first` to `last`, multiples of 16, what their logits are at most. */
 export function sketch(a: usize, first: i32, last: i32, thread: i32): void {
   const places = placesOf(last - first, 4, sketchBytes(load<usize>(a, SEGMENTS)));
-  const end = endInPlaces(places, first, last, 4);
-  if (first < end) {
-    if (places == 4) boundsInFour(a, first, end, thread);
-    else boundsInTwo(a, first, end, thread);
-  }
+  const end = first + places * partOf(last - first, places, 4);
+  if (places == 4) boundsInFour(a, first, end, thread);
+  else if (places == 2) boundsInTwo(a, first, end, thread);
+  else boundsInOne(a, first, end, thread);
   if (end < last) boundsInOne(a, end, last, thread);
 }
 

@@ -99,7 +99,6 @@ export function fuse(decoder: Decoder): FusedDecoder {
 
 class Fuser {
   readonly #decoder: Decoder;
-  readonly #widths: number[];
   readonly #steps: FusedStep[] = [];
   readonly #uses: number[];
   /** Products that may still take in what follows them, by the value that they make now. */
@@ -110,7 +109,6 @@ class Fuser {
 
   constructor(decoder: Decoder) {
     this.#decoder = decoder;
-    this.#widths = [...decoder.widths];
     this.#tail = 1 +
       decoder.steps.findLastIndex(({ op }) =>
         op === "attention" || op === "rotary" || op === "embed"
@@ -121,14 +119,14 @@ class Fuser {
   }
 
   run(): FusedDecoder {
-    const { steps, logits } = this.#decoder;
+    const { steps, logits, widths } = this.#decoder;
     steps.forEach((step, i) => {
       if (i === this.#tail) this.#select();
       this.#add(step, i);
     });
     this.#close(logits);
     if (this.#tail === steps.length) this.#select();
-    return { widths: this.#widths, steps: this.#steps, logits };
+    return { widths, steps: this.#steps, logits };
   }
 
   /** What the tail needs of all before it, of the tokens whose logits are wanted. */

@@ -5,9 +5,7 @@
 import type { PageLayout } from "../cache.ts";
 import { PAGE, pageBytes } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
-import type { FusedStep } from "./fuse.ts";
-
-type AttentionStep = Extract<FusedStep, { op: "attention" }>;
+import type { AttentionStep, FusedStep } from "./fuse.ts";
 
 /** Pages that are made at once, but for shorter contexts. */
 const TOGETHER = 8;
