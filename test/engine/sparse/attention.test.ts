@@ -227,6 +227,12 @@ describe("attention", () => {
       headDim,
       isInt8: true,
     })),
+    // Heads that share a page's keys go through it in pairs, and one is left.
+    ...[3, 5].flatMap((heads) =>
+      [undefined, 40].map((window) => (
+        { heads: 2 * heads, keyValueHeads: 2, headDim: 8, window, isInt8: true }
+      ))
+    ),
     ...[1, 2, 5, 8, 63, 64, 65, 100, 1000].flatMap((window) =>
       [false, true].map((isInt8) => ({ heads: 2, keyValueHeads: 2, headDim: 8, window, isInt8 }))
     ),
@@ -235,7 +241,8 @@ describe("attention", () => {
   for (const [i, shape] of SHAPES.entries()) {
     const { heads, keyValueHeads, headDim, window, isInt8 } = shape;
     const withRotary = { ...shape, hasRotary: i % 4 !== 1 };
-    const what = `${headDim} elements a head, ${isInt8 ? "int8" : "float"}` +
+    const what =
+      `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
       (window ? `, a window of ${window}` : "");
     test(`is right with ${what}`, () => {
       const given = inputsOf(withRotary);

@@ -14,16 +14,18 @@ import { exp2OfNegative } from "./math";
 import { appendF32, exponentials, headBytes, highestSeen, mixF32, scoresF32 } from "./page";
 import {
   appendInt8,
+  chooseScales,
   highestInt8,
   mixInt8,
   mixInt8OfTwo,
+  narrowAll,
   narrowQuery,
   PROBABILITIES,
-  probabilities,
   scoresInt8,
   scoresInt8OfTwo,
   spread,
   spreadGain,
+  weigh,
   WORK,
 } from "./page_int8";
 
@@ -62,8 +64,8 @@ function positionOf(token: i32): i32 {
 /** Bytes at the beginning of a thread's room: scores of a page, probabilities, and a turned key. */
 // @ts-ignore: decorator
 @inline
-function workBytes(dim: usize): usize {
-  return 2 * WORK + (dim << 2);
+function workBytes(dim: usize, perGroup: i32): usize {
+  return <usize> perGroup * WORK + (dim << 2);
 }
 
 /** Bytes of a partial result: what a head makes of a page. Largest score, sum of 2^…, mixed values. */
@@ -88,7 +90,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
   const isInt8 = load<i32>(a, IS_INT8) != 0;
   const head = <usize> dim << 2;
-  const turned = scratchOf(a, thread) + 2 * WORK;
+  const turned = scratchOf(a, thread) + <usize> (heads / kvHeads) * WORK;
   const scale = load<f32>(a, SCALE) / <f32> spreadGain(dim);
   const units = heads + kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
@@ -168,7 +170,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (tokens == 1) {
     const position = positionOf(0);
     const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
-    const partials = scratchOf(a, 0) + workBytes(dim), units = pages * kvHeads;
+    const partials = scratchOf(a, 0) + workBytes(dim, perGroup), units = pages * kvHeads;
     const end = units * (thread + 1) / threads;
     for (let unit = units * thread / threads, touched = unit; unit < end; unit++) {
       if (unit == touched) touched = touchPages(a, first, unit, end, thread);
@@ -178,7 +180,7 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
     }
     return;
   }
-  const partials = scratchOf(a, thread) + workBytes(dim);
+  const partials = scratchOf(a, thread) + workBytes(dim, perGroup);
   for (let unit = thread; unit < kvHeads * tokens; unit += threads) {
     const token = unit / kvHeads, group = unit % kvHeads;
     const position = positionOf(token);
@@ -220,7 +222,8 @@ export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void 
   if (tokens > 1) return;
   const dim = <usize> load<u32>(a, DIM), position = positionOf(0);
   const pages = pagesSeen(a, position);
-  const partials = scratchOf(a, 0) + workBytes(dim);
+  const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
+  const partials = scratchOf(a, 0) + workBytes(dim, perGroup);
   for (let head = thread; head < load<i32>(a, HEADS); head += threads) {
     combineOne(a, 0, head, partials + <usize> (head * pages) * partialBytes(dim), pages);
   }
@@ -276,22 +279,22 @@ function attendPage(
   const from = page(token, index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
   let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
     (<usize> (group * perGroup) * width << 2);
-  for (let i = 0, heads = 1; i < perGroup; i += heads) {
-    heads = isInt8 ? min(perGroup - i, 2) : 1;
-    if (isInt8) attendInt8(from, q, scores, to, apart, first, last, width, heads == 2);
-    else {
-      scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
-      const highest = highestSeen(scores, first, last);
-      store<f32>(to, highest);
-      store<f32>(to, exponentials(scores, first, last, highest), 4);
-      mixF32(from, scores, to + 16, first, last, width);
-    }
-    to += <usize> heads * apart;
-    q += <usize> heads * width << 2;
+  if (isInt8) {
+    attendInt8(from, q, scores, to, apart, first, last, width, perGroup);
+    return;
+  }
+  for (let i = 0; i < perGroup; i++) {
+    scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
+    const highest = highestSeen(scores, first, last);
+    store<f32>(to, highest);
+    store<f32>(to, exponentials(scores, first, last, highest), 4);
+    mixF32(from, scores, to + 16, first, last, width);
+    to += apart;
+    q += width << 2;
   }
 }
 
-/** What one head makes of an int8 page, or two, whose queries lie one after the other. */
+/** What heads make of an int8 page: step by step for all of them, so that none waits for what another one does. */
 function attendInt8(
   from: usize,
   q: usize,
@@ -301,24 +304,31 @@ function attendInt8(
   first: i32,
   last: i32,
   width: usize,
-  isTwo: bool,
+  heads: i32,
 ): void {
-  // Each head's scores, then its probabilities.
-  const more = scores + WORK, next = to + apart;
-  if (isTwo) scoresInt8OfTwo(from, q, scores, more, first, last, width);
-  else scoresInt8(from, q, scores, first, last, width);
-  weigh(from, scores, to, first, last, width);
-  if (!isTwo) {
-    mixInt8(from, scores + PROBABILITIES, to + 16, first, last, width);
-    return;
+  const end = scores + <usize> heads * WORK;
+  let at = scores, query = q;
+  for (; at + WORK < end; at += 2 * WORK) {
+    scoresInt8OfTwo(from, query, at, at + WORK, first, last, width);
+    query += width << 3;
   }
-  weigh(from, more, next, first, last, width);
-  mixInt8OfTwo(from, scores + PROBABILITIES, more + PROBABILITIES, to + 16, apart, first, last, width);
-}
-
-/** Makes probabilities of int8 scores, behind them, and says at `to` what the highest is and their sum. */
-function weigh(from: usize, scores: usize, to: usize, first: i32, last: i32, width: usize): void {
-  const highest = highestInt8(scores, first, last);
-  store<f32>(to, highest);
-  store<f32>(to, probabilities(from, scores, first, last, width, highest), 4);
+  if (at < end) scoresInt8(from, query, at, first, last, width);
+  let out = to;
+  for (at = scores; at < end; at += WORK) {
+    store<f32>(out, highestInt8(at, first, last));
+    out += apart;
+  }
+  out = to;
+  for (at = scores; at < end; at += WORK) {
+    store<f32>(out, weigh(from, at, first, last, width, load<f32>(out)), 4);
+    out += apart;
+  }
+  for (at = scores; at < end; at += WORK) chooseScales(at);
+  for (at = scores; at < end; at += WORK) narrowAll(at, first, last);
+  out = to + 16;
+  for (at = scores + PROBABILITIES; at + WORK < end; at += 2 * WORK) {
+    mixInt8OfTwo(from, at, at + WORK, out, apart, first, last, width);
+    out += apart << 1;
+  }
+  if (at < end) mixInt8(from, at, out, first, last, width);
 }

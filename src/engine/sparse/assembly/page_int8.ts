@@ -17,8 +17,8 @@ const ZERO = 64;
 /** Positions whose probabilities share a scale. */
 const CHUNK = 16;
 /**
- * Behind a head's scores of a page: its probabilities, with their scales, and for each chunk a vector of largest
- * scores, then of largest probabilities.
+ * Behind a head's scores of a page: its probabilities as integers with a scale for each chunk, and for each chunk a
+ * vector of largest scores, then of largest probabilities.
  */
 export const PROBABILITIES: usize = 256;
 const LARGEST: usize = PROBABILITIES + 96;
@@ -118,21 +118,30 @@ export function scoresInt8(
   last: i32,
   width: usize,
 ): void {
-  const factor = v128.load32_splat(q + (width << 2) - 4), one = ones();
-  for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
+  const factor = v128.load32_splat(q + (width << 2) - 4), one = ones(), size = width << 4;
+  // Two chunks, so that there are as many sums as it takes not to wait for them.
+  for (let chunk = <usize> (first >> 5 << 1); chunk <= <usize> (last >> 4); chunk += 2) {
     const scales = from + (width << 7) + (chunk << 6);
-    let k = from + chunk * (width << 4);
+    let k = from + chunk * size, l = k + size;
     let a = v128.load(scales, 512), b = v128.load(scales, 528);
     let c = v128.load(scales, 544), d = v128.load(scales, 560);
+    let e = v128.load(scales, 576), f = v128.load(scales, 592);
+    let g = v128.load(scales, 608), h = v128.load(scales, 624);
     for (let x = q; x < q + width; x += 4) {
       const four = v128.load32_splat(x);
       a = dot(v128.load(k), four, a, one);
       b = dot(v128.load(k, 16), four, b, one);
       c = dot(v128.load(k, 32), four, c, one);
       d = dot(v128.load(k, 48), four, d, one);
+      e = dot(v128.load(l), four, e, one);
+      f = dot(v128.load(l, 16), four, f, one);
+      g = dot(v128.load(l, 32), four, g, one);
+      h = dot(v128.load(l, 48), four, h, one);
       k += 64;
+      l += 64;
     }
     putScores(scores, chunk, scales, factor, a, b, c, d);
+    putScores(scores, chunk + 1, scales + 64, factor, e, f, g, h);
   }
 }
 
@@ -229,11 +238,10 @@ function weightOf(scores: v128, highest: v128): v128 {
 }
 
 /**
- * Probabilities times the scales of their values, as integers of 7 bits with a scale for each chunk of 16
- * positions: behind scores the 64 integers, then the four scales. What is not seen has a probability of 0.
- * Returns the sum of probabilities.
+ * Makes of scores probabilities times the scales of their values. What is not seen has a probability of 0. Returns the
+ * sum of probabilities.
  */
-export function probabilities(
+export function weigh(
   from: usize,
   scores: usize,
   first: i32,
@@ -242,10 +250,8 @@ export function probabilities(
   highest: f32,
 ): f32 {
   const most = f32x4.splat(highest), none = f32x4.splat(0);
-  const work = scores + PROBABILITIES, sizes = scores + LARGEST;
+  const sizes = scores + LARGEST;
   let total = none;
-  // All of them, then all scales: one chunk after the other, each would wait for its own. What is said of chunks
-  // that are not seen is not read.
   for (let chunk = first >> 4; chunk <= last >> 4; chunk++) {
     const at = scores + (<usize> chunk << 6), scales = from + (width << 7) + 256 + (<usize> chunk << 6);
     const begin = chunk * CHUNK;
@@ -273,9 +279,21 @@ export function probabilities(
     v128.store(at, d, 48);
     v128.store(sizes + (<usize> chunk << 4), f32x4.pmax(f32x4.pmax(a, b), f32x4.pmax(c, d)));
   }
-  const size = maxLanes(sizes);
-  v128.store(work, f32x4.mul(size, f32x4.splat(1.0 / 127.0)), 64);
+  return sumLanes(total);
+}
+
+/**
+ * The scales by which each chunk of what {@link weigh} leaves has 7 bits. What is said of chunks that are not seen is
+ * not read.
+ */
+export function chooseScales(scores: usize): void {
+  const sizes = scores + LARGEST, size = maxLanes(sizes);
+  v128.store(scores + PROBABILITIES, f32x4.mul(size, f32x4.splat(1.0 / 127.0)), 64);
   v128.store(sizes, v128.and(f32x4.div(f32x4.splat(127), size), f32x4.gt(size, f32x4.splat(LEAST))));
+}
+/** Rounds to the integers of 7 bits, behind scores. */
+export function narrowAll(scores: usize, first: i32, last: i32): void {
+  const work = scores + PROBABILITIES, sizes = scores + LARGEST;
   for (let chunk = <usize> (first >> 4); chunk <= <usize> (last >> 4); chunk++) {
     const at = scores + (chunk << 6), factor = v128.load32_splat(sizes + (chunk << 2));
     const a = roundPlus(f32x4.mul(v128.load(at), factor), PLUS_0);
@@ -287,10 +305,9 @@ export function probabilities(
       i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(a, b), i16x8.narrow_i32x4_s(c, d)),
     );
   }
-  return sumLanes(total);
 }
 
-/** A page's int8 values, mixed by probabilities as {@link probabilities} leaves them. */
+/** A page's int8 values, mixed by probabilities as {@link narrowAll} leaves them. */
 export function mixInt8(
   from: usize,
   work: usize,

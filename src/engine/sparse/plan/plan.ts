@@ -429,7 +429,8 @@ class Planner {
     for (const step of this.#decoder.steps) {
       if (step.op === "attention") {
         const partial = step.headDim * 4 + 16;
-        bytes = Math.max(bytes, 1024 + step.headDim * 4 + step.heads * pages * partial);
+        const work = step.heads / step.keyValueHeads * 512 + step.headDim * 4;
+        bytes = Math.max(bytes, work + step.heads * pages * partial);
       } else if (step.op === "linear") {
         const { kind, segments } = this.#matrices.get(step)!;
         bytes = Math.max(bytes, scratchBytes(kind, segments, tokens));
