@@ -43,8 +43,8 @@ export interface RunOptions {
   readonly logits?: "last" | "all";
   /**
    * Of the last token's logits only those matter that are at most so much below the largest. Others may be
-   * given as anything that is further below it; engines that need not compute them are faster (default: all
-   * matter).
+   * given as anything that is further below it, with 0 all but the largest, of equal ones the lowest; engines that
+   * need not compute them are faster (default: all matter).
    */
   readonly within?: number;
 }

@@ -32,6 +32,9 @@ export class SparseSequence implements Sequence {
   #last: Promise<unknown> = Promise.resolve();
   /** The last token's logits: the engine's own may be overwritten at any time, by another sequence's. */
   #logits: Float32Array | undefined;
+  /** The largest of them, and which that is, where no other was asked for. */
+  #largest: Float32Array | undefined;
+  #found = 0;
   #likeliest: number | undefined;
 
   constructor(cached: CachedTokens, steps: Steps) {
@@ -87,7 +90,11 @@ export class SparseSequence implements Sequence {
       const take = (rows: Float32Array, likeliest: number | undefined) => {
         this.#likeliest = likeliest;
         if (all) copyRows(rows, tokens.length, all.subarray(done * vocabulary), vocabulary);
-        else if (isLast) given = this.#lastOf(rows.subarray(0, vocabulary));
+        else if (isLast) {
+          given = within === 0 && likeliest !== undefined && Number.isFinite(rows[likeliest])
+            ? this.#largestOf(rows, likeliest)
+            : this.#lastOf(rows.subarray(0, vocabulary));
+        }
       };
       assertGoingOn();
       await this.#step({
@@ -118,6 +125,15 @@ export class SparseSequence implements Sequence {
     this.#logits ??= new Float32Array(row.length);
     this.#logits.set(row);
     return this.#logits;
+  }
+
+  /** The largest logit alone: to copy all of them takes a hundredth of a token. */
+  #largestOf(row: Float32Array, likeliest: number): Float32Array {
+    const given = this.#largest ??= new Float32Array(this.#steps.vocabulary).fill(-Infinity);
+    given[this.#found] = -Infinity;
+    this.#found = likeliest;
+    given[likeliest] = row[likeliest];
+    return given;
   }
 
   truncate(length: number): void {

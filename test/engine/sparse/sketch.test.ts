@@ -50,7 +50,8 @@ async function logitsOf(
 }
 
 /**
- * Checks logits of which only those within reach of the largest matter against all logits.
+ * Checks logits of which only those within reach of the largest matter against all logits; within 0 only the first of
+ * the largest does.
  *
  * @returns How many are the same.
  */
@@ -60,15 +61,16 @@ function expectWithin(
   within: number,
   what: string,
 ): number {
-  const limit = Math.max(...all) - within;
+  const limit = Math.max(...all) - within, likeliest = greedy(all);
   let same = 0;
   for (const [id, logit] of all.entries()) {
+    const matters = within === 0 ? id === likeliest : logit >= limit;
     if (found[id] === logit) same++;
-    else if (logit >= limit || found[id] >= limit) {
+    else if (matters || found[id] >= limit) {
       throw new Error(`${what}: token ${id} has ${found[id]} for ${logit}, the limit is ${limit}`);
     }
   }
-  expect(greedy(found), what).toBe(greedy(all));
+  expect(greedy(found), what).toBe(likeliest);
   return same;
 }
 
@@ -111,7 +113,7 @@ describe("a sketch", () => {
       const folder = await modelOf({ vocabulary: 1003, embedding });
       for (const activations of ["int8", "int16"] as const) {
         const options = { ...INT8, activations };
-        await compare(folder, options, tokensBelow(60, 1003), [0, 0.5, 4, 1e6]);
+        await compare(folder, options, tokensBelow(60, 1003), [0, 1e-6, 0.5, 4, 1e6]);
       }
     }, LONG);
   }
@@ -120,7 +122,7 @@ describe("a sketch", () => {
     // What a token is followed by points the same way as its own embedding.
     const embedding = (row: number, column: number) => normal(new Dice(row * 1000 + column));
     const folder = await modelOf({ vocabulary: 4000, embedding });
-    const part = await compare(folder, INT8, tokensBelow(20, 4000), [0]);
+    const part = await compare(folder, INT8, tokensBelow(20, 4000), [1e-6]);
     expect(part).toBeLessThan(0.25);
   }, LONG);
 
@@ -195,10 +197,15 @@ describe("a sketch", () => {
       const [all, found] = await Promise.all(
         [false, true].map((sketch) =>
           withSparse(folder, { ...INT8, sketch }, async (model) => {
-            const sequence = model.open();
-            const logits = await logitsOf(sequence, [7], 0);
+            const [largest, sequence] = [model.open(), model.open()];
+            const [one, logits] = [
+              await logitsOf(largest, [7], 0),
+              await logitsOf(sequence, [7], 1e-6),
+            ];
+            expect(largest.likeliest).toBe(sequence.likeliest);
             if (sequence.likeliest !== undefined) {
               expect(logits[sequence.likeliest]).toBe(Math.max(...logits));
+              expect(one[sequence.likeliest]).toBe(Math.max(...logits));
             }
             return logits;
           })
@@ -207,6 +214,20 @@ describe("a sketch", () => {
       expect(all.every((logit) => logit === 0)).toBe(lastNorm === 0);
       expectSameBits([found], [all], `times ${lastNorm}`);
     }
+  }, LONG);
+
+  test("gives no logit but the largest where that alone matters, token after token", async () => {
+    const folder = await modelOf({ vocabulary: 700, embedding: HEADS["normal weights"] });
+    await withSparse(folder, { ...INT8, sketch: true }, async (model) => {
+      const sequence = model.open();
+      for (const token of tokensBelow(20, 700)) {
+        const logits = await sequence.run([token], { within: 0 });
+        const given = [...logits.entries()].filter(([, logit]) => logit > -Infinity);
+        expect(given.map(([id]) => id)).toEqual([sequence.likeliest!]);
+      }
+      // And all of them to the next who asks for them.
+      expect((await sequence.run([2])).every(Number.isFinite)).toBe(true);
+    });
   }, LONG);
 
   test("is not made of heads of other forms", async () => {

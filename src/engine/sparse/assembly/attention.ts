@@ -11,9 +11,18 @@
 import { AHEAD, touch } from "./ahead";
 import { PAGES, POSITIONS } from "./control";
 import { exp2OfNegative } from "./math";
-import { appendF32, exponentials, headBytes, highestSeen, mixF32, scoresF32 } from "./page";
 import {
-  appendInt8,
+  appendKeyF32,
+  appendValueF32,
+  exponentials,
+  headBytes,
+  highestSeen,
+  mixF32,
+  scoresF32,
+} from "./page";
+import {
+  appendKeyInt8,
+  appendValueInt8,
   chooseScales,
   highestInt8,
   mixInt8,
@@ -25,9 +34,11 @@ import {
   scoresInt8OfTwo,
   spread,
   spreadGain,
+  touchInt8,
   weigh,
   WORK,
 } from "./page_int8";
+import { share } from "./vectors";
 
 const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
 const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
@@ -61,6 +72,22 @@ function positionOf(token: i32): i32 {
   return load<i32>(load<usize>(POSITIONS) + (<usize> token << 2));
 }
 
+/** A token's vector of one head, of queries, keys or values: by the word that has their address. */
+// @ts-ignore: decorator
+@inline
+function headOf(a: usize, word: usize, token: i32, head: i32): usize {
+  return load<usize>(a + word) + <usize> token * <usize> load<u32>(a + word, 4) +
+    (<usize> head * <usize> load<u32>(a, DIM) << 2);
+}
+
+/** What a token's page `index` has of this layer and a key/value head. */
+// @ts-ignore: decorator
+@inline
+function partOf(a: usize, token: i32, index: i32, group: i32): usize {
+  const bytes = headBytes(<usize> load<u32>(a, DIM), load<i32>(a, IS_INT8) != 0);
+  return page(token, index) + load<usize>(a, LAYER) + <usize> group * bytes;
+}
+
 /** Bytes at the beginning of a thread's room: scores of a page, probabilities, and a turned key. */
 // @ts-ignore: decorator
 @inline
@@ -84,38 +111,38 @@ function scratchOf(a: usize, thread: i32): usize {
 /**
  * Turns queries in place, and puts turned keys, and values, into the cache.
  *
- * Where the cache is int8, queries are quantised too, in their own place.
+ * Where the cache is int8, queries are quantised too, in their own place. Heads go to one thread after the other, those
+ * of keys first, then those of values, which take the longest: so all threads have as many of each.
  */
 export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), kvHeads = load<i32>(a, KV_HEADS), dim = load<i32>(a, DIM);
   const isInt8 = load<i32>(a, IS_INT8) != 0;
-  const head = <usize> dim << 2;
   const turned = scratchOf(a, thread) + <usize> (heads / kvHeads) * WORK;
   const scale = load<f32>(a, SCALE) / <f32> spreadGain(dim);
-  const units = heads + kvHeads;
+  const units = heads + 2 * kvHeads;
   for (let unit = thread; unit < units * tokens; unit += threads) {
     const token = unit / units, which = unit % units;
     const position = positionOf(token);
-    if (which < heads) {
-      const q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
-        <usize> which * head;
+    if (which >= 2 * kvHeads) {
+      const q = headOf(a, QUERIES, token, which - 2 * kvHeads);
       turn(a, q, q, position, dim);
       if (!isInt8) continue;
       spread(q, dim);
       narrowQuery(q, dim, scale);
       continue;
     }
-    const h = which - heads;
-    const k = load<usize>(a, KEYS) + <usize> token * <usize> load<u32>(a, KEYS_STRIDE) +
-      <usize> h * head;
-    const v = load<usize>(a, VALUES) + <usize> token * <usize> load<u32>(a, VALUES_STRIDE) +
-      <usize> h * head;
-    turn(a, k, turned, position, dim);
-    const to = page(token, position >> 6) + load<usize>(a, LAYER) + <usize> h * headBytes(dim, isInt8);
-    if (isInt8) {
-      spread(turned, dim);
-      appendInt8(turned, v, to, position & 63, dim);
-    } else appendF32(turned, v, to, position & 63, dim);
+    const to = partOf(a, token, position >> 6, which % kvHeads), place = position & 63;
+    if (which < kvHeads) {
+      turn(a, headOf(a, KEYS, token, which), turned, position, dim);
+      if (isInt8) {
+        spread(turned, dim);
+        appendKeyInt8(turned, to, place, dim);
+      } else appendKeyF32(turned, to, place, dim);
+      continue;
+    }
+    const v = headOf(a, VALUES, token, which - kvHeads);
+    if (isInt8) appendValueInt8(v, to, place, dim);
+    else appendValueF32(v, to, place, dim);
   }
 }
 
@@ -150,6 +177,18 @@ function firstSeen(a: usize, position: i32): i32 {
   return window > 0 ? max(0, position - window + 1) : 0;
 }
 
+/** The first place that it sees in a page, and the last. */
+// @ts-ignore: decorator
+@inline
+function firstIn(a: usize, position: i32, index: i32): i32 {
+  return max(firstSeen(a, position) - (index << 6), 0);
+}
+// @ts-ignore: decorator
+@inline
+function lastIn(position: i32, index: i32): i32 {
+  return min(position - (index << 6), 63);
+}
+
 /** How many pages a token sees. */
 // @ts-ignore: decorator
 @inline
@@ -161,39 +200,58 @@ function pagesSeen(a: usize, position: i32): i32 {
  * Attention page by page: all heads that share a page's keys meet it while it is in the nearest cache.
  * Each page gives a partial result, which {@link combine} puts together in the order of pages.
  *
- * One token: pages are shared out among threads, to each those that follow one another. Several: tokens are, and
- * each is combined at once.
+ * One token: heads of pages are shared out among threads, to each those that follow one another. Several: tokens are,
+ * and each is combined at once.
  */
 export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
+  if (tokens == 1) return attendOne(a, thread, threads);
   const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
   const perGroup = load<i32>(a, HEADS) / kvHeads;
-  if (tokens == 1) {
-    const position = positionOf(0);
-    const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
-    const partials = scratchOf(a, 0) + workBytes(dim, perGroup), units = pages * kvHeads;
-    const end = units * (thread + 1) / threads;
-    for (let unit = units * thread / threads, touched = unit; unit < end; unit++) {
-      if (unit == touched) touched = touchPages(a, first, unit, end, thread);
-      const group = unit % kvHeads, index = unit / kvHeads;
-      const to = partials + <usize> (group * perGroup * pages + index) * partialBytes(dim);
-      attendPage(a, 0, group, first + index, to, <usize> pages * partialBytes(dim), thread);
-    }
-    return;
-  }
   const partials = scratchOf(a, thread) + workBytes(dim, perGroup);
   for (let unit = thread; unit < kvHeads * tokens; unit += threads) {
-    const token = unit / kvHeads, group = unit % kvHeads;
+    const token = unit / kvHeads, head = unit % kvHeads * perGroup;
     const position = positionOf(token);
     const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
     for (let index = 0; index < pages; index++) {
       const to = partials + <usize> index * partialBytes(dim);
-      attendPage(a, token, group, first + index, to, <usize> pages * partialBytes(dim), thread);
+      attendPage(a, token, head, perGroup, first + index, to, <usize> pages * partialBytes(dim), thread);
     }
     for (let i = 0; i < perGroup; i++) {
-      const head = group * perGroup + i;
-      combineOne(a, token, head, partials + <usize> (i * pages) * partialBytes(dim), pages);
+      combineOne(a, token, head + i, partials + <usize> (i * pages) * partialBytes(dim), pages);
     }
   }
+}
+
+/** A thread's part of what the only token sees. */
+function attendOne(a: usize, thread: i32, threads: i32): void {
+  const heads = load<i32>(a, HEADS), dim = <usize> load<u32>(a, DIM), position = positionOf(0);
+  const perGroup = heads / load<i32>(a, KV_HEADS);
+  const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
+  const partials = scratchOf(a, 0) + workBytes(dim, perGroup), apart = <usize> pages * partialBytes(dim);
+  const end = firstUnit(a, thread + 1, threads);
+  for (let unit = firstUnit(a, thread, threads), touched = 0; unit < end;) {
+    const index = unit / heads, head = unit % heads;
+    // Heads that share a page's keys, as far as they are the thread's.
+    const behind = min(end, unit + perGroup - head % perGroup);
+    if (unit >= touched) touched = touchPages(a, first, unit, end, thread);
+    const to = partials + <usize> (head * pages + index) * partialBytes(dim);
+    attendPage(a, 0, head, behind - unit, first + index, to, apart, thread);
+    unit = behind;
+  }
+}
+
+/**
+ * The first unit, a head of a page, that is a thread's: each has as many sixteens of positions to go through, as near
+ * as heads of pages allow. Of the first page and the last, not all may be seen.
+ */
+function firstUnit(a: usize, thread: i32, threads: i32): i32 {
+  const heads = load<i32>(a, HEADS), position = positionOf(0);
+  const first = firstSeen(a, position) >> 4, behind = (position >> 4) + 1;
+  const before = share(heads * (behind - first), thread, threads), index = first + before / heads >> 2;
+  const begin = max(first, index << 2), count = min(behind, index + 1 << 2) - begin;
+  const units = (index - (first >> 2)) * heads;
+  // Behind the last page there is nothing.
+  return count > 0 ? units + (before - (begin - first) * heads + count - 1) / count : units;
 }
 
 /**
@@ -201,20 +259,30 @@ export function attend(a: usize, tokens: i32, thread: i32, threads: i32): void {
  * many instructions that a processor looks no more than a few lines ahead, and pages lie far apart.
  *
  * @param first The first page that it sees.
- * @param end Behind the thread's last unit, a key/value head of a page.
+ * @param end Behind the thread's last unit, a head of a page.
  * @returns Behind the last unit that was read.
  */
 function touchPages(a: usize, first: i32, unit: i32, end: i32, thread: i32): i32 {
-  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM);
-  const size = headBytes(dim, load<i32>(a, IS_INT8) != 0);
-  const behind = min(end, unit + max(1, <i32> (AHEAD / size)));
-  let touched = 0;
-  for (let i = unit; i < behind; i++) {
-    const from = page(0, first + i / kvHeads) + load<usize>(a, LAYER) + <usize> (i % kvHeads) * size;
-    touched |= touch(from, from + size);
+  const kvHeads = load<i32>(a, KV_HEADS), dim = <usize> load<u32>(a, DIM), isInt8 = load<i32>(a, IS_INT8) != 0;
+  const perGroup = load<i32>(a, HEADS) / kvHeads, size = headBytes(dim, isInt8), position = positionOf(0);
+  let part = unit / perGroup, touched = 0, from: usize = 0, to: usize = 0;
+  const behind = min((end + perGroup - 1) / perGroup, part + max(1, <i32> (AHEAD / size)));
+  for (; part < behind; part++) {
+    const index = first + part / kvHeads, at = partOf(a, 0, index, part % kvHeads);
+    const begin = firstIn(a, position, index), last = lastIn(position, index);
+    if (isInt8 && (begin > 0 || last < 63)) touched |= touchInt8(at, begin, last, dim);
+    else {
+      // What lies together is one piece: the end of each is foreseen by no processor, and holds up what comes next.
+      if (at != to) {
+        touched |= touch(from, to);
+        from = at;
+      }
+      to = at + size;
+    }
   }
+  touched |= touch(from, to);
   store<i32>(scratchOf(a, thread), touched);
-  return behind;
+  return behind * perGroup;
 }
 
 /** Puts the partial results of one token together. */
@@ -259,11 +327,12 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
   }
 }
 
-/** What the heads of a group make of a page; the results are `apart` bytes from each other. */
+/** What heads that share its keys make of a page, from one on; the results are `apart` bytes from each other. */
 function attendPage(
   a: usize,
   token: i32,
-  group: i32,
+  head: i32,
+  heads: i32,
   index: i32,
   to: usize,
   apart: usize,
@@ -272,18 +341,14 @@ function attendPage(
   const width = <usize> load<u32>(a, DIM), isInt8 = load<i32>(a, IS_INT8) != 0;
   const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
   const position = positionOf(token);
-  // What is seen of the page.
-  const first = max(firstSeen(a, position) - (index << 6), 0),
-    last = min(position - (index << 6), 63);
-  const scores = scratchOf(a, thread);
-  const from = page(token, index) + load<usize>(a, LAYER) + <usize> group * headBytes(width, isInt8);
-  let q = load<usize>(a, QUERIES) + <usize> token * <usize> load<u32>(a, QUERIES_STRIDE) +
-    (<usize> (group * perGroup) * width << 2);
+  const first = firstIn(a, position, index), last = lastIn(position, index);
+  const scores = scratchOf(a, thread), from = partOf(a, token, index, head / perGroup);
+  let q = headOf(a, QUERIES, token, head);
   if (isInt8) {
-    attendInt8(from, q, scores, to, apart, first, last, width, perGroup);
+    attendInt8(from, q, scores, to, apart, first, last, width, heads);
     return;
   }
-  for (let i = 0; i < perGroup; i++) {
+  for (let i = 0; i < heads; i++) {
     scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
     const highest = highestSeen(scores, first, last);
     store<f32>(to, highest);

@@ -13,12 +13,16 @@ export function headBytes(dim: usize, isInt8: bool): usize {
   return isInt8 ? (dim << 7) + 768 : dim << 9;
 }
 
-/** Puts a key and a value at a place, from 0 to 63. */
-export function appendF32(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
+/** Puts a key at a place, from 0 to 63. */
+export function appendKeyF32(k: usize, to: usize, place: i32, dim: i32): void {
   const keys = to + (<usize> (place >> 2) * <usize> dim << 4) + (<usize> (place & 3) << 2);
   for (let d = 0; d < dim; d++) {
     store<f32>(keys + (<usize> d << 4), load<f32>(k + (<usize> d << 2)));
   }
+}
+
+/** Puts a value at a place. */
+export function appendValueF32(v: usize, to: usize, place: i32, dim: i32): void {
   memory.copy(to + (<usize> dim << 8) + (<usize> place * <usize> dim << 2), v, <usize> dim << 2);
 }
 

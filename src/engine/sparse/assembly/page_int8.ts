@@ -7,6 +7,7 @@
  *
  * Two heads that share keys and values meet them at the same time: they are loaded once for both.
  */
+import { touch } from "./ahead";
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
 import { highestSeen } from "./page";
 import { dot, maxLane, maxOfFour, ones, sumLanes, sumOfLanes } from "./simd";
@@ -25,15 +26,25 @@ const LARGEST: usize = PROBABILITIES + 96;
 /** Bytes of all these. */
 export const WORK: usize = 512;
 
-/** Puts a key and a value at a place, from 0 to 63. */
-export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32): void {
-  const width = <usize> dim, within = <usize> (place & 15);
-  const chunk = to + <usize> (place >> 4) * (width << 4);
-  const scales = to + (width << 7) + (<usize> place << 2);
-  let most = largest(k, dim);
-  let factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
+/** Where the 16 positions are, keys or values, of which a place is one, and where the scales of that place are. */
+// @ts-ignore: decorator
+@inline
+function chunkOf(at: usize, place: i32, width: usize): usize {
+  return at + <usize> (place >> 4) * (width << 4);
+}
+// @ts-ignore: decorator
+@inline
+function scalesOf(at: usize, place: i32, width: usize): usize {
+  return at + (width << 7) + (<usize> place << 2);
+}
+
+/** Puts a key at a place, from 0 to 63. */
+export function appendKeyInt8(k: usize, to: usize, place: i32, dim: i32): void {
+  const width = <usize> dim, scales = scalesOf(to, place, width);
+  const most = largest(k, dim);
+  const factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
   let sums = i32x4.splat(0);
-  const keys = chunk + (within << 2);
+  const keys = chunkOf(to, place, width) + (<usize> (place & 15) << 2);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(k + (d << 2)), factor), PLUS_0);
     sums = i32x4.add(sums, q);
@@ -42,9 +53,14 @@ export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32):
   }
   store<f32>(scales, most / 127);
   store<i32>(scales, -ZERO * sumOfLanes(sums), 512);
-  most = largest(v, dim);
-  factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
-  const values = chunk + (width << 6) + ((within >> 2) << 4) + (within & 3);
+}
+
+/** Puts a value at a place. */
+export function appendValueInt8(v: usize, to: usize, place: i32, dim: i32): void {
+  const width = <usize> dim, within = <usize> (place & 15);
+  const most = largest(v, dim);
+  const factor = f32x4.splat(most > LEAST ? <f32> 127 / most : 0);
+  const values = chunkOf(to + (width << 6), place, width) + ((within >> 2) << 4) + (within & 3);
   for (let d: usize = 0; d < width; d += 4) {
     const q = roundPlus(f32x4.mul(v128.load(v + (d << 2)), factor), PLUS_0);
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 0));
@@ -52,7 +68,14 @@ export function appendInt8(k: usize, v: usize, to: usize, place: i32, dim: i32):
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 2), 8);
     store<u8>(values + (d << 4), i32x4.extract_lane(q, 3), 12);
   }
-  store<f32>(scales, most / 127, 256);
+  store<f32>(scalesOf(to, place, width), most / 127, 256);
+}
+
+/** Reads a word of each line of what is seen of a page, as {@link touch} does. */
+export function touchInt8(from: usize, first: i32, last: i32, width: usize): i32 {
+  const begin = <usize> (first >> 4) * (width << 4), end = <usize> ((last >> 4) + 1) * (width << 4);
+  const values = from + (width << 6), scales = from + (width << 7);
+  return touch(from + begin, from + end) | touch(values + begin, values + end) | touch(scales, scales + 768);
 }
 
 /** A query as integers of 7 bits, 1 to 127, in its own place; its scale takes the last four bytes. */
