@@ -33,7 +33,8 @@ const CHUNKS = [1, 4] as const;
 const ROUNDS = 4;
 /**
  * Rounds after which ways are given up that take so many times as long as another. An even number of ways has met each
- * of two or three sequences that take turns by then, an odd one has not.
+ * of two or three sequences that take turns by then, an odd one has not. What took too long in the trial before, too, is
+ * given up after one.
  */
 const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
 /**
@@ -49,7 +50,9 @@ interface Rival {
 }
 
 interface Trial {
-  rivals: Rival[];
+  readonly all: readonly Rival[];
+  /** Those that are not given up. */
+  rivals: readonly Rival[];
   round: number;
   turn: number;
 }
@@ -59,6 +62,8 @@ export class Ways {
   readonly #ways: readonly Way[];
   /** What the last trial ended with. */
   #chosen: Way;
+  /** Ways that took too long in it. */
+  #slow = new Set<Way>();
   #trial: Trial | undefined;
   /** Runs so far, and those before the next trial. */
   #runs = 0;
@@ -82,7 +87,7 @@ export class Ways {
     if (++this.#runs < this.#next) return;
     this.#next *= BETWEEN;
     const rivals = this.#ways.map((way) => ({ way, least: Infinity }));
-    this.#trial = { rivals, round: 0, turn: 0 };
+    this.#trial = { all: rivals, rivals, round: 0, turn: 0 };
   }
 
   #judge(trial: Trial, milliseconds: number): void {
@@ -92,11 +97,14 @@ export class Ways {
     trial.turn = 0;
     trial.round++;
     const least = Math.min(...trial.rivals.map(({ least }) => least));
-    if (trial.round >= LEAST_ROUNDS && trial.rivals.length % 2 === 0) {
-      trial.rivals = trial.rivals.filter((rival) => rival.least <= TOO_LONG * least);
-    }
+    const isSlow = (rival: Rival) => rival.least > TOO_LONG * least;
+    const isEnough = trial.round >= LEAST_ROUNDS && trial.rivals.length % 2 === 0;
+    trial.rivals = trial.rivals.filter((rival) =>
+      !isSlow(rival) || !(isEnough || this.#slow.has(rival.way))
+    );
     if (trial.round < ROUNDS && trial.rivals.length > 1) return;
     this.#chosen = trial.rivals.find((rival) => rival.least === least)!.way;
+    this.#slow = new Set(trial.all.filter(isSlow).map(({ way }) => way));
     this.#trial = undefined;
   }
 }

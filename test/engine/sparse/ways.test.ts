@@ -85,6 +85,16 @@ function checkWays(threads: number, all: readonly string[]): void {
     expect(triesOf((way) => way === all[1] ? 3 : 3.2)).toBe(4);
   });
 
+  test("is tried once where it took far longer in the trial before, too, and as ever where it did not", () => {
+    const triesOf = (clock: Clock) =>
+      runsOf(threads, 64 + trial, clock).slice(64).filter((way) => way === all[2]).length;
+    expect(triesOf(fastIn(all[1]))).toBe(1);
+    const slowLater: Clock = (way, run) => run < 64 ? 3 : fastIn(all[1])(way, run);
+    expect(triesOf(slowLater)).toBe(all.length > 3 ? 2 : 4);
+    const slowBefore: Clock = (way, run) => run < 64 ? fastIn(all[1])(way, run) : 3;
+    expect(triesOf(slowBefore)).toBe(4);
+  });
+
   test("is not decided by a run that was interrupted", () => {
     for (const best of all) {
       for (const each of [3, 4]) {
