@@ -20,7 +20,7 @@ import {
   TIMES,
   X_STEPS,
 } from "./linear";
-import { activate, NONE } from "./math";
+import { activateAll, NONE } from "./math";
 
 /** Rows that are finished together, and bytes of a token's sums of them. */
 export const SUM_ROWS = 16;
@@ -85,20 +85,33 @@ export function storeSums(
   v128.store(to, f7, 7 * SUMS);
 }
 
-/** Writes sixteen rows' results for all tokens, of sums in float32, or in steps with those of lower bits. */
+/**
+ * Writes sixteen rows' results for all tokens, of sums in float32, or in steps with those of lower bits.
+ *
+ * @param begins Whether sums are to be scaled, and have the bias added.
+ * @param ends Whether what comes behind activations is done, and results are written; else they stay where sums are.
+ */
 // @ts-ignore: decorator
 @inline
-function write(inSteps: bool, a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
+function write(
+  begins: bool,
+  ends: bool,
+  inSteps: bool,
+  a: usize,
+  row: i32,
+  tokens: i32,
+  sums: usize,
+  lows: usize,
+): void {
   const column = <usize> row << 2, stride = <usize> load<u32>(a, OUT_STRIDE), out = load<usize>(a, OUT);
   const isScaled = load<usize>(a, ROW_SCALES) != 0, scales = load<usize>(a, ROW_SCALES) + column;
   const isBiased = load<usize>(a, BIAS) != 0, bias = load<usize>(a, BIAS) + column;
-  const kind = load<i32>(a, ACTIVATION), times = load<usize>(a, TIMES), plus = load<usize>(a, PLUS);
+  const times = load<usize>(a, TIMES), plus = load<usize>(a, PLUS);
   const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
   let at = sums, low = lows, line = column;
-  for (let token = 0; token < tokens; token++, line += stride) {
+  for (let token = 0; token < tokens; token++, line += stride, at += SUMS) {
     let v0 = v128.load(at), v1 = v128.load(at, 16), v2 = v128.load(at, 32), v3 = v128.load(at, 48);
-    at += SUMS;
-    if (inSteps) {
+    if (begins && inSteps) {
       const unit = v128.load32_splat(unitOf(steps, segments, token));
       v0 = inUnits(v0, v128.load(low), unit);
       v1 = inUnits(v1, v128.load(low, 16), unit);
@@ -106,39 +119,33 @@ function write(inSteps: bool, a: usize, row: i32, tokens: i32, sums: usize, lows
       v3 = inUnits(v3, v128.load(low, 48), unit);
       low += SUMS;
     }
-    if (isScaled) {
+    if (begins && isScaled) {
       v0 = f32x4.mul(v0, v128.load(scales));
       v1 = f32x4.mul(v1, v128.load(scales, 16));
       v2 = f32x4.mul(v2, v128.load(scales, 32));
       v3 = f32x4.mul(v3, v128.load(scales, 48));
     }
-    if (isBiased) {
+    if (begins && isBiased) {
       v0 = f32x4.add(v0, v128.load(bias));
       v1 = f32x4.add(v1, v128.load(bias, 16));
       v2 = f32x4.add(v2, v128.load(bias, 32));
       v3 = f32x4.add(v3, v128.load(bias, 48));
     }
-    if (kind != NONE) {
-      v0 = activate(kind, v0);
-      v1 = activate(kind, v1);
-      v2 = activate(kind, v2);
-      v3 = activate(kind, v3);
-    }
-    if (times != 0) {
+    if (ends && times != 0) {
       const from = times + line;
       v0 = f32x4.mul(v0, v128.load(from));
       v1 = f32x4.mul(v1, v128.load(from, 16));
       v2 = f32x4.mul(v2, v128.load(from, 32));
       v3 = f32x4.mul(v3, v128.load(from, 48));
     }
-    if (plus != 0) {
+    if (ends && plus != 0) {
       const from = plus + line;
       v0 = f32x4.add(v0, v128.load(from));
       v1 = f32x4.add(v1, v128.load(from, 16));
       v2 = f32x4.add(v2, v128.load(from, 32));
       v3 = f32x4.add(v3, v128.load(from, 48));
     }
-    const to = out + line;
+    const to = ends ? out + line : at;
     v128.store(to, v0);
     v128.store(to, v1, 16);
     v128.store(to, v2, 32);
@@ -155,10 +162,25 @@ function unitOf(steps: usize, segments: usize, token: i32): usize {
 
 /** Each in a function of its own: engines compile small functions better. */
 function writeSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  write(true, a, row, tokens, sums, lows);
+  write(true, true, true, a, row, tokens, sums, lows);
+}
+function scaleSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
+  write(true, false, true, a, row, tokens, sums, lows);
 }
 function writeFloats(a: usize, row: i32, tokens: i32, sums: usize): void {
-  write(false, a, row, tokens, sums, sums);
+  write(true, true, false, a, row, tokens, sums, sums);
+}
+function scaleFloats(a: usize, row: i32, tokens: i32, sums: usize): void {
+  write(true, false, false, a, row, tokens, sums, sums);
+}
+function writeScaled(a: usize, row: i32, tokens: i32, sums: usize): void {
+  write(false, true, false, a, row, tokens, sums, sums);
+}
+
+/** Writes results of sums that have been scaled, after the activation: that of all tokens, so that none waits. */
+function writeActivated(a: usize, row: i32, tokens: i32, sums: usize): void {
+  activateAll(load<i32>(a, ACTIVATION), sums, sums + <usize> tokens * SUMS);
+  writeScaled(a, row, tokens, sums);
 }
 
 /** Makes float32 of sums in steps, and of those of lower bits. */
@@ -175,7 +197,11 @@ function widen(a: usize, tokens: i32, sums: usize, lows: usize): void {
 
 /** Writes sixteen rows' results, of integer sums in steps, and of those of lower bits, with what lists have. */
 export function finishSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  if (load<usize>(a, LISTS) == 0) return writeSteps(a, row, tokens, sums, lows);
+  if (load<usize>(a, LISTS) == 0) {
+    if (load<i32>(a, ACTIVATION) == NONE) return writeSteps(a, row, tokens, sums, lows);
+    scaleSteps(a, row, tokens, sums, lows);
+    return writeActivated(a, row, tokens, sums);
+  }
   widen(a, tokens, sums, lows);
   finishSums(a, row, tokens, sums, lows);
 }
@@ -187,5 +213,7 @@ export function finishSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: 
  */
 export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, room: usize): void {
   addLists(a, row, SUM_ROWS, tokens, sums, room);
-  writeFloats(a, row, tokens, sums);
+  if (load<i32>(a, ACTIVATION) == NONE) return writeFloats(a, row, tokens, sums);
+  scaleFloats(a, row, tokens, sums);
+  writeActivated(a, row, tokens, sums);
 }
