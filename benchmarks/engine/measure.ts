@@ -14,7 +14,7 @@ import type { Prompts } from "./prompts.ts";
 const [PROMPT, DECODED] = [32, 64];
 /** Tokens of the prompts whose reading is timed. */
 const PREFILLS = [128, 512] as const;
-/** Tokens of a full context, and after what of them decoding is timed. */
+/** Tokens of a full context, after what of them decoding is timed, and for how many, here and after 128. */
 const CONTEXT = 2048;
 const [LONG, LONG_DECODED] = [2016, 32];
 /** Tokens generated before anything counts: WebAssembly is compiled better as it runs. */
@@ -28,9 +28,15 @@ const REST = 1000;
 export const PROMPTS = { short: [PROMPT, ...PREFILLS], long: LONG };
 
 /** What is timed. */
-export type Measure = "decode" | "decode2048" | "prefill128" | "prefill512";
+export type Measure = "decode" | "decode128" | "decode2048" | "prefill128" | "prefill512";
 /** What is timed, in the order of a round. */
-export const MEASURES: readonly Measure[] = ["decode", "prefill128", "prefill512", "decode2048"];
+export const MEASURES: readonly Measure[] = [
+  "decode",
+  "prefill128",
+  "prefill512",
+  "decode128",
+  "decode2048",
+];
 
 /** An engine that is to be measured, or why it cannot be. */
 export interface Candidate {
@@ -78,6 +84,7 @@ export function rate(measure: Measure, { seconds }: Generated): number {
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   switch (measure) {
     case "decode":
+    case "decode128":
       // The first token is the prompt's.
       return (seconds.length - 1) / sum(seconds.slice(1));
     case "decode2048":
@@ -107,7 +114,7 @@ export async function measureGroup(
   const reader = await openReader(threads);
   try {
     for (const { name, ours, start, missing } of candidates) {
-      const runs = { decode: [], decode2048: [], prefill128: [], prefill512: [] };
+      const runs = { decode: [], decode128: [], decode2048: [], prefill128: [], prefill512: [] };
       const engine: Measured = { name, ours, threads, missing, runs };
       group.engines.push(engine);
       if (!start) continue;
@@ -175,6 +182,8 @@ function run(child: Child, measure: Measure, prompts: Prompts): Promise<Generate
       return child.call("generate", prompt(PREFILLS[0]), 0);
     case "prefill512":
       return child.call("generate", prompt(PREFILLS[1]), 0);
+    case "decode128":
+      return child.call("generate", prompt(PREFILLS[0]), LONG_DECODED);
     case "decode2048":
       return child.call("resume", LONG_DECODED);
   }

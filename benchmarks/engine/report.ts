@@ -21,6 +21,7 @@ export interface EngineResult extends Work {
 /** What is timed, in the order of the tables, with the heads of their columns; all in tokens a second. */
 const TITLES: Record<Measure, string> = {
   decode: "decode",
+  decode128: "decode at 128",
   decode2048: "decode at 2048",
   prefill128: "prefill of 128",
   prefill512: "prefill of 512",
@@ -92,9 +93,11 @@ function overview(
   const megabytes = (bytes: number | undefined) =>
     bytes === undefined ? "?" : (bytes / 1e6).toFixed(0);
   const decodes = shown.includes("decode");
+  const keeps = shown.includes("decode128") && shown.includes("decode2048");
   const header = [
     "",
     ...shown.map((measure) => TITLES[measure]),
+    ...(keeps ? ["of that at 128"] : []),
     "load, s",
     "files, MB",
     "peak memory, MB",
@@ -112,6 +115,7 @@ function overview(
       return [
         name,
         ...shown.map((measure) => digits(typical(engine, measure))),
+        ...(keeps ? [digits(typical(engine, "decode2048") / typical(engine, "decode128"))] : []),
         seconds(loaded!.seconds),
         megabytes(fileBytes),
         megabytes(peakBytes),
