@@ -311,8 +311,24 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
     // In the place of the largest score, which nobody reads any more.
     store<f32>(at, weight);
   }
-  const factor: f32 = 1 / total, factors = f32x4.splat(factor);
+  const factor: f32 = 1 / total, factors = f32x4.splat(factor), zero = f32x4.splat(0);
   let d: usize = 0;
+  // Four vectors, so that an addition need not wait for the one before.
+  for (; d + 16 <= dim; d += 16) {
+    let s0 = zero, s1 = zero, s2 = zero, s3 = zero, values = partials + (d << 2);
+    for (let at = partials; at < end; at += size, values += size) {
+      const weight = v128.load32_splat(at);
+      s0 = f32x4.add(s0, f32x4.mul(v128.load(values, 16), weight));
+      s1 = f32x4.add(s1, f32x4.mul(v128.load(values, 32), weight));
+      s2 = f32x4.add(s2, f32x4.mul(v128.load(values, 48), weight));
+      s3 = f32x4.add(s3, f32x4.mul(v128.load(values, 64), weight));
+    }
+    const to = out + (d << 2);
+    v128.store(to, f32x4.mul(s0, factors));
+    v128.store(to, f32x4.mul(s1, factors), 16);
+    v128.store(to, f32x4.mul(s2, factors), 32);
+    v128.store(to, f32x4.mul(s3, factors), 48);
+  }
   for (; d + 4 <= dim; d += 4) {
     let sum = f32x4.splat(0);
     for (let at = partials; at < end; at += size) {
