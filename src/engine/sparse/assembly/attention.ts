@@ -40,10 +40,8 @@ import {
 } from "./page_int8";
 import { share } from "./vectors";
 
-const QUERIES: usize = 8, QUERIES_STRIDE: usize = 12;
-const KEYS: usize = 16, KEYS_STRIDE: usize = 20;
-const VALUES: usize = 24, VALUES_STRIDE: usize = 28;
-const OUT: usize = 32, OUT_STRIDE: usize = 36;
+/** Addresses of vectors; the word behind each is how many bytes tokens are apart. */
+const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, OUT: usize = 32;
 const HEADS: usize = 40, KV_HEADS: usize = 44, DIM: usize = 48;
 /** Bytes from a page's beginning to this layer's part of it. */
 const LAYER: usize = 52;
@@ -72,7 +70,7 @@ function positionOf(token: i32): i32 {
   return load<i32>(load<usize>(POSITIONS) + (<usize> token << 2));
 }
 
-/** A token's vector of one head, of queries, keys or values: by the word that has their address. */
+/** A token's vector of one head, of queries, keys, values or results: by the word that has their address. */
 // @ts-ignore: decorator
 @inline
 function headOf(a: usize, word: usize, token: i32, head: i32): usize {
@@ -299,9 +297,7 @@ export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void 
 
 function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32): void {
   const dim = <usize> load<u32>(a, DIM), size = partialBytes(dim);
-  const out = load<usize>(a, OUT) + <usize> token * <usize> load<u32>(a, OUT_STRIDE) +
-    (<usize> head * dim << 2);
-  const end = partials + <usize> pages * size;
+  const out = headOf(a, OUT, token, head), end = partials + <usize> pages * size;
   let highest: f32 = -Infinity;
   for (let at = partials; at < end; at += size) highest = max(highest, load<f32>(at));
   let total: f32 = 0;
