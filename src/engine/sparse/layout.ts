@@ -221,10 +221,15 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
         STREAMS + sums + outlierBytes(segments, tokens) +
           (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2),
       );
-    // One token's alone: several look at the flags themselves.
     case KIND.DENSE_INT8:
+      // One token has sums of lower bits behind its flagged segments.
+      return Math.max(flagged + sumsBytes(1), sums + outlierBytes(segments, tokens));
+    // Sixteen rows are unpacked, behind the sums of a group with two tokens; each segment may have scales.
     case KIND.DENSE_INT4:
-      return flagged;
+      return Math.max(
+        flagged,
+        sums + outlierBytes(segments, tokens) + segments * 16 * (SEGMENT + 4),
+      );
     default:
       return 0;
   }

@@ -21,24 +21,17 @@ import {
 } from "./int4";
 import {
   addScaled,
-  finishFour,
   finishGroupOfOne,
-  flagsOf,
-  inputsOf,
   LIST_END,
   listFlaggedOfOne,
   LOW_UNIT,
-  scalesOf,
   SEGMENTS,
-  TILE_SEGMENT,
-  TILE_WORDS,
   WEIGHTS,
   X,
   X_COPY,
   X_LOW,
   X_SCALES,
   X_SCALES_COPY,
-  X_STRIDE,
 } from "./linear";
 import { productAt, rowAt, weightsAt } from "./runs";
 import { addProducts, ones, sumProducts, upper } from "./simd";
@@ -212,93 +205,6 @@ function oneInOne(a: usize, rows: i32, thread: i32): void {
   one(1, a, rows, thread);
 }
 
-/** Four tokens of those from `token` on, with the 8 rows at `row`. */
-function four(a: usize, row: i32, token: i32, tokens: i32, at: usize): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones(), zero = v128.load(ZERO_POINTS);
-  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const low = <usize> load<u32>(a, X_LOW), inGroup = <usize> (row & 15);
-  const x = inputsOf(load<usize>(a, X), load<u32>(a, X_STRIDE), token);
-  const next = segments << 2;
-  const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
-  const sums = load<usize>(a, X_SUMS) + <usize> token * 2 * next;
-  const flags = flagsOf(a, token, 0, tokens);
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
-  for (let s: usize = 0, header = at; s < segments;) {
-    const end = min(s + per, segments);
-    let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
-    let w = header + DENSE_HEADER + (inGroup << 2);
-    for (; s < end; s++) {
-      const begin = sums + (s << 3);
-      let i0 = i32x4.splat(0), i1 = i0, i2 = i0, i3 = i0, k0 = i0, k1 = i0, k2 = i0, k3 = i0;
-      let xp = x + s * TILE_SEGMENT;
-      for (const last = w + DENSE_SEGMENT; w < last; w += 64) {
-        const v = v128.load(w), u = v128.load(w, 16);
-        const v0 = v128.and(v, nibbles), v1 = upper(v, nibbles);
-        const u0 = v128.and(u, nibbles), u1 = upper(u, nibbles);
-        let y = inputs(xp, zero), z = inputs(xp + 4, zero);
-        i0 = addProducts(addProducts(i0, y, v0), z, v1);
-        k0 = addProducts(addProducts(k0, y, u0), z, u1);
-        y = inputs(xp + 32, zero), z = inputs(xp + 36, zero);
-        i1 = addProducts(addProducts(i1, y, v0), z, v1);
-        k1 = addProducts(addProducts(k1, y, u0), z, u1);
-        y = inputs(xp + 64, zero), z = inputs(xp + 68, zero);
-        i2 = addProducts(addProducts(i2, y, v0), z, v1);
-        k2 = addProducts(addProducts(k2, y, u0), z, u1);
-        y = inputs(xp + 96, zero), z = inputs(xp + 100, zero);
-        i3 = addProducts(addProducts(i3, y, v0), z, v1);
-        k3 = addProducts(addProducts(k3, y, u0), z, u1);
-        xp += 8;
-      }
-      const t0 = v128.load32_splat(begin), t1 = v128.load32_splat(begin + 2 * next);
-      const t2 = v128.load32_splat(begin + 4 * next), t3 = v128.load32_splat(begin + 6 * next);
-      const scale = scales + s * TILE_WORDS;
-      const s0 = v128.load32_splat(scale), s1 = v128.load32_splat(scale, 4);
-      const s2 = v128.load32_splat(scale, 8), s3 = v128.load32_splat(scale, 12);
-      p0 = addScaled(p0, i32x4.add(sumProducts(i0, one_), t0), s0);
-      p1 = addScaled(p1, i32x4.add(sumProducts(i1, one_), t1), s1);
-      p2 = addScaled(p2, i32x4.add(sumProducts(i2, one_), t2), s2);
-      p3 = addScaled(p3, i32x4.add(sumProducts(i3, one_), t3), s3);
-      q0 = addScaled(q0, i32x4.add(sumProducts(k0, one_), t0), s0);
-      q1 = addScaled(q1, i32x4.add(sumProducts(k1, one_), t1), s1);
-      q2 = addScaled(q2, i32x4.add(sumProducts(k2, one_), t2), s2);
-      q3 = addScaled(q3, i32x4.add(sumProducts(k3, one_), t3), s3);
-    }
-    const sf = scalesAt(header + (inGroup << 1)), sg = scalesAt(header + (inGroup << 1) + 8);
-    f0 = f32x4.add(f0, f32x4.mul(p0, sf));
-    f1 = f32x4.add(f1, f32x4.mul(p1, sf));
-    f2 = f32x4.add(f2, f32x4.mul(p2, sf));
-    f3 = f32x4.add(f3, f32x4.mul(p3, sf));
-    g0 = f32x4.add(g0, f32x4.mul(q0, sg));
-    g1 = f32x4.add(g1, f32x4.mul(q1, sg));
-    g2 = f32x4.add(g2, f32x4.mul(q2, sg));
-    g3 = f32x4.add(g3, f32x4.mul(q3, sg));
-    header += DENSE_HEADER + per * DENSE_SEGMENT;
-  }
-  for (let s: usize = 0; s < segments; s++) {
-    if (load<u32>(flags + (s << 3)) == 0) continue;
-    const group = s / per, header = at + group * (DENSE_HEADER + per * DENSE_SEGMENT);
-    const w = at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT + (inGroup << 2);
-    const sf = scalesAt(header + (inGroup << 1)), sg = scalesAt(header + (inGroup << 1) + 8);
-    for (let t = 0; t < 4; t++) {
-      const xp = x + low + s * TILE_SEGMENT + <usize> (t << 5);
-      const start = v128.load32_splat(sums + (s << 3) + <usize> t * 2 * next, 4);
-      const unit = f32x4.mul(
-        v128.load32_splat(scales + s * TILE_WORDS + <usize> (t << 2)),
-        f32x4.splat(LOW_UNIT),
-      );
-      const p = segmentOf(w, xp, start, zero, nibbles, one_);
-      const q = segmentOf(w + 16, xp, start, zero, nibbles, one_);
-      const pf = f32x4.mul(unit, sf), qf = f32x4.mul(unit, sg);
-      if (t == 0) f0 = addScaled(f0, p, pf), g0 = addScaled(g0, q, qf);
-      else if (t == 1) f1 = addScaled(f1, p, pf), g1 = addScaled(g1, q, qf);
-      else if (t == 2) f2 = addScaled(f2, p, pf), g2 = addScaled(g2, q, qf);
-      else f3 = addScaled(f3, p, pf), g3 = addScaled(g3, q, qf);
-    }
-  }
-  finishFour(a, row, token, tokens, f0, f1, f2, f3);
-  finishFour(a, row + 4, token, tokens, g0, g1, g2, g3);
-}
-
 /** y = W·x for so many rows, a multiple of 16, of each place of a thread's table, and one token. */
 export function denseInt4One(places: i32, a: usize, rows: i32, thread: i32): void {
   if (places == 4) oneInFour(a, rows, thread);
@@ -309,18 +215,6 @@ export function denseInt4One(places: i32, a: usize, rows: i32, thread: i32): voi
 /** Bytes of sixteen rows. */
 export function denseInt4Size(a: usize): usize {
   return denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
-}
-
-/** y = W·x for rows `first` to `last`, multiples of 16, and several tokens. */
-export function denseInt4(a: usize, first: i32, last: i32, tokens: i32): void {
-  const size = denseBytes(load<usize>(a, SEGMENTS), load<usize>(a, GROUP_SEGMENTS));
-  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < last; row += 16) {
-    for (let half = 0; half < 16; half += 8) {
-      for (let token = 0; token < tokens; token += 4) four(a, row + half, token, tokens, at);
-    }
-    at += size;
-  }
 }
 
 /**

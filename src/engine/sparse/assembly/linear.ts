@@ -260,67 +260,6 @@ export function finishGroup(
   finish(a, row + 12, token, f3);
 }
 
-/** Writes four rows' results for up to four tokens from `token` on. */
-// @ts-ignore: decorator
-@inline
-export function finishFour(
-  a: usize,
-  row: i32,
-  token: i32,
-  tokens: i32,
-  f0: v128,
-  f1: v128,
-  f2: v128,
-  f3: v128,
-): void {
-  const stride = <usize> load<u32>(a, OUT_STRIDE), column = <usize> row << 2;
-  const at = <usize> token * stride + column;
-  let v0 = f0, v1 = f1, v2 = f2, v3 = f3;
-  const scales = load<usize>(a, ROW_SCALES);
-  if (scales != 0) {
-    const scale = v128.load(scales + column);
-    v0 = f32x4.mul(v0, scale);
-    v1 = f32x4.mul(v1, scale);
-    v2 = f32x4.mul(v2, scale);
-    v3 = f32x4.mul(v3, scale);
-  }
-  const bias = load<usize>(a, BIAS);
-  if (bias != 0) {
-    const b = v128.load(bias + column);
-    v0 = f32x4.add(v0, b);
-    v1 = f32x4.add(v1, b);
-    v2 = f32x4.add(v2, b);
-    v3 = f32x4.add(v3, b);
-  }
-  const kind = load<i32>(a, ACTIVATION);
-  if (kind != NONE) {
-    v0 = activate(kind, v0);
-    v1 = activate(kind, v1);
-    v2 = activate(kind, v2);
-    v3 = activate(kind, v3);
-  }
-  // Vectors have room for whole fours: what is read beyond the last token is not written.
-  const times = load<usize>(a, TIMES);
-  if (times != 0) {
-    v0 = f32x4.mul(v0, v128.load(times + at));
-    v1 = f32x4.mul(v1, v128.load(times + at + stride));
-    v2 = f32x4.mul(v2, v128.load(times + at + 2 * stride));
-    v3 = f32x4.mul(v3, v128.load(times + at + 3 * stride));
-  }
-  const plus = load<usize>(a, PLUS);
-  if (plus != 0) {
-    v0 = f32x4.add(v0, v128.load(plus + at));
-    v1 = f32x4.add(v1, v128.load(plus + at + stride));
-    v2 = f32x4.add(v2, v128.load(plus + at + 2 * stride));
-    v3 = f32x4.add(v3, v128.load(plus + at + 3 * stride));
-  }
-  const out = load<usize>(a, OUT) + at, rest = tokens - token;
-  v128.store(out, v0);
-  if (rest > 1) v128.store(out + stride, v1);
-  if (rest > 2) v128.store(out + 2 * stride, v2);
-  if (rest > 3) v128.store(out + 3 * stride, v3);
-}
-
 /** sum + an integer part with its scale. */
 // @ts-ignore: decorator
 @inline

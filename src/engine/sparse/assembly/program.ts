@@ -22,8 +22,9 @@ import {
   THREADS,
   TOKENS,
 } from "./control";
-import { denseF16, denseF32, denseInt8 } from "./dense";
-import { denseInt4 } from "./dense_int4";
+import { denseF16, denseF32 } from "./dense";
+import { denseInt4Many } from "./dense_int4_many";
+import { denseInt8Many } from "./dense_many";
 import {
   COUNTER,
   DENSE_F16,
@@ -183,10 +184,10 @@ function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void
   } else if (kind == SLOTS_ANY) {
     if (tokens == 1) slotsAnyOne(a, first, last, thread);
     else slotsAnyMany(a, first, last, tokens, thread);
-  } else if (kind == DENSE_INT8) denseInt8(a, first, last, tokens);
+  } else if (kind == DENSE_INT8) denseInt8Many(a, first, last, tokens, thread);
   else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) slotsInt4Many(kind, a, first, last, tokens, thread);
   else if (kind == SKETCH) sketch(a, first, last, thread);
-  else if (kind == DENSE_INT4) denseInt4(a, first, last, tokens);
+  else if (kind == DENSE_INT4) denseInt4Many(a, first, last, tokens, thread);
   else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
   else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
   else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);

@@ -115,6 +115,20 @@ export function stepBits(steps: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD && FUSED_DOT ? steps : v128.or(steps, i32x4.shl(steps, 16));
 }
 
+/** A step as it is, of what {@link stepBits} has made of it. */
+// @ts-ignore: decorator
+@inline
+export function wholeStep(step: v128): v128 {
+  return WIDE_PARTS ? step : i32x4.shr_u(step, 16);
+}
+
+/** sum + four sums of {@link dot} times a step, in integers; the step is whole. */
+// @ts-ignore: decorator
+@inline
+export function addWholeTimes(sum: v128, part: v128, step: v128): v128 {
+  return i32x4.add(sum, i32x4.mul(part, step));
+}
+
 /** Whether a part has 32 bits, and room for more products than {@link centered} gives. */
 export const WIDE_PARTS: bool = ASC_FEATURE_RELAXED_SIMD && FUSED_DOT;
 
