@@ -32,10 +32,10 @@ import {
   X_STRIDE,
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
-import { addProducts, dot, ones, pick, products, sumProducts, upper } from "./simd";
+import { addProducts, dot, ones, pick, products, sumProducts, upper, WIDE_PARTS } from "./simd";
 import { clear, finishSums, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
-/** Bytes of a segment of four rows that is unpacked: its zero point's part, then its pairs. */
+/** Bytes of a segment of four rows that is unpacked: what its sums begin with, then its pairs. */
 // @ts-ignore: decorator
 @inline
 function unpackedBytes(kind: i32): usize {
@@ -88,17 +88,18 @@ function unpack(
         const more = unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table);
         all = i8x16.add(all, more);
       }
-      v128.store(out, dot(all, zeros, i32x4.splat(0), one_));
+      v128.store(out, i32x4.neg(dot(all, zeros, i32x4.splat(0), one_)));
       w += 2 * bytes;
       out += unpackedBytes(kind);
     }
   }
 }
 
-/** The products of two slots, of the windows `x` and `y`. */
+/** The products of two slots, of the windows `x` and `y`, and what they begin with where parts have room for it. */
 // @ts-ignore: decorator
 @inline
-function two(v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
+function two(begin: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
+  if (WIDE_PARTS) return addProducts(addProducts(begin, v0, pick(x, i0)), v1, pick(y, i1));
   return addProducts(products(v0, pick(x, i0)), v1, pick(y, i1));
 }
 
@@ -109,11 +110,11 @@ function twoMore(sum: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128): v1
   return addProducts(addProducts(sum, v0, pick(x, i0)), v1, pick(x, i1));
 }
 
-/** sum + a segment's products less the zero point's part, times the scale at `scale`. */
+/** sum + what a segment begins with and its products, as {@link two} gives them, times the scale at `scale`. */
 // @ts-ignore: decorator
 @inline
-function addPart(sum: v128, products: v128, zero: v128, scale: usize, one_: v128): v128 {
-  const part = i32x4.sub(sumProducts(products, one_), zero);
+function addPart(sum: v128, begin: v128, products: v128, scale: usize, one_: v128): v128 {
+  const part = WIDE_PARTS ? products : i32x4.add(begin, sumProducts(products, one_));
   return addScaled(sum, part, v128.load32_splat(scale));
 }
 
@@ -143,20 +144,20 @@ function addTile(
     let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
     w += 16;
     for (; s < end; s++) {
-      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      const begin = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
       const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
       let t0 = v128.load(xp), t1 = v128.load(xp, 32), t2 = v128.load(xp, 64), t3 = v128.load(xp, 96);
       if (kind == SLOTS_ONE_INT4) {
-        t0 = two(v0, v1, i0, i1, t0, v128.load(xp, 16));
-        t1 = two(v0, v1, i0, i1, t1, v128.load(xp, 48));
-        t2 = two(v0, v1, i0, i1, t2, v128.load(xp, 80));
-        t3 = two(v0, v1, i0, i1, t3, v128.load(xp, 112));
+        t0 = two(begin, v0, v1, i0, i1, t0, v128.load(xp, 16));
+        t1 = two(begin, v0, v1, i0, i1, t1, v128.load(xp, 48));
+        t2 = two(begin, v0, v1, i0, i1, t2, v128.load(xp, 80));
+        t3 = two(begin, v0, v1, i0, i1, t3, v128.load(xp, 112));
       } else {
         // One window after the other: fewer vectors are alive at once.
-        t0 = two(v0, v1, i0, i1, t0, t0);
-        t1 = two(v0, v1, i0, i1, t1, t1);
-        t2 = two(v0, v1, i0, i1, t2, t2);
-        t3 = two(v0, v1, i0, i1, t3, t3);
+        t0 = two(begin, v0, v1, i0, i1, t0, t0);
+        t1 = two(begin, v0, v1, i0, i1, t1, t1);
+        t2 = two(begin, v0, v1, i0, i1, t2, t2);
+        t3 = two(begin, v0, v1, i0, i1, t3, t3);
         const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
         const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
         t0 = twoMore(t0, v2, v3, i2, i3, v128.load(xp, 16));
@@ -164,11 +165,10 @@ function addTile(
         t2 = twoMore(t2, v2, v3, i2, i3, v128.load(xp, 80));
         t3 = twoMore(t3, v2, v3, i2, i3, v128.load(xp, 112));
       }
-      const zero = v128.load(w);
-      p0 = addPart(p0, t0, zero, scale, one_);
-      p1 = addPart(p1, t1, zero, scale + 4, one_);
-      p2 = addPart(p2, t2, zero, scale + 8, one_);
-      p3 = addPart(p3, t3, zero, scale + 12, one_);
+      p0 = addPart(p0, begin, t0, scale, one_);
+      p1 = addPart(p1, begin, t1, scale + 4, one_);
+      p2 = addPart(p2, begin, t2, scale + 8, one_);
+      p3 = addPart(p3, begin, t3, scale + 12, one_);
       w += unpackedBytes(kind);
       scale += TILE_WORDS;
       xp += TILE_SEGMENT;
@@ -204,15 +204,15 @@ function addLow(
     );
     for (let t: usize = 0; t < 4; t++) {
       const xs = x + s * TILE_SEGMENT + (t << 5), y = v128.load(xs), z = v128.load(xs, 16);
-      const v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      const begin = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
       const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-      let p = two(v0, v1, i0, i1, y, kind == SLOTS_ONE_INT4 ? z : y);
+      let p = two(begin, v0, v1, i0, i1, y, kind == SLOTS_ONE_INT4 ? z : y);
       if (kind == SLOTS_TWO_INT4) {
         const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
         p = twoMore(p, v2, v3, v128.load(w, 112), v128.load(w, 128), z);
       }
       const scale = scales + s * TILE_WORDS + (t << 2);
-      addGroup(to + t * SUMS, addPart(f32x4.splat(0), p, v128.load(w), scale, one_), unit);
+      addGroup(to + t * SUMS, addPart(f32x4.splat(0), begin, p, scale, one_), unit);
     }
   }
 }

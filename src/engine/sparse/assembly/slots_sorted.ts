@@ -18,11 +18,14 @@ import { addParts, beginning, lane, ones, subParts, upper, WIDE_PARTS } from "./
 import { segmentBytes } from "./slots";
 import { storeSums, SUMS } from "./sums";
 
+/** Bytes of the head of a segment that is unpacked. */
+export const HEAD: usize = 16;
+
 /**
  * Bytes of a segment that is unpacked: a head, which says where its inputs begin in a tile, and two pairs.
  * The first begins with what both do.
  */
-const UNPACKED_SEGMENT: usize = 16 + 2 * UNPACKED;
+const UNPACKED_SEGMENT: usize = HEAD + 2 * UNPACKED;
 
 /** Bytes of a tile's inputs for each of its steps, as a shift. */
 const STEP_SHIFT: usize = 3;
@@ -141,6 +144,25 @@ export function addNarrow(
   v128.store(to, addBoth(v128.load(to), y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, step));
 }
 
+/** Adds a narrow segment at `w` to the sums of a tile of four tokens, or of eight: its inputs are at `x`. */
+// @ts-ignore: decorator
+@inline
+export function addNarrowTile(isEight: bool, to: usize, x: usize, step: usize, w: usize): void {
+  const v0 = v128.load(w, 32), v1 = v128.load(w, 48), i0 = v128.load(w, 64), i1 = v128.load(w, 80);
+  const v2 = v128.load(w, 112), v3 = v128.load(w, 128), i2 = v128.load(w, 144), i3 = v128.load(w, 160);
+  const s = v128.load(step);
+  addNarrow(to, x, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
+  addNarrow(to + SUMS, x + 32, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
+  addNarrow(to + 2 * SUMS, x + 64, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
+  addNarrow(to + 3 * SUMS, x + 96, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
+  if (!isEight) return;
+  const t = v128.load(step, 16);
+  addNarrow(to + 4 * SUMS, x + 128, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0));
+  addNarrow(to + 5 * SUMS, x + 160, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1));
+  addNarrow(to + 6 * SUMS, x + 192, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
+  addNarrow(to + 7 * SUMS, x + 224, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
+}
+
 /** The sums of a tile of four tokens, or of eight, at `x`, with narrow segments. */
 // @ts-ignore: decorator
 @inline
@@ -148,20 +170,8 @@ function sumNarrow(isEight: bool, x: usize, steps: usize, from: usize, end: usiz
   const zero = i32x4.splat(0);
   storeSums(isEight, to, zero, zero, zero, zero, zero, zero, zero, zero);
   for (let w = from; w < end; w += UNPACKED_SEGMENT) {
-    const offset = <usize> load<u32>(w), xp = x + offset, step = steps + (offset >> STEP_SHIFT);
-    const v0 = v128.load(w, 32), v1 = v128.load(w, 48), i0 = v128.load(w, 64), i1 = v128.load(w, 80);
-    const v2 = v128.load(w, 112), v3 = v128.load(w, 128), i2 = v128.load(w, 144), i3 = v128.load(w, 160);
-    const s = v128.load(step);
-    addNarrow(to, xp, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
-    addNarrow(to + SUMS, xp + 32, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
-    addNarrow(to + 2 * SUMS, xp + 64, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
-    addNarrow(to + 3 * SUMS, xp + 96, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
-    if (!isEight) continue;
-    const t = v128.load(step, 16);
-    addNarrow(to + 4 * SUMS, xp + 128, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0));
-    addNarrow(to + 5 * SUMS, xp + 160, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1));
-    addNarrow(to + 6 * SUMS, xp + 192, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
-    addNarrow(to + 7 * SUMS, xp + 224, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
+    const offset = <usize> load<u32>(w);
+    addNarrowTile(isEight, to, x + offset, steps + (offset >> STEP_SHIFT), w);
   }
 }
 
