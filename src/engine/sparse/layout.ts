@@ -221,15 +221,13 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
         STREAMS + sums + outlierBytes(segments, tokens) +
           (8 * segments + 1) * (BEGINNING + UNPACKED_PAIR / 2),
       );
+    // What one token needs, its flagged segments and sums of lower bits, is less.
     case KIND.DENSE_INT8:
-      // One token has sums of lower bits behind its flagged segments.
-      return Math.max(flagged + sumsBytes(1), sums + outlierBytes(segments, tokens));
+      return sums + outlierBytes(segments, tokens);
     // Sixteen rows are unpacked, behind the sums of a group with two tokens; each segment may have scales.
     case KIND.DENSE_INT4:
-      return Math.max(
-        flagged,
-        sums + outlierBytes(segments, tokens) + segments * 16 * (SEGMENT + 4),
-      );
+      return sumsBytes(tokens) + 2 * 4 * 16 + outlierBytes(segments, tokens) +
+        segments * 16 * (SEGMENT + 4);
     default:
       return 0;
   }
