@@ -224,6 +224,16 @@ export function scratchBytes(kind: Kind, segments: number, tokens: number): numb
     // What one token needs, its flagged segments and sums of lower bits, is less.
     case KIND.DENSE_INT8:
       return sums + outlierBytes(segments, tokens);
+    case KIND.DENSE_F32:
+      return sumsBytes(tokens);
+    // Sixteen rows as float32 behind the sums.
+    case KIND.DENSE_F16:
+      return sumsBytes(tokens) + segments * 16 * 4 * SEGMENT;
+    // The inputs of sixteen tokens, their sums twice, and four rows' lists as float32: all columns at most.
+    case KIND.LISTS_F32:
+      return segments * 16 * 4 * SEGMENT + 2 * 4 * 16 * 4;
+    case KIND.LISTS_F16:
+      return segments * 16 * 4 * SEGMENT + 2 * 4 * 16 * 4 + segments * 24 * SEGMENT;
     // Sixteen rows are unpacked, behind the sums of a group with two tokens; each segment may have scales.
     case KIND.DENSE_INT4:
       return sumsBytes(tokens) + 2 * 4 * 16 + outlierBytes(segments, tokens) +

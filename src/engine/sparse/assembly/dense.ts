@@ -1,14 +1,10 @@
 /**
- * Dense matrices, 16 rows together.
- *
- * int8: for each segment -Σw as int16 `[16]`, then its weights `[column / 4, 16 rows, 4 columns]`. Floats:
- * `[column, 16 rows]`. `vectors.ts` reads rows out of the same layouts, where a head is tied to a table.
+ * Dense int8 matrices, 16 rows together: for each segment -Σw as int16 `[16]`, then its weights
+ * `[column / 4, 16 rows, 4 columns]`. `vectors.ts` reads rows out of the same layout, where a head is tied to a table.
  */
 import { productAt, rowAt, setPlace, weightsAt } from "./runs";
-import { addWholeTimes, dot, ones, wholeStep, widenHalves } from "./simd";
+import { addWholeTimes, dot, ones, wholeStep } from "./simd";
 import {
-  COLUMNS,
-  finishGroup,
   finishGroupOfOne,
   finishRows,
   inUnits,
@@ -22,7 +18,6 @@ import {
   X_COPY,
   X_LOW,
   X_STEPS,
-  X_STRIDE,
 } from "./linear";
 
 /** Bytes of a segment of 16 rows of int8, of which the first 32 are sums. */
@@ -198,48 +193,4 @@ export function denseInt8Rows(a: usize, first: i32, last: i32, thread: i32): voi
   setPlace(a, thread, 0, a, first);
   oneInOne(a, last - first, thread);
   finishRows(a, first, last - first);
-}
-
-/** y = W·x of floats. */
-// @ts-ignore: decorator
-@inline
-function floats(a: usize, first: i32, last: i32, tokens: i32, thread: i32, halves: bool): void {
-  const columns = load<i32>(a, COLUMNS);
-  const stride = <usize> load<u32>(a, X_STRIDE);
-  const x = load<usize>(a, X) +
-    (tokens == 1 ? <usize> thread * <usize> load<u32>(a, X_COPY) : 0);
-  const step: usize = halves ? 32 : 64;
-  const size = (load<usize>(a, SEGMENTS) << 5) * step;
-  let at = load<usize>(a, WEIGHTS) + (<usize> first >> 4) * size;
-  for (let row = first; row < last; row += 16) {
-    for (let token = 0; token < tokens; token++) {
-      let w = at, xp = x + <usize> token * stride;
-      let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
-      for (let column = 0; column < columns; column++) {
-        const xs = v128.load32_splat(xp);
-        if (halves) {
-          f0 = f32x4.add(f0, f32x4.mul(widenHalves(v128.load16x4_u(w)), xs));
-          f1 = f32x4.add(f1, f32x4.mul(widenHalves(v128.load16x4_u(w, 8)), xs));
-          f2 = f32x4.add(f2, f32x4.mul(widenHalves(v128.load16x4_u(w, 16)), xs));
-          f3 = f32x4.add(f3, f32x4.mul(widenHalves(v128.load16x4_u(w, 24)), xs));
-        } else {
-          f0 = f32x4.add(f0, f32x4.mul(v128.load(w), xs));
-          f1 = f32x4.add(f1, f32x4.mul(v128.load(w, 16), xs));
-          f2 = f32x4.add(f2, f32x4.mul(v128.load(w, 32), xs));
-          f3 = f32x4.add(f3, f32x4.mul(v128.load(w, 48), xs));
-        }
-        w += step;
-        xp += 4;
-      }
-      finishGroup(a, row, token, f0, f1, f2, f3);
-    }
-    at += size;
-  }
-}
-
-export function denseF32(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
-  floats(a, first, last, tokens, thread, false);
-}
-export function denseF16(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
-  floats(a, first, last, tokens, thread, true);
 }

@@ -15,7 +15,6 @@ import {
   DENSE_SEGMENT,
   denseBytes,
   GROUP_SEGMENTS,
-  scalesAt,
   X_SUMS,
   X_SUMS_COPY,
 } from "./int4";
@@ -34,7 +33,7 @@ import {
   X_SCALES_COPY,
 } from "./linear";
 import { productAt, rowAt, weightsAt } from "./runs";
-import { addProducts, ones, sumProducts, upper } from "./simd";
+import { addProducts, halvesAt, ones, sumProducts, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
 // @ts-ignore: decorator
@@ -151,20 +150,20 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
         begin += 8;
       }
       let h = b0 + header;
-      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(h))), f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(h + 8)));
-      f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(h + 16))), f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(h + 24)));
+      f0 = f32x4.add(f0, f32x4.mul(p0, halvesAt(h))), f1 = f32x4.add(f1, f32x4.mul(p1, halvesAt(h + 8)));
+      f2 = f32x4.add(f2, f32x4.mul(p2, halvesAt(h + 16))), f3 = f32x4.add(f3, f32x4.mul(p3, halvesAt(h + 24)));
       if (places > 1) {
         h = c0 + header;
-        g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(h))), g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(h + 8)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(h + 16))), g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(h + 24)));
+        g0 = f32x4.add(g0, f32x4.mul(q0, halvesAt(h))), g1 = f32x4.add(g1, f32x4.mul(q1, halvesAt(h + 8)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, halvesAt(h + 16))), g3 = f32x4.add(g3, f32x4.mul(q3, halvesAt(h + 24)));
       }
       if (places > 2) {
         h = d0 + header;
-        h0 = f32x4.add(h0, f32x4.mul(r0, scalesAt(h))), h1 = f32x4.add(h1, f32x4.mul(r1, scalesAt(h + 8)));
-        h2 = f32x4.add(h2, f32x4.mul(r2, scalesAt(h + 16))), h3 = f32x4.add(h3, f32x4.mul(r3, scalesAt(h + 24)));
+        h0 = f32x4.add(h0, f32x4.mul(r0, halvesAt(h))), h1 = f32x4.add(h1, f32x4.mul(r1, halvesAt(h + 8)));
+        h2 = f32x4.add(h2, f32x4.mul(r2, halvesAt(h + 16))), h3 = f32x4.add(h3, f32x4.mul(r3, halvesAt(h + 24)));
         h = e0 + header;
-        k0 = f32x4.add(k0, f32x4.mul(t0, scalesAt(h))), k1 = f32x4.add(k1, f32x4.mul(t1, scalesAt(h + 8)));
-        k2 = f32x4.add(k2, f32x4.mul(t2, scalesAt(h + 16))), k3 = f32x4.add(k3, f32x4.mul(t3, scalesAt(h + 24)));
+        k0 = f32x4.add(k0, f32x4.mul(t0, halvesAt(h))), k1 = f32x4.add(k1, f32x4.mul(t1, halvesAt(h + 8)));
+        k2 = f32x4.add(k2, f32x4.mul(t2, halvesAt(h + 16))), k3 = f32x4.add(k3, f32x4.mul(t3, halvesAt(h + 24)));
       }
     }
     for (let i = 0; i < places; i++) {
@@ -180,10 +179,10 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
         const v = b + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT;
         const xs = x + low + (s << 5), start = v128.load32_splat(sums + (s << 3), 4);
         const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-        s0 = addScaled(s0, segmentOf(v, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h)));
-        s1 = addScaled(s1, segmentOf(v + 16, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 8)));
-        s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 16)));
-        s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, scalesAt(h + 24)));
+        s0 = addScaled(s0, segmentOf(v, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h)));
+        s1 = addScaled(s1, segmentOf(v + 16, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 8)));
+        s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 16)));
+        s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 24)));
       }
       finishGroupOfOne(productAt(a, thread, i), rowAt(a, thread, i) + row, s0, s1, s2, s3);
     }
@@ -237,7 +236,7 @@ export function rowOfInt4(
   for (let c = 0; c < width; c++) {
     const s = <usize> c >> 5, group = s / per;
     const header = at + group * (DENSE_HEADER + per * DENSE_SEGMENT);
-    const scale = f32x4.extract_lane(scalesAt(header + (lane << 1)), 0);
+    const scale = f32x4.extract_lane(halvesAt(header + (lane << 1)), 0);
     const byte = load<u8>(
       at + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT + (<usize> (c & 24) << 3) + (lane << 2) +
         <usize> (c & 3),

@@ -6,7 +6,7 @@
  */
 import { fetch } from "./ahead";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, scalesAt, X_SUMS } from "./int4";
+import { DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, X_SUMS } from "./int4";
 import {
   addScaled,
   inputsOf,
@@ -22,7 +22,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { beginOf, ENTRY, entryInputs, entrySegment, listOutliers, sumsOf } from "./outliers";
-import { addProducts, lane, ones, sumProducts, upper } from "./simd";
+import { addProducts, halvesAt, lane, ones, sumProducts, upper } from "./simd";
 import { clear, finishSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes before an unpacked group, and of an unpacked segment. */
@@ -33,7 +33,7 @@ function unpack(at: usize, segments: usize, per: usize, to: usize): void {
   const nibbles = v128.load(NIBBLES);
   let w = at, out = to;
   for (let s: usize = 0; s < segments; s += per) {
-    for (let row: usize = 0; row < HEADER; row += 16) v128.store(out + row, scalesAt(w + (row >> 1)));
+    for (let row: usize = 0; row < HEADER; row += 16) v128.store(out + row, halvesAt(w + (row >> 1)));
     w += DENSE_HEADER;
     out += HEADER;
     for (const end = w + min(per, segments - s) * DENSE_SEGMENT; w < end; w += 64) {

@@ -6,7 +6,6 @@
  * scales of their inputs, and the sum is multiplied by the scale of the weights.
  */
 
-import { HALF_BITS, HALF_UNIT } from "./control";
 import { SLOTS_ONE_INT4 } from "./linear";
 import { pick } from "./simd";
 
@@ -48,16 +47,6 @@ export function denseBytes(segments: usize, perGroup: usize): usize {
 @inline
 export function slotsBytes(segments: usize, perGroup: usize, four: usize): usize {
   return (segments + perGroup - 1) / perGroup * SLOTS_HEADER + segments * 2 * four;
-}
-
-/** Four scales as float32, exactly. */
-// @ts-ignore: decorator
-@inline
-export function scalesAt(at: usize): v128 {
-  // The sign fills the upper half; moved up by 13, it and the number's 15 bits are where they belong. The
-  // exponent is then 112 too small.
-  const moved = v128.and(i32x4.shl(v128.load16x4_s(at), 13), v128.load(HALF_BITS));
-  return f32x4.mul(moved, v128.load(HALF_UNIT));
 }
 
 /** Levels by their four bits. */

@@ -68,7 +68,7 @@ import {
 } from "./pack_int4";
 import { packBitsInt4 } from "./pack_bitmap_int4";
 import { countCodes, isWindowedNm, packCodes } from "./pack_nm";
-import { sumOfLanes, widenHalves } from "./simd";
+import { halfAt, sumOfLanes } from "./simd";
 import { pairBytes, segmentBytes } from "./slots";
 
 /** Goes through a matrix, checks it, and finds how dense it is. */
@@ -308,7 +308,7 @@ function packLists(d: usize, row: i32, out: usize, isWritten: bool): usize {
       store<u16>(at + size + (<usize> i << 1), column);
       if (halves) store<u16>(at + (<usize> i << 1), bits);
       else if (type == F16) {
-        store<f32>(at + (<usize> i << 2), f32x4.extract_lane(widenHalves(i32x4.splat(bits)), 0));
+        store<f32>(at + (<usize> i << 2), halfAt(vs + (<usize> j << 2)));
       } else if (type == INT8) store<f32>(at + (<usize> i << 2), <f32> <i32> bits * scaleOf(d, row + i, column));
       else store<u32>(at + (<usize> i << 2), bits);
     }
@@ -322,7 +322,7 @@ function scaleOf(d: usize, row: i32, column: u16): f32 {
   if (scales == 0) return 1;
   const at = <usize> (row * ((load<i32>(d, COLUMNS) + group - 1) / group) + <i32> column / group);
   if (load<i32>(d, TYPE) == INT8) return load<f32>(scales + (at << 2));
-  return f32x4.extract_lane(widenHalves(i32x4.splat(load<u16>(scales + (at << 1)))), 0);
+  return halfAt(scales + (at << 1));
 }
 
 /** Four rows' weights beside slots, as `beside.ts` has them. */

@@ -22,7 +22,7 @@ import {
   THREADS,
   TOKENS,
 } from "./control";
-import { denseF16, denseF32 } from "./dense";
+import { denseF16, denseF32 } from "./dense_floats";
 import { denseInt4Many } from "./dense_int4_many";
 import { denseInt8Many } from "./dense_many";
 import {
@@ -40,7 +40,8 @@ import {
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
 } from "./linear";
-import { listsF16, listsF32 } from "./lists";
+import { listsF16One, listsF32One } from "./lists";
+import { listsMany } from "./lists_many";
 import { quantise } from "./quantise";
 import { computeRun, isOfRuns } from "./one_token";
 import { endOfRun, firstRow, lastRow, next, pairsOf } from "./runs";
@@ -188,9 +189,11 @@ function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void
   else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) slotsInt4Many(kind, a, first, last, tokens, thread);
   else if (kind == SKETCH) sketch(a, first, last, thread);
   else if (kind == DENSE_INT4) denseInt4Many(a, first, last, tokens, thread);
-  else if (kind == LISTS_F32) listsF32(a, first, last, tokens, thread);
-  else if (kind == LISTS_F16) listsF16(a, first, last, tokens, thread);
-  else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);
+  else if (kind == LISTS_F32 || kind == LISTS_F16) {
+    if (tokens > 1) listsMany(a, first, last, tokens, thread, kind == LISTS_F16);
+    else if (kind == LISTS_F32) listsF32One(a, first, last, thread);
+    else listsF16One(a, first, last, thread);
+  } else if (kind == DENSE_F32) denseF32(a, first, last, tokens, thread);
   else if (kind == DENSE_F16) denseF16(a, first, last, tokens, thread);
 }
 

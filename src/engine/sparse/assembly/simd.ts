@@ -1,6 +1,6 @@
 /** Vector operations that builds make in different ways, all with the same result. */
 import { FUSED_DOT } from "./variant";
-import { EVEN_BYTES, ONES } from "./control";
+import { EVEN_BYTES, HALF_BITS, HALF_UNIT, ONES } from "./control";
 
 /** The vector of eight halves of 1 that {@link dot} wants: loaded once by a kernel. */
 // @ts-ignore: decorator
@@ -272,12 +272,30 @@ export function maxOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
   return f32x4.pmax(i32x4.shuffle(ab, cd, 0, 1, 4, 5), i32x4.shuffle(ab, cd, 2, 3, 6, 7));
 }
 
-/** Four float16 numbers, in the low halves of lanes, as float32: exact, subnormal numbers too. */
+/** Writes the first lanes of four vectors, the second ones and so on, each four `apart`. */
 // @ts-ignore: decorator
 @inline
-export function widenHalves(bits: v128): v128 {
-  const sign = i32x4.shl(v128.and(bits, i32x4.splat(0x8000)), 16);
-  const rest = i32x4.shl(v128.and(bits, i32x4.splat(0x7fff)), 13);
-  // The exponent is 112 too small; multiplying mends it, and makes subnormal numbers normal.
-  return v128.or(f32x4.mul(rest, f32x4.splat(5192296858534827628530496329220096.0)), sign);
+export function turnFour(v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apart: usize): void {
+  const a = i32x4.shuffle(v0, v1, 0, 4, 1, 5), b = i32x4.shuffle(v2, v3, 0, 4, 1, 5);
+  const c = i32x4.shuffle(v0, v1, 2, 6, 3, 7), d = i32x4.shuffle(v2, v3, 2, 6, 3, 7);
+  v128.store(to, i64x2.shuffle(a, b, 0, 2));
+  v128.store(to + apart, i64x2.shuffle(a, b, 1, 3));
+  v128.store(to + 2 * apart, i64x2.shuffle(c, d, 0, 2));
+  v128.store(to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
+}
+
+/** Four float16 numbers at `at` as float32: exact, subnormal numbers too. */
+// @ts-ignore: decorator
+@inline
+export function halvesAt(at: usize): v128 {
+  // The sign fills the upper half; moved up by 13, it and the number's 15 bits are where they belong. The
+  // exponent is then 112 too small; multiplying mends it, and makes subnormal numbers normal.
+  const moved = v128.and(i32x4.shl(v128.load16x4_s(at), 13), v128.load(HALF_BITS));
+  return f32x4.mul(moved, v128.load(HALF_UNIT));
+}
+
+/** The float16 number at `at` as float32. */
+export function halfAt(at: usize): f32 {
+  const bits = <u32> load<i16>(at) << 13 & load<u32>(HALF_BITS);
+  return reinterpret<f32>(bits) * load<f32>(HALF_UNIT);
 }

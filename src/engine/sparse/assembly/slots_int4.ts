@@ -10,7 +10,7 @@
  * Products with one token are in `slots_int4_one.ts`.
  */
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
+import { fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
   addScaled,
   inputsOf,
@@ -32,7 +32,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { UNPACKED_PAIR } from "./pairs";
-import { addProducts, dot, ones, pick, products, sumProducts, upper, WIDE_PARTS } from "./simd";
+import { addProducts, dot, halvesAt, ones, pick, products, sumProducts, upper, WIDE_PARTS } from "./simd";
 import { clear, finishSums, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes of a segment of four rows that is unpacked: what its sums begin with, then its pairs. */
@@ -78,7 +78,7 @@ function unpack(
   let w = at, out = to;
   for (let s: usize = 0; s < segments;) {
     const end = min(s + per, segments);
-    v128.store(out, scalesAt(w + (second << 3)));
+    v128.store(out, halvesAt(w + (second << 3)));
     out += 16;
     w += SLOTS_HEADER;
     for (; s < end; s++) {

@@ -1,7 +1,7 @@
 /** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
 import { LISTED_ROWS, timesListsOf } from "./beside";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { fourBytes, GROUP_SEGMENTS, levels, scalesAt, SLOTS_HEADER, slotsBytes } from "./int4";
+import { fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
   addScaled,
   finishOne,
@@ -19,7 +19,7 @@ import {
   X_SCALES_COPY,
 } from "./linear";
 import { productAt, rowAt, weightsAt } from "./runs";
-import { addProducts, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
+import { addProducts, halvesAt, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
 
 /** The products of a segment of four rows, which begins at `w`. */
 // @ts-ignore: decorator
@@ -106,17 +106,17 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
         xp += 32;
         scale += 4;
       }
-      f0 = f32x4.add(f0, f32x4.mul(p0, scalesAt(w0 + header)));
-      g0 = f32x4.add(g0, f32x4.mul(q0, scalesAt(w0 + header + 8)));
+      f0 = f32x4.add(f0, f32x4.mul(p0, halvesAt(w0 + header)));
+      g0 = f32x4.add(g0, f32x4.mul(q0, halvesAt(w0 + header + 8)));
       if (places > 1) {
-        f1 = f32x4.add(f1, f32x4.mul(p1, scalesAt(w1 + header)));
-        g1 = f32x4.add(g1, f32x4.mul(q1, scalesAt(w1 + header + 8)));
+        f1 = f32x4.add(f1, f32x4.mul(p1, halvesAt(w1 + header)));
+        g1 = f32x4.add(g1, f32x4.mul(q1, halvesAt(w1 + header + 8)));
       }
       if (places > 2) {
-        f2 = f32x4.add(f2, f32x4.mul(p2, scalesAt(w2 + header)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, scalesAt(w2 + header + 8)));
-        f3 = f32x4.add(f3, f32x4.mul(p3, scalesAt(w3 + header)));
-        g3 = f32x4.add(g3, f32x4.mul(q3, scalesAt(w3 + header + 8)));
+        f2 = f32x4.add(f2, f32x4.mul(p2, halvesAt(w2 + header)));
+        g2 = f32x4.add(g2, f32x4.mul(q2, halvesAt(w2 + header + 8)));
+        f3 = f32x4.add(f3, f32x4.mul(p3, halvesAt(w3 + header)));
+        g3 = f32x4.add(g3, f32x4.mul(q3, halvesAt(w3 + header + 8)));
       }
     }
     let list = listed + <usize> done * each;
@@ -151,7 +151,7 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
 @inline
 function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
   const scaled = f32x4.mul(f32x4.convert_i32x4_s(part), scale);
-  return f32x4.add(sum, f32x4.mul(scaled, f32x4.mul(scalesAt(scales), f32x4.splat(LOW_UNIT))));
+  return f32x4.add(sum, f32x4.mul(scaled, f32x4.mul(halvesAt(scales), f32x4.splat(LOW_UNIT))));
 }
 
 /** Each in a function of its own: engines compile small functions better. */

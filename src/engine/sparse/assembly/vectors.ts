@@ -6,7 +6,7 @@
  * first thread's.
  */
 import { activate } from "./math";
-import { sumLanes, widenHalves } from "./simd";
+import { halfAt, sumLanes } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
 import { DENSE_F32, DENSE_INT4, DENSE_INT8 } from "./linear";
@@ -92,8 +92,7 @@ export function embed(a: usize, tokens: i32, thread: i32, threads: i32): void {
     } else {
       const at = table + group * (segments << 10) + (lane << 1);
       for (let i = 0; i < width; i++) {
-        const half = i32x4.splat(load<u16>(at + (<usize> i << 5)));
-        store<f32>(out + (<usize> i << 2), f32x4.extract_lane(widenHalves(half), 0));
+        store<f32>(out + (<usize> i << 2), halfAt(at + (<usize> i << 5)));
       }
     }
   }
