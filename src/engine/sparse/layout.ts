@@ -187,8 +187,21 @@ function sumsBytes(tokens: number): number {
   return 4 * 16 * roundUp(tokens, 8);
 }
 
-/** Bytes of a thread's own room for a product of a matrix with so many tokens: four rows are unpacked there. */
-export function scratchBytes(kind: Kind, segments: number, tokens: number): number {
+/**
+ * Bytes of a thread's own room for a product of a matrix with so many tokens.
+ *
+ * @param lists Not 0 where lists lie beside its slots, whose inputs are turned at the end: see `assembly/beside.ts`.
+ */
+export function scratchBytes(
+  { kind, segments, lists }: { kind: Kind; segments: number; lists: number },
+  tokens: number,
+): number {
+  const turned = lists !== 0 && isQuantised(kind) ? segments * SEGMENT * 4 * roundUp(tokens, 4) : 0;
+  return roundUp(kernelBytes(kind, segments, tokens), 64) + turned;
+}
+
+/** What a kernel takes of it: four rows are unpacked there, or sixteen. */
+function kernelBytes(kind: Kind, segments: number, tokens: number): number {
   // Lists of flagged segments, one for each four tokens, lie before the rows.
   const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   // Sums, and those of lower bits or of what lies beside slots, come first.

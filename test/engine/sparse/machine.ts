@@ -13,6 +13,7 @@ import {
 } from "../../../src/engine/sparse/kernels.ts";
 import {
   CONTROL,
+  isQuantised,
   PAGE,
   roundUp,
   scratchBytes,
@@ -37,6 +38,14 @@ const FENCE = 64;
 
 /** Bytes of a machine's room for one program and its vectors. */
 const ARENA = 64 << 20;
+
+/** The float32 inputs that a product reads beside quantised ones, as a plan gives them. */
+export function besideInputs(
+  { kind, lists }: PlacedMatrix,
+  x: Vectors,
+): Vectors | undefined {
+  return isQuantised(kind) && lists !== 0 ? x : undefined;
+}
 
 /** A memory with kernels, and threads that run programs on it. */
 export class Machine {
@@ -143,8 +152,8 @@ export class Machine {
   }
 
   /** Room for each thread for a product with so many tokens, and a fence behind it. */
-  scratchFor({ kind, segments }: PlacedMatrix, tokens: number): Scratch {
-    const bytes = roundUp(scratchBytes(kind, segments, tokens), 64);
+  scratchFor(matrix: PlacedMatrix, tokens: number): Scratch {
+    const bytes = roundUp(scratchBytes(matrix, tokens), 64);
     const address = this.reserve(bytes * this.threads + FENCE);
     this.memory.bytes(address, bytes * this.threads + FENCE).fill(FENCE);
     this.#fences.push(address + bytes * this.threads);

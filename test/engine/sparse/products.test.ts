@@ -15,7 +15,7 @@ import type { Activation } from "../../../src/engine/sparse/plan/fuse.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { ACTIVATE, HALF_ULP, INPUTS, inputs, Machines, normal } from "./kernel_support.ts";
-import { expectSameBits, type Machine } from "./machine.ts";
+import { besideInputs, expectSameBits, type Machine } from "./machine.ts";
 import { type Numbers, Tensors, toHalf, weightsOf } from "./tensors.ts";
 import { eachInput, quantisedOf, RATIOS, WIDE_ZERO } from "./quantised.ts";
 
@@ -285,7 +285,8 @@ describe("products", () => {
       const x = xs.get(matrix.columns)!;
       const input = isQuantised(matrix.kind) ? quantised.get(matrix.columns)! : x;
       const out = machine.room(tokens, rows);
-      program.linear(matrix, input, x, out, machine.scratchFor(matrix, tokens), {
+      const scratch = machine.scratchFor(matrix, tokens);
+      program.linear(matrix, input, besideInputs(matrix, x), out, scratch, {
         activation,
         bias: hasBias ? bias : 0,
         times: hasTimes ? machine.place(othersOf(c, tokens)).address : 0,

@@ -13,7 +13,7 @@ import {
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { inputs, Machines } from "./kernel_support.ts";
-import { expectSameBits, type Machine } from "./machine.ts";
+import { besideInputs, expectSameBits, type Machine } from "./machine.ts";
 import { type Numbers, Tensors } from "./tensors.ts";
 
 const machines = new Machines();
@@ -139,7 +139,7 @@ function run(
   const outs: Vectors[] = [];
   parts.forEach(({ rows, times, plus }, i) => {
     const out = machine.room(1, rows);
-    program.linear(all[i], input, x, out, scratch, {
+    program.linear(all[i], input, besideInputs(all[i], x), out, scratch, {
       bias: 0,
       activation: parts[i + 1]?.times === i ? "silu" : "none",
       times: times === undefined ? 0 : outs[times].address,

@@ -16,7 +16,7 @@ import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
 import { isQuantised } from "../../../src/engine/sparse/layout.ts";
 import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import type { PlacedMatrix } from "../../../src/engine/sparse/weights/placed.ts";
-import type { Machine } from "./machine.ts";
+import { besideInputs, type Machine } from "./machine.ts";
 import type { Tensors } from "./tensors.ts";
 
 /** Places matrices of one file. */
@@ -52,7 +52,8 @@ export function multiply(
   if (input) program.quantise(x, input, columns, 0);
   const out = machine.room(tokens, rows);
   const plain = { bias: 0, activation: "none", times: 0, plus: 0 } as const;
-  program.linear(matrix, input ?? x, x, out, machine.scratchFor(matrix, tokens), plain);
+  const scratch = machine.scratchFor(matrix, tokens);
+  program.linear(matrix, input ?? x, besideInputs(matrix, x), out, scratch, plain);
   machine.run(program, { tokens });
   return machine.read(out, tokens, rows);
 }

@@ -5,8 +5,18 @@
  * each), row by row. A table has the address where the entries of each four rows begin; its end is the end of the
  * last. Inputs are float32, so that these products are exact.
  */
-import { LISTS, LISTS_X, LISTS_X_COPY, LISTS_X_STRIDE } from "./linear";
+import {
+  COLUMNS,
+  LISTS,
+  LISTS_X,
+  LISTS_X_COPY,
+  LISTS_X_STRIDE,
+  SCRATCH_BYTES,
+  scratchOf,
+} from "./linear";
 import { productAt, rowAt } from "./runs";
+import { addFourTurned } from "./simd";
+import { turn } from "./turned";
 
 /** Bytes of an entry, and where its column and its row are in it. */
 export const BESIDE: usize = 8, BESIDE_COLUMN: usize = 4, BESIDE_ROW: usize = 6;
@@ -57,30 +67,70 @@ export function timesListsOf(places: i32, a: usize, row: i32, rows: i32, thread:
   return 4;
 }
 
+/** Places for tokens in a column of turned inputs. */
+// @ts-ignore: decorator
+@inline
+function placesOf(tokens: i32): i32 {
+  return tokens + 3 & ~3;
+}
+
+/** Which inputs this thread has turned, 0 for none, and where they are. */
+let turnedOf: usize = 0, turned: usize = 0;
+
+/** What has been turned will not be there any more. */
+export function forgetTurned(): void {
+  turnedOf = 0;
+}
+
 /**
- * Adds what several tokens have of some rows, if there is anything.
+ * Turns the inputs of a product's lists, at the end of the thread's room, where they are not there from the product
+ * before. One without lists may take all of the room.
+ */
+export function turnInputs(a: usize, tokens: i32, thread: i32): void {
+  const isListed = load<usize>(a, LISTS) != 0, x = isListed ? load<usize>(a, LISTS_X) : 0;
+  const places = placesOf(tokens), columns = <usize> load<u32>(a, COLUMNS);
+  const to = scratchOf(a, thread) + <usize> load<u32>(a, SCRATCH_BYTES) - columns * (<usize> places << 2);
+  if (x == turnedOf && to == turned) return;
+  turnedOf = x;
+  turned = to;
+  if (x != 0) turn(x, load<u32>(a, LISTS_X_STRIDE), tokens, places, columns, to);
+}
+
+/**
+ * Adds what several tokens have of sixteen rows, if there is anything; {@link turnInputs} has been called.
  *
- * @param rows A power of two, of which `row` is a multiple.
- * @param sums The tokens' sums of these rows, one token's after the other's.
+ * @param row A multiple of sixteen.
+ * @param sums The sums of these rows of whole tiles of tokens, one token's after the other's.
  * @param room As many bytes.
  */
-export function addLists(a: usize, row: i32, rows: i32, tokens: i32, sums: usize, room: usize): void {
+export function addLists(a: usize, row: i32, tokens: i32, sums: usize, room: usize): void {
   if (load<usize>(a, LISTS) == 0) return;
   const table = load<usize>(a, LISTS) + <usize> row;
-  const begin = load<usize>(table), end = load<usize>(table + <usize> rows);
+  const begin = load<usize>(table), end = load<usize>(table + 16);
   if (begin == end) return;
-  const width = <usize> rows << 2, size = <usize> tokens * width, stride = <usize> load<u32>(a, LISTS_X_STRIDE);
-  memory.fill(room, 0, size);
+  // Here each row has its tokens one after the other, as columns of inputs have.
+  const width = <usize> placesOf(tokens) << 2;
+  for (let at = room, after = room + (width << 4); at < after; at += 16) v128.store(at, f32x4.splat(0));
   for (let at = begin; at < end; at += BESIDE) {
-    const w = load<f32>(at);
-    let x = load<usize>(a, LISTS_X) + (<usize> load<u16>(at, BESIDE_COLUMN) << 2);
-    let to = room + (<usize> (<i32> load<u16>(at, BESIDE_ROW) & rows - 1) << 2);
-    for (const last = to + size; to < last; to += width) {
-      store<f32>(to, load<f32>(to) + w * load<f32>(x));
-      x += stride;
+    const w = v128.load32_splat(at);
+    let x = turned + <usize> load<u16>(at, BESIDE_COLUMN) * width;
+    let to = room + <usize> (load<u16>(at, BESIDE_ROW) & 15) * width;
+    for (const last = to + width; to < last; to += 16) {
+      v128.store(to, f32x4.add(v128.load(to), f32x4.mul(w, v128.load(x))));
+      x += 16;
     }
   }
-  for (let at: usize = 0; at < size; at += 16) {
-    v128.store(sums + at, f32x4.add(v128.load(sums + at), v128.load(room + at)));
+  addTurned(width, sums, room);
+}
+
+/** Adds what each of sixteen rows has for its tokens, `width` bytes, to what each token has for its rows. */
+function addTurned(width: usize, sums: usize, room: usize): void {
+  for (let row: usize = 0; row < 64; row += 16) {
+    let from = room + (row >> 2) * width, to = sums + row;
+    for (const end = from + width; from < end; from += 16, to += 4 * 64) {
+      const v0 = v128.load(from), v1 = v128.load(from + width);
+      const v2 = v128.load(from + 2 * width), v3 = v128.load(from + 3 * width);
+      addFourTurned(v0, v1, v2, v3, to, 64);
+    }
   }
 }

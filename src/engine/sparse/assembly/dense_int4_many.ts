@@ -22,7 +22,7 @@ import {
   X_STRIDE,
 } from "./linear";
 import { beginOf, ENTRY, entryInputs, entrySegment, listOutliers, sumsOf } from "./outliers";
-import { addProducts, halvesAt, lane, ones, sumProducts, upper } from "./simd";
+import { addFloats, addProducts, halvesAt, lane, ones, sumProducts, upper } from "./simd";
 import { clear, finishSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes before an unpacked group, and of an unpacked segment. */
@@ -51,13 +51,6 @@ function unpack(at: usize, segments: usize, per: usize, to: usize): void {
   }
 }
 
-/** Adds numbers to those at `to`. */
-// @ts-ignore: decorator
-@inline
-function add(to: usize, v: v128): void {
-  v128.store(to, f32x4.add(v128.load(to), v));
-}
-
 /**
  * Adds a segment of four rows to what is at `to`.
  *
@@ -69,7 +62,7 @@ function add(to: usize, v: v128): void {
 @inline
 function addPart(isGroup: bool, to: usize, products: v128, start: v128, unit: v128, scales: usize, one: v128): void {
   const part = f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(sumProducts(products, one), start)), unit);
-  add(to, isGroup ? f32x4.mul(part, v128.load(scales)) : part);
+  addFloats(to, isGroup ? f32x4.mul(part, v128.load(scales)) : part);
 }
 
 /** The same of sixteen rows. */
@@ -147,8 +140,8 @@ function sumTwo(
     if (isGroup) continue;
     for (let row: usize = 0; row < SUMS; row += 16) {
       const scale = v128.load(header + row);
-      add(to + row, f32x4.mul(v128.load(group + row), scale));
-      add(to + SUMS + row, f32x4.mul(v128.load(group + SUMS + row), scale));
+      addFloats(to + row, f32x4.mul(v128.load(group + row), scale));
+      addFloats(to + SUMS + row, f32x4.mul(v128.load(group + SUMS + row), scale));
     }
   }
 }

@@ -1,12 +1,13 @@
 /**
  * Sparse matrices of floats, as lists, times several tokens.
  *
- * Inputs of sixteen tokens are turned, `[column, token]`, so that a weight meets four of them at once, which lie
- * together; with one token four weights meet what is gathered from four places (`lists.ts`). Each sum is added to in
+ * Inputs of sixteen tokens are turned (`turned.ts`), so that a weight meets four of them at once, which lie together;
+ * with one token four weights meet what is gathered from four places (`lists.ts`). Each sum is added to in
  * the same order: the same bits.
  */
 import { COLUMNS, finish, LISTS, scratchOf, X, X_STRIDE } from "./linear";
 import { halvesAt, turnFour } from "./simd";
+import { turn } from "./turned";
 
 /** Tokens whose inputs are turned together, as a shift; bytes of a column of them. */
 const TILE_SHIFT = 4, TILE = 1 << TILE_SHIFT, COLUMN_SHIFT: usize = TILE_SHIFT + 2;
@@ -14,29 +15,6 @@ const COLUMN: usize = 1 << COLUMN_SHIFT;
 
 /** Bytes of an entry of four rows: their weights as float32 or float16, and the columns of these. */
 const ENTRY: usize = 24, HALVES_ENTRY: usize = 16, ENTRY_COLUMNS: usize = 16;
-
-/** Turns the inputs of a tile of tokens, `stride` apart; those that are not there are zeros. */
-function turn(x: usize, stride: usize, tokens: i32, columns: usize, to: usize): void {
-  const zero = f32x4.splat(0);
-  for (let token = 0; token < TILE; token += 4) {
-    const rest = tokens - token, from = x + <usize> token * stride;
-    let out = to + (<usize> token << 2), c: usize = 0;
-    for (; c + 4 <= columns; c += 4) {
-      const at = from + (c << 2);
-      const v0 = rest > 0 ? v128.load(at) : zero, v1 = rest > 1 ? v128.load(at + stride) : zero;
-      const v2 = rest > 2 ? v128.load(at + 2 * stride) : zero, v3 = rest > 3 ? v128.load(at + 3 * stride) : zero;
-      turnFour(v0, v1, v2, v3, out, COLUMN);
-      out += 4 * COLUMN;
-    }
-    for (; c < columns; c++, out += COLUMN) {
-      const at = from + (c << 2);
-      store<f32>(out, rest > 0 ? load<f32>(at) : 0);
-      store<f32>(out, rest > 1 ? load<f32>(at + stride) : 0, 4);
-      store<f32>(out, rest > 2 ? load<f32>(at + 2 * stride) : 0, 8);
-      store<f32>(out, rest > 3 ? load<f32>(at + 3 * stride) : 0, 12);
-    }
-  }
-}
 
 /** Makes float32 of the weights of a list. */
 function widen(begin: usize, end: usize, to: usize): usize {
@@ -120,7 +98,7 @@ export function listsMany(a: usize, first: i32, last: i32, tokens: i32, thread: 
   const room = turned + 4 * COLUMN;
   for (let token = 0; token < tokens; token += TILE) {
     const some = min(TILE, tokens - token);
-    turn(load<usize>(a, X) + <usize> token * stride, stride, some, columns, x);
+    turn(load<usize>(a, X) + <usize> token * stride, stride, some, TILE, columns, x);
     for (let row = first; row < last; row += 4) {
       const table = load<usize>(a, LISTS) + <usize> row;
       let begin = load<usize>(table), end = load<usize>(table, 4);

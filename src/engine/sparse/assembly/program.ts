@@ -5,6 +5,7 @@
  * writes them.
  */
 import { append, attend, combine } from "./attention";
+import { forgetTurned, turnInputs } from "./beside";
 import {
   areSharesWhole,
   barrier,
@@ -129,6 +130,7 @@ const CHUNKS = 4, CHUNK_PAIRS = 8;
 function products(a: usize, tokens: i32, thread: i32, threads: i32): usize {
   let end = next(a);
   while (load<i32>(end) == LINEAR) end = next(end);
+  forgetTurned();
   shareOut(a, end, tokens, thread, threads);
   return end;
 }
@@ -177,6 +179,7 @@ function chunk(a: usize, end: usize, which: i32, chunks: i32, tokens: i32, threa
 /** Rows `first` to `last` of a product, multiples of 16; with one token not those of {@link computeRun}. */
 function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const kind = load<i32>(a, KIND);
+  if (tokens > 1) turnInputs(a, tokens, thread);
   if (kind < DENSE_INT8) {
     const isGrouped = load<usize>(a, GROUP_SCALES) != 0;
     if (tokens == 1) slotsOneGrouped(kind, a, first, last, thread);

@@ -284,6 +284,25 @@ export function turnFour(v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apar
   v128.store(to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
 }
 
+/** Adds them to float32 numbers that are there. */
+// @ts-ignore: decorator
+@inline
+export function addFourTurned(v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apart: usize): void {
+  const a = i32x4.shuffle(v0, v1, 0, 4, 1, 5), b = i32x4.shuffle(v2, v3, 0, 4, 1, 5);
+  const c = i32x4.shuffle(v0, v1, 2, 6, 3, 7), d = i32x4.shuffle(v2, v3, 2, 6, 3, 7);
+  addFloats(to, i64x2.shuffle(a, b, 0, 2));
+  addFloats(to + apart, i64x2.shuffle(a, b, 1, 3));
+  addFloats(to + 2 * apart, i64x2.shuffle(c, d, 0, 2));
+  addFloats(to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
+}
+
+/** Adds four float32 numbers to those at `to`. */
+// @ts-ignore: decorator
+@inline
+export function addFloats(to: usize, v: v128): void {
+  v128.store(to, f32x4.add(v128.load(to), v));
+}
+
 /** Four float16 numbers at `at` as float32: exact, subnormal numbers too. */
 // @ts-ignore: decorator
 @inline

@@ -212,7 +212,7 @@ export function finishSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: 
  * @param room As many bytes as sums have.
  */
 export function finishSums(a: usize, row: i32, tokens: i32, sums: usize, room: usize): void {
-  addLists(a, row, SUM_ROWS, tokens, sums, room);
+  addLists(a, row, tokens, sums, room);
   if (load<i32>(a, ACTIVATION) == NONE) return writeFloats(a, row, tokens, sums);
   scaleFloats(a, row, tokens, sums);
   writeActivated(a, row, tokens, sums);

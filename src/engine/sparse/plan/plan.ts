@@ -432,8 +432,7 @@ class Planner {
         const work = step.heads / step.keyValueHeads * 512 + step.headDim * 4;
         bytes = Math.max(bytes, work + step.heads * pages * partial);
       } else if (step.op === "linear") {
-        const { kind, segments } = this.#matrices.get(step)!;
-        bytes = Math.max(bytes, scratchBytes(kind, segments, tokens));
+        bytes = Math.max(bytes, scratchBytes(this.#matrices.get(step)!, tokens));
       }
     }
     bytes = roundUp(bytes, 64);
