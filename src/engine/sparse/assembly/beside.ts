@@ -2,8 +2,8 @@
  * Weights that windows have no slot for: lists beside slots.
  *
  * A weight is an entry of eight bytes: its value (float32), its column and the lower half of its row's number (uint16
- * each), row by row. A table has the address where the entries of each four rows begin; its end is the end of the
- * last. Inputs are float32, so that these products are exact.
+ * each). Four rows take turns, so that no sum waits for the one before it. A table has the address where the entries
+ * of each four rows begin; its end is the end of the last. Inputs are float32, so that these products are exact.
  */
 import {
   COLUMNS,

@@ -327,19 +327,21 @@ function scaleOf(d: usize, row: i32, column: u16): f32 {
 
 /** Four rows' weights beside slots, as `beside.ts` has them. */
 function packBeside(d: usize, row: i32, out: usize, isWritten: bool): usize {
-  let at = out;
-  if (isWritten) store<usize>(load<usize>(d, TABLE) + <usize> row, out);
-  for (let i = 0; i < 4; i++) {
-    const cs = columnsOf(d, i), vs = valuesOf(d, i), n = length(d, i);
-    for (let j = 0; isWritten && j < n; j++) {
-      const column = load<u16>(cs + (<usize> j << 1)), to = at + <usize> j * BESIDE;
-      store<f32>(to, <f32> load<i32>(vs + (<usize> j << 2)) * scaleOf(d, row + i, column));
-      store<u16>(to, column, BESIDE_COLUMN);
-      store<u16>(to, <u16> (row + i), BESIDE_ROW);
+  const count = length(d, 0) + length(d, 1) + length(d, 2) + length(d, 3), end = out + <usize> count * BESIDE;
+  if (!isWritten) return end;
+  store<usize>(load<usize>(d, TABLE) + <usize> row, out);
+  for (let j = 0, at = out; at < end; j++) {
+    for (let i = 0; i < 4; i++) {
+      if (j >= length(d, i)) continue;
+      const column = load<u16>(columnsOf(d, i) + (<usize> j << 1));
+      const value = load<i32>(valuesOf(d, i) + (<usize> j << 2));
+      store<f32>(at, <f32> value * scaleOf(d, row + i, column));
+      store<u16>(at, column, BESIDE_COLUMN);
+      store<u16>(at, <u16> (row + i), BESIDE_ROW);
+      at += BESIDE;
     }
-    at += <usize> n * BESIDE;
   }
-  return at;
+  return end;
 }
 
 /**
