@@ -276,24 +276,32 @@ export function maxOfFour(a: v128, b: v128, c: v128, d: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function turnFour(v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apart: usize): void {
-  const a = i32x4.shuffle(v0, v1, 0, 4, 1, 5), b = i32x4.shuffle(v2, v3, 0, 4, 1, 5);
-  const c = i32x4.shuffle(v0, v1, 2, 6, 3, 7), d = i32x4.shuffle(v2, v3, 2, 6, 3, 7);
-  v128.store(to, i64x2.shuffle(a, b, 0, 2));
-  v128.store(to + apart, i64x2.shuffle(a, b, 1, 3));
-  v128.store(to + 2 * apart, i64x2.shuffle(c, d, 0, 2));
-  v128.store(to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
+  putTurned(false, v0, v1, v2, v3, to, apart);
 }
 
 /** Adds them to float32 numbers that are there. */
 // @ts-ignore: decorator
 @inline
 export function addFourTurned(v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apart: usize): void {
+  putTurned(true, v0, v1, v2, v3, to, apart);
+}
+
+// @ts-ignore: decorator
+@inline
+function putTurned(adds: bool, v0: v128, v1: v128, v2: v128, v3: v128, to: usize, apart: usize): void {
   const a = i32x4.shuffle(v0, v1, 0, 4, 1, 5), b = i32x4.shuffle(v2, v3, 0, 4, 1, 5);
   const c = i32x4.shuffle(v0, v1, 2, 6, 3, 7), d = i32x4.shuffle(v2, v3, 2, 6, 3, 7);
-  addFloats(to, i64x2.shuffle(a, b, 0, 2));
-  addFloats(to + apart, i64x2.shuffle(a, b, 1, 3));
-  addFloats(to + 2 * apart, i64x2.shuffle(c, d, 0, 2));
-  addFloats(to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
+  put(adds, to, i64x2.shuffle(a, b, 0, 2));
+  put(adds, to + apart, i64x2.shuffle(a, b, 1, 3));
+  put(adds, to + 2 * apart, i64x2.shuffle(c, d, 0, 2));
+  put(adds, to + 3 * apart, i64x2.shuffle(c, d, 1, 3));
+}
+
+// @ts-ignore: decorator
+@inline
+function put(adds: bool, to: usize, v: v128): void {
+  if (adds) addFloats(to, v);
+  else v128.store(to, v);
 }
 
 /** Adds four float32 numbers to those at `to`. */
