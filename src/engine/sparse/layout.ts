@@ -187,16 +187,19 @@ function sumsBytes(tokens: number): number {
   return 4 * 16 * roundUp(tokens, 8);
 }
 
-/**
- * Bytes of a thread's own room for a product of a matrix with so many tokens.
- *
- * @param lists Not 0 where lists lie beside its slots, whose inputs are turned at the end: see `assembly/beside.ts`.
- */
+/** Whether lists lie beside a matrix's slots, whose inputs are float32. */
+export function hasListsBeside({ kind, lists }: { kind: Kind; lists: number }): boolean {
+  return lists !== 0 && isQuantised(kind);
+}
+
+/** Bytes of a thread's own room for a product of a matrix with so many tokens. */
 export function scratchBytes(
-  { kind, segments, lists }: { kind: Kind; segments: number; lists: number },
+  matrix: { kind: Kind; segments: number; lists: number },
   tokens: number,
 ): number {
-  const turned = lists !== 0 && isQuantised(kind) ? segments * SEGMENT * 4 * roundUp(tokens, 4) : 0;
+  const { kind, segments } = matrix;
+  // Inputs of lists are turned at the end: see `assembly/beside.ts`.
+  const turned = hasListsBeside(matrix) ? segments * SEGMENT * 4 * roundUp(tokens, 4) : 0;
   return roundUp(kernelBytes(kind, segments, tokens), 64) + turned;
 }
 

@@ -13,7 +13,7 @@ import {
 } from "../../../src/engine/sparse/kernels.ts";
 import {
   CONTROL,
-  isQuantised,
+  hasListsBeside,
   PAGE,
   roundUp,
   scratchBytes,
@@ -40,11 +40,8 @@ const FENCE = 64;
 const ARENA = 64 << 20;
 
 /** The float32 inputs that a product reads beside quantised ones, as a plan gives them. */
-export function besideInputs(
-  { kind, lists }: PlacedMatrix,
-  x: Vectors,
-): Vectors | undefined {
-  return isQuantised(kind) && lists !== 0 ? x : undefined;
+export function besideInputs(matrix: PlacedMatrix, x: Vectors): Vectors | undefined {
+  return hasListsBeside(matrix) ? x : undefined;
 }
 
 /** A memory with kernels, and threads that run programs on it. */

@@ -15,7 +15,7 @@ import {
   scratchOf,
 } from "./linear";
 import { productAt, rowAt } from "./runs";
-import { addFourTurned } from "./simd";
+import { addFloats, addFourTurned } from "./simd";
 import { turn } from "./turned";
 
 /** Bytes of an entry, and where its column and its row are in it. */
@@ -74,6 +74,9 @@ function placesOf(tokens: i32): i32 {
   return tokens + 3 & ~3;
 }
 
+/** Rows that are added to sums together, and bytes of a token's sums of them: those of `sums.ts`. */
+const SUM_ROWS: usize = 16, SUMS: usize = SUM_ROWS << 2;
+
 /** Which inputs this thread has turned, 0 for none, and where they are. */
 let turnedOf: usize = 0, turned: usize = 0;
 
@@ -106,17 +109,17 @@ export function turnInputs(a: usize, tokens: i32, thread: i32): void {
 export function addLists(a: usize, row: i32, tokens: i32, sums: usize, room: usize): void {
   if (load<usize>(a, LISTS) == 0) return;
   const table = load<usize>(a, LISTS) + <usize> row;
-  const begin = load<usize>(table), end = load<usize>(table + 16);
+  const begin = load<usize>(table), end = load<usize>(table + SUM_ROWS);
   if (begin == end) return;
   // Here each row has its tokens one after the other, as columns of inputs have.
   const width = <usize> placesOf(tokens) << 2;
-  for (let at = room, after = room + (width << 4); at < after; at += 16) v128.store(at, f32x4.splat(0));
+  for (let at = room, after = room + SUM_ROWS * width; at < after; at += 16) v128.store(at, f32x4.splat(0));
   for (let at = begin; at < end; at += BESIDE) {
     const w = v128.load32_splat(at);
     let x = turned + <usize> load<u16>(at, BESIDE_COLUMN) * width;
-    let to = room + <usize> (load<u16>(at, BESIDE_ROW) & 15) * width;
+    let to = room + (<usize> load<u16>(at, BESIDE_ROW) & SUM_ROWS - 1) * width;
     for (const last = to + width; to < last; to += 16) {
-      v128.store(to, f32x4.add(v128.load(to), f32x4.mul(w, v128.load(x))));
+      addFloats(to, f32x4.mul(w, v128.load(x)));
       x += 16;
     }
   }
@@ -125,12 +128,12 @@ export function addLists(a: usize, row: i32, tokens: i32, sums: usize, room: usi
 
 /** Adds what each of sixteen rows has for its tokens, `width` bytes, to what each token has for its rows. */
 function addTurned(width: usize, sums: usize, room: usize): void {
-  for (let row: usize = 0; row < 64; row += 16) {
+  for (let row: usize = 0; row < SUMS; row += 16) {
     let from = room + (row >> 2) * width, to = sums + row;
-    for (const end = from + width; from < end; from += 16, to += 4 * 64) {
+    for (const end = from + width; from < end; from += 16, to += 4 * SUMS) {
       const v0 = v128.load(from), v1 = v128.load(from + width);
       const v2 = v128.load(from + 2 * width), v3 = v128.load(from + 3 * width);
-      addFourTurned(v0, v1, v2, v3, to, 64);
+      addFourTurned(v0, v1, v2, v3, to, SUMS);
     }
   }
 }

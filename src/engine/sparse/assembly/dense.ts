@@ -19,6 +19,7 @@ import {
   X_LOW,
   X_STEPS,
 } from "./linear";
+import { clear } from "./sums";
 
 /** Bytes of a segment of 16 rows of int8, of which the first 32 are sums. */
 export const SEGMENT_BYTES: usize = 32 + 512;
@@ -28,17 +29,6 @@ export const SEGMENT_BYTES: usize = 32 + 512;
 @inline
 export function begin(sums: usize): v128 {
   return i32x4.shl(v128.load16x4_s(sums), 6);
-}
-
-/** Sets the sums of sixteen rows to zero. */
-// @ts-ignore: decorator
-@inline
-function clearSixteen(sums: usize): void {
-  const zero = i32x4.splat(0);
-  v128.store(sums, zero);
-  v128.store(sums, zero, 16);
-  v128.store(sums, zero, 32);
-  v128.store(sums, zero, 48);
 }
 
 /** Adds four rows' part of a segment, times its step, to their sums at `to`. */
@@ -149,7 +139,7 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
       k2 = addWholeTimes(k2, t2, step), k3 = addWholeTimes(k3, t3, step);
     }
     for (let i = 0; i < places; i++) {
-      clearSixteen(lows);
+      clear(lows, 1);
       const w = i == 0 ? b0 : i == 1 ? c0 : i == 2 ? d0 : e0;
       for (let entry = flagged;; entry += 2) {
         const s = <usize> load<u16>(entry);

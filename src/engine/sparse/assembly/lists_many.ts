@@ -74,7 +74,7 @@ function rowTimes(vectors: i32, at: usize, columns: usize, end: usize, x: usize,
 @inline
 function rowsTimes(vectors: i32, begin: usize, end: usize, x: usize, to: usize): void {
   for (let row: usize = 0; row < 4; row++) {
-    // An entry ends behind its last column: so does each row's, by as much before.
+    // Weights lie four bytes apart, and columns two.
     const at = begin + (row << 2), columns = ENTRY_COLUMNS - (row << 1);
     rowTimes(vectors, at, columns, end + (row << 2), x, to + row * COLUMN);
   }

@@ -182,16 +182,16 @@ function addTile(stream: i32, isEight: bool, w: usize, places: usize, count: usi
   storeSums(isEight, to, f0, f1, f2, f3, f4, f5, f6, f7);
 }
 
-/** The same of quads whose parts have 32 bits: no sum stays in a register (`slots_sorted.ts` says why). */
+/** The same of quads whose parts have 32 bits, with eight tokens: no sum is in a register (see `slots_sorted.ts`). */
 // @ts-ignore: decorator
 @inline
-function addQuads(isEight: bool, w: usize, places: usize, count: usize, f: usize): void {
+function addQuads(w: usize, places: usize, count: usize, f: usize): void {
   const x = load<usize>(f, TILE_X), steps = load<usize>(f, TILE_STEPS), to = load<usize>(f, TILE_SUMS);
   // A segment there has a head.
   let from = w - HEAD, at = places;
   for (const end = places + (count << 1); at < end; at += 2) {
     const s = <usize> load<u16>(at) >> 5;
-    addNarrowTile(isEight, to, x + s * TILE_SEGMENT, steps + s * TILE_WORDS, from);
+    addNarrowTile(true, to, x + s * TILE_SEGMENT, steps + s * TILE_WORDS, from);
     from += unpackedBytes(QUAD);
   }
 }
@@ -245,7 +245,7 @@ function quads(w: usize, at: usize, count: usize, f: usize): void {
   addTile(QUAD, false, w, at, count, f);
 }
 function quadsOfEight(w: usize, at: usize, count: usize, f: usize): void {
-  if (WIDE_PARTS) addQuads(true, w, at, count, f);
+  if (WIDE_PARTS) addQuads(w, at, count, f);
   else addTile(QUAD, true, w, at, count, f);
 }
 function quadsGrouped(w: usize, at: usize, count: usize, f: usize): void {

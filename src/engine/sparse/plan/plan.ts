@@ -5,7 +5,16 @@
  */
 import type { PageLayout } from "../cache.ts";
 import type { Value } from "../ir.ts";
-import { isQuantised, KIND, PAGE, roundUp, scratchBytes, SEGMENT, segmentsOf } from "../layout.ts";
+import {
+  hasListsBeside,
+  isQuantised,
+  KIND,
+  PAGE,
+  roundUp,
+  scratchBytes,
+  SEGMENT,
+  segmentsOf,
+} from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
@@ -230,9 +239,7 @@ class Planner {
     const input = isQuantised(matrix.kind)
       ? this.#quantise(step.input, at)
       : this.#toRead(step.input, "all", at);
-    const floats = isQuantised(matrix.kind) && matrix.lists !== 0
-      ? this.#toRead(step.input, "all", at)
-      : undefined;
+    const floats = hasListsBeside(matrix) ? this.#toRead(step.input, "all", at) : undefined;
     const times = step.times === undefined ? undefined : this.#toRead(step.times, "rows", at);
     const readBefore = step.plus === undefined ? at : this.#lastRead.get(step.plus) ?? -1;
     const plus = step.plus === undefined ? undefined : this.#toRead(step.plus, "rows", at);
