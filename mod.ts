@@ -17,18 +17,15 @@
  * ```
  * @module
  */
-export { compile, type CompiledLinear, type CompileReport } from "./compile/compile.ts";
-export { expand, type ExpandReport } from "./compile/expand.ts";
-export {
-  type CompiledInspectReport,
-  type CompiledLinearReport,
-  inspectCompiled,
-} from "./compile/inspect.ts";
+import type * as Library from "./src/library.ts";
+export type { CompiledLinear, CompileReport } from "./compile/compile.ts";
+export type { ExpandReport } from "./compile/expand.ts";
+export type { CompiledInspectReport, CompiledLinearReport } from "./compile/inspect.ts";
 export type { CompileOptions, ExpandOptions, VerifyOptions } from "./compile/options.ts";
-export { verify, type VerifyReport } from "./compile/verify.ts";
-export { evaluate, type EvaluateReport } from "./src/api/evaluate.ts";
-export { exportRecipe, type ExportReport } from "./src/api/export.ts";
-export { inspect, type InspectReport, type LinearReport } from "./src/api/inspect.ts";
+export type { VerifyReport } from "./compile/verify.ts";
+export type { EvaluateReport } from "./src/api/evaluate.ts";
+export type { ExportReport } from "./src/api/export.ts";
+export type { InspectReport, LinearReport } from "./src/api/inspect.ts";
 export type {
   EvaluateOptions,
   ExportOptions,
@@ -37,18 +34,11 @@ export type {
   PruneOptions,
   RunHooks,
 } from "./src/api/options.ts";
-export {
-  compare,
-  type ComparedVariant,
-  type CompareReport,
-} from "./src/workflow/compare/compare.ts";
+export type { ComparedVariant, CompareReport } from "./src/workflow/compare/compare.ts";
 export type { CompareOptions } from "./src/workflow/compare/options.ts";
-export { comparisonSvg } from "./src/workflow/compare/svg.ts";
-export { prune } from "./src/workflow/prune.ts";
-export { pull, type PulledFile, type PullOptions, type PullReport } from "./src/hub/pull.ts";
-export { bench, type BenchReport } from "./src/generate/bench.ts";
+export type { PulledFile, PullOptions, PullReport } from "./src/hub/pull.ts";
+export type { BenchReport } from "./src/generate/bench.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
-export { load } from "./src/generate/load.ts";
 export type { LoadOptions } from "./src/generate/load_options.ts";
 export type { LoadedInfo, Model } from "./src/generate/model.ts";
 export type { GenerationOptions } from "./src/generate/options.ts";
@@ -66,9 +56,27 @@ export type {
   Trial,
 } from "./src/api/prune_report.ts";
 export type { DistillReport } from "./src/api/distill.ts";
-export { type AppOptions, createApp } from "./src/server/app.ts";
+export type { AppOptions } from "./src/server/app.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";
+
+// Nobody imports from the program that is run, and each of its commands needs a part of the library only.
+export const {
+  bench,
+  compare,
+  comparisonSvg,
+  compile,
+  createApp,
+  evaluate,
+  expand,
+  exportRecipe,
+  inspect,
+  inspectCompiled,
+  load,
+  prune,
+  pull,
+  verify,
+}: typeof Library = import.meta.main ? {} as typeof Library : await import("./src/library.ts");
 
 if (import.meta.main) {
   const { main } = await import("./src/cli/main.ts");

@@ -38,6 +38,18 @@ function denoVersions(): Map<string, Set<string>> {
   return versions;
 }
 
+/** The project's modules that are loaded with some, whatever they do then. */
+function loadedWith(...modules: string[]): string[] {
+  const found = new Set(modules);
+  for (const path of found) {
+    const statements = /^(?:import|export)\s(?!type\s)[^;]*?\sfrom\s"(\.[^"]+)"/gm;
+    for (const [, target] of readText(path).matchAll(statements)) {
+      found.add(new URL(target, `file:///${path}`).pathname.slice(1));
+    }
+  }
+  return [...found];
+}
+
 /** The paths that git tracks, or undefined where there is no git or no repository. */
 function trackedFiles(): string[] | undefined {
   const { status, stdout } = spawnSync("git", ["ls-files", "-z"], {
@@ -77,6 +89,15 @@ describe("the pinned runtimes", () => {
 
   test("are the Bun that @types/bun describes", () => {
     expect(pin(".ci/run", "bun_version")).toBe(packageJson.devDependencies["@types/bun"]);
+  });
+});
+
+describe("the program", () => {
+  test("loads neither the library nor a command before it knows which one is wanted", () => {
+    const modules = loadedWith("mod.ts", "src/cli/main.ts");
+    expect(modules).toContain("src/cli/args.ts");
+    const later = /^(compile|src\/(library\.ts|engine|generate|server|workflow|bundle))\b/;
+    expect(modules.filter((path) => later.test(path))).toEqual([]);
   });
 });
 

@@ -7,7 +7,7 @@ import { chatCommand } from "../cli/chat.ts";
 import { generateCommand } from "../cli/generate.ts";
 import type { Command } from "../cli/help.ts";
 import { keyCommand } from "../cli/key.ts";
-import type { Program } from "../cli/program.ts";
+import type { CommandEntry, Program } from "../cli/program.ts";
 import { serveCommand } from "../cli/serve.ts";
 
 /**
@@ -55,7 +55,7 @@ export function binaryProgram(name: string): Program {
           ["serve --host 0.0.0.0 --key-file keys.txt --log json", "for others, with keys"],
         ],
       }),
-      keyCommand,
+      entryOf(keyCommand),
       carrying(name, benchCommand, {
         summary: `Measure how fast ${name} loads and runs here.`,
         usage: "bench [OPTIONS]",
@@ -80,13 +80,18 @@ function carrying(
   name: string,
   command: Command,
   { details, ...words }: Words,
-): Command {
-  return {
+): CommandEntry {
+  return entryOf({
     ...command,
     ...words,
     details: [
       ...details,
       `A folder of another compiled model may be named; without one it is ${name}.`,
     ].join("\n"),
-  };
+  });
+}
+
+/** A command that is there already. */
+function entryOf(command: Command): CommandEntry {
+  return { name: command.name, load: () => Promise.resolve(command) };
 }

@@ -3,40 +3,27 @@
  * @module
  */
 import process from "node:process";
-import { compareCommand } from "./compare.ts";
-import { compileCommand, expandCommand, verifyCommand } from "./compile.ts";
-import { benchCommand } from "./bench.ts";
-import { bundleCommand } from "./bundle.ts";
-import { chatCommand } from "./chat.ts";
-import { evaluateCommand } from "./eval.ts";
-import { exportCommand } from "./export.ts";
-import { generateCommand } from "./generate.ts";
-import { inspectCommand } from "./inspect.ts";
-import { keyCommand } from "./key.ts";
 import { type Program, runProgram, runWords } from "./program.ts";
-import { pruneCommand } from "./prune.ts";
-import { pullCommand } from "./pull.ts";
-import { serveCommand } from "./serve.ts";
 
 const ESPALIER: Program = {
   about:
     "Espalier prunes language models, compiles them to compact sparse ONNX, and runs them at the edge.",
   commands: [
-    pullCommand,
-    pruneCommand,
-    compileCommand,
-    generateCommand,
-    chatCommand,
-    serveCommand,
-    keyCommand,
-    bundleCommand,
-    benchCommand,
-    compareCommand,
-    evaluateCommand,
-    inspectCommand,
-    exportCommand,
-    verifyCommand,
-    expandCommand,
+    { name: "pull", load: async () => (await import("./pull.ts")).pullCommand },
+    { name: "prune", load: async () => (await import("./prune.ts")).pruneCommand },
+    { name: "compile", load: async () => (await import("./compile.ts")).compileCommand },
+    { name: "generate", load: async () => (await import("./generate.ts")).generateCommand },
+    { name: "chat", load: async () => (await import("./chat.ts")).chatCommand },
+    { name: "serve", load: async () => (await import("./serve.ts")).serveCommand },
+    { name: "key", load: async () => (await import("./key.ts")).keyCommand },
+    { name: "bundle", load: async () => (await import("./bundle.ts")).bundleCommand },
+    { name: "bench", load: async () => (await import("./bench.ts")).benchCommand },
+    { name: "compare", load: async () => (await import("./compare.ts")).compareCommand },
+    { name: "eval", load: async () => (await import("./eval.ts")).evaluateCommand },
+    { name: "inspect", load: async () => (await import("./inspect.ts")).inspectCommand },
+    { name: "export", load: async () => (await import("./export.ts")).exportCommand },
+    { name: "verify", load: async () => (await import("./compile.ts")).verifyCommand },
+    { name: "expand", load: async () => (await import("./compile.ts")).expandCommand },
   ],
 };
 

@@ -9,11 +9,17 @@ import { suggestion } from "./args.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { offerInterrupt } from "./interrupts.ts";
 
+/** A command that is loaded when it is asked for: none waits for what others need. */
+export interface CommandEntry {
+  readonly name: string;
+  load(): Promise<Command>;
+}
+
 /** What a program is made of. */
 export interface Program {
   /** What it does, in a line. */
   readonly about: string;
-  readonly commands: readonly Command[];
+  readonly commands: readonly CommandEntry[];
 }
 
 /**
@@ -27,10 +33,11 @@ export async function runProgram(
   words: readonly string[] = process.argv.slice(2),
 ): Promise<never> {
   const stop = new AbortController();
+  let running: Command | undefined;
   const onSignal = () => {
     if (stop.signal.aborted) process.exit(130);
     stop.abort();
-    if (!commandOf(program, words)?.tellsOfItsEnd) process.stderr.write("\nstopping …\n");
+    if (!running?.tellsOfItsEnd) process.stderr.write("\nstopping …\n");
   };
   process.on("SIGINT", () => {
     if (!offerInterrupt()) onSignal();
@@ -39,7 +46,7 @@ export async function runProgram(
   // A reader that goes away (`… | head`) is no error of ours.
   process.stdout.on("error", () => process.exit(0));
   // exit, not return: the threads of ONNX Runtime would keep the process alive.
-  process.exit(await runWords(program, words, stop.signal));
+  process.exit(await runWords(program, words, stop.signal, (command) => running = command));
 }
 
 /**
@@ -47,26 +54,31 @@ export async function runProgram(
  *
  * @param words What was typed after the program's name.
  * @param signal Stops it.
+ * @param onStart Is told which command it is, before that runs.
  * @returns The exit code: 0 done, 1 failed, 2 wrong usage.
  */
 export async function runWords(
   { about, commands }: Program,
   words: readonly string[],
   signal: AbortSignal,
+  onStart: (command: Command) => void = () => {},
 ): Promise<number> {
   const [name, ...rest] = words;
-  const command = commands.find((command) => command.name === name);
+  let command: Command | undefined;
   try {
+    command = await commandOf(commands, name);
     if (command) {
       if (rest.includes("--help") || rest.includes("-h")) {
         process.stdout.write(`${helpOn(command)}\n`);
         return 0;
       }
+      onStart(command);
       return await command.run(rest, signal);
     }
     if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-      const asked = commands.find((command) => command.name === rest[0]);
-      process.stdout.write(`${asked ? helpOn(asked) : overview(about, commands)}\n`);
+      const asked = await commandOf(commands, rest[0]);
+      const all = () => Promise.all(commands.map(({ load }) => load()));
+      process.stdout.write(`${asked ? helpOn(asked) : overview(about, await all())}\n`);
       return 0;
     }
     if (name === "--version" || name === "version") {
@@ -82,9 +94,12 @@ export async function runWords(
   }
 }
 
-/** The command that words begin with. */
-function commandOf({ commands }: Program, [name]: readonly string[]): Command | undefined {
-  return commands.find((command) => command.name === name);
+/** The command of a name. */
+async function commandOf(
+  commands: readonly CommandEntry[],
+  name: string | undefined,
+): Promise<Command | undefined> {
+  return await commands.find((entry) => entry.name === name)?.load();
 }
 
 /** Writes an error to standard error; returns its exit code. */

@@ -153,22 +153,24 @@ class Checking implements ModelSource {
       checkSmall(`${this.name}/${path}`, this.#record.length, largest);
       return this.#record.slice();
     }
-    if (!this.#known.has(path)) return await this.#source.read(path, largest);
-    const file = await this.open(path);
+    const known = this.#known.get(path);
+    if (!known) return await this.#source.read(path, largest);
+    const file = await this.#open(path, known);
     try {
       checkSmall(`${this.name}/${path}`, file.size, largest);
-      const bytes = new Uint8Array(file.size);
-      await file.read(0, bytes);
-      return bytes;
+      return await file.readAll();
     } finally {
       file.close();
     }
   }
 
   async open(path: string): Promise<SourceFile> {
-    const file = await this.#source.open(path);
     const known = this.#known.get(path);
-    if (!known) return file;
+    return known ? await this.#open(path, known) : await this.#source.open(path);
+  }
+
+  async #open(path: string, known: Known): Promise<CheckedFile> {
+    const file = await this.#source.open(path);
     const place = `${this.name}/${path}`;
     if (file.size !== known.bytes) {
       file.close();
@@ -228,6 +230,16 @@ class CheckedFile implements SourceFile {
         this.#leave(piece);
       }
     }
+  }
+
+  /** The whole file; each piece is checked where it stays. */
+  async readAll(): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = new Uint8Array(this.size);
+    for (let index = 0; index < this.#hashes.length; index++) {
+      const from = index * this.#chunk;
+      await this.#readPiece(index, from, bytes.subarray(from, from + this.#chunk));
+    }
+    return bytes;
   }
 
   close(): void {
