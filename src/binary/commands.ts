@@ -2,13 +2,8 @@
  * The commands of a binary: those that run a model, with the one that it carries for the default.
  * @module
  */
-import { benchCommand } from "../cli/bench.ts";
-import { chatCommand } from "../cli/chat.ts";
-import { generateCommand } from "../cli/generate.ts";
 import type { Command } from "../cli/help.ts";
-import { keyCommand } from "../cli/key.ts";
 import type { CommandEntry, Program } from "../cli/program.ts";
-import { serveCommand } from "../cli/serve.ts";
 
 /**
  * The program that a binary is.
@@ -19,7 +14,7 @@ export function binaryProgram(name: string): Program {
   return {
     about: `${name}, a language model, and what runs it: all in this one program.`,
     commands: [
-      carrying(name, generateCommand, {
+      carrying(name, "generate", async () => (await import("../cli/generate.ts")).generateCommand, {
         summary: `Continue a text with ${name}.`,
         usage: "generate [--prompt TEXT] [OPTIONS]",
         details: [
@@ -31,7 +26,7 @@ export function binaryProgram(name: string): Program {
           ['generate --prompt "Once" --temperature 0.8 --seed 7', "drawn by chance"],
         ],
       }),
-      carrying(name, chatCommand, {
+      carrying(name, "chat", async () => (await import("../cli/chat.ts")).chatCommand, {
         summary: `Talk to ${name} at the terminal, turn by turn.`,
         usage: "chat [OPTIONS]",
         details: [
@@ -40,7 +35,7 @@ export function binaryProgram(name: string): Program {
         ],
         examples: [["chat", "a conversation"]],
       }),
-      carrying(name, serveCommand, {
+      carrying(name, "serve", async () => (await import("../cli/serve.ts")).serveCommand, {
         summary: `Serve ${name} over HTTP: OpenAI's interface, and a page to talk to it.`,
         usage: "serve [OPTIONS]",
         details: [
@@ -55,8 +50,8 @@ export function binaryProgram(name: string): Program {
           ["serve --host 0.0.0.0 --key-file keys.txt --log json", "for others, with keys"],
         ],
       }),
-      entryOf(keyCommand),
-      carrying(name, benchCommand, {
+      { name: "key", load: async () => (await import("../cli/key.ts")).keyCommand },
+      carrying(name, "bench", async () => (await import("../cli/bench.ts")).benchCommand, {
         summary: `Measure how fast ${name} loads and runs here.`,
         usage: "bench [OPTIONS]",
         details: [
@@ -76,22 +71,22 @@ interface Words {
   readonly examples: Command["examples"];
 }
 
+/** A command that takes the model of a name where none is named, and says so. */
 function carrying(
+  model: string,
   name: string,
-  command: Command,
+  load: () => Promise<Command>,
   { details, ...words }: Words,
 ): CommandEntry {
-  return entryOf({
-    ...command,
-    ...words,
-    details: [
-      ...details,
-      `A folder of another compiled model may be named; without one it is ${name}.`,
-    ].join("\n"),
-  });
-}
-
-/** A command that is there already. */
-function entryOf(command: Command): CommandEntry {
-  return { name: command.name, load: () => Promise.resolve(command) };
+  return {
+    name,
+    load: async () => ({
+      ...await load(),
+      ...words,
+      details: [
+        ...details,
+        `A folder of another compiled model may be named; without one it is ${model}.`,
+      ].join("\n"),
+    }),
+  };
 }
