@@ -47,6 +47,16 @@ export async function chooseEngine(
   }
 }
 
+/** Has the runtime read the sparse engine's modules meanwhile, where that is the engine; see {@linkcode chooseEngine}. */
+export function prefetchEngine({ engine, device = "wasm" }: LoadSettings): void {
+  if (engine !== "ort" && device === "wasm") importSparse().catch(() => {});
+}
+
+/** Each engine, and what reads folders, not before it is needed: browsers and edge functions have no file system. */
+function importSparse() {
+  return import("../engine/sparse/engine.ts");
+}
+
 /** What is asked of ONNX Runtime by name must be something that it has. */
 function assertOrtCan({ kv, activations }: LoadSettings): void {
   if (kv === "int8" || activations !== "auto") {
@@ -62,9 +72,7 @@ async function loadInSparse(
   settings: LoadSettings,
   signal: AbortSignal | undefined,
 ): Promise<EngineModel> {
-  // Each engine, and what reads folders, not before it is needed: ONNX Runtime takes its time to load,
-  // and browsers and edge functions have no file system.
-  const { loadSparse } = await import("../engine/sparse/engine.ts");
+  const { loadSparse } = await importSparse();
   const memory = folder === undefined
     ? settings.memory
     : (await import("./fit.ts")).assertFitsSparse(name, folder, settings);

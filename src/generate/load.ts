@@ -5,7 +5,7 @@
 import { parseOptions, type RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../errors.ts";
 import { readCard } from "./card.ts";
-import { chooseEngine } from "./choose_engine.ts";
+import { chooseEngine, prefetchEngine } from "./choose_engine.ts";
 import { type LoadOptions, loadSchema } from "./load_options.ts";
 import { Model } from "./model.ts";
 import { checkedSource, checkFiles } from "../engine/integrity.ts";
@@ -47,6 +47,7 @@ export async function load(
   const started = performance.now();
   const settings = parseOptions(loadSchema, options);
   throwIfAborted(hooks.signal);
+  prefetchEngine(settings);
   const found = await findPlace(model, settings, hooks);
   try {
     const place = settings.unchecked ? found : await checkedPlace(found);

@@ -9,10 +9,10 @@ export interface Thread {
   terminate(): void;
 }
 
-/** What a thread tells. */
+/** What a thread tells; who listens may change. */
 export interface ThreadListener {
-  onMessage(message: unknown): void;
-  onError(reason: string): void;
+  onMessage: (message: unknown) => void;
+  onError: (reason: string) => void;
 }
 
 /**

@@ -13,7 +13,7 @@ import { lower } from "./lower.ts";
 import { ModelReader } from "./model_reader.ts";
 import { fuse } from "./plan/fuse.ts";
 import { makePlan } from "./plan/plan.ts";
-import { type Setup, setUp, type SetupOptions } from "./setup.ts";
+import { setUp, type SetupOptions } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
 
@@ -57,19 +57,22 @@ export async function loadSparse(
   source: ModelSource,
   options: SparseOptions = {},
 ): Promise<EngineModel> {
-  const reader = await ModelReader.open(source);
-  let setup: Setup | undefined;
+  // Kernels are compiled and threads start while the graph is read.
+  const settingUp = setUp(options);
+  settingUp.catch(() => {});
+  let reader: ModelReader | undefined;
   try {
+    reader = await ModelReader.open(source);
     const decoder = lower(reader.graph, reader.path);
     const context = contextOf(decoder, options.context);
-    setup = await setUp(options);
-    const { memory, kernels, threads, background, device } = setup;
+    const setup = await settingUp;
+    const { memory, kernels, team, threads, background, device } = setup;
     const fused = fuse(decoder);
     const matrices = fused.steps.flatMap((step): MatrixRef[] =>
       step.op === "linear" ? [step.matrix] : step.op === "embed" ? [step.table] : []
     );
     const precision = precisionOf(reader, matrices, options);
-    const weights = new WeightLoader(reader, memory, kernels, matrices, options.signal);
+    const weights = new WeightLoader(reader, memory, kernels, matrices, team, options.signal);
     const plan = await makePlan(fused, weights, memory, {
       ...precision,
       threads,
@@ -80,6 +83,7 @@ export async function loadSparse(
       sketch: options.sketch ?? (setup.build === "simd" ? false : undefined),
     });
     throwIfAborted(options.signal);
+    team.begin();
     return new SparseModel({
       setup,
       plan,
@@ -100,10 +104,10 @@ export async function loadSparse(
       keptSequences: options.keptSequences,
     });
   } catch (error) {
-    setup?.team.stop();
+    await settingUp.then(({ team }) => team.stop(), () => {});
     throw error;
   } finally {
-    reader.close();
+    reader?.close();
   }
 }
 

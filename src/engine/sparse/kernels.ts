@@ -23,10 +23,9 @@ export interface Kernels {
   run(): number;
   survey(descriptor: number): number;
   measure(descriptor: number): number;
-  pack(descriptor: number): number;
-  packDense(descriptor: number): number;
   sketchMean(descriptor: number): void;
-  packSketch(descriptor: number): void;
+  post(descriptor: number): void;
+  help(): number;
   isRight(address: number): number;
   race(address: number, rounds: number): number;
 }

@@ -28,13 +28,17 @@ export const CONTROL = {
   PLACES: 1044,
   LEAST_PLACE: 1048,
   CHUNKS_OF_ONE: 1052,
+  RING: 1064,
+  RING_PLACES: 1068,
+  SIGNAL: 1072,
+  ENDED: 1076,
 } as const;
 
 /** Bytes of a thread's counters of chunks, one for each run of products between two barriers. */
 export const TAKEN_BYTES = 64;
 
 /** First address that is free, a multiple of 64: what lies before belongs to the control block. */
-export const FIRST_FREE = 1088;
+export const FIRST_FREE = 3136;
 
 /** Operations of a program. */
 export const OP = {
@@ -121,7 +125,13 @@ export const DESCRIPTOR = {
   BEYOND_ANY: 124,
   CHUNKS: 128,
   MASKS: 132,
+  JOB: 136,
+  RESULT: 140,
+  DONE: 144,
 } as const;
+
+/** What is done with a descriptor that is posted: see `assembly/jobs.ts`. */
+export const JOB = { pack: 0, packDense: 1, packSketch: 2 } as const;
 
 /** Bytes of a descriptor. */
 export const DESCRIPTOR_BYTES = 192;

@@ -80,7 +80,7 @@ export interface Setup {
 }
 
 /**
- * Makes memory and kernels and starts threads, which wait.
+ * Makes memory and kernels and starts threads, which pack weights until the team begins.
  *
  * @throws {BackendError} When the kernels do not run here, or the threads do not start.
  */
@@ -117,21 +117,30 @@ async function chooseMemory(
   return { build, module, memory: new EngineMemory(isShared, options.memory) };
 }
 
+/** Memory and kernels, ready for threads. */
+async function prepare(options: SetupOptions, threads: number, background: boolean) {
+  const chosen = await chooseMemory(options, background || threads > 1);
+  const kernels = instantiate(chosen.module, chosen.memory);
+  kernels.setUp();
+  configure(chosen.memory, {
+    threads,
+    spins: threads > processors() ? SPINS_OF_MANY : SPINS,
+    patience: options.patience ?? PATIENCE,
+    // The thread that leads in the background is none that may not sleep.
+    mainMaySleep: background || mainMaySleep(),
+  });
+  return { ...chosen, kernels };
+}
+
 async function start(
   options: SetupOptions,
   threads: number,
   background: boolean,
 ): Promise<Setup> {
   const { patience = PATIENCE, shortRun = SHORT_RUN } = options;
-  const isShared = background || threads > 1;
-  const { build, module, memory } = await chooseMemory(options, isShared);
-  const kernels = instantiate(module, memory);
-  kernels.setUp();
-  // The thread that leads in the background is none that may not sleep.
-  const mayFirstSleep = background || mainMaySleep();
-  const spins = threads > processors() ? SPINS_OF_MANY : SPINS;
-  configure(memory, { threads, spins, patience, mainMaySleep: mayFirstSleep });
-  const team = await Team.start(memory, module, { threads, background, patience });
+  const prepared = prepare(options, threads, background);
+  const team = await Team.start(prepared, { threads, background, patience });
+  const { build, memory, kernels } = await prepared;
   const where = background ? " in the background" : "";
   return {
     memory,

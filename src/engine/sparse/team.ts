@@ -3,7 +3,7 @@
  * @module
  */
 import { BackendError, WorkerLostError } from "../../errors.ts";
-import { startThread, type Thread } from "../../platform/threads.ts";
+import { startThread, type Thread, type ThreadListener } from "../../platform/threads.ts";
 import { CONTROL } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
 
@@ -13,14 +13,15 @@ const START = 20_000;
 const LOOKS = 10;
 
 /**
- * A thread's whole script: it goes into the kernels and stays there until it is told to quit. The first
- * thread leads: it comes back after each run, to tell.
+ * A thread's whole script: it goes into the kernels, packs weights as long as there are any, and stays there
+ * until it is told to quit. The first thread leads: it comes back after each run, to tell.
  */
 const SCRIPT = `
 self.onmessage = ({ data: { module, memory, thread } }) => {
   const { exports } = new WebAssembly.Instance(module, { env: { memory } });
   self.postMessage("ready");
   try {
+    exports.helpToEnd();
     if (thread > 0) exports.work(thread);
     else for (let ended; (ended = exports.lead()) >= 0;) self.postMessage(ended);
   } catch (error) {
@@ -42,71 +43,111 @@ export interface TeamOptions {
   readonly patience: number;
 }
 
+/** What threads go into. */
+export interface Kernel {
+  readonly memory: EngineMemory;
+  readonly module: WebAssembly.Module;
+}
+
+/** A thread that has been started, and what hears of it. */
+interface Recruit {
+  readonly number: number;
+  readonly thread: Thread;
+  readonly listener: ThreadListener & { failure?: string };
+}
+
+/** @throws {BackendError} When it does not start. */
+async function recruit(number: number): Promise<Recruit> {
+  const listener: Recruit["listener"] = {
+    onMessage: () => {},
+    onError: (reason) => void (listener.failure = reason),
+  };
+  try {
+    return { number, thread: await startThread(SCRIPT, listener), listener };
+  } catch (error) {
+    throw notStarted(number, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function notStarted(thread: number, reason: string): BackendError {
+  return new BackendError(`thread ${thread} of the engine did not start: ${reason}`);
+}
+
 /** All threads that are not the caller's. */
 export class Team {
   readonly #memory: EngineMemory;
-  readonly #patience: number;
+  /** Milliseconds. */
+  readonly patience: number;
   readonly #threads: Thread[] = [];
   /** Ends the run that is waited for: whether it was done. */
   #end: (isDone: boolean) => void = () => {};
 
   private constructor(memory: EngineMemory, patience: number) {
     this.#memory = memory;
-    this.#patience = patience;
+    this.patience = patience;
   }
 
   /**
-   * Starts threads; they wait for the first run.
+   * Starts threads, which pack what is posted until {@linkcode Team.begin}. They start while the kernels are still
+   * being compiled.
    *
+   * @param entering What they go into.
    * @throws {BackendError} When one does not start.
    */
   static async start(
-    memory: EngineMemory,
-    module: WebAssembly.Module,
+    entering: Promise<Kernel> | Kernel,
     { threads, background, patience }: TeamOptions,
   ): Promise<Team> {
-    const team = new Team(memory, patience);
     const first = background ? 0 : 1;
+    const recruits = Array.from({ length: threads - first }, (_, i) => recruit(first + i));
+    for (const recruit of recruits) recruit.catch(() => {});
     try {
-      await Promise.all(
-        Array.from({ length: threads - first }, (_, i) => team.#start(module, first + i)),
-      );
+      const { memory, module } = await entering;
+      const team = new Team(memory, patience);
+      await Promise.all(recruits.map(async (recruit) => team.#enter(await recruit, module)));
+      return team;
     } catch (error) {
-      team.stop();
+      for (const recruit of recruits) recruit.then(({ thread }) => thread.terminate(), () => {});
       throw error;
     }
-    return team;
   }
 
-  async #start(module: WebAssembly.Module, thread: number): Promise<void> {
+  /** Sends a thread into the kernels, and waits until it is there. */
+  async #enter({ number, thread, listener }: Recruit, module: WebAssembly.Module): Promise<void> {
     let settle: (failure?: string) => void = () => {};
     const ready = new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => settle(`it did not answer in ${START / 1000} s`), START);
       settle = (failure) => {
         clearTimeout(timer);
         if (failure === undefined) return resolve();
-        reject(new BackendError(`thread ${thread} of the engine did not start: ${failure}`));
+        reject(notStarted(number, failure));
       };
     });
-    try {
-      const started = await startThread(SCRIPT, {
-        onMessage: (message) => {
-          if (typeof message === "number") this.#end(message === 0);
-          else settle();
-        },
-        // After the start as well: then the run that waits for it is told.
-        onError: (reason) => {
-          this.#memory.set(CONTROL.FAILED, 1);
-          settle(reason);
-          this.#end(false);
-        },
-      });
-      this.#threads.push(started);
-      started.post({ module, memory: this.#memory.memory, thread });
-    } catch (error) {
-      settle(error instanceof Error ? error.message : String(error));
-    }
+    if (listener.failure !== undefined) settle(listener.failure);
+    listener.onMessage = (message) => {
+      if (typeof message === "number") this.#end(message === 0);
+      else settle();
+    };
+    // After the start as well: then the run that waits for it is told.
+    listener.onError = (reason) => {
+      this.#memory.set(CONTROL.FAILED, 1);
+      settle(reason);
+      this.#end(false);
+    };
+    this.#threads.push(thread);
+    thread.post({ module, memory: this.#memory.memory, thread: number });
     await ready;
+  }
+
+  /** Threads that have been started. */
+  get threads(): number {
+    return this.#threads.length;
+  }
+
+  /** Ends packing: threads wait for the first run. */
+  begin(): void {
+    this.#memory.set(CONTROL.ENDED, 1);
+    this.#bump([CONTROL.SIGNAL]);
   }
 
   /**
@@ -145,7 +186,7 @@ export class Team {
         this.#memory.set(CONTROL.FAILED, 1);
         this.#end(false);
       };
-      const timer = setInterval(look, Math.ceil(this.#patience / LOOKS));
+      const timer = setInterval(look, Math.ceil(this.patience / LOOKS));
       this.#end = (isDone) => {
         clearInterval(timer);
         this.#end = () => {};
@@ -155,28 +196,33 @@ export class Team {
     });
   }
 
-  /** What to say when a run found that a thread is lost. */
-  lost(): WorkerLostError {
+  /** What to say when a thread is lost. */
+  readonly lost = (): WorkerLostError => {
     return new WorkerLostError(
       "a thread of the engine died or does not answer: close the model and load it again",
     );
-  }
+  };
 
   /** Ends the threads. */
   stop(): void {
     if (this.#threads.length > 0) {
       this.#memory.set(CONTROL.QUIT, 1);
-      this.#wake();
+      this.#bump([CONTROL.SIGNAL, CONTROL.EPOCH, CONTROL.LEAD]);
     }
     for (const thread of this.#threads.splice(0)) thread.terminate();
   }
 
   /** Starts the next epoch, the leader's too. */
   #wake(): void {
-    const words = this.#memory.words(0, 64);
-    for (const word of [CONTROL.EPOCH, CONTROL.LEAD]) {
-      Atomics.add(words, word / 4, 1);
-      Atomics.notify(words, word / 4);
+    this.#bump([CONTROL.EPOCH, CONTROL.LEAD]);
+  }
+
+  /** Changes words that threads wait for. */
+  #bump(addresses: readonly number[]): void {
+    const words = this.#memory.words(0, CONTROL.ENDED / 4);
+    for (const address of addresses) {
+      Atomics.add(words, address / 4, 1);
+      Atomics.notify(words, address / 4);
     }
   }
 }

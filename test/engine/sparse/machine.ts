@@ -74,7 +74,8 @@ export class Machine {
     kernels.setUp();
     const patience = 20_000;
     configure(memory, { threads, spins: 200, patience, mainMaySleep: true });
-    const team = await Team.start(memory, module, { threads, background: false, patience });
+    const team = await Team.start({ memory, module }, { threads, background: false, patience });
+    team.begin();
     return new Machine(`${build}, ${threads} threads`, threads, memory, kernels, team);
   }
 

@@ -69,6 +69,9 @@ export const LEAST_PLACE: usize = 1048;
 /** Chunks of each thread's share of one token's products: see `shareOut` in `program.ts`. */
 export const CHUNKS_OF_ONE: usize = 1052;
 
+/** For each byte which of its bits are set, the lowest first: eight bytes, with 128 more in each that there is. */
+export const SET_BITS: usize = 1088;
+
 /** Puts the constants in place, and what no run has said yet. */
 export function setUp(): void {
   memory.fill(ZERO_POINTS, 64, 16);
@@ -82,6 +85,10 @@ export function setUp(): void {
     store<u32>(HALF_BITS + (i << 2), 0x8fffe000);
   }
   for (let i = 0; i < 16; i++) store<i8>(LEVELS + i, i < 8 ? i : i - 16);
+  for (let byte: usize = 0; byte < 256; byte++) {
+    let at = SET_BITS + (byte << 3);
+    for (let rest = <u32> byte; rest != 0; rest &= rest - 1) store<u8>(at++, <u8> ctz(rest) | 128);
+  }
   store<i32>(PLACES, 1);
   store<i32>(CHUNKS_OF_ONE, 1);
   setUpMath();

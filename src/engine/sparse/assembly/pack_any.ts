@@ -34,10 +34,20 @@ export function count(room: usize, columns: i32, c0: usize, c1: usize, c2: usize
  */
 export function decide(room: usize, columns: i32): void {
   const windows = <usize> ((columns + 15) >> 4);
+  // Of windows with the same counts, as those of a pattern have, one is looked at.
+  let counts: u32 = 0, best = 0, left = 0;
   beyond = 0;
   for (let w: usize = 0; w < windows; w++) {
     const at = room + w * 4;
-    let best = 0, left = 0, least = i32.MAX_VALUE;
+    if (load<u32>(at) == counts) {
+      store<u8>(at, best);
+      beyond += left;
+      continue;
+    }
+    counts = load<u32>(at);
+    best = 0;
+    left = 0;
+    let least = i32.MAX_VALUE;
     for (let slots = 0; slots <= 4; slots++) {
       const rest = over(at, 0, slots) + over(at, 1, slots) + over(at, 2, slots) + over(at, 3, slots);
       const cost = slots * SLOT_COST + rest * LISTED_COST;

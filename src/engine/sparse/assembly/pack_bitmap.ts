@@ -5,6 +5,7 @@
  * bits tell how many weights it has, and those lie side by side in the file as they do in a slot. Only
  * what is beyond a window's slots goes through the lists of columns and values.
  */
+import { SET_BITS } from "./control";
 import {
   BITMAP,
   COLUMNS,
@@ -110,11 +111,22 @@ export function packBits(d: usize, first: i32, out: usize, kind: i32, isWritten:
       const bits = bitsAt(row, bytes, w), n = <u32> popcnt(bits), at = values + e;
       const pair = half + (w >> 1) * segmentBytes(kind) + (kind == SLOTS_ONE ? 0 : (w & 1) * PAIR);
       e += n;
-      if (n <= most && zerosAmong(at, n) == 0) {
-        if (!isWritten) continue;
-        if (kind == SLOTS_ONE) fillOne(pair + lane, <u32> (w & 1), bits, n, at);
-        else fillTwo(pair + lane, bits, n, at);
-        continue;
+      if (n <= most) {
+        const eight = load<u64>(at), mask = maskOf(n);
+        if (!hasZero(eight | ~mask)) {
+          if (!isWritten) continue;
+          const places = placesOf(bits), weights = eight & mask, to = pair + lane;
+          if (kind == SLOTS_ONE) {
+            const slot = w & 1;
+            store<u32>(to, load<u32>(to) | <u32> places << (<u32> slot << 2));
+            store<u32>(to + 16 + (slot << 4), <u32> weights);
+          } else {
+            store<u32>(to, <u32> places | <u32> (places >> 32) << 4);
+            store<u32>(to, <u32> weights, 16);
+            store<u32>(to, <u32> (weights >> 32), 32);
+          }
+          continue;
+        }
       }
       // Weight by weight: zeros take no slot, and what has none goes to the lists.
       let k: u32 = 0, from = at;
@@ -141,41 +153,28 @@ export function packBits(d: usize, first: i32, out: usize, kind: i32, isWritten:
   store<u32>(d, e, ENTRY);
 }
 
-/** The lowest `count` bytes, 4 at most, of those at `values`. */
+/** As many bits as `count` bytes have, 8 at most. */
 // @ts-ignore: decorator
 @inline
-function lowest(values: usize, count: u32): u32 {
-  return count == 0 ? 0 : load<u32>(values) & (<u32> -1 >> (32 - (count << 3)));
+function maskOf(count: u32): u64 {
+  return count == 0 ? 0 : <u64> -1 >> (64 - (<u64> count << 3));
 }
 
-/** A row of a window of at most four weights, into a pair's slot of that number; the pair is 0 there. */
+/** Whether one of eight bytes is 0. */
 // @ts-ignore: decorator
 @inline
-function fillOne(lane: usize, slot: u32, bits: u32, n: u32, values: usize): void {
-  let indices: u32 = 0, shift = slot << 2;
-  for (let rest = bits; rest != 0; rest &= rest - 1) {
-    indices |= ctz(rest) << shift;
-    shift += 8;
-  }
-  store<u32>(lane, load<u32>(lane) | indices);
-  store<u32>(lane + 16 + (<usize> slot << 4), lowest(values, n));
+function hasZero(eight: u64): bool {
+  return ((eight - 0x0101010101010101) & ~eight & 0x8080808080808080) != 0;
 }
 
-/** A row of a window of at most eight weights, into both slots of a pair. */
+/** Which of 16 bits are set, the lowest first, a byte each: for 8 at most. */
 // @ts-ignore: decorator
 @inline
-function fillTwo(lane: usize, bits: u32, n: u32, values: usize): void {
-  let indices: u32 = 0, shift: u32 = 0, rest = bits;
-  for (; rest != 0 && shift < 32; rest &= rest - 1) {
-    indices |= ctz(rest) << shift;
-    shift += 8;
-  }
-  shift = 4;
-  for (; rest != 0; rest &= rest - 1) {
-    indices |= ctz(rest) << shift;
-    shift += 8;
-  }
-  store<u32>(lane, indices);
-  store<u32>(lane + 16, lowest(values, min(n, 4)));
-  store<u32>(lane + 32, n > 4 ? lowest(values + 4, n - 4) : 0);
+function placesOf(bits: u32): u64 {
+  const low = bits & 255;
+  const upper = load<u64>(SET_BITS + (<usize> (bits >> 8) << 3));
+  // 8 more, where there is one.
+  const high = upper + (upper >> 4 & 0x0808080808080808);
+  const all = load<u64>(SET_BITS + (<usize> low << 3)) | high << (popcnt<u64>(low) << 3);
+  return all & 0x0f0f0f0f0f0f0f0f;
 }

@@ -81,6 +81,7 @@ export async function makePlan(
   for (const name of decoder.steps.flatMap(vectorsOf)) {
     vectors.set(name, await weights.vector(name));
   }
+  await weights.settle();
   const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);
   return new Planner(decoder, matrices, vectors, sketch, memory, weights.stage, options).run();
 }

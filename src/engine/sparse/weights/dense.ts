@@ -25,10 +25,11 @@ export function bytesToStageDense(ref: DenseRef): number {
 }
 
 /**
- * Places a dense matrix, a piece of its rows at a time.
+ * Reads a dense matrix, a piece of its rows at a time, and has each packed to its place: all is there when the
+ * stage has settled.
  *
  * @param ref The matrix.
- * @param stage Room of {@linkcode bytesToStageDense}.
+ * @param stage Rooms of {@linkcode bytesToStageDense}.
  * @throws {PackedFormatError} When it is damaged.
  */
 export async function placeDense(stage: Stage, ref: DenseRef): Promise<PlacedMatrix> {
@@ -38,8 +39,9 @@ export async function placeDense(stage: Stage, ref: DenseRef): Promise<PlacedMat
   const { valueBytes, groups, rows: perPiece } = pieceOf(ref);
   const bytes = bytesOf(roundUp(rows, 16));
   const address = stage.memory.reserve(bytes);
-  const values = stage.address + DESCRIPTOR_BYTES;
   for (let first = 0; first < rows; first += perPiece) {
+    const room = await stage.take();
+    const values = room.address + DESCRIPTOR_BYTES;
     const count = Math.min(perPiece, rows - first);
     await stage.read(ref.values, first * valueBytes, values, count * valueBytes);
     const ofPiece = {
@@ -48,7 +50,7 @@ export async function placeDense(stage: Stage, ref: DenseRef): Promise<PlacedMat
       address: roundUp(values + count * valueBytes, 64),
     };
     if (isInt4) await stage.int4Scales(scales, table, ofPiece);
-    stage.describe({
+    room.describe({
       TYPE: TYPE[type],
       ROWS: count,
       COLUMNS: columns,
@@ -56,7 +58,7 @@ export async function placeDense(stage: Stage, ref: DenseRef): Promise<PlacedMat
       ...isInt4 ? { SCALES: ofPiece.address, GROUP: group } : {},
       OUT: address + bytesOf(first),
     });
-    stage.check(name, stage.kernels.packDense(stage.address));
+    stage.post("packDense", room, (fault) => stage.check(name, fault));
   }
   return {
     kind,

@@ -13,7 +13,7 @@ import { bytesToStageDense, placeDense } from "./dense.ts";
 import type { PlacedMatrix } from "./placed.ts";
 import { type PlacedSketch, placeSketch, sketchBytes } from "./sketch.ts";
 import { bytesToStageSparse, placeSparse } from "./sparse.ts";
-import { Stage } from "./stage.ts";
+import { type Helpers, Stage } from "./stage.ts";
 
 /** Columns are indexed by 16 bits. */
 const MOST_COLUMNS = 1 << 16;
@@ -27,6 +27,7 @@ export class WeightLoader {
 
   /**
    * @param matrices All that will be asked for: they decide how much room packing takes.
+   * @param helpers Other threads that pack.
    * @param signal Stops between two matrices.
    */
   constructor(
@@ -34,12 +35,13 @@ export class WeightLoader {
     memory: EngineMemory,
     kernels: Kernels,
     matrices: readonly MatrixRef[],
+    helpers?: Helpers,
     signal?: AbortSignal,
   ) {
     const bytes = matrices.map((ref) =>
       ref.kind === "dense" ? bytesToStageDense(ref) : bytesToStageSparse(reader, ref)
     );
-    this.#stage = new Stage(reader, memory, kernels, Math.max(0, ...bytes));
+    this.#stage = new Stage(reader, memory, kernels, Math.max(0, ...bytes), helpers);
     this.#signal = signal;
   }
 
@@ -54,7 +56,8 @@ export class WeightLoader {
   }
 
   /**
-   * Places a matrix; one that is asked for again is placed once.
+   * Gives a matrix its place; one that is asked for again has one. It is there when all has
+   * {@linkcode WeightLoader.settle}d.
    *
    * @throws {PackedFormatError} When it is damaged.
    * @throws {UnsupportedOperatorError} When it has more columns than kernels can index.
@@ -78,6 +81,16 @@ export class WeightLoader {
       this.#matrices.set(key, placed);
     }
     return placed;
+  }
+
+  /**
+   * Waits until all matrices are where they belong.
+   *
+   * @throws {PackedFormatError} When one is damaged.
+   * @throws {WorkerLostError} When a thread is lost.
+   */
+  settle(): Promise<void> {
+    return this.#stage.settle();
   }
 
   /**

@@ -93,27 +93,31 @@ export async function placeSketch(
   signal?: AbortSignal,
 ): Promise<PlacedSketch> {
   const { paddedRows, columns } = head;
-  const { kernels } = stage;
   const mean = stage.memory.reserve(2 * (columns + OUTLIERS));
   const address = stage.memory.reserve(sketchBytes(head));
   const bytesOfRow = head.bytes / paddedRows;
-  const describe = (first: number, rows: number) =>
-    stage.describe({
-      ROWS: rows,
-      COLUMNS: columns,
-      VALUES: head.address + first * bytesOfRow,
-      SCALES: head.rowScales + first * 4,
-      SCRATCH: stage.address + DESCRIPTOR_BYTES,
-      LISTS_OUT: mean,
-      OUT: address + bytesOfRows(first, columns),
-    });
-  describe(0, paddedRows);
-  kernels.sketchMean(stage.address);
+  await stage.settle();
   for (let first = 0; first < paddedRows; first += ROWS) {
     if (signal) await letEventsIn();
     throwIfAborted(signal);
+    const room = await stage.take();
+    const describe = (first: number, rows: number) =>
+      room.describe({
+        ROWS: rows,
+        COLUMNS: columns,
+        VALUES: head.address + first * bytesOfRow,
+        SCALES: head.rowScales + first * 4,
+        SCRATCH: room.address + DESCRIPTOR_BYTES,
+        LISTS_OUT: mean,
+        OUT: address + bytesOfRows(first, columns),
+      });
+    if (first === 0) {
+      describe(0, paddedRows);
+      stage.kernels.sketchMean(room.address);
+    }
     describe(first, Math.min(ROWS, paddedRows - first));
-    kernels.packSketch(stage.address);
+    stage.post("packSketch", room, () => {});
   }
+  await stage.settle();
   return { address, mean };
 }

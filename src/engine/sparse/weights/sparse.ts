@@ -5,7 +5,6 @@
 import { PackedFormatError, quote } from "../../../errors.ts";
 import type { MatrixRef } from "../ir.ts";
 import {
-  DESCRIPTOR,
   DESCRIPTOR_BYTES,
   FORMAT,
   isQuantised,
@@ -21,7 +20,7 @@ import { int4Bytes, int4KindOf, isInt4 } from "../layout_int4.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 import { ELEMENT_BYTES, type PlacedMatrix } from "./placed.ts";
-import type { Stage, Words } from "./stage.ts";
+import type { Room, Stage, Words } from "./stage.ts";
 
 type SparseRef = MatrixRef & { kind: "sparse" };
 
@@ -39,33 +38,32 @@ export function bytesToStageSparse(reader: ModelReader, ref: SparseRef): number 
 }
 
 /**
- * Places a sparse matrix, in the layout that reads least.
+ * Reads a sparse matrix and has it packed to its place, in the layout that reads least: it is there when the
+ * stage has settled.
  *
  * @param ref The matrix.
- * @param stage Room of {@linkcode bytesToStageSparse}.
+ * @param stage Rooms of {@linkcode bytesToStageSparse}.
  * @throws {PackedFormatError} When it is damaged.
  */
 export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedMatrix> {
   const { rows, columns, name, tensors, format } = ref;
   const memory = stage.memory;
-  const descriptor = await readParts(stage, ref);
-  stage.describe(descriptor);
-  stage.check(name, stage.kernels.survey(stage.address));
-  const found = (word: "BEYOND_ONE" | "BEYOND_TWO" | "BEYOND_ANY" | "ANY_BYTES") =>
-    memory.get(stage.address + DESCRIPTOR[word]);
+  const room = await stage.take();
+  room.describe(await readParts(stage, room, ref));
+  stage.check(name, stage.kernels.survey(room.address));
   const segments = segmentsOf(columns);
   const paddedRows = roundUp(rows, 16);
   const isGroup = ref.scaling === "group" || ref.scaling === "int4";
   const group = isGroup ? ref.attributes.group : columns;
   const beyond = {
-    one: found("BEYOND_ONE"),
-    two: found("BEYOND_TWO"),
-    any: found("BEYOND_ANY"),
+    one: room.get("BEYOND_ONE"),
+    two: room.get("BEYOND_TWO"),
+    any: room.get("BEYOND_ANY"),
   };
-  const anyBytes = found("ANY_BYTES");
+  const anyBytes = room.get("ANY_BYTES");
   const kind = kindOf(ref, group, beyond, anyBytes);
   // Those of int4 are read with the weights, and lie among them.
-  const stagedScales = memory.get(stage.address + DESCRIPTOR.SCALES);
+  const stagedScales = room.get("SCALES");
   const scales = ref.scaling === "none" || ref.scaling === "int4"
     ? 0
     : await stage.scales(tensors.scales, rows * Math.ceil(columns / group));
@@ -74,16 +72,14 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
   const isGrouped = isSlots && ref.scaling === "group";
   const hasRowScales = isQuantised(kind) && !isGrouped && !isInt4(kind);
 
-  const set = (word: keyof typeof DESCRIPTOR, value: number) =>
-    memory.set(stage.address + DESCRIPTOR[word], value);
-  set("KIND", kind);
-  set("SCALES", isInt4(kind) ? stagedScales : hasRowScales ? 0 : scales);
-  set("GROUP", group);
+  room.set("KIND", kind);
+  room.set("SCALES", isInt4(kind) ? stagedScales : hasRowScales ? 0 : scales);
+  room.set("GROUP", group);
   const isOne = kind === KIND.SLOTS_ONE || kind === KIND.SLOTS_ONE_INT4;
   const isTwo = kind === KIND.SLOTS_TWO || kind === KIND.SLOTS_TWO_INT4;
   const fits = kind === KIND.DENSE_INT8 || kind === KIND.DENSE_INT4 ||
     (isOne && beyond.one === 0) || (isTwo && beyond.two === 0) || (isAny && beyond.any === 0);
-  const listBytes = fits ? 0 : stage.kernels.measure(stage.address) >>> 0;
+  const listBytes = fits ? 0 : stage.kernels.measure(room.address) >>> 0;
   const bytes = isInt4(kind)
     ? int4Bytes(kind, rows, columns, group)
     : isAny
@@ -95,14 +91,15 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
   // In the order in which they are read: what fetches memory ahead goes on from one to the other.
   const lists = memory.reserve(listBytes);
   const address = memory.reserve(bytes);
-  set("CHUNKS", chunks);
-  set("OUT", address);
-  set("LISTS_OUT", lists);
+  room.set("CHUNKS", chunks);
+  room.set("OUT", address);
+  room.set("LISTS_OUT", lists);
   // Where there are no lists their table is written all the same, into the room for what is packed.
-  set("TABLE", hasLists ? table : stage.address + stage.bytes - roundUp(paddedRows + 4, 64));
-  if (stage.kernels.pack(stage.address) >>> 0 !== listBytes) {
+  room.set("TABLE", hasLists ? table : room.address + room.bytes - roundUp(paddedRows + 4, 64));
+  stage.post("pack", room, (written) => {
+    if (written === listBytes) return;
     throw new PackedFormatError(`${quote(name)}: ${format} changed while it was read`);
-  }
+  });
   return {
     kind,
     address: isAny ? chunks : address,
@@ -118,14 +115,15 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
   };
 }
 
-/** Reads a sparse matrix's tensors into the stage. */
+/** Reads a sparse matrix's tensors into a room. */
 async function readParts(
   stage: Stage,
+  room: Room,
   { name, rows, columns, type, format, tensors, attributes }: SparseRef,
 ): Promise<Words> {
   const index = tensors[{ nm: "codes", csr: "gaps", bitmap: "bits", slots: "counts" }[format]];
   const isInt4 = type === "int4";
-  const scratch = stage.address + DESCRIPTOR_BYTES;
+  const scratch = room.address + DESCRIPTOR_BYTES;
   let top = roundUp(scratch + scratchBytes(columns), 64);
   const put = async (tensor: string): Promise<{ at: number; length: number }> => {
     const { byteLength: length } = stage.reader.tensor(tensor);

@@ -4,13 +4,16 @@
  */
 import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
 import { OnnxError, PackedFormatError, quote } from "../../../errors.ts";
+import { letEventsIn } from "../../../platform/events.ts";
 import type { Kernels } from "../kernels.ts";
-import { DESCRIPTOR, DESCRIPTOR_BYTES, roundUp } from "../layout.ts";
+import { CONTROL, DESCRIPTOR, DESCRIPTOR_BYTES, JOB, roundUp } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 
 /** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
 export const PIECE = 1 << 20;
+/** Bytes, and part of the memory that is left, which rooms may take that other threads pack from. */
+const MOST_BYTES = 32 << 20, PART = 1 / 16;
 /** Greatest scale of int8 values; see docs/format.md. */
 const GREATEST_SCALE = 2 ** 121;
 
@@ -36,23 +39,150 @@ const FAULTS: readonly string[] = [
 /** Words of a descriptor, by name. */
 export type Words = Partial<Record<keyof typeof DESCRIPTOR, number>>;
 
-/** Where matrices are put together before kernels pack them. */
+/** Room for a matrix, or some of its rows, while a kernel packs it. */
+export class Room {
+  constructor(readonly memory: EngineMemory, readonly address: number, readonly bytes: number) {}
+
+  /** Writes the descriptor that kernels read, at the beginning of the room. */
+  describe(words: Words): void {
+    this.memory.bytes(this.address, DESCRIPTOR_BYTES).fill(0);
+    for (const [word, value] of Object.entries(words)) this.set(word as keyof Words, value);
+  }
+
+  /** A word of the descriptor. */
+  get(word: keyof Words): number {
+    return this.memory.get(this.address + DESCRIPTOR[word]);
+  }
+
+  set(word: keyof Words, value: number): void {
+    this.memory.set(this.address + DESCRIPTOR[word], value);
+  }
+
+  /** Whether the job that was posted is done; what its thread has written can then be seen. */
+  isDone(): boolean {
+    return Atomics.load(this.memory.words(this.address + DESCRIPTOR.DONE, 1), 0) !== 0;
+  }
+}
+
+/** Threads that pack what is posted. */
+export interface Helpers {
+  readonly threads: number;
+  /** Milliseconds after which a job that is not done counts as lost. */
+  readonly patience: number;
+  /** What to say then. */
+  lost(): Error;
+}
+
+/** A job that has been posted, and what looks at its result. */
+interface Posted {
+  readonly room: Room;
+  readonly check: (result: number) => void;
+}
+
+/**
+ * Where matrices are put together before kernels pack them.
+ *
+ * The caller's thread reads one after the other and gives each its place. Where others help, they pack
+ * meanwhile: which packs what, and when, changes no place and no byte.
+ */
 export class Stage {
   readonly reader: ModelReader;
   readonly memory: EngineMemory;
   readonly kernels: Kernels;
+  /** All rooms. */
   readonly address: number;
   readonly bytes: number;
+  readonly #helpers: Helpers | undefined;
+  readonly #free: Room[];
+  #posted: Posted[] = [];
   readonly #vectors = new Map<string, number>();
   readonly #piece = new Uint8Array(PIECE);
 
-  /** @param bytes Room that is reserved: the most that any matrix takes. */
-  constructor(reader: ModelReader, memory: EngineMemory, kernels: Kernels, bytes: number) {
+  /**
+   * @param bytes Of a room: the most that any matrix takes.
+   * @param helpers Other threads that pack, if there are any.
+   */
+  constructor(
+    reader: ModelReader,
+    memory: EngineMemory,
+    kernels: Kernels,
+    bytes: number,
+    helpers?: Helpers,
+  ) {
     this.reader = reader;
     this.memory = memory;
     this.kernels = kernels;
-    this.bytes = bytes;
-    this.address = memory.reserve(bytes);
+    this.#helpers = helpers && helpers.threads > 0 ? helpers : undefined;
+    const most = Math.min(MOST_BYTES, memory.left * PART);
+    const each = roundUp(bytes, 64);
+    // For each thread one that is packed and one that is next, and one to read into.
+    const wanted = this.#helpers ? 2 * this.#helpers.threads + 1 : 1;
+    const count = Math.max(1, Math.min(wanted, Math.floor(most / each)));
+    memory.set(CONTROL.RING, memory.reserve(4 * count));
+    memory.set(CONTROL.RING_PLACES, count);
+    this.bytes = count * each;
+    this.address = memory.reserve(this.bytes);
+    this.#free = Array.from(
+      { length: count },
+      (_, i) => new Room(memory, this.address + i * each, bytes),
+    );
+  }
+
+  /**
+   * A room that is free, which is taken until its job is done; if need be, helps until there is one.
+   *
+   * @throws {PackedFormatError} When a job that was done has found a fault.
+   * @throws {WorkerLostError} When a thread is lost.
+   */
+  async take(): Promise<Room> {
+    await this.#until(() => this.#free.length > 0);
+    return this.#free.pop()!;
+  }
+
+  /**
+   * Posts a job.
+   *
+   * @param room A room that was taken, with its descriptor.
+   * @param check Looks at what the kernel says; what it throws, {@linkcode Stage.take} or {@linkcode Stage.settle} throws.
+   */
+  post(job: keyof typeof JOB, room: Room, check: (result: number) => void): void {
+    room.set("JOB", JOB[job]);
+    this.#posted.push({ room, check });
+    this.kernels.post(room.address);
+    if (this.#helpers) return;
+    this.kernels.help();
+    this.#collect();
+  }
+
+  /** Waits until all jobs are done, and helps; throws as {@linkcode Stage.take} does. */
+  async settle(): Promise<void> {
+    await this.#until(() => this.#posted.length === 0);
+  }
+
+  /** Frees rooms whose jobs are done, and looks at results. Whether there were any. */
+  #collect(): boolean {
+    const done = this.#posted.filter(({ room }) => room.isDone());
+    if (done.length === 0) return false;
+    this.#posted = this.#posted.filter((job) => !done.includes(job));
+    for (const { room } of done) this.#free.push(room);
+    for (const { room, check } of done) check(room.get("RESULT"));
+    return true;
+  }
+
+  async #until(isEnough: () => boolean): Promise<void> {
+    let begun: number | undefined;
+    for (;;) {
+      if (this.#collect()) begun = undefined;
+      if (isEnough()) return;
+      if (this.kernels.help()) continue;
+      // Others have begun all that there is.
+      begun ??= performance.now();
+      const { patience, lost } = this.#helpers!;
+      if (this.memory.get(CONTROL.FAILED) !== 0 || performance.now() - begun > patience) {
+        throw lost();
+      }
+      await letEventsIn();
+    }
   }
 
   /**
@@ -70,14 +200,6 @@ export class Stage {
       this.#vectors.set(name, address);
     }
     return address;
-  }
-
-  /** Writes the descriptor that kernels read, at the beginning of the room. */
-  describe(words: Words): void {
-    this.memory.bytes(this.address, DESCRIPTOR_BYTES).fill(0);
-    for (const [word, value] of Object.entries(words)) {
-      this.memory.set(this.address + DESCRIPTOR[word as keyof typeof DESCRIPTOR], value);
-    }
   }
 
   /** @throws {PackedFormatError} When kernels report a fault. */
