@@ -47,8 +47,8 @@ async function load(
     const first = memory.used;
     const placed = [];
     for (const ref of refs) placed.push(await loader.matrix(ref));
-    await loader.settle();
     if (sketched) await loader.sketch(placed[placed.length - 1]);
+    await loader.settle();
     return memory.bytes(first, memory.used - first).slice();
   } finally {
     reader.close();
