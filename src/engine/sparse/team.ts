@@ -44,7 +44,7 @@ export interface TeamOptions {
 }
 
 /** What threads go into. */
-export interface Kernel {
+export interface Workplace {
   readonly memory: EngineMemory;
   readonly module: WebAssembly.Module;
 }
@@ -95,18 +95,21 @@ export class Team {
    * @throws {BackendError} When one does not start.
    */
   static async start(
-    entering: Promise<Kernel> | Kernel,
+    entering: Promise<Workplace> | Workplace,
     { threads, background, patience }: TeamOptions,
   ): Promise<Team> {
     const first = background ? 0 : 1;
     const recruits = Array.from({ length: threads - first }, (_, i) => recruit(first + i));
     for (const recruit of recruits) recruit.catch(() => {});
+    let team: Team | undefined;
     try {
       const { memory, module } = await entering;
-      const team = new Team(memory, patience);
-      await Promise.all(recruits.map(async (recruit) => team.#enter(await recruit, module)));
-      return team;
+      const made = team = new Team(memory, patience);
+      await Promise.all(recruits.map(async (recruit) => made.#enter(await recruit, module)));
+      return made;
     } catch (error) {
+      // Not all runtimes end a thread that is in WebAssembly.
+      team?.stop();
       for (const recruit of recruits) recruit.then(({ thread }) => thread.terminate(), () => {});
       throw error;
     }
