@@ -13,7 +13,7 @@ import type { ModelReader } from "../model_reader.ts";
 /** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
 export const PIECE = 1 << 20;
 /** Bytes, and part of the memory that is left, which rooms may take that other threads pack from. */
-const MOST_BYTES = 32 << 20, PART = 1 / 16;
+const MOST_BYTES = 32 << 20, PART = 1 / 32;
 /** Greatest scale of int8 values; see docs/format.md. */
 const GREATEST_SCALE = 2 ** 121;
 
