@@ -70,7 +70,10 @@ describe("weights that several threads pack", () => {
     for (const [threads, background] of [[2, false], [4, false], [1, true], [3, true]] as const) {
       const setup = await setUp({ threads, background });
       expect(setup.team.threads).toBe(background ? threads : threads - 1);
-      expect(await load(file, refs, setup, true)).toEqual(expected);
+      const found = await load(file, refs, setup, true);
+      expect(found.length).toBe(expected.length);
+      // Not by toEqual, which takes minutes for megabytes in Deno.
+      expect(found.findIndex((byte, i) => byte !== expected[i])).toBe(-1);
       setup.team.stop();
     }
   });
