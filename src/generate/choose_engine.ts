@@ -52,7 +52,7 @@ export function prefetchEngine({ engine, device = "wasm" }: LoadSettings): void 
   if (engine !== "ort" && device === "wasm") importSparse().catch(() => {});
 }
 
-/** Each engine, and what reads folders, not before it is needed: browsers and edge functions have no file system. */
+/** Not before it is needed: ONNX Runtime alone may be. */
 function importSparse() {
   return import("../engine/sparse/engine.ts");
 }
@@ -73,6 +73,7 @@ async function loadInSparse(
   signal: AbortSignal | undefined,
 ): Promise<EngineModel> {
   const { loadSparse } = await importSparse();
+  // Nor what reads folders: browsers and edge functions have no file system.
   const memory = folder === undefined
     ? settings.memory
     : (await import("./fit.ts")).assertFitsSparse(name, folder, settings);

@@ -170,7 +170,7 @@ function hasZero(eight: u64): bool {
 /** Which of 16 bits are set, the lowest first, a byte each: for 8 at most. */
 // @ts-ignore: decorator
 @inline
-function placesOf(bits: u32): u64 {
+export function placesOf(bits: u32): u64 {
   const low = bits & 255;
   const upper = load<u64>(SET_BITS + (<usize> (bits >> 8) << 3));
   // 8 more, where there is one.

@@ -14,7 +14,7 @@ import {
 } from "./decode";
 import { fourBytes, SLOTS_HEADER } from "./int4";
 import { SLOTS_ONE_INT4 } from "./linear";
-import { bitsAt, bytesOfBits } from "./pack_bitmap";
+import { bitsAt, bytesOfBits, placesOf } from "./pack_bitmap";
 import {
   keptLevels,
   levelAt,
@@ -88,12 +88,7 @@ export function packBitsInt4(d: usize, first: i32, out: usize, kind: i32, isWrit
 // @ts-ignore: decorator
 @inline
 function fill(lane: usize, slot: u32, bits: u32, levels: u32): void {
-  let indices: u32 = 0, shift = slot << 2;
-  for (let rest = bits; rest != 0; rest &= rest - 1) {
-    indices |= ctz(rest) << shift;
-    // After the fourth, the first byte's upper half.
-    shift = shift + 8 < 32 ? shift + 8 : 4;
-  }
+  const places = placesOf(bits), indices = <u32> places << (slot << 2) | <u32> (places >> 32) << 4;
   const both = spread(levels & 0xffff) << (slot << 2) | spread(levels >> 16) << 4;
   store<u32>(lane, load<u32>(lane) | indices);
   store<u32>(lane, load<u32>(lane, 16) | both, 16);
