@@ -38,7 +38,7 @@ export const CONTROL = {
 export const TAKEN_BYTES = 64;
 
 /** First address that is free, a multiple of 64: what lies before belongs to the control block. */
-export const FIRST_FREE = 3136;
+export const FIRST_FREE = 3200;
 
 /** Operations of a program. */
 export const OP = {
@@ -215,8 +215,6 @@ export function scratchBytes(
 
 /** What a kernel takes of it: four rows are unpacked there, or sixteen. */
 function kernelBytes(kind: Kind, segments: number, tokens: number): number {
-  // Lists of flagged segments, one for each four tokens, lie before the rows.
-  const lists = roundUp(Math.ceil(tokens / 4) * 2 * (segments + 1), 16);
   // Sums, and those of lower bits or of what lies beside slots, come first.
   const sums = 2 * sumsBytes(tokens);
   // One token has what lists give for some rows in each of four places behind its flagged segments.
@@ -237,9 +235,15 @@ function kernelBytes(kind: Kind, segments: number, tokens: number): number {
       );
     // These have 16 bytes of scales before each group, of one segment or more.
     case KIND.SLOTS_ONE_INT4:
-      return Math.max(one, sums + lists + segments * (16 + BEGINNING + UNPACKED_PAIR));
+      return Math.max(
+        one,
+        sums + outlierBytes(segments, tokens) + segments * (16 + BEGINNING + UNPACKED_PAIR),
+      );
     case KIND.SLOTS_TWO_INT4:
-      return Math.max(one, sums + lists + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR));
+      return Math.max(
+        one,
+        sums + outlierBytes(segments, tokens) + segments * (16 + BEGINNING + 2 * UNPACKED_PAIR),
+      );
     // Four slots a window that are entries of their own; one more makes them even.
     case KIND.SLOTS_ANY:
       return Math.max(
@@ -262,7 +266,7 @@ function kernelBytes(kind: Kind, segments: number, tokens: number): number {
       return segments * 16 * 4 * SEGMENT + 2 * 4 * 16 * 4 + segments * 24 * SEGMENT;
     // Sixteen rows are unpacked, behind the sums of a group with two tokens; each segment may have scales.
     case KIND.DENSE_INT4:
-      return sumsBytes(tokens) + 2 * 4 * 16 + outlierBytes(segments, tokens) +
+      return sums + 2 * 4 * 16 + outlierBytes(segments, tokens) +
         segments * 16 * (SEGMENT + 4);
     default:
       return 0;

@@ -71,11 +71,16 @@ export const CHUNKS_OF_ONE: usize = 1052;
 
 /** For each byte which of its bits are set, the lowest first: eight bytes, with 128 more in each that there is. */
 export const SET_BITS: usize = 1088;
+/** Constants of `slots_int4_one.ts`: 16 bytes of 8, and of 8 in both halves. */
+export const EIGHTS: usize = 3136;
+export const SIGN_BITS: usize = 3152;
 
 /** Puts the constants in place, and what no run has said yet. */
 export function setUp(): void {
   memory.fill(ZERO_POINTS, 64, 16);
   memory.fill(NIBBLES, 15, 16);
+  memory.fill(EIGHTS, 8, 16);
+  memory.fill(SIGN_BITS, 0x88, 16);
   for (let i: usize = 0; i < 8; i++) {
     store<u16>(ONES + (i << 1), 1);
     store<u16>(EVEN_BYTES + (i << 1), 255);

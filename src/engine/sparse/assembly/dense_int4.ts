@@ -11,6 +11,7 @@
  */
 import { NIBBLES, ZERO_POINTS } from "./control";
 import {
+  addGroup,
   DENSE_HEADER,
   DENSE_SEGMENT,
   denseBytes,
@@ -19,21 +20,19 @@ import {
   X_SUMS_COPY,
 } from "./int4";
 import {
-  addScaled,
   finishGroupOfOne,
+  floatsInUnits,
   LIST_END,
   listFlaggedOfOne,
-  LOW_UNIT,
   SEGMENTS,
-  WEIGHTS,
+  stepsOf,
   X,
   X_COPY,
   X_LOW,
-  X_SCALES,
-  X_SCALES_COPY,
+  X_STEPS,
 } from "./linear";
 import { productAt, rowAt, weightsAt } from "./runs";
-import { addProducts, halvesAt, ones, sumProducts, upper } from "./simd";
+import { addProducts, addTimes, halvesAt, upper } from "./simd";
 
 /** Inputs of four columns, for all rows, less their zero point. */
 // @ts-ignore: decorator
@@ -54,22 +53,28 @@ function addEight(sum: v128, w: usize, x: v128, y: v128, nibbles: v128): v128 {
   );
 }
 
-/** start + a segment of four rows, the inputs at `x`. */
+/** start + a segment of four rows, the inputs at `x`, times their step. */
 // @ts-ignore: decorator
 @inline
-function segmentOf(w: usize, x: usize, start: v128, zero: v128, nibbles: v128, one_: v128): v128 {
+function segmentOf(w: usize, x: usize, start: v128, step: v128, zero: v128, nibbles: v128): v128 {
   let sum = i32x4.splat(0);
   for (let at: usize = 0; at < 32; at += 8) {
     sum = addEight(sum, w + (at << 3), inputs(x + at, zero), inputs(x + at + 4, zero), nibbles);
   }
-  return i32x4.add(sumProducts(sum, one_), start);
+  return addTimes(start, sum, step);
 }
 
-/** sum + the products of a segment, with the scale of its inputs. */
+/**
+ * What the sums of a group begin with, the same for all rows.
+ *
+ * @param starts Those of its segments: see `X_SUMS`.
+ */
 // @ts-ignore: decorator
 @inline
-function addPart(sum: v128, products: v128, start: v128, unit: v128, one_: v128): v128 {
-  return addScaled(sum, i32x4.add(sumProducts(products, one_), start), unit);
+export function startOf(starts: usize, count: usize): v128 {
+  let start = load<i32>(starts);
+  for (let i: usize = 1; i < count; i++) start += load<i32>(starts + (i << 3));
+  return i32x4.splat(start);
 }
 
 /**
@@ -82,29 +87,30 @@ function addPart(sum: v128, products: v128, start: v128, unit: v128, one_: v128)
 // @ts-ignore: decorator
 @inline
 function one(places: i32, a: usize, rows: i32, thread: i32): void {
-  const n = v128.load(NIBBLES), o = ones(), zero = v128.load(ZERO_POINTS);
+  const n = v128.load(NIBBLES), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
+  const unit = v128.load32_splat(steps + (segments << 2));
   const sums = load<usize>(a, X_SUMS) + <usize> thread * <usize> load<u32>(a, X_SUMS_COPY);
   const flagged = listFlaggedOfOne(a, thread);
   let b0 = weightsAt(a, thread, 0, 4, size), c0 = b0, d0 = b0, e0 = b0;
   if (places > 1) c0 = weightsAt(a, thread, 1, 4, size);
   if (places > 2) d0 = weightsAt(a, thread, 2, 4, size), e0 = weightsAt(a, thread, 3, 4, size);
   for (let row = 0; row < rows; row += 16) {
-    let at: usize = 0, xp = x, scale = scales, begin = sums;
+    let at: usize = 0, xp = x, step = steps;
     let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, g0 = f0, g1 = f0, g2 = f0, g3 = f0;
     let h0 = f0, h1 = f0, h2 = f0, h3 = f0, k0 = f0, k1 = f0, k2 = f0, k3 = f0;
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments);
       const header = at;
-      let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
+      let p0 = startOf(sums + (s << 3), end - s), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
       let r0 = p0, r1 = p0, r2 = p0, r3 = p0, t0 = p0, t1 = p0, t2 = p0, t3 = p0;
       at += DENSE_HEADER;
       for (; s < end; s++) {
-        const unit = v128.load32_splat(scale), start = v128.load32_splat(begin);
+        const t = v128.load32_splat(step);
         let i0 = i32x4.splat(0), i1 = i0, i2 = i0, i3 = i0, j0 = i0, j1 = i0, j2 = i0, j3 = i0;
         let l0 = i0, l1 = i0, l2 = i0, l3 = i0, m0 = i0, m1 = i0, m2 = i0, m3 = i0;
         for (const next = at + DENSE_SEGMENT; at < next; at += 64) {
@@ -134,57 +140,57 @@ function one(places: i32, a: usize, rows: i32, thread: i32): void {
           }
           xp += 8;
         }
-        p0 = addPart(p0, i0, start, unit, o), p1 = addPart(p1, i1, start, unit, o);
-        p2 = addPart(p2, i2, start, unit, o), p3 = addPart(p3, i3, start, unit, o);
+        p0 = addTimes(p0, i0, t), p1 = addTimes(p1, i1, t);
+        p2 = addTimes(p2, i2, t), p3 = addTimes(p3, i3, t);
         if (places > 1) {
-          q0 = addPart(q0, j0, start, unit, o), q1 = addPart(q1, j1, start, unit, o);
-          q2 = addPart(q2, j2, start, unit, o), q3 = addPart(q3, j3, start, unit, o);
+          q0 = addTimes(q0, j0, t), q1 = addTimes(q1, j1, t);
+          q2 = addTimes(q2, j2, t), q3 = addTimes(q3, j3, t);
         }
         if (places > 2) {
-          r0 = addPart(r0, l0, start, unit, o), r1 = addPart(r1, l1, start, unit, o);
-          r2 = addPart(r2, l2, start, unit, o), r3 = addPart(r3, l3, start, unit, o);
-          t0 = addPart(t0, m0, start, unit, o), t1 = addPart(t1, m1, start, unit, o);
-          t2 = addPart(t2, m2, start, unit, o), t3 = addPart(t3, m3, start, unit, o);
+          r0 = addTimes(r0, l0, t), r1 = addTimes(r1, l1, t);
+          r2 = addTimes(r2, l2, t), r3 = addTimes(r3, l3, t);
+          t0 = addTimes(t0, m0, t), t1 = addTimes(t1, m1, t);
+          t2 = addTimes(t2, m2, t), t3 = addTimes(t3, m3, t);
         }
-        scale += 4;
-        begin += 8;
+        step += 4;
       }
       let h = b0 + header;
-      f0 = f32x4.add(f0, f32x4.mul(p0, halvesAt(h))), f1 = f32x4.add(f1, f32x4.mul(p1, halvesAt(h + 8)));
-      f2 = f32x4.add(f2, f32x4.mul(p2, halvesAt(h + 16))), f3 = f32x4.add(f3, f32x4.mul(p3, halvesAt(h + 24)));
+      f0 = addGroup(f0, p0, halvesAt(h)), f1 = addGroup(f1, p1, halvesAt(h + 8));
+      f2 = addGroup(f2, p2, halvesAt(h + 16)), f3 = addGroup(f3, p3, halvesAt(h + 24));
       if (places > 1) {
         h = c0 + header;
-        g0 = f32x4.add(g0, f32x4.mul(q0, halvesAt(h))), g1 = f32x4.add(g1, f32x4.mul(q1, halvesAt(h + 8)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, halvesAt(h + 16))), g3 = f32x4.add(g3, f32x4.mul(q3, halvesAt(h + 24)));
+        g0 = addGroup(g0, q0, halvesAt(h)), g1 = addGroup(g1, q1, halvesAt(h + 8));
+        g2 = addGroup(g2, q2, halvesAt(h + 16)), g3 = addGroup(g3, q3, halvesAt(h + 24));
       }
       if (places > 2) {
         h = d0 + header;
-        h0 = f32x4.add(h0, f32x4.mul(r0, halvesAt(h))), h1 = f32x4.add(h1, f32x4.mul(r1, halvesAt(h + 8)));
-        h2 = f32x4.add(h2, f32x4.mul(r2, halvesAt(h + 16))), h3 = f32x4.add(h3, f32x4.mul(r3, halvesAt(h + 24)));
+        h0 = addGroup(h0, r0, halvesAt(h)), h1 = addGroup(h1, r1, halvesAt(h + 8));
+        h2 = addGroup(h2, r2, halvesAt(h + 16)), h3 = addGroup(h3, r3, halvesAt(h + 24));
         h = e0 + header;
-        k0 = f32x4.add(k0, f32x4.mul(t0, halvesAt(h))), k1 = f32x4.add(k1, f32x4.mul(t1, halvesAt(h + 8)));
-        k2 = f32x4.add(k2, f32x4.mul(t2, halvesAt(h + 16))), k3 = f32x4.add(k3, f32x4.mul(t3, halvesAt(h + 24)));
+        k0 = addGroup(k0, t0, halvesAt(h)), k1 = addGroup(k1, t1, halvesAt(h + 8));
+        k2 = addGroup(k2, t2, halvesAt(h + 16)), k3 = addGroup(k3, t3, halvesAt(h + 24));
       }
     }
     for (let i = 0; i < places; i++) {
       const b = i == 0 ? b0 : i == 1 ? c0 : i == 2 ? d0 : e0;
-      let s0 = i == 0 ? f0 : i == 1 ? g0 : i == 2 ? h0 : k0;
-      let s1 = i == 0 ? f1 : i == 1 ? g1 : i == 2 ? h1 : k1;
-      let s2 = i == 0 ? f2 : i == 1 ? g2 : i == 2 ? h2 : k2;
-      let s3 = i == 0 ? f3 : i == 1 ? g3 : i == 2 ? h3 : k3;
+      const s0 = i == 0 ? f0 : i == 1 ? g0 : i == 2 ? h0 : k0, s1 = i == 0 ? f1 : i == 1 ? g1 : i == 2 ? h1 : k1;
+      const s2 = i == 0 ? f2 : i == 1 ? g2 : i == 2 ? h2 : k2, s3 = i == 0 ? f3 : i == 1 ? g3 : i == 2 ? h3 : k3;
+      let l0 = f32x4.splat(0), l1 = l0, l2 = l0, l3 = l0;
       for (let entry = flagged;; entry += 2) {
         const s = <usize> load<u16>(entry);
         if (s == LIST_END) break;
         const group = s / per, h = b + group * (DENSE_HEADER + per * DENSE_SEGMENT);
         const v = b + (group + 1) * DENSE_HEADER + s * DENSE_SEGMENT;
         const xs = x + low + (s << 5), start = v128.load32_splat(sums + (s << 3), 4);
-        const unit = f32x4.mul(v128.load32_splat(scales + (s << 2)), f32x4.splat(LOW_UNIT));
-        s0 = addScaled(s0, segmentOf(v, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h)));
-        s1 = addScaled(s1, segmentOf(v + 16, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 8)));
-        s2 = addScaled(s2, segmentOf(v + 32, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 16)));
-        s3 = addScaled(s3, segmentOf(v + 48, xs, start, zero, n, o), f32x4.mul(unit, halvesAt(h + 24)));
+        const t = v128.load32_splat(steps + (s << 2));
+        l0 = addGroup(l0, segmentOf(v, xs, start, t, zero, n), halvesAt(h));
+        l1 = addGroup(l1, segmentOf(v + 16, xs, start, t, zero, n), halvesAt(h + 8));
+        l2 = addGroup(l2, segmentOf(v + 32, xs, start, t, zero, n), halvesAt(h + 16));
+        l3 = addGroup(l3, segmentOf(v + 48, xs, start, t, zero, n), halvesAt(h + 24));
       }
-      finishGroupOfOne(productAt(a, thread, i), rowAt(a, thread, i) + row, s0, s1, s2, s3);
+      const v0 = floatsInUnits(s0, l0, unit), v1 = floatsInUnits(s1, l1, unit);
+      const v2 = floatsInUnits(s2, l2, unit), v3 = floatsInUnits(s3, l3, unit);
+      finishGroupOfOne(productAt(a, thread, i), rowAt(a, thread, i) + row, v0, v1, v2, v3);
     }
     b0 += size;
     c0 += size;

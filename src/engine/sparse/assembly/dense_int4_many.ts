@@ -6,24 +6,23 @@
  */
 import { fetch } from "./ahead";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, X_SUMS } from "./int4";
+import { startOf } from "./dense_int4";
+import { addGroup, DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, X_SUMS } from "./int4";
 import {
-  addScaled,
   inputsOf,
-  LOW_UNIT,
-  scalesOf,
   scratchOf,
   SEGMENTS,
+  stepsOf,
   TILE_SEGMENT,
   TILE_WORDS,
   WEIGHTS,
   X,
-  X_SCALES,
+  X_STEPS,
   X_STRIDE,
 } from "./linear";
-import { beginOf, ENTRY, entryInputs, entrySegment, listOutliers, sumsOf } from "./outliers";
-import { addFloats, addProducts, halvesAt, lane, ones, sumProducts, upper } from "./simd";
-import { clear, finishSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
+import { beginOf, ENTRY, entryInputs, entrySegment, entryStep, listOutliers, sumsOf } from "./outliers";
+import { addProducts, addTimes, halvesAt, lane, upper } from "./simd";
+import { clear, finishFloatSteps, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes before an unpacked group, and of an unpacked segment. */
 const HEADER: usize = 64, SEGMENT: usize = 512;
@@ -52,38 +51,50 @@ function unpack(at: usize, segments: usize, per: usize, to: usize): void {
 }
 
 /**
- * Adds a segment of four rows to what is at `to`.
+ * Adds a segment of sixteen rows, times its step, to the integers at `group`, or where it is a group itself, with the
+ * scales of the rows, to the sums at `to`.
  *
- * @param start What the sums of these products begin with: see `X_SUMS`.
- * @param unit The scale of the inputs.
- * @param scales The scales of the rows, where the segment is a group.
+ * @param start What the sums of a group begin with: see `startOf`.
  */
-// @ts-ignore: decorator
-@inline
-function addPart(isGroup: bool, to: usize, products: v128, start: v128, unit: v128, scales: usize, one: v128): void {
-  const part = f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(sumProducts(products, one), start)), unit);
-  addFloats(to, isGroup ? f32x4.mul(part, v128.load(scales)) : part);
-}
-
-/** The same of sixteen rows. */
 // @ts-ignore: decorator
 @inline
 function addParts(
   isGroup: bool,
   to: usize,
+  group: usize,
   p0: v128,
   p1: v128,
   p2: v128,
   p3: v128,
   start: v128,
-  unit: v128,
+  step: v128,
   scales: usize,
-  one: v128,
 ): void {
-  addPart(isGroup, to, p0, start, unit, scales, one);
-  addPart(isGroup, to + 16, p1, start, unit, scales + 16, one);
-  addPart(isGroup, to + 32, p2, start, unit, scales + 32, one);
-  addPart(isGroup, to + 48, p3, start, unit, scales + 48, one);
+  if (isGroup) {
+    addFour(to, addTimes(start, p0, step), scales);
+    addFour(to + 16, addTimes(start, p1, step), scales + 16);
+    addFour(to + 32, addTimes(start, p2, step), scales + 32);
+    addFour(to + 48, addTimes(start, p3, step), scales + 48);
+  } else {
+    v128.store(group, addTimes(v128.load(group), p0, step));
+    v128.store(group, addTimes(v128.load(group, 16), p1, step), 16);
+    v128.store(group, addTimes(v128.load(group, 32), p2, step), 32);
+    v128.store(group, addTimes(v128.load(group, 48), p3, step), 48);
+  }
+}
+
+/** Adds integers of four rows, times their scales, to the sums at `to`. */
+// @ts-ignore: decorator
+@inline
+function addFour(to: usize, integers: v128, scales: usize): void {
+  v128.store(to, addGroup(v128.load(to), integers, v128.load(scales)));
+}
+
+/** Begins a group of a token's sums of sixteen rows. */
+// @ts-ignore: decorator
+@inline
+function begin(group: usize, start: v128): void {
+  for (let row: usize = 0; row < SUMS; row += 16) v128.store(group + row, start);
 }
 
 /**
@@ -98,7 +109,7 @@ function addParts(
 function sumTwo(
   isGroup: bool,
   x: usize,
-  scales: usize,
+  steps: usize,
   starts: usize,
   segments: usize,
   per: usize,
@@ -106,12 +117,15 @@ function sumTwo(
   to: usize,
   group: usize,
 ): void {
-  const one = ones(), zero = v128.load(ZERO_POINTS), second = segments << 3;
+  const zero = v128.load(ZERO_POINTS), second = starts + (segments << 3);
   clear(to, 2);
-  let xp = x, scale = scales, start = starts, w = weights;
+  let xp = x, step = steps, w = weights;
   for (let s: usize = 0; s < segments;) {
-    const header = w, end = min(s + per, segments), out = isGroup ? to : group;
-    if (!isGroup) clear(group, 2);
+    const header = w, end = min(s + per, segments);
+    if (!isGroup) {
+      begin(group, startOf(starts + (s << 3), end - s));
+      begin(group + SUMS, startOf(second + (s << 3), end - s));
+    }
     w += HEADER;
     for (; s < end; s++) {
       let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, q0 = p0, q1 = p0, q2 = p0, q3 = p0;
@@ -130,18 +144,16 @@ function sumTwo(
         v = v128.load(w, 112), p3 = addProducts(p3, y, v), q3 = addProducts(q3, z, v);
         xp += 8;
       }
-      const y = v128.load32_splat(start), z = v128.load32_splat(start + second);
-      addParts(isGroup, out, p0, p1, p2, p3, y, v128.load32_splat(scale), header, one);
-      addParts(isGroup, out + SUMS, q0, q1, q2, q3, z, v128.load32_splat(scale, 4), header, one);
+      const y = v128.load32_splat(starts + (s << 3)), z = v128.load32_splat(second + (s << 3));
+      addParts(isGroup, to, group, p0, p1, p2, p3, y, v128.load32_splat(step), header);
+      addParts(isGroup, to + SUMS, group + SUMS, q0, q1, q2, q3, z, v128.load32_splat(step, 4), header);
       xp += TILE_SEGMENT - 32;
-      start += 8;
-      scale += TILE_WORDS;
+      step += TILE_WORDS;
     }
     if (isGroup) continue;
     for (let row: usize = 0; row < SUMS; row += 16) {
-      const scale = v128.load(header + row);
-      addFloats(to + row, f32x4.mul(v128.load(group + row), scale));
-      addFloats(to + SUMS + row, f32x4.mul(v128.load(group + SUMS + row), scale));
+      addFour(to + row, v128.load(group + row), header + row);
+      addFour(to + SUMS + row, v128.load(group + SUMS + row), header + row);
     }
   }
 }
@@ -149,17 +161,17 @@ function sumTwo(
 /** Each in a function of its own: engines compile small functions better. */
 function sumTwoBySegments(
   x: usize,
-  scales: usize,
+  steps: usize,
   starts: usize,
   segments: usize,
   weights: usize,
   to: usize,
 ): void {
-  sumTwo(true, x, scales, starts, segments, 1, weights, to, to);
+  sumTwo(true, x, steps, starts, segments, 1, weights, to, to);
 }
 function sumTwoByGroups(
   x: usize,
-  scales: usize,
+  steps: usize,
   starts: usize,
   segments: usize,
   per: usize,
@@ -167,16 +179,15 @@ function sumTwoByGroups(
   to: usize,
   group: usize,
 ): void {
-  sumTwo(false, x, scales, starts, segments, per, weights, to, group);
+  sumTwo(false, x, steps, starts, segments, per, weights, to, group);
 }
 
-/** Adds the lower bits of all tokens' outliers in a list, times sixteen unpacked rows, to the sums at `sums`. */
-function addLows(a: usize, weights: usize, list: usize, sums: usize): void {
-  const one = ones(), zero = v128.load(ZERO_POINTS), low = f32x4.splat(LOW_UNIT);
+/** Adds the lower bits of all tokens' outliers in a list, times sixteen unpacked rows, to the sums at `lows`. */
+function addLows(a: usize, weights: usize, list: usize, lows: usize): void {
+  const zero = v128.load(ZERO_POINTS), starts = load<usize>(a, X_SUMS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const scales = load<usize>(a, X_SCALES), starts = load<usize>(a, X_SUMS);
   for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
-    const s = entrySegment(at), group = s / per, to = sumsOf(at), token = (to - sums) / SUMS;
+    const s = entrySegment(at), group = s / per, to = sumsOf(at), token = (to - lows) / SUMS;
     const header = weights + group * (HEADER + per * SEGMENT);
     const begin = weights + (group + 1) * HEADER + s * SEGMENT;
     let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, x = entryInputs(at);
@@ -189,28 +200,16 @@ function addLows(a: usize, weights: usize, list: usize, sums: usize): void {
       x += 4;
     }
     const start = v128.load32_splat(starts + ((token * segments + s) << 3), 4);
-    const unit = f32x4.mul(v128.load32_splat(scalesOf(scales, segments, token) + s * TILE_WORDS), low);
-    addLow(to, p0, start, unit, header, one);
-    addLow(to + 16, p1, start, unit, header + 16, one);
-    addLow(to + 32, p2, start, unit, header + 32, one);
-    addLow(to + 48, p3, start, unit, header + 48, one);
+    addParts(true, to, to, p0, p1, p2, p3, start, entryStep(at), header);
   }
-}
-
-/** Adds those of four rows. */
-// @ts-ignore: decorator
-@inline
-function addLow(to: usize, products: v128, start: v128, unit: v128, scales: usize, one: v128): void {
-  const part = i32x4.add(sumProducts(products, one), start);
-  v128.store(to, addScaled(v128.load(to), part, f32x4.mul(unit, v128.load(scales))));
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and several tokens. */
 export function denseInt4Many(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const size = denseBytes(segments, per), stride = <usize> load<u32>(a, X_STRIDE);
-  const sums = scratchOf(a, thread), group = sums + sumsBytes(tokens), list = group + 2 * SUMS;
-  const weights = listOutliers(a, tokens, sums, list);
+  const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), group = lows + sumsBytes(tokens);
+  const list = group + 2 * SUMS, weights = listOutliers(a, tokens, lows, list);
   const matrix = load<usize>(a, WEIGHTS), end = matrix + (<usize> last >> 4) * size;
   let at = matrix + (<usize> first >> 4) * size, fetched: usize = 0;
   for (let row = first; row < last; row += SUM_ROWS) {
@@ -218,13 +217,14 @@ export function denseInt4Many(a: usize, first: i32, last: i32, tokens: i32, thre
     unpack(at, segments, per, weights);
     for (let token = 0; token < tokens; token += 2) {
       const x = inputsOf(load<usize>(a, X), stride, token), to = sums + <usize> token * SUMS;
-      const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
+      const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
       const starts = load<usize>(a, X_SUMS) + <usize> token * (segments << 3);
-      if (per == 1) sumTwoBySegments(x, scales, starts, segments, weights, to);
-      else sumTwoByGroups(x, scales, starts, segments, per, weights, to, group);
+      if (per == 1) sumTwoBySegments(x, steps, starts, segments, weights, to);
+      else sumTwoByGroups(x, steps, starts, segments, per, weights, to, group);
     }
-    addLows(a, weights, list, sums);
-    finishSums(a, row, tokens, sums, group);
+    clear(lows, tokens);
+    addLows(a, weights, list, lows);
+    finishFloatSteps(a, row, tokens, sums, lows);
     at += size;
   }
 }

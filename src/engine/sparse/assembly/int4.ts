@@ -2,8 +2,9 @@
  * What kernels of int4 weights share: groups of columns with a scale, and levels of four bits.
  *
  * A group of a row is 32, 64 or 128 columns, one to four segments; its scale is float16, and lies before
- * its weights in the one stream that a kernel reads. Within a group parts of segments are added with the
- * scales of their inputs, and the sum is multiplied by the scale of the weights.
+ * its weights in the one stream that a kernel reads. Within a group products of segments are summed in
+ * integers, in the token's steps; the sum is multiplied by the scale of the weights, and what groups give is
+ * added in float32.
  */
 
 import { SLOTS_ONE_INT4 } from "./linear";
@@ -12,8 +13,9 @@ import { pick } from "./simd";
 /** Segments of a group, in a linear step. */
 export const GROUP_SEGMENTS: usize = 108;
 /**
- * -8 times the sums of a segment's quantised inputs less their zero points, `[token, segment, 2]` int32: of
- * those of upper seven bits, and of those of lower seven; bytes between threads' copies.
+ * -8 times the sums of a segment's quantised inputs less their zero points, times its step,
+ * `[token, segment, 2]` int32: of those of upper seven bits, and of those of lower seven; bytes between
+ * threads' copies.
  */
 export const X_SUMS: usize = 112;
 export const X_SUMS_COPY: usize = 116;
@@ -47,6 +49,13 @@ export function denseBytes(segments: usize, perGroup: usize): usize {
 @inline
 export function slotsBytes(segments: usize, perGroup: usize, four: usize): usize {
   return (segments + perGroup - 1) / perGroup * SLOTS_HEADER + segments * 2 * four;
+}
+
+/** sum + a group's integers, or some of them, times the scales of four rows. */
+// @ts-ignore: decorator
+@inline
+export function addGroup(sum: v128, integers: v128, scales: v128): v128 {
+  return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(integers), scales));
 }
 
 /** Levels by their four bits. */

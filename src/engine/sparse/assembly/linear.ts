@@ -125,8 +125,14 @@ export function stepsOf(steps: usize, segments: usize, token: i32, thread: i32, 
 // @ts-ignore: decorator
 @inline
 export function inUnits(sum: v128, low: v128, unit: v128): v128 {
-  const upper = f32x4.mul(f32x4.convert_i32x4_s(sum), unit);
-  return addScaled(upper, low, f32x4.mul(unit, f32x4.splat(LOW_UNIT)));
+  return floatsInUnits(f32x4.convert_i32x4_s(sum), f32x4.convert_i32x4_s(low), unit);
+}
+
+/** The same of sums that have become float32, as those of groups do, which have scales of their own. */
+// @ts-ignore: decorator
+@inline
+export function floatsInUnits(sum: v128, low: v128, unit: v128): v128 {
+  return f32x4.add(f32x4.mul(sum, unit), f32x4.mul(low, f32x4.mul(unit, f32x4.splat(LOW_UNIT))));
 }
 
 /** A thread's own room. */

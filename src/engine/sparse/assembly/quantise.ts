@@ -63,9 +63,14 @@ export function quantise(a: usize, tokens: i32, thread: i32, threads: i32): void
             v128.store(to + low, v128.load(ZERO_POINTS), 16);
           }
         }
+        if (numbers < SEGMENT) {
+          fillUp(to, numbers);
+          if (isWide) fillUp(to + low, numbers);
+        }
         if (sums != 0) {
-          store<i32>(sum, -8 * (sumOf(to, numbers) - 64 * numbers));
-          store<i32>(sum, isWide ? -8 * (sumOf(to + low, numbers) - 64 * numbers) : 0, 4);
+          const times = -8 * <i32> load<u16>(step + <usize> i * wordToNext);
+          store<i32>(sum, times * (sumOf(to, numbers) - 64 * numbers));
+          store<i32>(sum, isWide ? times * (sumOf(to + low, numbers) - 64 * numbers) : 0, 4);
           sum += 8;
         }
         to += toNext;
@@ -209,6 +214,14 @@ function fillFour(
     }
     store<f32>(step + segments * TILE_WORDS, 0);
   }
+}
+
+/**
+ * Makes zeros of what fills a segment. Its weights are zeros, too; but kernels add inputs of seven bits that they have
+ * picked (`slots_int4_one.ts`).
+ */
+function fillUp(to: usize, count: i32): void {
+  for (let i = count; i < SEGMENT; i++) store<u8>(to + i, 64);
 }
 
 /** Sum of `count` bytes. */

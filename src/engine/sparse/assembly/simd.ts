@@ -135,19 +135,6 @@ export const WIDE_PARTS: bool = ASC_FEATURE_RELAXED_SIMD && FUSED_DOT;
 /** Whether a part of two slots takes few instructions, and no longer than it takes to load their weights. */
 export const LOADS_MATTER: bool = ASC_FEATURE_RELAXED_SIMD;
 
-/**
- * {@link products} and {@link addProducts} of inputs of which 64 is the zero, less what that added.
- *
- * @param signed The sum of all weights that have been multiplied, byte by byte.
- * @param zeros Sixteen of 64.
- */
-// @ts-ignore: decorator
-@inline
-export function lessZeros(sum: v128, signed: v128, zeros: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return i32x4.sub(sum, products(signed, zeros));
-  return i16x8.sub(sum, zeroPairs(signed, zeros));
-}
-
 /** Sums of neighbouring weights, times 64. */
 // @ts-ignore: decorator
 @inline
@@ -184,7 +171,7 @@ export function addProducts(sum: v128, signed: v128, unsigned: v128): v128 {
 /** Their sums, four products or a multiple of four to a lane. */
 // @ts-ignore: decorator
 @inline
-export function sumProducts(sum: v128, one: v128): v128 {
+function sumProducts(sum: v128, one: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD && FUSED_DOT) return sum;
   return i32x4.dot_i16x8_s(sum, one);
 }

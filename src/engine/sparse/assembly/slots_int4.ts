@@ -9,31 +9,27 @@
  *
  * Products with one token are in `slots_int4_one.ts`.
  */
+import { fetch } from "./ahead";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
+import { addGroup, fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
-  addScaled,
   inputsOf,
-  LIST_END,
-  listBytes,
-  listFlagged,
-  LOW_UNIT,
-  scalesOf,
   scratchOf,
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
+  stepsOf,
   TILE_SEGMENT,
   TILE_WORDS,
   WEIGHTS,
   X,
-  X_LOW,
-  X_SCALES,
+  X_STEPS,
   X_STRIDE,
 } from "./linear";
-import { UNPACKED_PAIR } from "./pairs";
-import { addProducts, dot, halvesAt, ones, pick, products, sumProducts, upper, WIDE_PARTS } from "./simd";
-import { clear, finishSums, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
+import { beginOf, endOf, ENTRY, entryInputs, entryStep, listOutliers, sumsOf } from "./outliers";
+import { twoSlots, UNPACKED_PAIR } from "./pairs";
+import { addParts, addTimes, beginning, halvesAt, lane, LOADS_MATTER, ones, upper } from "./simd";
+import { clear, finishFloatSteps, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes of a segment of four rows that is unpacked: what its sums begin with, then its pairs. */
 // @ts-ignore: decorator
@@ -45,18 +41,18 @@ function unpackedBytes(kind: i32): usize {
 /**
  * Gives the values and the indices of a pair a byte each, as `unpackPair` of `pairs.ts` does for int8.
  *
- * @returns The sums of both values.
+ * @returns What products with it begin with.
  */
 // @ts-ignore: decorator
 @inline
-function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128): v128 {
+function unpackPair(pair: usize, to: usize, nibbles: v128, table: v128, one: v128, zeros: v128): v128 {
   const i = v128.load(pair), v = v128.load(pair, 16);
   const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
   v128.store(to, v0);
   v128.store(to, v1, 16);
   v128.store(to, v128.and(i, nibbles), 32);
   v128.store(to, upper(i, nibbles), 48);
-  return i8x16.add(v0, v1);
+  return beginning(v0, v1, one, zeros);
 }
 
 /**
@@ -83,152 +79,160 @@ function unpack(
     w += SLOTS_HEADER;
     for (; s < end; s++) {
       const pair = w + second * bytes;
-      let all = unpackPair(pair, out + 16, nibbles, table);
+      let begin = unpackPair(pair, out + 16, nibbles, table, one_, zeros);
       if (kind == SLOTS_TWO_INT4) {
-        const more = unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table);
-        all = i8x16.add(all, more);
+        const more = unpackPair(pair + 32, out + 16 + UNPACKED_PAIR, nibbles, table, one_, zeros);
+        begin = addParts(begin, more);
       }
-      v128.store(out, i32x4.neg(dot(all, zeros, i32x4.splat(0), one_)));
+      v128.store(out, begin);
       w += 2 * bytes;
       out += unpackedBytes(kind);
     }
   }
 }
 
-/** The products of two slots, of the windows `x` and `y`, and what they begin with where parts have room for it. */
+/**
+ * sum + an unpacked segment of four rows, times a token's inputs at `x` and their step. Products of four bits
+ * fit a part, all of a segment's.
+ */
 // @ts-ignore: decorator
 @inline
-function two(begin: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128, y: v128): v128 {
-  if (WIDE_PARTS) return addProducts(addProducts(begin, v0, pick(x, i0)), v1, pick(y, i1));
-  return addProducts(products(v0, pick(x, i0)), v1, pick(y, i1));
+function addToken(
+  kind: i32,
+  sum: v128,
+  x: usize,
+  begin: v128,
+  v0: v128,
+  v1: v128,
+  i0: v128,
+  i1: v128,
+  v2: v128,
+  v3: v128,
+  i2: v128,
+  i3: v128,
+  step: v128,
+): v128 {
+  const y = v128.load(x), z = v128.load(x, 16);
+  if (kind == SLOTS_ONE_INT4) return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, y, z), step);
+  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, y, y), v2, v3, i2, i3, z, z), step);
 }
 
-/** sum + the same of two slots more, of one window. */
+/** Adds a group's integers, times the scales of its weights, to what a token has at `to`. */
 // @ts-ignore: decorator
 @inline
-function twoMore(sum: v128, v0: v128, v1: v128, i0: v128, i1: v128, x: v128): v128 {
-  return addProducts(addProducts(sum, v0, pick(x, i0)), v1, pick(x, i1));
+function endGroup(to: usize, sum: v128, scales: v128): void {
+  v128.store(to, addGroup(v128.load(to), sum, scales));
 }
 
-/** sum + what a segment begins with and its products, as {@link two} gives them, times the scale at `scale`. */
-// @ts-ignore: decorator
-@inline
-function addPart(sum: v128, begin: v128, products: v128, scale: usize, one_: v128): v128 {
-  const part = WIDE_PARTS ? products : i32x4.add(begin, sumProducts(products, one_));
-  return addScaled(sum, part, v128.load32_splat(scale));
-}
-
-/** Adds a group's sum, times the scales of its weights, to what a token has at `to`. */
-// @ts-ignore: decorator
-@inline
-function addGroup(to: usize, sum: v128, scales: v128): void {
-  v128.store(to, f32x4.add(v128.load(to), f32x4.mul(sum, scales)));
-}
-
-/** Adds the products of a tile with four unpacked rows to the sums at `to`. */
+/** Adds the products of a tile of four tokens, or of eight, with four unpacked rows to the sums at `to`. */
 // @ts-ignore: decorator
 @inline
 function addTile(
   kind: i32,
+  isEight: bool,
   x: usize,
-  scales: usize,
+  steps: usize,
   segments: usize,
   per: usize,
   weights: usize,
   to: usize,
 ): void {
-  const one_ = ones();
-  let w = weights, xp = x, scale = scales;
+  let w = weights, xp = x, step = steps;
   for (let s: usize = 0; s < segments;) {
-    const end = min(s + per, segments), ss = v128.load(w);
-    let p0 = f32x4.splat(0), p1 = p0, p2 = p0, p3 = p0;
+    const end = min(s + per, segments), scales = v128.load(w);
+    let p0 = i32x4.splat(0), p1 = p0, p2 = p0, p3 = p0, p4 = p0, p5 = p0, p6 = p0, p7 = p0;
     w += 16;
     for (; s < end; s++) {
-      const begin = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-      const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-      let t0 = v128.load(xp), t1 = v128.load(xp, 32), t2 = v128.load(xp, 64), t3 = v128.load(xp, 96);
-      if (kind == SLOTS_ONE_INT4) {
-        t0 = two(begin, v0, v1, i0, i1, t0, v128.load(xp, 16));
-        t1 = two(begin, v0, v1, i0, i1, t1, v128.load(xp, 48));
-        t2 = two(begin, v0, v1, i0, i1, t2, v128.load(xp, 80));
-        t3 = two(begin, v0, v1, i0, i1, t3, v128.load(xp, 112));
-      } else {
-        // One window after the other: fewer vectors are alive at once.
-        t0 = two(begin, v0, v1, i0, i1, t0, t0);
-        t1 = two(begin, v0, v1, i0, i1, t1, t1);
-        t2 = two(begin, v0, v1, i0, i1, t2, t2);
-        t3 = two(begin, v0, v1, i0, i1, t3, t3);
-        const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
-        const i2 = v128.load(w, 112), i3 = v128.load(w, 128);
-        t0 = twoMore(t0, v2, v3, i2, i3, v128.load(xp, 16));
-        t1 = twoMore(t1, v2, v3, i2, i3, v128.load(xp, 48));
-        t2 = twoMore(t2, v2, v3, i2, i3, v128.load(xp, 80));
-        t3 = twoMore(t3, v2, v3, i2, i3, v128.load(xp, 112));
+      const b = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+      const i0 = v128.load(w, 48), i1 = v128.load(w, 64), t = v128.load(step);
+      let v2 = v0, v3 = v1, i2 = i0, i3 = i1;
+      if (kind == SLOTS_TWO_INT4) {
+        v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
       }
-      p0 = addPart(p0, begin, t0, scale, one_);
-      p1 = addPart(p1, begin, t1, scale + 4, one_);
-      p2 = addPart(p2, begin, t2, scale + 8, one_);
-      p3 = addPart(p3, begin, t3, scale + 12, one_);
+      p0 = addToken(kind, p0, xp, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0));
+      p1 = addToken(kind, p1, xp + 32, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1));
+      p2 = addToken(kind, p2, xp + 64, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
+      p3 = addToken(kind, p3, xp + 96, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
+      if (isEight) {
+        const u = v128.load(step, 16);
+        p4 = addToken(kind, p4, xp + 128, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(u, 0));
+        p5 = addToken(kind, p5, xp + 160, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(u, 1));
+        p6 = addToken(kind, p6, xp + 192, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(u, 2));
+        p7 = addToken(kind, p7, xp + 224, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(u, 3));
+      }
       w += unpackedBytes(kind);
-      scale += TILE_WORDS;
+      step += TILE_WORDS;
       xp += TILE_SEGMENT;
     }
-    addGroup(to, p0, ss);
-    addGroup(to + SUMS, p1, ss);
-    addGroup(to + 2 * SUMS, p2, ss);
-    addGroup(to + 3 * SUMS, p3, ss);
+    endGroup(to, p0, scales);
+    endGroup(to + SUMS, p1, scales);
+    endGroup(to + 2 * SUMS, p2, scales);
+    endGroup(to + 3 * SUMS, p3, scales);
+    if (!isEight) continue;
+    endGroup(to + 4 * SUMS, p4, scales);
+    endGroup(to + 5 * SUMS, p5, scales);
+    endGroup(to + 6 * SUMS, p6, scales);
+    endGroup(to + 7 * SUMS, p7, scales);
   }
 }
 
-/** Adds the lower bits of a tile of four tokens, in the segments of a list, to the sums at `to`. */
+/** Adds the lower bits of all tokens' outliers in a list, times four unpacked rows, to their sums. */
 // @ts-ignore: decorator
 @inline
-function addLow(
-  kind: i32,
-  x: usize,
-  scales: usize,
-  flagged: usize,
-  per: usize,
-  weights: usize,
-  to: usize,
-): void {
-  const one_ = ones();
-  for (let list = flagged;; list += 2) {
-    const s = <usize> load<u16>(list);
-    if (s == LIST_END) break;
-    const group = s / per;
-    const w = weights + (group + 1) * 16 + s * unpackedBytes(kind);
-    const unit = f32x4.mul(
-      v128.load(weights + group * (16 + per * unpackedBytes(kind))),
-      f32x4.splat(LOW_UNIT),
-    );
-    for (let t: usize = 0; t < 4; t++) {
-      const xs = x + s * TILE_SEGMENT + (t << 5), y = v128.load(xs), z = v128.load(xs, 16);
-      const begin = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
-      const i0 = v128.load(w, 48), i1 = v128.load(w, 64);
-      let p = two(begin, v0, v1, i0, i1, y, kind == SLOTS_ONE_INT4 ? z : y);
-      if (kind == SLOTS_TWO_INT4) {
-        const v2 = v128.load(w, 80), v3 = v128.load(w, 96);
-        p = twoMore(p, v2, v3, v128.load(w, 112), v128.load(w, 128), z);
-      }
-      const scale = scales + s * TILE_WORDS + (t << 2);
-      addGroup(to + t * SUMS, addPart(f32x4.splat(0), begin, p, scale, one_), unit);
+function addLows(kind: i32, segments: usize, per: usize, weights: usize, list: usize, place: usize): void {
+  let at = beginOf(list, 0), header = weights, w = weights, left: usize = 0;
+  for (let s: usize = 0; s < segments; s++, w += unpackedBytes(kind)) {
+    if (left == 0) {
+      header = w;
+      w += 16;
+      left = per;
+    }
+    left--;
+    const end = endOf(list, s);
+    if (at == end) continue;
+    const b = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
+    const i0 = v128.load(w, 48), i1 = v128.load(w, 64), scales = v128.load(header);
+    let v2 = v0, v3 = v1, i2 = i0, i3 = i1;
+    if (kind == SLOTS_TWO_INT4) {
+      v2 = v128.load(w, 80), v3 = v128.load(w, 96), i2 = v128.load(w, 112), i3 = v128.load(w, 128);
+    }
+    for (; at < end; at += ENTRY) {
+      const x = entryInputs(at), step = entryStep(at), none = i32x4.splat(0);
+      endGroup(sumsOf(at) + place, addToken(kind, none, x, b, v0, v1, i0, i1, v2, v3, i2, i3, step), scales);
     }
   }
 }
 
 /** Each in a function of its own: engines compile small functions better. */
-function tileOfOne(x: usize, scales: usize, segments: usize, per: usize, w: usize, to: usize): void {
-  addTile(SLOTS_ONE_INT4, x, scales, segments, per, w, to);
+function fourOfOne(x: usize, steps: usize, segments: usize, per: usize, w: usize, to: usize): void {
+  addTile(SLOTS_ONE_INT4, false, x, steps, segments, per, w, to);
 }
-function tileOfTwo(x: usize, scales: usize, segments: usize, per: usize, w: usize, to: usize): void {
-  addTile(SLOTS_TWO_INT4, x, scales, segments, per, w, to);
+function eightOfOne(x: usize, steps: usize, segments: usize, per: usize, w: usize, to: usize): void {
+  addTile(SLOTS_ONE_INT4, true, x, steps, segments, per, w, to);
 }
-function lowOfOne(x: usize, scales: usize, flagged: usize, per: usize, w: usize, to: usize): void {
-  addLow(SLOTS_ONE_INT4, x, scales, flagged, per, w, to);
+function fourOfTwo(x: usize, steps: usize, segments: usize, per: usize, w: usize, to: usize): void {
+  addTile(SLOTS_TWO_INT4, false, x, steps, segments, per, w, to);
 }
-function lowOfTwo(x: usize, scales: usize, flagged: usize, per: usize, w: usize, to: usize): void {
-  addLow(SLOTS_TWO_INT4, x, scales, flagged, per, w, to);
+function lowsOfOne(segments: usize, per: usize, w: usize, list: usize, place: usize): void {
+  addLows(SLOTS_ONE_INT4, segments, per, w, list, place);
+}
+function lowsOfTwo(segments: usize, per: usize, w: usize, list: usize, place: usize): void {
+  addLows(SLOTS_TWO_INT4, segments, per, w, list, place);
+}
+
+/** Adds the products of four rows whose weights are unpacked, with all tokens. */
+function allTokens(kind: i32, a: usize, tokens: i32, weights: usize, sums: usize): void {
+  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
+  const stride = <usize> load<u32>(a, X_STRIDE);
+  for (let token = 0; token < tokens;) {
+    const x = inputsOf(load<usize>(a, X), stride, token), to = sums + <usize> token * SUMS;
+    const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);
+    const isEight = LOADS_MATTER && kind == SLOTS_ONE_INT4 && tokens - token > 4;
+    if (isEight) eightOfOne(x, steps, segments, per, weights, to);
+    else if (kind == SLOTS_ONE_INT4) fourOfOne(x, steps, segments, per, weights, to);
+    else fourOfTwo(x, steps, segments, per, weights, to);
+    token += isEight ? 8 : 4;
+  }
 }
 
 /** y = W·x for rows `first` to `last`, multiples of 16, and two tokens or more. */
@@ -241,42 +245,23 @@ export function slotsInt4Many(
   thread: i32,
 ): void {
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const size = slotsBytes(segments, per, fourBytes(kind));
-  const sums = scratchOf(a, thread), room = sums + sumsBytes(tokens), lists = room + sumsBytes(tokens);
-  const weights = listFlagged(a, tokens, thread, lists);
+  const size = slotsBytes(segments, per, fourBytes(kind)), whole = tokens + 7 & ~7;
+  const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), list = lows + sumsBytes(tokens);
+  const weights = listOutliers(a, tokens, lows, list);
+  const end = load<usize>(a, WEIGHTS) + (<usize> last >> 3) * size;
+  let fetched: usize = 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
-    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size;
+    const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size, place = placeOf(row);
+    if (place == 0 && at >= fetched) fetched = fetch(at, end, sums);
     unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
-    if (placeOf(row) == 0) clear(sums, tokens);
-    allTokens(kind, a, tokens, weights, lists, sums + placeOf(row));
-    if (isLast(row)) finishSums(a, row + 4 - SUM_ROWS, tokens, sums, room);
-  }
-}
-
-/** Adds the products of four rows whose weights are unpacked, with all tokens. */
-function allTokens(
-  kind: i32,
-  a: usize,
-  tokens: i32,
-  weights: usize,
-  lists: usize,
-  sums: usize,
-): void {
-  const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
-  const stride = <usize> load<u32>(a, X_STRIDE), low = <usize> load<u32>(a, X_LOW);
-  let flagged = lists, to = sums;
-  for (let token = 0; token < tokens; token += 4) {
-    const x = inputsOf(load<usize>(a, X), stride, token);
-    const scales = scalesOf(load<usize>(a, X_SCALES), segments, token);
-    if (kind == SLOTS_ONE_INT4) {
-      tileOfOne(x, scales, segments, per, weights, to);
-      lowOfOne(x + low, scales, flagged, per, weights, to);
-    } else {
-      tileOfTwo(x, scales, segments, per, weights, to);
-      lowOfTwo(x + low, scales, flagged, per, weights, to);
+    if (place == 0) {
+      clear(sums, whole);
+      clear(lows, tokens);
     }
-    flagged += listBytes(segments);
-    to += 4 * SUMS;
+    allTokens(kind, a, tokens, weights, sums + place);
+    if (kind == SLOTS_ONE_INT4) lowsOfOne(segments, per, weights, list, place);
+    else lowsOfTwo(segments, per, weights, list, place);
+    if (isLast(row)) finishFloatSteps(a, row + 4 - SUM_ROWS, tokens, sums, lows);
   }
 }

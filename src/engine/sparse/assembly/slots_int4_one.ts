@@ -1,54 +1,61 @@
-/** Sparse int4 matrices in slots (`slots_int4.ts`), times one token. */
+/**
+ * Sparse int4 matrices in slots (`slots_int4.ts`), times one token.
+ *
+ * As in dense matrices the weights are the factor without a sign, level + 8, which is the level with its sign bit
+ * turned, and the inputs, less their zero point, the one with a sign: so levels need no table. What the 8 adds is taken
+ * out again, of the inputs that have been picked.
+ */
 import { LISTED_ROWS, timesListsOf } from "./beside";
-import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
+import { EIGHTS, NIBBLES, SIGN_BITS, ZERO_POINTS } from "./control";
+import { addGroup, fourBytes, GROUP_SEGMENTS, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
-  addScaled,
   finishOne,
+  floatsInUnits,
   LIST_END,
   listBytes,
   listFlaggedOfOne,
-  LOW_UNIT,
   SEGMENTS,
   SLOTS_ONE_INT4,
   SLOTS_TWO_INT4,
+  stepsOf,
   X,
   X_COPY,
   X_LOW,
-  X_SCALES,
-  X_SCALES_COPY,
+  X_STEPS,
 } from "./linear";
 import { productAt, rowAt, weightsAt } from "./runs";
-import { addProducts, halvesAt, lessZeros, ones, pick, products, sumProducts, upper } from "./simd";
+import { addProducts, addTimes, halvesAt, pick, products, subParts, upper } from "./simd";
 
-/** The products of a segment of four rows, which begins at `w`. */
+/**
+ * sum + the products of a segment of four rows, which begins at `w`, times their step.
+ *
+ * @param a Inputs of its first window, less their zero point; `b` those of the second.
+ */
 // @ts-ignore: decorator
 @inline
-function segmentOf(
+function addSegment(
   kind: i32,
+  sum: v128,
   w: usize,
   a: v128,
   b: v128,
+  step: v128,
   nibbles: v128,
-  table: v128,
-  zeros: v128,
-  one_: v128,
+  eights: v128,
+  signs: v128,
 ): v128 {
-  const i = v128.load(w), v = v128.load(w, 16);
-  const v0 = levels(table, v128.and(v, nibbles)), v1 = levels(table, upper(v, nibbles));
-  const first = products(v0, pick(a, v128.and(i, nibbles)));
-  // Four levels of four bits fit a byte.
-  let all = i8x16.add(v0, v1), sum: v128;
-  if (kind == SLOTS_ONE_INT4) sum = addProducts(first, v1, pick(b, upper(i, nibbles)));
-  else {
-    const k = v128.load(w, 32), m = v128.load(w, 48);
-    const v2 = levels(table, v128.and(m, nibbles)), v3 = levels(table, upper(m, nibbles));
-    sum = addProducts(first, v1, pick(a, upper(i, nibbles)));
-    sum = addProducts(sum, v2, pick(b, v128.and(k, nibbles)));
-    sum = addProducts(sum, v3, pick(b, upper(k, nibbles)));
-    all = i8x16.add(all, i8x16.add(v2, v3));
+  const i = v128.load(w), v = v128.xor(v128.load(w, 16), signs);
+  const x0 = pick(a, v128.and(i, nibbles)), x1 = pick(kind == SLOTS_ONE_INT4 ? b : a, upper(i, nibbles));
+  let all = addProducts(products(x0, v128.and(v, nibbles)), x1, upper(v, nibbles));
+  // Two inputs of seven bits fit a byte.
+  let less = products(i8x16.add(x0, x1), eights);
+  if (kind == SLOTS_TWO_INT4) {
+    const j = v128.load(w, 32), u = v128.xor(v128.load(w, 48), signs);
+    const x2 = pick(b, v128.and(j, nibbles)), x3 = pick(b, upper(j, nibbles));
+    all = addProducts(addProducts(all, x2, v128.and(u, nibbles)), x3, upper(u, nibbles));
+    less = addProducts(less, i8x16.add(x2, x3), eights);
   }
-  return sumProducts(lessZeros(sum, all, zeros), one_);
+  return addTimes(sum, subParts(all, less), step);
 }
 
 /**
@@ -61,13 +68,13 @@ function segmentOf(
 // @ts-ignore: decorator
 @inline
 function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
-  const nibbles = v128.load(NIBBLES), one_ = ones(), table = v128.load(LEVELS);
-  const zeros = v128.load(ZERO_POINTS);
+  const n = v128.load(NIBBLES), e = v128.load(EIGHTS), g = v128.load(SIGN_BITS), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS);
   const four = fourBytes(kind), size = slotsBytes(segments, per, four);
   const x = load<usize>(a, X) + <usize> thread * <usize> load<u32>(a, X_COPY);
   const low = <usize> load<u32>(a, X_LOW);
-  const scales = load<usize>(a, X_SCALES) + <usize> thread * <usize> load<u32>(a, X_SCALES_COPY);
+  const steps = stepsOf(load<usize>(a, X_STEPS), segments, 0, thread, 1);
+  const unit = v128.load32_splat(steps + (segments << 2));
   const flagged = listFlaggedOfOne(a, thread), listed = (flagged + listBytes(segments) + 15) & ~15;
   let w0 = weightsAt(a, thread, 0, 3, size), w1 = w0, w2 = w0, w3 = w0;
   if (places > 1) w1 = weightsAt(a, thread, 1, 3, size);
@@ -76,67 +83,69 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
   for (let row = 0; row < rows; row += 8) {
     const done = row & (LISTED_ROWS - 1);
     if (done == 0) each = timesListsOf(places, a, row, min(LISTED_ROWS, rows - row), thread, listed);
-    let at: usize = 0, xp = x, scale = scales;
-    let f0 = f32x4.splat(0), g0 = f0, f1 = f0, g1 = f0, f2 = f0, g2 = f0, f3 = f0, g3 = f0;
+    let at: usize = 0, xp = x, step = steps;
+    let f0 = f32x4.splat(0), h0 = f0, f1 = f0, h1 = f0, f2 = f0, h2 = f0, f3 = f0, h3 = f0;
     for (let s: usize = 0; s < segments;) {
       const end = min(s + per, segments);
       const header = at;
-      let p0 = f32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
+      let p0 = i32x4.splat(0), q0 = p0, p1 = p0, q1 = p0, p2 = p0, q2 = p0, p3 = p0, q3 = p0;
       at += SLOTS_HEADER;
       for (; s < end; s++) {
         // All rows have the same inputs.
-        const unit = v128.load32_splat(scale), y = v128.load(xp), z = v128.load(xp, 16);
+        const t = v128.load32_splat(step);
+        const y = i8x16.sub(v128.load(xp), zero), z = i8x16.sub(v128.load(xp, 16), zero);
         let v = w0 + at;
-        p0 = addScaled(p0, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-        q0 = addScaled(q0, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+        p0 = addSegment(kind, p0, v, y, z, t, n, e, g);
+        q0 = addSegment(kind, q0, v + four, y, z, t, n, e, g);
         if (places > 1) {
           v = w1 + at;
-          p1 = addScaled(p1, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-          q1 = addScaled(q1, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+          p1 = addSegment(kind, p1, v, y, z, t, n, e, g);
+          q1 = addSegment(kind, q1, v + four, y, z, t, n, e, g);
         }
         if (places > 2) {
           v = w2 + at;
-          p2 = addScaled(p2, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-          q2 = addScaled(q2, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+          p2 = addSegment(kind, p2, v, y, z, t, n, e, g);
+          q2 = addSegment(kind, q2, v + four, y, z, t, n, e, g);
           v = w3 + at;
-          p3 = addScaled(p3, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), unit);
-          q3 = addScaled(q3, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), unit);
+          p3 = addSegment(kind, p3, v, y, z, t, n, e, g);
+          q3 = addSegment(kind, q3, v + four, y, z, t, n, e, g);
         }
         at += 2 * four;
         xp += 32;
-        scale += 4;
+        step += 4;
       }
-      f0 = f32x4.add(f0, f32x4.mul(p0, halvesAt(w0 + header)));
-      g0 = f32x4.add(g0, f32x4.mul(q0, halvesAt(w0 + header + 8)));
+      f0 = addGroup(f0, p0, halvesAt(w0 + header));
+      h0 = addGroup(h0, q0, halvesAt(w0 + header + 8));
       if (places > 1) {
-        f1 = f32x4.add(f1, f32x4.mul(p1, halvesAt(w1 + header)));
-        g1 = f32x4.add(g1, f32x4.mul(q1, halvesAt(w1 + header + 8)));
+        f1 = addGroup(f1, p1, halvesAt(w1 + header));
+        h1 = addGroup(h1, q1, halvesAt(w1 + header + 8));
       }
       if (places > 2) {
-        f2 = f32x4.add(f2, f32x4.mul(p2, halvesAt(w2 + header)));
-        g2 = f32x4.add(g2, f32x4.mul(q2, halvesAt(w2 + header + 8)));
-        f3 = f32x4.add(f3, f32x4.mul(p3, halvesAt(w3 + header)));
-        g3 = f32x4.add(g3, f32x4.mul(q3, halvesAt(w3 + header + 8)));
+        f2 = addGroup(f2, p2, halvesAt(w2 + header));
+        h2 = addGroup(h2, q2, halvesAt(w2 + header + 8));
+        f3 = addGroup(f3, p3, halvesAt(w3 + header));
+        h3 = addGroup(h3, q3, halvesAt(w3 + header + 8));
       }
     }
     let list = listed + <usize> done * each;
     for (let i = 0; i < places; i++) {
       const b = i == 0 ? w0 : i == 1 ? w1 : i == 2 ? w2 : w3;
-      let f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
-      let g = i == 0 ? g0 : i == 1 ? g1 : i == 2 ? g2 : g3;
+      const f = i == 0 ? f0 : i == 1 ? f1 : i == 2 ? f2 : f3;
+      const h = i == 0 ? h0 : i == 1 ? h1 : i == 2 ? h2 : h3;
+      let lf = f32x4.splat(0), lh = lf;
       for (let entry = flagged;; entry += 2) {
         const s = <usize> load<u16>(entry);
         if (s == LIST_END) break;
         const group = s / per, header = b + group * (SLOTS_HEADER + per * 2 * four);
         const v = b + (group + 1) * SLOTS_HEADER + s * 2 * four, xs = x + low + (s << 5);
-        const scale = v128.load32_splat(scales + (s << 2));
-        const y = v128.load(xs), z = v128.load(xs, 16);
-        f = addLowPart(f, segmentOf(kind, v, y, z, nibbles, table, zeros, one_), scale, header);
-        g = addLowPart(g, segmentOf(kind, v + four, y, z, nibbles, table, zeros, one_), scale, header + 8);
+        const t = v128.load32_splat(steps + (s << 2)), none = i32x4.splat(0);
+        const y = i8x16.sub(v128.load(xs), zero), z = i8x16.sub(v128.load(xs, 16), zero);
+        lf = addGroup(lf, addSegment(kind, none, v, y, z, t, n, e, g), halvesAt(header));
+        lh = addGroup(lh, addSegment(kind, none, v + four, y, z, t, n, e, g), halvesAt(header + 8));
       }
       const product = productAt(a, thread, i), r = rowAt(a, thread, i) + row;
-      finishOne(product, r, f32x4.add(f, v128.load(list)));
-      finishOne(product, r + 4, f32x4.add(g, v128.load(list, 16)));
+      finishOne(product, r, f32x4.add(floatsInUnits(f, lf, unit), v128.load(list)));
+      finishOne(product, r + 4, f32x4.add(floatsInUnits(h, lh, unit), v128.load(list, 16)));
       list += <usize> LISTED_ROWS * each;
     }
     w0 += size;
@@ -144,14 +153,6 @@ function one(kind: i32, places: i32, a: usize, rows: i32, thread: i32): void {
     w2 += size;
     w3 += size;
   }
-}
-
-/** sum + a sum of lower bits, with the input's scale and those of rows. */
-// @ts-ignore: decorator
-@inline
-function addLowPart(sum: v128, part: v128, scale: v128, scales: usize): v128 {
-  const scaled = f32x4.mul(f32x4.convert_i32x4_s(part), scale);
-  return f32x4.add(sum, f32x4.mul(scaled, f32x4.mul(halvesAt(scales), f32x4.splat(LOW_UNIT))));
 }
 
 /** Each in a function of its own: engines compile small functions better. */

@@ -8,6 +8,7 @@ import { addLists } from "./beside";
 import {
   ACTIVATION,
   BIAS,
+  floatsInUnits,
   inUnits,
   LISTS,
   OUT,
@@ -203,6 +204,19 @@ export function finishSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: 
     return writeActivated(a, row, tokens, sums);
   }
   widen(a, tokens, sums, lows);
+  finishSums(a, row, tokens, sums, lows);
+}
+
+/** The same of sums in steps that have become float32. */
+export function finishFloatSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
+  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
+  let at = sums, low = lows;
+  for (let token = 0; token < tokens; token++) {
+    const unit = v128.load32_splat(unitOf(steps, segments, token));
+    for (const end = at + SUMS; at < end; at += 16, low += 16) {
+      v128.store(at, floatsInUnits(v128.load(at), v128.load(low), unit));
+    }
+  }
   finishSums(a, row, tokens, sums, lows);
 }
 
