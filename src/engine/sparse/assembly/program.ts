@@ -50,6 +50,7 @@ import { beginSketch, computeBest, computeWithin, isSketched, sketch } from "./s
 import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4Many } from "./slots_int4";
+import { slotsInt4Few } from "./slots_int4_few";
 import { FEW_TOKENS, slotsFew } from "./slots_few";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
@@ -189,8 +190,10 @@ function linear(a: usize, first: i32, last: i32, tokens: i32, thread: i32): void
     if (tokens == 1) slotsAnyOne(a, first, last, thread);
     else slotsAnyMany(a, first, last, tokens, thread);
   } else if (kind == DENSE_INT8) denseInt8Many(a, first, last, tokens, thread);
-  else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) slotsInt4Many(kind, a, first, last, tokens, thread);
-  else if (kind == SKETCH) sketch(a, first, last, thread);
+  else if (kind == SLOTS_ONE_INT4 || kind == SLOTS_TWO_INT4) {
+    if (tokens > FEW_TOKENS) slotsInt4Many(kind, a, first, last, tokens, thread);
+    else slotsInt4Few(kind, a, first, last, tokens, thread);
+  } else if (kind == SKETCH) sketch(a, first, last, thread);
   else if (kind == DENSE_INT4) denseInt4Many(a, first, last, tokens, thread);
   else if (kind == LISTS_F32 || kind == LISTS_F16) {
     if (tokens > 1) listsMany(a, first, last, tokens, thread, kind == LISTS_F16);

@@ -97,7 +97,7 @@ function unpack(
  */
 // @ts-ignore: decorator
 @inline
-function addToken(
+export function addToken(
   kind: i32,
   sum: v128,
   x: usize,
@@ -120,7 +120,7 @@ function addToken(
 /** Adds a group's integers, times the scales of its weights, to what a token has at `to`. */
 // @ts-ignore: decorator
 @inline
-function endGroup(to: usize, sum: v128, scales: v128): void {
+export function endGroup(to: usize, sum: v128, scales: v128): void {
   v128.store(to, addGroup(v128.load(to), sum, scales));
 }
 
