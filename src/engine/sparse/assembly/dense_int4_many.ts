@@ -9,6 +9,7 @@ import { NIBBLES, ZERO_POINTS } from "./control";
 import { startOf } from "./dense_int4";
 import { addGroup, DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, X_SUMS } from "./int4";
 import {
+  FEW_TOKENS,
   inputsOf,
   scratchOf,
   SEGMENTS,
@@ -213,7 +214,7 @@ export function denseInt4Many(a: usize, first: i32, last: i32, tokens: i32, thre
   const matrix = load<usize>(a, WEIGHTS), end = matrix + (<usize> last >> 4) * size;
   let at = matrix + (<usize> first >> 4) * size, fetched: usize = 0;
   for (let row = first; row < last; row += SUM_ROWS) {
-    if (at >= fetched) fetched = fetch(at, end, sums);
+    if (tokens > FEW_TOKENS && at >= fetched) fetched = fetch(at, end, sums);
     unpack(at, segments, per, weights);
     for (let token = 0; token < tokens; token += 2) {
       const x = inputsOf(load<usize>(a, X), stride, token), to = sums + <usize> token * SUMS;

@@ -7,6 +7,7 @@
 import { fetch } from "./ahead";
 import { addPart, addSegment, begin, denseInt8Size, SEGMENT_BYTES } from "./dense";
 import {
+  FEW_TOKENS,
   inputsOf,
   scratchOf,
   SEGMENTS,
@@ -72,7 +73,7 @@ export function denseInt8Many(a: usize, first: i32, last: i32, tokens: i32, thre
   const weights = load<usize>(a, WEIGHTS), end = weights + (<usize> last >> 4) * size;
   let at = weights + (<usize> first >> 4) * size, fetched: usize = 0;
   for (let row = first; row < last; row += SUM_ROWS) {
-    if (at >= fetched) fetched = fetch(at, end, sums);
+    if (tokens > FEW_TOKENS && at >= fetched) fetched = fetch(at, end, sums);
     for (let token = 0; token < tokens; token += 2) {
       const x = inputsOf(load<usize>(a, X), stride, token);
       const steps = stepsOf(load<usize>(a, X_STEPS), segments, token, 0, tokens);

@@ -75,6 +75,11 @@ export const SKETCH = 13;
 
 /** Inputs of a segment. */
 export const SEGMENT = 32;
+/**
+ * A few tokens, at most: with more it is faster to unpack rows first, and to read weights a good piece at a time before
+ * they are multiplied (`ahead.ts`).
+ */
+export const FEW_TOKENS = 12;
 /** Bytes of a segment of a tile, of eight tokens: of their inputs, and of their scales or steps. */
 export const TILE_SEGMENT: usize = 256, TILE_WORDS: usize = 32;
 

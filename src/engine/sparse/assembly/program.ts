@@ -32,6 +32,7 @@ import {
   DENSE_F32,
   DENSE_INT4,
   DENSE_INT8,
+  FEW_TOKENS,
   GROUP_SCALES,
   KIND,
   LISTS_F16,
@@ -51,7 +52,7 @@ import { slotsAnyMany } from "./slots_any_many";
 import { slotsAnyOne } from "./slots_any_one";
 import { slotsInt4Many } from "./slots_int4";
 import { slotsInt4Few } from "./slots_int4_few";
-import { FEW_TOKENS, slotsFew } from "./slots_few";
+import { slotsFew } from "./slots_few";
 import { slotsOneGrouped } from "./slots_grouped";
 import { slotsMany } from "./slots_many";
 import { elementwise, embed, norm, select, share } from "./vectors";

@@ -34,9 +34,6 @@ import { addSegment, pairBytes, segmentBytes } from "./slots";
 import { addBoth, addOne } from "./slots_sorted";
 import { clear, finishSteps, isLast, placeOf, storeSums, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
-/** Most tokens: with more it is faster to unpack rows first. */
-export const FEW_TOKENS = 12;
-
 /** sum + a segment of four rows, unpacked, times a token's inputs at `x`, times their step. */
 // @ts-ignore: decorator
 @inline
@@ -157,7 +154,7 @@ function addTokens(kind: i32, a: usize, w: usize, tokens: i32, sums: usize, more
   }
 }
 
-/** y = W·x for rows `first` to `last`, multiples of 16, and two to {@link FEW_TOKENS} tokens. */
+/** y = W·x for rows `first` to `last`, multiples of 16, and two to `FEW_TOKENS` tokens. */
 export function slotsFew(kind: i32, a: usize, first: i32, last: i32, tokens: i32, thread: i32): void {
   const segments = load<usize>(a, SEGMENTS), size = segments * segmentBytes(kind);
   const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), list = lows + sumsBytes(tokens);

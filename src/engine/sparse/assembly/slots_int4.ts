@@ -9,7 +9,6 @@
  *
  * Products with one token are in `slots_int4_one.ts`.
  */
-import { fetch } from "./ahead";
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
 import { addGroup, fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
@@ -248,12 +247,9 @@ export function slotsInt4Many(
   const size = slotsBytes(segments, per, fourBytes(kind)), whole = tokens + 7 & ~7;
   const sums = scratchOf(a, thread), lows = sums + sumsBytes(tokens), list = lows + sumsBytes(tokens);
   const weights = listOutliers(a, tokens, lows, list);
-  const end = load<usize>(a, WEIGHTS) + (<usize> last >> 3) * size;
-  let fetched: usize = 0;
   // Each four rows meet all tokens before the next four are read.
   for (let row = first; row < last; row += 4) {
     const at = load<usize>(a, WEIGHTS) + (<usize> row >> 3) * size, place = placeOf(row);
-    if (place == 0 && at >= fetched) fetched = fetch(at, end, sums);
     unpack(kind, at, (row & 4) != 0 ? 1 : 0, segments, per, weights);
     if (place == 0) {
       clear(sums, whole);
