@@ -442,19 +442,25 @@ describe("products", () => {
 
     test(`are the same for a token alone and among others, with inputs of ${what}`, () => {
       const [machine] = machines.all;
-      const tokens = 21;
-      const given = inputsOf(tokens, 0);
+      // Few, and many.
+      const counts = [2, 7, 21];
+      const given = inputsOf(Math.max(...counts), 0);
       const plain = {
         activation: "none",
         hasBias: false,
         hasTimes: false,
         hasPlus: false,
       } as const;
-      const all = runAll(machine, tokens, given, ratio, () => plain);
-      for (let t = 0; t < tokens; t++) {
+      const together = counts.map((tokens) =>
+        runAll(machine, tokens, (columns) => given(columns).slice(0, tokens), ratio, () => plain)
+      );
+      for (let t = 0; t < Math.max(...counts); t++) {
         const alone = runAll(machine, 1, (columns) => [given(columns)[t]], ratio, () => plain);
         alone.forEach(({ out }, c) => {
-          expectSameBits(out, [all[c].out[t]], `${CASES[c].what}, token ${t}`);
+          for (const [i, tokens] of counts.entries()) {
+            if (t >= tokens) continue;
+            expectSameBits(out, [together[i][c].out[t]], `${CASES[c].what}, token ${t} of ${tokens}`);
+          }
         });
       }
     });
