@@ -14,7 +14,7 @@ import { exampleRuns } from "./support.ts";
 /** The output head, and the embedding as well. */
 const HEAD = "model.embed_tokens.weight";
 
-const { folder, text, run } = exampleRuns("methods", 4, { threads: 1 });
+const { folder, text, run, once } = exampleRuns("methods", 4, { threads: 1 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Every linear's weights. */
@@ -89,8 +89,8 @@ describe("prune --method espalier", () => {
   for (const method of ["sparsegpt", "espalier"] as const) {
     test(`rounds what stays to int4 where ${method} is asked to, at next to no loss`, async () => {
       const options = { method, pattern: "8:16" };
-      const plain = await run(options);
-      const rounded = await run({ ...options, values: "int4" });
+      const plain = await once(options);
+      const rounded = await once({ ...options, values: "int4" });
       expect(rounded.perplexity!.pruned / plain.perplexity!.pruned).toBeLessThan(1.05);
       const record = JSON.parse(readFileSync(join(rounded.output!, "espalier.json"), "utf8"));
       expect(record.compile).toEqual({ values: "int4", group: 32 });
@@ -122,7 +122,7 @@ describe("prune --method espalier", () => {
     "rounds the head by what comes into it: most of what rounding to nearest loses stays",
     async () => {
       const options = { method: "espalier", pattern: "8:16", values: "int4" } as const;
-      const plain = await run(options);
+      const plain = await once(options);
       const rounded = await run({ ...options, head: "int4" });
       const record = JSON.parse(readFileSync(join(rounded.output!, "espalier.json"), "utf8"));
       expect(record.compile).toEqual({ values: "int4", group: 32, head: "int4" });

@@ -14,6 +14,8 @@ export interface ExampleRuns {
   readonly text: string;
   /** Prunes the example into a folder of its own. */
   run(options: Partial<PruneOptions>): Promise<PruneReport>;
+  /** The same, but once for the same options: for tests that only read what comes of it. */
+  once(options: Partial<PruneOptions>): Promise<PruneReport>;
 }
 
 /**
@@ -47,5 +49,11 @@ export function exampleRuns(
       ...options,
     });
   };
-  return { folder, text, run };
+  const known = new Map<string, Promise<PruneReport>>();
+  const once = (options: Partial<PruneOptions>) => {
+    const key = JSON.stringify(Object.entries(options).sort());
+    if (!known.has(key)) known.set(key, run(options));
+    return known.get(key)!;
+  };
+  return { folder, text, run, once };
 }

@@ -9,6 +9,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 // @ts-ignore: deno-std ships no types; `expect` below gets its signature by hand.
 import { expect as stdExpect } from "@std/expect";
 
@@ -74,8 +75,34 @@ export interface Expect {
   stringMatching(expected: string | RegExp): unknown;
 }
 
-/** Asserts something about a value: `expect(value).toBe(expected)`. */
-export const expect: Expect = stdExpect;
+/** Whether two values are arrays of the same kind of numbers, with the same bytes. */
+function haveSameBytes(one: unknown, other: unknown): boolean {
+  if (!ArrayBuffer.isView(one) || !ArrayBuffer.isView(other)) return false;
+  if (one.constructor !== other.constructor) return false;
+  const [bytes, others] = [one, other].map(({ buffer, byteOffset, byteLength }) =>
+    new Uint8Array(buffer, byteOffset, byteLength)
+  );
+  return Buffer.compare(bytes, others) === 0;
+}
+
+/**
+ * Asserts something about a value: `expect(value).toBe(expected)`.
+ *
+ * `@std/expect` compares arrays number by number, a minute for some megabytes; those of the same bytes are equal.
+ */
+export const expect: Expect = new Proxy(stdExpect, {
+  apply(target: Expect, _, [value, message]: [unknown, string | undefined]): Expectation {
+    const asserted = target(value, message);
+    if (!ArrayBuffer.isView(value)) return asserted;
+    return Object.create(asserted, {
+      toEqual: {
+        value: (expected: unknown) => {
+          if (!haveSameBytes(value, expected)) asserted.toEqual(expected);
+        },
+      },
+    });
+  },
+});
 
 /** A `describe` block, or the file itself. */
 interface Group {

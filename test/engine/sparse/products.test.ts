@@ -459,7 +459,11 @@ describe("products", () => {
         alone.forEach(({ out }, c) => {
           for (const [i, tokens] of counts.entries()) {
             if (t >= tokens) continue;
-            expectSameBits(out, [together[i][c].out[t]], `${CASES[c].what}, token ${t} of ${tokens}`);
+            expectSameBits(
+              out,
+              [together[i][c].out[t]],
+              `${CASES[c].what}, token ${t} of ${tokens}`,
+            );
           }
         });
       }
