@@ -16,6 +16,7 @@ import {
   DENSE_SEGMENT,
   denseBytes,
   GROUP_SEGMENTS,
+  startOf,
   X_SUMS,
   X_SUMS_COPY,
 } from "./int4";
@@ -62,19 +63,6 @@ function segmentOf(w: usize, x: usize, start: v128, step: v128, zero: v128, nibb
     sum = addEight(sum, w + (at << 3), inputs(x + at, zero), inputs(x + at + 4, zero), nibbles);
   }
   return addTimes(start, sum, step);
-}
-
-/**
- * What the sums of a group begin with, the same for all rows.
- *
- * @param starts Those of its segments: see `X_SUMS`.
- */
-// @ts-ignore: decorator
-@inline
-export function startOf(starts: usize, count: usize): v128 {
-  let start = load<i32>(starts);
-  for (let i: usize = 1; i < count; i++) start += load<i32>(starts + (i << 3));
-  return i32x4.splat(start);
 }
 
 /**

@@ -6,8 +6,7 @@
  */
 import { fetch } from "./ahead";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { startOf } from "./dense_int4";
-import { addGroup, DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, X_SUMS } from "./int4";
+import { addGroup, DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, startOf, X_SUMS } from "./int4";
 import {
   FEW_TOKENS,
   inputsOf,

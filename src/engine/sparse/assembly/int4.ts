@@ -51,6 +51,19 @@ export function slotsBytes(segments: usize, perGroup: usize, four: usize): usize
   return (segments + perGroup - 1) / perGroup * SLOTS_HEADER + segments * 2 * four;
 }
 
+/**
+ * What the sums of a group of dense rows begin with, the same for all rows.
+ *
+ * @param starts Those of its segments: see {@link X_SUMS}.
+ */
+// @ts-ignore: decorator
+@inline
+export function startOf(starts: usize, count: usize): v128 {
+  let start = load<i32>(starts);
+  for (let i: usize = 1; i < count; i++) start += load<i32>(starts + (i << 3));
+  return i32x4.splat(start);
+}
+
 /** sum + a group's integers, or some of them, times the scales of four rows. */
 // @ts-ignore: decorator
 @inline
