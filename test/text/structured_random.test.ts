@@ -117,7 +117,7 @@ const whole = schema.map((schema) => ({
   },
 }));
 
-const RUNS = MANY ? 1000 : 60;
+const RUNS = MANY ? 1000 : 100;
 
 /** Schemas at random that can be satisfied. */
 function eachSchema(runs: number, check: (schema: object, seed: number) => void): void {

@@ -6,7 +6,7 @@
  */
 import { fetch } from "./ahead";
 import { NIBBLES, ZERO_POINTS } from "./control";
-import { addGroup, DENSE_HEADER, DENSE_SEGMENT, denseBytes, GROUP_SEGMENTS, startOf, X_SUMS } from "./int4";
+import { DENSE_HEADER, DENSE_SEGMENT, denseBytes, endGroup, GROUP_SEGMENTS, startOf, X_SUMS } from "./int4";
 import {
   FEW_TOKENS,
   inputsOf,
@@ -71,23 +71,16 @@ function addParts(
   scales: usize,
 ): void {
   if (isGroup) {
-    addFour(to, addTimes(start, p0, step), scales);
-    addFour(to + 16, addTimes(start, p1, step), scales + 16);
-    addFour(to + 32, addTimes(start, p2, step), scales + 32);
-    addFour(to + 48, addTimes(start, p3, step), scales + 48);
+    endGroup(to, addTimes(start, p0, step), v128.load(scales));
+    endGroup(to + 16, addTimes(start, p1, step), v128.load(scales, 16));
+    endGroup(to + 32, addTimes(start, p2, step), v128.load(scales, 32));
+    endGroup(to + 48, addTimes(start, p3, step), v128.load(scales, 48));
   } else {
     v128.store(group, addTimes(v128.load(group), p0, step));
     v128.store(group, addTimes(v128.load(group, 16), p1, step), 16);
     v128.store(group, addTimes(v128.load(group, 32), p2, step), 32);
     v128.store(group, addTimes(v128.load(group, 48), p3, step), 48);
   }
-}
-
-/** Adds integers of four rows, times their scales, to the sums at `to`. */
-// @ts-ignore: decorator
-@inline
-function addFour(to: usize, integers: v128, scales: usize): void {
-  v128.store(to, addGroup(v128.load(to), integers, v128.load(scales)));
 }
 
 /** Begins a group of a token's sums of sixteen rows. */
@@ -152,8 +145,9 @@ function sumTwo(
     }
     if (isGroup) continue;
     for (let row: usize = 0; row < SUMS; row += 16) {
-      addFour(to + row, v128.load(group + row), header + row);
-      addFour(to + SUMS + row, v128.load(group + SUMS + row), header + row);
+      const rows = v128.load(header + row);
+      endGroup(to + row, v128.load(group + row), rows);
+      endGroup(to + SUMS + row, v128.load(group + SUMS + row), rows);
     }
   }
 }

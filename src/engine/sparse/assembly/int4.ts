@@ -71,6 +71,13 @@ export function addGroup(sum: v128, integers: v128, scales: v128): v128 {
   return f32x4.add(sum, f32x4.mul(f32x4.convert_i32x4_s(integers), scales));
 }
 
+/** Adds the same to four rows' sums at `to`. */
+// @ts-ignore: decorator
+@inline
+export function endGroup(to: usize, integers: v128, scales: v128): void {
+  v128.store(to, addGroup(v128.load(to), integers, scales));
+}
+
 /** Levels by their four bits. */
 // @ts-ignore: decorator
 @inline

@@ -7,10 +7,10 @@
  * Eight rows lie together: for each group of columns eight scales (float16), then for each of its
  * segments the pairs of the first four rows and those of the others.
  *
- * Products with one token are in `slots_int4_one.ts`.
+ * Products with one token are in `slots_int4_one.ts`, with a few in `slots_int4_few.ts`.
  */
 import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { addGroup, fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
+import { endGroup, fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
   inputsOf,
   scratchOf,
@@ -26,8 +26,9 @@ import {
   X_STRIDE,
 } from "./linear";
 import { beginOf, endOf, ENTRY, entryInputs, entryStep, listOutliers, sumsOf } from "./outliers";
-import { twoSlots, UNPACKED_PAIR } from "./pairs";
-import { addParts, addTimes, beginning, halvesAt, lane, LOADS_MATTER, ones, upper } from "./simd";
+import { addSlots, UNPACKED_PAIR } from "./pairs";
+import { addParts, beginning, halvesAt, lane, LOADS_MATTER, ones, upper } from "./simd";
+import { addBoth } from "./slots_sorted";
 import { clear, finishFloatSteps, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /** Bytes of a segment of four rows that is unpacked: what its sums begin with, then its pairs. */
@@ -112,15 +113,8 @@ export function addToken(
   step: v128,
 ): v128 {
   const y = v128.load(x), z = v128.load(x, 16);
-  if (kind == SLOTS_ONE_INT4) return addTimes(sum, twoSlots(begin, v0, v1, i0, i1, y, z), step);
-  return addTimes(sum, twoSlots(twoSlots(begin, v0, v1, i0, i1, y, y), v2, v3, i2, i3, z, z), step);
-}
-
-/** Adds a group's integers, times the scales of its weights, to what a token has at `to`. */
-// @ts-ignore: decorator
-@inline
-export function endGroup(to: usize, sum: v128, scales: v128): void {
-  v128.store(to, addGroup(v128.load(to), sum, scales));
+  if (kind == SLOTS_ONE_INT4) return addSlots(sum, begin, v0, v1, i0, i1, y, z, step);
+  return addBoth(sum, y, z, begin, v0, v1, i0, i1, v2, v3, i2, i3, step);
 }
 
 /** Adds the products of a tile of four tokens, or of eight, with four unpacked rows to the sums at `to`. */
@@ -179,16 +173,11 @@ function addTile(
 // @ts-ignore: decorator
 @inline
 function addLows(kind: i32, segments: usize, per: usize, weights: usize, list: usize, place: usize): void {
-  let at = beginOf(list, 0), header = weights, w = weights, left: usize = 0;
-  for (let s: usize = 0; s < segments; s++, w += unpackedBytes(kind)) {
-    if (left == 0) {
-      header = w;
-      w += 16;
-      left = per;
-    }
-    left--;
+  for (let s: usize = 0, at = beginOf(list, 0); s < segments; s++) {
     const end = endOf(list, s);
     if (at == end) continue;
+    const group = s / per, header = weights + group * (16 + per * unpackedBytes(kind));
+    const w = weights + (group + 1) * 16 + s * unpackedBytes(kind);
     const b = v128.load(w), v0 = v128.load(w, 16), v1 = v128.load(w, 32);
     const i0 = v128.load(w, 48), i1 = v128.load(w, 64), scales = v128.load(header);
     let v2 = v0, v3 = v1, i2 = i0, i3 = i1;

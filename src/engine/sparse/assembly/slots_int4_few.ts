@@ -3,8 +3,8 @@
  *
  * As in `slots_few.ts`, weights are unpacked in registers, for two tokens or four at a time.
  */
-import { LEVELS, NIBBLES, ZERO_POINTS } from "./control";
-import { fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
+import { EIGHTS, LEVELS, NIBBLES, SIGN_BITS, ZERO_POINTS } from "./control";
+import { endGroup, fourBytes, GROUP_SEGMENTS, levels, SLOTS_HEADER, slotsBytes } from "./int4";
 import {
   inputsOf,
   scratchOf,
@@ -21,7 +21,8 @@ import {
 } from "./linear";
 import { beginOf, ENTRY, entryInputs, entrySegment, entryStep, listOutliers, sumsOf } from "./outliers";
 import { addParts, beginning, halvesAt, lane, ones, upper } from "./simd";
-import { addToken, endGroup } from "./slots_int4";
+import { addToken } from "./slots_int4";
+import { addSegment } from "./slots_int4_one";
 import { clear, finishFloatSteps, isLast, placeOf, SUM_ROWS, SUMS, sumsBytes } from "./sums";
 
 /**
@@ -111,21 +112,13 @@ function fourOfTwo(w: usize, segments: usize, per: usize, x: usize, steps: usize
  * @param second 1 for the last four of the eight rows at `w`, else 0.
  */
 function addLows(kind: i32, w: usize, second: usize, a: usize, list: usize, place: usize): void {
-  const n = v128.load(NIBBLES), table = v128.load(LEVELS), one = ones(), zeros = v128.load(ZERO_POINTS);
+  const n = v128.load(NIBBLES), e = v128.load(EIGHTS), g = v128.load(SIGN_BITS), zero = v128.load(ZERO_POINTS);
   const segments = load<usize>(a, SEGMENTS), per = load<usize>(a, GROUP_SEGMENTS), four = fourBytes(kind);
   for (let at = beginOf(list, 0), end = beginOf(list, segments); at < end; at += ENTRY) {
     const s = entrySegment(at), group = s / per, header = w + group * (SLOTS_HEADER + per * 2 * four);
-    const pair = w + (group + 1) * SLOTS_HEADER + (s << 1) * four + second * four, none = i32x4.splat(0);
-    let i = v128.load(pair), v = v128.load(pair, 16);
-    const v0 = levels(table, v128.and(v, n)), v1 = levels(table, upper(v, n));
-    const i0 = v128.and(i, n), i1 = upper(i, n);
-    let b = beginning(v0, v1, one, zeros), v2 = v0, v3 = v1, i2 = i0, i3 = i1;
-    if (kind == SLOTS_TWO_INT4) {
-      i = v128.load(pair, 32), v = v128.load(pair, 48);
-      v2 = levels(table, v128.and(v, n)), v3 = levels(table, upper(v, n));
-      i2 = v128.and(i, n), i3 = upper(i, n), b = addParts(b, beginning(v2, v3, one, zeros));
-    }
-    const sum = addToken(kind, none, entryInputs(at), b, v0, v1, i0, i1, v2, v3, i2, i3, entryStep(at));
+    const v = w + (group + 1) * SLOTS_HEADER + (s * 2 + second) * four, x = entryInputs(at);
+    const y = i8x16.sub(v128.load(x), zero), z = i8x16.sub(v128.load(x, 16), zero);
+    const sum = addSegment(kind, i32x4.splat(0), v, y, z, entryStep(at), n, e, g);
     endGroup(sumsOf(at) + place, sum, halvesAt(header + (second << 3)));
   }
 }

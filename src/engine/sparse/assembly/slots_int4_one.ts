@@ -33,7 +33,7 @@ import { addProducts, addTimes, halvesAt, pick, products, subParts, upper } from
  */
 // @ts-ignore: decorator
 @inline
-function addSegment(
+export function addSegment(
   kind: i32,
   sum: v128,
   w: usize,

@@ -184,14 +184,21 @@ function writeActivated(a: usize, row: i32, tokens: i32, sums: usize): void {
   writeScaled(a, row, tokens, sums);
 }
 
-/** Makes float32 of sums in steps, and of those of lower bits. */
-function widen(a: usize, tokens: i32, sums: usize, lows: usize): void {
+/**
+ * Makes sums in units of sums in steps, and of those of lower bits.
+ *
+ * @param areIntegers Whether they are, or have become float32.
+ */
+// @ts-ignore: decorator
+@inline
+function toUnits(areIntegers: bool, a: usize, tokens: i32, sums: usize, lows: usize): void {
   const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
   let at = sums, low = lows;
   for (let token = 0; token < tokens; token++) {
     const unit = v128.load32_splat(unitOf(steps, segments, token));
     for (const end = at + SUMS; at < end; at += 16, low += 16) {
-      v128.store(at, inUnits(v128.load(at), v128.load(low), unit));
+      const sum = v128.load(at), more = v128.load(low);
+      v128.store(at, areIntegers ? inUnits(sum, more, unit) : floatsInUnits(sum, more, unit));
     }
   }
 }
@@ -203,20 +210,13 @@ export function finishSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: 
     scaleSteps(a, row, tokens, sums, lows);
     return writeActivated(a, row, tokens, sums);
   }
-  widen(a, tokens, sums, lows);
+  toUnits(true, a, tokens, sums, lows);
   finishSums(a, row, tokens, sums, lows);
 }
 
 /** The same of sums in steps that have become float32. */
 export function finishFloatSteps(a: usize, row: i32, tokens: i32, sums: usize, lows: usize): void {
-  const segments = load<usize>(a, SEGMENTS), steps = load<usize>(a, X_STEPS);
-  let at = sums, low = lows;
-  for (let token = 0; token < tokens; token++) {
-    const unit = v128.load32_splat(unitOf(steps, segments, token));
-    for (const end = at + SUMS; at < end; at += 16, low += 16) {
-      v128.store(at, floatsInUnits(v128.load(at), v128.load(low), unit));
-    }
-  }
+  toUnits(false, a, tokens, sums, lows);
   finishSums(a, row, tokens, sums, lows);
 }
 
