@@ -80,6 +80,8 @@ class CachedSource implements ModelSource {
   #record: Uint8Array<ArrayBuffer> | undefined;
   #known: ReadonlyMap<string, Known> = new Map();
   #total: number | undefined;
+  /** Whether there was no network at the beginning. */
+  #isAway = false;
   /** Bytes that have come, by path. */
   readonly #come = new Map<string, number>();
   /** Files that were damaged: they are fetched past every cache. */
@@ -109,6 +111,7 @@ class CachedSource implements ModelSource {
       if (!isOffline(error)) throw error;
       this.#record = await this.#keptRecord(storage, prefix);
       if (!this.#record) throw error;
+      this.#isAway = true;
     }
     const { files } = hashesOf(this.#record, `${this.name}/${RECORD}`);
     this.#known = files;
@@ -131,7 +134,8 @@ class CachedSource implements ModelSource {
     if (this.#known.has(path) || (path === RECORD && this.#record)) return true;
     if (path === PARTS) {
       return await this.read(PARTS).then(() => true, (error) => {
-        if (error instanceof FileReadError && !isOffline(error)) return false;
+        // A model in parts has had them kept.
+        if (error instanceof FileReadError && (this.#isAway || !isOffline(error))) return false;
         throw error;
       });
     }
@@ -268,8 +272,10 @@ class CachedSource implements ModelSource {
     this.#options.onProgress?.({ done, total: this.#total });
   }
 
+  /** What a file is kept under: a signature in the query is another one at each visit. */
   #address(path: string): string {
     const url = new URL(this.#base);
+    url.search = "";
     url.pathname += checkedPath(path).split("/").map(encodeURIComponent).join("/");
     return url.href;
   }

@@ -4,6 +4,7 @@
  */
 import type { OrtDevice } from "../engine/ort/cached.ts";
 import { type DecoderFile, readDecoderFile } from "../engine/ort/decoder_file.ts";
+import { SMALL } from "../engine/sparse/precision.ts";
 import { MemoryBudgetError } from "../errors.ts";
 import { freeBytes } from "../platform/memory.ts";
 import type { LoadSettings } from "./load_options.ts";
@@ -44,7 +45,9 @@ export function assertFitsOrt(
  */
 export function assertFitsSparse(name: string, folder: string, settings: LoadSettings): number {
   const file = readDecoderFile(folder);
-  const cachePerToken = (settings.kv === "f32" ? 4 : 1) * elementsPerToken(file);
+  // Of larger ones it depends on the weights: those of floats take more.
+  const isFloat = settings.kv === "f32" || (settings.kv === "auto" && file.fileBytes <= SMALL);
+  const cachePerToken = (isFloat ? 4 : 1) * elementsPerToken(file);
   const context = countedContext(file, settings);
   const budget = budgetOf(settings);
   assertFits(name, file.fileBytes, cachePerToken, context, ...budget);

@@ -3,7 +3,7 @@
  * @module
  */
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
-import { TokenizerError } from "../errors.ts";
+import { TokenizerError, UsageError } from "../errors.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { TextForm } from "../text/structured/mod.ts";
 import { consecutiveWindows } from "../text/windows.ts";
@@ -170,9 +170,10 @@ export class Model implements AsyncDisposable {
    * @param text A text, or its token ids.
    * @param options `seqlen`: tokens a window (default: 512, as far as context and text allow).
    *   `windows`: at most so many.
+   * @throws {UsageError} When a window has less than two tokens, or there is to be none.
    * @throws {TextError} When the text is shorter than one window.
    */
-  perplexity(
+  async perplexity(
     text: string | Int32Array,
     options: {
       readonly seqlen?: number;
@@ -183,8 +184,13 @@ export class Model implements AsyncDisposable {
     const tokens = typeof text === "string" ? this.tokens(text) : text;
     const seqlen = options.seqlen ??
       Math.max(2, Math.min(DEFAULT_SEQLEN, this.info.context, tokens.length));
-    const windows = consecutiveWindows(tokens, seqlen, options.windows);
-    return perplexityOf(this.#engine, windows, options.signal);
+    const most = options.windows ?? Infinity;
+    if (!(Number.isInteger(seqlen) && seqlen >= 2)) {
+      throw new UsageError(`seqlen: ${seqlen} is no whole number of 2 or more`);
+    }
+    if (!(most >= 1)) throw new UsageError(`windows: ${most} is less than 1`);
+    const windows = consecutiveWindows(tokens, seqlen, Math.floor(most));
+    return await perplexityOf(this.#engine, windows, options.signal);
   }
 
   /**

@@ -12,8 +12,9 @@
  */
 import type { ModelSource } from "../engine/source.ts";
 import { checkedSource } from "../engine/integrity.ts";
-import { loadSparse, type SparseOptions } from "../engine/sparse/engine.ts";
+import { loadSparse } from "../engine/sparse/engine.ts";
 import type { KernelModules } from "../engine/sparse/kernels.ts";
+import type { SparseOptions } from "../engine/sparse/options.ts";
 import { readCard } from "./card.ts";
 import { Model } from "./model.ts";
 import { readText } from "./read_text.ts";

@@ -1,4 +1,5 @@
 /** Files that come with the program. @module */
+import { FileReadError } from "../errors.ts";
 
 /** Readers of files that lie in the program itself, by the end of their address. */
 const carried = new Map<string, () => Promise<Uint8Array<ArrayBuffer>>>();
@@ -16,16 +17,24 @@ export function carryAsset(name: string, read: () => Promise<Uint8Array<ArrayBuf
  * Reads a file that lies beside a module.
  *
  * @param url Made with `new URL(name, import.meta.url)`.
+ * @throws {FileReadError} When it cannot be read.
  */
 export async function readAsset(url: URL): Promise<Uint8Array<ArrayBuffer>> {
   for (const [name, read] of carried) {
     if (url.pathname.endsWith(`/${name}`)) return await read();
   }
-  if (url.protocol === "file:") {
-    const { readFile } = await import("node:fs/promises");
-    return new Uint8Array(await readFile(url));
+  try {
+    if (url.protocol === "file:") {
+      const { readFile } = await import("node:fs/promises");
+      return new Uint8Array(await readFile(url));
+    }
+    const response = await fetch(url);
+    if (response.ok) return new Uint8Array(await response.arrayBuffer());
+    throw new Error(`the server says ${response.status}`);
+  } catch (cause) {
+    const what = cause instanceof Error ? cause.message : String(cause);
+    throw new FileReadError(`cannot read ${url.protocol}//${url.host}${url.pathname}: ${what}`, {
+      cause,
+    });
   }
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
 }

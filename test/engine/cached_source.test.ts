@@ -129,6 +129,38 @@ describe("a model whose files are kept", () => {
     expect(error.message).toContain("espalier.json: Failed to fetch");
   });
 
+  test("is there without a network where it lies whole", async () => {
+    const [site, caches] = [new FakeSite(), new FakeCaches()];
+    const hash = sha256(SMALL);
+    const small = { "config.json": { bytes: SMALL.length, sha256: hash, chunks: [hash] } };
+    const record = { files: { chunkBytes: PART_BYTES, hashes: small } };
+    site.files.clear();
+    site.files.set("config.json", SMALL);
+    site.files.set("espalier.json", new TextEncoder().encode(JSON.stringify(record)));
+    expect(await (await open(site, caches)).read("config.json")).toEqual(SMALL);
+    site.isAway = true;
+    expect(await (await open(site, caches)).read("config.json")).toEqual(SMALL);
+  });
+
+  test("is fetched once under addresses that are signed anew each time", async () => {
+    const [site, caches] = [new FakeSite(), new FakeCaches()];
+    for (const signature of ["1", "2"]) {
+      const fetch = (url: string) => {
+        const { href, search } = new URL(url);
+        expect(search).toBe(`?signature=${signature}`);
+        return site.fetch(href.slice(0, -search.length));
+      };
+      site.requests.length = 0;
+      const { storage } = caches;
+      const source = await cachedSource(`${BASE}?signature=${signature}`, {
+        fetch,
+        caches: storage,
+      });
+      await readAll((await checkedSource(source)).source);
+    }
+    expect(asked(site)).toEqual(["espalier.json", "parts.json"]);
+  });
+
   test("gives way to another version at the same place, and to no other place", async () => {
     const { caches } = await visited();
     caches.kept.set("espalier https://models.example/other/ 1234", new Map());

@@ -168,6 +168,12 @@ describe("load", () => {
     );
     expect(code).toBe("MEMORY_BUDGET");
     expect(message).toMatch(/needs about \d+ MB .*--memory allows 2 MB/);
+    // Small models keep keys and values in float32.
+    const longer = await thrown(async () =>
+      load(await compiledTiny(), { engine: "sparse", memory: "6MB", context: 512 })
+    );
+    expect(longer.code).toBe("MEMORY_BUDGET");
+    expect(longer.message).toMatch(/cache of 512 tokens 3 MB/);
   });
 
   test("says which engine runs the model, and why", async () => {
@@ -268,6 +274,13 @@ describe("a loaded model", () => {
     const perplexity = await model.perplexity(text, { seqlen: 128, windows: 4 });
     expect(perplexity).toBeGreaterThan(10);
     expect(perplexity).toBeLessThan(120);
+    for (
+      const options of [{ seqlen: 0 }, { seqlen: 1 }, { seqlen: 1.5 }, { seqlen: -3 }, {
+        windows: 0,
+      }]
+    ) {
+      expect((await thrown(() => model.perplexity(text, options))).code).toBe("USAGE");
+    }
   });
 
   test("works without a tokenizer on token ids, and says what text would need", async () => {

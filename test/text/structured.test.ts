@@ -88,6 +88,17 @@ describe("a text of a schema", () => {
     check(own, ['{"__proto__":1}'], ['{"__proto__":2}', "{}"]);
   });
 
+  test("has no property that is forbidden, or that has no end, as another one", () => {
+    const forbidden = object({ name: {}, password: false, pass: true });
+    check({ ...forbidden, required: ["name"], additionalProperties: { type: "string" } }, [
+      '{"name":"a","pass":"b"}',
+      '{"name":"a","passwords":"b"}',
+    ], ['{"name":"a","password":"b"}', '{"name":"a","pass":"b","password":"c"}']);
+    const $defs = { endless: object({ it: { $ref: "#/$defs/endless" } }) };
+    const schema = { type: "object", properties: { next: { $ref: "#/$defs/endless" } }, $defs };
+    check({ ...schema, additionalProperties: true }, ['{"text":1}', "{}"], ['{"next":1}']);
+  });
+
   test("has strings of whole characters, counted as characters", () => {
     check({ type: "string" }, ['"é🌳\\n\\u00e9"', '"\\ud83c\\udf33"', '""', '"\\/"'], [
       '"\n"',
@@ -206,6 +217,11 @@ describe("a text of a schema", () => {
       '"a"',
     ]);
     check({ oneOf: schema.anyOf }, ['{"kind":"a","x":1}'], ['{"kind":"a","y":""}']);
+    const tagged = ["a", "b"].map((tag) => ({
+      properties: { tag: { const: tag } },
+      required: ["tag"],
+    }));
+    check({ oneOf: tagged }, ['{"tag":"a"}', '{"tag":"b"}'], ["{}", "null"]);
     check({ allOf: [{ const: 1 }], description: "one" }, ["1"], ["2"]);
   });
 
@@ -281,6 +297,15 @@ describe("a schema that cannot be kept", () => {
         [{ allOf: [{}, {}] }, "allOf of several"],
         [{ oneOf: [{ type: "integer" }, { type: "number" }] }, "0 and 1 of oneOf"],
         [{ oneOf: [{ const: "a" }, { type: "string" }] }, "0 and 1 of oneOf"],
+        [
+          { oneOf: [{ properties: { a: { const: 1 } }, required: ["a"] }, { type: "null" }] },
+          "type",
+        ],
+        [{ oneOf: [{ type: "string" }, { minimum: 5 }] }, "0 and 1 of oneOf"],
+        [
+          { oneOf: [object({ v: { minLength: 3 } }), object({ v: { type: "integer" } })] },
+          "0 and 1 of oneOf",
+        ],
         [{ format: "regex" }, "#/format", "date-time"],
         [{ pattern: "a", maxLength: 2 }, "maxLength beside pattern"],
         [{ pattern: "(" }, "#/pattern", "Unterminated group"],

@@ -5,6 +5,7 @@
  * longer together than one of them alone. What each gets does not depend on the others, to the bit.
  * @module
  */
+import { BackendError } from "../../errors.ts";
 import type { CachedTokens } from "./cache.ts";
 import { CONTROL } from "./layout.ts";
 import type { Plan } from "./plan/plan.ts";
@@ -96,6 +97,7 @@ export class Batches {
    * @throws What the piece's own check throws.
    * @throws {MemoryBudgetError} When there is no room for its keys and values.
    * @throws {WorkerLostError} When a thread was lost.
+   * @throws {BackendError} When the program broke off.
    */
   compute(cached: CachedTokens, piece: Piece): Promise<void> {
     const result = new Promise<void>((done, fail) => {
@@ -113,14 +115,31 @@ export class Batches {
   async #run(): Promise<void> {
     // Others who ask now are let in.
     await undefined;
-    while (this.#waiting.length > 0) {
-      const batch = this.#nextBatch();
-      if (batch.length === 0) continue;
-      // Pages change hands, and memory grows, only when no thread computes.
-      const isDone = await this.#runner.run(this.#write(batch));
-      this.#end(batch, isDone);
+    try {
+      while (this.#waiting.length > 0) {
+        const batch = this.#nextBatch();
+        if (batch.length > 0) await this.#compute(batch);
+      }
+    } finally {
+      this.#running = undefined;
     }
-    this.#running = undefined;
+  }
+
+  /** Computes a batch; whatever happens, all who wait for it hear of its end. */
+  async #compute(batch: readonly Waiting[]): Promise<void> {
+    try {
+      // Pages change hands, and memory grows, only when no thread computes.
+      this.#end(batch, await this.#runner.run(this.#write(batch)));
+    } catch (cause) {
+      // A trap: what is in memory is of no meaning any more.
+      this.#parts.onLost();
+      const what = cause instanceof Error ? cause.message : String(cause);
+      const error = new BackendError(
+        `the engine broke off (${what}): close the model and load it again`,
+        { cause },
+      );
+      for (const { fail } of batch) fail(error);
+    }
   }
 
   /** Takes out those that come first and fit together, with room made for them. */

@@ -13,43 +13,22 @@ import { lower } from "./lower.ts";
 import { ModelReader } from "./model_reader.ts";
 import { fuse } from "./plan/fuse.ts";
 import { makePlan } from "./plan/plan.ts";
-import { setUp, type SetupOptions } from "./setup.ts";
+import { checkOptions, type SparseOptions } from "./options.ts";
+import { precisionOf } from "./precision.ts";
+import { setUp } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
-
-/** Options of {@linkcode loadSparse}. */
-export interface SparseOptions extends SetupOptions {
-  /** Most tokens of a sequence (default: what the model's tables hold). */
-  readonly context?: number;
-  /** How keys and values are kept; `auto` is float32 for small models and for those of floats. */
-  readonly kv?: "auto" | "f32" | "int8";
-  /** What int8 weights are multiplied with: 7 or 14 bits; `auto` is 14 for small models. */
-  readonly activations?: "auto" | "int8" | "int16";
-  /**
-   * Closed sequences whose cache is kept for prompts that begin alike, as far as memory goes (default: 4,
-   * and no more than fit into the pages of one context).
-   */
-  readonly keptSequences?: number;
-  /**
-   * Whether the head has a sketch in 4 bits beside it, by which the likeliest tokens are found without
-   * reading all of it (default: where that saves time, and its memory is small beside what is left).
-   */
-  readonly sketch?: boolean;
-  readonly signal?: AbortSignal;
-}
-
-/** Weights of a small model, in bytes: they stay in a processor's caches, so precision costs little. */
-const SMALL = 24 << 20;
 
 /**
  * Loads a compiled model.
  *
  * @param source Where it is.
  * @param options What may be chosen.
+ * @throws {UsageError} When an option is out of its range.
  * @throws {UnsupportedOperatorError} When its graph has an operator without a kernel.
  * @throws {OnnxError} When its graph is damaged.
  * @throws {PackedFormatError} When its weights are damaged.
- * @throws {MemoryBudgetError} When it does not fit into memory.
+ * @throws {MemoryBudgetError} When it does not fit into memory, with a cache of the context that was asked for.
  * @throws {ContextOverflowError} When the context is more than the model's tables hold.
  * @throws {AbortError} When the signal says so.
  */
@@ -57,6 +36,7 @@ export async function loadSparse(
   source: ModelSource,
   options: SparseOptions = {},
 ): Promise<EngineModel> {
+  checkOptions(options);
   // Kernels are compiled and threads start while the graph is read.
   const settingUp = setUp(options);
   settingUp.catch(() => {});
@@ -84,7 +64,7 @@ export async function loadSparse(
     });
     throwIfAborted(options.signal);
     team.begin();
-    return new SparseModel({
+    const model = new SparseModel({
       setup,
       plan,
       info: {
@@ -103,6 +83,8 @@ export async function loadSparse(
       tokenIds: decoder.vocabulary,
       keptSequences: options.keptSequences,
     });
+    if (options.context !== undefined) model.assertRoomFor(context);
+    return model;
   } catch (error) {
     await settingUp.then(({ team }) => team.stop(), () => {});
     throw error;
@@ -118,22 +100,4 @@ function contextOf({ positions }: Decoder, wanted: number | undefined): number {
   throw new UnsupportedOperatorError(
     "the model does not say how long a sequence may be: give a context",
   );
-}
-
-/** What int8 weights are multiplied with, and how keys and values are kept. */
-function precisionOf(
-  reader: ModelReader,
-  matrices: readonly MatrixRef[],
-  { kv = "auto", activations = "auto" }: SparseOptions,
-): { kv: "f32" | "int8"; activations: "int8" | "int16" } {
-  const names = new Set(
-    matrices.flatMap((ref) => ref.kind === "dense" ? [ref.values] : Object.values(ref.tensors)),
-  );
-  const bytes = [...names].reduce((sum, name) => sum + reader.tensor(name).byteLength, 0);
-  const isQuantised = matrices.some(({ type }) => type === "int8" || type === "int4");
-  const isFast = isQuantised && bytes > SMALL;
-  return {
-    kv: kv === "auto" ? (isFast ? "int8" : "f32") : kv,
-    activations: activations === "auto" ? (isFast ? "int8" : "int16") : activations,
-  };
 }

@@ -63,6 +63,8 @@ export function chooseBuild(
   if (!promise) {
     promise = tryBuilds(shared, BUILDS, compile, noneRuns);
     chosen.set(shared, promise);
+    // A file that could not be fetched may be there the next time.
+    promise.catch(() => chosen.delete(shared));
   }
   return promise;
 }
@@ -141,6 +143,7 @@ export function compileFixed(
   if (last?.pages !== pages) {
     last = { pages, module: compileBuild(build, { shared: true, pages }) };
     fixed.set(build, last);
+    last.module.catch(() => fixed.delete(build));
   }
   return last.module;
 }

@@ -2,7 +2,7 @@
  * A model in the sparse engine's memory: its sequences, their caches, and the runs of its program.
  * @module
  */
-import { ModelClosedError } from "../../errors.ts";
+import { MemoryBudgetError, ModelClosedError } from "../../errors.ts";
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../model.ts";
 import { assertRunnable } from "../tokens.ts";
 import { Batches } from "./batches.ts";
@@ -107,6 +107,21 @@ export class SparseModel implements EngineModel {
       reservedBytes: this.#pool.made * pageBytes,
       limitBytes: this.#pool.most * pageBytes,
     };
+  }
+
+  /** @throws {MemoryBudgetError} When a sequence of so many tokens would find no room for its keys and values. */
+  assertRoomFor(tokens: number): void {
+    const { most } = this.#pool, { bytes } = this.#plan.pages;
+    if (most * PAGE >= tokens) return;
+    throw new MemoryBudgetError(
+      `beside the model there is room for a cache of ${
+        most * PAGE
+      } tokens, and one of ${tokens} takes ` +
+        `${
+          Math.ceil(tokens / PAGE) * bytes
+        } bytes: take a shorter context, allow more memory, or keep ` +
+        `keys and values as int8`,
+    );
   }
 
   async close(): Promise<void> {

@@ -129,21 +129,25 @@ class ObjectForm {
   readonly #others = new Map<Names | undefined, Place[]>();
 
   constructor(readonly containers: Containers, readonly object: ObjectValue) {
-    const { properties } = object;
+    const { properties, barred } = object;
     this.required = Array(properties.length + 1).fill(properties.length);
     for (let i = properties.length - 1; i >= 0; i--) {
       this.required[i] = properties[i].required ? i : this.required[i + 1];
     }
-    properties.forEach(({ name }, i) => {
-      let names = this.names;
-      names.properties.push(i);
-      for (const byte of utf8.encode(JSON.stringify(name)).subarray(1)) {
-        let next = names.next.get(byte);
-        if (!next) names.next.set(byte, next = { next: new Map(), properties: [] });
-        next.properties.push(i);
-        names = next;
-      }
-    });
+    properties.forEach(({ name }, i) => this.#name(name, [i]));
+    for (const name of barred) this.#name(name, []);
+  }
+
+  /** Adds a name, with the properties that it is of. */
+  #name(name: string, of: readonly number[]): void {
+    let names = this.names;
+    names.properties.push(...of);
+    for (const byte of utf8.encode(JSON.stringify(name)).subarray(1)) {
+      let next = names.next.get(byte);
+      if (!next) names.next.set(byte, next = { next: new Map(), properties: [] });
+      next.properties.push(...of);
+      names = next;
+    }
   }
 
   /** @param index The first property that may come. */

@@ -6,7 +6,7 @@
  * more than is needed, less is written (see `place.ts`), which keeps the promise:
  *
  * - `type` (also several), `const`, `enum`, `anyOf`; `oneOf` where its members plainly exclude each
- *   other; `allOf` of one member; `$ref` within the schema, loops too; `true` and `false` as schemas;
+ *   other, by types that they name or by a property's values; `allOf` of one member; `$ref` within the schema, loops too; `true` and `false` as schemas;
  * - objects: `properties` in their order, `required`, `additionalProperties` (after the others). Where
  *   it is not given, an object that has `properties` has no more than those;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
@@ -26,10 +26,13 @@ import { FORMATS, patternPlace } from "./pattern.ts";
 import {
   anyValue,
   areDisjoint,
+  type ArrayValue,
   givenValue,
   keepFinite,
   type ObjectValue,
+  type PlainValue,
   type Property,
+  type ScalarValue,
   scalarValue,
   stringValue,
   typeOf,
@@ -136,8 +139,8 @@ class Reader {
         if (other < 0) return;
         throw this.#refuse(
           at,
-          `a value might validate against members ${other} and ${i} of oneOf: give a required ` +
-            `property another const in each, or write anyOf`,
+          `a value might validate against members ${other} and ${i} of oneOf: give each a type, or a ` +
+            `required property another const in each, or write anyOf`,
         );
       });
     }
@@ -201,24 +204,30 @@ class Reader {
       }
       return this.#choice(schema, choices[0], at, depth);
     }
-    const types = this.#types(schema, at) ??
-      Object.entries(KEYWORDS_OF).filter(([, words]) => words.some(has)).map(([type]) => type);
-    if (types.length === 0) return [this.#any().value];
-    return types.map((type) => {
-      switch (type) {
-        case "object":
-          return this.#object(schema, at, depth);
-        case "array":
-          return this.#array(schema, at, depth);
-        case "string":
-          return this.#string(schema, at);
-        case "integer":
-        case "number":
-          return this.#number(schema, at, type === "integer");
-        default:
-          return this.#add(givenValue(type === "null" ? [null] : [true, false]));
-      }
-    });
+    const types = this.#types(schema, at);
+    if (types) return types.map((type) => this.#typed(type, schema, at, depth));
+    const inferred = Object.entries(KEYWORDS_OF).filter(([, words]) => words.some(has));
+    if (inferred.length === 0) return [this.#any().value];
+    return inferred.map(([type]) =>
+      Object.assign(this.#typed(type, schema, at, depth), { isUntyped: true })
+    );
+  }
+
+  /** A value of one type. */
+  #typed(type: string, schema: Schema, at: string, depth: number): PlainValue {
+    switch (type) {
+      case "object":
+        return this.#object(schema, at, depth);
+      case "array":
+        return this.#array(schema, at, depth);
+      case "string":
+        return this.#string(schema, at);
+      case "integer":
+      case "number":
+        return this.#number(schema, at, type === "integer");
+      default:
+        return this.#add(givenValue(type === "null" ? [null] : [true, false]));
+    }
   }
 
   #choice(schema: Schema, keyword: string, at: string, depth: number): Value[] {
@@ -318,10 +327,10 @@ class Reader {
     const undescribed = others ??
       (additionalProperties === undefined ? this.#any().value : this.#union([]));
     for (const name of names) read.push({ name, value: undescribed, required: true });
-    return this.#add({ kind: "object", properties: read, others });
+    return this.#add({ kind: "object", properties: read, others, barred: [] });
   }
 
-  #array(schema: Schema, at: string, depth: number): Value {
+  #array(schema: Schema, at: string, depth: number): ArrayValue {
     const { prefixItems = [], items } = schema;
     if (!Array.isArray(prefixItems)) throw this.#refuse(`${at}/prefixItems`, "must be a list");
     if (Array.isArray(items)) {
@@ -339,7 +348,7 @@ class Reader {
     return this.#add({ kind: "array", first, rest, min, max: given });
   }
 
-  #string(schema: Schema, at: string): Value {
+  #string(schema: Schema, at: string): ScalarValue {
     const { pattern, format } = schema;
     const min = this.#count(schema, "minLength", at);
     const max = this.#count(schema, "maxLength", at);
@@ -373,7 +382,7 @@ class Reader {
     return this.#add(scalarValue(place, "string"));
   }
 
-  #number(schema: Schema, at: string, integer: boolean): Value {
+  #number(schema: Schema, at: string, integer: boolean): ScalarValue {
     const bounds = KEYWORDS_OF.number.map((keyword) => {
       const value = schema[keyword];
       if (value === undefined) return undefined;

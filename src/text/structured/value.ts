@@ -10,8 +10,14 @@ import { stringPlace } from "./string.ts";
 /** A JSON type, as far as values of two of them are never equal. */
 export type ValueType = "null" | "boolean" | "number" | "string" | "array" | "object";
 
+/** What all values have. */
+interface AnyForm {
+  /** Whether the schema says no type, so that values of other types, which are never written, validate as well. */
+  isUntyped?: boolean;
+}
+
 /** A value without parts. */
-export interface ScalarValue {
+export interface ScalarValue extends AnyForm {
   readonly kind: "scalar";
   /** The place before it. */
   readonly start: Place;
@@ -21,7 +27,7 @@ export interface ScalarValue {
 }
 
 /** An array. */
-export interface ArrayValue {
+export interface ArrayValue extends AnyForm {
   readonly kind: "array";
   /** The first items, each of its own form. */
   readonly first: readonly Value[];
@@ -39,11 +45,13 @@ export interface Property {
 }
 
 /** An object: its properties in their order, those that are not required left out or not, then others. */
-export interface ObjectValue {
+export interface ObjectValue extends AnyForm {
   readonly kind: "object";
   properties: readonly Property[];
   /** Properties of other names; undefined where there are none. */
   others: Value | undefined;
+  /** Names that no property may have. */
+  barred: readonly string[];
 }
 
 /** A value without more choice. */
@@ -93,9 +101,9 @@ export function anyValue(): { readonly value: Value; readonly object: ObjectValu
     givenValue([null]),
   ];
   let value: Value = { kind: "union", members: scalars };
-  let object: ObjectValue = { kind: "object", properties: [], others: value };
+  let object: ObjectValue = { kind: "object", properties: [], others: value, barred: [] };
   for (let level = 0; level < ANY_DEPTH; level++) {
-    object = { kind: "object", properties: [], others: value };
+    object = { kind: "object", properties: [], others: value, barred: [] };
     const array: ArrayValue = { kind: "array", first: [], rest: value, min: 0, max: Infinity };
     value = { kind: "union", members: [...scalars, array, object] };
   }
@@ -159,11 +167,21 @@ export function keepFinite(values: readonly Value[]): ReadonlySet<Value> {
     } else if (value.kind === "array") {
       value.max = Math.min(value.max, itemsThatEnd(value, finite));
     } else if (value.kind === "object") {
-      value.properties = value.properties.filter((property) => finite.has(property.value));
+      const [properties, barred] = parted(
+        value.properties,
+        (property) => finite.has(property.value),
+      );
+      value.properties = properties;
+      value.barred = barred.map(({ name }) => name);
       if (value.others && !finite.has(value.others)) value.others = undefined;
     }
   }
   return finite;
+}
+
+/** Those of which something is true, and the others. */
+function parted<T>(all: readonly T[], isTrue: (one: T) => boolean): [T[], T[]] {
+  return [all.filter(isTrue), all.filter((one) => !isTrue(one))];
 }
 
 /** Most items that an array can have. */
@@ -191,7 +209,7 @@ export function areDisjoint(a: Value, b: Value, effort: Effort): boolean {
 
 function plainAreDisjoint(a: PlainValue, b: PlainValue, effort: Effort): boolean {
   const types = typesOf(a);
-  if ([...typesOf(b)].every((type) => !types.has(type))) return true;
+  if ([...typesOf(b)].every((type) => !types.has(type))) return !a.isUntyped && !b.isUntyped;
   if (a.kind === "scalar" && b.kind === "scalar" && a.values && b.values) {
     const texts = new Set(a.values.map((value) => JSON.stringify(value)));
     return b.values.every((value) => !texts.has(JSON.stringify(value))) &&

@@ -4,7 +4,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
@@ -131,8 +131,8 @@ describe("a build is chosen", () => {
   /** The module that chooses, with kernels of its own. */
   async function choiceOf(
     kernels: Partial<Record<Build, Uint8Array>>,
+    root = workshop.folder(),
   ): Promise<typeof chooseBuild> {
-    const root = workshop.folder();
     const engine = ["kernels.ts", "layout.ts", "module_bytes.ts"].map((file) =>
       `engine/sparse/${file}`
     );
@@ -188,6 +188,15 @@ describe("a build is chosen", () => {
   test("where one of the relaxed ones cannot be compiled", async () => {
     const choose = await choiceOf({ relaxed: Uint8Array.of(0, 0x61, 0x73, 0x6d, 9, 9, 9, 9) });
     expect((await choose(true)).build).not.toBe("relaxed");
+  }, LONG);
+
+  test("where its file could not be read the first time", async () => {
+    const root = workshop.folder(), away = join(root, "away");
+    const choose = await choiceOf({}, root);
+    renameSync(join(root, FOLDER), away);
+    expect((await rejectionOf(choose(true))).code).toBe("FILE_UNREADABLE");
+    renameSync(away, join(root, FOLDER));
+    expect(BUILDS).toContain((await choose(true)).build);
   }, LONG);
 
   test("of those that are handed over, where bytes are not compiled", async () => {

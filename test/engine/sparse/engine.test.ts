@@ -5,7 +5,7 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import type { SparseOptions } from "../../../src/engine/sparse/options.ts";
 import {
   compiledLogits,
   distance,

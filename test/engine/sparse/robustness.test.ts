@@ -11,7 +11,9 @@ import { setImmediate } from "node:timers";
 import { folderSource } from "../../../src/engine/folder_source.ts";
 import type { EngineModel, Sequence } from "../../../src/engine/model.ts";
 import { filesSource, type ModelSource } from "../../../src/engine/source.ts";
-import { loadSparse, type SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import { loadSparse } from "../../../src/engine/sparse/engine.ts";
+import type { SparseOptions } from "../../../src/engine/sparse/options.ts";
+import { Runner } from "../../../src/engine/sparse/runner.ts";
 import { chooseBuild, configure, instantiate } from "../../../src/engine/sparse/kernels.ts";
 import { CONTROL } from "../../../src/engine/sparse/layout.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
@@ -140,6 +142,30 @@ describe("a thread that dies", () => {
   }, LONG);
 });
 
+describe("a program that breaks off", () => {
+  const { run } = Runner.prototype;
+  afterAll(() => void (Runner.prototype.run = run));
+
+  test("is an error for all who wait, and the model closes", async () => {
+    const files = filesOf(await workshop.compiled("llama", { values: "f32", format: "csr" }));
+    const model = await loadSparse(sourceOf(files), { threads: 1 });
+    const trap = new WebAssembly.RuntimeError("unreachable");
+    Runner.prototype.run = () => Promise.reject(trap);
+    const [first, second] = [model.open(), model.open()];
+    const errors = await Promise.all([first.run([1, 2]), second.run([3])].map(rejectionOf));
+    Runner.prototype.run = run;
+    for (const error of errors) {
+      expect(error).toMatchObject({ code: "BACKEND_FAILED", cause: trap });
+      expect(error.message).toContain("unreachable");
+    }
+    // What is in memory is of no meaning any more.
+    expect((await rejectionOf(first.run([4]))).code).toBe("WORKER_LOST");
+    first.close();
+    second.close();
+    await model.close();
+  }, LONG);
+});
+
 describe("a model that cannot be run", () => {
   async function refusalOf(
     source: ModelSource,
@@ -167,6 +193,28 @@ describe("a model that cannot be run", () => {
       expect(error.message).toContain("MB");
     }
   }, LONG);
+
+  test(
+    "because of a cache of the context that was asked for is refused before it has run",
+    async () => {
+      const folder = await workshop.compiled("tiny", { values: "int8", format: "nm" }, "8:16");
+      const source = folderSource(folder);
+      const small = { threads: 1, keptSequences: 0, sketch: false };
+      const model = await loadSparse(source, { ...small, context: 512 });
+      const { memoryBytes } = model.info;
+      await model.close();
+      for (const [spare, fits] of [[100_000, false], [4_000_000, true]] as const) {
+        const loading = loadSparse(source, {
+          ...small,
+          context: 512,
+          memory: memoryBytes! + spare,
+        });
+        if (fits) await (await loading).close();
+        else expect((await rejectionOf(loading)).message).toMatch(/room for a cache of \d+ tokens/);
+      }
+    },
+    LONG,
+  );
 
   test("because loading was stopped has not been read to the end", async () => {
     const folder = await workshop.compiled("tiny", { values: "int8", format: "nm" }, "8:16");

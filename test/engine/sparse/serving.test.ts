@@ -5,7 +5,7 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import type { EngineModel } from "../../../src/engine/model.ts";
-import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import type { SparseOptions } from "../../../src/engine/sparse/options.ts";
 import { LONG } from "../../compile/support.ts";
 import { codeOf, logitsInPieces, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";

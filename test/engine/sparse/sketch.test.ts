@@ -5,7 +5,7 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import type { EngineModel, Sequence } from "../../../src/engine/model.ts";
-import type { SparseOptions } from "../../../src/engine/sparse/engine.ts";
+import type { SparseOptions } from "../../../src/engine/sparse/options.ts";
 import { type Build, BUILDS } from "../../../src/engine/sparse/kernels.ts";
 import { BackendError } from "../../../src/errors.ts";
 import { LONG } from "../../compile/support.ts";

@@ -38,8 +38,11 @@ export interface LinearStep {
   readonly output: Value;
 }
 
+type Attention = Extract<Step, { op: "attention" }>;
+type Rotary = Extract<Step, { op: "rotary" }>;
+
 /** Attention, with the rotary embedding of its queries and keys. */
-export type AttentionStep = Extract<Step, { op: "attention" }> & {
+export type AttentionStep = Attention & {
   readonly rotary?: { readonly cosines: string; readonly sines: string };
   /** Whether what follows is for tokens alone whose logits are wanted. */
   readonly isLast: boolean;
@@ -91,7 +94,8 @@ export function vectorsOf(step: FusedStep): string[] {
 /**
  * Fuses a decoder's steps.
  *
- * @throws {UnsupportedOperatorError} When rotary embedding is used for something else than attention.
+ * @throws {UnsupportedOperatorError} When rotary embedding is used for something else than attention, or something
+ *   else reads what attention changes.
  */
 export function fuse(decoder: Decoder): FusedDecoder {
   return new Fuser(decoder).run();
@@ -103,7 +107,7 @@ class Fuser {
   readonly #uses: number[];
   /** Products that may still take in what follows them, by the value that they make now. */
   readonly #open = new Map<Value, LinearStep>();
-  readonly #rotaries = new Map<Value, Extract<Step, { op: "rotary" }>>();
+  readonly #rotaries = new Map<Value, Rotary>();
   /** The first of the steps at the end that treat each token alone: behind the last attention. */
   readonly #tail: number;
 
@@ -204,20 +208,18 @@ class Fuser {
     this.#steps.push({ op: "elementwise", kind, a, b, activation: "none", output });
   }
 
-  #attend(step: Extract<Step, { op: "attention" }>, isLast: boolean): void {
+  #attend(step: Attention, isLast: boolean): void {
     const queries = this.#rotaries.get(step.queries), keys = this.#rotaries.get(step.keys);
     for (const value of [step.queries, step.keys, step.values]) {
       if (!this.#rotaries.has(value)) this.#close(value);
     }
-    const same = queries && keys && queries.cosines === keys.cosines &&
-      queries.sines === keys.sines;
-    const alone = [step.queries, step.keys, queries?.input, keys?.input].every((value) =>
-      value === undefined || this.#uses[value] === 1
-    );
-    if ((queries || keys) && (!same || !alone)) {
+    this.#assertTurns(step, queries, keys);
+    // Kernels turn queries and keys where they lie, and write those of 8 bits over the others.
+    const changed = [step.queries, queries?.input, keys && step.keys, keys?.input];
+    if (changed.some((value) => value !== undefined && this.#uses[value] !== 1)) {
       throw new UnsupportedOperatorError(
-        `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +
-          `with the same tables`,
+        `layer ${step.layer}: attention is supported where nothing else reads its queries, or keys ` +
+          `that RotaryEmbedding turns`,
       );
     }
     this.#steps.push({
@@ -227,6 +229,18 @@ class Fuser {
       rotary: queries && { cosines: queries.cosines, sines: queries.sines },
       isLast,
     });
+  }
+
+  /** @throws {UnsupportedOperatorError} When not both queries and keys are turned, and as attention has them. */
+  #assertTurns(step: Attention, queries: Rotary | undefined, keys: Rotary | undefined): void {
+    if (!queries && !keys) return;
+    const isSame = queries && keys && queries.cosines === keys.cosines &&
+      queries.sines === keys.sines;
+    if (isSame && queries.heads === step.heads && keys.heads === step.keyValueHeads) return;
+    throw new UnsupportedOperatorError(
+      `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +
+        `with the same tables and attention's heads`,
+    );
   }
 
   /** Lets a product be made as it is. */

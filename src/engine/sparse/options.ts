@@ -1,0 +1,45 @@
+/**
+ * What may be chosen when the sparse engine loads a model.
+ * @module
+ */
+import { UsageError } from "../../errors.ts";
+import type { SetupOptions } from "./setup.ts";
+
+/** Options of `loadSparse`. */
+export interface SparseOptions extends SetupOptions {
+  /** Most tokens of a sequence (default: what the model's tables hold). */
+  readonly context?: number;
+  /** How keys and values are kept; `auto` is float32 for small models and for those of floats. */
+  readonly kv?: "auto" | "f32" | "int8";
+  /** What int8 weights are multiplied with: 7 or 14 bits; `auto` is 14 for small models. */
+  readonly activations?: "auto" | "int8" | "int16";
+  /**
+   * Closed sequences whose cache is kept for prompts that begin alike, as far as memory goes (default: 4,
+   * and no more than fit into the pages of one context).
+   */
+  readonly keptSequences?: number;
+  /**
+   * Whether the head has a sketch in 4 bits beside it, by which the likeliest tokens are found without
+   * reading all of it (default: where that saves time, and its memory is small beside what is left).
+   */
+  readonly sketch?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** Options that are whole numbers: the least and the most that they may be. */
+const COUNTS = { threads: [1, 256], context: [1, 2 ** 20], keptSequences: [0, 10_000] } as const;
+/** Options that are bytes or milliseconds: the least. */
+const AMOUNTS = { memory: 0, shortRun: 0, patience: 0 } as const;
+
+/** @throws {UsageError} Naming an option that is out of its range. */
+export function checkOptions(options: SparseOptions): void {
+  for (const [name, [least, most]] of Object.entries(COUNTS)) {
+    const value = options[name as keyof typeof COUNTS] ?? least;
+    if (Number.isInteger(value) && value >= least && value <= most) continue;
+    throw new UsageError(`${name}: ${value} is no whole number from ${least} to ${most}`);
+  }
+  for (const [name, least] of Object.entries(AMOUNTS)) {
+    const value = options[name as keyof typeof AMOUNTS] ?? least;
+    if (!(value >= least)) throw new UsageError(`${name}: ${value} is no number from ${least} on`);
+  }
+}

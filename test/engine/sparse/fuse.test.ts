@@ -1,0 +1,99 @@
+/**
+ * What fusing refuses: attention changes its queries and keys where they lie.
+ * @module
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { fuse } from "../../../src/engine/sparse/plan/fuse.ts";
+import type { GraphProto, NodeProto } from "../../../src/onnx/generated/onnx_pb.ts";
+import { thrownBy } from "../../checkpoint/support.ts";
+import { CompileWorkshop } from "../../compile/support.ts";
+import { Editor } from "./graph_editor.ts";
+import { changedGraph, type Files, filesOf, lowerBytes } from "./support.ts";
+
+const workshop = new CompileWorkshop();
+afterAll(() => workshop.remove());
+
+const MODELS = ["llama", "opt"] as const;
+const compiled = new Map<string, Files>();
+
+beforeAll(async () => {
+  for (const model of MODELS) {
+    const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), {
+      format: "nm",
+    });
+    compiled.set(model, filesOf(output));
+  }
+});
+
+/** All nodes of a type. */
+function nodes({ graph }: Editor, opType: string): NodeProto[] {
+  return graph.node.filter((node) => node.opType === opType);
+}
+
+/** What a node's result is added to first, on its way on. */
+function sumBehind(graph: GraphProto, node: NodeProto): { sum: NodeProto; made: string } {
+  for (let made = node.output[0];;) {
+    const next = graph.node.find(({ input }) => input.includes(made))!;
+    const isSum = next.opType === "Add" &&
+      !graph.initializer.some(({ name }) => next.input.includes(name));
+    if (isSum) return { sum: next, made };
+    made = next.output[0];
+  }
+}
+
+function refuses(
+  title: string,
+  model: typeof MODELS[number],
+  change: (e: Editor) => void,
+  part: string,
+) {
+  test(title, () => {
+    const bytes = changedGraph(compiled.get(model)!, (graph) => change(new Editor(graph)));
+    const decoder = lowerBytes(bytes);
+    expect(thrownBy(() => fuse(decoder))).toMatchObject({
+      code: "OPERATOR_UNSUPPORTED",
+      message: expect.stringContaining(part),
+    });
+  });
+}
+
+test("the models that are changed are fused as they are", () => {
+  for (const { graph } of compiled.values()) fuse(lowerBytes(graph));
+});
+
+describe("attention is refused where something else reads what it changes:", () => {
+  const part = "nothing else reads its queries";
+  refuses("queries that are keys, too", "opt", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) node.input[1] = node.input[0];
+  }, part);
+  refuses("queries that are values, too", "opt", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) node.input[2] = node.input[0];
+  }, part);
+  refuses("queries that its own result is added to", "opt", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) {
+      const { sum, made } = sumBehind(e.graph, node);
+      sum.input = sum.input.map((value) => value === made ? value : node.input[0]);
+    }
+  }, part);
+});
+
+describe("a rotary embedding is refused", () => {
+  refuses("that has other heads than attention", "llama", (e) => {
+    const halved = new Set<string>();
+    for (const node of nodes(e, "RotaryEmbedding")) {
+      const heads = node.attribute.find(({ name }) => name === "num_heads")!;
+      heads.i *= 2n;
+      for (const table of node.input.slice(2)) {
+        if (halved.has(table)) continue;
+        halved.add(table);
+        const [rows, half] = e.tensor(table).dims.map(Number);
+        e.reshape(table, [rows, half / 2]);
+      }
+    }
+  }, "attention's heads");
+  refuses("of queries alone", "llama", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) {
+      node.input[1] = e.before(node, 1).input[0];
+    }
+  }, "both queries and keys");
+});
