@@ -128,6 +128,8 @@ class Planner {
   /** Bytes from a page's beginning to the next layer's part. */
   #layerOffset = 0;
   readonly #scratch: Scratch;
+  /** Whether threads may still be reading what attention has left in the first one's room, with one token. */
+  #isCombining = false;
 
   constructor(
     decoder: FusedDecoder,
@@ -249,6 +251,9 @@ class Planner {
       value !== undefined && this.#dirt.get(value) === "rows" &&
       this.#writtenBy.get(value) !== this.#program.run;
     if (isOthers(step.times) || isOthers(step.plus)) this.#barrier(at);
+    // Products write into that room.
+    if (this.#isCombining) this.#program.barrier("forOne");
+    this.#isCombining = false;
     // A sum takes the place of what it is added to, unless another thread may still be reading that.
     const inPlace = step.plus !== undefined && step.plus !== step.input &&
       this.#readers[step.plus] === 1 &&
@@ -278,6 +283,7 @@ class Planner {
   }
 
   #encodeAttention(step: AttentionStep, at: number): void {
+    if (this.#isCombining) this.#barrier(at);
     const queries = this.#toRead(step.queries, "all", at);
     const keys = this.#toRead(step.keys, "all", at);
     const values = this.#toRead(step.values, "all", at);
@@ -298,6 +304,7 @@ class Planner {
     });
     // There is a barrier inside.
     this.#meet(at);
+    this.#isCombining = true;
     this.#dirt.set(step.output, "scattered");
     this.#layerOffset += layerBytes(step, kv) * this.#pages.together;
   }
@@ -323,6 +330,7 @@ class Planner {
 
   #meet(at: number): void {
     this.#met = at;
+    this.#isCombining = false;
     this.#dirt.clear();
     for (const quantised of this.#quantised.values()) quantised.dirty = false;
     this.#buffers.barrier();
