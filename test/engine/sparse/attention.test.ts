@@ -269,7 +269,14 @@ describe("attention", () => {
       // To the bit the same for one token after the other, and whatever was in the pages before.
       const [machine] = machines.all;
       expectSameBits(run(machine, withRotary, given, [1]), found, "one by one");
-      expectSameBits(run(machine, withRotary, given, [128], 0x40), found, "at once");
+      // Also NaN, and the largest numbers that there are.
+      for (const garbage of [0x40, 0x7f, 0xff]) {
+        expectSameBits(
+          run(machine, withRotary, given, [128], garbage),
+          found,
+          `in pages of ${garbage}`,
+        );
+      }
     });
 
     test(`is for tokens of several sequences what each gets alone, with ${what}`, () => {

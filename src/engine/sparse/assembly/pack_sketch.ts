@@ -20,7 +20,7 @@ import { SEGMENT_BYTES } from "./dense";
 import { COLUMNS, LISTS_OUT, OUT, ROWS, SCALES, SCRATCH, VALUES } from "./decode";
 import { SEGMENT } from "./linear";
 import { spread } from "./page_int8";
-import { sumLanes } from "./simd";
+import { maxLane, sumLanes } from "./simd";
 
 /** Columns that are spread together, and bytes of them in 16 bits. */
 export const BLOCK = 64;
@@ -45,6 +45,14 @@ const REACH: f32 = 2.6;
  * `sketch.ts` counts on it for the rounding of inputs.
  */
 export const LEAST_ERROR: f32 = 0.006;
+
+/**
+ * How many times as large as the others' root mean square a weight's error is usually at most, of a row as it is spread
+ * and as it was before. Sixteen levels leave what is far out off by so much; an error before is a sum of 64.
+ */
+const USUAL_SPREAD: f32 = 14, USUAL: f32 = 7;
+/** Standard deviations that an error may have; of normal ones, one in 10^12 has more. */
+export const DEVIATIONS: f32 = 7;
 
 /** Rows of which the mean is taken: as many as are sure to be like the others. */
 const SAMPLE = 4096;
@@ -106,7 +114,7 @@ function takeOutliers(sums: usize, columns: i32, to: usize): void {
 /**
  * The sketch of rows of dense int8 at `VALUES`, a multiple of 16 in `ROWS`, with `SCALES`, to `OUT`; what
  * {@link sketchMean} wrote is at `LISTS_OUT`. `COLUMNS` is a multiple of 64; at `SCRATCH` there is room for twice
- * as many int16.
+ * as many int16, and a block of float32.
  */
 export function packSketch(d: usize): void {
   const rows = load<i32>(d, ROWS), columns = load<i32>(d, COLUMNS), room = load<usize>(d, SCRATCH);
@@ -125,7 +133,8 @@ export function packSketch(d: usize): void {
     // Products of what is spread are 64 times what they were.
     const unit = load<f32>(scales + (<usize> row << 2)) / <f32> BLOCK;
     store<f32>(four + lane, 2 * <f32> half * unit);
-    store<f32>(four + lane, sqrt<f32>(max(errors, LEAST_ERROR * norm) / <f32> columns) * unit, 16);
+    const deviation = sqrt<f32>(max(errors, LEAST_ERROR * norm) / <f32> columns);
+    store<f32>(four + lane, deviation * lumpiness(room, columns, deviation) * unit, 16);
     store<f32>(four + lane, unit, 32);
     copyOutliers(from, outliers, four + size - OUTLIER_BYTES + (lane << 2));
     if (lane == 12) four += size;
@@ -238,7 +247,7 @@ function inItself(v: v128): v128 {
 }
 
 /**
- * Writes the levels of a row.
+ * Writes the levels of a row, and leaves in its room what its weights are off by.
  *
  * @param half Half of what a level is worth.
  * @param to Where its first segment is written.
@@ -253,9 +262,14 @@ function packRow(room: usize, columns: i32, half: i32, to: usize): f32 {
     const a = v128.load(at), b = v128.load(at, 16), c = v128.load(at, 32), d = v128.load(at, 48);
     const k = levelsOf(a, halves, inverse), l = levelsOf(b, halves, inverse);
     const m = levelsOf(c, halves, inverse), n = levelsOf(d, halves, inverse);
-    let off = i32x4.add(squareOff(a, k, halves), squareOff(b, l, halves));
-    off = i32x4.add(off, i32x4.add(squareOff(c, m, halves), squareOff(d, n, halves)));
-    errors = f32x4.add(errors, f32x4.convert_i32x4_s(off));
+    const e = offBy(a, k, halves), f = offBy(b, l, halves), g = offBy(c, m, halves), h = offBy(d, n, halves);
+    v128.store(at, e);
+    v128.store(at, f, 16);
+    v128.store(at, g, 32);
+    v128.store(at, h, 48);
+    let squares = i32x4.add(i32x4.dot_i16x8_s(e, e), i32x4.dot_i16x8_s(f, f));
+    squares = i32x4.add(squares, i32x4.add(i32x4.dot_i16x8_s(g, g), i32x4.dot_i16x8_s(h, h)));
+    errors = f32x4.add(errors, f32x4.convert_i32x4_s(squares));
     const low = i8x16.narrow_i16x8_u(k, l), high = i8x16.narrow_i16x8_u(m, n);
     v128.store(out, v128.or(low, i16x8.shl(high, 4)));
     out += SKETCH_SEGMENT;
@@ -271,10 +285,38 @@ function levelsOf(v: v128, halves: v128, inverse: v128): v128 {
   return i16x8.max_s(i16x8.min_s(n, i16x8.splat(15)), i16x8.splat(0));
 }
 
-/** What eight weights are off by, squared, in pairs. */
+/** What eight weights are off by. */
 // @ts-ignore: decorator
 @inline
-function squareOff(v: v128, levels: v128, halves: v128): v128 {
-  const off = i16x8.sub(v, i16x8.mul(i16x8.sub(i16x8.shl(levels, 1), i16x8.splat(15)), halves));
-  return i32x4.dot_i16x8_s(off, off);
+function offBy(v: v128, levels: v128, halves: v128): v128 {
+  return i16x8.sub(v, i16x8.mul(i16x8.sub(i16x8.shl(levels, 1), i16x8.splat(15)), halves));
+}
+
+/**
+ * How many times its standard deviation a row's error is to be counted: 1, but where few weights have most of it. It
+ * is no sum of many then, and inputs that have most of their norm there, too, make it larger than chance does.
+ *
+ * @param room What the row's weights are off by, int16; behind as many more there is room for a block of float32.
+ */
+function lumpiness(room: usize, columns: i32, deviation: f32): f32 {
+  const block = room + (<usize> columns << 2);
+  let spreadOut = f32x4.splat(0), before = f32x4.splat(0);
+  for (let at = room, end = room + (<usize> columns << 1); at < end; at += BLOCK_BYTES) {
+    for (let i: usize = 0; i < <usize> BLOCK; i += 4) {
+      const v = f32x4.convert_i32x4_s(v128.load16x4_s(at + (i << 1)));
+      spreadOut = f32x4.pmax(spreadOut, f32x4.abs(v));
+      v128.store(block + (i << 2), v);
+    }
+    spread(block, BLOCK);
+    for (let i: usize = 0; i < <usize> BLOCK; i += 4) {
+      before = f32x4.pmax(before, f32x4.abs(v128.load(block + (i << 2))));
+    }
+  }
+  // Spread twice they are 64 times what they were, and lengths 8 times.
+  const far = maxLane(spreadOut) / deviation, back = maxLane(before) / (8 * deviation);
+  let times: f32 = 1;
+  // Half of a deviation's seventh is for the others.
+  if (far > USUAL_SPREAD) times = far / DEVIATIONS + 0.5;
+  if (back > USUAL) times = max(times, back / DEVIATIONS + 0.5);
+  return times;
 }

@@ -260,6 +260,14 @@ function weightOf(scores: v128, highest: v128): v128 {
   return exp2OfNegative(f32x4.sub(scores, highest), true);
 }
 
+/** Which of four positions from `begin` on are seen, of `first` to `last`: all bits of their lanes. */
+// @ts-ignore: decorator
+@inline
+function areSeen(begin: i32, first: i32, last: i32): v128 {
+  const position = i32x4.add(i32x4.splat(begin), i32x4(0, 1, 2, 3));
+  return v128.and(i32x4.ge_s(position, i32x4.splat(first)), i32x4.le_s(position, i32x4.splat(last)));
+}
+
 /**
  * Makes of scores probabilities times the scales of their values. What is not seen has a probability of 0. Returns the
  * sum of probabilities.
@@ -296,6 +304,13 @@ export function weigh(
     b = f32x4.mul(b, v128.load(scales, 16));
     c = f32x4.mul(c, v128.load(scales, 32));
     d = f32x4.mul(d, v128.load(scales, 48));
+    if (begin < first || begin + CHUNK - 1 > last) {
+      // Scales of what is not seen are whatever a former sequence has left.
+      a = v128.and(a, areSeen(begin, first, last));
+      b = v128.and(b, areSeen(begin + 4, first, last));
+      c = v128.and(c, areSeen(begin + 8, first, last));
+      d = v128.and(d, areSeen(begin + 12, first, last));
+    }
     v128.store(at, a);
     v128.store(at, b, 16);
     v128.store(at, c, 32);

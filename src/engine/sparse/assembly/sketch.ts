@@ -7,7 +7,8 @@
  *
  * "Cannot" is a matter of chance. An error is the sum of what hundreds of weights lost by rounding, each times
  * an input, and so as good as normal: of 20 million errors of SmolLM2-135M the largest was 5.3 standard
- * deviations. A row is done with where it would take {@link DEVIATIONS}.
+ * deviations. A row is done with where it would take {@link DEVIATIONS}; of rows where few weights have most of what
+ * is lost, which is no such sum, more are counted (`lumpiness` in `pack_sketch.ts`).
  */
 import { denseInt8Rows } from "./dense";
 import {
@@ -25,6 +26,7 @@ import {
 } from "./linear";
 import {
   BLOCK,
+  DEVIATIONS,
   LEAST_ERROR,
   OUTLIER_BYTES,
   OUTLIERS,
@@ -36,9 +38,6 @@ import { spread } from "./page_int8";
 import { partOf, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
-
-/** Standard deviations that an error may have; of normal ones, one in 10^12 has more. */
-const DEVIATIONS: f32 = 7;
 
 /** Outliers among the inputs reach as far as int16. */
 const MOST: f32 = 32767;

@@ -84,7 +84,7 @@ export interface PlacedSketch {
 /**
  * Makes the sketch of a head that has been placed.
  *
- * @param stage Room of at least a descriptor and 4 bytes for each column.
+ * @param stage Room of at least a descriptor, 4 bytes for each column, and 256.
  * @throws {AbortError} When the signal says so.
  */
 export async function placeSketch(
