@@ -118,6 +118,27 @@ describe("a sketch", () => {
     }, LONG);
   }
 
+  test("finds the largest logits where what is lost of a row goes the input's way", async () => {
+    // The input is as good as the embedding of token 7; row 1234 has more of the same, in 64 columns or in one.
+    const sign = (c: number) => [1, 4, 32].filter((bit) => c & bit).length % 2 ? -1 : 1;
+    const likes = {
+      "columns of a Hadamard matrix": (column: number) => column >> 6 === 2 ? sign(column) : 0,
+      "one column": (column: number) => column === 300 ? 8 : 0,
+    };
+    for (const [what, like] of Object.entries(likes)) {
+      for (const [noise, times] of [[0.3, 2], [0.3, 3.4], [0.6, 3.4], [0.6, 4]]) {
+        const embedding = (row: number, column: number, dice: Dice) => {
+          const size = like(column);
+          if (row === 7) return size || noise * normal(dice);
+          if (row === 1234) return times * size + 0.1 * normal(dice);
+          return 0.3 * normal(dice);
+        };
+        const folder = await modelOf({ vocabulary: 2000, hidden: 576, embedding });
+        expect(await compare(folder, INT8, [7], [1e-6]), what).toBeLessThan(0.1);
+      }
+    }
+  }, LONG);
+
   test("leaves most of a head alone where few tokens are likely", async () => {
     // What a token is followed by points the same way as its own embedding.
     const embedding = (row: number, column: number) => normal(new Dice(row * 1000 + column));
