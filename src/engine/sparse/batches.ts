@@ -196,9 +196,9 @@ export class Batches {
 
   /** The number of the largest logit, where the run has looked for it. */
   #likeliest(): number | undefined {
-    const { setup: { memory, threads }, plan: { sketchRooms } } = this.#parts;
+    const { setup: { memory }, plan: { sketchRooms } } = this.#parts;
     const isSketched = sketchRooms !== undefined && memory.floats(CONTROL.WITHIN, 1)[0] >= 0;
-    return isSketched ? foundBySketch(memory, sketchRooms, threads) : undefined;
+    return isSketched ? foundBySketch(memory, sketchRooms, memory.get(CONTROL.THREADS)) : undefined;
   }
 
   /** Hands out what was computed. */

@@ -36,7 +36,10 @@ const PATIENCE = 30_000;
 
 /** What may be chosen. */
 export interface SetupOptions {
-  /** Threads, the caller's among them (default: all processors). */
+  /**
+   * Threads, the caller's among them (default: all processors). Where one of them takes less time alone, as on a
+   * processor that others use as well, it computes alone.
+   */
   readonly threads?: number;
   /**
    * Computes on threads of its own, so that the caller's event loop stays free, but for short runs; see

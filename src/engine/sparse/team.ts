@@ -173,9 +173,10 @@ export class Team {
    * Deno: threads that sleep wake up late. With two sequences it took no longer, since one computes while
    * the other's token is chosen.
    *
+   * @param isAlone Whether the first of them does it alone: the others are then left to sleep.
    * @returns Whether it was done; false when a thread was lost.
    */
-  run(): Promise<boolean> {
+  run(isAlone: boolean): Promise<boolean> {
     if (this.#memory.get(CONTROL.FAILED) !== 0) return Promise.resolve(false);
     return new Promise((resolve) => {
       // A leader that was ended from outside says nothing. The timer also keeps the process.
@@ -195,7 +196,7 @@ export class Team {
         this.#end = () => {};
         resolve(isDone);
       };
-      this.#wake();
+      this.#bump(isAlone ? [CONTROL.LEAD] : [CONTROL.EPOCH, CONTROL.LEAD]);
     });
   }
 
@@ -213,11 +214,6 @@ export class Team {
       this.#bump([CONTROL.SIGNAL, CONTROL.EPOCH, CONTROL.LEAD]);
     }
     for (const thread of this.#threads.splice(0)) thread.terminate();
-  }
-
-  /** Starts the next epoch, the leader's too. */
-  #wake(): void {
-    this.#bump([CONTROL.EPOCH, CONTROL.LEAD]);
   }
 
   /** Changes words that threads wait for. */

@@ -1,8 +1,10 @@
 /**
- * How the kernels read one token's weights: found by trying, while tokens are generated.
+ * How the kernels read one token's weights, and whether all threads do: found by trying, while tokens are generated.
  *
  * Processors differ in it by a third, either way, and so does one that others use as well; results are the same bits
- * (`assembly/places.ts`, `shareOut` in `assembly/program.ts`).
+ * (`assembly/places.ts`, `shareOut` in `assembly/program.ts`). Where others keep processors busy, threads that wait for
+ * each other at every step may take many times as long as one of them alone; and so may those of a small model, whose
+ * steps are shorter than it takes to meet.
  * @module
  */
 
@@ -14,6 +16,8 @@ export interface Way {
   readonly least: number;
   /** Chunks of each thread's share, which others take when they have done theirs. */
   readonly chunks: number;
+  /** Whether the first thread computes alone, and others sleep. */
+  readonly isAlone: boolean;
 }
 
 /**
@@ -21,13 +25,15 @@ export interface Way {
  * those of SmolLM2-135M that are larger than this gained by two places on Zen 5, smaller ones lost. Quarters gained
  * on another processor, at any size.
  */
-const PLACES: readonly Omit<Way, "chunks">[] = [
+const PLACES: readonly Omit<Way, "chunks" | "isAlone">[] = [
   { places: 1, least: 0 },
   { places: 2, least: 96 << 10 },
   { places: 4, least: 0 },
 ];
 /** For the same reason several threads read whole shares faster; but who is late is then waited for. */
 const CHUNKS = [1, 4] as const;
+/** Of several threads' first one, alone: as many as make an even number with the others. */
+const ALONE = PLACES.slice(0, 2).map((way): Way => ({ ...way, chunks: 1, isAlone: true }));
 
 /** Runs of a trial with each way. The least time counts: a processor is shared with others. */
 const ROUNDS = 4;
@@ -42,6 +48,11 @@ const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
  * not yet compiled for good, and what else a machine has to do changes.
  */
 const BETWEEN = 8;
+/**
+ * There is another one after so many runs in a row that take this many times as long as the way did in its trial: others
+ * have come. That they have gone is not noticed: while one thread computes for several, there is one after so many runs.
+ */
+const LATE_RUNS = 8, LATE = 3, BETWEEN_ALONE = 1024;
 
 /** A way on trial, and the least time that a run took with it. */
 interface Rival {
@@ -60,19 +71,24 @@ interface Trial {
 /** Chooses from how long runs take. */
 export class Ways {
   readonly #ways: readonly Way[];
-  /** What the last trial ended with. */
+  /** What the last trial ended with, and the least time that a run took with it there. */
   #chosen: Way;
+  #least = Infinity;
   /** Ways that took too long in it. */
   #slow = new Set<Way>();
   #trial: Trial | undefined;
-  /** Runs so far, and those before the next trial. */
+  /** Runs so far, those before the next trial, and those in a row that took too long. */
   #runs = 0;
   #next = BETWEEN;
+  #late = 0;
 
   /** @param threads Threads of the engine. */
   constructor(threads: number) {
     const chunks = threads > 1 ? CHUNKS : CHUNKS.slice(0, 1);
-    this.#ways = chunks.flatMap((chunks) => PLACES.map((way) => ({ ...way, chunks })));
+    const together = chunks.flatMap((chunks) =>
+      PLACES.map((way): Way => ({ ...way, chunks, isAlone: false }))
+    );
+    this.#ways = threads > 1 ? [...together, ...ALONE] : together;
     this.#chosen = this.#ways[0];
   }
 
@@ -81,11 +97,19 @@ export class Ways {
     return this.#trial ? rivalOf(this.#trial).way : this.#chosen;
   }
 
+  /** Whether one thread computes alone, as far as that is known. */
+  get isAlone(): boolean {
+    return this.#chosen.isAlone;
+  }
+
   /** Takes note of what that run took, in milliseconds. */
   took(milliseconds: number): void {
-    if (this.#trial) this.#judge(this.#trial, milliseconds);
-    if (++this.#runs < this.#next) return;
-    this.#next *= BETWEEN;
+    this.#runs++;
+    if (this.#trial) return this.#judge(this.#trial, milliseconds);
+    this.#late = milliseconds > LATE * this.#least ? this.#late + 1 : 0;
+    if (this.#runs < this.#next && this.#late < LATE_RUNS) return;
+    if (this.#runs >= this.#next) this.#next *= BETWEEN;
+    this.#late = 0;
     const rivals = this.#ways.map((way) => ({ way, least: Infinity }));
     this.#trial = { all: rivals, rivals, round: 0, turn: 0 };
   }
@@ -104,15 +128,18 @@ export class Ways {
     );
     if (trial.round < ROUNDS && trial.rivals.length > 1) return;
     this.#chosen = trial.rivals.find((rival) => rival.least === least)!.way;
+    this.#least = least;
+    if (this.#chosen.isAlone) this.#next = Math.min(this.#next, this.#runs + BETWEEN_ALONE);
     this.#slow = new Set(trial.all.filter(isSlow).map(({ way }) => way));
     this.#trial = undefined;
   }
 }
 
 /**
- * Whose turn it is: each once a round, one place further on in each, so that no pattern of runs that differ, such as of
+ * Whose turn it is: each once a round, some places further on in each, so that no pattern of runs that differ, such as of
  * two or three sequences that take turns, meets the same one always.
  */
 function rivalOf({ rivals, round, turn }: Trial): Rival {
-  return rivals[(turn + round) % rivals.length];
+  const further = rivals.length % 3 === 0 ? 1 : 3;
+  return rivals[(turn + further * round) % rivals.length];
 }

@@ -8,12 +8,16 @@ import { type Way, Ways } from "../../../src/engine/sparse/ways.ts";
 /** What runs take, in milliseconds, by the way in which they read. */
 type Clock = (way: string, run: number) => number;
 
-const nameOf = ({ places, chunks }: Way) => `${places} of ${chunks}`;
+const nameOf = ({ places, chunks, isAlone }: Way) =>
+  `${places} of ${chunks}${isAlone ? ", alone" : ""}`;
 
 /** By the number of threads, all ways that there are; the first comes before anything is known. */
 const WAYS: readonly (readonly [number, readonly string[]])[] = [
   [1, ["1 of 1", "2 of 1", "4 of 1"]],
-  [2, ["1 of 1", "2 of 1", "4 of 1", "1 of 4", "2 of 4", "4 of 4"]],
+  [2, [
+    ...["1 of 1", "2 of 1", "4 of 1", "1 of 4", "2 of 4", "4 of 4"],
+    ...["1 of 1, alone", "2 of 1, alone"],
+  ]],
 ];
 
 /** The ways of so many runs. */
@@ -48,7 +52,9 @@ function checkWays(threads: number, all: readonly string[]): void {
 
   for (const best of all) {
     test(`is the one in which runs take less: ${best}`, () => {
-      const settled = runsOf(threads, 6000, fastIn(best)).filter(isSettled(all.length));
+      // While one computes for several it is looked for more often.
+      const count = best.endsWith("alone") ? 1000 : 6000;
+      const settled = runsOf(threads, count, fastIn(best)).filter(isSettled(all.length));
       expect(new Set(settled)).toEqual(new Set([best]));
     });
   }
@@ -114,4 +120,21 @@ function checkWays(threads: number, all: readonly string[]): void {
     expect(new Set(found.slice(64 + trial, 512))).toEqual(new Set([second]));
     expect(new Set(found.slice(4096 + trial))).toEqual(new Set([third]));
   });
+
+  test("is tried again at once when runs take far longer, as where others come, but not for a few of them", () => {
+    const best = all.at(-1)!;
+    const others: Clock = (way, run) => run < 150 ? 3 : way === best ? 6 : 40;
+    const found = runsOf(threads, 500, others);
+    expect(new Set(found.slice(64 + trial, 150))).toEqual(new Set([all[0]]));
+    expect(new Set(found.slice(150 + 8 + trial))).toEqual(new Set([best]));
+    const few: Clock = (_, run) => run > 130 && run % 8 !== 0 ? 40 : 3;
+    expect(new Set(runsOf(threads, 500, few).slice(64 + trial))).toEqual(new Set([all[0]]));
+  });
 }
+
+test("several threads compute together again once others have gone", () => {
+  const clock: Clock = (way, run) => (run < 3000) === way.endsWith("alone") ? 3 : 6;
+  const found = runsOf(2, 5000, clock);
+  expect(found.slice(2900, 3000).every((way) => way.endsWith("alone"))).toBe(true);
+  expect(found.slice(4200).some((way) => way.endsWith("alone"))).toBe(false);
+});
