@@ -50,9 +50,11 @@ const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
 const BETWEEN = 8;
 /**
  * There is another one after so many runs in a row that take this many times as long as the way did in its trial: others
- * have come. That they have gone is not noticed: while one thread computes for several, there is one after so many runs.
+ * have come. Where that changes nothing, runs differ in something else, as those of long sequences and short ones do, and
+ * so many times as many have to be late before the next one. That others have gone is not noticed: while one thread
+ * computes for several, there is a trial after so many runs.
  */
-const LATE_RUNS = 8, LATE = 3, BETWEEN_ALONE = 1024;
+const LATE_RUNS = 8, LATE = 3, IN_VAIN = 4, BETWEEN_ALONE = 1024;
 
 /** A way on trial, and the least time that a run took with it. */
 interface Rival {
@@ -66,6 +68,8 @@ interface Trial {
   rivals: readonly Rival[];
   round: number;
   turn: number;
+  /** Whether it was time for it, not that runs had been late. */
+  readonly isDue: boolean;
 }
 
 /** Chooses from how long runs take. */
@@ -81,6 +85,8 @@ export class Ways {
   #runs = 0;
   #next = BETWEEN;
   #late = 0;
+  /** How many of these make a trial. */
+  #lateRuns = LATE_RUNS;
 
   /** @param threads Threads of the engine. */
   constructor(threads: number) {
@@ -107,11 +113,12 @@ export class Ways {
     this.#runs++;
     if (this.#trial) return this.#judge(this.#trial, milliseconds);
     this.#late = milliseconds > LATE * this.#least ? this.#late + 1 : 0;
-    if (this.#runs < this.#next && this.#late < LATE_RUNS) return;
-    if (this.#runs >= this.#next) this.#next *= BETWEEN;
+    const isDue = this.#runs >= this.#next;
+    if (!isDue && this.#late < this.#lateRuns) return;
+    if (isDue) this.#next *= BETWEEN;
     this.#late = 0;
     const rivals = this.#ways.map((way) => ({ way, least: Infinity }));
-    this.#trial = { all: rivals, rivals, round: 0, turn: 0 };
+    this.#trial = { all: rivals, rivals, round: 0, turn: 0, isDue };
   }
 
   #judge(trial: Trial, milliseconds: number): void {
@@ -127,7 +134,10 @@ export class Ways {
       !isSlow(rival) || !(isEnough || this.#slow.has(rival.way))
     );
     if (trial.round < ROUNDS && trial.rivals.length > 1) return;
-    this.#chosen = trial.rivals.find((rival) => rival.least === least)!.way;
+    const best = trial.rivals.find((rival) => rival.least === least)!.way;
+    if (best !== this.#chosen) this.#lateRuns = LATE_RUNS;
+    else if (!trial.isDue) this.#lateRuns *= IN_VAIN;
+    this.#chosen = best;
     this.#least = least;
     if (this.#chosen.isAlone) this.#next = Math.min(this.#next, this.#runs + BETWEEN_ALONE);
     this.#slow = new Set(trial.all.filter(isSlow).map(({ way }) => way));

@@ -127,6 +127,10 @@ function checkWays(threads: number, all: readonly string[]): void {
     const found = runsOf(threads, 500, others);
     expect(new Set(found.slice(64 + trial, 150))).toEqual(new Set([all[0]]));
     expect(new Set(found.slice(150 + 8 + trial))).toEqual(new Set([best]));
+    // Long sequences and short ones: a trial does not help.
+    const long: Clock = (way, run) => fastIn(all[0])(way, run) * (run % 100 < 50 ? 1 : 5);
+    const inVain = runsOf(threads, 4000, long).slice(100);
+    expect(inVain.filter((way) => way !== all[0]).length).toBeLessThan(8 * all.length);
     const few: Clock = (_, run) => run > 130 && run % 8 !== 0 ? 40 : 3;
     expect(new Set(runsOf(threads, 500, few).slice(64 + trial))).toEqual(new Set([all[0]]));
   });
