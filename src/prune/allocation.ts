@@ -28,13 +28,26 @@ export function uniform(blocks: number, sparsity: number): Float64Array {
  * @param scores S of each block; see `blockScore`.
  * @param sparsity Mean sparsity asked for, in (0, 1).
  * @param alpha Half the distance between the densest and the sparsest block; the paper takes 0.15.
+ * @param blocks Numbers that messages call the blocks by; from 0 on when left out.
  * @returns Density of each block.
- * @throws {AllocationError} When alpha would leave nothing of a block.
+ * @throws {AllocationError} When alpha would leave nothing of a block, or all scores are 0.
  */
-export function dlp(scores: ArrayLike<number>, sparsity: number, alpha: number): Float64Array {
+export function dlp(
+  scores: ArrayLike<number>,
+  sparsity: number,
+  alpha: number,
+  blocks?: ArrayLike<number>,
+): Float64Array {
   const total = sum(scores);
+  // Where more than half of each block's weights are 0 already, so is every median.
+  if (!(total > 0)) {
+    throw new AllocationError(
+      `dlp cannot tell the blocks apart: each has a score of ${total}, as where more than half of the ` +
+        `weights are 0 already: take --reducer mean, or another allocation`,
+    );
+  }
   const importance = Float64Array.from(scores, (score) => 1 - score / total);
-  return bounded(spread(importance, sparsity, alpha), "alpha", alpha);
+  return bounded(spread(importance, sparsity, alpha), "alpha", alpha, blocks);
 }
 
 /**
@@ -43,11 +56,17 @@ export function dlp(scores: ArrayLike<number>, sparsity: number, alpha: number):
  * @param outliers Outlier percent of each block; see `outlierPercent`.
  * @param sparsity Mean sparsity asked for, in (0, 1).
  * @param lambda Half the distance between the densest and the sparsest block; the paper takes 0.08.
+ * @param blocks Numbers that messages call the blocks by; from 0 on when left out.
  * @returns Density of each block.
  * @throws {AllocationError} When lambda would leave nothing of a block.
  */
-export function owl(outliers: ArrayLike<number>, sparsity: number, lambda: number): Float64Array {
-  return bounded(spread(Float64Array.from(outliers), sparsity, lambda), "lambda", lambda);
+export function owl(
+  outliers: ArrayLike<number>,
+  sparsity: number,
+  lambda: number,
+  blocks?: ArrayLike<number>,
+): Float64Array {
+  return bounded(spread(Float64Array.from(outliers), sparsity, lambda), "lambda", lambda, blocks);
 }
 
 /**
@@ -57,23 +76,29 @@ export function owl(outliers: ArrayLike<number>, sparsity: number, lambda: numbe
  * @param blocks Number of blocks.
  * @param sparsity Mean sparsity asked for, in (0, 1).
  * @param beta The step from one block to the next.
+ * @param names Numbers that messages call the blocks by; from 0 on when left out.
  * @returns Density of each block.
  * @throws {AllocationError} When beta would leave nothing of a block.
  */
-export function atp(blocks: number, sparsity: number, beta: number): Float64Array {
+export function atp(
+  blocks: number,
+  sparsity: number,
+  beta: number,
+  names?: ArrayLike<number>,
+): Float64Array {
   const middle = (blocks - 1) / 2;
   const densities = Float64Array.from(
     { length: blocks },
     (_, i) => 1 - sparsity - beta * (i - middle),
   );
-  return bounded(densities, "beta", beta);
+  return bounded(densities, "beta", beta, names);
 }
 
 /**
  * The densities of an allocation as whole numbers kept of M neighbours, the mean kept.
  *
  * Each block gets the whole part of density · M; the blocks with the largest rests get one more, until
- * the sum is that of the densities to the nearest whole.
+ * the sum is that of the densities to the nearest whole. A block that keeps all does so whatever others do.
  *
  * @param densities Density of each block.
  * @param m Neighbours that are counted together.
@@ -94,7 +119,7 @@ export function wholeNumbersOf(densities: ArrayLike<number>, m: number): number[
     let moved = false;
     for (const i of order) {
       if (missing === 0) break;
-      if (counts[i] + step < 1 || counts[i] + step > m) continue;
+      if (exact[i] === m || counts[i] + step < 1 || counts[i] + step > m) continue;
       counts[i] += step;
       missing -= step;
       moved = true;
@@ -117,15 +142,25 @@ function spread(values: Float64Array, sparsity: number, half: number): Float64Ar
 
 /**
  * Bounds densities as the released code does above, and as it fails to do below: there a density
- * under 0 empties a block silently.
+ * under 0 empties a block silently. So does one that is no number.
  */
-function bounded(densities: Float64Array, option: string, value: number): Float64Array {
-  const emptied = densities.findIndex((density) => density <= 0);
-  if (emptied >= 0) {
+function bounded(
+  densities: Float64Array,
+  option: string,
+  value: number,
+  blocks?: ArrayLike<number>,
+): Float64Array {
+  const lost = densities.findIndex((density) => !(density > 0 && density < Infinity));
+  if (lost >= 0) {
+    const block = blocks?.[lost] ?? lost;
+    const density = densities[lost];
     throw new AllocationError(
-      `${option} ${value} would give block ${emptied} a sparsity of ${
-        (1 - densities[emptied]).toFixed(3)
-      }, which leaves nothing of it: take a smaller ${option} or a lower sparsity`,
+      Number.isFinite(density)
+        ? `${option} ${value} would give block ${block} a sparsity of ${
+          (1 - density).toFixed(3)
+        }, which leaves nothing of it: take a smaller ${option} or a lower sparsity`
+        : `${option} ${value} would give block ${block} a density of ${density}: ` +
+          `what it is judged by is no number either; take another allocation`,
     );
   }
   return densities.map((density) => Math.min(density, 1 - LEAST_SPARSITY));

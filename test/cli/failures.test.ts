@@ -64,6 +64,22 @@ describe("a command that fails on its model, its text or its output", () => {
     expect(readdirSync(place)).toEqual([]);
   });
 
+  test("says that DLP cannot judge a model of which most is 0 already, and auto leaves it out", async () => {
+    const sparse = join(workshop.folder(), "sparse");
+    await succeed("prune", TINY, "-o", sparse, ...PLAIN, "--sparsity", "0.6");
+    const again = ["prune", sparse, "-o", join(place, "out"), ...CALIBRATED, "--sparsity", "0.8"];
+    for (const words of [again, [...again, "--pattern", "mixed:16"]]) {
+      await fail(1, "ALLOCATION_IMPOSSIBLE", words, "score of 0", "--reducer mean");
+    }
+    const text = join(workshop.folder(), "text.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 6000));
+    const auto = ["--calibration", text, "--allocation", "auto", "--dry-run"];
+    const { stdout, stderr } = await succeed(...again, ...auto);
+    expect(stderr).toContain("dlp is left out: ");
+    expect(stdout).not.toContain("NaN");
+    expect(readdirSync(place)).toEqual([]);
+  });
+
   test("says that a text is shorter than a window", async () => {
     const short = write("short.txt", "Only a few words.");
     const empty = write("empty.txt", "");

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { atp, dlp, owl, uniform, wholeNumbersOf } from "../../src/prune/mod.ts";
+import { AllocationError } from "../../src/errors.ts";
 import { readOracle } from "../support/oracle.ts";
 
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
@@ -75,6 +76,28 @@ describe("allocations", () => {
     expect(() => dlp([1, 2, 3], 0.9, 0.15)).toThrow("alpha 0.15 would give block 2");
     expect(() => owl([1, 2, 3], 0.9, 0.2)).toThrow("lambda 0.2 would give block 0");
     expect(() => atp(10, 0.9, 0.05)).toThrow("beta 0.05 would give block");
+  });
+
+  test("refuse scores that say nothing of any block, and name what helps", () => {
+    for (const scores of [[0, 0, 0], [0], [NaN, 1]]) {
+      expect(() => dlp(scores, 0.7, 0.15)).toThrow(AllocationError);
+      expect(() => dlp(scores, 0.7, 0.15)).toThrow("--reducer mean, or another allocation");
+    }
+    expect([...dlp([0, 1], 0.7, 0.15)].every((d) => d > 0 && d < 1)).toBe(true);
+  });
+
+  test("refuse what would give a block a density that is no number", () => {
+    for (const outliers of [[NaN, 1], [1, Infinity]]) {
+      expect(() => owl(outliers, 0.7, 0.08)).toThrow(AllocationError);
+      expect(() => owl(outliers, 0.7, 0.08)).toThrow("a density of NaN");
+    }
+    expect(() => dlp([1, Infinity], 0.7, 0.15)).toThrow("alpha 0.15 would give block");
+  });
+
+  test("name blocks by their numbers, where only some of them are shared out to", () => {
+    expect(() => dlp([1, 2, 3], 0.9, 0.15, [4, 7, 9])).toThrow("would give block 9");
+    expect(() => owl([1, 2, 3], 0.9, 0.2, [4, 7, 9])).toThrow("would give block 4");
+    expect(() => atp(3, 0.9, 0.2, [4, 7, 9])).toThrow("would give block 9");
   });
 
   test("grow by the same step under ATP", () => {
