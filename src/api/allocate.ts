@@ -30,28 +30,53 @@ export function needsImportance(allocation: PruneSettings["allocation"]): boolea
   return allocation === "dlp" || allocation === "owl";
 }
 
+/** The blocks of a model. */
+export interface Blocks {
+  /** How many there are. */
+  readonly blocks: number;
+  /** Those with a linear that is pruned, by number. */
+  readonly pruned: readonly number[];
+}
+
 /**
- * Density of each block.
+ * Density of each block. A block of which nothing is pruned keeps all, and has no part in what the others
+ * share.
  *
  * @param importance What the judging pass found; needed for `dlp` and `owl`.
- * @throws {AllocationError} When the parameters leave nothing of a block.
+ * @throws {AllocationError} When the parameters leave nothing of a block, or all blocks look alike.
  */
 export function densitiesOf(
   allocation: AllocationName,
-  blocks: number,
+  { blocks, pruned }: Blocks,
   settings: AllocationSettings,
   importance: Importance | undefined,
 ): Float64Array {
-  const { sparsity, alpha, lambda } = settings;
+  const densities = new Float64Array(blocks).fill(1);
+  // Where nothing is to go, no block has anything to give to another.
+  if (settings.sparsity === 0) return densities;
+  const shared = sharedOut(allocation, pruned, settings, importance);
+  pruned.forEach((block, i) => densities[block] = shared[i]);
+  return densities;
+}
+
+/** Densities of the blocks of which something is pruned. */
+function sharedOut(
+  allocation: AllocationName,
+  pruned: readonly number[],
+  { sparsity, alpha, lambda, beta }: AllocationSettings,
+  importance: Importance | undefined,
+): Float64Array {
+  const count = pruned.length;
+  const of = (values: Float64Array) => pruned.map((block) => values[block]);
   switch (allocation) {
     case "uniform":
-      return uniform(blocks, sparsity);
+      return uniform(count, sparsity);
     case "atp":
-      return atp(blocks, sparsity, settings.beta ?? ATP_SPAN / Math.max(1, blocks - 1));
+      return atp(count, sparsity, beta ?? ATP_SPAN / Math.max(1, count - 1), pruned);
     case "dlp":
-      return dlp(importance!.scores!, sparsity, alpha);
+      return dlp(of(importance!.scores!), sparsity, alpha, pruned);
     case "owl":
-      return owl(importance!.outliers!, sparsity, lambda);
+      return owl(of(importance!.outliers!), sparsity, lambda, pruned);
   }
 }
 

@@ -6,7 +6,7 @@ import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts"
 import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Share } from "../prune/block.ts";
 import type { AllocationName } from "../prune/types.ts";
-import { ALLOCATIONS, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
+import { ALLOCATIONS, type Blocks, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
 import type { SearchRecord, Trial } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
@@ -34,9 +34,8 @@ export interface Searching {
 }
 
 /** What is to be pruned. */
-export interface PruneRequest {
+export interface PruneRequest extends Blocks {
   readonly settings: PruneSettings;
-  readonly blocks: number;
   /** Mean sparsity to aim at. */
   readonly sparsity: number;
   /** Whether a weight of that name is left dense. */
@@ -72,10 +71,10 @@ export class AllocationChooser {
   /** The allocation that will be carried out. */
   async choose(windows: PruneWindows | undefined): Promise<Chosen> {
     const { allocation, pattern } = this.#request.settings;
-    const { blocks, given } = this.#request;
+    const { given, sparsity } = this.#request;
     if (given) return { allocation: "given", shares: given, trials: [] };
-    if (pattern.kind === "nm") {
-      const densities = densitiesOf("uniform", blocks, this.#allocationSettings(), undefined);
+    if (pattern.kind === "nm" || sparsity === 0) {
+      const densities = this.#densities("uniform", undefined);
       return { allocation: "uniform", shares: sharesOf(densities, pattern), trials: [] };
     }
     if (allocation === "search") return await this.#search(windows!);
@@ -83,15 +82,16 @@ export class AllocationChooser {
       const importance = needsImportance(allocation)
         ? await this.#judge(windows!.windows, this.#request.settings.compare ? "both" : allocation)
         : undefined;
-      const densities = densitiesOf(allocation, blocks, this.#allocationSettings(), importance);
+      const densities = this.#densities(allocation, importance);
       return { allocation, shares: sharesOf(densities, pattern), importance, trials: [] };
     }
     return await this.#tryAll(windows!);
   }
 
-  #allocationSettings() {
-    const { alpha, lambda, beta } = this.#request.settings;
-    return { sparsity: this.#request.sparsity, alpha, lambda, beta };
+  #densities(allocation: AllocationName, importance: Importance | undefined): Float64Array {
+    const { sparsity, settings: { alpha, lambda, beta } } = this.#request;
+    const settings = { sparsity, alpha, lambda, beta };
+    return densitiesOf(allocation, this.#request, settings, importance);
   }
 
   /** `--allocation auto`: the one with the lowest perplexity on calibration text kept apart. */
@@ -198,10 +198,9 @@ export class AllocationChooser {
     importance: Importance,
     on: Trial["on"],
   ): Promise<{ trial: Trial; shares: Share[] } | undefined> {
-    const { blocks } = this.#request;
     let densities: Float64Array;
     try {
-      densities = densitiesOf(allocation, blocks, this.#allocationSettings(), importance);
+      densities = this.#densities(allocation, importance);
     } catch (error) {
       this.#bench.phases.note(`${allocation} is left out: ${(error as Error).message}`);
       return undefined;

@@ -311,7 +311,7 @@ class Planner {
     const { alpha, lambda, beta, allocation } = request.settings;
     const name = pattern.kind === "nm" ? "uniform" : allocation as AllocationName;
     const settings = { sparsity: (STEPS - step) / STEPS, alpha, lambda, beta };
-    return densitiesOf(name, request.blocks, settings, importance);
+    return densitiesOf(name, request, settings, importance);
   }
 
   /** What stays at a step; where the allocation cannot be carried out, as much in every block. */

@@ -320,6 +320,7 @@ class PruneRun {
     const request = {
       settings,
       blocks,
+      pruned: [...new Set(pruned.map(({ block }) => block))],
       sparsity: sparsityFor(pattern, settings.sparsity),
       skipped,
       store: (name: string, values: Float32Array) =>

@@ -106,16 +106,17 @@ describe("prune --method espalier", () => {
     }, 300_000);
   }
 
-  test("rounds a dense model, too", async () => {
-    const report = await run({
-      method: "sparsegpt",
-      sparsity: 0,
-      allocation: "uniform",
-      values: "int4",
-    });
-    // Weights near 0 are rounded to it.
-    expect(report.sparsity.reached!).toBeLessThan(0.2);
-    expect(report.perplexity!.pruned / report.perplexity!.dense).toBeLessThan(1.03);
+  test("rounds a dense model, too: nothing is pruned, and nothing distilled", async () => {
+    for (const method of ["sparsegpt", "espalier"] as const) {
+      const options = { method, sparsity: 0, values: "int4", distill: undefined } as const;
+      const report = await run(options);
+      expect(report.allocation).toBe("uniform");
+      expect(report.blocks.every(({ density }) => density === 1)).toBe(true);
+      expect(report.distillation).toBeUndefined();
+      // Weights near 0 are rounded to it.
+      expect(report.sparsity.reached!).toBeLessThan(0.2);
+      expect(report.perplexity!.pruned / report.perplexity!.dense).toBeLessThan(1.03);
+    }
   }, 300_000);
 
   test(

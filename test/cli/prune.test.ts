@@ -195,6 +195,28 @@ describe("prune", () => {
     expect(skipped).toBe(9);
   });
 
+  test("shares out between blocks of which something is pruned, and them alone", async () => {
+    const skip = ["--skip", "model.layers.0.*", "--skip", "model.layers.5.*"];
+    const words = ["prune", TINY, ...CALIBRATED, "--dry-run", "--sparsity", "0.5", ...skip];
+    for (const allocation of ["uniform", "dlp", "owl", "atp"]) {
+      const { blocks } = await report(...words, "--allocation", allocation);
+      const densities: number[] = blocks.map(({ density }: { density: number }) => density);
+      expect([densities[0], densities[5]]).toEqual([1, 1]);
+      const others = densities.filter((_, index) => index !== 0 && index !== 5);
+      expect(others.reduce((a, b) => a + b) / 6).toBeCloseTo(0.5, 9);
+      // The distance that was asked for is between them.
+      const distance = { uniform: 0, dlp: 0.3, owl: 0.16, atp: 0.3 }[allocation]!;
+      expect(Math.max(...others) - Math.min(...others)).toBeCloseTo(distance, 9);
+    }
+    const { blocks } = await report(...words, "--pattern", "mixed:16");
+    const kept: number[] = blocks.map(({ kept }: { kept: number }) => kept);
+    expect([kept[0], kept[5]]).toEqual([16, 16]);
+    expect(kept.reduce((a, b) => a + b)).toBe(2 * 16 + 6 * 8);
+    const few = [...words, "--allocation", "dlp", "--alpha", "0.5", "--sparsity", "0.9"];
+    const stderr = await fail(1, "ALLOCATION_IMPOSSIBLE", few, "leaves nothing of it");
+    expect(stderr).toMatch(/ give block [1-467] /);
+  });
+
   test("keeps N of every M", async () => {
     const output = join(workshop.folder(), "out");
     const found = await report("prune", TINY, "-o", output, ...PLAIN, "--pattern", "2:4");
