@@ -48,6 +48,7 @@ const PATHS = [
   "keyFile",
   "svg",
   "state",
+  "searchState",
 ];
 
 /** The flags of a schema, without the positional `model`. */
@@ -118,9 +119,10 @@ export function readCommandLine(
   const given = words.map((word) => word.replace(/=.*$/, ""));
   const options: Record<string, unknown> = {};
   const { environment = {} } = taking;
-  const config = parsed.config ?? environment[`${VARIABLE}CONFIG`] ??
-    (model === undefined ? taking.config : undefined);
+  const named = parsed.config ?? environment[`${VARIABLE}CONFIG`];
+  const config = named ?? (model === undefined ? taking.config : undefined);
   if (config !== undefined) Object.assign(options, readConfigFile(text("config", config)));
+  const { output: ownOutput } = options;
   const fromEnvironment = readEnvironment(environment, flags, taking.severalModels ?? false);
   Object.assign(options, fromEnvironment);
   if (model !== undefined) options.model = taking.severalModels ? models : model;
@@ -135,6 +137,9 @@ export function readCommandLine(
       options[field] = kind === "number" ? number(name, value) : text(name, value);
     }
   }
+  const asksForForce = given.includes("--force") || fromEnvironment.force !== undefined;
+  // A config file that nobody named says what may be done with its own output, and no more.
+  if (named === undefined && options.output !== ownOutput && !asksForForce) delete options.force;
   if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model");
   }

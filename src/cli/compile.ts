@@ -38,7 +38,12 @@ export const compileCommand: Command = {
   ],
   run: (words, signal) =>
     runCommand(words, compileSchema, signal, async (options, hooks) => {
-      if (options.model === undefined) options = { ...await prunedExample(hooks), ...options };
+      if (options.model === undefined) {
+        const { output, ...example } = await prunedExample(hooks);
+        // What may be replaced is the example's own output, and no folder that somebody else names.
+        const own = options.output === undefined ? { output, force: true } : {};
+        options = { ...example, ...own, ...options };
+      }
       return await compile(options as Parameters<typeof compile>[0], hooks);
     }, describeCompiled),
 };
@@ -118,13 +123,11 @@ async function runCommand<T>(
 }
 
 /** The pruned example, pruned now if it is not there. */
-async function prunedExample(
-  hooks: RunHooks,
-): Promise<{ model: string; output: string; force: boolean }> {
+async function prunedExample(hooks: RunHooks): Promise<{ model: string; output: string }> {
   const options = readConfigFile(EXAMPLE_CONFIG) as Parameters<typeof prune>[0];
   const output = options.output!;
   if (!exists(output)) await prune({ ...options, text: undefined, compare: false }, hooks);
-  return { model: output, output: `${output}-onnx`, force: true };
+  return { model: output, output: `${output}-onnx` };
 }
 
 function describeCompiled(report: CompileReport): string {

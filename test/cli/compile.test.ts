@@ -149,6 +149,16 @@ describe("compile", () => {
     expect(second.stderr).not.toContain("prune blocks: ");
     expect(second.stdout).toContain("tiny-pruned-onnx");
     expect([...filesOf(join(root, "out"))]).toEqual([...files]);
+
+    // No folder that somebody names is.
+    const other = workshop.folder();
+    writeFileSync(join(other, "config.json"), "{}");
+    const { code, stderr } = await start(["compile", "-o", other], { root }).ended;
+    expect(stderr).toContain("error OUTPUT_EXISTS: ");
+    expect(code).toBe(1);
+    expect(readdirSync(other)).toEqual(["config.json"]);
+    await bare("-o", other, "--force");
+    expect(readdirSync(other)).toContain("onnx");
   }, LONG);
 });
 

@@ -6,6 +6,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { readConfigFile } from "../../src/cli/args.ts";
 import { VERSION } from "../../src/version.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import {
@@ -147,6 +148,26 @@ describe("prune", () => {
     await report("prune", "--config", config);
     const words = ["prune", "--config", config, "--force=false"];
     await fail(1, "OUTPUT_EXISTS", words, "not empty");
+  });
+
+  test("takes every path of such a file from where the file lies", () => {
+    const place = workshop.folder();
+    const config = join(place, "options.json");
+    const paths = ["model", "output", "calibration", "text", "densities", "searchState"];
+    writeFileSync(config, JSON.stringify(Object.fromEntries(paths.map((name) => [name, "a/b"]))));
+    expect(readConfigFile(config)).toEqual(
+      Object.fromEntries(paths.map((name) => [name, join(place, "a", "b")])),
+    );
+  });
+
+  test("replaces the example's own output, and no folder that is named to it", async () => {
+    const output = workshop.folder();
+    writeFileSync(join(output, "config.json"), "{}");
+    const words = ["prune", "-o", output, "--samples", "1", "--seqlen", "32", "--windows", "1"];
+    await fail(1, "OUTPUT_EXISTS", words, output, "--force");
+    expect(readdirSync(output)).toEqual(["config.json"]);
+    await succeed(...words, "--force", "--compare=false");
+    expect(readdirSync(output)).toContain("espalier.json");
   });
 
   test("writes nothing in a dry run", async () => {
