@@ -18,8 +18,10 @@ import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** Bytes of the largest JSON file (config, index) that is read. */
 const LARGEST_JSON = 64 << 20;
-const SINGLE = "model.safetensors";
-const INDEX = "model.safetensors.index.json";
+/** The file with all weights, where it is one. */
+export const SINGLE = "model.safetensors";
+/** What says in which file each weight lies, where they are several. */
+export const INDEX = "model.safetensors.index.json";
 
 const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
 
@@ -75,8 +77,12 @@ export class Checkpoint {
       throw new CheckpointNotFoundError(`${folder} holds no config.json: it is no checkpoint`);
     }
     const config = readConfig(join(path, "config.json"));
-    const weightMap = exists(join(path, INDEX)) ? readIndex(join(path, INDEX)) : undefined;
-    if (!weightMap && !exists(join(path, SINGLE))) {
+    // Of both the single file counts, as for transformers: an index is what is left of another saving.
+    const isSingle = exists(join(path, SINGLE));
+    const weightMap = !isSingle && exists(join(path, INDEX))
+      ? readIndex(join(path, INDEX))
+      : undefined;
+    if (!isSingle && !weightMap) {
       const old = listFolder(path).some(({ name }) => /\.(bin|pt|pth|gguf|onnx)$/.test(name));
       throw new CheckpointNotFoundError(
         `${folder} holds neither ${SINGLE} nor ${INDEX}` +

@@ -10,7 +10,7 @@ import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
-import { assertFinite, type Checkpoint } from "./checkpoint.ts";
+import { assertFinite, type Checkpoint, INDEX, SINGLE } from "./checkpoint.ts";
 
 /** Bytes that are copied or masked at a time; a multiple of every element's size. */
 const PIECE = 4 << 20;
@@ -40,7 +40,7 @@ export class CheckpointWriter {
    */
   async copy(onBytes: (done: number, total: number) => void, signal?: AbortSignal): Promise<void> {
     const source = this.#source;
-    this.#copyOthers(source.folder, this.#folder, new Set(source.shards));
+    this.#copyOthers(source.folder, this.#folder, (name) => this.#isWeights(name));
     const total = source.shards.reduce((sum, file) => sum + source.file(file).size, 0);
     let done = 0;
     for (const file of source.shards) {
@@ -122,14 +122,23 @@ export class CheckpointWriter {
     for (const file of this.#files.values()) file.close();
   }
 
+  /**
+   * Whether a file beside the config holds weights, or says where they lie. Those that the checkpoint does
+   * not use are of another saving: whoever loads the copy may take them for its own, and they are dense.
+   */
+  #isWeights(name: string): boolean {
+    if (name === INDEX) return this.#source.shards.includes(SINGLE);
+    return name.endsWith(".safetensors");
+  }
+
   /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */
-  #copyOthers(from: string, to: string, weights: Set<string>): void {
+  #copyOthers(from: string, to: string, isLeftOut: (name: string) => boolean): void {
     for (const { name, kind } of listFolder(from)) {
-      if (name.startsWith(".") || weights.has(name)) continue;
+      if (name.startsWith(".") || (kind === "file" && isLeftOut(name))) continue;
       if (kind === "file") copyFile(join(from, name), join(to, name));
       if (kind === "folder") {
         makeFolder(join(to, name));
-        this.#copyOthers(join(from, name), join(to, name), new Set());
+        this.#copyOthers(join(from, name), join(to, name), () => false);
       }
     }
   }

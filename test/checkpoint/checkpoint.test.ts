@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { OpenModel } from "../../src/api/shared.ts";
 import { SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import {
   ArchitectureError,
   CheckpointNotFoundError,
@@ -19,6 +20,7 @@ import {
 import {
   editJson,
   editSafetensors,
+  filesOf,
   fixtureBytes,
   parseSafetensors,
   readJsonOf,
@@ -58,6 +60,17 @@ function withConfig(changes: Record<string, unknown>, fixture = "llama"): string
   return folder;
 }
 
+/** The files of a checkpoint's copy. */
+async function copied(folder: string): Promise<Map<string, string>> {
+  const copy = workshop.folder();
+  const checkpoint = Checkpoint.open(folder);
+  const writer = new CheckpointWriter(checkpoint, copy);
+  await writer.copy(() => {});
+  writer.close();
+  checkpoint.close();
+  return filesOf(copy);
+}
+
 describe("a checkpoint's folder", () => {
   test("opens with one weight file", () => {
     const checkpoint = Checkpoint.open(workshop.copy("llama"));
@@ -78,6 +91,21 @@ describe("a checkpoint's folder", () => {
     expect(checkpoint.shards).toEqual(SHARDS);
     expect(checkpoint.tensors.get("model.norm.weight")?.file).toBe(SHARDS[2]);
     checkpoint.close();
+  });
+
+  test("opens with the one weight file where an index lies beside it, and a copy has that alone", async () => {
+    const folder = workshop.copy("llama");
+    const sharded = workshop.copy("llama-rope-scaled");
+    for (const name of [INDEX, ...SHARDS]) copyFileSync(join(sharded, name), join(folder, name));
+    copyFileSync(join(folder, WEIGHTS), join(folder, "consolidated.safetensors"));
+    const part = join(folder, "part");
+    mkdirSync(part);
+    copyFileSync(join(folder, WEIGHTS), join(part, WEIGHTS));
+    const before = filesOf(workshop.copy("llama"));
+    // What lies in a folder of its own is no other saving of this model.
+    before.set(`part/${WEIGHTS}`, before.get(WEIGHTS)!);
+    expect(await copied(folder)).toEqual(before);
+    expect(await copied(sharded)).toEqual(filesOf(sharded));
   });
 
   test("must exist", () => {
