@@ -78,7 +78,8 @@ export class CompiledSizes {
     const matrices = new Map<string, Stored>();
     for (const { weight, rows, columns } of this.#linears) {
       const shape = { rows, columns };
-      const zeros = zerosOf(shape, kept.get(weight));
+      const stays = kept.get(weight);
+      const zeros = zerosOf(shape, stays);
       const density = zeros.nonzeros / (rows * columns);
       const options: ValueOptions = {
         type: values,
@@ -91,6 +92,9 @@ export class CompiledSizes {
           ? this.#dense(shape, options, sink)
           : store(this.#packed(chosen, shape, zeros, options), (view) => sink.append(view)),
       );
+      // Its share of the block's slots may be larger or smaller, and the smallest format another one:
+      // beyond the mean that costs a page at most.
+      if (stays?.kind === "slots") sink.begin(PAGE);
     }
     return matrices;
   }
@@ -104,12 +108,7 @@ export class CompiledSizes {
   ): Packed {
     const shape = { name: "", rows, columns };
     if (slots && format === "slots") {
-      // Its share of the block's slots may be larger or smaller: beyond the mean that costs a page at most.
-      const values = this.#values(
-        shape,
-        options,
-        16 * (1 + slots.slots) + Math.ceil(PAGE / VALUE_BYTES[options.type]),
-      );
+      const values = this.#values(shape, options, 16 * (1 + slots.slots));
       const counts = this.#bytes(rows / SLOT_ROWS * Math.ceil(columns / SLOT_COLUMNS / 2));
       const masks = this.#bytes(8 * (2 + slots.partial));
       return { format: "slots", matrix: { ...shape, values, counts, masks } };

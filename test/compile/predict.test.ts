@@ -126,6 +126,20 @@ describe("the most that slots can take", () => {
       expect(file).toBeGreaterThan(0.8 * size);
     }
   }, LONG);
+
+  test("is at most that, too, where the weights make another format the smallest", async () => {
+    for (const [sparsity, values] of [[0.25, "int4"], [0.45, "int8"], [0.45, "f16"]] as const) {
+      const checkpoint = await wanda({ sparsity, pattern: "slots", method: "magnitude" });
+      const storing: Storing = { format: "auto", values, head: "int8" };
+      const size = foretold("tiny", "slots", 1 - sparsity, storing, "magnitude");
+      const file = await reached(checkpoint, storing);
+      const where = { sparsity, values, size, file };
+      expect({ ...where, fits: file <= size && file > 0.8 * size }).toEqual({
+        ...where,
+        fits: true,
+      });
+    }
+  }, LONG);
 });
 
 async function wanda(options: Partial<PruneOptions>): Promise<string> {
