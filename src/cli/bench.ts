@@ -2,7 +2,6 @@
  * `bench`: the command.
  * @module
  */
-import process from "node:process";
 import type { RunHooks } from "../api/options.ts";
 import { Phases } from "../api/shared.ts";
 import { BackendError } from "../errors.ts";
@@ -12,6 +11,7 @@ import { compileFirst } from "../generate/compile_first.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { type LoadOptions, loadSchema } from "../generate/load_options.ts";
 import { runOwnProgram } from "../platform/own_process.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { loadingOf, type Options } from "./model.ts";
@@ -43,7 +43,7 @@ export const benchCommand: Command = {
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await measure(options, hooks).finally(() => view.finish());
-    process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+    print(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
     return 0;
   },
 };

@@ -2,10 +2,10 @@
  * `bundle`: the command.
  * @module
  */
-import process from "node:process";
 import type { RunHooks } from "../api/options.ts";
 import { bundle, type BundleReport } from "../bundle/bundle.ts";
 import { bundleSchema } from "../bundle/options.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { prunedExample } from "./example.ts";
@@ -51,7 +51,7 @@ export const bundleCommand: Command = {
     } finally {
       view.finish();
     }
-    process.stdout.write(line.json ? `${JSON.stringify(report)}\n` : `${describe(report)}\n`);
+    print(line.json ? `${JSON.stringify(report)}\n` : `${describe(report)}\n`);
     if (!line.json) { for (const note of report.notes) say(note); }
     return 0;
   },

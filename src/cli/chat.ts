@@ -2,11 +2,11 @@
  * `chat`: the command.
  * @module
  */
-import process from "node:process";
 import { AbortError, ContextOverflowError, throwIfAborted } from "../errors.ts";
 import { chatCommandSchema } from "../generate/command_options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import type { Model } from "../generate/model.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Conversation, conversationWith } from "./conversation.ts";
 import type { Command } from "./help.ts";
@@ -65,7 +65,7 @@ export const chatCommand: Command = {
       const turns = await talk(model, lines, options, signal, !line.json);
       if (line.json) {
         const { name, ...engine } = model.info;
-        process.stdout.write(`${JSON.stringify({ model: name, turns, engine, notes })}\n`);
+        print(`${JSON.stringify({ model: name, turns, engine, notes })}\n`);
       }
       return 0;
     } finally {
@@ -141,14 +141,14 @@ async function takeTurn(
         end = piece;
       } else {
         answer += piece.text;
-        if (shown) process.stdout.write(piece.text);
+        if (shown) print(piece.text);
       }
     }
   } catch (error) {
     if (!(error instanceof AbortError) || signal.aborted) throw error;
   } finally {
     giveBack();
-    if (shown && (answer !== "" || end)) process.stdout.write("\n");
+    if (shown && (answer !== "" || end)) print("\n");
   }
   conversation.keep(said, answer);
   const turn = { user: said, assistant: answer };

@@ -2,10 +2,10 @@
  * `compare`: the command.
  * @module
  */
-import process from "node:process";
 import type { RunHooks } from "../api/options.ts";
 import { OutputExistsError } from "../errors.ts";
 import { exists, replaceText } from "../platform/files.ts";
+import { print } from "../platform/standard_output.ts";
 import { compare, type CompareReport } from "../workflow/compare/compare.ts";
 import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";
 import { panelsOf } from "../workflow/compare/points.ts";
@@ -76,7 +76,7 @@ export const compareCommand: Command = {
       : markdown
       ? markdownTable(report)
       : describe(report, svg);
-    process.stdout.write(`${text}\n`);
+    print(`${text}\n`);
     return 0;
   },
 };

@@ -2,7 +2,6 @@
  * `compile`, `expand` and `verify`: the commands.
  * @module
  */
-import process from "node:process";
 import { compile, type CompileReport } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
 import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
@@ -10,6 +9,7 @@ import { verify } from "../../compile/verify.ts";
 import { prune } from "../api/prune.ts";
 import type { RunHooks } from "../api/options.ts";
 import { exists } from "../platform/files.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";
@@ -118,7 +118,7 @@ async function runCommand<T>(
   const report = await withFolders(line.options, hooks)
     .then((options) => work(options, hooks))
     .finally(() => view.finish());
-  process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+  print(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
   return 0;
 }
 

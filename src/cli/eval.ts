@@ -2,9 +2,9 @@
  * `eval`: the command.
  * @module
  */
-import process from "node:process";
 import { evaluate } from "../api/evaluate.ts";
 import { evaluateSchema, type RunHooks } from "../api/options.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";
@@ -38,11 +38,11 @@ export const evaluateCommand: Command = {
       .then((options) => evaluate(options as Parameters<typeof evaluate>[0], hooks))
       .finally(() => view.finish());
     if (line.json) {
-      process.stdout.write(`${JSON.stringify(report)}\n`);
+      print(`${JSON.stringify(report)}\n`);
       return 0;
     }
     const { perplexity, windows, seqlen, tokens, backend, seconds, peakBytes } = report;
-    process.stdout.write(
+    print(
       `perplexity ${
         style.bold(perplexity.toFixed(3))
       } on ${windows} windows of ${seqlen} tokens (${tokens} tokens) of ${report.text}\n` +

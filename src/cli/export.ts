@@ -2,11 +2,11 @@
  * `export`: the command.
  * @module
  */
-import process from "node:process";
 import { z } from "zod";
 import { exportRecipe } from "../api/export.ts";
 import { exportSchema } from "../api/options.ts";
 import { FileReadError, UsageError } from "../errors.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { readInput } from "./input.ts";
@@ -56,10 +56,10 @@ export const exportCommand: Command = {
     const allocation = model === "-" ? await readAllocation() : model;
     const report = exportRecipe({ ...options, allocation });
     if (line.json) {
-      process.stdout.write(`${JSON.stringify(report)}\n`);
+      print(`${JSON.stringify(report)}\n`);
       return 0;
     }
-    if (report.output === undefined) process.stdout.write(report.text);
+    if (report.output === undefined) print(report.text);
     else say(`written to ${report.output}, for ${report.package}`);
     for (const note of report.notes) say(note);
     return 0;

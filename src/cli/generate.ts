@@ -9,6 +9,7 @@ import type { Model } from "../generate/model.ts";
 import { UsageError } from "../errors.ts";
 import { readJson, readText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
+import { print } from "../platform/standard_output.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
 import type { TextForm } from "../text/structured/mod.ts";
@@ -88,7 +89,7 @@ export const generateCommand: Command = {
         const { name, ...engine } = model.info;
         const report = { model: name, prompt, text, tokens, logprobs, finishReason, stopString };
         const about = { seed, engine, notes, peakBytes: peakResidentBytes() };
-        process.stdout.write(`${JSON.stringify({ ...report, ...figures, ...about })}\n`);
+        print(`${JSON.stringify({ ...report, ...figures, ...about })}\n`);
       } else {
         if (constraint && !constraint.complete) {
           say("the JSON is not whole: the text was cut short, see --max-tokens and --stop");
@@ -167,7 +168,7 @@ async function stream(
   const tokens: number[] = [];
   const logprobs: ChoiceLogprobs[] = [];
   let end: EndPiece | undefined;
-  const write = (piece: string) => void (shown && piece !== "" && process.stdout.write(piece));
+  const write = (piece: string) => void (shown && piece !== "" && print(piece));
   try {
     for await (const piece of model.generate(prompt, { ...generationOf(options), ...running })) {
       if (piece.type === "end") {

@@ -2,11 +2,11 @@
  * `inspect`: the command.
  * @module
  */
-import process from "node:process";
 import { CompiledModel } from "../../compile/compiled_model.ts";
 import { type CompiledInspectReport, inspectCompiled } from "../../compile/inspect.ts";
 import { inspect, type InspectReport } from "../api/inspect.ts";
 import { inspectSchema, type RunHooks } from "../api/options.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";
@@ -40,7 +40,7 @@ export const inspectCommand: Command = {
       const report = inspect(options);
       text = line.json ? JSON.stringify(report) : describe(report);
     }
-    process.stdout.write(`${text}\n`);
+    print(`${text}\n`);
     return 0;
   },
 };

@@ -2,10 +2,10 @@
  * `key`: the command.
  * @module
  */
-import process from "node:process";
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
 import { exists, readText, replaceText } from "../platform/files.ts";
+import { print } from "../platform/standard_output.ts";
 import { keysIn, makeKey } from "../server/keys.ts";
 import { keySchema } from "../server/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
@@ -52,7 +52,7 @@ export const keyCommand: Command = {
       if (!line.json) say(`its hash is in ${keyFile}; the key is shown this once:`);
     }
     const sha256 = entry.split(" ")[1];
-    process.stdout.write(line.json ? `${JSON.stringify({ name, key, sha256 })}\n` : `${key}\n`);
+    print(line.json ? `${JSON.stringify({ name, key, sha256 })}\n` : `${key}\n`);
     return 0;
   },
 };

@@ -4,6 +4,8 @@
  */
 import process from "node:process";
 import { AbortError, EspalierError, UsageError } from "../errors.ts";
+import { sleep } from "../platform/sleep.ts";
+import { allPrinted, onOutputFailure, print } from "../platform/standard_output.ts";
 import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
@@ -14,6 +16,9 @@ export interface CommandEntry {
   readonly name: string;
   load(): Promise<Command>;
 }
+
+/** Milliseconds that a reader of output has when the work has been stopped. */
+const LAST_WAIT = 500;
 
 /** What a program is made of. */
 export interface Program {
@@ -43,10 +48,21 @@ export async function runProgram(
     if (!offerInterrupt()) onSignal();
   });
   process.on("SIGTERM", onSignal);
-  // A reader that goes away (`… | head`) is no error of ours.
-  process.stdout.on("error", () => process.exit(0));
+  onOutputFailure((error) => process.exit(error ? report(error, running) : 0));
+  const code = await runWords(program, words, stop.signal, (command) => running = command);
+  const isRead = await Promise.race([allPrinted().then(() => true), stopped(stop.signal)]);
   // exit, not return: the threads of ONNX Runtime would keep the process alive.
-  process.exit(await runWords(program, words, stop.signal, (command) => running = command));
+  if (isRead || code !== 0) process.exit(code);
+  process.exit(report(new AbortError("stopped before all output was read"), running));
+}
+
+/** Waits until the signal says so, and a little longer; its value is false. */
+async function stopped(signal: AbortSignal): Promise<boolean> {
+  if (!signal.aborted) {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  }
+  await sleep(LAST_WAIT);
+  return false;
 }
 
 /**
@@ -69,7 +85,7 @@ export async function runWords(
     command = await commandOf(commands, name);
     if (command) {
       if (rest.includes("--help") || rest.includes("-h")) {
-        process.stdout.write(`${helpOn(command)}\n`);
+        print(`${helpOn(command)}\n`);
         return 0;
       }
       onStart(command);
@@ -78,11 +94,11 @@ export async function runWords(
     if (name === undefined || name === "help" || name === "--help" || name === "-h") {
       const asked = await commandOf(commands, rest[0]);
       const all = () => Promise.all(commands.map(({ load }) => load()));
-      process.stdout.write(`${asked ? helpOn(asked) : overview(about, await all())}\n`);
+      print(`${asked ? helpOn(asked) : overview(about, await all())}\n`);
       return 0;
     }
     if (name === "--version" || name === "version") {
-      process.stdout.write(`espalier ${VERSION}\n`);
+      print(`espalier ${VERSION}\n`);
       return 0;
     }
     const names = commands.map((command) => command.name);

@@ -3,11 +3,11 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import process from "node:process";
 import { pruneSchema, type RunHooks } from "../api/options.ts";
 import type { FitReport } from "../api/fit.ts";
 import { storedAs } from "../api/compiled_sizes.ts";
 import { calibrationText, type PruneReport } from "../api/prune_report.ts";
+import { print } from "../platform/standard_output.ts";
 import { prune } from "../workflow/prune.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
@@ -89,7 +89,7 @@ export const pruneCommand: Command = {
     const report = await withFolders(line.options, hooks)
       .then((options) => prune(options as Parameters<typeof prune>[0], hooks))
       .finally(() => view.finish());
-    process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+    print(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
     return 0;
   },
 };

@@ -2,10 +2,10 @@
  * `pull`: the command, and models of the Hub for the commands that read folders.
  * @module
  */
-import process from "node:process";
 import type { RunHooks } from "../api/options.ts";
 import { localFolder } from "../hub/local_folder.ts";
 import { pull, type PullReport, pullSchema } from "../hub/pull.ts";
+import { print } from "../platform/standard_output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
@@ -34,7 +34,7 @@ export const pullCommand: Command = {
     const view = new ProgressView();
     const report = await pull(options, { signal, onProgress: (event) => view.show(event) })
       .finally(() => view.finish());
-    process.stdout.write(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
+    print(`${line.json ? JSON.stringify(report) : describe(report)}\n`);
     return 0;
   },
 };

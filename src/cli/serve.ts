@@ -10,6 +10,7 @@ import type { LoadOptions } from "../generate/load_options.ts";
 import type { Model } from "../generate/model.ts";
 import { readText } from "../platform/files.ts";
 import { listen, type Listening } from "../platform/listen.ts";
+import { print } from "../platform/standard_output.ts";
 import { appOf } from "../server/app.ts";
 import { parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";
@@ -89,7 +90,7 @@ export const serveCommand: Command = {
       service.ready();
       const ids = service.models.map(({ id }) => id);
       tell(`ready: ${ids.join(", ")}; ${url}/ is the page, ${url}/v1 the base URL for clients`);
-      if (line.json) process.stdout.write(`${JSON.stringify({ url, models: ids })}\n`);
+      if (line.json) print(`${JSON.stringify({ url, models: ids })}\n`);
       await aborted(signal);
       await drain(service, options.drain, tell);
       return 0;

@@ -39,7 +39,7 @@ export interface Running {
   says(text: string): Promise<void>;
   /** Waits until its standard output has some text. */
   prints(text: string): Promise<void>;
-  kill(signal: "SIGINT" | "SIGTERM"): void;
+  kill(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void;
 }
 
 /** What a program starts with. */
@@ -54,7 +54,11 @@ export interface Start {
 
 /** Starts the program. */
 export function start(words: readonly string[], options: Start = {}): Running {
-  const child = spawn(process.execPath, [...COMMAND, ...words], {
+  return startOf(process.execPath, [...COMMAND, ...words], options);
+}
+
+function startOf(file: string, words: readonly string[], options: Start): Running {
+  const child = spawn(file, words, {
     cwd: options.root ?? ROOT,
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env },
@@ -98,6 +102,11 @@ export function start(words: readonly string[], options: Start = {}): Running {
 /** Runs the program to its end. */
 export function run(...words: string[]): Promise<Ended> {
   return start(words).ended;
+}
+
+/** Runs a line of a shell, in which `"$@"` is the program, to its end. */
+export function runInShell(line: string): Promise<Ended> {
+  return startOf("sh", ["-c", line, "sh", process.execPath, ...COMMAND], {}).ended;
 }
 
 /** Runs it, and checks that it succeeds. */
