@@ -31,7 +31,7 @@ export interface Flag {
   readonly choices?: readonly string[];
 }
 
-/** Words for a field that are shorter than its name. */
+/** Words for a field that are shorter than its name, for commands that have it. */
 const ALIASES: Record<string, string> = { o: "output" };
 /** Before the name of an option, in the environment. */
 const VARIABLE = "ESPALIER_";
@@ -101,7 +101,7 @@ export function readCommandLine(
     // "_": a folder may be called 007.
     string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
-    alias: { ...ALIASES, h: "help" },
+    alias: { ...(byName.has("output") ? ALIASES : {}), h: "help" },
     unknown: (word: string, key?: string) => {
       if (key === undefined) return true;
       throw unknownFlag(word.replace(/=.*$/, ""), known);
