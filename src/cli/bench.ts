@@ -11,7 +11,7 @@ import { compileFirst } from "../generate/compile_first.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { type LoadOptions, loadSchema } from "../generate/load_options.ts";
 import { runOwnProgram } from "../platform/own_process.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { loadingOf, type Options } from "./model.ts";

@@ -5,7 +5,7 @@
 import type { RunHooks } from "../api/options.ts";
 import { bundle, type BundleReport } from "../bundle/bundle.ts";
 import { bundleSchema } from "../bundle/options.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { prunedExample } from "./example.ts";

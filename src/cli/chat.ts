@@ -6,7 +6,7 @@ import { AbortError, ContextOverflowError, throwIfAborted } from "../errors.ts";
 import { chatCommandSchema } from "../generate/command_options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import type { Model } from "../generate/model.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Conversation, conversationWith } from "./conversation.ts";
 import type { Command } from "./help.ts";

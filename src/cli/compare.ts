@@ -5,7 +5,7 @@
 import type { RunHooks } from "../api/options.ts";
 import { OutputExistsError } from "../errors.ts";
 import { exists, replaceText } from "../platform/files.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { compare, type CompareReport } from "../workflow/compare/compare.ts";
 import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";
 import { panelsOf } from "../workflow/compare/points.ts";

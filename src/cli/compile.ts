@@ -9,7 +9,7 @@ import { verify } from "../../compile/verify.ts";
 import { prune } from "../api/prune.ts";
 import type { RunHooks } from "../api/options.ts";
 import { exists } from "../platform/files.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";

@@ -4,7 +4,7 @@
  */
 import { evaluate } from "../api/evaluate.ts";
 import { evaluateSchema, type RunHooks } from "../api/options.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";

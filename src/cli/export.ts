@@ -6,7 +6,7 @@ import { z } from "zod";
 import { exportRecipe } from "../api/export.ts";
 import { exportSchema } from "../api/options.ts";
 import { FileReadError, UsageError } from "../errors.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { readInput } from "./input.ts";
@@ -45,7 +45,7 @@ export const exportCommand: Command = {
       "carry it out with SparseGPT, some linears left dense",
     ],
   ],
-  run: async (words) => {
+  run: async (words, signal) => {
     const line = readCommandLine(words, exportCommandSchema, { modelIsOptional: true });
     const { model, ...options } = checkOptions(exportCommandSchema, line.options);
     if (model === undefined) {
@@ -53,7 +53,7 @@ export const exportCommand: Command = {
         "name an allocation: a pruned checkpoint, or a file; - is standard input",
       );
     }
-    const allocation = model === "-" ? await readAllocation() : model;
+    const allocation = model === "-" ? await readAllocation(signal) : model;
     const report = exportRecipe({ ...options, allocation });
     if (line.json) {
       print(`${JSON.stringify(report)}\n`);
@@ -67,11 +67,11 @@ export const exportCommand: Command = {
 };
 
 /** The JSON on standard input. */
-async function readAllocation(): Promise<object> {
+async function readAllocation(signal: AbortSignal): Promise<object> {
   const text = await readInput(LONGEST_INPUT, () =>
     new FileReadError(
       `standard input has more than ${LONGEST_INPUT} bytes: that is no allocation`,
-    ));
+    ), signal);
   let json: unknown;
   try {
     json = JSON.parse(text);

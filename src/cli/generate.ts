@@ -9,7 +9,7 @@ import type { Model } from "../generate/model.ts";
 import { UsageError } from "../errors.ts";
 import { readJson, readText } from "../platform/files.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
 import type { TextForm } from "../text/structured/mod.ts";
@@ -67,7 +67,7 @@ export const generateCommand: Command = {
   run: async (words, signal) => {
     const line = readCommandLine(words, generateCommandSchema, { modelIsOptional: true });
     const options = checkOptions(generateCommandSchema, line.options);
-    const prompt = await readPrompt(options);
+    const prompt = await readPrompt(options, signal);
     const form = await readForm(options);
     if (isExample(options) && !line.json) say(`prompt: ${prompt}`);
     const view = new ProgressView();
@@ -110,7 +110,7 @@ function isExample({ model }: Options): boolean {
 }
 
 /** The prompt, from where the options say. */
-async function readPrompt(options: Options): Promise<string> {
+async function readPrompt(options: Options, signal: AbortSignal): Promise<string> {
   const { prompt, promptFile } = options;
   if (prompt !== undefined && promptFile !== undefined) {
     throw new UsageError("--prompt and --prompt-file: give one of them");
@@ -124,7 +124,7 @@ async function readPrompt(options: Options): Promise<string> {
   if (promptFile === undefined && process.stdin.isTTY) {
     throw new UsageError("no prompt: give --prompt, --prompt-file, or text on standard input");
   }
-  return await readPromptInput();
+  return await readPromptInput(signal);
 }
 
 /** What the text must be; it is checked before a model is loaded. */
@@ -139,11 +139,11 @@ async function readForm({ jsonSchema }: Options): Promise<TextForm | undefined> 
 }
 
 /** The prompt on standard input, without the line break at its end. */
-async function readPromptInput(): Promise<string> {
+async function readPromptInput(signal: AbortSignal): Promise<string> {
   const text = await readInput(LONGEST_PROMPT, () =>
     new UsageError(
       `standard input has more than ${LONGEST_PROMPT} bytes: no context holds it`,
-    ));
+    ), signal);
   if (text.trim() === "") throw new UsageError("no prompt: standard input is empty");
   return text.replace(/\r?\n$/, "");
 }

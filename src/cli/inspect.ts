@@ -6,7 +6,7 @@ import { CompiledModel } from "../../compile/compiled_model.ts";
 import { type CompiledInspectReport, inspectCompiled } from "../../compile/inspect.ts";
 import { inspect, type InspectReport } from "../api/inspect.ts";
 import { inspectSchema, type RunHooks } from "../api/options.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";

@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
 import { exists, readText, replaceText } from "../platform/files.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { keysIn, makeKey } from "../server/keys.ts";
 import { keySchema } from "../server/options.ts";
 import { checkOptions, readCommandLine } from "./args.ts";

@@ -4,6 +4,7 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { tell } from "../platform/output.ts";
 
 /** Lines of standard input. */
 export interface LineReader {
@@ -62,7 +63,7 @@ class TerminalLines implements LineReader {
       typed.on("SIGINT", stop);
       typed.on("close", () => {
         this.#signal.removeEventListener("abort", stop);
-        if (line === undefined) process.stderr.write("\n");
+        if (line === undefined) tell("\n");
         resolve(line);
       });
       typed.setPrompt(prompt);

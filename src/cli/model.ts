@@ -2,13 +2,13 @@
  * What the commands that run a model do alike: loading, figures.
  * @module
  */
-import process from "node:process";
 import type { RunHooks } from "../api/options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import { load } from "../generate/load.ts";
 import { loadFields, type LoadOptions } from "../generate/load_options.ts";
 import type { LoadedInfo, Model } from "../generate/model.ts";
 import { generationFields, type GenerationOptions } from "../generate/options.ts";
+import { tell } from "../platform/output.ts";
 import { loadOwn } from "./own_model.ts";
 import { formatSeconds } from "./terminal.ts";
 
@@ -82,5 +82,5 @@ export function describeEngine({ engine, device, why, loadSeconds }: LoadedInfo)
 
 /** Writes a line to standard error, where it does not mix with results. */
 export function say(line: string): void {
-  process.stderr.write(`${line}\n`);
+  tell(`${line}\n`);
 }

@@ -4,8 +4,9 @@
  */
 import process from "node:process";
 import { AbortError, EspalierError, UsageError } from "../errors.ts";
+import { onHangup } from "../platform/hangup.ts";
 import { sleep } from "../platform/sleep.ts";
-import { allPrinted, onOutputFailure, print } from "../platform/standard_output.ts";
+import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
 import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
@@ -30,8 +31,8 @@ export interface Program {
 /**
  * Runs the command that the process was started with, and ends the process.
  *
- * The first Ctrl-C stops the work and cleans up; a second one ends the process at once. A command that
- * has another use for Ctrl-C takes it.
+ * The first Ctrl-C stops the work and cleans up; a second one ends the process at once, as a terminal that
+ * is closed does. A command that has another use for Ctrl-C takes it.
  */
 export async function runProgram(
   program: Program,
@@ -42,8 +43,10 @@ export async function runProgram(
   const onSignal = () => {
     if (stop.signal.aborted) process.exit(130);
     stop.abort();
-    if (!running?.tellsOfItsEnd) process.stderr.write("\nstopping …\n");
+    if (!running?.tellsOfItsEnd) tell("\nstopping …\n");
   };
+  // An exit removes what must not stay, and nobody is left to be told of more.
+  onHangup((terminalHasGone) => terminalHasGone ? process.exit(129) : onSignal());
   process.on("SIGINT", () => {
     if (!offerInterrupt()) onSignal();
   });
@@ -122,14 +125,14 @@ async function commandOf(
 function report(error: unknown, command: Command | undefined): number {
   if (error instanceof EspalierError) {
     const line = `${error.code}: ${error.message}`.replaceAll("\n", " ");
-    process.stderr.write(`error ${line}\n`);
+    tell(`error ${line}\n`);
     if (error instanceof UsageError) {
-      process.stderr.write(`try ${program()} ${command ? `${command.name} ` : ""}--help\n`);
+      tell(`try ${program()} ${command ? `${command.name} ` : ""}--help\n`);
     }
     return error instanceof AbortError ? 1 : error.exitCode;
   }
   // Not an error that we know the cause of: its stack is what a report of it needs.
   const text = error instanceof Error ? error.stack ?? error.message : String(error);
-  process.stderr.write(`internal error, please report it: ${text}\n`);
+  tell(`internal error, please report it: ${text}\n`);
   return 1;
 }

@@ -7,7 +7,7 @@ import { pruneSchema, type RunHooks } from "../api/options.ts";
 import type { FitReport } from "../api/fit.ts";
 import { storedAs } from "../api/compiled_sizes.ts";
 import { calibrationText, type PruneReport } from "../api/prune_report.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { prune } from "../workflow/prune.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";

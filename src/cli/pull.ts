@@ -5,7 +5,7 @@
 import type { RunHooks } from "../api/options.ts";
 import { localFolder } from "../hub/local_folder.ts";
 import { pull, type PullReport, pullSchema } from "../hub/pull.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";

@@ -10,7 +10,7 @@ import type { LoadOptions } from "../generate/load_options.ts";
 import type { Model } from "../generate/model.ts";
 import { readText } from "../platform/files.ts";
 import { listen, type Listening } from "../platform/listen.ts";
-import { print } from "../platform/standard_output.ts";
+import { print } from "../platform/output.ts";
 import { appOf } from "../server/app.ts";
 import { parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";

@@ -5,6 +5,7 @@
  */
 import process from "node:process";
 import type { ProgressEvent } from "../api/options.ts";
+import { tell } from "../platform/output.ts";
 
 /** Least milliseconds between two drawings of a line. */
 const REDRAW = 100;
@@ -34,7 +35,7 @@ export class ProgressView {
     const now = performance.now();
     if (event.type === "note") {
       this.#endLine();
-      process.stderr.write(`${event.text}\n`);
+      tell(`${event.text}\n`);
       return;
     }
     const { phase, done, total, unit } = event;
@@ -49,11 +50,11 @@ export class ProgressView {
     this.#drawn = now;
     const line = progressLine(phase, done, total, unit, (now - this.#started) / 1000);
     if (this.#live) {
-      process.stderr.write(`\r\x1b[2K${line}`);
+      tell(`\r\x1b[2K${line}`);
       this.#lineOpen = true;
       if (complete) this.#endLine();
     } else {
-      process.stderr.write(`${line}\n`);
+      tell(`${line}\n`);
     }
   }
 
@@ -63,7 +64,7 @@ export class ProgressView {
   }
 
   #endLine(): void {
-    if (this.#lineOpen) process.stderr.write("\n");
+    if (this.#lineOpen) tell("\n");
     this.#lineOpen = false;
   }
 }

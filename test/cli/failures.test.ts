@@ -16,21 +16,32 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
-import { CALIBRATED, fail, failAll, PLAIN, QUICK, start, succeed, TEXT, TINY } from "./support.ts";
+import {
+  CALIBRATED,
+  fail,
+  failAll,
+  PLAIN,
+  QUICK,
+  runInShell,
+  start,
+  succeed,
+  TEXT,
+  TINY,
+} from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
+
+function write(name: string, content: unknown): string {
+  const path = join(workshop.path, name);
+  writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+  return path;
+}
 
 describe("a command that fails on its model, its text or its output", () => {
   const place = workshop.folder();
   const prune = ["prune", TINY, "-o", join(place, "out"), ...CALIBRATED];
   const uncalibrated = ["prune", TINY, "-o", join(place, "out"), "--samples", "4", ...QUICK];
-  const write = (name: string, content: unknown) => {
-    const path = join(workshop.path, name);
-    writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
-    return path;
-  };
-
   test("says that a model is not there", async () => {
     const nowhere = join(place, "nowhere");
     await failAll(1, "CHECKPOINT_NOT_FOUND", [
@@ -218,26 +229,54 @@ describe("a command that fails on its model, its text or its output", () => {
 
 describe("a run that is stopped", () => {
   const unix = process.platform !== "win32";
+  /** Elsewhere it is not known whether a process without a terminal is to outlive one. */
+  const linux = process.platform === "linux";
   const long = ["--samples", "256", "--seqlen", "256", "--backend", "wasm", "--threads", "1"];
 
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    test.if(unix)(`by ${signal} ends soon, says so and leaves nothing behind`, async () => {
-      const place = workshop.folder();
-      const output = join(place, "out");
-      const running = start(["prune", TINY, "-o", output, "--calibration", TEXT, ...long]);
-      await running.says("copy and check weights");
-      expect(readdirSync(place).join()).toMatch(/^\.out\.\d+\.tmp$/);
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      const asked = performance.now();
-      running.kill(signal);
-      const { code, stdout, stderr } = await running.ended;
-      expect(performance.now() - asked).toBeLessThan(10_000);
-      expect(code).toBe(1);
-      expect(stdout).toBe("");
-      expect(stderr).toContain("error ABORTED: ");
-      expect(readdirSync(place)).toEqual([]);
-    });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    test.if(signal === "SIGHUP" ? linux : unix)(
+      `by ${signal} ends soon, says so and leaves nothing behind`,
+      async () => {
+        const place = workshop.folder();
+        const output = join(place, "out");
+        const running = start(["prune", TINY, "-o", output, "--calibration", TEXT, ...long]);
+        await running.says("copy and check weights");
+        expect(readdirSync(place).join()).toMatch(/^\.out\.\d+\.tmp$/);
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        const asked = performance.now();
+        running.kill(signal);
+        const { code, stdout, stderr } = await running.ended;
+        expect(performance.now() - asked).toBeLessThan(10_000);
+        expect(code).toBe(1);
+        expect(stdout).toBe("");
+        expect(stderr).toContain("error ABORTED: ");
+        expect(readdirSync(place)).toEqual([]);
+      },
+    );
   }
+
+  test.if(linux)("by SIGHUP goes on where it was started with nohup", async () => {
+    const densities = write("densities.json", new Array(8).fill(0.5));
+    const { code, stdout } = await runInShell(
+      `trap '' HUP; (sleep 3; cat '${densities}') | "$@" export - & sleep 1.5
+      kill -HUP $!; wait $!`,
+    );
+    expect(code).toBe(0);
+    expect(stdout).toContain("WandaPruningModifier");
+  });
+
+  test.if(unix)("while it waits for its standard input ends soon", async () => {
+    for (const words of [["generate", TINY], ["export", "-"]]) {
+      for (const signal of ["SIGINT", "SIGTERM"] as const) {
+        const running = start(words, { staysOpen: true });
+        await running.feed("The population of ".repeat(40_000));
+        running.kill(signal);
+        const { code, stdout, stderr } = await running.ended;
+        expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+        expect(stderr).toContain("error ABORTED: ");
+      }
+    }
+  });
 
   test.if(unix)("in the middle of eval ends soon, too", async () => {
     const words = ["--seqlen", "1024", "--backend", "wasm", "--threads", "1"];

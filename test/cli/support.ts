@@ -39,6 +39,8 @@ export interface Running {
   says(text: string): Promise<void>;
   /** Waits until its standard output has some text. */
   prints(text: string): Promise<void>;
+  /** Writes to its standard input, which was to be left open; waits until it has read nearly all. */
+  feed(text: string): Promise<void>;
   kill(signal: "SIGINT" | "SIGTERM" | "SIGHUP"): void;
 }
 
@@ -48,6 +50,8 @@ export interface Start {
   readonly root?: string;
   /** Its standard input; empty when left out. */
   readonly input?: string;
+  /** Whether that does not end. */
+  readonly staysOpen?: boolean;
   /** Variables of its environment, beside ours. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -60,10 +64,10 @@ export function start(words: readonly string[], options: Start = {}): Running {
 function startOf(file: string, words: readonly string[], options: Start): Running {
   const child = spawn(file, words, {
     cwd: options.root ?? ROOT,
-    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    stdio: [options.input === undefined && !options.staysOpen ? "ignore" : "pipe", "pipe", "pipe"],
     env: { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1", ...options.env },
   });
-  child.stdin?.end(options.input);
+  if (!options.staysOpen) child.stdin?.end(options.input);
   const heard = { stdout: "", stderr: "" };
   const waiting = new Set<() => void>();
   for (const name of ["stdout", "stderr"] as const) {
@@ -94,6 +98,7 @@ function startOf(file: string, words: readonly string[], options: Start): Runnin
     heard,
     says: (text) => has("stderr", text),
     prints: (text) => has("stdout", text),
+    feed: (text) => new Promise((resolve) => void child.stdin!.write(text, () => resolve())),
     // Not child.kill(): after that Deno reports the signal, whatever code the program ends with.
     kill: (signal) => void process.kill(child.pid!, signal),
   };

@@ -1,5 +1,5 @@
 /**
- * Standard output: what results are written to.
+ * What a program writes: results to standard output, all else to standard error.
  *
  * A runtime takes text faster than a slow reader of a pipe does, and forgets the rest when the process
  * ends: whoever ends it waits for {@linkcode allPrinted} first. What cannot be written is told by the
@@ -14,6 +14,8 @@ import { writeError } from "./files.ts";
 /** Texts that have not reached the reader yet. */
 let pending = 0;
 let wake = () => {};
+/** Whether errors of standard error have their listener. */
+let isHeard = false;
 let take: ((error: EspalierError | undefined) => void) | undefined;
 
 /**
@@ -33,6 +35,17 @@ export function print(text: string): void {
   } catch (cause) {
     settle();
     failed(cause);
+  }
+}
+
+/** Writes to standard error. Where that cannot be, as at a terminal that was closed, nobody is told. */
+export function tell(text: string): void {
+  if (!isHeard) process.stderr.on("error", () => {});
+  isHeard = true;
+  try {
+    process.stderr.write(text);
+  } catch {
+    // Deno throws at once; elsewhere it is an event, which that listener takes.
   }
 }
 
