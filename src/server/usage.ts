@@ -7,20 +7,25 @@ import type { Usage } from "./schemas/common.ts";
 
 /** Adds the sequences of an answer up. */
 export class Tally {
-  readonly #prompts: boolean;
+  readonly #choices: number;
   #prompt = 0;
   #cached = 0;
   #completion = 0;
 
-  /** @param prompts Whether each sequence has a prompt of its own: else it counts once. */
-  constructor(prompts = false) {
-    this.#prompts = prompts;
+  /** @param choices Sequences of each prompt, which counts once. */
+  constructor(choices: number) {
+    this.#choices = choices;
   }
 
-  /** Adds one sequence. */
-  end({ promptTokens, cachedTokens, completionTokens }: EndPiece): void {
+  /**
+   * Adds one sequence.
+   *
+   * @param index Which one: all of the first prompt come before those of the next.
+   */
+  end(index: number, { promptTokens, cachedTokens, completionTokens }: EndPiece): void {
     this.#completion += completionTokens;
-    if (this.#prompts || this.#prompt === 0) {
+    // The others have found its prompt in the cache.
+    if (index % this.#choices === 0) {
       this.#prompt += promptTokens;
       this.#cached += cachedTokens;
     }

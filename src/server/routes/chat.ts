@@ -90,14 +90,14 @@ async function whole(
   { n = 1, logprobs }: ChatRequest,
   pieces: AsyncIterable<AnswerPiece>,
 ): Promise<ChatCompletion> {
-  const tally = new Tally();
+  const tally = new Tally(n);
   const texts = Array.from({ length: n }, () => "");
   const reasons: ("stop" | "length")[] = [];
   const told: ChatLogprobs["content"][] = Array.from({ length: n }, () => []);
   for await (const { index, piece } of pieces) {
     if (piece.type === "end") {
       reasons[index] = piece.finishReason;
-      tally.end(piece);
+      tally.end(index, piece);
     } else {
       texts[index] += piece.text;
       if (logprobs) told[index]!.push(...chatLogprobs(model, piece).content!);
@@ -123,7 +123,7 @@ async function* chunks(
   { n = 1, logprobs, stream_options: options }: ChatRequest,
   pieces: AsyncIterable<AnswerPiece>,
 ): AsyncGenerator<ChatChunk, void, undefined> {
-  const tally = new Tally();
+  const tally = new Tally(n);
   const usage = options?.include_usage ? { usage: null } : {};
   const chunk = (
     index: number,
@@ -143,7 +143,7 @@ async function* chunks(
       areBegun = true;
     }
     if (piece.type === "end") {
-      tally.end(piece);
+      tally.end(index, piece);
       yield chunk(index, {}, piece.finishReason);
     } else if (piece.text !== "" || logprobs) {
       yield chunk(

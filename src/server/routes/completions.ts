@@ -94,7 +94,7 @@ async function whole(
   count: number,
   pieces: AsyncIterable<AnswerPiece>,
 ): Promise<Completion> {
-  const tally = new Tally(Array.isArray(request.prompt) && typeof request.prompt[0] !== "number");
+  const tally = new Tally(request.n ?? 1);
   const choices = Array.from({ length: count }, (_, index): Completion["choices"][number] => ({
     index,
     text: "",
@@ -107,7 +107,7 @@ async function whole(
     const choice = choices[index];
     if (piece.type === "end") {
       choice.finish_reason = piece.finishReason;
-      tally.end(piece);
+      tally.end(index, piece);
       continue;
     }
     if (choice.logprobs) {
@@ -135,12 +135,12 @@ async function* chunks(
   request: CompletionRequest,
   pieces: AsyncIterable<AnswerPiece>,
 ): AsyncGenerator<Completion, void, undefined> {
-  const tally = new Tally(Array.isArray(request.prompt) && typeof request.prompt[0] !== "number");
+  const tally = new Tally(request.n ?? 1);
   const usage = request.stream_options?.include_usage ? { usage: null } : {};
   const lengths: number[] = [];
   for await (const { index, piece } of pieces) {
     if (piece.type === "end") {
-      tally.end(piece);
+      tally.end(index, piece);
       const choice = { index, text: "", logprobs: null, finish_reason: piece.finishReason };
       yield { object: "text_completion", ...head, choices: [choice], ...usage };
     } else if (piece.text !== "" || request.logprobs !== undefined) {

@@ -186,7 +186,15 @@ const prompts: Check = {
       texts.flatMap((text) => [[text, 9], [text, 10]] as const),
       ([text, seed]) => expected(server.plain, text, { temperature: 1, seed, maxTokens: 6 }),
     );
-    matches(await complete(server, fields), drawn);
+    const answer = await complete(server, fields);
+    matches(answer, drawn);
+    const events = await chunksOf(server, { ...fields, stream_options: { include_usage: true } });
+    const tokens = oracles.reduce((sum, { end }) => sum + end.promptTokens, 0);
+    for (const { usage } of [answer, events.at(-1)]) {
+      equal(usage.prompt_tokens, tokens, "each prompt counts once, whatever n is");
+      ok(usage.prompt_tokens_details.cached_tokens <= tokens, "so does what was in the cache");
+      equal(usage.completion_tokens, drawn.reduce((sum, { end }) => sum + end.completionTokens, 0));
+    }
   },
 };
 
