@@ -46,6 +46,11 @@ const IN_COMPLETIONS: readonly Refusal[] = [
     harmless: (value) => value === "",
   },
   { field: "best_of", why: "best_of is not supported: use n", harmless: (value) => value === 1 },
+  {
+    field: "response_format",
+    why: "a text is continued as it is: ask /v1/chat/completions for a form",
+    harmless: (value) => (value as { readonly type?: unknown }).type === "text",
+  },
 ];
 
 /** Refuses a request for a conversation. */

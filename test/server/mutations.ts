@@ -56,6 +56,7 @@ const RIGHT: readonly (readonly [path: string, body: Json])[] = [
     echo: false,
     suffix: null,
     best_of: 1,
+    response_format: { type: "text" },
   }],
   ["/v1/completions", { prompt: [[5, 6], [7]], max_tokens: 1, temperature: 0 }],
   ["/v1/chat/completions", { messages: MESSAGES, ...SAMPLING, logprobs: true, top_logprobs: 3 }],

@@ -61,7 +61,15 @@ const refusals: Check = {
         isError(await post(server, CHAT, body), { ...unsupported, param }, param);
       }
     }
-    for (const fields of [{ echo: true }, { suffix: "end" }, { best_of: 2 }]) {
+    for (
+      const fields of [
+        { echo: true },
+        { suffix: "end" },
+        { best_of: 2 },
+        { response_format: { type: "json_object" } },
+        { response_format: "json" },
+      ]
+    ) {
       const [param] = Object.keys(fields);
       const body = { prompt: "x", max_tokens: 1, ...fields };
       isError(await post(server, TEXT, body), { ...unsupported, param }, param);
