@@ -58,7 +58,7 @@ async function wantedBy(request: ChatRequest, { model }: Served): Promise<Wanted
     throw badRequest("top_logprobs: logprobs must be true", "top_logprobs");
   }
   const prompt = promptOf(model, request.messages);
-  const options = generationOptions(request);
+  const options = generationOptions(request, model.info.vocabulary);
   const choices = Array.from({ length: request.n ?? 1 }, (_, i) => i);
   return await Promise.all(choices.map(async (i) => ({
     prompt,

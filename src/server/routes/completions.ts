@@ -38,7 +38,7 @@ export function addCompletions(app: App, service: Service): void {
     const request = context.req.valid("json");
     const served = service.find(request.model);
     refuseInCompletions(request);
-    const wanted = wantedBy(request);
+    const wanted = wantedBy(request, served);
     return await respond(context, {
       service,
       served,
@@ -54,7 +54,7 @@ export function addCompletions(app: App, service: Service): void {
 }
 
 /** The sequences that a request asks for: all choices of the first prompt, then of the next. */
-function wantedBy(request: CompletionRequest): Wanted[] {
+function wantedBy(request: CompletionRequest, { model }: Served): Wanted[] {
   const { n = 1 } = request;
   const prompts = promptsOf(request.prompt);
   if (prompts.length * n > MOST_CHOICES) {
@@ -63,7 +63,7 @@ function wantedBy(request: CompletionRequest): Wanted[] {
       "n",
     );
   }
-  const options = generationOptions(request);
+  const options = generationOptions(request, model.info.vocabulary);
   return prompts.flatMap((prompt) =>
     Array.from({ length: n }, (_, i) => ({
       prompt,

@@ -8,6 +8,7 @@
  */
 import { z } from "@hono/zod-openapi";
 import type { GenerationOptions } from "../../generate/options.ts";
+import { badRequest } from "../errors.ts";
 
 /** Most choices of a request. */
 export const MOST_CHOICES = 32;
@@ -23,7 +24,9 @@ export function optional<T extends z.ZodType>(type: T) {
   return type.nullish().transform((value) => value ?? undefined);
 }
 
-const stop = z.string().min(1).max(LONGEST_STOP);
+const stop = z.string().min(1).max(LONGEST_STOP).refine((text) => text.isWellFormed(), {
+  message: "a stop string has half of a character",
+});
 
 /** Fields of both kinds of completions. */
 export const samplingFields = {
@@ -70,8 +73,23 @@ export const samplingFields = {
 /** The common fields of a request, checked. */
 export type SamplingRequest = z.output<z.ZodObject<typeof samplingFields>>;
 
-/** The same as options of `generate`. */
-export function generationOptions(request: SamplingRequest): GenerationOptions {
+/**
+ * The same as options of `generate`.
+ *
+ * @param vocabulary Tokens of the model.
+ * @throws {ApiError} When a token that has a bias is none of them.
+ */
+export function generationOptions(
+  request: SamplingRequest,
+  vocabulary: number,
+): GenerationOptions {
+  const unknown = Object.keys(request.logit_bias ?? {}).find((id) => Number(id) >= vocabulary);
+  if (unknown !== undefined) {
+    throw badRequest(
+      `logit_bias: token ${unknown} is outside of the vocabulary of ${vocabulary} tokens`,
+      "logit_bias",
+    );
+  }
   return {
     // OpenAI's defaults, where ours differ.
     temperature: request.temperature ?? 1,
