@@ -16,6 +16,8 @@ export const MOST_CHOICES = 32;
 const MOST_STOPS = 16;
 /** Longest stop string, in UTF-16 units. */
 const LONGEST_STOP = 1000;
+/** Of 64 bits with a sign. */
+const LARGEST_SEED = 2 ** 63;
 /** Most tokens with a bias. */
 const MOST_BIASES = 1024;
 
@@ -26,6 +28,11 @@ export function optional<T extends z.ZodType>(type: T) {
 
 const stop = z.string().min(1).max(LONGEST_STOP).refine((text) => text.isWellFormed(), {
   message: "a stop string has half of a character",
+});
+
+/** As OpenAI's: those beyond 2^53 come rounded, since JSON's numbers are read as doubles. */
+const seed = z.number().min(-LARGEST_SEED).max(LARGEST_SEED).refine(Number.isInteger, {
+  message: "a whole number is needed",
 });
 
 /** Fields of both kinds of completions. */
@@ -63,7 +70,9 @@ export const samplingFields = {
         message: `at most ${MOST_BIASES} tokens may have a bias`,
       }),
   ).describe("Added to logits, by token id"),
-  seed: optional(z.int()).describe("The same seed and request give the same answer"),
+  seed: optional(seed).describe("The same seed and request give the same answer").openapi({
+    type: ["integer", "null"],
+  }),
   stop: optional(z.union([stop, z.array(stop).max(MOST_STOPS)])).describe(
     "Text before which the answer ends",
   ),
@@ -110,7 +119,7 @@ export function seedOfChoice(seed: number | undefined, index: number): number | 
   return seed === undefined ? undefined : (seed + index) % Number.MAX_SAFE_INTEGER;
 }
 
-/** OpenAI's seeds may be below 0, ours may not. */
+/** OpenAI's seeds may be below 0 and beyond 2^53, ours may not. */
 function seedOf(seed: number): number {
-  return seed >= 0 ? seed : 2 ** 52 - seed;
+  return (seed >= 0 ? seed : 2 ** 52 - seed) % Number.MAX_SAFE_INTEGER;
 }

@@ -9,6 +9,7 @@ import {
   type Expected,
   expected,
   ok,
+  post,
   type Server,
   stream,
 } from "./support.ts";
@@ -132,6 +133,27 @@ const defaults: Check = {
     equal(answer.usage.completion_tokens, 16);
     equal(answer.usage.prompt_tokens, server.plain.model.tokens(PROMPT).length);
     equal(answer.model, server.plain.id);
+  },
+};
+
+const seeds: Check = {
+  name: "a seed is any whole number of 64 bits, and draws the same again",
+  run: async (server) => {
+    const texts = new Set<string>();
+    // As text: they are larger than numbers are exact.
+    for (const seed of ["9223372036854775807", "-9223372036854775808", "-1", "36893488147"]) {
+      const ask = async () => {
+        const body = `{"prompt": ${
+          JSON.stringify(PROMPT)
+        }, "max_tokens": 8, "n": 2, "seed": ${seed}}`;
+        const { json } = await post(server, PATH, body);
+        return completion.parse(json).choices.map(({ text }: Json) => text);
+      };
+      const drawn = await ask();
+      equal(await ask(), drawn, seed);
+      for (const text of drawn) texts.add(text);
+    }
+    ok(texts.size > 4, "other seeds draw other texts");
   },
 };
 
@@ -266,6 +288,7 @@ async function inTurn<A, B>(all: readonly A[], make: (one: A) => Promise<B>): Pr
 export const completionChecks: readonly Check[] = [
   ...equalsGenerate,
   defaults,
+  seeds,
   stopStrings,
   severalChoices,
   prompts,

@@ -91,7 +91,7 @@ const WRONG: Record<string, readonly unknown[]> = {
   frequency_penalty: [-2.1, 3],
   presence_penalty: [-2.1, {}],
   logit_bias: [{ a: 1 }, { "1": 101 }, { "1": "x" }, { "999999": 1 }, []],
-  seed: [0.5, "x", 1e300],
+  seed: [0.5, "x", 1e300, -1e19],
   stop: ["", [""], 5, "a\ud83d", ["b", "\ude42"], Array(17).fill("x"), "x".repeat(1001)],
   user: [5],
   max_tokens: [0, -5, 1.5, "many"],
