@@ -3,7 +3,7 @@
  * @module
  */
 import process from "node:process";
-import { UsageError } from "../errors.ts";
+import { EspalierError, UsageError } from "../errors.ts";
 import { readAsset } from "../platform/assets.ts";
 import { type Bundle, makeHandler } from "./handler.ts";
 import { bundledSource } from "./source.ts";
@@ -28,13 +28,24 @@ const [PORT, HOST] = ["ESPALIER_PORT", "ESPALIER_HOST"];
 const DEPLOYED = ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"];
 
 /**
- * Makes the program, and begins to load the model: who asks meanwhile waits.
+ * Makes the program, and begins to load the model: who asks meanwhile waits. When a variable is wrong, it
+ * says so and ends the process; nobody is served then.
  *
  * @param bundle What `bundle` has settled.
  * @param base URL of the folder that holds the model's folder.
- * @throws {UsageError} When a variable is wrong.
  */
 export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
+  try {
+    return programOf(bundle, base);
+  } catch (error) {
+    if (!(error instanceof EspalierError)) throw error;
+    console.error(`error ${error.code}: ${error.message}`);
+    return process.exit(error.exitCode);
+  }
+}
+
+/** @throws {UsageError} When a variable is wrong. */
+function programOf(bundle: Bundle, base: string | URL): DenoProgram {
   const variables = Object.fromEntries(
     [...VARIABLES, PORT, HOST, ...DEPLOYED].map((name) => [name, process.env[name]]),
   );

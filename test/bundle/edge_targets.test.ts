@@ -4,8 +4,10 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import {
   account,
   advice,
@@ -18,6 +20,7 @@ import { pathsIn } from "../../src/platform/files.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { runCompiled } from "../../src/generate/run.ts";
+import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../cli/support.ts";
 import { fromRoot } from "../support/paths.ts";
@@ -93,6 +96,28 @@ describe("--target deno", () => {
     await using bundled = await runCompiled(source, { threads: 1 });
     await using original = await runCompiled(folderSource(model), { threads: 1 });
     expect(await bundled.logits([1, 2, 3])).toEqual(await original.logits([1, 2, 3]));
+  }, LONG);
+
+  const deno = runtime().name === "deno" ? process.execPath : "deno";
+  const hasDeno = spawnSync(deno, ["--version"]).status === 0;
+  test.if(hasDeno)("says in a line what is wrong with a variable, and serves nobody", async () => {
+    const output = join(workshop.path, "wrong");
+    await bundleTo("deno", output);
+    const cases = [
+      [{ ESPALIER_PORT: "tcp://10.0.0.1:80" }, 2, "error USAGE: ESPALIER_PORT: "],
+      [{ ESPALIER_KEYS: "nonsense" }, 2, "error USAGE: ESPALIER_KEYS, line 1: "],
+      [{ ESPALIER_QUEUE: "many" }, 2, "error USAGE: ESPALIER_QUEUE: "],
+      [{ ESPALIER_HOST: "192.0.2.1" }, 1, "error LISTEN_FAILED: cannot listen on 192.0.2.1, "],
+    ] as const;
+    for (const [env, code, said] of cases) {
+      const { status, stderr } = spawnSync(deno, ["run", "-A", "main.js"], {
+        cwd: output,
+        encoding: "utf8",
+        env: { ...process.env, NO_COLOR: "1", ...env },
+      });
+      expect({ status, said: stderr.slice(0, said.length) }).toEqual({ status: code, said });
+      expect(stderr.trim()).not.toContain("\n");
+    }
   }, LONG);
 });
 

@@ -72,10 +72,20 @@ import { fetch, listen } from "./program.js";
 
 if (!listen) Deno.serve(fetch);
 else {
-  const server = Deno.serve(listen, fetch);
+  const server = start();
   const stop = () => server.shutdown().then(() => Deno.exit(0));
   Deno.addSignalListener("SIGINT", stop);
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
+}
+
+function start() {
+  try {
+    return Deno.serve(listen, fetch);
+  } catch ({ message }) {
+    const where = \`\${listen.hostname}, port \${listen.port}\`;
+    console.error(\`error LISTEN_FAILED: cannot listen on \${where}: \${message}: set ESPALIER_PORT\`);
+    Deno.exit(1);
+  }
 }
 `;
 
