@@ -4,8 +4,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { parseAllDocuments } from "yaml";
+import { flagsOf, variableOf } from "../../src/cli/args.ts";
+import { serveCommandSchema } from "../../src/server/serve_options.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { eventsOf, jsonRequest, read } from "../server/behaviour/support.ts";
+import { fromRoot } from "../support/paths.ts";
 import { fail, report, type Running, type Start, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
@@ -75,6 +79,30 @@ async function failWith(env: Record<string, string>, exit: number, words: string
 }
 
 const ANY = ["--port", "0"];
+
+/** As much of a resource of Kubernetes as is looked at. */
+interface Resource {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly spec: {
+    readonly template?: { readonly spec: { readonly enableServiceLinks?: boolean } };
+  };
+}
+
+test("the example for Kubernetes gives the program no variable that it would take for an option", () => {
+  const text = readFileSync(fromRoot("examples/kubernetes/espalier.yaml"), "utf8");
+  const resources = parseAllDocuments(text).map((document) => document.toJS() as Resource);
+  const options = flagsOf(serveCommandSchema).map(({ name }) => variableOf(name));
+  // Kubernetes makes them for each Service of the namespace: where it is, as an address.
+  const taken = resources.filter(({ kind }) => kind === "Service")
+    .map(({ metadata: { name } }) => `${name.toUpperCase().replaceAll("-", "_")}_PORT`)
+    .filter((variable) => options.includes(variable));
+  const pods = resources.flatMap(({ spec: { template } }) => template ? [template.spec] : []);
+  expect(pods.length).toBeGreaterThan(0);
+  for (const { enableServiceLinks = true } of pods) {
+    expect(enableServiceLinks ? taken : []).toEqual([]);
+  }
+});
 
 describe("serve", () => {
   test("without a model serves the example, and tells where", async () => {
