@@ -43,6 +43,8 @@ const ROUNDS = 4;
  * given up after one.
  */
 const LEAST_ROUNDS = 2, TOO_LONG = 1.1;
+/** Where all ways of several threads take so many times as long as one of one, they are given up after one round. */
+const FAR_TOO_LONG = 3;
 /**
  * There is a trial after 8 runs of a token, 64, 512 and so on: what the first one times may be code that an engine has
  * not yet compiled for good, and what else a machine has to do changes.
@@ -129,6 +131,10 @@ export class Ways {
     trial.round++;
     const least = Math.min(...trial.rivals.map(({ least }) => least));
     const isSlow = (rival: Rival) => rival.least > TOO_LONG * least;
+    const together = trial.rivals.filter(({ way }) => !way.isAlone);
+    if (together.every((rival) => rival.least > FAR_TOO_LONG * least)) {
+      trial.rivals = trial.rivals.filter(({ way }) => way.isAlone);
+    }
     const isEnough = trial.round >= LEAST_ROUNDS && trial.rivals.length % 2 === 0;
     trial.rivals = trial.rivals.filter((rival) =>
       !isSlow(rival) || !(isEnough || this.#slow.has(rival.way))

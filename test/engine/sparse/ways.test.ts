@@ -136,6 +136,11 @@ function checkWays(threads: number, all: readonly string[]): void {
   });
 }
 
+test("ways of several threads are tried once where all of them take far longer than one alone", () => {
+  const found = runsOf(2, 64, (way) => way.endsWith("alone") ? 1 : 20);
+  expect(found.slice(8).filter((way) => !way.endsWith("alone")).length).toBe(6);
+});
+
 test("several threads compute together again once others have gone", () => {
   const clock: Clock = (way, run) => (run < 3000) === way.endsWith("alone") ? 3 : 6;
   const found = runsOf(2, 5000, clock);
