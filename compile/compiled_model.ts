@@ -39,6 +39,7 @@ import { checkShape, checkValues, type Values } from "./packed/types.ts";
 const recordSchema = z.looseObject({
   kind: z.literal("compiled"),
   dtype: z.enum(["f32", "f16", "bf16"]).optional(),
+  options: z.looseObject({ context: z.int().min(1).optional() }).optional(),
 });
 
 /** A packed matrix of a compiled model: a linear, or a table in int4. */
@@ -63,17 +64,20 @@ export class CompiledModel {
   readonly config: Record<string, unknown>;
   /** Type of the weights that it was compiled from. */
   readonly dtype: "f32" | "f16" | "bf16";
+  /** The longest sequence that it was compiled for; infinite where the record does not say. */
+  readonly context: number;
   readonly #nodes = new Map<string, NodeProto>();
 
   private constructor(
     readonly folder: string,
     file: ModelFile,
     config: Record<string, unknown>,
-    dtype: "f32" | "f16" | "bf16",
+    { dtype, options }: z.output<typeof recordSchema>,
   ) {
     this.file = file;
     this.config = config;
-    this.dtype = dtype;
+    this.dtype = dtype ?? "f32";
+    this.context = options?.context ?? Infinity;
     for (const node of file.graph.node) {
       if (node.domain === DOMAIN) this.#nodes.set(stemOf(node), node);
     }
@@ -120,7 +124,7 @@ export class CompiledModel {
       folder,
       ModelFile.open(path),
       config as Record<string, unknown>,
-      record.data.dtype ?? "f32",
+      record.data,
     );
   }
 

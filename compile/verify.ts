@@ -48,7 +48,8 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
     const source = opened.read(settings.text);
     const { spec } = opened;
     const wanted = settings.seqlen ?? ("windows" in source ? undefined : DEFAULT_SEQLEN);
-    const length = windowLength(wanted, spec.context, source, (text) => phases.note(text));
+    const context = Math.min(spec.context, compiled.context);
+    const length = windowLength(wanted, context, source, (text) => phases.note(text));
     const windows = evaluationWindows(source, length, spec.vocabulary, settings.windows);
     const backend = await openBackend(settings.backend, settings.threads);
     const session = await phases.run(

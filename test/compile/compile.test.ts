@@ -4,7 +4,8 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { verify } from "../../compile/verify.ts";
 import { Checkpoint, type CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
 import { hasNode } from "../../src/engine/ort/backend.ts";
@@ -160,6 +161,20 @@ describe("the example, compiled,", () => {
     expect(error.message).toContain("--logits all");
   });
 });
+
+test("what was compiled for a short context is verified on windows that it can hold", async () => {
+  const against = await workshop.pruned("tiny", "2:4");
+  const { output } = await workshop.compile(against, { context: 32 });
+  const options = { model: output, against, windows: 1, backend: FAST, threads: 1 } as const;
+  const report = await verify({ ...options, text: TINY_TEXT });
+  expect(report.seqlen).toBe(32);
+  expect(report.notes.join()).toContain("windows have 32 tokens");
+  const windows = join(workshop.folder(), "windows.json");
+  writeFileSync(windows, JSON.stringify({ windows: [new Array(33).fill(5)] }));
+  const error = await rejectionOf(verify({ ...options, text: windows }));
+  expect(error.code).toBe("TEXT_UNUSABLE");
+  expect(error.message).toContain("context of 32");
+}, LONG);
 
 describe("a cache of keys and values", () => {
   for (const model of ["llama", "mistral-sliding", "qwen2-sliding", "qwen3", "opt"]) {
