@@ -76,9 +76,7 @@ export async function sparseGpt(
   const { rows, columns } = weights;
   const work: Matrix = { data: weights.data.slice(), rows, columns };
   const mask = new Uint8Array(rows * columns);
-  // Whole groups of M and whole windows only.
-  const m = columnsTogether(request.pattern);
-  const step = Math.floor(BLOCK_COLUMNS / m) * m;
+  const step = blockColumns(request);
   for (let first = 0; first < columns; first += step) {
     const width = Math.min(step, columns - first);
     const block = part(work, 0, first, rows, width);
@@ -96,6 +94,18 @@ export async function sparseGpt(
     }
   }
   return { mask, values: work.data };
+}
+
+/**
+ * Columns of a block: whole groups of M, whole windows, and whole groups that share a scale, or else the
+ * weights would lie on other grids than compile looks for. More than 128 where less does not hold both.
+ */
+function blockColumns({ pattern, rounding }: SparseGptRequest): number {
+  const m = columnsTogether(pattern);
+  const scaled = rounding?.columns ?? 1;
+  let together = m;
+  while (together % scaled !== 0) together += m;
+  return Math.max(1, Math.floor(BLOCK_COLUMNS / together)) * together;
 }
 
 /** Columns that a pattern decides about together. */

@@ -8,7 +8,9 @@ import {
   slotsMask,
   sparseGpt,
 } from "../../src/prune/mod.ts";
+import { gridScale, liesOnGrid } from "../../src/prune/int4_grid.ts";
 import { part, putAt, subtractAt } from "../../src/prune/matrix.ts";
+import { int4Rounding } from "../../src/prune/sparsegpt.ts";
 import { hessian, inverse, loss, matrix, meanOf } from "../support/matrices.ts";
 
 describe("the factor of a Hessian's inverse", () => {
@@ -189,6 +191,29 @@ describe("SparseGPT", () => {
         for (const v of rounded.values.subarray(at, at + 64)) {
           expect(Math.abs(v / scale - Math.round(v / scale))).toBeLessThan(1e-4);
         }
+      }
+    }
+  });
+
+  test("rounds whole groups that share a scale, whatever M is", async () => {
+    const columns = 384;
+    const weights = matrix(2, columns, 21);
+    const { upper } = (await inverseFactor(hessian(columns, 22), 0.01, plainAlgebra))!;
+    for (const [n, m] of [[6, 12], [12, 24], [1, 3], [8, 16]]) {
+      const pattern: Pattern = { kind: "nm", n, m };
+      const share = { density: n / m };
+      const rounding = int4Rounding(share, 32);
+      const { values } = await sparseGpt(
+        { weights, upper, pattern, share, rounding },
+        plainAlgebra,
+      );
+      for (let at = 0; at < values.length; at += rounding.columns) {
+        const group = values.slice(at, at + rounding.columns);
+        expect({ n, m, at, lies: liesOnGrid(group, gridScale(group)) })
+          .toEqual({ n, m, at, lies: true });
+      }
+      for (let at = 0; at < values.length; at += m) {
+        expect(values.slice(at, at + m).filter((w) => w !== 0).length).toBeLessThanOrEqual(n);
       }
     }
   });
