@@ -84,9 +84,23 @@ export async function compare(
       "--calibration FILE is needed to prune: text like that which the model will meet, or self",
     );
   }
-  if (variants.some(({ fit }) => fit?.allocation === "auto")) {
+  const chosen = variants.find(({ fit }) => ["auto", "search"].includes(fit?.allocation ?? ""));
+  if (chosen) {
     throw new UsageError(
-      "a fit looks for pattern and values: name one allocation for it, not auto",
+      `a fit looks for pattern and values: name one allocation for it, not ${
+        chosen.fit!.allocation
+      }`,
+    );
+  }
+  const searched = variants.find(({ pruning }) =>
+    pruning?.allocation === "search" && isFixed(pruning.pattern)
+  );
+  if (searched) {
+    throw new UsageError(
+      `${searched.name}: --allocation search has nothing to search where N:M gives every block the same ` +
+        `density: name another allocation for it, as ${
+          searched.pruning!.pattern
+        }:${searched.values}:uniform, or leave it out of --variants`,
     );
   }
   const { facts, calibration, windows, text, name } = readInputs(settings, phases);
@@ -180,7 +194,12 @@ function bySharedPruning(variants: readonly Variant[], maker: VariantMaker): Var
 function needsText({ kind, pruning }: Variant): boolean {
   if (kind === "dense") return pruning !== undefined;
   if (!pruning || pruning.method !== "magnitude") return true;
-  return /^\d+:/.test(pruning.pattern) ? false : !["uniform", "atp"].includes(pruning.allocation);
+  return isFixed(pruning.pattern) ? false : !["uniform", "atp"].includes(pruning.allocation);
+}
+
+/** Whether a pattern is N:M, which says the density of every block. */
+function isFixed(pattern: string): boolean {
+  return /^\d+:/.test(pattern);
 }
 
 /** Reads what all variants share, and what their results hang on. */

@@ -129,6 +129,9 @@ describe("compare", () => {
     await fail(2, "USAGE", words(own, "--at", "much"), "--at");
     await fail(2, "USAGE", ["compare", TINY, "--text", TEXT, "--state", own], "--calibration");
     await fail(2, "USAGE", words(own, "--at", "2MB", "--allocation", "auto"), "allocation");
+    const search = words(own, "--allocation", "search");
+    await fail(2, "USAGE", search, "8:16:int8: ", "8:16:int8:uniform");
+    await fail(2, "USAGE", [...search, "--variants", "fit@2MB"], "not search");
     await fail(2, "USAGE", ["compare", TINY, "--calibration", CALIBRATION], "--text is needed");
     writeFileSync(own, "{}");
     await fail(1, "COMPARE_STATE_INVALID", words(own), own);
