@@ -28,7 +28,8 @@ const PRIOR_TOKENS = 4096;
  */
 export function penaltyOf({ data, rows: n }: Matrix, tokens: number): Float32Array {
   const shrinkage = PRIOR_TOKENS / tokens;
-  const least = DAMPING * meanDiagonal({ data, rows: n, columns: n });
+  // Where nothing ever comes in, no weight does more than another but by its size.
+  const least = DAMPING * meanDiagonal({ data, rows: n, columns: n }) || 1;
   return Float32Array.from({ length: n }, (_, c) => shrinkage * data[c * n + c] + least);
 }
 

@@ -75,6 +75,17 @@ describe("prune --method espalier", () => {
     300_000,
   );
 
+  test("copes with a linear into which nothing ever comes", async () => {
+    const name = "model.layers.2.self_attn.v_proj.weight";
+    const { values } = matrixOf(fromRoot("examples/tiny"), name);
+    const model = await copyWith(fromRoot("examples/tiny"), name, values.fill(0));
+    for (const how of [{ pattern: "4:16" }, { pattern: "8:16", values: "int4" }] as const) {
+      const report = await run({ ...how, model, method: "espalier" });
+      expect(report.perplexity!.pruned).toBeLessThan(3 * report.perplexity!.dense);
+      expect(report.blocks[2].linears!["self_attn.o_proj"]).toBeGreaterThan(0.49);
+    }
+  }, 300_000);
+
   test("leaves what is skipped as it was, to the last bit", async () => {
     const report = await run({ method: "espalier", sparsity: 0.6, skip: ["*.down_proj"] });
     const before = new Map(
