@@ -59,6 +59,7 @@ export function subjectOf(
     sparsity,
     method: settings.method,
     values: settings.values ? `${settings.values} ${settings.group}` : null,
+    head: settings.head ?? null,
     pattern: patternText(settings.pattern),
     skip: JSON.stringify(settings.skip),
     reducer: settings.reducer,

@@ -6,10 +6,13 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { SearchState, type SearchSubject } from "../../src/api/search_state.ts";
+import { parseOptions, type PruneOptions, pruneSchema } from "../../src/api/options.ts";
+import { SearchState, type SearchSubject, subjectOf } from "../../src/api/search_state.ts";
+import { OpenModel } from "../../src/api/shared.ts";
 import { SearchStateError } from "../../src/errors.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
+import { fromRoot } from "../support/paths.ts";
 
 const CASES = caseCount(20_000, 2_000);
 
@@ -42,6 +45,26 @@ describe("the state of a search", () => {
     expect(state.trial("owl", [0.4, 0.2])).toBe(Infinity);
     expect(state.trial("owl", [0.4, 0.3])).toBeUndefined();
     expect(state.trial("dlp", [0.4, 0.2])).toBeUndefined();
+  });
+
+  test("is about all that its answers hang on: how head and weights are rounded, too", () => {
+    const opened = new OpenModel(fromRoot("test/fixtures/architectures/llama"));
+    const windows = { windows: [], length: 2, sha256: "abc" };
+    const about = (options: Partial<PruneOptions>) => {
+      const settings = parseOptions(pruneSchema, { model: "m", ...options });
+      return JSON.stringify(subjectOf(settings, opened, windows, 0.7, "wasm"));
+    };
+    const all: Partial<PruneOptions>[] = [
+      {},
+      { head: "int4" },
+      { values: "int4" },
+      { values: "int4", head: "int4" },
+      { values: "int4", group: 64 },
+      { method: "espalier" },
+      { skip: ["*.down_proj"] },
+    ];
+    expect(new Set(all.map(about)).size).toBe(all.length);
+    opened.checkpoint.close();
   });
 
   test("goes on where it was, and leaves nothing beside its file", () => {
