@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { running } from "../src/api/options.ts";
+import { INT4_GROUP } from "../src/prune/int4_grid.ts";
 
 const path = z.string().min(1);
 const valueType = z.enum(["f32", "f16", "int8", "int4"]);
@@ -20,7 +21,7 @@ export const compileSchema = z.strictObject({
   ),
   group: z.int().min(2).max(1 << 16).optional().describe(
     "int8: inputs of a row that share a scale (default: the whole row); " +
-      "int4: kept weights that do, 32 or 64 (default: 64)",
+      `int4: kept weights that do, 32 or 64 (default: ${INT4_GROUP})`,
   ),
   head: valueType.optional().describe(
     "how embedding and output head are stored (default: as --values; int8 with int4)",

@@ -127,6 +127,19 @@ function meanDensity(densities: readonly number[], linears: readonly Shape[]): n
 }
 
 /**
+ * The sparsity that shares come to together, by the weights of what is pruned.
+ *
+ * @param linears Shapes of the pruned linears of each block.
+ */
+export function sparsityOfShares(
+  shares: readonly Share[],
+  linears: readonly (readonly Shape[])[],
+): number {
+  const densities = shares.flatMap(({ density }, block) => linears[block].map(() => density));
+  return 1 - meanDensity(densities, linears.flat());
+}
+
+/**
  * Lowers all densities by the same amount until no more weights stay than under a reference. Masks keep whole
  * weights, rounded up in every row: allocations of equal means differ by some thousandths in what they keep,
  * and a search would find those that keep more.

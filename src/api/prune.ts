@@ -13,7 +13,13 @@ import { peakResidentBytes } from "../platform/runtime.ts";
 import { mends } from "../prune/block.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
-import { checkPattern, givenShares, needsImportance, sparsityFor } from "./allocate.ts";
+import {
+  checkPattern,
+  givenShares,
+  needsImportance,
+  sparsityFor,
+  sparsityOfShares,
+} from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, NOTHING_DONE } from "./carry_out.ts";
@@ -308,6 +314,9 @@ class PruneRun {
     if (densities !== undefined && pattern.kind === "nm") {
       throw new UsageError("--densities does nothing for an N:M pattern");
     }
+    if (densities !== undefined && settings.sparsity !== undefined) {
+      throw new UsageError("--densities says how much goes: leave --sparsity out beside it");
+    }
     if (settings.allocation === "search" && settings.sparsity === 0) {
       throw new UsageError("--allocation search has nothing to search where --sparsity is 0");
     }
@@ -317,19 +326,17 @@ class PruneRun {
           `mixed:${pattern.m} lets it choose`,
       );
     }
+    const byBlock = this.#blocks.map(({ index }) => pruned.filter(({ block }) => block === index));
+    const given = densities === undefined ? undefined : givenShares(densities, pattern, byBlock);
     const request = {
       settings,
       blocks,
       pruned: [...new Set(pruned.map(({ block }) => block))],
-      sparsity: sparsityFor(pattern, settings.sparsity),
+      sparsity: given ? sparsityOfShares(given, byBlock) : sparsityFor(pattern, settings.sparsity),
       skipped,
       store: (name: string, values: Float32Array) =>
         roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
-      given: densities === undefined ? undefined : givenShares(
-        densities,
-        pattern,
-        this.#blocks.map(({ index }) => pruned.filter(({ block }) => block === index)),
-      ),
+      given,
     };
     return { request, linears: pruned };
   }

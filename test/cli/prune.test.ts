@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { readConfigFile } from "../../src/cli/args.ts";
 import { VERSION } from "../../src/version.ts";
-import { filesOf, Workshop } from "../checkpoint/support.ts";
+import { filesOf, readJsonOf, Workshop } from "../checkpoint/support.ts";
 import {
   CALIBRATED,
   fail,
@@ -267,6 +267,10 @@ describe("prune", () => {
       const words = ["-o", join(place, "out"), "--method", "magnitude", "--densities", path];
       const found = await report("prune", TINY, ...words);
       expect(found.allocation).toBe("given");
+      // What they mean is what was asked for, in the record as well.
+      expect(found.sparsity.asked).toBeCloseTo(1 - 4.45 / 8, 9);
+      const record = readJsonOf(join(place, "out"), "espalier.json");
+      matches(record, { options: { sparsity: found.sparsity.asked }, sparsity: found.sparsity });
       found.blocks.forEach((block: { density: number; sparsity: number }, index: number) => {
         expect(block.density).toBe(densities[index]);
         expect(block.sparsity).toBeCloseTo(1 - densities[index], 2);

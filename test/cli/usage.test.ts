@@ -15,6 +15,7 @@ import {
 } from "../../src/generate/command_options.ts";
 import { pullSchema } from "../../src/hub/pull.ts";
 import { runtime } from "../../src/platform/runtime.ts";
+import { INT4_GROUP } from "../../src/prune/int4_grid.ts";
 import { VERSION } from "../../src/version.ts";
 import { compareCommandSchema } from "../../src/workflow/compare/options.ts";
 import { Workshop } from "../checkpoint/support.ts";
@@ -77,6 +78,11 @@ describe("help", () => {
     const { stdout } = await succeed("prune", "--help");
     const start = runtime().name === "deno" ? "deno run -A mod.ts" : "bun mod.ts";
     expect(stdout).toContain(`${start} prune`);
+  });
+
+  test("on compile says how many weights of int4 share a scale where nobody says", async () => {
+    const { stdout } = await succeed("compile", "--help");
+    expect(stdout).toContain(`int4: kept weights that do, 32 or 64 (default: ${INT4_GROUP})`);
   });
 
   test("goes with a version", async () => {
@@ -174,6 +180,7 @@ describe("a command that cannot be right", () => {
       [[...prune, "--pattern", "2:4", "--sparsity", "0.6"], "2:4 has a sparsity of 0.5"],
       [[...prune, "--pattern", "4:4"], "4:4 prunes nothing"],
       [[...prune, "--pattern", "2:4", "--densities", densities], "--densities"],
+      [[...prune, "--sparsity", "0.6", "--densities", densities], "leave --sparsity out"],
       [[...prune, "--skip", "*.nothing_proj"], "--skip *.nothing_proj", "self_attn.q_proj"],
       [[...prune, "--skip", "*"], "leaves nothing to prune"],
     ]);
