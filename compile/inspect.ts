@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { fileSize } from "../src/platform/files.ts";
+import { atOnce, type Steps } from "../src/platform/steps.ts";
 import type { CompiledLinear } from "./compile.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { countNonzeros } from "./packed/quantize.ts";
@@ -49,16 +50,22 @@ const IN_A_BLOCK = /\.layers\.\d+\./;
  * @throws {PackedFormatError} When a packed tensor is.
  */
 export function inspectCompiled(folder: string): CompiledInspectReport {
+  return atOnce(inspectCompiledInSteps(folder));
+}
+
+/** The same, with a step for each linear. */
+export function* inspectCompiledInSteps(folder: string): Steps<CompiledInspectReport> {
   const model = CompiledModel.open(folder);
   try {
     // Tables in int4 have operators too.
     const linearsOnly = model.linears().filter(({ name, format }) =>
       format !== "dense" || IN_A_BLOCK.test(name)
     );
-    const packed = linearsOnly.map((linear): CompiledLinearReport => {
+    const linears: CompiledLinearReport[] = [];
+    for (const linear of linearsOnly) {
       const { name, rows, columns, format, pattern, values, bytes } = linear;
       const weights = rows * columns;
-      return {
+      linears.push({
         name,
         shape: [rows, columns],
         format,
@@ -67,27 +74,28 @@ export function inspectCompiled(folder: string): CompiledInspectReport {
         sparsity: 1 - countNonzeros(model.dense(name)) / weights,
         bytes,
         bytesPerWeight: bytes / weights,
-      };
-    });
+      });
+      yield;
+    }
     const dense = [...model.file.tensors.values()]
       .filter(({ name }) => IN_A_BLOCK.test(name) && name.endsWith(".weight"))
-      .filter(({ dims }) => dims.length === 2 && dims.every((dim) => dim > 0n))
-      .map((tensor): CompiledLinearReport => {
-        const [rows, columns] = tensor.dims.map(Number);
-        const values = model.plain(tensor.name);
-        const scales = model.file.tensors.get(tensor.name.replace(/weight$/, "scales"));
-        const bytes = model.file.bytesOf(tensor) + (scales ? 4 * rows : 0);
-        return {
-          name: tensor.name.replace(/\.weight$/, ""),
-          shape: [rows, columns],
-          format: "dense",
-          values: scales ? "int8" : bytes === 4 * values.length ? "f32" : "f16",
-          sparsity: 1 - countNonzeros(values) / values.length,
-          bytes,
-          bytesPerWeight: bytes / values.length,
-        };
+      .filter(({ dims }) => dims.length === 2 && dims.every((dim) => dim > 0n));
+    for (const tensor of dense) {
+      const [rows, columns] = tensor.dims.map(Number);
+      const values = model.plain(tensor.name);
+      const scales = model.file.tensors.get(tensor.name.replace(/weight$/, "scales"));
+      const bytes = model.file.bytesOf(tensor) + (scales ? 4 * rows : 0);
+      linears.push({
+        name: tensor.name.replace(/\.weight$/, ""),
+        shape: [rows, columns],
+        format: "dense",
+        values: scales ? "int8" : bytes === 4 * values.length ? "f32" : "f16",
+        sparsity: 1 - countNonzeros(values) / values.length,
+        bytes,
+        bytesPerWeight: bytes / values.length,
       });
-    const linears = [...packed, ...dense];
+      yield;
+    }
     const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
     const rows = linears.reduce((sum, { shape }) => sum + shape[0], 0);
     const bytes = linears.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -3,6 +3,7 @@
  * @module
  */
 import { cutIntoSections } from "../onnx/sections.ts";
+import { atOnce, type Steps } from "../platform/steps.ts";
 import { countZeros } from "../prune/mask.ts";
 import { type InspectOptions, inspectSchema, parseOptions } from "./options.ts";
 import { OpenModel } from "./shared.ts";
@@ -54,32 +55,40 @@ const PIECE = 1 << 20;
  * @throws {EspalierError} Of the class that says what is wrong.
  */
 export function inspect(options: InspectOptions): InspectReport {
+  return atOnce(inspectInSteps(options));
+}
+
+/** The same, with a step for each part of a linear. */
+export function* inspectInSteps(options: InspectOptions): Steps<InspectReport> {
   const settings = parseOptions(inspectSchema, options);
   const { checkpoint, spec, graph } = new OpenModel(settings.model);
   try {
     const sections = cutIntoSections(graph);
     const buffer = new Float32Array(PIECE);
-    const blocks = sections.blocks.map((block) => {
-      const linears = block.linears.map(({ name, weight, rows, columns }): LinearReport => {
+    const blocks: InspectReport["blocks"] = [];
+    for (const block of sections.blocks) {
+      const linears: LinearReport[] = [];
+      for (const { name, weight, rows, columns } of block.linears) {
         const size = rows * columns;
         let zeros = 0;
         for (let first = 0; first < size; first += PIECE) {
           const values = buffer.subarray(0, Math.min(PIECE, size - first));
           checkpoint.readFloats(weight, values, first);
           zeros += countZeros(values);
+          yield;
         }
         const { dtype, length } = checkpoint.tensors.get(weight)!;
-        return {
+        linears.push({
           name,
           shape: [rows, columns],
           dtype,
           bytes: length,
           zeros,
           sparsity: zeros / size,
-        };
-      });
-      return { index: block.index, sparsity: sparsityOf(linears), linears };
-    });
+        });
+      }
+      blocks.push({ index: block.index, sparsity: sparsityOf(linears), linears });
+    }
     const all = blocks.flatMap(({ linears }) => linears);
     const tensors = [...checkpoint.tensors.values()];
     return {

@@ -3,10 +3,11 @@
  * @module
  */
 import { CompiledModel } from "../../compile/compiled_model.ts";
-import { type CompiledInspectReport, inspectCompiled } from "../../compile/inspect.ts";
-import { inspect, type InspectReport } from "../api/inspect.ts";
+import { type CompiledInspectReport, inspectCompiledInSteps } from "../../compile/inspect.ts";
+import { inspectInSteps, type InspectReport } from "../api/inspect.ts";
 import { inspectSchema, type RunHooks } from "../api/options.ts";
 import { print } from "../platform/output.ts";
+import { withPauses } from "../platform/steps.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";
@@ -34,10 +35,10 @@ export const inspectCommand: Command = {
       .finally(() => view.finish());
     let text: string;
     if (CompiledModel.isAt(options.model)) {
-      const report = inspectCompiled(options.model);
+      const report = await withPauses(inspectCompiledInSteps(options.model), signal);
       text = line.json ? JSON.stringify(report) : describeCompiled(report);
     } else {
-      const report = inspect(options);
+      const report = await withPauses(inspectInSteps(options), signal);
       text = line.json ? JSON.stringify(report) : describe(report);
     }
     print(`${text}\n`);

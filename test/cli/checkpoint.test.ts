@@ -5,6 +5,10 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { inspectCompiledInSteps } from "../../compile/inspect.ts";
+import { inspectInSteps } from "../../src/api/inspect.ts";
+import { AbortError } from "../../src/errors.ts";
+import { withPauses } from "../../src/platform/steps.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { HELD_OUT, matches, QUICK, report, succeed, TINY } from "./support.ts";
 
@@ -84,5 +88,18 @@ describe("inspect", () => {
       expect(stdout).toContain(part);
     }
     expect(stderr).toBe("");
+  });
+
+  test("lets signals in between two linears, and stops there", async () => {
+    const compiled = join(workshop.folder(), "compiled");
+    await succeed("compile", TINY, "-o", compiled);
+    for (const steps of [inspectInSteps({ model: TINY }), inspectCompiledInSteps(compiled)]) {
+      const stop = new AbortController();
+      setImmediate(() => stop.abort());
+      const ended = await withPauses<object>(steps, stop.signal).catch((error) => error);
+      expect(ended).toBeInstanceOf(AbortError);
+      // It has closed its files.
+      expect(steps.next().done).toBe(true);
+    }
   });
 });
