@@ -94,6 +94,7 @@ describe("a text of a schema", () => {
       '{"name":"a","pass":"b"}',
       '{"name":"a","passwords":"b"}',
     ], ['{"name":"a","password":"b"}', '{"name":"a","pass":"b","password":"c"}']);
+    check(object({ "\\": { type: "integer" } }), ['{"\\\\":1}'], ['{"\\n":1}', '{"\\":1}']);
     const $defs = { endless: object({ it: { $ref: "#/$defs/endless" } }) };
     const schema = { type: "object", properties: { next: { $ref: "#/$defs/endless" } }, $defs };
     check({ ...schema, additionalProperties: true }, ['{"text":1}', "{}"], ['{"next":1}']);
