@@ -104,13 +104,14 @@ const schema = {
 const response_format = { type: "json_schema", json_schema: { name: "person", schema } };
 
 try {
-  const url = `${(await miniflare.ready).href}v1/completions`;
-  const ask = (body) =>
-    fetch(url, {
+  const url = `${(await miniflare.ready).href}v1/`;
+  const post = (route, body) =>
+    fetch(new URL(route, url), {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt: "The population of the country", ...body }),
+      body: JSON.stringify(body),
     });
+  const ask = (body) => post("completions", { prompt: "The population of the country", ...body });
   await (await fetch(new URL("/health", url))).text();
   const before = inKb(workerd(), "VmRSS");
   const inspector = await openInspector();
@@ -142,15 +143,15 @@ try {
   let failed = 0;
   const heaps = [];
   for (let i = 0; i < Number(requests); i++) {
-    const answer = await ask({
-      prompt: `${i} ${"and the river ".repeat(i % 20)}`,
-      max_tokens: 12,
-      temperature: 0.8,
-      seed: i,
-      ...(i % 5 === 4 ? { response_format } : {}),
-    });
-    const json = await answer.json();
-    if (!answer.ok || typeof json.choices[0].text !== "string") failed++;
+    const prompt = `${i} ${"and the river ".repeat(i % 20)}`;
+    const body = { max_tokens: 12, temperature: 0.8, seed: i };
+    const messages = [{ role: "user", content: prompt }];
+    // Only conversations have forms.
+    const answer = i % 5 === 4
+      ? await post("chat/completions", { ...body, messages, response_format })
+      : await ask({ ...body, prompt });
+    const { choices: [choice] = [] } = await answer.json();
+    if (!answer.ok || typeof (choice.text ?? choice.message.content) !== "string") failed++;
     if (i % 10 === 9) heaps.push(await inspector.heap());
   }
   inspector.close();

@@ -14,14 +14,11 @@ import {
 import { firstNotFinite, FLOAT_BYTES, widen } from "../onnx/element_type.ts";
 import { exists, isFolder, listFolder, PositionedFile, readJson } from "../platform/files.ts";
 import { folderName } from "./folder_name.ts";
+import { INDEX, SINGLE } from "./file_names.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** Bytes of the largest JSON file (config, index) that is read. */
 const LARGEST_JSON = 64 << 20;
-/** The file with all weights, where it is one. */
-export const SINGLE = "model.safetensors";
-/** What says in which file each weight lies, where they are several. */
-export const INDEX = "model.safetensors.index.json";
 
 const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string()) });
 

@@ -10,7 +10,8 @@ import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
-import { assertFinite, type Checkpoint, INDEX, SINGLE } from "./checkpoint.ts";
+import { assertFinite, type Checkpoint } from "./checkpoint.ts";
+import { INDEX, SINGLE } from "./file_names.ts";
 
 /** Bytes that are copied or masked at a time; a multiple of every element's size. */
 const PIECE = 4 << 20;

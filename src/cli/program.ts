@@ -5,7 +5,7 @@
 import process from "node:process";
 import { AbortError, EspalierError, UsageError } from "../errors.ts";
 import { onHangup } from "../platform/hangup.ts";
-import { sleep } from "../platform/sleep.ts";
+import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
 import { VERSION } from "../version.ts";
 import { suggestion } from "./args.ts";
@@ -61,9 +61,7 @@ export async function runProgram(
 
 /** Waits until the signal says so, and a little longer; its value is false. */
 async function stopped(signal: AbortSignal): Promise<boolean> {
-  if (!signal.aborted) {
-    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-  }
+  await aborted(signal);
   await sleep(LAST_WAIT);
   return false;
 }

@@ -11,6 +11,7 @@ import type { Model } from "../generate/model.ts";
 import { readText } from "../platform/files.ts";
 import { listen, type Listening } from "../platform/listen.ts";
 import { print } from "../platform/output.ts";
+import { aborted } from "../platform/sleep.ts";
 import { appOf } from "../server/app.ts";
 import { parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";
@@ -144,14 +145,6 @@ async function drain(service: Service, seconds: number, tell: (message: string) 
 async function stop(listening: Listening, models: readonly Model[]): Promise<void> {
   await listening.stop();
   for (const model of models) await model.close();
-}
-
-/** Settles when the signal is aborted. */
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) =>
-    signal.addEventListener("abort", () => resolve(), { once: true })
-  );
 }
 
 function isLoopback(host: string): boolean {

@@ -8,6 +8,7 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
+import { INDEX, SINGLE } from "../checkpoint/file_names.ts";
 import {
   fileSize,
   isFolder,
@@ -19,7 +20,7 @@ import {
   replaceText,
 } from "../platform/files.ts";
 import { linkTo } from "../platform/links.ts";
-import { CONFIG, GRAPH, GRAPH_DATA, INDEX, RECORD, shardsIn, SINGLE } from "./choose.ts";
+import { CONFIG, GRAPH, GRAPH_DATA, RECORD, shardsIn } from "./choose.ts";
 import type { HubFile } from "./listing.ts";
 import { type HubReference, isCommit } from "./reference.ts";
 

@@ -4,13 +4,10 @@
  * @module
  */
 import { z } from "zod";
+import { INDEX, SINGLE } from "../checkpoint/file_names.ts";
 import { CheckpointNotFoundError, quote, ShardError } from "../errors.ts";
 import type { HubFile } from "./listing.ts";
 
-/** The weights, in one file. */
-export const SINGLE = "model.safetensors";
-/** The weights' index, where they are in several. */
-export const INDEX = "model.safetensors.index.json";
 /** The graph of a compiled model. */
 export const GRAPH = "onnx/model.onnx";
 /** The data of a graph that `compile` wrote. */

@@ -21,3 +21,11 @@ export async function sleep(milliseconds: number, signal?: AbortSignal): Promise
   });
   throwIfAborted(signal);
 }
+
+/** Settles when the signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) =>
+    signal.addEventListener("abort", () => resolve(), { once: true })
+  );
+}

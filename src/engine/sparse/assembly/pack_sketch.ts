@@ -315,7 +315,7 @@ function lumpiness(room: usize, columns: i32, deviation: f32): f32 {
   // Spread twice they are 64 times what they were, and lengths 8 times.
   const far = maxLane(spreadOut) / deviation, back = maxLane(before) / (8 * deviation);
   let times: f32 = 1;
-  // Half of a deviation's seventh is for the others.
+  // All that is in the largest, and half of what is counted usually for the others.
   if (far > USUAL_SPREAD) times = far / DEVIATIONS + 0.5;
   if (back > USUAL) times = max(times, back / DEVIATIONS + 0.5);
   return times;
