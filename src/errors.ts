@@ -178,6 +178,11 @@ export class ToolMissingError extends EspalierError {
   readonly code = "TOOL_MISSING";
 }
 
+/** A package that a part of Espalier is made of, and that is neither installed nor to be had. */
+export class PackageMissingError extends EspalierError {
+  readonly code = "PACKAGE_MISSING";
+}
+
 /** Work that needs more memory than `--memory` allows, however it is cut. */
 export class MemoryBudgetError extends EspalierError {
   readonly code = "MEMORY_BUDGET";

@@ -3,7 +3,7 @@
  * @module
  */
 import process from "node:process";
-import { AbortError, EspalierError, UsageError } from "../errors.ts";
+import { AbortError, EspalierError, PackageMissingError, UsageError } from "../errors.ts";
 import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
@@ -116,7 +116,19 @@ async function commandOf(
   commands: readonly CommandEntry[],
   name: string | undefined,
 ): Promise<Command | undefined> {
-  return await commands.find((entry) => entry.name === name)?.load();
+  try {
+    return await commands.find((entry) => entry.name === name)?.load();
+  } catch (cause) {
+    const { code, message } = cause as { code?: unknown; message?: unknown };
+    if (code !== "ERR_MODULE_NOT_FOUND" && !/^Failed loading /.test(String(message))) throw cause;
+    throw new PackageMissingError(
+      `${name} needs a package that could not be loaded: ${
+        String(message)
+      }: connect this machine once, or ` +
+        "fetch everything before (deno cache mod.ts, bun install)",
+      { cause },
+    );
+  }
 }
 
 /** Writes an error to standard error; returns its exit code. */

@@ -4,12 +4,15 @@
  */
 import type { ModelSource } from "../engine/source.ts";
 import { EspalierError, TokenizerError } from "../errors.ts";
+import { collectGarbage } from "../platform/garbage.ts";
 import { type ModelText, modelTextFrom } from "../text/model_text.ts";
 
 /** Bytes of the largest `tokenizer.json` that is read; Gemma's has 33 MB. */
 const LARGEST_TOKENIZER = 128 << 20;
 /** Bytes of the largest other file; templates and configurations have some kB. */
 const LARGEST_OTHER = 16 << 20;
+/** Characters of a `tokenizer.json` of which so much is left over that collecting it pays. */
+const MUCH_TEXT = 1 << 20;
 
 /**
  * Reads a model's text files.
@@ -21,25 +24,34 @@ const LARGEST_OTHER = 16 << 20;
  */
 export async function readText(source: ModelSource): Promise<ModelText | undefined> {
   if (!await source.has("tokenizer.json")) return undefined;
-  const text = async (path: string, largest: number) =>
+  const { text, length } = await readFiles(source);
+  // Before the weights are asked for: a file's text and its JSON take several times what stays of them.
+  if (length > MUCH_TEXT) collectGarbage();
+  return text;
+}
+
+/** The text of a model, and how many characters its `tokenizer.json` has. */
+async function readFiles(source: ModelSource): Promise<{ text: ModelText; length: number }> {
+  const read = async (path: string, largest: number) =>
     new TextDecoder().decode(await source.read(path, largest));
   const optional = async (path: string) =>
-    await source.has(path) ? await text(path, LARGEST_OTHER) : undefined;
+    await source.has(path) ? await read(path, LARGEST_OTHER) : undefined;
   const [tokenizer, tokenizerConfig, config, generationConfig, chatTemplate] = await Promise.all([
-    text("tokenizer.json", LARGEST_TOKENIZER),
+    read("tokenizer.json", LARGEST_TOKENIZER),
     optional("tokenizer_config.json"),
     optional("config.json"),
     optional("generation_config.json"),
     optional("chat_template.jinja"),
   ]);
   try {
-    return modelTextFrom({
+    const text = modelTextFrom({
       tokenizer: parsed("tokenizer.json", tokenizer),
       tokenizerConfig: parsed("tokenizer_config.json", tokenizerConfig),
       config: parsed("config.json", config),
       generationConfig: parsed("generation_config.json", generationConfig),
       chatTemplate,
     });
+    return { text, length: tokenizer.length };
   } catch (error) {
     // The classes of the errors say what is wrong; where it is, only we know.
     if (error instanceof EspalierError) error.message = `${source.name}: ${error.message}`;

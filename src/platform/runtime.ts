@@ -2,6 +2,7 @@
  * Which JavaScript runtime this is, and what the machine has: the only file that looks.
  * @module
  */
+import { readFileSync } from "node:fs";
 import process from "node:process";
 
 export { processors } from "./machine.ts";
@@ -25,6 +26,9 @@ export function isBinary(): boolean {
   return /^(\/\$bunfs\/|B:[\\/]~BUN[\\/])/.test(process.argv[1] ?? "");
 }
 
+/** The unit of maxRSS is KiB in Node and Deno; Bun on Linux reports the same. */
+const MAX_RSS_UNIT = 1024;
+
 /** Bytes of memory that this process holds now. */
 export function residentBytes(): number {
   return process.memoryUsage.rss();
@@ -32,7 +36,16 @@ export function residentBytes(): number {
 
 /** The largest number of bytes that this process has held since its start, as the system counts it. */
 export function peakResidentBytes(): number {
-  // The unit of maxRSS is KiB in Node and Deno; Bun on Linux reports the same.
-  const reported = process.resourceUsage().maxRSS * 1024;
-  return Math.max(reported, residentBytes());
+  return peakOnLinux() ?? Math.max(process.resourceUsage().maxRSS * MAX_RSS_UNIT, residentBytes());
+}
+
+/** On Linux maxRSS has the peak of whoever started this process in it, as much of it as there was then. */
+function peakOnLinux(): number | undefined {
+  if (process.platform !== "linux") return undefined;
+  try {
+    const peak = /^VmHWM:\s*([0-9]+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"));
+    return peak ? Number(peak[1]) * 1024 : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { type CommandEntry, runWords } from "../../src/cli/program.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import {
   CALIBRATED,
@@ -314,4 +315,44 @@ describe("a disk that is full", () => {
       }
     });
   }
+});
+
+describe("a command whose packages are not there", () => {
+  /** What a program says that has one command, which is loaded like this. */
+  async function told(load: CommandEntry["load"]): Promise<string> {
+    let text = "";
+    const { write } = process.stderr;
+    process.stderr.write = (piece: string | Uint8Array) => {
+      text += String(piece);
+      return true;
+    };
+    try {
+      const commands = [{ name: "serve", load }];
+      const { signal } = new AbortController();
+      expect(await runWords({ about: "", commands }, ["serve"], signal)).toBe(1);
+    } finally {
+      process.stderr.write = write;
+    }
+    return text;
+  }
+
+  test("says so, and how to get them", async () => {
+    const missing = new URL("./none_of_ours.ts", import.meta.url).href;
+    const texts = [
+      await told(() => import(missing)),
+      // Deno without a network.
+      await told(() => Promise.reject(new TypeError("Failed loading https://npm.example/hono"))),
+    ];
+    for (const text of texts) {
+      expect(text).toMatch(
+        /^error PACKAGE_MISSING: serve needs a package that could not be loaded: /,
+      );
+      expect(text).toContain("deno cache mod.ts");
+    }
+  });
+
+  test("is no other fault of the program", async () => {
+    const text = await told(() => Promise.reject(new TypeError("x is not a function")));
+    expect(text).toMatch(/^internal error, please report it: TypeError: x is not a function/);
+  });
 });

@@ -3,17 +3,29 @@
  * `ESPALIER_TEST_MODEL` names its folder.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { compile, load, type Model, prune } from "../../mod.ts";
 import { perplexityOf } from "../../src/generate/perplexity.ts";
+import { runtime } from "../../src/platform/runtime.ts";
+import { report } from "../cli/support.ts";
 import { FAST } from "../support/models.ts";
 import { readOracle } from "../support/oracle.ts";
 import { LARGE_MODEL } from "../text/support.ts";
 
 const LONG = 900_000;
 const PROMPTS = ["The population of", "In the year 1807", "Water is", "A bird that cannot fly"];
+
+/** Bytes that the runtime takes for a script that does nothing else. */
+function bytesOfRuntime(): number {
+  const script = `import { readFileSync } from "node:fs";
+    console.log(/VmHWM:\\s*(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]);`;
+  const inline = runtime().name === "deno" ? "eval" : "-e";
+  return Number(spawnSync(process.execPath, [inline, script], { encoding: "utf8" }).stdout) * 1024;
+}
 
 function engineOn(model: string) {
   const folder = mkdtempSync(join(tmpdir(), "espalier-large-"));
@@ -116,6 +128,18 @@ function engineOn(model: string) {
       if (loaded.info.device.includes("relaxed")) expect(same / count).toBeLessThan(0.1);
     });
   }, LONG);
+
+  test.if(process.platform === "linux")(
+    "generates in less than 260 MB beyond what the runtime takes",
+    async () => {
+      const model = await of("int8");
+      const prompt = PROMPTS.join(". ").repeat(16);
+      const { peakBytes } = await report("generate", model, "--prompt", prompt);
+      expect(bytesOfRuntime()).toBeGreaterThan(10e6);
+      expect(peakBytes - bytesOfRuntime()).toBeLessThan(260e6);
+    },
+    LONG,
+  );
 
   test("goes on after 4,096 tokens, until the context is full", async () => {
     await run("int8", { context: 4200 }, async (loaded) => {

@@ -1,0 +1,42 @@
+import { describe, expect, test } from "bun:test";
+import { collectGarbage, collectorOf } from "../../src/platform/garbage.ts";
+import { sleep } from "../../src/platform/sleep.ts";
+
+/** References to many objects that nobody else holds. */
+function abandoned(): WeakRef<Uint8Array>[] {
+  return Array.from({ length: 500 }, () => new WeakRef(new Uint8Array(1000)));
+}
+
+describe("collecting garbage", () => {
+  test("gives back what nobody holds, at once", async () => {
+    const references = abandoned();
+    // Who has looked at an object keeps it until the next job.
+    await sleep(1);
+    collectGarbage();
+    const left = references.filter((reference) => reference.deref() !== undefined);
+    expect(left.length).toBeLessThan(references.length / 10);
+  });
+
+  test("keeps what somebody holds, and leaves globals as they are", async () => {
+    const names = Object.getOwnPropertyNames(globalThis);
+    const kept = { deep: [new Uint8Array([1, 2, 3])] };
+    const reference = new WeakRef(kept.deep[0]);
+    await sleep(1);
+    collectGarbage();
+    collectGarbage();
+    expect(reference.deref()).toEqual(new Uint8Array([1, 2, 3]));
+    expect(kept.deep.length).toBe(1);
+    expect(Object.getOwnPropertyNames(globalThis)).toEqual(names);
+  });
+
+  test("is not to be had where the runtime has no way to ask", () => {
+    expect(collectorOf({})).toBeUndefined();
+    expect(collectorOf({ process: {} })).toBeUndefined();
+    expect(collectorOf({ process: { getBuiltinModule: () => undefined } })).toBeUndefined();
+    const fail = () => {
+      throw new Error("not implemented");
+    };
+    const getBuiltinModule = () => ({ setFlagsFromString: fail, runInNewContext: fail });
+    expect(collectorOf({ process: { getBuiltinModule } })).toBeUndefined();
+  });
+});
