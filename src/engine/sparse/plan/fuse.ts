@@ -75,6 +75,15 @@ export function readBy(step: FusedStep): Value[] {
   }
 }
 
+/** Values that something else than a product reads, or a product that adds them or multiplies its sums with them. */
+export function readNotOnlyByProducts(steps: readonly FusedStep[]): Set<Value> {
+  return new Set(steps.flatMap((step) => {
+    if (step.op === "select") return [];
+    if (step.op !== "linear") return readBy(step);
+    return [step.times, step.plus].filter((value) => value !== undefined);
+  }));
+}
+
 /** Names of the vectors that a step needs. */
 export function vectorsOf(step: FusedStep): string[] {
   switch (step.op) {

@@ -27,6 +27,7 @@ import {
   type FusedStep,
   type LinearStep,
   readBy,
+  readNotOnlyByProducts,
   vectorsOf,
 } from "./fuse.ts";
 import { type Sketch, sketchOf } from "./head.ts";
@@ -120,6 +121,8 @@ class Planner {
   /** When threads last met, and when a value was last read, in steps. */
   #met = -1;
   readonly #lastRead = new Map<Value, number>();
+  /** Values that not only products multiply. */
+  readonly #readOtherwise: ReadonlySet<Value>;
   /** Quantised forms of values. */
   readonly #quantised = new Map<Value, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
   readonly #needsSums: boolean;
@@ -155,6 +158,7 @@ class Planner {
     this.#readers = new Array(decoder.widths.length).fill(0);
     for (const step of decoder.steps) for (const value of readBy(step)) this.#readers[value]++;
     this.#readers[decoder.logits]++;
+    this.#readOtherwise = readNotOnlyByProducts(decoder.steps);
     this.#scratch = this.#reserveScratch();
     this.#pages = layoutOfPages(decoder.steps, options, memory);
   }
@@ -200,7 +204,7 @@ class Planner {
       case "layerNorm": {
         const input = this.#toRead(step.input, "tokens", at);
         // With one token every thread norms for itself, where only products read the result.
-        const isPrivate = this.#isReadByProductsAlone(step.output);
+        const isPrivate = !this.#readOtherwise.has(step.output);
         const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
         this.#program.norm(input, out, this.#decoder.widths[step.input], {
           groups: step.op === "rmsNorm" ? step.groups : 1,
@@ -413,14 +417,6 @@ class Planner {
     this.#placed.set(to, placed);
     this.#dirt.set(to, "rows");
     return placed;
-  }
-
-  /** Whether a value is read by products only, none of which adds or multiplies with it. */
-  #isReadByProductsAlone(value: Value): boolean {
-    return this.#decoder.steps.every((step) =>
-      !readBy(step).includes(value) || step.op === "select" ||
-      (step.op === "linear" && step.times !== value && step.plus !== value)
-    );
   }
 
   /** A step has read a value; the last gives its place back. */

@@ -14,8 +14,8 @@ import type { ModelReader } from "../model_reader.ts";
 export const PIECE = 1 << 20;
 /** Bytes, and part of the memory that is left, which rooms may take that other threads pack from. */
 const MOST_BYTES = 32 << 20, PART = 1 / 32;
-/** Greatest scale of int8 values; see docs/format.md. */
-const GREATEST_SCALE = 2 ** 121;
+/** The bits of 2¹²¹, the greatest scale of int8 values; see docs/format.md. */
+const GREATEST_SCALE_BITS = (121 + 127) << 23;
 
 /** What the kernels' decoders report, by number. */
 const FAULTS: readonly string[] = [
@@ -214,8 +214,11 @@ export class Stage {
       throw new OnnxError(`${quote(name)} has ${byteLength / 4} scales, not ${count}`);
     }
     const address = await this.vector(name);
-    for (const scale of this.memory.floats(address, count)) {
-      if (!(scale > 0 && scale <= GREATEST_SCALE)) {
+    // By their bits, which are in the order of the numbers where those are positive: numbers would be objects.
+    const bits = this.memory.words(address, count);
+    for (let i = 0; i < count; i++) {
+      if (!(bits[i] > 0 && bits[i] <= GREATEST_SCALE_BITS)) {
+        const [scale] = this.memory.floats(address + 4 * i, 1);
         throw new PackedFormatError(`${quote(name)} has the scale ${scale}`);
       }
     }
