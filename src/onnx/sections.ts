@@ -145,7 +145,10 @@ export function cutIntoSections(graph: GraphProto): Sections {
 
   const last = blocks.length - 1;
   const { head, after } = cutAfter(graph, makerOf, blockOf, initializers);
-  const hiddenOut = inputsOf(after).find((name) => blockOf.get(makerOf.get(name)!) === last);
+  // Where nothing lies between, no norm either, the head itself reads them.
+  const hiddenOut = [head.input, ...inputsOf(after)].find((name) =>
+    blockOf.get(makerOf.get(name)!) === last
+  );
   if (!hiddenOut) throw new GraphError("the output head does not read the last block's output");
   blocks[last] = { ...blocks[last], hiddenOut };
 

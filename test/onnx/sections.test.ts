@@ -6,9 +6,9 @@ import { extract } from "../../src/onnx/extract.ts";
 import { cutIntoSections } from "../../src/onnx/sections.ts";
 import { fromRoot } from "../support/paths.ts";
 
-function graphOf(name: string) {
+function graphOf(name: string, settings: Record<string, unknown> = {}) {
   const checkpoint = Checkpoint.open(fromRoot(`test/fixtures/architectures/${name}`));
-  const graph = buildGraph(checkpoint, describeModel(checkpoint.config), 32);
+  const graph = buildGraph(checkpoint, describeModel({ ...checkpoint.config, ...settings }), 32);
   checkpoint.close();
   return graph;
 }
@@ -50,6 +50,15 @@ describe("a decoder's graph", () => {
     expect(names("qwen3")).toEqual([["model.norm.weight", widthOf("qwen3")]]);
     expect(names("opt")).toEqual([["model.decoder.final_layer_norm.weight", 64]]);
     expect(names("opt-post-norm")).toEqual([]);
+  });
+
+  test("ends with the last block where its head reads that at once", () => {
+    const { blocks, after, head } = cutIntoSections(
+      graphOf("opt", { _remove_final_layer_norm: true }),
+    );
+    expect(after.nodes).toEqual([]);
+    expect(blocks.at(-1)!.hiddenOut).toBe(head.input);
+    expect(blocks.at(-1)!.nodes.some(({ output }) => output.includes(head.input))).toBe(true);
   });
 
   test("tells linears with the same input from those with another", () => {
