@@ -1,13 +1,13 @@
 /** `prune` with methods that change the weights which stay. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { evaluate } from "../../mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import { UsageError } from "../../src/errors.ts";
 import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
-import { FAST } from "../support/models.ts";
+import { FAST, forward, load } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 import { exampleRuns } from "./support.ts";
 
@@ -85,6 +85,33 @@ describe("prune --method espalier", () => {
       expect(report.blocks[2].linears!["self_attn.o_proj"]).toBeGreaterThan(0.49);
     }
   }, 300_000);
+
+  test(
+    "takes decoders that norm after each half of a block, where linears read what comes in",
+    async () => {
+      const model = fromRoot("test/fixtures/architectures/opt-post-norm");
+      const windows = join(folder, "windows.json");
+      const ids = Array.from(
+        { length: 8 },
+        (_, w) => Array.from({ length: 32 }, (_, t) => (7 + 89 * w + 41 * t * t) % 320),
+      );
+      writeFileSync(windows, JSON.stringify({ windows: ids }));
+      const how = { model, pattern: "2:4", calibration: windows, text: undefined } as const;
+      const logits = async (path: string) => {
+        const { model, close } = await load(path, FAST);
+        const result = await forward(model, ids[0]);
+        await close();
+        return result;
+      };
+      const dense = await logits(model);
+      const distance = async (method: "wanda" | "espalier") => {
+        const pruned = await logits((await run({ ...how, method })).output!);
+        return pruned.reduce((sum, value, i) => sum + (value - dense[i]) ** 2, 0);
+      };
+      expect(await distance("espalier")).toBeLessThan(0.5 * await distance("wanda"));
+    },
+    300_000,
+  );
 
   test("leaves what is skipped as it was, to the last bit", async () => {
     const report = await run({ method: "espalier", sparsity: 0.6, skip: ["*.down_proj"] });

@@ -186,10 +186,10 @@ export class StagedModel {
     const block = this.blocks[index];
     const model = this.#extractBlock(block, want);
     const { batch: { windows, length }, hidden, shared } = activations;
-    const outputs = await this.runSection(model, {
-      ...shared,
-      [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden),
-    }, weights);
+    const feeds = { ...shared, [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden) };
+    // Where only what comes in is wanted, there is nothing to run: no runtime loads a graph without nodes.
+    const computes = want.squares || want.output || tapsInside(block, want).length > 0;
+    const outputs = computes ? await this.runSection(model, feeds, weights) : {};
     const squares = new Map<string, Float32Array>();
     if (want.squares) {
       for (const { input } of block.linears) {
@@ -301,8 +301,8 @@ export class StagedModel {
   }
 
   #extractBlock(block: Block, want: BlockWants): ExtractedModel {
-    const inside = (want.taps ?? []).filter((name) =>
-      name !== block.hiddenIn && !(want.output && name === block.hiddenOut)
+    const inside = tapsInside(block, want).filter((name) =>
+      !(want.output && name === block.hiddenOut)
     );
     return this.blockSection(block, `${want.squares} ${want.output} ${inside.join(" ")}`, () => ({
       outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
@@ -365,6 +365,11 @@ export class StagedModel {
   #declared(model: ExtractedModel, feeds: Record<string, Tensor>): Record<string, Tensor> {
     return Object.fromEntries(Object.entries(feeds).filter(([name]) => model.inputs.has(name)));
   }
+}
+
+/** Values that are wanted of a block, but for what comes into it. */
+function tapsInside({ hiddenIn }: Block, { taps = [] }: BlockWants): string[] {
+  return taps.filter((name) => name !== hiddenIn);
 }
 
 /** Hidden states that come into a block's section. */
