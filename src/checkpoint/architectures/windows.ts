@@ -1,0 +1,40 @@
+/**
+ * Which layers of a decoder attend to a sliding window.
+ * @module
+ */
+import { ConfigError, quote } from "../../errors.ts";
+import type { RotaryDecoderConfig } from "../config.ts";
+
+/** The window of models whose config names none: transformers' default. */
+const USUAL_WINDOW = 4096;
+
+/**
+ * The window of each layer, where `layer_types` or else `slides` says that it has one.
+ *
+ * @param config Its `sliding_window` is the window: null is none, and a config without it has the usual one.
+ * @param slides Which layers slide where the config has no `layer_types`.
+ * @throws {ConfigError} When `layer_types` are not those of every layer, or one has another kind of attention.
+ */
+export function windowsOf(
+  { sliding_window, layer_types, num_hidden_layers }: RotaryDecoderConfig,
+  slides: (layer: number) => boolean,
+): (layer: number) => number | undefined {
+  if (layer_types && layer_types.length !== num_hidden_layers) {
+    throw new ConfigError(
+      `config.json: layer_types names ${layer_types.length} layers, num_hidden_layers ${num_hidden_layers}`,
+    );
+  }
+  const other = layer_types?.find((type) =>
+    type !== "sliding_attention" && type !== "full_attention"
+  );
+  if (other !== undefined) {
+    throw new ConfigError(
+      `config.json: layer_types: ${
+        quote(other)
+      } is not supported (full_attention and sliding_attention are)`,
+    );
+  }
+  const window = sliding_window === undefined ? USUAL_WINDOW : sliding_window ?? undefined;
+  return (layer) =>
+    (layer_types ? layer_types[layer] === "sliding_attention" : slides(layer)) ? window : undefined;
+}
