@@ -94,7 +94,10 @@ export function parseConfig<T>(schema: z.ZodType<T>, config: unknown): T {
  * @throws {ConfigError} For a type that is not known, or lacks a parameter.
  */
 export function rotaryFrequencies(config: RotaryDecoderConfig, headDim: number): Float32Array {
-  const rope = { ...config.rope_scaling, ...config.rope_parameters };
+  // A config with both is a newer one to which somebody added what older ones have: that counts.
+  const { rope_scaling, rope_parameters } = config;
+  const added = rope_scaling && Object.keys(rope_scaling).length > 0 ? rope_scaling : undefined;
+  const rope: z.infer<typeof ropeParameters> = added ?? rope_parameters ?? {};
   const theta = rope.rope_theta ?? config.rope_theta ?? 10000;
   const type = rope.rope_type ?? rope.type ?? "default";
   if ((rope.partial_rotary_factor ?? 1) !== 1) {

@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OpenModel } from "../../src/api/shared.ts";
-import { SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
+import { describe as describeModel, SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import {
@@ -237,6 +237,49 @@ describe("config.json", () => {
     refused(rope({ rope_type: "linear", factor: 1e-300 }), ConfigError, CONFIG, "factor");
     const equal = { rope_type: "llama3", factor: 2, low_freq_factor: 4, high_freq_factor: 4 };
     refused(rope(equal), ConfigError, CONFIG, "must differ");
+  });
+
+  test("of two versions' rotary settings means the older, as it does to transformers", () => {
+    const config = readJsonOf(withConfig({}), CONFIG);
+    const frequencies = (changes: object) => describeModel({ ...config, ...changes }).rotary!;
+    const linear = { type: "linear", factor: 2 };
+    const plain = frequencies({ rope_parameters: { rope_type: "default", rope_theta: 10000 } });
+    expect(frequencies({ rope_parameters: null, rope_scaling: linear })[1]).toBe(plain[1] / 2);
+    expect(frequencies({ rope_scaling: linear })[1]).toBe(plain[1] / 2);
+    expect(frequencies({ rope_scaling: {} })).toEqual(plain);
+    expect(frequencies({ rope_scaling: null })).toEqual(plain);
+  });
+
+  test("says by layer_types which layers slide, for Mistral as well", () => {
+    const windows = (fixture: string, changes: object) => {
+      const config = { ...readJsonOf(withConfig({}, fixture), CONFIG), ...changes };
+      const { attention, layers } = describeModel(config);
+      return Array.from({ length: layers }, (_, layer) => attention.window(layer));
+    };
+    const layer_types = ["full_attention", "sliding_attention", "full_attention"];
+    expect(windows("mistral-sliding", {})).toEqual([8, 8, 8]);
+    expect(windows("mistral-sliding", { layer_types })).toEqual([undefined, 8, undefined]);
+    expect(windows("qwen2-sliding", { layer_types })).toEqual([undefined, 8, undefined]);
+    expect(windows("qwen2-sliding", { layer_types: null })).toEqual([undefined, 8, 8]);
+  });
+
+  test("without sliding_window means the window that transformers takes then, and with null none", () => {
+    for (const [fixture, layer] of [["mistral-sliding", 0], ["qwen2-sliding", 1]] as const) {
+      const config = readJsonOf(withConfig({}, fixture), CONFIG);
+      const window = (sliding_window: null | undefined) =>
+        describeModel({ ...config, sliding_window }).attention.window(layer);
+      expect(window(undefined)).toBe(4096);
+      expect(window(null)).toBe(undefined);
+    }
+  });
+
+  test("must name the kind of every layer's attention, and none that is not computed", () => {
+    for (const fixture of ["mistral-sliding", "qwen2-sliding", "qwen3"]) {
+      const types = (...layer_types: string[]) => withConfig({ layer_types }, fixture);
+      const full = "full_attention";
+      refused(types(full), ConfigError, CONFIG, "layer_types names 1 layers", "3");
+      refused(types(full, full, "linear_attention"), ConfigError, CONFIG, '"linear_attention"');
+    }
   });
 
   test("must have heads that go together", () => {
