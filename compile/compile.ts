@@ -54,6 +54,8 @@ const COMPANIONS = new Set([
   "vocab.json",
   "vocab.txt",
 ]);
+/** Elements of a head that ONNX Runtime's GroupQueryAttention takes, or a multiple of them. */
+const ORT_HEAD = 8;
 /** Licences go along too. */
 const LICENCES = /^(LICENSE|NOTICE|COPYING)/i;
 
@@ -102,7 +104,8 @@ export interface CompileReport {
  * Compiles a checkpoint whose linears hold zeros, from whatever tool made them.
  *
  * The output has the layout of transformers.js: `config.json`, tokenizer files, `onnx/model.onnx` and
- * `onnx/model.onnx_data`; any ONNX Runtime runs it.
+ * `onnx/model.onnx_data`; any ONNX Runtime runs it, but for heads of other sizes than multiples of 8, which a
+ * note then says.
  *
  * @param options See `deno run mod.ts compile --help`.
  * @param hooks Progress and abort.
@@ -141,6 +144,12 @@ export async function compile(
       const linears = packed.map(({ linear }) => linear);
       if (!linears.some(({ sparsity }) => sparsity > 0.01)) {
         phases.note("the linears hold no zeros: everything is stored dense; prune first");
+      }
+      if (spec.headDim % ORT_HEAD !== 0) {
+        phases.note(
+          `heads of ${spec.headDim} elements: ONNX Runtime takes multiples of ${ORT_HEAD} only, so that our own ` +
+            `engine alone runs this file`,
+        );
       }
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));
       let embeddings = 0;

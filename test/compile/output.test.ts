@@ -19,6 +19,7 @@ import {
 } from "../../src/onnx/generated/onnx_pb.ts";
 import { VERSION } from "../../src/version.ts";
 import {
+  editJson,
   editSafetensors,
   filesOf,
   parseSafetensors,
@@ -310,6 +311,18 @@ describe("a checkpoint without zeros", () => {
 
   test("gets no note when it has zeros", async () => {
     expect((await workshop.compile(await workshop.pruned("llama", "2:4"), {})).notes).toEqual([]);
+  });
+});
+
+describe("a checkpoint with heads that ONNX Runtime does not take", () => {
+  test("is compiled for our own engine, and a note says so", async () => {
+    const source = workshop.fresh("small-heads");
+    cpSync(await workshop.pruned("llama", "2:4"), source, { recursive: true });
+    const heads = { head_dim: 4, num_attention_heads: 16, num_key_value_heads: 8 };
+    editJson(source, "config.json", (config) => ({ ...config, ...heads }));
+    const { notes } = await workshop.compile(source, {});
+    expect(notes).toHaveLength(1);
+    expect(notes[0]).toContain("heads of 4 elements: ONNX Runtime takes multiples of 8 only");
   });
 });
 
