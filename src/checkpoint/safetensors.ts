@@ -17,12 +17,17 @@ const MOST_DIMENSIONS = 8;
 
 /** Bits of an element, for every type of the format; only some are computed with. */
 const BITS: Record<string, number> = {
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
   BOOL: 8,
   U8: 8,
   I8: 8,
   F8_E5M2: 8,
   F8_E4M3: 8,
   F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
   I16: 16,
   U16: 16,
   F16: 16,

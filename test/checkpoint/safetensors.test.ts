@@ -147,6 +147,19 @@ describe("the safetensors header reader", () => {
     }
   });
 
+  test("takes along types of less than a byte, where their elements fill whole ones", () => {
+    for (const [dtype, bytes] of [["F4", 3], ["F8_E4M3FNUZ", 6], ["F8_E5M2FNUZ", 6]] as const) {
+      const [{ type, length }] = read(safetensors(one({ dtype, data_offsets: [0, bytes] }), bytes));
+      expect({ type, length }).toEqual({ type: undefined, length: bytes });
+    }
+    for (const dtype of ["F6_E2M3", "F6_E3M2"]) {
+      expect(read(safetensors(one({ dtype, shape: [4], data_offsets: [0, 3] }), 3))).toHaveLength(
+        1,
+      );
+      refused(safetensors(one({ dtype, shape: [5], data_offsets: [0, 4] }), 4), "3.75 bytes");
+    }
+  });
+
   test("refuses a dtype that the format does not have", () => {
     for (const dtype of ["F31", "f32", "", "float32", "toString", "__proto__", "constructor"]) {
       refused(safetensors(one({ dtype }), 24), 'tensor "weight"', `dtype ${JSON.stringify(dtype)}`);
