@@ -69,12 +69,16 @@ const tokenIds = z.union([z.int(), z.array(z.int())]).nullish().transform((ids) 
   [ids ?? []].flat().filter((id) => id >= 0)
 );
 const modelConfigSchema = z.looseObject({ bos_token_id: tokenIds, eos_token_id: tokenIds });
-const addedTokensSchema = z.looseObject({
+const tokenizerSchema = z.looseObject({
   added_tokens: z.array(z.looseObject({
     id: tokenId,
     special: z.boolean().default(false),
   })).default([]),
   decoder: z.unknown(),
+  model: z.looseObject({
+    type: z.string().nullish(),
+    byte_fallback: z.boolean().nullish(),
+  }).default({}),
 });
 
 /**
@@ -98,7 +102,11 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
   }
-  const { added_tokens, decoder } = checked("tokenizer.json", addedTokensSchema, files.tokenizer);
+  const { added_tokens, decoder, model: algorithm } = checked(
+    "tokenizer.json",
+    tokenizerSchema,
+    files.tokenizer,
+  );
   const idsOf = (tokens: readonly (string | null | undefined)[]) =>
     tokens.flatMap((token) => {
       const id = typeof token === "string" ? hub.token_to_id(token) : undefined;
@@ -115,7 +123,11 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
     ...generation.bos_token_id,
     ...model.bos_token_id,
   ];
-  return new ModelTokenizer(hub, decoder, added, {
+  // `@huggingface/tokenizers` writes bytes for what a vocabulary lacks with BPE alone.
+  const byteIds = algorithm.type === "Unigram" && algorithm.byte_fallback
+    ? byteIdsOf(hub)
+    : undefined;
+  return new ModelTokenizer(hub, decoder, added, byteIds, {
     specialIds,
     beginId,
     endIds: new Set([
@@ -126,6 +138,17 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
   });
 }
 
+/** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */
+function byteIdsOf(hub: HubTokenizer): number[] | undefined {
+  const ids = Array.from({ length: 256 }, (_, byte) => {
+    const digits = byte.toString(16).toUpperCase().padStart(2, "0");
+    return hub.token_to_id(`<0x${digits}>`);
+  });
+  return ids.every((id) => id !== undefined) ? ids : undefined;
+}
+
+const utf8 = new TextEncoder();
+
 class ModelTokenizer implements Tokenizer {
   readonly specialIds: ReadonlySet<number>;
   readonly beginId: number | undefined;
@@ -133,6 +156,7 @@ class ModelTokenizer implements Tokenizer {
   readonly #hub: HubTokenizer;
   readonly #decoder: unknown;
   readonly #added: ReadonlySet<number>;
+  readonly #byteIds: readonly number[] | undefined;
   readonly #bytes = new Map<number, Uint8Array>();
   #rule: TokenBytes | undefined;
 
@@ -140,21 +164,32 @@ class ModelTokenizer implements Tokenizer {
     hub: HubTokenizer,
     decoder: unknown,
     added: ReadonlySet<number>,
+    byteIds: readonly number[] | undefined,
     ids: Pick<Tokenizer, "specialIds" | "beginId" | "endIds">,
   ) {
     this.#hub = hub;
     this.#decoder = decoder;
     this.#added = added;
+    this.#byteIds = byteIds;
     this.specialIds = ids.specialIds;
     this.beginId = ids.beginId;
     this.endIds = ids.endIds;
   }
 
   encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): Int32Array {
-    const { ids } = this.#hub.encode(text, {
+    const { ids, tokens } = this.#hub.encode(text, {
       add_special_tokens: options.addSpecialTokens ?? false,
     });
-    return Int32Array.from(ids);
+    const byteIds = this.#byteIds;
+    if (!byteIds) return Int32Array.from(ids);
+    // What is not in the vocabulary stands among the tokens as it is in the text.
+    return Int32Array.from(
+      ids.flatMap((id, i) =>
+        this.idOf(tokens[i]) === undefined
+          ? Array.from(utf8.encode(tokens[i]), (byte) => byteIds[byte])
+          : id
+      ),
+    );
   }
 
   decode(ids: ArrayLike<number>, options: DetokenizerOptions = {}): string {

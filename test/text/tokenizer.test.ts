@@ -178,6 +178,49 @@ describe("encoding", () => {
       });
     }
   });
+
+  test("writes bytes for what a vocabulary of pieces with byte fallback lacks", () => {
+    const bytes = Array.from(
+      { length: 256 },
+      (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+    );
+    const pieces = ["<unk>", "<s>", ...bytes, "\u2581", "a", "ab", "é"];
+    const unigram = (byteFallback: boolean) =>
+      tokenizerFrom({
+        tokenizer: {
+          version: "1.0",
+          added_tokens: [0, 1].map((id) => ({ id, content: pieces[id], special: true })),
+          normalizer: { type: "Replace", pattern: { String: " " }, content: "\u2581" },
+          pre_tokenizer: null,
+          post_processor: null,
+          decoder: {
+            type: "Sequence",
+            decoders: [
+              { type: "Replace", pattern: { String: "\u2581" }, content: " " },
+              { type: "ByteFallback" },
+              { type: "Fuse" },
+            ],
+          },
+          model: {
+            type: "Unigram",
+            unk_id: 0,
+            vocab: pieces.map((piece, i) => [piece, i < 258 ? 0 : -1]),
+            byte_fallback: byteFallback,
+          },
+        },
+      });
+    const tokens = (byteFallback: boolean, text: string) => {
+      const tokenizer = unigram(byteFallback);
+      return [...tokenizer.encode(text)].map((id) => tokenizer.tokenOf(id));
+    };
+    // As the library for Python has them.
+    expect(tokens(true, "<s>ab\n🌳é ba")).toEqual([
+      ..."<s> ab <0x0A> <0xF0> <0x9F> <0x8C> <0xB3> é \u2581 <0x62> a".split(" "),
+    ]);
+    expect(tokens(false, "ab\n🌳é")).toEqual(["ab", "<unk>", "é"]);
+    const tokenizer = unigram(true);
+    expect(tokenizer.decode(tokenizer.encode("ab\n🌳é ba"))).toBe("ab\n🌳é ba");
+  });
 });
 
 describe("special tokens", () => {
