@@ -33,6 +33,8 @@ export interface Flag {
 
 /** Words for a field that are shorter than its name, for commands that have it. */
 const ALIASES: Record<string, string> = { o: "output" };
+/** What a flag looks like, known or not, and what ends flags. */
+const COULD_BE_FLAG = /^(--?[a-z][\w.-]*(=|$)|--$)/i;
 /** Before the name of an option, in the environment. */
 const VARIABLE = "ESPALIER_";
 /** Fields that name files: in a config file they are relative to that file. */
@@ -92,7 +94,7 @@ export function readCommandLine(
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
   const known = [...byName.keys(), "config", "json", "help"];
-  const parsed = parseArgs(joinDashes(words, flags), {
+  const parsed = parseArgs(joinValues(words, flags), {
     boolean: [
       ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
       "json",
@@ -183,19 +185,24 @@ export function variableOf(name: string): string {
   return VARIABLE + name.replaceAll("-", "_").toUpperCase();
 }
 
-/** Joins `--beta -0.1` to `--beta=-0.1`: the parser takes a word with a dash for another flag. */
-function joinDashes(words: readonly string[], flags: readonly Flag[]): string[] {
-  const kinds = new Map(flags.map(({ name, kind }) => [`--${name}`, kind]));
+/**
+ * Joins `--beta -0.1` to `--beta=-0.1`, `--prompt "- a list"` and `--prompt ""` alike: the parser takes a word with a
+ * dash for another flag, and an empty one for an argument.
+ */
+function joinValues(words: readonly string[], flags: readonly Flag[]): string[] {
+  const valued = new Set(
+    flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => `--${name}`),
+  );
+  for (const [alias, name] of Object.entries(ALIASES)) {
+    if (valued.has(`--${name}`)) valued.add(`-${alias}`);
+  }
   const joined: string[] = [];
   for (const word of words) {
     const before = joined.at(-1) ?? "";
-    const kind = kinds.get(before);
-    // A dash alone is standard input.
-    if ((kind === "number" && /^-\.?\d/.test(word)) || (kind === "text" && word === "-")) {
-      joined[joined.length - 1] = `${before}=${word}`;
-    } else {
-      joined.push(word);
-    }
+    // What could be a flag is one: a flag that lacks its value is told so.
+    const isValue = word === "" || (word.startsWith("-") && !COULD_BE_FLAG.test(word));
+    if (isValue && valued.has(before)) joined[joined.length - 1] = `${before}=${word}`;
+    else joined.push(word);
   }
   return joined;
 }

@@ -7,6 +7,7 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
 import { evaluateSchema, inspectSchema, pruneSchema } from "../../src/api/options.ts";
+import { readCommandLine } from "../../src/cli/args.ts";
 import { exportCommandSchema } from "../../src/cli/export.ts";
 import {
   benchCommandSchema,
@@ -18,7 +19,7 @@ import { runtime } from "../../src/platform/runtime.ts";
 import { INT4_GROUP } from "../../src/prune/int4_grid.ts";
 import { VERSION } from "../../src/version.ts";
 import { compareCommandSchema } from "../../src/workflow/compare/options.ts";
-import { Workshop } from "../checkpoint/support.ts";
+import { thrownBy, Workshop } from "../checkpoint/support.ts";
 import { CALIBRATED, failAll, succeed, TEXT, TINY } from "./support.ts";
 
 const workshop = new Workshop();
@@ -171,6 +172,22 @@ describe("a command that cannot be right", () => {
       [["inspect", TINY, "another"], "another"],
       [[...bare, "-o", join(place, "out")], "--calibration FILE is needed"],
     ]);
+  });
+
+  test("is read where a value begins with a dash, or is empty", () => {
+    const read = (...words: string[]) =>
+      readCommandLine(words, generateCommandSchema, { modelIsOptional: true }).options;
+    for (const text of ["- a list", "---\ntitle: a", "-5 degrees", "-", "-f is a flag", "-x\n"]) {
+      expect(read("M", "--prompt", text)).toEqual({ model: "M", prompt: text });
+      expect(read("--stop", text, "--stop", "b", "M")).toEqual({ model: "M", stop: [text, "b"] });
+    }
+    expect(read("--top-p", "-.5", "M")).toEqual({ model: "M", topP: -0.5 });
+    expect(read("M", "--stop", "")).toEqual({ model: "M", stop: [""] });
+    const refused = (...words: string[]) => thrownBy(() => read("M", ...words)).message;
+    expect(refused("--prompt", "")).toBe("--prompt needs a value");
+    expect(refused("--prompt", "--stop", "a")).toBe("--prompt needs a value");
+    expect(refused("--prompt", "--stp=a")).toContain("did you mean --stop?");
+    expect(refused("--prompt", "--")).toBe("--prompt needs a value");
   });
 
   test("is refused where options contradict each other or the model", async () => {
