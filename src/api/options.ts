@@ -256,5 +256,14 @@ export function parseOptions<T extends z.ZodType>(
   if (first !== undefined && (options as Record<PropertyKey, unknown>)[first] === undefined) {
     throw new UsageError(`${field} is needed`);
   }
-  throw new UsageError(`${field}: ${issue.message}`);
+  throw new UsageError(`${field}: ${reasonOf(issue)}`);
+}
+
+/** What is wrong with a value; of several forms that it could have, with the first whose type it has. */
+function reasonOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_key") return reasonOf(issue.issues[0]);
+  if (issue.code !== "invalid_union") return issue.message;
+  const meant = issue.errors.map(([first]) => first)
+    .find((first) => first && !(first.code === "invalid_type" && first.path.length === 0));
+  return meant ? reasonOf(meant) : issue.message;
 }

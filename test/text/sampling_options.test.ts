@@ -56,6 +56,17 @@ describe("sampling options", () => {
     expect(parse({ logitBias: { 7: -1 } })).toMatchObject({ logitBias: { 7: -1 } });
   });
 
+  test("that may have several forms are told what is wrong with the one that was meant", () => {
+    const told = (logitBias: unknown) => thrownBy(() => parse({ logitBias })).message;
+    expect(told("5=200")).toBe(
+      'logitBias: "5=200" was given; write ID=BIAS,ID=BIAS with -100 to 100',
+    );
+    expect(told({ five: 1 })).toBe("logitBias: must be a token id");
+    expect(told({ 5: "1" })).toContain("expected number");
+    expect(told({ 5: 101 })).toContain("<=100");
+    expect(told(5)).toBe("logitBias: Invalid input");
+  });
+
   test("all say what they are", () => {
     for (const field of Object.values(samplingSchema.shape)) {
       expect((field.description ?? "").length).toBeGreaterThan(10);
