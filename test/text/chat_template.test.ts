@@ -79,6 +79,25 @@ describe("a chat template", () => {
     expect(chat.render(messages, { variables: { mood: "calm", messages: [] } })).toBe("Ada calm 1");
   });
 
+  test("strips the characters that it names, as Python does, and no others", () => {
+    const written = (expression: string, content = "") =>
+      new ChatTemplate(`{{ ${expression} }}`).render([{ role: "user", content }]);
+    const content = "<think>\n  so \n</think>\n\n    indented\n";
+    const after = "messages[0].content.split('</think>')[-1]";
+    // As templates of models that think do it.
+    expect(written(`${after}.lstrip('\n')`, content)).toBe("    indented\n");
+    expect(written(`${after}.strip('\n')`, content)).toBe("    indented");
+    expect(written(
+      "messages[0]['content'].split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n')",
+      content,
+    )).toBe("  so ");
+    expect(written("'🌳xyx🌳'.strip('🌳x')")).toBe("y");
+    expect(written("('  a ' ~ 'b ').rstrip(' ') | upper")).toBe("  A B");
+    expect(written("' \n a \t'.strip()")).toBe("a");
+    expect(written("' \n a \t'.strip(none)")).toBe("a");
+    expect(refusal("{{ messages.strip('x') }}")).toContain("only a text can be stripped");
+  });
+
   test("that refuses a conversation says why", () => {
     const source = "{{ raise_exception('Roles must\n  alternate') }}";
     expect(refusal(source)).toContain("refuses this: Roles must alternate");
