@@ -63,6 +63,8 @@ const tokenizerConfigSchema = z.looseObject({
   eos_token: namedToken,
   additional_special_tokens: z.array(namedToken).nullish(),
 });
+/** Fields of `tokenizer_config.json` for tokenizers without a `tokenizer.json`, whose normalizer says all of it. */
+const NOT_ASKED = { remove_space: false, do_lowercase_and_remove_accent: false };
 const tokenId = z.int().nonnegative();
 /** Some configurations say -1 for "none". */
 const tokenIds = z.union([z.int(), z.array(z.int())]).nullish().transform((ids) =>
@@ -97,7 +99,7 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
   );
   let hub: HubTokenizer;
   try {
-    hub = new HubTokenizer(files.tokenizer as object, named);
+    hub = new HubTokenizer(files.tokenizer as object, { ...named, ...NOT_ASKED });
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });

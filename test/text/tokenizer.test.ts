@@ -179,6 +179,15 @@ describe("encoding", () => {
     }
   });
 
+  test("does with spaces and letters what tokenizer.json says, whatever the configuration beside it says", () => {
+    const tokenizerConfig = { remove_space: true, do_lowercase_and_remove_accent: true };
+    const plain = tokenizerFrom({ tokenizer: tinyJson });
+    const configured = tokenizerFrom({ tokenizer: tinyJson, tokenizerConfig });
+    for (const text of [" The  river ", "\n\tÉtat", "  "]) {
+      expect(configured.encode(text)).toEqual(plain.encode(text));
+    }
+  });
+
   test("writes bytes for what a vocabulary of pieces with byte fallback lacks", () => {
     const bytes = Array.from(
       { length: 256 },
