@@ -127,6 +127,7 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
   const prefill = new Stopwatch();
   const decode = new Stopwatch();
   const sequence = prefill.time(() => model.open(tokens));
+  if (constraint) serving.add(constraint);
   /** Runs tokens, unless the work is to stop. */
   const step = async (tokens: ArrayLike<number>, count: number, watch: Stopwatch) => {
     // An engine that computes on this thread does so without a pause: signals, timers and other
@@ -172,15 +173,20 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
       logits = await (next ?? step([token], count, decode));
     }
   } finally {
+    if (constraint) serving.delete(constraint);
     sequence.close();
   }
 }
 
+/** Constraints of generations that go on: until its first token is taken, nothing else tells that one is in use. */
+const serving = new WeakSet<TokenConstraint>();
+
 /** @throws {UsageError} When the constraint belongs to another text. */
 function assertUnused(constraint: TokenConstraint | undefined): void {
-  if (!constraint?.begun) return;
+  if (!constraint || !(constraint.begun || serving.has(constraint))) return;
   throw new UsageError(
-    "the constraint has served a generation: it follows one text, so make another one for each",
+    "the constraint serves another generation, or has served it: it follows one text, so make another " +
+      "one for each",
   );
 }
 

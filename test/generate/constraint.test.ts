@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { UsageError } from "../../src/errors.ts";
+import { AbortError, UsageError } from "../../src/errors.ts";
 import { generate } from "../../src/generate/generate.ts";
 import type { TokenConstraint } from "../../src/text/constraint.ts";
 import { thrownBy } from "../checkpoint/support.ts";
@@ -70,5 +70,23 @@ describe("a generation with a constraint", () => {
     expect(error).toBeInstanceOf(UsageError);
     expect(error.message).toContain("another one for each");
     await expect(take(waiting)).rejects.toBeInstanceOf(UsageError);
+  });
+
+  test("refuses one that serves another text, also before that has a token", async () => {
+    const constraint = new OneText(" is long");
+    const [first, second] = [1, 2].map(() => generate(babbler(), text, PROMPT, { constraint }));
+    const serving = take(first);
+    await expect(take(second)).rejects.toBeInstanceOf(UsageError);
+    expect((await serving).text).toBe(" is long");
+  });
+
+  test("leaves one free that it has not asked for a token", async () => {
+    const constraint = new OneText(" is long");
+    const stop = new AbortController();
+    const stopped = take(generate(babbler(), text, PROMPT, { constraint, signal: stop.signal }));
+    stop.abort();
+    await expect(stopped).rejects.toBeInstanceOf(AbortError);
+    const { text: written } = await take(generate(babbler(), text, PROMPT, { constraint }));
+    expect(written).toBe(" is long");
   });
 });
