@@ -24,7 +24,7 @@ export interface PromptTokens {
  * @param info The model's; `limit` is the most tokens that are taken, where that is less than it could.
  * @param variables More variables for the chat template.
  * @throws {ChatTemplateError} When messages are given and the template is missing or refuses them.
- * @throws {UsageError} When there is not a single token.
+ * @throws {UsageError} When there is not a single token, or what is given is no prompt.
  * @throws {TokenRangeError} When an id is outside the model's vocabulary.
  * @throws {ContextOverflowError} When the context has no room for the prompt and one more token, or the
  *   prompt is longer than the limit.
@@ -76,6 +76,10 @@ function encode(
     if (tokens.length > 0 || tokenizer.beginId === undefined) return { tokens, continues: true };
     // To write from nothing, a model needs the token that texts begin with.
     return { tokens: [tokenizer.beginId], continues: false };
+  }
+  // Who writes JavaScript may hand over anything.
+  if (typeof (prompt as { length?: unknown } | undefined | null)?.length !== "number") {
+    throw new UsageError("a prompt is text, a list of messages, or a list of token ids");
   }
   if (isConversation(prompt)) {
     const written = requireTemplate(template).render(prompt, { variables });

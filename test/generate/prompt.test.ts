@@ -58,6 +58,8 @@ describe("a prompt", () => {
     const cases: [Prompt, GenerationOptions, typeof text, new (m: string) => EspalierError][] = [
       [[], {}, text, UsageError],
       [new Int32Array(), {}, text, UsageError],
+      [undefined as unknown as Prompt, {}, text, UsageError],
+      [{ prompt: "Hi" } as unknown as Prompt, {}, text, UsageError],
       [[5, VOCABULARY], {}, text, TokenRangeError],
       [[5, -1], {}, text, TokenRangeError],
       [[0.5], {}, text, TokenRangeError],
