@@ -104,7 +104,9 @@ async function talk(
       continue;
     }
     try {
-      turns.push(await takeTurn(model, conversation, said, options, signal, shown));
+      const turn = await takeTurn(model, conversation, said, options, signal, shown);
+      turns.push(turn);
+      if (turn.finishReason === "stopped") lines.drop();
     } catch (error) {
       // At a terminal the conversation can go on; a script has to know.
       if (!(error instanceof ContextOverflowError) || !isTerminal()) throw error;

@@ -4,6 +4,7 @@
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { setImmediate } from "node:timers";
 import { tell } from "../platform/output.ts";
 
 /** Lines of standard input. */
@@ -15,6 +16,8 @@ export interface LineReader {
    * @returns Undefined at the end of input, after Ctrl-D or Ctrl-C, and when the signal says so.
    */
   next(prompt: string): Promise<string | undefined>;
+  /** Forgets lines of a terminal that were there before they were asked for, as it does itself at Ctrl-C. */
+  drop(): void;
   /** Ends reading. */
   close(): void;
 }
@@ -37,6 +40,10 @@ class TerminalLines implements LineReader {
   readonly #signal: AbortSignal;
   /** The latest first. */
   #history: string[] = [];
+  /** Lines that came in one piece with one that was asked for: pasted, or typed while an answer was written. */
+  #ahead: string[] = [];
+  /** The beginning of a line that came with them. */
+  #begun = "";
 
   constructor(signal: AbortSignal) {
     this.#signal = signal;
@@ -44,6 +51,11 @@ class TerminalLines implements LineReader {
 
   next(prompt: string): Promise<string | undefined> {
     if (this.#signal.aborted) return Promise.resolve(undefined);
+    const ahead = this.#ahead.shift();
+    if (ahead !== undefined) {
+      tell(`${prompt}${ahead}\n`);
+      return Promise.resolve(ahead);
+    }
     const typed = createInterface({
       input: process.stdin,
       // Not standard output: that is for answers.
@@ -56,19 +68,32 @@ class TerminalLines implements LineReader {
       const stop = () => typed.close();
       this.#signal.addEventListener("abort", stop);
       typed.on("line", (text: string) => {
-        line = text;
         if (text.trim() !== "") this.#history = [text, ...this.#history];
-        typed.close();
+        if (line !== undefined) {
+          this.#ahead.push(text);
+          return;
+        }
+        line = text;
+        // Not at once: what came in one piece with it would be lost.
+        setImmediate(() => typed.close());
       });
       typed.on("SIGINT", stop);
       typed.on("close", () => {
         this.#signal.removeEventListener("abort", stop);
-        if (line === undefined) tell("\n");
+        if (line !== undefined) this.#begun = typed.line;
+        if (line === undefined || this.#begun !== "") tell("\n");
         resolve(line);
       });
       typed.setPrompt(prompt);
       typed.prompt();
+      if (this.#begun !== "") typed.write(this.#begun);
+      this.#begun = "";
     });
+  }
+
+  drop(): void {
+    this.#ahead = [];
+    this.#begun = "";
   }
 
   close(): void {}
@@ -100,6 +125,8 @@ class PipedLines implements LineReader {
     }
     return this.#lines.shift();
   }
+
+  drop(): void {}
 
   close(): void {
     this.#input.close();
