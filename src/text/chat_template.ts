@@ -7,9 +7,10 @@
  *
  * @module
  */
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
+import { Environment, Interpreter } from "@huggingface/jinja";
 import { z } from "zod";
 import { ChatTemplateError, quote } from "../errors.ts";
+import { type Program, PROGRAM_FUNCTIONS, programOf } from "./jinja_program.ts";
 import { formatTime } from "./strftime.ts";
 import type { TextFiles } from "./tokenizer.ts";
 
@@ -21,15 +22,6 @@ const LONGEST_REASON = 200;
 
 /** Names of Jinja's constants, in both spellings. */
 const CONSTANTS = { true: true, false: false, none: null, True: true, False: false, None: null };
-
-/** Methods of strings whose argument `@huggingface/jinja` passes over, by names that no template can write. */
-const STRIPS = {
-  "strip()": (text: unknown, characters: unknown) => stripped(text, characters, true, true),
-  "lstrip()": (text: unknown, characters: unknown) => stripped(text, characters, true, false),
-  "rstrip()": (text: unknown, characters: unknown) => stripped(text, characters, false, true),
-};
-
-type Program = ReturnType<typeof parse>;
 
 /** A message of a conversation, from outside. */
 export const messageSchema = z.looseObject({
@@ -98,7 +90,7 @@ export class ChatTemplate {
       },
       strftime_now: (format: string) => formatTime(now, format),
       range: limitedRange,
-      ...STRIPS,
+      ...PROGRAM_FUNCTIONS,
       ...CONSTANTS,
     };
     try {
@@ -175,50 +167,6 @@ function namedTokens(config: unknown): Record<string, string> {
     return token?.success ? [[name, token.data]] : [];
   });
   return Object.fromEntries(entries);
-}
-
-/** Reads a template. */
-function programOf(source: string): Program {
-  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
-  callStrips(program);
-  return program;
-}
-
-const memberCallSchema = z.object({
-  type: z.literal("CallExpression"),
-  callee: z.object({
-    type: z.literal("MemberExpression"),
-    object: z.unknown(),
-    property: z.object({ type: z.literal("Identifier"), value: z.string() }),
-    computed: z.literal(false),
-  }),
-  args: z.array(z.unknown()).min(1),
-});
-
-/** Makes calls of {@linkcode STRIPS} of `text.strip(characters)` and the like, wherever they are in a program. */
-function callStrips(node: unknown): void {
-  if (typeof node !== "object" || node === null) return;
-  for (const part of Object.values(node)) callStrips(part);
-  const call = memberCallSchema.safeParse(node);
-  if (!call.success) return;
-  const { callee: { object, property }, args } = call.data;
-  const value = `${property.value}()`;
-  if (!Object.hasOwn(STRIPS, value)) return;
-  Object.assign(node, { callee: { type: "Identifier", value }, args: [object, ...args] });
-}
-
-/** Python's `strip`: without the characters at the beginning, at the end, or both; of null, without white space. */
-function stripped(text: unknown, characters: unknown, atStart: boolean, atEnd: boolean): string {
-  if (typeof text !== "string") throw new Error("only a text can be stripped");
-  const isOut = typeof characters === "string"
-    ? (character: string) => characters.includes(character)
-    : (character: string) => character.trim() === "";
-  const letters = [...text];
-  let start = 0;
-  let end = letters.length;
-  while (atStart && start < end && isOut(letters[start])) start++;
-  while (atEnd && end > start && isOut(letters[end - 1])) end--;
-  return letters.slice(start, end).join("");
 }
 
 /** Python's `range`, no longer than Jinja's sandbox lets it be. */

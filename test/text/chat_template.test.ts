@@ -98,6 +98,61 @@ describe("a chat template", () => {
     expect(refusal("{{ messages.strip('x') }}")).toContain("only a text can be stripped");
   });
 
+  test("keeps what an iteration has written where it goes on or ends the loop, as Python does", () => {
+    const written = (source: string) => new ChatTemplate(source).render(HELLO);
+    const cases = [
+      [
+        "{% for m in [1, 2] %}{% if m == 1 %}{{ '<' ~ m }}{% continue %}{% endif %}{{ m }}{% endfor %}",
+        "<12",
+      ],
+      [
+        "{% for m in [1, 2, 3] %}{{ m }}{% if m == 2 %}{% break %}{% endif %};{% endfor %}.",
+        "1;2.",
+      ],
+      [
+        "{% for a in [1, 2, 3] %}{% for b in [1, 2, 3] %}{% if b == 2 %}{% break %}{% endif %}{{ a }}{{ b }} " +
+        "{% endfor %}{% if a == 2 %}{% break %}{% endif %}/{% endfor %}",
+        "11 /21 ",
+      ],
+      [
+        "{% for i in [1, 2, 3, 4, 5] %}{{ i }}{% if i is odd %}o{% if i > 2 %}!{% break %}{% elif loop.first %}f" +
+        "{% else %}c{% continue %}{% endif %}x{% else %}-{% set z = i %}{% endif %};{{ z }}{% endfor %}",
+        "1ofx;2-;23o!",
+      ],
+      [
+        "{% macro f(l) %}{% for i in l %}{{ i }}{% if i == 2 %}{% break %}{% endif %}{% endfor %}e{% endmacro %}" +
+        "{{ f([1, 2, 3]) }}{{ f([3, 1]) }}",
+        "12e31e",
+      ],
+    ];
+    for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
+  });
+
+  test("forgets at the end of an iteration what was set in it, as Python does", () => {
+    const written = (source: string) => new ChatTemplate(source).render(HELLO);
+    expect(written(
+      "{% set x = 'o' %}{% for i in [1, 2, 3] %}{{ x }}{% set x = i %}{{ x }}{{ loop.index }} {% endfor %}{{ x }}",
+    )).toBe("o11 o22 o33 o");
+    expect(
+      written(
+        "{% for i in [1, 2] %}{% if i == 1 %}{% set x = 'a' %}{% endif %}[{{ x }}]{% endfor %}",
+      ),
+    )
+      .toBe("[a][]");
+    expect(written(
+      "{% set n = namespace(sum=0) %}{% for i in [1, 2] %}{% set n.sum = n.sum + i %}{% endfor %}{{ n.sum }}",
+    )).toBe("3");
+  });
+
+  test("is read in a time that grows with its length", () => {
+    const many = 30_000;
+    const started = performance.now();
+    const loop = "{% for m in messages %}" + "{% if m %}".repeat(200) + "{% continue %}" +
+      "{% endif %}".repeat(200) + "{{ 1 }}".repeat(many) + "{% endfor %}";
+    expect(new ChatTemplate(loop).render(HELLO)).toBe("");
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
   test("that refuses a conversation says why", () => {
     const source = "{{ raise_exception('Roles must\n  alternate') }}";
     expect(refusal(source)).toContain("refuses this: Roles must alternate");

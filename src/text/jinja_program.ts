@@ -1,0 +1,146 @@
+/**
+ * Jinja as Python runs it.
+ *
+ * `@huggingface/jinja` differs from it in some things that chat templates are written for. Programs are read by it
+ * and then written in words that it runs as they are meant:
+ *
+ * - `text.strip(characters)`, `lstrip` and `rstrip`, whose argument it passes over, become calls of functions;
+ * - `continue` and `break` make it forget what the iteration has written so far: what follows them moves to
+ *   where they are not met, and a loop is left at the beginning of the next iteration;
+ * - what one iteration sets the next one would still know: each has a scope of its own.
+ *
+ * @module
+ */
+import { parse, tokenize } from "@huggingface/jinja";
+
+/** A template that has been read. */
+export type Program = ReturnType<typeof parse>;
+
+/** What programs call, by names that no template can write. */
+export const PROGRAM_FUNCTIONS = {
+  "strip()": (text: unknown, characters: unknown) => stripped(text, characters, true, true),
+  "lstrip()": (text: unknown, characters: unknown) => stripped(text, characters, true, false),
+  "rstrip()": (text: unknown, characters: unknown) => stripped(text, characters, false, true),
+};
+
+/** A statement or an expression; its parts are named as the package names them. */
+interface Node {
+  type: string;
+  [part: string]: unknown;
+}
+
+/**
+ * Reads a template.
+ *
+ * @throws {Error} Of the package, when it is none.
+ */
+export function programOf(source: string): Program {
+  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  callStrips(program);
+  program.body = new Loops().block(program.body as unknown as Node[]) as unknown as Program["body"];
+  return program;
+}
+
+/** Makes calls of {@linkcode PROGRAM_FUNCTIONS} of `text.strip(characters)` and the like, wherever they are. */
+function callStrips(part: unknown): void {
+  if (typeof part !== "object" || part === null) return;
+  for (const inner of Object.values(part)) callStrips(inner);
+  const { type, callee, args } = part as Partial<Node>;
+  if (type !== "CallExpression" || !Array.isArray(args) || args.length === 0) return;
+  const { type: kind, object, property, computed } = callee as Node;
+  if (kind !== "MemberExpression" || computed) return;
+  const value = `${(property as Node).value}()`;
+  if (!Object.hasOwn(PROGRAM_FUNCTIONS, value)) return;
+  Object.assign(part, { callee: identifier(value), args: [object, ...args] });
+}
+
+/** Rewrites loops, those within others first. */
+class Loops {
+  #count = 0;
+
+  /**
+   * Statements with their loops rewritten.
+   *
+   * @param rest What follows them, rewritten.
+   * @param over Whether the loop that they belong to is over, as a place to read and write; undefined outside of loops.
+   */
+  block(statements: readonly Node[], rest: readonly Node[] = [], over?: Node): Node[] {
+    let reversed = rest.toReversed();
+    for (const statement of statements.toReversed()) {
+      if (over && statement.type === "Continue") {
+        reversed = [];
+      } else if (over && statement.type === "Break") {
+        reversed = [set(over, identifier("true"))];
+      } else if (over && has(statement, ["Continue", "Break"])) {
+        // As one, so that it is not copied for each branch.
+        const after = [{ type: "Program", body: reversed.toReversed() }];
+        const [body, alternate] = [statement.body, statement.alternate].map((branch) =>
+          this.block(branch as Node[], after, over)
+        );
+        reversed = [{ ...statement, body, alternate }];
+      } else if (statement.type === "For") {
+        reversed.push(...this.#loop(statement).toReversed());
+      } else {
+        for (const part of ["body", "alternate"]) {
+          if (Array.isArray(statement[part])) statement[part] = this.block(statement[part]);
+        }
+        reversed.push(statement);
+      }
+    }
+    return reversed.toReversed();
+  }
+
+  #loop(loop: Node): Node[] {
+    const statements = loop.body as Node[];
+    const name = identifier(`loop ${this.#count++}`);
+    const over = {
+      type: "MemberExpression",
+      object: name,
+      property: identifier("over"),
+      computed: false,
+    };
+    let body = this.block(statements, [], over);
+    if (statements.some((statement) => has(statement, ["Set"]))) {
+      // One round of a loop within, whose variable is the loop as it is known here.
+      const iterable = { type: "ArrayLiteral", value: [identifier("loop")] };
+      body = [{ type: "For", loopvar: identifier("loop"), iterable, body, defaultBlock: [] }];
+    }
+    const defaultBlock = this.block(loop.defaultBlock as Node[]);
+    if (!statements.some((statement) => has(statement, ["Break"]))) {
+      return [{ ...loop, body, defaultBlock }];
+    }
+    const leave = { type: "If", test: over, body: [{ type: "Break" }], alternate: [] };
+    const started = { type: "CallExpression", callee: identifier("namespace"), args: [] };
+    return [set(name, started), { ...loop, body: [leave, ...body], defaultBlock }];
+  }
+}
+
+/** Whether a statement is of one of some types, or a condition that has such ones. */
+function has(statement: Node, types: readonly string[]): boolean {
+  if (statement.type !== "If") return types.includes(statement.type);
+  return [statement.body, statement.alternate].some((part) =>
+    (part as Node[]).some((inner) => has(inner, types))
+  );
+}
+
+function identifier(value: string): Node {
+  return { type: "Identifier", value };
+}
+
+function set(assignee: Node, value: Node): Node {
+  return { type: "Set", assignee, value, body: [] };
+}
+
+/** Python's `strip`: without the characters at the beginning, at the end, or both; of null, without white space. */
+function stripped(text: unknown, characters: unknown, atStart: boolean, atEnd: boolean): string {
+  if (typeof text !== "string") throw new Error("only a text can be stripped");
+  const isOut = typeof characters === "string"
+    ? (character: string) => characters.includes(character)
+    : (character: string) => character.trim() === "";
+  const letters = [...text];
+  let start = 0;
+  let end = letters.length;
+  while (atStart && start < end && isOut(letters[start])) start++;
+  while (atEnd && end > start && isOut(letters[end - 1])) end--;
+  return letters.slice(start, end).join("");
+}
