@@ -359,6 +359,20 @@ describe("a schema that cannot be kept", () => {
       const: 1,
     };
     check(schema, ["1"], ["2"]);
+    // As zod has it of a record.
+    check(
+      {
+        type: "object",
+        propertyNames: { type: "string" },
+        unevaluatedProperties: {},
+        additionalProperties: { type: "boolean" },
+      },
+      ['{"a":true}'],
+      ['{"a":1}'],
+    );
+    expect(refusal({ type: "object", propertyNames: { type: "string", enum: ["a"] } })).toContain(
+      "propertyNames",
+    );
   });
 });
 

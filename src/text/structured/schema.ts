@@ -70,12 +70,14 @@ const REFUSED = new Set([
   ..."disallow extends $dynamicRef $recursiveRef contentEncoding contentMediaType".split(" "),
   ..."contentSchema".split(" "),
 ]);
-/** Values of refused keywords that restrict nothing. */
-const HARMLESS = new Map<string, unknown>([
-  ["uniqueItems", false],
-  ["minProperties", 0],
-  ["unevaluatedProperties", true],
-  ["unevaluatedItems", true],
+/** Values of refused keywords that restrict nothing, as JSON. */
+const HARMLESS = new Map([
+  ["uniqueItems", ["false"]],
+  ["minProperties", ["0"]],
+  ["unevaluatedProperties", ["true", "{}"]],
+  ["unevaluatedItems", ["true", "{}"]],
+  // Names are strings; zod says so of every record.
+  ["propertyNames", ["true", "{}", '{"type":"string"}']],
 ]);
 const KEYWORDS_OF = {
   object: ["properties", "required", "additionalProperties"],
@@ -182,7 +184,9 @@ class Reader {
   #members(schema: Schema, at: string, depth: number): Value[] {
     const has = (keyword: string) => Object.hasOwn(schema, keyword);
     for (const keyword of Object.keys(schema)) {
-      if (REFUSED.has(keyword) && schema[keyword] !== HARMLESS.get(keyword)) {
+      if (
+        REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword]))
+      ) {
         throw this.#refuse(at, `${keyword} is not supported`);
       }
     }
