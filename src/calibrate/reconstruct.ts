@@ -90,6 +90,7 @@ async function sparseGptBlock(work: Work): Promise<void> {
   const { model, index, weights, states, algebra, hooks } = work;
   const { pattern } = work.rules;
   const linears = linearsOf(work);
+  if (linears.length === 0) return;
   const inputs = [...new Set(linears.map(({ input }) => input))];
   const grams = new Map(inputs.map((input) => [input, new Gram(algebra)]));
   for (let i = 0; i < states.pruned.batches.length; i++) {
@@ -132,6 +133,11 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
     ]),
   );
   const groups = groupsOf(linears);
+  if (groups.length === 0) {
+    // The dense states go on with the last group, and here is none.
+    const advance = { norms: false, advance: true };
+    await runAll(model, index, weights, dense, advance, hooks.onBatch, hooks.signal);
+  }
   const done: Linear[] = block.linears.filter(({ weight }) => rules.skipped(weight));
   for (const [g, group] of groups.entries()) {
     const [{ input }] = group;

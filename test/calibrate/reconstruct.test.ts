@@ -214,4 +214,15 @@ describe("the pass of methods that mend", () => {
       new Set(["o_proj", "gate_proj", "up_proj"]),
     );
   }, 300_000);
+
+  test("goes past blocks of which nothing is pruned, in both models", async () => {
+    const skipped = (name: string) => !name.includes(".layers.5.");
+    const wanda = await pruneBy("wanda", { skipped });
+    for (const method of ["sparsegpt", "espalier"] as const) {
+      const seen: string[] = [];
+      const perplexity = await pruneBy(method, { skipped }, ({ weight }) => seen.push(weight));
+      expect(seen.length).toBe(7);
+      expect(perplexity).toBeLessThan(wanda);
+    }
+  }, 300_000);
 });
