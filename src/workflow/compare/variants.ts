@@ -129,7 +129,7 @@ function readWithoutHead(
     const words = readWords(fit[2].split(":").slice(1));
     if (typeof words === "string") return words;
     if (words.values) return "a fit looks for the values by itself";
-    return (defaults) => fitVariant(size.data, { ...defaults, ...words });
+    return (defaults) => fitVariant(size.data, { ...defaults, ...words }, defaults);
   }
   return readSparse(pieces);
 }

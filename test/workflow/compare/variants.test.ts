@@ -74,6 +74,9 @@ describe("a variant", () => {
       name
     );
     expect(names).toEqual(["8:16:int8", "fit@2.5MB"]);
+    const fits = read("fit@2.5MB:magnitude,fit@2.5MB:dlp:wanda,fit@2.5MB:uniform:espalier");
+    expect(fits.map(({ name }) => name))
+      .toEqual(["fit@2.5MB:magnitude", "fit@2.5MB", "fit@2.5MB:espalier:uniform"]);
     for (const { name } of read("8:16,mixed:4@0.5:f32:atp,fit@2.5MB:uniform,dense:f32")) {
       expect(read(name).map(({ name }) => name)).toEqual([name]);
     }
