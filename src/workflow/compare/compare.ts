@@ -253,8 +253,8 @@ function described(variant: Variant, { compiled, pruned }: Made) {
       method: pruned.method,
       allocation: pruned.allocation,
     }),
-    // A dense model may hold zeros of its own; they are no pruning.
-    sparsity: pruned ? pruned.sparsity.reached ?? sparsity : 0,
+    // A dense model may hold zeros of its own, and weights may be rounded to 0; that is no pruning.
+    sparsity: pruned && pruned.sparsity.asked > 0 ? pruned.sparsity.reached ?? sparsity : 0,
     bytesPerWeight: bytes.perWeight,
   };
 }

@@ -86,6 +86,11 @@ describe("compare", () => {
     LONG,
   );
 
+  test("takes weights that are rounded to 0 for no pruning", async () => {
+    const { variants } = await report(...words(state, "--variants", "dense:int4:sparsegpt"));
+    expect(variants[0]).toMatchObject({ kind: "dense", values: "int4", sparsity: 0 });
+  }, LONG);
+
   test("finds the best for a size, draws it, and prints it for a README", async () => {
     const svg = workshop.fresh("plot");
     const at = ["--at", "500kB,2.6MB,5MB", ...variants, "--svg", svg];
