@@ -112,7 +112,8 @@ export class AllocationChooser {
       const trial = await this.#try(allocation, calibration, apart, importance, "calibration");
       if (!trial) continue;
       trials.push(trial.trial);
-      if (trial.trial.perplexity < least) {
+      // The first stays where perplexities are infinite.
+      if (!best || trial.trial.perplexity < least) {
         least = trial.trial.perplexity;
         best = { allocation, shares: trial.shares, importance, trials };
       }

@@ -4,11 +4,11 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { readConfigFile } from "../../src/cli/args.ts";
 import { VERSION } from "../../src/version.ts";
-import { filesOf, readJsonOf, Workshop } from "../checkpoint/support.ts";
+import { editSafetensors, filesOf, readJsonOf, Workshop } from "../checkpoint/support.ts";
 import {
   CALIBRATED,
   fail,
@@ -295,6 +295,22 @@ describe("prune", () => {
       expect(shown.stdout).toContain(perplexity.toFixed(2));
     }
     expect(found.notes.join()).toContain("auto tries 4 allocations");
+  });
+
+  test("takes one of them where every perplexity is infinite", async () => {
+    const model = join(workshop.folder(), "loud");
+    cpSync(TINY, model, { recursive: true });
+    editSafetensors(model, "model.safetensors", (header, data) => {
+      const [start, end] = header["model.norm.weight"].data_offsets as number[];
+      for (let at = start; at < end; at += 2) data.set([0xff, 0x7b], at); // The greatest float16.
+    });
+    const text = join(workshop.folder(), "little.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 3000));
+    const few = ["--calibration", text, "--samples", "2", ...QUICK];
+    const found = await report("prune", model, ...few, "--allocation", "auto", "--dry-run");
+    expect(found.allocation).toBe("uniform");
+    expect(found.trials.map((trial: { perplexity: number | null }) => trial.perplexity))
+      .toEqual([null, null, null, null]);
   });
 
   test("takes a negative number for a value", async () => {
