@@ -68,7 +68,14 @@ export async function calibrationWindows(
   const { phases } = run;
   if (calibration === SELF) return await writtenWindows(settings, opened, keepApart, run);
   const source = opened.read(calibration);
-  const length = windowLength(seqlen, opened.spec.context, source, (text) => phases.note(text));
+  const split = "tokens" in source && keepApart
+    ? Math.floor(source.tokens.length * (1 - APART))
+    : undefined;
+  // Windows are as long in both parts, so the shorter one says how long.
+  const shortest = "tokens" in source && split !== undefined
+    ? { tokens: source.tokens.subarray(split), called: "the fifth of the text that is kept apart" }
+    : source;
+  const length = windowLength(seqlen, opened.spec.context, shortest, (text) => phases.note(text));
   let windows: Int32Array[];
   let apart: Int32Array[] | undefined;
   if ("windows" in source) {
@@ -83,8 +90,7 @@ export async function calibrationWindows(
     windows = windows.slice(0, samples);
   } else {
     let { tokens } = source;
-    if (keepApart) {
-      const split = Math.floor(tokens.length * (1 - APART));
+    if (split !== undefined) {
       apart = consecutiveWindows(tokens.subarray(split), length);
       tokens = tokens.subarray(0, split);
     }

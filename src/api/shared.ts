@@ -21,7 +21,13 @@ const DEFAULT_SEQLEN = 2048;
 const LARGE_BLOCK = 128e6;
 
 /** A text's token ids, or windows that are fixed. */
-export type WindowSource = { readonly tokens: Int32Array } | { readonly windows: Int32Array[] };
+export type WindowSource =
+  | {
+    readonly tokens: Int32Array;
+    /** How messages call it; `the text` where left out. */
+    readonly called?: string;
+  }
+  | { readonly windows: Int32Array[] };
 
 /** A checkpoint with its description; the tokenizer is opened when text needs it. */
 export class OpenModel {
@@ -113,14 +119,15 @@ export function windowLength(
     length = context;
     note(`windows have ${length} tokens: the model's context ends there`);
   }
-  if (source.tokens.length < length) {
-    if (wanted !== undefined || source.tokens.length < 2) {
+  const { tokens, called = "the text" } = source;
+  if (tokens.length < length) {
+    if (wanted !== undefined || tokens.length < 2) {
       throw new TextError(
-        `the text has ${source.tokens.length} tokens, one window needs ${length}: give more text or a smaller --seqlen`,
+        `${called} has ${tokens.length} tokens, one window needs ${length}: give more text or a smaller --seqlen`,
       );
     }
-    length = source.tokens.length;
-    note(`windows have ${length} tokens: the text has no more`);
+    length = tokens.length;
+    note(`windows have ${length} tokens: ${called} has no more`);
   }
   return length;
 }

@@ -297,6 +297,27 @@ describe("prune", () => {
     expect(found.notes.join()).toContain("auto tries 4 allocations");
   });
 
+  test("takes windows that the text kept apart can fill, and says so", async () => {
+    const text = join(workshop.folder(), "short.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 1500));
+    const words = ["prune", TINY, "--calibration", text, "--samples", "2", "--allocation", "auto"];
+    const found = await report(...words, "--dry-run");
+    const { seqlen } = found.calibration;
+    expect(found.notes)
+      .toContain(
+        `windows have ${seqlen} tokens: the fifth of the text that is kept apart has no more`,
+      );
+    expect(found.trials.length).toBe(4);
+    const more = [...words, "--seqlen", String(seqlen + 1)];
+    await fail(
+      1,
+      "TEXT_UNUSABLE",
+      more,
+      "the fifth of the text that is kept apart",
+      `${seqlen} tokens`,
+    );
+  });
+
   test("takes one of them where every perplexity is infinite", async () => {
     const model = join(workshop.folder(), "loud");
     cpSync(TINY, model, { recursive: true });
