@@ -44,7 +44,7 @@ export function keptOf(
     case "unstructured":
       return {
         kind: "any",
-        weights: method === "magnitude"
+        weights: method === "magnitude" && share.density < 1
           // One more than asked goes, of the whole matrix.
           ? Math.max(
             0,

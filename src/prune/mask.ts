@@ -36,12 +36,14 @@ export function wandaMask(weight: Weight, sparsity: number): Mask {
 
 /**
  * Prunes the weights of a matrix whose |W| is at most the value of rank ⌊size · sparsity⌋
- * (`prune_magnitude` of the released code): at least one weight more than asked, and every tie.
+ * (`prune_magnitude` of the released code): at least one weight more than asked, and every tie. Where nothing
+ * is to go, nothing does.
  *
  * @param weight The matrix; not changed.
  * @param sparsity Fraction of the matrix to prune.
  */
 export function magnitudeMask(weight: Weight, sparsity: number): Mask {
+  if (sparsity <= 0) return new Uint8Array(weight.values.length).fill(1);
   const magnitudes = weight.values.map(Math.abs);
   const rank = Math.min(countOf(magnitudes.length, sparsity), magnitudes.length - 1);
   const threshold = selectRank(magnitudes, rank);

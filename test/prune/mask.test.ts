@@ -80,8 +80,17 @@ describe("the mask by magnitude", () => {
     fc.assert(fc.property(anyWeight, sparsity, (weight, sparsity) => {
       const sorted = Array.from(weight.values, Math.abs).sort((a, b) => a - b);
       const threshold = sorted[Math.floor(sorted.length * sparsity)];
-      const expected = Uint8Array.from(weight.values, (w) => Math.abs(w) > threshold ? 1 : 0);
-      expect(magnitudeMask(weight, sparsity)).toEqual(expected);
+      const expected = weight.values.map((w) => sparsity === 0 || Math.abs(w) > threshold ? 1 : 0);
+      expect(magnitudeMask(weight, sparsity)).toEqual(Uint8Array.from(expected));
+    }));
+  });
+
+  test("keeps everything where nothing is to go, whatever chooses", () => {
+    fc.assert(fc.property(weights(fc.integer({ min: 1, max: 20 })), (weight) => {
+      for (const method of ["magnitude", "wanda"] as const) {
+        const mask = maskOf(weight, method, { kind: "unstructured" }, { density: 1 });
+        expect(mask).toEqual(new Uint8Array(weight.values.length).fill(1));
+      }
     }));
   });
 });
