@@ -87,7 +87,11 @@ export function sharesOf(densities: ArrayLike<number>, pattern: Pattern): Share[
     case "slots":
       return Array.from(densities, (density) => ({ density }));
     case "nm":
-      return Array.from(densities, () => ({ density: pattern.n / pattern.m, kept: pattern.n }));
+      // A block that is left dense as a whole keeps all here, too.
+      return Array.from(densities, (density) => {
+        const kept = density === 1 ? pattern.m : pattern.n;
+        return { density: kept / pattern.m, kept };
+      });
     case "mixed":
       return wholeNumbersOf(densities, pattern.m).map((kept) => ({
         density: kept / pattern.m,

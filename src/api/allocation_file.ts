@@ -114,7 +114,9 @@ function shareOf(
   if (n === undefined) {
     throw new AllocationFileError(`${where} has no "kept", which a mixed pattern needs`);
   }
-  const fits = n <= pattern.m && (pattern.kind === "mixed" || n === pattern.n);
+  // A block that is left dense keeps all M.
+  const fits = n <= pattern.m &&
+    (pattern.kind === "mixed" || n === pattern.n || (n === pattern.m && density === 1));
   if (!fits || Math.abs(density - n / pattern.m) > TOLERANCE) {
     throw new AllocationFileError(
       `${where}: density ${density} and ${n} kept of ${pattern.m} do not fit each other or the pattern`,

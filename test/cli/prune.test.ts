@@ -233,6 +233,9 @@ describe("prune", () => {
     const kept: number[] = blocks.map(({ kept }: { kept: number }) => kept);
     expect([kept[0], kept[5]]).toEqual([16, 16]);
     expect(kept.reduce((a, b) => a + b)).toBe(2 * 16 + 6 * 8);
+    const fixed = await report(...words, "--pattern", "8:16");
+    matches(fixed.blocks[0], { density: 1, kept: 16 });
+    matches(fixed.blocks[1], { density: 0.5, kept: 8 });
     const few = [...words, "--allocation", "dlp", "--alpha", "0.5", "--sparsity", "0.9"];
     const stderr = await fail(1, "ALLOCATION_IMPOSSIBLE", few, "leaves nothing of it");
     expect(stderr).toMatch(/ give block [1-467] /);

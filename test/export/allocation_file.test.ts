@@ -71,6 +71,8 @@ describe("an allocation", () => {
       n: 2,
       m: 4,
     });
+    // A block that was skipped as a whole.
+    expect(readAllocation(structured("2:4", [2, 4], 4)).shares[1]).toEqual({ density: 1, kept: 4 });
   });
 });
 
