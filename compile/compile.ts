@@ -143,7 +143,10 @@ export async function compile(
       );
       const linears = packed.map(({ linear }) => linear);
       if (!linears.some(({ sparsity }) => sparsity > 0.01)) {
-        phases.note("the linears hold no zeros: everything is stored dense; prune first");
+        const how = linears.every(({ format }) => format === "dense")
+          ? "everything is stored dense"
+          : "dense they are smaller";
+        phases.note(`the linears hold hardly any zeros: ${how}; prune first`);
       }
       if (spec.headDim % ORT_HEAD !== 0) {
         phases.note(

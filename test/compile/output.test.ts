@@ -309,6 +309,14 @@ describe("a checkpoint without zeros", () => {
       .toBeLessThan(1e-4);
   });
 
+  test("is not said to be dense where a format was asked for that takes any zeros", async () => {
+    const { linears, notes } = await workshop.compile(sourceOf("llama"), { format: "bitmap" });
+    expect(linears.every(({ format }) => format === "bitmap")).toBe(true);
+    expect(notes).toEqual([
+      "the linears hold hardly any zeros: dense they are smaller; prune first",
+    ]);
+  });
+
   test("gets no note when it has zeros", async () => {
     expect((await workshop.compile(await workshop.pruned("llama", "2:4"), {})).notes).toEqual([]);
   });
