@@ -17,7 +17,7 @@ import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
 import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
-import type { Storing } from "./storing.ts";
+import { headGroup, type Storing } from "./storing.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { Stored, StoredDense } from "./weights.ts";
 
@@ -165,10 +165,11 @@ export class CompiledSizes {
     }
   }
 
-  #headOptions({ head, group }: Storing): ValueOptions {
+  #headOptions(storing: Storing): ValueOptions {
+    const { head } = storing;
     return {
       type: head,
-      group: head === "int4" ? groupColumns(1, group ?? INT4_GROUP) : undefined,
+      group: head === "int4" ? groupColumns(1, headGroup(storing) ?? INT4_GROUP) : undefined,
     };
   }
 

@@ -53,6 +53,13 @@ export function storingFor(
   };
 }
 
+/** Kept weights that share a scale of a head in int4: a group of int8 linears says nothing of it. */
+export function headGroup(
+  { values, group }: Pick<Storing, "values" | "group">,
+): number | undefined {
+  return values === "int4" ? group : undefined;
+}
+
 function recordIn(folder: string): Pick<CompileSettings, "format" | "values" | "group" | "head"> {
   const path = join(folder, RECORD);
   if (!exists(path)) return {};

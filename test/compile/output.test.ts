@@ -250,6 +250,13 @@ describe("an embedding", () => {
     expect(operators.sort()).toEqual(["GatherInt4", "MatMulInt4"]);
   });
 
+  test("in int4 has groups of its own where linears are int8, whatever theirs are", async () => {
+    const source = await workshop.pruned("qwen3", "2:4");
+    const how = { values: "int8", head: "int4" } as const;
+    const { bytes } = await workshop.compile(source, { ...how, group: 160 });
+    expect(bytes.embeddings).toBe(elements / 2 + 2 * 320 + 512);
+  });
+
   test("that is not tied is stored beside the head", async () => {
     const { bytes } = await workshop.compile(await workshop.pruned("llama", "2:4"), {
       values: "f16",
