@@ -203,6 +203,36 @@ describe("the pass of methods that mend", () => {
     expect(Math.abs(kept / perplexity - 1)).toBeLessThan(1e-3);
   }, 300_000);
 
+  for (const method of ["sparsegpt", "espalier"] as const) {
+    test(
+      `${method} prunes a model whose norms come after its linears, in whole and in part`,
+      async () => {
+        const fixture = "test/fixtures/architectures/opt-post-norm";
+        const { model, spec, close } = await load(fixture, await openBackend(FAST, 1), 24);
+        const text = [Int32Array.from({ length: 24 }, (_, i) => 3 + (i * 7) % 300)];
+        for (const only of [/./, /q_proj/]) {
+          const states = () => new WindowStates(batchesOf(text, 1), spec.hidden, false);
+          const seen: string[] = [];
+          const shares = model.blocks.map(() => ({ density: 0.5 }));
+          const skipped = (name: string) => !only.test(name);
+          await prunePass(
+            model,
+            { method, pattern: { kind: "unstructured" }, shares, skipped },
+            { pruned: states(), dense: method === "espalier" ? states() : undefined },
+            ({ weight, mask }) => {
+              seen.push(weight);
+              const kept = mask.reduce((sum, bit) => sum + bit, 0) / mask.length;
+              expect(Math.abs(kept - 0.5)).toBeLessThan(0.01);
+            },
+          );
+          expect(seen.length).toBe(only.test("fc1") ? 18 : 3);
+        }
+        await close();
+      },
+      60_000,
+    );
+  }
+
   test("leaves alone what is skipped", async () => {
     const seen: string[] = [];
     await pruneBy(

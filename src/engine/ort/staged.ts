@@ -184,12 +184,15 @@ export class StagedModel {
     want: BlockWants,
   ): Promise<BlockResult> {
     const block = this.blocks[index];
-    const model = this.#extractBlock(block, want);
     const { batch: { windows, length }, hidden, shared } = activations;
-    const feeds = { ...shared, [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden) };
-    // Where only what comes in is wanted, there is nothing to run: no runtime loads a graph without nodes.
-    const computes = want.squares || want.output || tapsInside(block, want).length > 0;
-    const outputs = computes ? await this.runSection(model, feeds, weights) : {};
+    const model = this.#extractBlock(block, want);
+    // Runtimes refuse a graph that puts out nothing, as where all that is asked for is what comes in.
+    const outputs = !want.squares && !want.output && insideOf(block, want).length === 0
+      ? {}
+      : await this.runSection(model, {
+        ...shared,
+        [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden),
+      }, weights);
     const squares = new Map<string, Float32Array>();
     if (want.squares) {
       for (const { input } of block.linears) {
@@ -301,9 +304,7 @@ export class StagedModel {
   }
 
   #extractBlock(block: Block, want: BlockWants): ExtractedModel {
-    const inside = tapsInside(block, want).filter((name) =>
-      !(want.output && name === block.hiddenOut)
-    );
+    const inside = insideOf(block, want);
     return this.blockSection(block, `${want.squares} ${want.output} ${inside.join(" ")}`, () => ({
       outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
       squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
@@ -367,9 +368,9 @@ export class StagedModel {
   }
 }
 
-/** Values that are wanted of a block, but for what comes into it. */
-function tapsInside({ hiddenIn }: Block, { taps = [] }: BlockWants): string[] {
-  return taps.filter((name) => name !== hiddenIn);
+/** What is asked for of a block beside what comes in and, where that is given anyway, what comes out. */
+function insideOf({ hiddenIn, hiddenOut }: Block, { taps = [], output }: BlockWants): string[] {
+  return taps.filter((name) => name !== hiddenIn && !(output && name === hiddenOut));
 }
 
 /** Hidden states that come into a block's section. */
