@@ -29,6 +29,8 @@ export const TOKENS_PER_STEP = 1024;
  * 0.003 than with 0.006.
  */
 const RATE = 46;
+/** The most of it: in models smaller than both, steps of more lose more than they teach. */
+const MOST = 0.03;
 /** What the last norm's weights move by beside that: each of them changes every prediction. */
 const NORM_RATE = 0.3;
 /** Steps in which the rate grows to that, at most. */
@@ -45,6 +47,11 @@ export interface Lessons {
 /** Windows that one step takes. */
 export function windowsPerStep(windows: number, length: number): number {
   return Math.max(1, Math.min(windows, Math.floor(TOKENS_PER_STEP / length)));
+}
+
+/** How far a weight moves in a step at first, as a part of its matrix's root mean square. */
+export function highestRate(width: number, blocks: number): number {
+  return Math.min(MOST, RATE / (width * blocks));
 }
 
 /**
@@ -118,7 +125,7 @@ export async function distill(
   const size = windowsPerStep(windows.length, windows[0].length);
   const order = shuffledForever(windows.length, seed);
   const width = model.sections.head.columns;
-  const highest = RATE / (width * model.blocks.length);
+  const highest = highestRate(width, model.blocks.length);
   const warmUp = Math.min(WARM_UP, Math.ceil(steps / 4));
   for (let step = 0; step < steps; step++) {
     const picked = Array.from({ length: size }, () => order.next().value);

@@ -1,5 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { distill, prepareLessons, windowsPerStep } from "../../src/calibrate/distill.ts";
+import {
+  distill,
+  highestRate,
+  prepareLessons,
+  windowsPerStep,
+} from "../../src/calibrate/distill.ts";
 import { Parameters } from "../../src/calibrate/parameters.ts";
 import { batchesOf, planForDistillation } from "../../src/calibrate/plan.ts";
 import { WindowStates } from "../../src/calibrate/states.ts";
@@ -234,6 +239,12 @@ describe("distillation", () => {
     setTimeout(() => stop.abort(), 200);
     await expect(run(loaded, halved(loaded), 1000, stop.signal)).rejects.toThrow(AbortError);
     await loaded.close();
+  });
+
+  test("moves weights less in large models, and in small ones no further than in the example", () => {
+    expect(highestRate(576, 30)).toBeCloseTo(0.0027, 4);
+    expect(highestRate(192, 8)).toBeCloseTo(0.03, 3);
+    expect(highestRate(64, 2)).toBe(0.03);
   });
 
   test("takes about 1,024 tokens a step, in whole windows", () => {
