@@ -220,6 +220,11 @@ function largeBodies(): Record<string, Candidate> {
     "a schema that is nested": schema(
       deep('{"type":"array","items":', "}", 30_000).replace(":}", ":{}}"),
     ),
+    "a value that is nested, for many answers": chat(
+      `"n":8,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"const":${
+        deep("[", "]")
+      }}}}`,
+    ),
     "a schema with many choices": schema(`{"anyOf":[${of(50_000, () => `{"type":"null"}`)}]}`),
     "a schema with choices of choices": schema(
       `{"$defs":{${

@@ -339,7 +339,7 @@ describe("a schema that cannot be kept", () => {
     }
     const circle: { properties?: unknown } = {};
     circle.properties = circle;
-    expect(refusal(circle)).toContain("no JSON");
+    expect(refusal(circle)).toContain("holds itself");
     const named = thrownBy(() => constraint({ schema: { not: {} }, name: "response_format" }));
     expect(named.message).toContain("response_format: #: not");
   });
@@ -386,9 +386,17 @@ describe("a schema from a stranger", () => {
   test("is refused where it is too large, in any direction", () => {
     const many = <T>(count: number, make: (i: number) => T): T[] =>
       Array.from({ length: count }, (_, i) => make(i));
+    const nested = (levels: number) => {
+      let value: unknown[] = [];
+      for (let i = 1; i < levels; i++) value = [value];
+      return value;
+    };
+    check({ const: nested(900) }, ["[".repeat(900) + "]".repeat(900)], []);
     for (
       const [schema, part] of [
         [{ description: "x".repeat(300_000) }, "characters"],
+        [{ const: nested(50_000) }, "in each other"],
+        [{ "x-unknown": nested(50_000) }, "in each other"],
         [deep(100), "within each other"],
         [object(Object.fromEntries(many(5000, (i) => [`p${i}`, {}] as const))), "schemas"],
         [{ enum: many(5000, (i) => i) }, "values in all"],
@@ -403,14 +411,6 @@ describe("a schema from a stranger", () => {
       const start = performance.now();
       expect(refusal(schema)).toContain(part);
       expect(performance.now() - start).toBeLessThan(2000);
-    }
-    let nested: unknown[] = [];
-    for (let i = 0; i < 50_000; i++) nested = [nested];
-    try {
-      // A value is as deep as the runtime's JSON goes.
-      constraint({ schema: { const: nested } });
-    } catch (error) {
-      expect(error).toBeInstanceOf(SchemaError);
     }
   });
 

@@ -14,7 +14,7 @@
 import type { TokenConstraint } from "../constraint.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import { Grammar } from "./grammar.ts";
-import { readSchema } from "./schema.ts";
+import { jsonOf, readSchema } from "./schema.ts";
 import { anyValue } from "./value.ts";
 import { Vocabulary } from "./vocabulary.ts";
 
@@ -48,18 +48,16 @@ export function constraintFor(
   form: TextForm,
 ): TokenConstraint {
   const { grammars, ...rest } = keptOf(tokenizer, vocabulary);
-  const key = form === "json" ? "" : keyOf(form.schema);
-  let grammar = key === undefined ? undefined : grammars.get(key);
+  const key = form === "json" ? "" : jsonOf(form.schema, form.name);
+  let grammar = grammars.get(key);
   if (!grammar) {
     const value = form === "json" ? anyValue().object : readSchema(form.schema, form.name);
     grammar = new Grammar(value, rest.vocabulary);
   }
-  if (key !== undefined) {
-    // The last one is the one that was used last.
-    grammars.delete(key);
-    grammars.set(key, grammar);
-    if (grammars.size > MOST_GRAMMARS) grammars.delete(grammars.keys().next().value!);
-  }
+  // The last one is the one that was used last.
+  grammars.delete(key);
+  grammars.set(key, grammar);
+  if (grammars.size > MOST_GRAMMARS) grammars.delete(grammars.keys().next().value!);
   return grammar.constraint();
 }
 
@@ -71,13 +69,4 @@ function keptOf(tokenizer: Tokenizer, size: number): Kept {
     sizes.set(size, found = { vocabulary: new Vocabulary(tokenizer, size), grammars: new Map() });
   }
   return found;
-}
-
-/** Undefined for what is no JSON: reading it says what is wrong. */
-function keyOf(schema: unknown): string | undefined {
-  try {
-    return JSON.stringify(schema);
-  } catch {
-    return undefined;
-  }
 }

@@ -44,6 +44,11 @@ import {
 const LARGEST_SCHEMA = 1 << 18;
 /** Levels of schemas in schemas. */
 const DEEPEST = 64;
+/**
+ * Levels of lists and objects in each other, those of values and of unknown keywords included. Bun writes
+ * some ten thousands of them for seconds, in which nothing else is done, before it fails.
+ */
+const DEEPEST_JSON = 1000;
 /** Most schemas in a schema. */
 const MOST_SCHEMAS = 4000;
 /** Most values of all `enum` together. */
@@ -99,6 +104,16 @@ type Schema = Readonly<Record<string, unknown>>;
  * @throws {SchemaError} Naming the place as a JSON pointer, e.g. `#/properties/age`.
  */
 export function readSchema(schema: unknown, name = "the schema"): Value {
+  return new Reader(JSON.parse(jsonOf(schema, name)), name).read();
+}
+
+/**
+ * A schema as JSON, within limits: a name for it.
+ *
+ * @throws {SchemaError} When it is none, or too large.
+ */
+export function jsonOf(schema: unknown, name = "the schema"): string {
+  assertShallow(schema, name, 0);
   let json: string | undefined;
   try {
     json = JSON.stringify(schema);
@@ -111,7 +126,17 @@ export function readSchema(schema: unknown, name = "the schema"): Value {
       `${name} has ${json.length} characters: at most ${LARGEST_SCHEMA} are read`,
     );
   }
-  return new Reader(JSON.parse(json), name).read();
+  return json;
+}
+
+function assertShallow(value: unknown, name: string, depth: number): void {
+  if (typeof value !== "object" || value === null) return;
+  if (depth >= DEEPEST_JSON) {
+    throw new SchemaError(
+      `${name} holds itself, or more than ${DEEPEST_JSON} lists and objects in each other`,
+    );
+  }
+  for (const inner of Object.values(value)) assertShallow(inner, name, depth + 1);
 }
 
 class Reader {
