@@ -92,7 +92,8 @@ class EventStreamSource implements UnderlyingDefaultSource<Uint8Array> {
 
   /** Sends one event: the client has taken all that was sent. */
   async pull(): Promise<void> {
-    if (this.#isOver) return;
+    // What stopped the work asks, too, and goes on to the end.
+    if (this.#isOver || this.#isBusy) return;
     this.#left = undefined;
     this.#isBusy = true;
     try {

@@ -1,6 +1,9 @@
 /** Answers that end before their time: clients that go, that do not read, and a server that stops. @module */
 import { afterAll, describe, expect, test } from "bun:test";
+import { Hono } from "hono";
 import { listen, type Listening } from "../../src/platform/listen.ts";
+import { ApiError } from "../../src/server/errors.ts";
+import { sendEvents } from "../../src/server/events.ts";
 import { eventsOf, jsonRequest } from "./behaviour/support.ts";
 import { Brake, pause, TEXT, ToyServer, until } from "./toy_server.ts";
 
@@ -159,6 +162,36 @@ describe("a stream", () => {
     expect(events.length).toBeGreaterThan(2);
     await server.quiet();
     expect(server.entries.map(({ status }) => status)).toEqual([504]);
+  });
+
+  test("that is read while it is being stopped has the error that says why, too", async () => {
+    const work = new AbortController();
+    // What ends an answer takes a while: other choices are under way.
+    async function* chunks() {
+      for (let i = 0;; i++) {
+        if (work.signal.aborted) await pause(50);
+        work.signal.throwIfAborted();
+        yield { i };
+      }
+    }
+    let ends = 0;
+    const app = new Hono().get(
+      "/",
+      (context) => sendEvents(context, chunks(), { patience: 5000, work, done: () => void ends++ }),
+    );
+    const reader = (await app.request("/")).body!.getReader();
+    await pause(20);
+    work.abort(new ApiError(503, "the server is stopping"));
+    let text = "";
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      text += new TextDecoder().decode(next.value);
+      await pause(100);
+    }
+    expect(eventsOf(text).map((event) => JSON.parse(event))).toEqual([
+      { i: 0 },
+      { error: expect.objectContaining({ message: "the server is stopping" }) },
+    ]);
+    expect(ends).toBe(1);
   });
 
   test("whose model fails in its middle ends with an error that tells nothing of the machine", async () => {
