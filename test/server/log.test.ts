@@ -75,6 +75,21 @@ describe("the log", () => {
     expect(whole.answer!.length).toBeGreaterThan(0);
   });
 
+  test("has of a message what is read of it, whatever else is there", async () => {
+    const server = new ToyServer({ logPrompts: true });
+    const nested = "[".repeat(60_000) + "]".repeat(60_000);
+    const { status } = await server.post(
+      CHAT,
+      `{"messages":[{"role":"developer","content":[{"type":"text","text":"a","x":${nested}}],` +
+        `"x":${nested}}],"max_tokens":2}`,
+    );
+    await server.quiet();
+    expect(status).toBe(200);
+    const [entry] = server.entries;
+    expect(entry.prompt).toEqual([{ role: "system", content: "a" }]);
+    for (const write of [jsonLine, textLine]) expect(write(entry).length).toBeLessThan(1000);
+  });
+
   test("does not tell of those who ask for the server's state, unless that fails", async () => {
     const server = new ToyServer({}, {}, false);
     for (const path of ["/health", "/metrics"]) await server.fetch(path);

@@ -37,13 +37,15 @@ export function addChat(app: App, service: Service): void {
     const request = context.req.valid("json");
     const served = service.find(request.model);
     refuseInChat(request);
+    const wanted = await wantedBy(request, served);
     return await respond(context, {
       service,
       served,
       request,
-      wanted: await wantedBy(request, served),
+      wanted,
       field: "messages",
-      prompt: request.messages,
+      // What is read of the messages: they may hold other fields, of any size.
+      prompt: wanted[0].prompt,
       prefix: "chatcmpl",
       whole: (head, pieces) => whole(head, served, request, pieces),
       chunks: (head, pieces) => chunks(head, served, request, pieces),
