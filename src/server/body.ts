@@ -30,22 +30,28 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
     if (!/^application\/([\w.-]+\+)?json\b/i.test(type)) {
       throw badRequest("the body must be JSON: send Content-Type: application/json");
     }
+    const { signal } = context.get("work");
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, fail) => {
+    let onStop = () => {};
+    const ended = new Promise<never>((_, fail) => {
       timer = setTimeout(() => {
         fail(new ApiError(408, `the request did not arrive within ${patience / 1000} s`));
       }, patience);
+      // A server that stops does not wait for what may never come.
+      onStop = () => fail(signal.reason);
+      signal.addEventListener("abort", onStop);
     });
     // What has been read is kept, and given to whoever asks for it as JSON. The limit reads a body of
     // unknown length by itself, so that its time counts, too.
     const read = limited(context, async () => void await context.req.text());
     try {
-      await Promise.race([read, late]);
+      await Promise.race([read, ended]);
     } catch (error) {
       if (error instanceof ApiError) throw error;
       throw badRequest("the body could not be read to its end");
     } finally {
       clearTimeout(timer);
+      signal.removeEventListener("abort", onStop);
     }
     await next();
   };

@@ -296,6 +296,21 @@ describe("a server", () => {
     await server.quiet();
   });
 
+  test("that has drained long enough does not wait for the rest of a body", async () => {
+    const server = new ToyServer();
+    const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      start: (controller) => controller.enqueue(new TextEncoder().encode('{"prompt": "x')),
+    });
+    const asked = server.fetch(TEXT, { ...jsonRequest(""), body, duplex: "half" } as RequestInit);
+    await pause(10);
+    const started = performance.now();
+    expect(await server.service.drain(0.01)).toBe(false);
+    expect(performance.now() - started).toBeLessThan(2000);
+    const answer = await asked;
+    expect([answer.status, (await answer.json()).error.code]).toEqual([503, "server_stopping"]);
+    await server.quiet();
+  });
+
   test("that nobody asks is drained at once", async () => {
     expect(await new ToyServer().service.drain(10)).toBe(true);
   });
