@@ -2,7 +2,7 @@
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "bun:test";
-import { read } from "./behaviour/support.ts";
+import { eventsOf, read } from "./behaviour/support.ts";
 import { CHAT, TEXT, ToyServer } from "./toy_server.ts";
 
 const server = new ToyServer();
@@ -98,6 +98,34 @@ describe("/openapi.json", () => {
       const { responses } = Object.values(api.paths[path] as Json)[0] as Json;
       const { schema } = responses[status].content["application/json"];
       expect(check(schema, answer.json)).toEqual([]);
+    }
+  });
+
+  test("tells the form of each event that the server sends", async () => {
+    const api = await description();
+    const check = await checker();
+    const more = { stream: true, max_tokens: 3 };
+    const messages = [{ role: "user", content: "x" }];
+    for (
+      const [path, body] of [
+        [CHAT, { messages, ...more }],
+        [CHAT, { messages, ...more, logprobs: true, stream_options: { include_usage: true } }],
+        [TEXT, { prompt: "x", ...more }],
+        [TEXT, { prompt: "x", ...more, logprobs: 2, stream_options: { include_usage: true } }],
+      ] as const
+    ) {
+      const { schema } = api.paths[path].post.responses[200].content["text/event-stream"];
+      const events = eventsOf((await server.post(path, body)).text);
+      expect(events.pop()).toBe("[DONE]");
+      for (const event of events) expect(check(schema, JSON.parse(event))).toEqual([]);
+    }
+  });
+
+  test("knows every status with which a request is answered", async () => {
+    const { paths } = await description();
+    for (const path of [CHAT, TEXT, "/tokenize", "/detokenize"]) {
+      const statuses = Object.keys(paths[path].post.responses).map(Number);
+      expect(statuses).toEqual([200, 400, 401, 404, 408, 413, 429, 500, 503, 504]);
     }
   });
 

@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from "@hono/zod-openapi";
-import { logprobsNumber, usageSchema } from "./common.ts";
+import { logprobsNumber, usageOrNone, usageSchema } from "./common.ts";
 import { optional, samplingFields } from "./sampling.ts";
 
 /** Most messages of a conversation. */
@@ -116,7 +116,7 @@ export const chatChunkSchema = z.object({
     logprobs: choiceLogprobs.nullable(),
     finish_reason: finishReason.nullable(),
   })),
-  usage: usageSchema.nullish(),
+  usage: usageOrNone,
   system_fingerprint: z.string(),
 }).openapi("ChatCompletionChunk");
 

@@ -29,6 +29,9 @@ export const usageSchema = z.object({
 /** How many tokens went in and came out. */
 export type Usage = z.output<typeof usageSchema>;
 
+/** The same where it may be missing, or null. Of `nullish` the description says an object alone. */
+export const usageOrNone = z.union([usageSchema, z.null()]).optional();
+
 /** An answer that is an error. */
 export const errorSchema = z.object({
   error: z.object({
@@ -45,8 +48,10 @@ export const errorResponses = Object.fromEntries(
     [400, "The request is wrong"],
     [401, "The key is missing or wrong"],
     [404, "There is no such model"],
+    [408, "The request did not arrive in time"],
     [413, "The request is too large"],
     [429, "Too many requests are waiting; `Retry-After` says when to try again"],
+    [500, "The server failed"],
     [503, "The server is loading, overloaded or about to stop"],
     [504, "The request took too long"],
   ] as const).map(([status, description]) => [

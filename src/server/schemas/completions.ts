@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from "@hono/zod-openapi";
-import { logprobsNumber, tokenIds, usageSchema } from "./common.ts";
+import { logprobsNumber, tokenIds, usageOrNone } from "./common.ts";
 import { optional, samplingFields } from "./sampling.ts";
 
 /** Most prompts of a request. */
@@ -58,7 +58,7 @@ export const completionSchema = z.object({
     logprobs: choiceLogprobs.nullable(),
     finish_reason: z.enum(["stop", "length"]).nullable(),
   })),
-  usage: usageSchema.nullish(),
+  usage: usageOrNone,
   system_fingerprint: z.string(),
 }).openapi("Completion");
 

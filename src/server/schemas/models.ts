@@ -10,7 +10,7 @@ const bytes = z.int().min(0);
 const cardSchema = z.object({
   parameters: z.int().describe("Weights of the linears of all blocks, zeros included"),
   sparsity: z.number().describe("Fraction of them that is 0"),
-  values: z.string().describe("How values are stored: f32, f16 or int8"),
+  values: z.string().describe("How values are stored: f32, f16, int8 or int4"),
   formats: z.record(z.string(), z.int()).describe("Number of linears by format"),
   blocks: z.array(z.object({ index: z.int(), sparsity: z.number(), bytes })),
   dense: z.object({ f16: bytes, int8: bytes, int4: bytes }).describe(
