@@ -60,12 +60,20 @@ export class Editor {
 
   clear() {
     this.stop();
+    this.#leave();
     this.#text.value = "";
     this.#last = undefined;
     this.#measures.replaceChildren();
     this.#failure.hidden = true;
     this.#setTools();
     this.focus();
+  }
+
+  /** The text is the user's again. */
+  #leave() {
+    this.#running = undefined;
+    this.#text.readOnly = false;
+    this.#text.removeAttribute("aria-busy");
   }
 
   #takeBack() {
@@ -96,6 +104,7 @@ export class Editor {
     let frame = 0;
     const flush = () => {
       frame = 0;
+      if (this.#running !== running) return;
       const { scrollTop, scrollHeight, clientHeight, value } = this.#text;
       const follows = scrollHeight - scrollTop - clientHeight < 48;
       this.#text.setRangeText(waiting, value.length, value.length, "end");
@@ -116,16 +125,13 @@ export class Editor {
       },
     );
     cancelAnimationFrame(frame);
-    this.#running = undefined;
-    this.#text.readOnly = false;
-    this.#text.removeAttribute("aria-busy");
-    // Clearing stops the answer, and what still waited is no longer wanted.
-    if (this.#text.value.startsWith(before)) {
-      flush();
-      if (answer.text) this.#last = { before, after: this.#text.value };
-      this.#measures.replaceChildren(...measures(answer).map((part) => make("span", {}, part)));
-      if (answer.error) this.#showFailure(answer.error);
-    }
+    // Cleared away meanwhile, it is no longer wanted.
+    if (this.#running !== running) return;
+    flush();
+    this.#leave();
+    if (answer.text) this.#last = { before, after: this.#text.value };
+    this.#measures.replaceChildren(...measures(answer).map((part) => make("span", {}, part)));
+    if (answer.error) this.#showFailure(answer.error);
     this.#setTools();
     announcer.end(answer.error ? explain(answer.error) : "End of the text.");
   }

@@ -166,5 +166,22 @@ export async function checkFailures(browser, results, { plain, keyed, loading, a
     await picture(page, pictures, "phone-light-8-editor");
     await page.getByRole("button", { name: "Undo" }).click();
     results.same("and what was written is taken back", await value(), "Once upon a time. ");
+
+    await page.locator("#text").fill("");
+    await page.locator("#text").press("Control+Enter");
+    await page.waitForFunction(() => document.querySelector("#text").value.length > 10);
+    await page.locator("#new").click();
+    await page.locator("#continue").waitFor();
+    await page.waitForTimeout(200);
+    results.same(
+      "a new text has nothing of one that was being written",
+      [
+        await value(),
+        await page.locator("#editor-measures").innerText(),
+        await page.locator("#undo").isDisabled(),
+        await page.locator("#text").isEditable(),
+      ],
+      ["", "", true, true],
+    );
   }, { screen: "phone" });
 }
