@@ -8,6 +8,9 @@ import { button, byId, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./shell.js").Context} Context */
 
+/** Tokens where the settings name no limit: left out, the server would take OpenAI's default of 16. */
+const NO_LIMIT = 2 ** 31 - 1;
+
 /** A text that the model continues. */
 export class Editor {
   #context;
@@ -116,7 +119,7 @@ export class Editor {
     const answer = await ask(
       client,
       "v1/completions",
-      { model: this.#context.model(), prompt: before, ...sampling },
+      { model: this.#context.model(), prompt: before, max_tokens: NO_LIMIT, ...sampling },
       running.signal,
       (text) => {
         waiting += text;

@@ -2239,7 +2239,7 @@ export function byId(id, kind) {
   },
   "/page/editor.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "a933a1f0d1c5480d",
+    hash: "0422656848301a6e",
     body: `// @ts-check
 /**
  * The view of a model without a chat template: a text, which the model writes on.
@@ -2249,6 +2249,9 @@ import { ask, explain, measures } from "./answer.js";
 import { button, byId, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./shell.js").Context} Context */
+
+/** Tokens where the settings name no limit: left out, the server would take OpenAI's default of 16. */
+const NO_LIMIT = 2 ** 31 - 1;
 
 /** A text that the model continues. */
 export class Editor {
@@ -2358,7 +2361,7 @@ export class Editor {
     const answer = await ask(
       client,
       "v1/completions",
-      { model: this.#context.model(), prompt: before, ...sampling },
+      { model: this.#context.model(), prompt: before, max_tokens: NO_LIMIT, ...sampling },
       running.signal,
       (text) => {
         waiting += text;

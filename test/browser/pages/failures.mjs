@@ -183,5 +183,14 @@ export async function checkFailures(browser, results, { plain, keyed, loading, a
       ],
       ["", "", true, true],
     );
+
+    await page.locator("#open-panel").click();
+    await page.locator("#tab-settings").click();
+    await page.locator("#max_tokens").fill("");
+    await page.locator("#close-panel").click();
+    const asked = page.waitForRequest("**/v1/completions");
+    await page.locator("#text").press("Control+Enter");
+    const { max_tokens } = (await asked).postDataJSON();
+    results.that("no limit of tokens is none, not OpenAI's default", max_tokens > 1e6, max_tokens);
   }, { screen: "phone" });
 }
