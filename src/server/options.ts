@@ -14,6 +14,13 @@ export const keySchema = z.strictObject({
   sha256,
 });
 
+/** Another spelling is compared with what browsers send, too, and lets nobody in. */
+const origin = z.string().refine(
+  isOrigin,
+  "must be an origin as browsers send it, in small letters, without a path or the scheme's own port, " +
+    "e.g. https://example.com, or *",
+);
+
 /** The fields that the command line has as well. */
 export const serverFields = {
   parallel: z.int().min(1).max(1024).default(8).describe("sequences that generate at once"),
@@ -32,7 +39,7 @@ export const serverFields = {
   maxTokens: z.int().min(1).optional().describe(
     "most tokens of an answer, whatever a request asks for (default: the context)",
   ),
-  cors: z.array(z.string().min(1)).default([]).describe(
+  cors: z.array(origin).default([]).describe(
     "origin whose pages may call the server, e.g. https://example.com, or *. May be given several times",
   ),
   logPrompts: z.boolean().default(false).describe("write prompts and answers to the log, too"),
@@ -48,3 +55,11 @@ export const serverSchema = z.strictObject({
 
 /** Options of `createApp`, checked, with their defaults. */
 export type ServerSettings = z.output<typeof serverSchema>;
+
+/** Whether a browser may send this as a page's origin, or it is that of all. */
+function isOrigin(text: string): boolean {
+  if (text === "*" || text === "null") return true;
+  if (!/^[a-z][a-z\d+.-]*:\/\/[^/?#*\s]+$/i.test(text)) return false;
+  // Those of apps and extensions have schemes of their own, of which no URL tells the origin.
+  return !/^https?:/i.test(text) || (URL.canParse(text) && new URL(text).origin === text);
+}

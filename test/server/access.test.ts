@@ -1,5 +1,7 @@
 /** Who may come in, and from where. @module */
 import { describe, expect, test } from "bun:test";
+import { parseOptions } from "../../src/api/options.ts";
+import { serverSchema } from "../../src/server/options.ts";
 import { pageFiles } from "../../src/server/page/mod.ts";
 import { bearing, CHAT, guarded, TEXT, ToyServer } from "./toy_server.ts";
 
@@ -94,5 +96,22 @@ describe("other origins", () => {
     }
     const { headers } = await server.fetch("/nowhere", { headers: { origin } });
     expect(headers.get("access-control-allow-origin")).toBe("*");
+  });
+
+  test("are refused in a spelling that no browser sends", () => {
+    const right = ["http://localhost:3000", "http://[::1]:8000", "capacitor://localhost", "null"];
+    expect(parseOptions(serverSchema, { cors: right }).cors).toEqual(right);
+    for (
+      const wrong of [
+        "https://example.com/",
+        "https://example.com/page",
+        "https://Example.com",
+        "https://example.com:443",
+        "https://*.example.com",
+        "example.com",
+        "localhost:3000",
+        "",
+      ]
+    ) expect(() => parseOptions(serverSchema, { cors: [wrong] })).toThrow("must be an origin");
   });
 });
