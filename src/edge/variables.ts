@@ -54,7 +54,10 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
   if (bodyLimit !== undefined) options.bodyLimit = bodyLimit;
   const cors = textOf(variableOf("cors"));
   if (cors !== undefined) options.cors = cors.split(",").map((origin) => origin.trim());
-  options.logPrompts = /^(1|true)$/.test(textOf(variableOf("logPrompts")) ?? "");
+  const logPrompts = textOf(variableOf("logPrompts"));
+  if (logPrompts !== undefined) {
+    options.logPrompts = isTrue(variableOf("logPrompts"), logPrompts);
+  }
   // Also where it is empty: a secret that was set to nothing must not open the door.
   if (typeof variables[KEYS] === "string") options.keys = parseKeys(variables[KEYS], KEYS);
   return parseOptions(serverSchema, options, variableOf);
@@ -64,4 +67,9 @@ function numberOf(variable: string, text: string): number {
   const number = Number(text);
   if (Number.isFinite(number)) return number;
   throw new UsageError(`${variable}: ${JSON.stringify(text)} is not a number`);
+}
+
+function isTrue(variable: string, text: string): boolean {
+  if (/^(1|true|0|false)$/.test(text)) return text === "1" || text === "true";
+  throw new UsageError(`${variable}: ${JSON.stringify(text)} is neither true nor false`);
 }

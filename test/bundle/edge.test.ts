@@ -181,11 +181,18 @@ describe("a function's variables", () => {
     expect(settings).toMatchObject({ parallel: 2, queue: 3, queueTimeout: 2.5, bodyLimit: 2000 });
     expect(settings.cors).toEqual(["https://a.example", "https://b.example"]);
     expect(settings.keys).toEqual([]);
+    const logs = ["", "0", "false", "1", "true"].map((text) =>
+      serverSettings({ ESPALIER_LOG_PROMPTS: text }, 2).logPrompts
+    );
+    expect(logs).toEqual([false, false, false, true, true]);
   });
 
   test("that are wrong are named", () => {
     expect(() => serverSettings({ ESPALIER_QUEUE: "many" }, 2)).toThrow("ESPALIER_QUEUE");
     expect(() => serverSettings({ ESPALIER_QUEUE: "-1" }, 2)).toThrow("ESPALIER_QUEUE");
+    expect(() => serverSettings({ ESPALIER_LOG_PROMPTS: "yes" }, 2)).toThrow(
+      "ESPALIER_LOG_PROMPTS",
+    );
     expect(() => serverSettings({ ESPALIER_KEYS: "a b" }, 2)).toThrow("ESPALIER_KEYS, line 1");
     expect(() => serverSettings({ ESPALIER_KEYS: "" }, 2)).toThrow("holds no key");
   });
