@@ -78,7 +78,9 @@ export function appOf(
     },
   });
 
-  app.use(watch(service, log));
+  /** Method and path of each. */
+  const routes = new Set<string>();
+  app.use(watch(service, log, routes));
   app.use(secureHeaders({
     xFrameOptions: "DENY",
     referrerPolicy: "no-referrer",
@@ -116,6 +118,8 @@ export function appOf(
     },
   });
 
+  for (const { method, path } of app.routes) routes.add(`${method} ${path}`);
+
   const tell = (error: Error, context: AppContext) => {
     const told = error instanceof HTTPException ? ofHono(error) : apiErrorOf(error);
     context.get("record").failed(told.message, told.cause);
@@ -135,7 +139,7 @@ export function appOf(
 }
 
 /** What goes around every request: its id, what stops it, its line in the log, its metrics. */
-function watch(service: Service, log: Log) {
+function watch(service: Service, log: Log, routes: ReadonlySet<string>) {
   const { metrics, settings } = service;
   return async (context: AppContext, next: () => Promise<void>) => {
     const { method, path, raw } = context.req;
@@ -159,7 +163,7 @@ function watch(service: Service, log: Log) {
       raw.signal?.removeEventListener("abort", onGone);
       end();
       answered();
-      const route = routeOf(context);
+      const route = routeOf(context, routes);
       metrics.requests.inc({ route, status: String(status) });
       metrics.requestSeconds.observe({ route }, record.seconds);
       if (record.failure) log(record.failure);
@@ -180,10 +184,9 @@ function watch(service: Service, log: Log) {
 }
 
 /** A name for the route that took a request: one of a few, whatever a client asks for. */
-function routeOf(context: AppContext): string {
-  const { path } = context.req;
+function routeOf({ req: { method, path } }: AppContext, routes: ReadonlySet<string>): string {
   if (path.startsWith("/v1/models/")) return "/v1/models/{id}";
-  return context.res.status === 404 || context.res.status === 405 ? "other" : path;
+  return routes.has(`${method === "HEAD" ? "GET" : method} ${path}`) ? path : "other";
 }
 
 /** What is wrong with a field, as OpenAI's server says it. */

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { parseOptions } from "../../src/api/options.ts";
 import { serverSchema } from "../../src/server/options.ts";
 import { pageFiles } from "../../src/server/page/mod.ts";
+import { jsonRequest } from "./behaviour/support.ts";
 import { bearing, CHAT, guarded, TEXT, ToyServer } from "./toy_server.ts";
 
 describe("a server with keys", () => {
@@ -114,4 +115,36 @@ describe("other origins", () => {
       ]
     ) expect(() => parseOptions(serverSchema, { cors: [wrong] })).toThrow("must be an origin");
   });
+});
+
+test("no word of a request becomes a label of the metrics, whoever sends it", async () => {
+  const origin = "https://shop.example";
+  const { server, keys: [key] } = await guarded({ cors: [origin], bodyLimit: 100 });
+  const preflight = {
+    method: "OPTIONS",
+    headers: { origin, "access-control-request-method": "GET" },
+  };
+  const requests: [path: string, init: RequestInit, status: number][] = [
+    ["/v1/xyzzy", {}, 401],
+    ["/v1/xyzzy", { method: "POST", body: "x" }, 401],
+    ["/v1/xyzzy", { method: "POST", body: "x", ...bearing(key) }, 400],
+    ["/v1/xyzzy", { ...jsonRequest("x".repeat(101)) }, 401],
+    ["/v1/xyzzy", preflight, 204],
+    ["/xyzzy", preflight, 204],
+    ["/xyzzy", {}, 404],
+    ["/v1/models/xyzzy", bearing(key), 404],
+    ["/v1/models/*", bearing(key), 404],
+    ["/v1/*", bearing(key), 404],
+    [TEXT, {
+      ...jsonRequest({ prompt: "x", model: "xyzzy" }),
+      headers: { ...jsonRequest("").headers, ...bearing(key).headers },
+    }, 404],
+  ];
+  for (const [path, init, status] of requests) {
+    expect([path, (await server.fetch(path, init)).status]).toEqual([path, status]);
+  }
+  await server.quiet();
+  const text = await (await server.fetch("/metrics")).text();
+  const labels = [...text.matchAll(/requests_total{route="([^"]*)"/g)].map(([, route]) => route);
+  expect(new Set(labels)).toEqual(new Set(["other", "/v1/models/{id}", TEXT, "/metrics"]));
 });
