@@ -46,11 +46,15 @@ export function completionLogprobs(
   return {
     tokens,
     token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),
-    top_logprobs: alternatives === 0
-      ? null
-      : logprobs.map(({ top }) =>
-        Object.fromEntries(top.map(({ token, logprob }) => [word(token), finite(logprob)]))
-      ),
+    top_logprobs: alternatives === 0 ? null : logprobs.map(({ top }) => {
+      const told = new Map<string, number>();
+      for (const { token, logprob } of top) {
+        const text = word(token);
+        // Of tokens that look the same, as parts of characters do, the likeliest.
+        if (!told.has(text)) told.set(text, finite(logprob));
+      }
+      return Object.fromEntries(told);
+    }),
     text_offset: tokens.map((text) => {
       at += text.length;
       return at - text.length;
