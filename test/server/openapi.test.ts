@@ -68,7 +68,8 @@ describe("/openapi.json", () => {
       const { example } = api.components.schemas[name];
       expect(example).toBeInstanceOf(Object);
       expect(check(schema, example)).toEqual([]);
-      const { status } = await server.post(path, { ...example, model: undefined });
+      // Whatever the server's models are called: people copy them.
+      const { status } = await server.post(path, example);
       expect([path, status]).toEqual([path, 200]);
     }
   });

@@ -52,7 +52,6 @@ export const chatRequestSchema = z.looseObject({
   ),
 }).openapi("ChatRequest", {
   example: {
-    model: "tiny",
     messages: [{ role: "user", content: "Say hello." }],
     max_tokens: 32,
   },

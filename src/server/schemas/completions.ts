@@ -30,7 +30,7 @@ export const completionRequestSchema = z.looseObject({
     "Tell the log probability of each token, and of so many of the likeliest ones",
   ),
 }).openapi("CompletionRequest", {
-  example: { model: "tiny", prompt: "The population of", max_tokens: 16, temperature: 0 },
+  example: { prompt: "The population of", max_tokens: 16, temperature: 0 },
 });
 
 /** A request, checked. */
