@@ -14,7 +14,9 @@ const MODEL_MARKER = "config.json";
 /**
  * A folder that becomes the result when it is complete, and leaves nothing behind when it is not.
  *
- * Work goes into a hidden sibling of the target, so that the final rename stays on one device.
+ * Work goes into a hidden sibling of the target, so that the final rename stays on one device. A target that
+ * is there already keeps its place, which may be a mounted volume, behind a link, or the folder that a shell
+ * is in: work goes into a hidden folder in it, whose content comes out in the end.
  */
 export class PendingFolder {
   readonly path: string;
@@ -30,18 +32,17 @@ export class PendingFolder {
    * @param target The folder that is wanted in the end.
    * @param options `force`: replace what is there. `marker`: a file that every earlier output holds.
    * @throws {OutputExistsError} When the target exists, is not an empty folder, and `force` is off.
-   * @throws {FileWriteError} When the sibling cannot be made.
+   * @throws {FileWriteError} When the hidden folder cannot be made.
    */
   constructor(target: string, options: { force: boolean; marker?: string }) {
     this.#target = resolve(target);
     this.#replace = options.force;
     this.#marker = options.marker ?? MODEL_MARKER;
     assertFree(this.#target, options.force, this.#marker);
-    for (let above = dirname(this.#target); !exists(above); above = dirname(above)) {
-      this.#made.push(above);
-    }
-    makeFolder(dirname(this.#target));
-    this.path = join(dirname(this.#target), `.${basename(this.#target)}.${process.pid}.tmp`);
+    const place = exists(this.#target) ? this.#target : dirname(this.#target);
+    for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
+    makeFolder(place);
+    this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
     remove(this.path);
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
@@ -49,18 +50,16 @@ export class PendingFolder {
     process.on("exit", this.#removeOnExit);
   }
 
-  /** Moves the finished folder to its target. */
+  /** Moves the finished folder, or what is in it, to its target. */
   commit(): void {
-    assertFree(this.#target, this.#replace, this.#marker);
-    const former = `${this.path}.former`;
+    assertFree(this.#target, this.#replace, this.#marker, this.path);
     try {
-      if (exists(this.#target)) fs.renameSync(this.#target, former);
-      fs.renameSync(this.path, this.#target);
+      if (exists(this.#target)) replaceContent(this.#target, this.path);
+      else fs.renameSync(this.path, this.#target);
     } catch (cause) {
-      if (exists(former) && !exists(this.#target)) fs.renameSync(former, this.#target);
       throw writeError(this.#target, cause);
     }
-    remove(former);
+    remove(this.path);
     this.#settle();
   }
 
@@ -82,25 +81,60 @@ export class PendingFolder {
   }
 }
 
+/** Puts what is in one folder into the place of what is in another, which may hold the first. */
+function replaceContent(target: string, source: string): void {
+  const former = `${source}.former`;
+  const moved: [from: string, to: string][] = [];
+  const moveAll = (from: string, to: string) => {
+    for (const name of fs.readdirSync(from)) {
+      const path = join(from, name);
+      if (path === source || path === former) continue;
+      fs.renameSync(path, join(to, name));
+      moved.push([path, join(to, name)]);
+    }
+  };
+  fs.mkdirSync(former);
+  try {
+    moveAll(target, former);
+    moveAll(source, target);
+  } catch (cause) {
+    for (const [from, to] of moved.reverse()) fs.renameSync(to, from);
+    removeIfEmpty(former);
+    throw cause;
+  }
+  remove(former);
+}
+
 /**
  * Checks that a folder may be written.
  *
  * @param marker A file that every earlier output holds.
+ * @param own A folder in it that is no obstacle.
  * @throws {OutputExistsError} When there is something in the way.
  */
-export function assertFree(target: string, force: boolean, marker = MODEL_MARKER): void {
+export function assertFree(
+  target: string,
+  force: boolean,
+  marker = MODEL_MARKER,
+  own?: string,
+): void {
   const stat = statOf(target);
+  if (!stat && isLink(target)) {
+    throw new OutputExistsError(`${target} is a link to what is not there; name a folder`);
+  }
   if (!stat) return;
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
   }
-  if (!force && fs.readdirSync(target).length > 0) {
+  const isEmpty = fs.readdirSync(target).every((name) => join(target, name) === own);
+  if (isEmpty) return;
+  if (!force) {
     throw new OutputExistsError(
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,
     );
   }
   // --force must not turn a mistyped `-o ~` into an empty home.
-  if (force && fs.readdirSync(target).length > 0 && !exists(join(target, marker))) {
+  if (!exists(join(target, marker))) {
     throw new OutputExistsError(
       `output folder ${target} is not empty and holds no ${
         marker === MODEL_MARKER ? "model" : marker
@@ -122,6 +156,14 @@ export function assertApart(target: string, model: string): void {
     throw new OutputExistsError(
       `output folder ${target} and the model's folder lie in one another: name another output`,
     );
+  }
+}
+
+function isLink(path: string): boolean {
+  try {
+    return fs.lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
   }
 }
 

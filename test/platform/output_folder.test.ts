@@ -1,0 +1,86 @@
+import { expect, test } from "bun:test";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { OutputExistsError } from "../../src/errors.ts";
+import { PendingFolder } from "../../src/platform/output_folder.ts";
+
+/** Runs with a folder that goes afterwards. */
+function inFolder(run: (place: string) => void): void {
+  const place = mkdtempSync(join(tmpdir(), "espalier-output-"));
+  try {
+    run(place);
+  } finally {
+    rmSync(place, { recursive: true });
+  }
+}
+
+/** Writes a model of two files, one in a folder. */
+function fill(folder: string, text: string): void {
+  mkdirSync(join(folder, "onnx"));
+  writeFileSync(join(folder, "config.json"), text);
+  writeFileSync(join(folder, "onnx", "model.onnx"), text);
+}
+
+test("a folder that is there stays the same one, and gets all or nothing", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    mkdirSync(target);
+    const { ino } = statSync(target);
+    // Where a volume is mounted, nothing can be put in the folder's place, and beside it is another device.
+    for (const text of ["first", "second"]) {
+      const pending = new PendingFolder(target, { force: text === "second" });
+      fill(pending.path, text);
+      expect(readdirSync(place)).toEqual(["out"]);
+      pending.commit();
+      pending.discard();
+      expect(statSync(target).ino).toBe(ino);
+      expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+      expect(readFileSync(join(target, "onnx", "model.onnx"), "utf8")).toBe(text);
+    }
+    const stopped = new PendingFolder(target, { force: true });
+    fill(stopped.path, "third");
+    stopped.discard();
+    expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+    expect(readFileSync(join(target, "config.json"), "utf8")).toBe("second");
+  }));
+
+test("what comes into the folder meanwhile is not replaced", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    for (const isThere of [false, true]) {
+      if (isThere) mkdirSync(target);
+      const pending = new PendingFolder(target, { force: false });
+      fill(pending.path, "ours");
+      mkdirSync(target, { recursive: true });
+      writeFileSync(join(target, "notes.txt"), "mine");
+      expect(() => pending.commit()).toThrow(OutputExistsError);
+      pending.discard();
+      expect(readdirSync(target)).toEqual(["notes.txt"]);
+      expect(readdirSync(place)).toEqual(["out"]);
+      rmSync(target, { recursive: true });
+    }
+  }));
+
+test("a link to a folder is followed, and one to nothing refused before any work", () =>
+  inFolder((place) => {
+    const [folder, link] = [join(place, "folder"), join(place, "link")];
+    symlinkSync(folder, link);
+    expect(() => new PendingFolder(link, { force: true })).toThrow(/a link to what is not there/);
+    mkdirSync(folder);
+    const pending = new PendingFolder(link, { force: false });
+    fill(pending.path, "ours");
+    pending.commit();
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(readdirSync(folder).sort()).toEqual(["config.json", "onnx"]);
+  }));
