@@ -10,6 +10,7 @@ import { prune } from "../api/prune.ts";
 import type { RunHooks } from "../api/options.ts";
 import { exists } from "../platform/files.ts";
 import { print } from "../platform/output.ts";
+import { pathWord } from "../platform/shell.ts";
 import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";
@@ -166,6 +167,6 @@ function describeCompiled(report: CompileReport): string {
     }`,
     "",
     `written to ${report.output}`,
-    `look at it: ${program()} inspect ${report.output}`,
+    `look at it: ${program()} inspect ${pathWord(report.output)}`,
   ].join("\n");
 }

@@ -8,6 +8,7 @@ import type { FitReport } from "../api/fit.ts";
 import { storedAs } from "../api/compiled_sizes.ts";
 import { calibrationText, type PruneReport } from "../api/prune_report.ts";
 import { print } from "../platform/output.ts";
+import { pathWord } from "../platform/shell.ts";
 import { prune } from "../workflow/prune.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
@@ -116,11 +117,11 @@ function describe(report: PruneReport): string {
   if (report.output) {
     const lines = [
       `written to ${report.output}`,
-      `look at it: ${program()} inspect ${report.output}`,
+      `look at it: ${program()} inspect ${pathWord(report.output)}`,
     ];
     if (report.fit) {
       const { values } = report.compile!;
-      lines.push(`compile it: ${program()} compile ${report.output} --values ${values}`);
+      lines.push(`compile it: ${program()} compile ${pathWord(report.output)} --values ${values}`);
     }
     parts.push(lines.join("\n"));
   }

@@ -6,6 +6,7 @@ import type { RunHooks } from "../api/options.ts";
 import { localFolder } from "../hub/local_folder.ts";
 import { pull, type PullReport, pullSchema } from "../hub/pull.ts";
 import { print } from "../platform/output.ts";
+import { pathWord } from "../platform/shell.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
@@ -62,6 +63,6 @@ function describe({ model, revision, folder, files, seconds }: PullReport): stri
   return [
     `${model} at ${revision}: ${files.length} files (${bytes(files)}), ${what}`,
     folder,
-    `look at it: ${program()} inspect ${folder}`,
+    `look at it: ${program()} inspect ${pathWord(folder)}`,
   ].join("\n");
 }

@@ -5,6 +5,7 @@
 import { join } from "node:path";
 import { TargetUnfitError } from "../../errors.ts";
 import { writeText } from "../../platform/files.ts";
+import { pathWord } from "../../platform/shell.ts";
 import { distribution } from "../dist.ts";
 import { copyBuilt, literal, writeModel } from "../edge_files.ts";
 import {
@@ -64,7 +65,7 @@ export const makeCloudflare: Target = async (input) => {
     : [];
   return {
     next: [
-      `cd ${settings.output ?? `${name}-cloudflare`}`,
+      `cd ${pathWord(settings.output ?? `${name}-cloudflare`)}`,
       "npm install",
       "npm run dev",
       "npx wrangler deploy",

@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { writeText } from "../../platform/files.ts";
+import { pathWord } from "../../platform/shell.ts";
 import { distribution } from "../dist.ts";
 import { copyBuilt, literal, writeModel } from "../edge_files.ts";
 import type { Target } from "../target.ts";
@@ -49,7 +50,7 @@ export const makeDeno: Target = async (input) => {
   writeText(join(folder, "deno.json"), `${literal(CONFIG)}\n`);
   writeText(join(folder, "README.md"), denoReadme(name));
   return {
-    next: [`cd ${settings.output ?? `${name}-deno`}`, "deno task start"],
+    next: [`cd ${pathWord(settings.output ?? `${name}-deno`)}`, "deno task start"],
     notes: [
       "whoever reaches its address may use it, unless the variable ESPALIER_KEYS holds lines of the command key",
     ],

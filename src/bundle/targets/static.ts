@@ -7,6 +7,7 @@ import { folderSource } from "../../engine/folder_source.ts";
 import { TargetUnfitError, UnsupportedOperatorError } from "../../errors.ts";
 import { runCompiled } from "../../generate/run.ts";
 import { fileSize, writeText } from "../../platform/files.ts";
+import { pathWord } from "../../platform/shell.ts";
 import { pageFiles } from "../../server/page/mod.ts";
 import { distribution } from "../dist.ts";
 import { copyBuilt } from "../edge_files.ts";
@@ -51,7 +52,7 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
   return {
     memory,
     next: [
-      `python3 -m http.server --directory ${settings.output ?? `${name}-static`}`,
+      `python3 -m http.server --directory ${pathWord(settings.output ?? `${name}-static`)}`,
       "open http://localhost:8000/",
     ],
     notes: [
