@@ -19,7 +19,7 @@ import {
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { VERSION } from "../version.ts";
 import { type BundleOptions, bundleSchema, type TargetName } from "./options.ts";
-import type { Target, TargetReport } from "./target.ts";
+import { MADE, type Target, type TargetReport } from "./target.ts";
 
 /** What `bundle` made. */
 export interface BundleReport extends TargetReport {
@@ -83,7 +83,7 @@ export async function bundle(
       throwIfAborted(hooks.signal);
       const all = bytesIn(pending.path);
       let made = output;
-      if (isFile) made = moveBinary(pending.path, place.name, output, settings.force);
+      if (isFile) made = moveBinary(pending.path, output, settings.force);
       else {
         const record = { format: 1, espalier: VERSION, target, model: place.name };
         writeText(join(pending.path, MARKER), `${JSON.stringify(record, null, 2)}\n`);
@@ -123,10 +123,10 @@ function modelBeside(output: string): string {
  *
  * @returns Where the binary is.
  */
-function moveBinary(folder: string, name: string, output: string, force: boolean): string {
+function moveBinary(folder: string, output: string, force: boolean): string {
   let binary = output;
   for (const { name: made, kind } of listFolder(folder)) {
-    const suffix = made.slice(name.length);
+    const suffix = made.slice(MADE.length);
     // On Windows a binary has .exe at its end, which the user may have written or not.
     const isModel = kind === "folder";
     const to = isModel

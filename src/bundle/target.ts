@@ -5,6 +5,9 @@
 import type { RunHooks } from "../api/options.ts";
 import type { BundleSettings } from "./options.ts";
 
+/** What a binary is called in the folder that it is made in, and the model beside it, with `.model`. */
+export const MADE = "program";
+
 /** What a target is made from. */
 export interface TargetInput {
   /** What the model is called. */

@@ -17,7 +17,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import process from "node:process";
 import { BUN_VERSION, findBun } from "../../src/bundle/bun.ts";
 import { load } from "../../src/generate/load.ts";
@@ -25,7 +25,7 @@ import { bytesIn } from "../../src/platform/files.ts";
 import { runToEnd } from "../../src/platform/run_to_end.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
-import { fail, report, start, succeed } from "../cli/support.ts";
+import { fail, report, ROOT, start, succeed } from "../cli/support.ts";
 import { addUnknownOperator, forgetHashes } from "../compile/support.ts";
 import { readOnlyFolder, smallDisk } from "../support/disks.ts";
 import { fromRoot } from "../support/paths.ts";
@@ -326,6 +326,21 @@ describe("bundle --target binary", () => {
           limited.release();
         }
       }
+    },
+    LONG,
+  );
+
+  test(
+    "takes a model by a relative path, whatever its name",
+    async () => {
+      const folder = workshop.folder();
+      const name = process.platform === "win32" ? "it's small" : 'it\'s "small"';
+      cpSync(model, join(folder, name), { recursive: true });
+      const from = relative(ROOT, join(folder, name));
+      const output = join(folder, "a b");
+      const { next } = await report("bundle", from, "--target", "binary", "-o", output);
+      expect(next[1]).toBe(`'${output}' serve`);
+      expect((await run(`${output}${EXE}`, ...GENERATE)).stdout).toBe(`${expected}\n`);
     },
     LONG,
   );

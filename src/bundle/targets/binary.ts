@@ -2,7 +2,7 @@
  * One file for a machine: Bun, the program, the kernels and the model in one.
  * @module
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { BuildPlan } from "../../binary/build.ts";
@@ -30,8 +30,9 @@ import {
   writeBytes,
 } from "../../platform/files.ts";
 import { runToEnd } from "../../platform/run_to_end.ts";
+import { pathWord } from "../../platform/shell.ts";
 import { BUN_VERSION, findBun, findBunForBinaries } from "../bun.ts";
-import type { Target, TargetInput } from "../target.ts";
+import { MADE, type Target, type TargetInput } from "../target.ts";
 
 /** Bytes of the largest model in a binary: Bun counts them with 32 bits, itself included. */
 const LARGEST_MODEL = 2 ** 32 - 2 ** 28;
@@ -59,16 +60,17 @@ export const makeBinary: Target = async (input) => {
   await installPackages(bunHere, hooks.signal);
   const places = externalModel || !isForLinux(platform)
     ? undefined
-    : join(folder, `${name}.places`);
+    : join(folder, `${MADE}.places`);
   if (places !== undefined) writeBytes(places, emptyPlaces());
   // A platform with a version says which Bun a binary carries.
   const version = platform?.match(/-v([\d.]+)$/)?.[1];
   const plan: BuildPlan = {
     model: { name, context, kv, needsOrt },
-    folder: externalModel ? undefined : model,
+    // Bun runs elsewhere.
+    folder: externalModel ? undefined : resolve(model),
     paths: externalModel ? [] : paths,
     places,
-    outfile: join(folder, name),
+    outfile: join(folder, MADE),
     platform,
     version,
     withOrt,
@@ -89,7 +91,7 @@ export const makeBinary: Target = async (input) => {
   progress(1);
   if (externalModel) await copyModel(input, paths);
   const output = settings.output ?? `${name}-binary`;
-  const program = /^([/\\.]|\w:)/.test(output) ? output : `./${output}`;
+  const program = pathWord(/[/\\]/.test(output) ? output : `./${output}`);
   const notes: string[] = [];
   if (externalModel) notes.push("the model lies beside it: move both together");
   if (isSmallest && !smallest) {
@@ -164,10 +166,10 @@ function buildError(stderr: string, { settings, folder }: TargetInput): Error {
 }
 
 /** Copies the model to where the binary looks for it. */
-async function copyModel({ name, model, folder, hooks }: TargetInput, paths: readonly string[]) {
+async function copyModel({ model, folder, hooks }: TargetInput, paths: readonly string[]) {
   for (const [done, path] of paths.entries()) {
     throwIfAborted(hooks.signal);
-    const to = join(folder, `${name}.model`, path);
+    const to = join(folder, `${MADE}.model`, path);
     makeFolder(join(to, ".."));
     copyFile(join(model, path), to);
     const total = paths.length;
