@@ -20,7 +20,7 @@ export const compileSchema = z.strictObject({
     "how kept weights are stored (default: what prune --fit counted on, else int8)",
   ),
   group: z.int().min(2).max(1 << 16).optional().describe(
-    "int8: inputs of a row that share a scale (default: the whole row); " +
+    "int8: inputs of a row that share a scale (default: the whole row, as always in dense linears); " +
       `int4: kept weights that do, 32 or 64 (default: ${INT4_GROUP})`,
   ),
   head: valueType.optional().describe(
