@@ -15,6 +15,8 @@ interface DenoConfig {
 
 interface PackageJson {
   version: string;
+  files: string[];
+  exports: Record<string, string | Record<string, string>>;
   dependencies: Record<string, string>;
   devDependencies: Record<string, string>;
   optionalDependencies: Record<string, string>;
@@ -31,7 +33,7 @@ const packageJson = JSON.parse(readText("package.json")) as PackageJson;
 function denoVersions(): Map<string, Set<string>> {
   const versions = new Map<string, Set<string>>();
   for (const target of Object.values(denoConfig.imports)) {
-    const [, name, version] = /^npm:((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(target) ?? [];
+    const [, name, version] = /^npm:\/?((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(target) ?? [];
     if (name === undefined) continue;
     versions.set(name, (versions.get(name) ?? new Set()).add(version));
   }
@@ -75,6 +77,32 @@ describe("deno.json and package.json", () => {
 
   test("give the project one version", () => {
     expect(denoConfig.version).toBe(packageJson.version);
+  });
+});
+
+describe("the package", () => {
+  test("holds all that it exports, also what git ignores", () => {
+    const targets = Object.values(packageJson.exports)
+      .flatMap((target) => typeof target === "string" ? [target] : Object.values(target))
+      .map((target) => target.replace("./", ""));
+    const isHeld = (path: string) =>
+      packageJson.files.some((held) => path === held || path.startsWith(`${held}/`));
+    expect(targets.filter((path) => !isHeld(path))).toEqual([]);
+  });
+
+  test("imports packages by the names that it depends on: it may lie among those of another", () => {
+    const known = { ...packageJson.dependencies, ...packageJson.optionalDependencies };
+    const ours = (trackedFiles() ?? []).filter((path) =>
+      /^(src|compile)\/.*\.ts$/.test(path) && !path.startsWith("src/engine/sparse/assembly/")
+    );
+    const statements = /^(?:import|export)\s(?!type\s)[^;]*?\sfrom\s"([^".][^"]*)"/gm;
+    const imported = ours.flatMap((path) => {
+      // Text in a template may be that of another program.
+      const code = readText(path).replaceAll(/`[^`]*`/g, "``");
+      return [...code.matchAll(statements)].map(([, name]) => /^(?:@[^/]+\/)?[^/]+/.exec(name)![0]);
+    });
+    const unknown = imported.filter((name) => !/^(node|bun):/.test(name) && !(name in known));
+    expect([...new Set(unknown)]).toEqual([]);
   });
 });
 

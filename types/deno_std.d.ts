@@ -1,6 +1,6 @@
 /** As much of denoland/std as this project uses: the npm package `deno-std` carries no types. */
 
-declare module "@std/cli/parse-args" {
+declare module "deno-std/cli/parse_args.js" {
   export function parseArgs(words: string[], options?: {
     boolean?: string[];
     string?: string[];
@@ -10,6 +10,6 @@ declare module "@std/cli/parse-args" {
   }): Record<string, unknown>;
 }
 
-declare module "@std/text/closest-string" {
+declare module "deno-std/text/closest_string.js" {
   export function closestString(word: string, possible: readonly string[]): string;
 }

@@ -2,8 +2,8 @@
  * From the words of a command line to options: the flags come from the schemas in `src/api/options.ts`.
  * @module
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { closestString } from "@std/text/closest-string";
+import { parseArgs } from "deno-std/cli/parse_args.js";
+import { closestString } from "deno-std/text/closest_string.js";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { SELF } from "../api/calibration_writer.ts";
