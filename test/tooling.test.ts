@@ -106,6 +106,17 @@ describe("the package", () => {
   });
 });
 
+describe("what runs in browsers", () => {
+  test("names no module of Node: bundlers look for what is named", () => {
+    const entries = ["src/prune/mod.ts", "src/generate/run.ts", "src/bundle/page/worker.ts"];
+    const named = loadedWith(...entries).flatMap((path) =>
+      [...readText(path).matchAll(/(?:\bfrom|\bimport\s*\()\s*"(node:[^"]+)"\)?(?!\)?>)/g)]
+        .map(([, name]) => `${path}: ${name}`)
+    );
+    expect(named).toEqual([]);
+  });
+});
+
 describe("the pinned runtimes", () => {
   const pin = (path: string, name: string) =>
     new RegExp(`\\b${name}\\w* ?= ?"?(\\d+\\.\\d+\\.\\d+)`, "i").exec(readText(path))?.[1];

@@ -1,5 +1,6 @@
 /** Files that come with the program. @module */
 import { FileReadError } from "../errors.ts";
+import { builtinModule } from "./builtin.ts";
 
 /** Readers of files that lie in the program itself, by the end of their address. */
 const carried = new Map<string, () => Promise<Uint8Array<ArrayBuffer>>>();
@@ -25,7 +26,9 @@ export async function readAsset(url: URL): Promise<Uint8Array<ArrayBuffer>> {
   }
   try {
     if (url.protocol === "file:") {
-      const { readFile } = await import("node:fs/promises");
+      const { readFile } = await builtinModule<typeof import("node:fs/promises")>(
+        "node:fs/promises",
+      );
       return new Uint8Array(await readFile(url));
     }
     const response = await fetch(url);

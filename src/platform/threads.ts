@@ -2,6 +2,7 @@
  * Threads: web Workers where there are any, else those of Node. The only file that looks which.
  * @module
  */
+import { builtinModule } from "./builtin.ts";
 
 /** A running thread. */
 export interface Thread {
@@ -46,7 +47,9 @@ export async function startThread(source: string, listener: ThreadListener): Pro
 }
 
 async function startNodeThread(source: string, listener: ThreadListener): Promise<Thread> {
-  const { Worker: NodeWorker } = await import("node:worker_threads");
+  const { Worker: NodeWorker } = await builtinModule<typeof import("node:worker_threads")>(
+    "node:worker_threads",
+  );
   const prelude = `const { parentPort } = require("node:worker_threads");
 const self = { postMessage: (message) => parentPort.postMessage(message) };
 parentPort.on("message", (data) => self.onmessage({ data }));
