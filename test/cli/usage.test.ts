@@ -207,3 +207,21 @@ describe("a command that cannot be right", () => {
     expect(readdirSync(place)).toEqual([]);
   });
 });
+
+describe("a text that begins with a dash", () => {
+  const read = (...words: string[]) => readCommandLine(words, generateCommandSchema).options;
+
+  test("is the value of the option before it", () => {
+    for (const prompt of ["- milk", "-1 is", "-", "---", "-5"]) {
+      expect(read("M", "--prompt", prompt)).toEqual({ model: "M", prompt });
+      expect(read("M", "--stop", prompt, "--seed", "1"))
+        .toEqual({ model: "M", stop: [prompt], seed: 1 });
+    }
+  });
+
+  test("is an option where it may be one, unless it is joined to the one before it", () => {
+    expect(() => read("M", "--prompt", "--seed", "1")).toThrow(/--prompt needs a value/);
+    expect(() => read("M", "--prompt", "-n")).toThrow(/unknown option -n/);
+    expect(read("M", "--prompt=-n")).toEqual({ model: "M", prompt: "-n" });
+  });
+});
