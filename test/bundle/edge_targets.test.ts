@@ -5,7 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import {
@@ -55,6 +55,15 @@ describe("--target cloudflare", () => {
     expect(memory.total).toBeLessThanOrEqual(memory.limit);
     expect(bytes.all).toBeGreaterThan(bytes.model);
     expect(next.at(-1)).toBe("npx wrangler deploy");
+  }, LONG);
+
+  test("names the Worker as Workers may be named", async () => {
+    const long = join(workshop.path, `_${"X".repeat(53)}.y`);
+    cpSync(model, long, { recursive: true });
+    const output = join(workshop.path, "named");
+    await report("bundle", long, "--target", "cloudflare", "-o", output);
+    const { name } = JSON.parse(readFileSync(join(output, "wrangler.jsonc"), "utf8"));
+    expect(name).toBe("x".repeat(53));
   }, LONG);
 
   test("refuses what does not fit, writes nothing, and names what does fit", async () => {

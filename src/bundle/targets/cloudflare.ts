@@ -168,11 +168,8 @@ function configOf({ name }: TargetInput): string {
   }\n`;
 }
 
-/** A name as Workers may have it. */
+/** A name as Workers may have it: at most 54 letters, digits and dashes, no dash first or last. */
 function nameOf(name: string): string {
-  return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-+|-+$/g, "").slice(
-    0,
-    54,
-  ) ||
-    "model";
+  const dashed = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replace(/^-/, "");
+  return dashed.slice(0, 54).replace(/-$/, "") || "model";
 }
