@@ -4,7 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { parseOptions, type RunHooks } from "../api/options.ts";
-import { OutputExistsError, throwIfAborted } from "../errors.ts";
+import { OutputExistsError, throwIfAborted, UsageError } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
 import {
@@ -18,7 +18,12 @@ import {
 } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { VERSION } from "../version.ts";
-import { type BundleOptions, bundleSchema, type TargetName } from "./options.ts";
+import {
+  type BundleOptions,
+  bundleSchema,
+  OPTIONS_OF_TARGETS,
+  type TargetName,
+} from "./options.ts";
 import { MADE, type Target, type TargetReport } from "./target.ts";
 
 /** What `bundle` made. */
@@ -47,6 +52,7 @@ const MARKER = "bundle.json";
  * @param options See `deno run mod.ts bundle --help`.
  * @param hooks Progress and abort.
  * @throws {OutputExistsError} When the output is there, and `force` is off.
+ * @throws {UsageError} When options do not go together.
  * @throws {TargetUnfitError} When the model does not fit the target; nothing is written then.
  * @throws {ToolMissingError} When the target needs a program that is not here.
  * @throws {EspalierError} Of the class that says what else is wrong.
@@ -58,6 +64,7 @@ export async function bundle(
   const started = performance.now();
   const settings = parseOptions(bundleSchema, options);
   const { target } = settings;
+  assertFits(options, target);
   throwIfAborted(hooks.signal);
   const { context, values, format } = settings;
   const place = await folderPlace(
@@ -102,6 +109,18 @@ export async function bundle(
     }
   } finally {
     place.dispose();
+  }
+}
+
+/** @throws {UsageError} When an option is given that the target has no use for. */
+function assertFits(options: BundleOptions, target: TargetName): void {
+  for (const [option, targets] of Object.entries(OPTIONS_OF_TARGETS)) {
+    const value = options[option as keyof BundleOptions];
+    if (value === undefined || value === false || targets.includes(target)) continue;
+    const flag = option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new UsageError(
+      `--${flag} is for --target ${targets.join(" and ")}: leave it out for ${target}`,
+    );
   }
 }
 

@@ -11,6 +11,14 @@ export const TARGETS = ["binary", "deno", "cloudflare", "static"] as const;
 /** A way out. */
 export type TargetName = (typeof TARGETS)[number];
 
+/** Options that some targets have, and they alone. */
+export const OPTIONS_OF_TARGETS: Readonly<Record<string, readonly TargetName[]>> = {
+  platform: ["binary"],
+  externalModel: ["binary"],
+  withOrt: ["binary"],
+  parallel: ["deno", "cloudflare"],
+};
+
 /** The schema of {@linkcode BundleOptions}. */
 export const bundleSchema = z.strictObject({
   model: z.string().min(1).optional().describe(

@@ -93,6 +93,22 @@ describe("--target cloudflare", () => {
   }, LONG);
 });
 
+test("an option that a target has no use for is refused", async () => {
+  const cases = [
+    ["static", "--parallel", "3"],
+    ["static", "--with-ort"],
+    ["deno", "--external-model"],
+    ["cloudflare", "--platform", "bun-linux-arm64"],
+    ["binary", "--parallel", "3"],
+  ];
+  const output = join(workshop.path, "refused");
+  for (const [target, flag, ...value] of cases) {
+    const words = ["bundle", model, "--target", target, "-o", output, flag, ...value];
+    await fail(2, "USAGE", words, `${flag} is for --target `, `leave it out for ${target}`);
+  }
+  expect(existsSync(output)).toBe(false);
+}, LONG);
+
 describe("--target deno", () => {
   test("writes a program without a package, and a model that is the same", async () => {
     const output = join(workshop.path, "deno");
