@@ -1,0 +1,88 @@
+/**
+ * Packs the package in a clean clone, and uses it from other projects: in Node with TypeScript that is strict, and
+ * the library and the command line in Bun.
+ *
+ *     bun test/consumers/package.ts
+ *
+ * Where there is no git, npm or registry it is skipped; with CI=true a registry that fails is a failure.
+ * @module
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { cleanClone } from "./readme.ts";
+import { Checks, has, lastLines, npmInstall, ProgramError, run, withFolder } from "./support.ts";
+
+const TYPESCRIPT = "typescript@5.9.3";
+
+/** A module that only types which say something let through. */
+const TYPED = `
+import { dlp } from "espalier/prune";
+import { runCompiled, urlSource } from "espalier/run";
+import { createApp } from "espalier/server";
+
+export async function first(url: string): Promise<string> {
+  const model = await runCompiled(urlSource(url), { threads: 1 });
+  for await (const piece of model.generate("x", { maxTokens: 3 })) {
+    if (piece.type === "text") return piece.text;
+  }
+  // @ts-expect-error There is no such option.
+  model.generate("x", { maxToken: 3 });
+  // @ts-expect-error It wants scores.
+  dlp(7);
+  createApp(model, { parallel: 2 });
+  return "";
+}
+`;
+
+/** Prints what the exports are, in plain JavaScript. */
+const PLAIN = `
+import { dlp } from "espalier/prune";
+import { runCompiled } from "espalier/run";
+import { createApp } from "espalier/server";
+console.log(typeof dlp, typeof runCompiled, typeof createApp);
+`;
+
+const TSCONFIG = {
+  compilerOptions: { strict: true, module: "nodenext", target: "es2022", noEmit: true, types: [] },
+  files: ["typed.ts"],
+};
+
+async function runOrThrow(words: readonly string[], cwd: string): Promise<string> {
+  const { code, stdout, stderr } = await run(words, cwd);
+  if (code === 0) return stdout;
+  throw new ProgramError(`${words.join(" ")} ended with ${code}: ${lastLines(stdout + stderr)}`);
+}
+
+async function checkPackage(checks: Checks, folder: string): Promise<void> {
+  for (const tool of ["bun", "node", "npm"]) {
+    if (!await has(tool)) return checks.skip("the package", `no ${tool} on PATH`);
+  }
+  const clone = await cleanClone(folder);
+  if (clone === undefined) return checks.skip("the package", "no git, or this is no clone");
+  const installed = await run(["bun", "install", "--frozen-lockfile"], clone);
+  if (installed.code !== 0) return checks.missing("the package", lastLines(installed.stderr));
+  const packed = await runOrThrow(["npm", "pack", "--loglevel=error"], clone);
+
+  const project = join(folder, "project");
+  mkdirSync(project);
+  writeFileSync(join(project, "package.json"), '{ "private": true, "type": "module" }\n');
+  const file = join(clone, packed.trim().split("\n").at(-1)!);
+  const why = await npmInstall(project, [file, TYPESCRIPT]);
+  if (why) return checks.missing("the package", why);
+  writeFileSync(join(project, "typed.ts"), TYPED);
+  writeFileSync(join(project, "tsconfig.json"), JSON.stringify(TSCONFIG));
+  writeFileSync(join(project, "plain.mjs"), PLAIN);
+  const typed = await run(["node", "node_modules/typescript/bin/tsc"], project);
+  checks.that("has types", typed.code === 0, () => lastLines(typed.stdout));
+  const all = "function function function\n";
+  checks.same("runs in Node", await runOrThrow(["node", "plain.mjs"], project), all);
+  checks.same("runs in Bun", await runOrThrow(["bun", "plain.mjs"], project), all);
+  const program = "node_modules/espalier/mod.ts";
+  const help = await runOrThrow(["bun", program, "prune", "--help"], project);
+  checks.that("has its commands in Bun", help.includes("--sparsity"), () => help);
+}
+
+const checks = new Checks();
+await withFolder((folder) => checks.part("the package", () => checkPackage(checks, folder)));
+process.exitCode = checks.end();
