@@ -1,6 +1,9 @@
-/** As much of denoland/std as this project uses: the npm package `deno-std` carries no types. */
+/**
+ * As much of denoland/std as this project uses. Its packages are on JSR; on npm all of them are one package, `deno-std`,
+ * which carries no types and is installed as `@std/cli`.
+ */
 
-declare module "deno-std/cli/parse_args.js" {
+declare module "@std/cli/cli/parse_args.js" {
   export function parseArgs(words: string[], options?: {
     boolean?: string[];
     string?: string[];
@@ -10,6 +13,6 @@ declare module "deno-std/cli/parse_args.js" {
   }): Record<string, unknown>;
 }
 
-declare module "deno-std/text/closest_string.js" {
+declare module "@std/cli/text/closest_string.js" {
   export function closestString(word: string, possible: readonly string[]): string;
 }

@@ -2,8 +2,8 @@
  * From the words of a command line to options: the flags come from the schemas in `src/api/options.ts`.
  * @module
  */
-import { parseArgs } from "deno-std/cli/parse_args.js";
-import { closestString } from "deno-std/text/closest_string.js";
+import { parseArgs } from "@std/cli/cli/parse_args.js";
+import { closestString } from "@std/cli/text/closest_string.js";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { SELF } from "../api/calibration_writer.ts";
