@@ -1,3 +1,5 @@
+// Declarations that are made of this file need it where a project's own `lib` is older.
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * A loaded model with its text: what a user of the library holds.
  * @module
