@@ -1,9 +1,12 @@
 /** What the tests of structured text share. @module */
+import { expect } from "bun:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import type { TokenConstraint } from "../../src/text/constraint.ts";
+import { SchemaError } from "../../src/errors.ts";
 import { openTokenizer } from "../../src/text/folder.ts";
 import { constraintFor, type TextForm } from "../../src/text/structured/mod.ts";
+import { thrownBy } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
 export const tokenizer = openTokenizer(fromRoot("examples/tiny"));
@@ -79,3 +82,28 @@ export function babble(
   }
   return undefined;
 }
+
+/** Checks which texts a schema lets be written. */
+export function check(
+  schema: unknown,
+  allowed: readonly string[],
+  forbidden: readonly string[],
+): void {
+  for (const text of allowed) expect([text, accepts(schema, text)]).toEqual([text, true]);
+  for (const text of forbidden) expect([text, accepts(schema, text)]).toEqual([text, false]);
+}
+
+/** The message of the error that a schema gives. */
+export function refusal(schema: unknown): string {
+  const error = thrownBy(() => constraint({ schema }));
+  expect(error).toBeInstanceOf(SchemaError);
+  return error.message;
+}
+
+/** A schema of an object that has all of these properties. */
+export const object = (properties: object, more: object = {}) => ({
+  type: "object",
+  properties,
+  required: Object.keys(properties),
+  ...more,
+});

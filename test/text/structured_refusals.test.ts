@@ -1,0 +1,193 @@
+/** Schemas that are refused, and what those of strangers may cost. */
+import { describe, expect, test } from "bun:test";
+import { uniformNumbers } from "../../src/text/windows.ts";
+import { thrownBy } from "../checkpoint/support.ts";
+import { allowedIds, check, constraint, object, refusal } from "./structured_support.ts";
+
+describe("a schema that cannot be kept", () => {
+  test("is refused with the place, whatever JSON Schema has in other words", () => {
+    for (
+      const [schema, ...parts] of [
+        [object({ "a/b": { not: {} } }), "#/properties/a~1b", "not"],
+        [{ type: "array", items: { uniqueItems: true } }, "#/items", "uniqueItems"],
+        [{ type: "object", patternProperties: {} }, "#:", "patternProperties"],
+        [{ type: "number", multipleOf: 2 }, "multipleOf"],
+        [{ $ref: "https://example.com/schema" }, "#/$ref", "only references within"],
+        [{ $ref: "other.json#/a" }, "only references within"],
+        [{ $ref: "#anchor" }, "only references within"],
+        [{ $ref: "#/$defs/a" }, '"$defs"'],
+        [{ $ref: "#/$defs/constructor", $defs: {} }, '"constructor"'],
+        [{ $ref: "#/%zz" }, "JSON pointer"],
+        [{ $ref: "#/a", a: {}, properties: {} }, "properties beside $ref"],
+        [{ anyOf: [{ type: "text" }] }, "#/anyOf/0/type", '"text"'],
+        [{ anyOf: [], type: "string" }, "type beside anyOf"],
+        [{ anyOf: [] }, "#/anyOf", "not empty"],
+        [{ allOf: [{}, {}] }, "allOf of several"],
+        [{ oneOf: [{ type: "integer" }, { type: "number" }] }, "0 and 1 of oneOf"],
+        [{ oneOf: [{ const: "a" }, { type: "string" }] }, "0 and 1 of oneOf"],
+        [
+          { oneOf: [{ properties: { a: { const: 1 } }, required: ["a"] }, { type: "null" }] },
+          "type",
+        ],
+        [{ oneOf: [{ type: "string" }, { minimum: 5 }] }, "0 and 1 of oneOf"],
+        [
+          { oneOf: [object({ v: { minLength: 3 } }), object({ v: { type: "integer" } })] },
+          "0 and 1 of oneOf",
+        ],
+        [{ format: "regex" }, "#/format", "date-time"],
+        [{ pattern: "a", maxLength: 2 }, "maxLength beside pattern"],
+        [{ pattern: "(" }, "#/pattern", "Unterminated group"],
+        [{ pattern: "(?=a)" }, "assertions"],
+        [{ pattern: "(a)\\1" }, "not known"],
+        [{ pattern: "a(^b)" }, "^ and $"],
+        [{ pattern: "\\p{L}" }, "the characters themselves"],
+        [{ pattern: "^[\\u0000]$" }, "no string that can be written"],
+        [{ minLength: 3, maxLength: 2 }, "above"],
+        [{ minItems: -1 }, "#/minItems", "whole number"],
+        [{ type: "integer", minimum: 1.1, maximum: 1.9 }, "between the bounds"],
+        [{ type: "number", minimum: "1" }, "must be a number"],
+        [{ type: "string", const: 1 }, "no value has the type"],
+        [{ $ref: "#" }, "comes to an end"],
+        [object({ a: { $ref: "#" } }), "comes to an end"],
+        [{ required: ["a"], properties: {}, additionalProperties: false }, "comes to an end"],
+        [false, "comes to an end"],
+        [{ properties: { a: 1 } }, "#/properties/a", "must be an object"],
+        [{ properties: [] }, "#/properties"],
+        [{ required: "a", type: "object" }, "#/required"],
+        [{ items: [{}] }, "prefixItems"],
+        [{ properties: { a: { $id: "x" } } }, "$id"],
+        [1, "must be an object"],
+        [undefined, "no JSON"],
+        [10n, "no JSON"],
+      ] as const
+    ) {
+      const message = refusal(schema);
+      for (const part of parts) expect(message).toContain(part);
+    }
+    const circle: { properties?: unknown } = {};
+    circle.properties = circle;
+    expect(refusal(circle)).toContain("holds itself");
+    const named = thrownBy(() => constraint({ schema: { not: {} }, name: "response_format" }));
+    expect(named.message).toContain("response_format: #: not");
+  });
+
+  test("passes what says nothing about values", () => {
+    const schema = {
+      $schema: "https://json-schema.org/draft/2020-12/schema",
+      $id: "https://example.com/a",
+      $comment: "",
+      title: "A",
+      description: "a",
+      default: 1,
+      examples: [1],
+      deprecated: true,
+      "x-order": 3,
+      uniqueItems: false,
+      const: 1,
+    };
+    check(schema, ["1"], ["2"]);
+    // As zod has it of a record.
+    check(
+      {
+        type: "object",
+        propertyNames: { type: "string" },
+        unevaluatedProperties: {},
+        additionalProperties: { type: "boolean" },
+      },
+      ['{"a":true}'],
+      ['{"a":1}'],
+    );
+    expect(refusal({ type: "object", propertyNames: { type: "string", enum: ["a"] } })).toContain(
+      "propertyNames",
+    );
+  });
+});
+
+describe("a schema from a stranger", () => {
+  const deep = (levels: number) => {
+    let schema: object = { type: "null" };
+    for (let i = 0; i < levels; i++) schema = { type: "array", items: schema, minItems: 1 };
+    return schema;
+  };
+
+  test("is refused where it is too large, in any direction", () => {
+    const many = <T>(count: number, make: (i: number) => T): T[] =>
+      Array.from({ length: count }, (_, i) => make(i));
+    const nested = (levels: number) => {
+      let value: unknown[] = [];
+      for (let i = 1; i < levels; i++) value = [value];
+      return value;
+    };
+    check({ const: nested(900) }, ["[".repeat(900) + "]".repeat(900)], []);
+    for (
+      const [schema, part] of [
+        [{ description: "x".repeat(300_000) }, "characters"],
+        [{ const: nested(50_000) }, "in each other"],
+        [{ "x-unknown": nested(50_000) }, "in each other"],
+        [deep(100), "within each other"],
+        [object(Object.fromEntries(many(5000, (i) => [`p${i}`, {}] as const))), "schemas"],
+        [{ enum: many(5000, (i) => i) }, "values in all"],
+        [{ anyOf: many(65, (i) => ({ const: i })) }, "members"],
+        [{ pattern: "a".repeat(1001) }, "characters"],
+        [{ pattern: "^(((a{30}){30}){30})$" }, "too large"],
+        [{ pattern: "^.{9999}$" }, "too large"],
+        [{ prefixItems: many(40, (i) => ({ pattern: `^${i}` })) }, "patterns"],
+        [{ minLength: 1e6 }, "at most"],
+      ] as const
+    ) {
+      const start = performance.now();
+      expect(refusal(schema)).toContain(part);
+      expect(performance.now() - start).toBeLessThan(2000);
+    }
+  });
+
+  test("costs little, whatever it says", () => {
+    const next = uniformNumbers(1);
+    const start = performance.now();
+    for (
+      const schema of [
+        // Every bracket could belong to any of many arrays: stacks double at each.
+        {
+          $ref: "#/$defs/a",
+          $defs: {
+            a: { anyOf: Array.from({ length: 40 }, () => ({ items: { $ref: "#/$defs/a" } })) },
+          },
+        },
+        { pattern: "^(a|b|ab|ba)*a(a|b){20}$" },
+        { pattern: "^(([a-z]*)*x*)*$" },
+        { pattern: ".*a.{12}" },
+        { pattern: "(.*e.{30}|.*t.{31}|.*a.{29}|.*o.{33})x" },
+        { type: "string", maxLength: 4000 },
+        deep(50),
+        {
+          items: {
+            items: { items: { type: "integer" }, minItems: 1, maxItems: 90 },
+            minItems: 1,
+            maxItems: 90,
+          },
+          minItems: 90,
+        },
+        { anyOf: Array.from({ length: 30 }, (_, i) => ({ pattern: `.{${i}}a.*` })) },
+        object(
+          Object.fromEntries(Array.from({ length: 900 }, (_, i) => [`property ${i}`, {}])),
+          { required: [], additionalProperties: {} },
+        ),
+      ]
+    ) {
+      const one = constraint({ schema });
+      for (let i = 0; i < 40 && !one.complete; i++) {
+        const ids = allowedIds(one);
+        one.take(ids[Math.floor(next() * ids.length)]);
+      }
+    }
+    // Some seconds on a busy machine.
+    expect(performance.now() - start).toBeLessThan(20_000);
+  });
+
+  test("leaves the next one alone", () => {
+    for (let i = 0; i < 3; i++) {
+      refusal({ pattern: "^.{9999}$" });
+      check({ type: "boolean" }, ["true"], ["1"]);
+    }
+  });
+});
