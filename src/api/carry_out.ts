@@ -128,7 +128,13 @@ async function pruneCopy(
   return zeros;
 }
 
-/** Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. */
+/** The head's own tensor. Where it is tied to the embedding some tools store it all the same. */
+const HEAD = "lm_head.weight";
+
+/**
+ * Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. A copy that
+ * lies beside them is rounded, too: transformers takes two tensors that differ for a head that is not tied.
+ */
 async function roundHead(
   bench: Workbench,
   writer: CheckpointWriter,
@@ -137,9 +143,11 @@ async function roundHead(
 ): Promise<void> {
   const model = await bench.model();
   const { weight: name, rows, columns } = model.sections.head;
+  const isTwice = name !== HEAD && writer.takes(HEAD, [rows, columns]);
+  const names = isTwice ? [name, HEAD] : [name];
   await bench.phases.run("round head", "rows", rows, async (step) => {
     for await (const piece of roundedHead(model, states, group, bench.signal)) {
-      writer.replace(name, piece.weight, piece.first * columns);
+      for (const each of names) writer.replace(each, piece.weight, piece.first * columns);
       step(piece.first + piece.size);
     }
   });

@@ -118,6 +118,13 @@ export class CheckpointWriter {
     }
   }
 
+  /** Whether there is a tensor of floats of that name and shape, which can be replaced. */
+  takes(name: string, [rows, columns]: readonly [number, number]): boolean {
+    const tensor = this.#source.tensors.get(name);
+    if (!tensor?.type || tensor.shape.length !== 2) return false;
+    return tensor.shape[0] === rows && tensor.shape[1] === columns;
+  }
+
   /** Closes its files. */
   close(): void {
     for (const file of this.#files.values()) file.close();

@@ -1,12 +1,14 @@
 /** `prune` with methods that change the weights which stay. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { Buffer } from "node:buffer";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { evaluate } from "../../mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import { UsageError } from "../../src/errors.ts";
 import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
+import { parseSafetensors, safetensors } from "../checkpoint/support.ts";
 import { FAST, forward, load } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 import { exampleRuns } from "./support.ts";
@@ -192,6 +194,24 @@ describe("prune --method espalier", () => {
     },
     300_000,
   );
+
+  test("rounds a tied head in both places where it is stored twice", async () => {
+    const model = mkdtempSync(join(folder, "twice-"));
+    cpSync(fromRoot("test/fixtures/architectures/qwen3"), model, { recursive: true });
+    const path = join(model, "model.safetensors");
+    const { header, data } = parseSafetensors(new Uint8Array(readFileSync(path)));
+    const { data_offsets, ...like } = header[HEAD];
+    const more = data.slice(...data_offsets as [number, number]);
+    header["lm_head.weight"] = { ...like, data_offsets: [data.length, data.length + more.length] };
+    writeFileSync(path, safetensors(header, Buffer.concat([data, more])));
+    const calibration = join(folder, "windows.json");
+    writeFileSync(calibration, JSON.stringify({ windows: [[1, 5, 9, 200, 31, 77, 3, 12]] }));
+    const how = { model, calibration, text: undefined, sparsity: 0.5 } as const;
+    const { output } = await run({ ...how, method: "sparsegpt", values: "int4", head: "int4" });
+    const { values } = matrixOf(output!, HEAD);
+    expect(values).not.toEqual(matrixOf(model, HEAD).values);
+    expect(matrixOf(output!, "lm_head.weight").values).toEqual(values);
+  });
 
   test("refuses to round where nothing makes up for it, and to prune nothing", async () => {
     await expect(run({ method: "wanda", values: "int4" })).rejects.toThrow(UsageError);
