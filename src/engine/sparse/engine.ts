@@ -13,6 +13,7 @@ import { PAGE } from "./layout.ts";
 import { lower } from "./lower.ts";
 import { ModelReader } from "./model_reader.ts";
 import { fuse } from "./plan/fuse.ts";
+import { isInt8Cache } from "./plan/pages.ts";
 import { makePlan } from "./plan/plan.ts";
 import { checkOptions, type SparseOptions } from "./options.ts";
 import { precisionOf } from "./precision.ts";
@@ -74,13 +75,16 @@ async function readModel(source: ModelSource, options: SparseOptions): Promise<E
       sketch: options.sketch ?? (setup.build === "simd" ? false : undefined),
     });
     throwIfAborted(options.signal);
+    const isInt8 = fused.steps.some((step) =>
+      step.op === "attention" && isInt8Cache(step, precision.kv)
+    );
     team.begin();
     const model = new SparseModel({
       setup,
       plan,
       info: {
         engine: "sparse",
-        device: `${device}, ${precision.activations} activations, ${precision.kv} cache`,
+        device: `${device}, ${precision.activations} activations, ${isInt8 ? "int8" : "f32"} cache`,
         threads,
         background,
         together: BATCH_OF_SEQUENCES,

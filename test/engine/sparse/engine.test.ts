@@ -391,6 +391,20 @@ describe("what a model says of itself", () => {
     });
   }, LONG);
 
+  test(
+    "is not that it keeps as int8 what it cannot: keys of other sizes than multiples of 4",
+    async () => {
+      const sizes = { hidden: 32, intermediate: 48, heads: 4, keyValueHeads: 2, vocabulary: 96 };
+      const source = workshop.checkpoint({ ...sizes, headDim: 6 });
+      const { output } = await workshop.compile(source, { values: "int8" });
+      await withSparse(output, { kv: "int8" }, ({ info }) => {
+        expect(info.device).toContain("f32 cache");
+        return Promise.resolve();
+      });
+    },
+    LONG,
+  );
+
   test("of its weights is about what the file holds", async () => {
     for (const format of formats) {
       const folder = await workshop.compiled("tiny", { values: "int8", format }, "8:16");
