@@ -8,6 +8,7 @@ import { windowLogits } from "../src/engine/ort/head.ts";
 import { OnnxError, throwIfAborted } from "../src/errors.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
+import { describe } from "../src/checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { type VerifyOptions, verifySchema } from "./options.ts";
@@ -45,6 +46,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
   const compiled = CompiledModel.open(settings.model);
   const opened = new OpenModel(settings.against);
   try {
+    assertMadeOf(compiled, opened);
     const source = opened.read(settings.text);
     const { spec } = opened;
     const wanted = settings.seqlen ?? ("windows" in source ? undefined : DEFAULT_SEQLEN);
@@ -100,6 +102,26 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
   } finally {
     compiled.close();
     opened.checkpoint.close();
+  }
+}
+
+/** What models have alike whose logits can be compared, and how messages call it. */
+const ALIKE = [
+  ["layers", "blocks"],
+  ["keyValueHeads", "key/value heads"],
+  ["headDim", "elements a head"],
+  ["vocabulary", "token ids"],
+] as const;
+
+/** Refuses a checkpoint that a compiled model cannot be of. */
+function assertMadeOf(compiled: CompiledModel, { checkpoint, spec }: OpenModel): void {
+  const own = describe(compiled.config);
+  for (const [field, what] of ALIKE) {
+    if (own[field] === spec[field]) continue;
+    throw new OnnxError(
+      `${compiled.name} was not compiled from ${checkpoint.name}: it has ${own[field]} ${what}, ` +
+        `the checkpoint ${spec[field]}: name the one that it was compiled from with --against`,
+    );
   }
 }
 

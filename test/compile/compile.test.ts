@@ -24,6 +24,7 @@ import {
   PATTERNS,
   ROOT,
   Running,
+  sourceOf,
   TOKENS,
 } from "./support.ts";
 
@@ -159,6 +160,14 @@ describe("the example, compiled,", () => {
     const error = await rejectionOf(verify({ ...options, backend: FAST, threads: 1 }));
     expect(error.code).toBe("ONNX_INVALID");
     expect(error.message).toContain("--logits all");
+  });
+
+  test("cannot be verified against a checkpoint of another shape, and says what differs", async () => {
+    const { output } = await workshop.compile(await workshop.pruned("tiny", "2:4"), {});
+    const options = { model: output, against: sourceOf("llama"), text: TINY_TEXT };
+    const error = await rejectionOf(verify({ ...options, backend: FAST, threads: 1 }));
+    expect(error.code).toBe("ONNX_INVALID");
+    expect(error.message).toContain("it has 8 blocks, the checkpoint 3");
   });
 });
 
