@@ -87,6 +87,10 @@ export async function calibrationWindows(
       }
       apart = windows.splice(windows.length - kept);
     }
+    if (samples !== undefined && samples > windows.length) {
+      const beside = keepApart ? ", beside those kept apart" : "";
+      phases.note(`calibration windows: ${windows.length}, the file has no more${beside}`);
+    }
     windows = windows.slice(0, samples);
   } else {
     let { tokens } = source;
@@ -145,7 +149,12 @@ export function heldOutWindows(
   const source = opened.read(path);
   const fixed = "windows" in source;
   const most = settings.windows ?? (fixed ? undefined : DEFAULT_HELD_OUT);
-  const wanted = fixed ? undefined : calibrated ?? settings.seqlen;
+  // Windows that a file fixes stay as they are; those that the model cannot take are cut where that is asked.
+  const wanted = !fixed
+    ? calibrated ?? settings.seqlen
+    : source.windows[0].length > opened.spec.context
+    ? settings.seqlen
+    : undefined;
   const length = windowLength(wanted, opened.spec.context, source, (text) => phases.note(text));
   const windows = evaluationWindows(source, length, opened.spec.vocabulary, most);
   return { file: basename(path), windows, length, sha256: fingerprint(windows) };

@@ -122,6 +122,19 @@ describe("a command that fails on its model, its text or its output", () => {
     await fail(1, "FILE_UNREADABLE", missing, "missing.txt");
   });
 
+  test("says that windows are too long for the model, and cuts them where it is told to", async () => {
+    const text = write("long.json", { windows: [new Array(600).fill(5)] });
+    const few = write("few-windows.json", { windows: [new Array(40).fill(5)] });
+    const output = join(workshop.folder(), "cut");
+    const words = ["prune", TINY, "-o", output, "--calibration", few, "--text", text];
+    await fail(1, "TEXT_UNUSABLE", words, "windows of 600 tokens", "context of 512", "--seqlen");
+    const more = ["--samples", "3", "--json", ...QUICK];
+    const { stdout } = await succeed(...words, ...more);
+    const { perplexity, notes } = JSON.parse(stdout);
+    expect(perplexity).toMatchObject({ windows: 1, seqlen: 32 });
+    expect(notes).toContain("calibration windows: 1, the file has no more");
+  });
+
   test("says that a token is outside of the vocabulary", async () => {
     const window = new Array(32).fill(5);
     const windows = write("windows.json", { windows: [window, window.with(7, 4096)] });
