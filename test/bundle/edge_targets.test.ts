@@ -4,8 +4,9 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import {
@@ -143,6 +144,39 @@ describe("--target deno", () => {
       expect({ status, said: stderr.slice(0, said.length) }).toEqual({ status: code, said });
       expect(stderr.trim()).not.toContain("\n");
     }
+  }, LONG);
+
+  test.if(hasDeno)("lets answers end after Ctrl-C, and ends at once after another", async () => {
+    const output = join(workshop.path, "stopped");
+    await bundleTo("deno", output);
+    const env = { ...process.env, NO_COLOR: "1", ESPALIER_PORT: "0" };
+    const child = spawn(deno, ["run", "-A", "main.js"], { cwd: output, env });
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => said += text);
+    }
+    let port: string | undefined;
+    while (port === undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      port = /Listening on http:\S+:(\d+)/.exec(said)?.[1];
+    }
+    // A request that never comes to its end.
+    const client = connect(Number(port), "127.0.0.1").on("error", () => {});
+    client.write(
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
+        "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
+    );
+    // It is being read.
+    await new Promise((resolve) => client.once("data", resolve));
+    const wait = (milliseconds: number) =>
+      Promise.race([ended, new Promise((resolve) => setTimeout(resolve, milliseconds, "runs"))]);
+    child.kill("SIGINT");
+    child.kill("SIGINT");
+    expect(await wait(1000)).toBe("runs");
+    child.kill("SIGINT");
+    expect(await wait(5000)).toBe(130);
+    client.destroy();
   }, LONG);
 });
 

@@ -74,7 +74,13 @@ import { fetch, listen } from "./program.js";
 if (!listen) Deno.serve(fetch);
 else {
   const server = start();
-  const stop = () => server.shutdown().then(() => Deno.exit(0));
+  let since;
+  const stop = () => {
+    // Answers may end, until somebody asks again. What started this may pass on what has come here, too.
+    if (since !== undefined && performance.now() - since > 500) Deno.exit(130);
+    since ??= performance.now();
+    server.shutdown().then(() => Deno.exit(0));
+  };
   Deno.addSignalListener("SIGINT", stop);
   if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
 }
