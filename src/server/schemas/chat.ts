@@ -18,9 +18,10 @@ const messageSchema = z.looseObject({
   role: z.enum(["system", "developer", "user", "assistant", "tool", "function"]).describe(
     "Who says it; `developer` is taken for `system`",
   ),
-  content: z.union([z.string(), z.array(contentPart).min(1)]).nullish().describe(
-    "What is said: text, or a list of parts of type `text`",
-  ),
+  content: z.union(
+    [z.string(), z.array(contentPart).min(1)],
+    "text is needed, or a list of parts that each have a type",
+  ).nullish().describe("What is said: text, or a list of parts of type `text`"),
   name: optional(z.string()).describe("Given to the chat template"),
 }).openapi("ChatMessage");
 

@@ -73,9 +73,10 @@ export const samplingFields = {
   seed: optional(seed).describe("The same seed and request give the same answer").openapi({
     type: ["integer", "null"],
   }),
-  stop: optional(z.union([stop, z.array(stop).max(MOST_STOPS)])).describe(
-    "Text before which the answer ends",
-  ),
+  stop: optional(z.union(
+    [stop, z.array(stop).max(MOST_STOPS)],
+    `a text is needed, or a list of at most ${MOST_STOPS}`,
+  )).describe("Text before which the answer ends"),
   user: optional(z.string()).describe("Ignored"),
 };
 
