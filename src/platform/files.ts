@@ -198,9 +198,10 @@ export function writeText(path: string, text: string): void {
 }
 
 /**
- * Replaces a text file, or makes it; never a half of it.
+ * Replaces a text file, or makes it; never a half of it. One that is there stays where it is, behind links, and
+ * whoever could read it can.
  *
- * @param options `private`: it is for its owner's eyes only, which is the default.
+ * @param options `private`: a new one is for its owner's eyes only, which is the default.
  * @throws {FileWriteError} When it cannot be written.
  */
 export function replaceText(
@@ -208,15 +209,28 @@ export function replaceText(
   text: string,
   options: { private: boolean } = { private: true },
 ): void {
-  const pending = `${path}.${process.pid}.part`;
+  const file = realPath(path);
+  const pending = `${file}.${process.pid}.part`;
+  const former = statOf(file);
   try {
     // No mode is not 0o666: what is given, Deno sets whatever the umask says.
     fs.writeFileSync(pending, text, options.private ? { mode: 0o600 } : {});
-    fs.renameSync(pending, path);
+    if (former) giveTo(pending, former);
+    fs.renameSync(pending, file);
   } catch (cause) {
     remove(pending);
     throw writeError(path, cause);
   }
+}
+
+/** Gives a file to the owner of another, as far as the system lets us, and to whom it is open. */
+function giveTo(path: string, { uid, gid, mode }: fs.Stats): void {
+  try {
+    fs.chownSync(path, uid, gid);
+  } catch {
+    // It is ours then.
+  }
+  fs.chmodSync(path, mode & 0o777);
 }
 
 /** Writes a whole file of bytes. */
