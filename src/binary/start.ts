@@ -8,6 +8,7 @@ import { nameProgram } from "../cli/help.ts";
 import { carryModel } from "../cli/own_model.ts";
 import { runProgram } from "../cli/program.ts";
 import { carryAsset } from "../platform/assets.ts";
+import { pathWord } from "../platform/shell.ts";
 import { binaryProgram } from "./commands.ts";
 import { embeddedBytes } from "./embedded.ts";
 import { type BinaryModel, carriedModel } from "./model.ts";
@@ -24,6 +25,6 @@ export function startBinary(
 ): Promise<never> {
   for (const [name, path] of Object.entries(assets)) carryAsset(name, () => embeddedBytes(path));
   carryModel(carriedModel(model));
-  nameProgram(`./${basename(process.execPath)}`);
+  nameProgram(pathWord(`./${basename(process.execPath)}`));
   return runProgram(binaryProgram(model.name));
 }

@@ -341,6 +341,8 @@ describe("bundle --target binary", () => {
       const { next } = await report("bundle", from, "--target", "binary", "-o", output);
       expect(next[1]).toBe(`'${output}' serve`);
       expect((await run(`${output}${EXE}`, ...GENERATE)).stdout).toBe(`${expected}\n`);
+      const { stdout } = await run(`${output}${EXE}`, "--help");
+      expect(stdout).toContain(`Usage: './a b${EXE}' COMMAND`);
     },
     LONG,
   );
