@@ -7,8 +7,9 @@
  *
  * - `type` (also several), `const`, `enum`, `anyOf`; `oneOf` where its members plainly exclude each
  *   other, by types that they name or by a property's values; `allOf` of one member; `$ref` within the schema, loops too; `true` and `false` as schemas;
- * - objects: `properties` in their order, `required`, `additionalProperties` (after the others). Where
- *   it is not given, an object that has `properties` has no more than those;
+ * - objects: `properties` in their order (JavaScript's: whole numbers first), `required`,
+ *   `additionalProperties` (after the others). Where it is not given, an object that has `properties` has no
+ *   more than those; `propertyNames` that asks for no more than strings;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
  *   there are no others;
  * - strings: `minLength` and `maxLength`, or `pattern`, or `format` (`pattern.ts` has those);
