@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { z } from "zod";
 import { SchemaError, TokenRangeError } from "../../src/errors.ts";
 import { modelTextFrom } from "../../src/text/model_text.ts";
 import { constraintFor } from "../../src/text/structured/mod.ts";
@@ -254,6 +255,52 @@ describe("a text of a schema", () => {
     check({ format: "uuid" }, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123e4567"']);
     check({ format: "ipv4" }, ['"255.0.10.1"'], ['"256.0.0.1"', '"1.2.3"']);
     check({ format: "email" }, ['"ada.l@example.com"'], ['"ada"', '"a@b"']);
+  });
+});
+
+describe("a text of several patterns", () => {
+  test("matches all of them: a pattern, a format, and how long it may be", () => {
+    check({ pattern: "^a+$", maxLength: 3 }, ['"a"', '"aaa"'], ['"aaaa"', '""']);
+    check({ pattern: "b", minLength: 2, maxLength: 3 }, ['"ab"', '"🌳b"', '"b\\"\\n"'], [
+      '"b"',
+      '"abcd"',
+      '"aa"',
+    ]);
+    check({ pattern: "^a", minLength: 3 }, ['"abc"', '"a🌳🌳🌳"'], ['"a🌳"', '"bcd"']);
+    check({ format: "date", pattern: "^2" }, ['"2024-01-31"'], ['"1999-01-01"', '"2024-02-31"']);
+    check({ format: "ipv4", maxLength: 8 }, ['"1.2.3.44"'], ['"10.2.3.44"']);
+  });
+
+  test("takes a pattern's word for a format that JSON Schema does not know", () => {
+    check({ format: "starts_with", pattern: "^ab" }, ['"abc"'], ['"bc"']);
+  });
+
+  test("is what zod asks for", () => {
+    const next = uniformNumbers(3);
+    for (
+      const form of [
+        z.email(),
+        z.email().max(40),
+        z.uuid(),
+        z.iso.date(),
+        z.iso.datetime({ offset: true }),
+        z.ipv4(),
+        z.string().startsWith("ab").max(9),
+        z.string().regex(/^[a-z]+-[0-9]+$/).min(5).max(1000),
+        z.cuid2(),
+        z.nanoid(),
+        z.e164(),
+        z.record(z.string(), z.email()),
+      ]
+    ) {
+      const schema = z.toJSONSchema(form);
+      const texts = Array.from({ length: 12 }, () => babble(constraint({ schema }), next))
+        .filter((text) => text !== undefined);
+      expect(texts.length).toBeGreaterThan(6);
+      for (const text of texts) {
+        expect([text, form.safeParse(JSON.parse(text)).success]).toEqual([text, true]);
+      }
+    }
   });
 });
 

@@ -8,7 +8,7 @@
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
 import { quote, SchemaError } from "../../errors.ts";
-import { Automaton } from "./automaton.ts";
+import { Automaton, intersection, type Machine } from "./automaton.ts";
 import type { Place } from "./place.ts";
 import { BACKSLASH, QUOTE } from "./string.ts";
 
@@ -16,19 +16,63 @@ import { BACKSLASH, QUOTE } from "./string.ts";
 const LONGEST_PATTERN = 1000;
 /** States of the largest automaton of a pattern; `.` takes about ten, and `.{9}` nine times as many. */
 const MOST_STATES = 2000;
+/** The same where patterns are kept together, of which one may count a thousand characters. */
+const MOST_TOGETHER = 15_000;
+
+/** What the patterns of one schema may take that are kept together, two or more in one string. */
+export interface PatternBudget {
+  /** States of their automata. */
+  states: number;
+  /** Comparisons of edges, to make them. */
+  comparisons: number;
+}
 
 const parser = new RegExpParser({ ecmaVersion: 2024 });
 
+/** A pattern of a schema. */
+export interface PatternSource {
+  /** As JSON Schema has it: ECMAScript's with the flag `u`, found anywhere unless `^` and `$` hold it. */
+  readonly source: string;
+  /** Where it stands, for messages. */
+  readonly where: string;
+}
+
 /**
- * The place before a string that matches.
+ * The place before a string that matches all of some patterns.
  *
- * @param pattern As JSON Schema has it: ECMAScript's with the flag `u`, found anywhere in the string
- *   unless `^` and `$` hold it.
- * @param where For messages.
- * @throws {SchemaError} When it is no regular expression, too large, matches nothing that can be
- *   written, or has something that is not regular.
+ * @param patterns One or more.
+ * @param budget What patterns may take that are kept together; what these take is taken off.
+ * @throws {SchemaError} When one is no regular expression, too large, or has something that is not regular,
+ *   or when nothing that can be written matches.
  */
-export function patternPlace(pattern: string, where: string): Place {
+export function patternPlace(patterns: readonly PatternSource[], budget: PatternBudget): Place {
+  const tooLarge = () =>
+    new SchemaError(
+      `${
+        patterns.map(({ where }) => where).join(", ")
+      }: together they are too large: use smaller lengths, and ` +
+        "fewer or smaller repetitions",
+    );
+  const most = patterns.length > 1 ? MOST_TOGETHER : MOST_STATES;
+  const machines = patterns.map((pattern) => machineOf(pattern, most));
+  const { automaton, start, end } = machines.reduce((a, b) => {
+    const both = intersection(a, b, new Automaton(budget.states, tooLarge), (comparisons) => {
+      budget.comparisons -= comparisons;
+      if (budget.comparisons < 0) throw tooLarge();
+    });
+    budget.states -= both.automaton.edges.length;
+    return both;
+  });
+  const place = automaton.place(start, end);
+  if (place) return place;
+  const all = patterns.map(({ source, where }) => `${where}: ${quote(source)}`).join(" and ");
+  throw new SchemaError(
+    `${all}: no string that can be written matches ${patterns.length > 1 ? "all of them" : "it"}`,
+  );
+}
+
+/** The strings of a pattern, with their quotes. */
+function machineOf({ source: pattern, where }: PatternSource, most: number): Machine {
   const refuse = (what: string) => new SchemaError(`${where}: ${quote(pattern)}: ${what}`);
   if (pattern.length > LONGEST_PATTERN) {
     throw refuse(`a pattern of ${pattern.length} characters: at most ${LONGEST_PATTERN} are read`);
@@ -40,7 +84,7 @@ export function patternPlace(pattern: string, where: string): Place {
     throw new SchemaError(`${where}: ${(cause as Error).message}`, { cause });
   }
   const automaton = new Automaton(
-    MOST_STATES,
+    most,
     () => refuse("the pattern is too large: use fewer or smaller repetitions"),
   );
   const builder = new PatternBuilder(automaton, refuse);
@@ -57,9 +101,7 @@ export function patternPlace(pattern: string, where: string): Place {
     automaton.free[isTo ? to : builder.anything(to)].push(last);
   }
   automaton.edge(last, QUOTE, QUOTE, end);
-  const place = automaton.place(start, end);
-  if (!place) throw refuse("no string that can be written matches it");
-  return place;
+  return { automaton, start, end };
 }
 
 function isAnchor(element: AST.Element | undefined, kind: "start" | "end"): boolean {
@@ -315,4 +357,11 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
   ["hostname", `^${LABEL}(?:\\.${LABEL}){0,3}$`],
   ["ipv4", `^${BYTE}(?:\\.${BYTE}){3}$`],
   ["uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"],
+]);
+
+/** The formats of JSON Schema, those that no pattern is known of included. */
+export const STANDARD_FORMATS: ReadonlySet<string> = new Set([
+  ...FORMATS.keys(),
+  ..."idn-email idn-hostname ipv6 uri uri-reference iri iri-reference uri-template".split(" "),
+  ..."json-pointer relative-json-pointer regex".split(" "),
 ]);
