@@ -135,7 +135,7 @@ describe("a schema from a stranger", () => {
         [{ pattern: "a".repeat(1001) }, "characters"],
         [{ pattern: "^(((a{30}){30}){30})$" }, "too large"],
         [{ pattern: "^.{9999}$" }, "too large"],
-        [{ pattern: "^[a-z]*$", maxLength: 1001 }, "#/maxLength: at most 1000 beside a pattern"],
+        [{ pattern: "^[a-z]*$", minLength: 1001 }, "#/minLength: at most 1000 beside a pattern"],
         [{ pattern: "^(a|b)*a.{150}$", maxLength: 190, format: "email" }, "too large"],
         [
           { prefixItems: many(30, (i) => ({ pattern: `x{${i + 60}}`, maxLength: 190 })) },

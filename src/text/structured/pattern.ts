@@ -19,6 +19,9 @@ const MOST_STATES = 2000;
 /** The same where patterns are kept together, of which one may count a thousand characters. */
 const MOST_TOGETHER = 15_000;
 
+/** Patterns that are too large together. */
+export class PatternsTooLargeError extends SchemaError {}
+
 /** What the patterns of one schema may take that are kept together, two or more in one string. */
 export interface PatternBudget {
   /** States of their automata. */
@@ -47,7 +50,7 @@ export interface PatternSource {
  */
 export function patternPlace(patterns: readonly PatternSource[], budget: PatternBudget): Place {
   const tooLarge = () =>
-    new SchemaError(
+    new PatternsTooLargeError(
       `${
         patterns.map(({ where }) => where).join(", ")
       }: together they are too large: use smaller lengths, and ` +

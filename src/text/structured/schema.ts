@@ -13,7 +13,7 @@
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
  *   there are no others;
  * - strings: `minLength`, `maxLength`, `pattern`, and `format` (`pattern.ts` has those; others, which JSON Schema
- *   does not know either, say nothing beside a pattern);
+ *   does not know either, say nothing beside a pattern), also together, where strings may be shorter than they might;
  * - numbers: `minimum`, `maximum`, and both exclusive ones; `number.ts` says which numbers are written;
  * - annotations (`title`, `description`, `default`, `examples`, …) and words that JSON Schema does not
  *   know are passed over, as it says.
@@ -24,14 +24,7 @@
  */
 import { quote, SchemaError } from "../../errors.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
-import type { Place } from "./place.ts";
-import {
-  FORMATS,
-  type PatternBudget,
-  patternPlace,
-  type PatternSource,
-  STANDARD_FORMATS,
-} from "./pattern.ts";
+import { StringPatterns } from "./string_patterns.ts";
 import {
   anyValue,
   areDisjoint,
@@ -62,15 +55,10 @@ const DEEPEST_JSON = 1000;
 const MOST_SCHEMAS = 4000;
 /** Most values of all `enum` together. */
 const MOST_GIVEN = 4000;
-/** Most patterns and formats that differ, and lengths beside them: each is an automaton. */
-const MOST_PATTERNS = 32;
 /** Most members of a union: each may have to be followed for itself. */
 const MOST_MEMBERS = 64;
 /** Largest `minItems` and `minLength`; larger maxima are taken for this one. */
 const LARGEST_COUNT = 100_000;
-
-/** Largest `minLength` and `maxLength` of a string that has a pattern or a format, too: it takes states for each character. */
-const MOST_BESIDE = 1000;
 
 /** Comparisons of members of `oneOf`, in all. */
 const MOST_COMPARISONS = 100_000;
@@ -160,14 +148,12 @@ class Reader {
   readonly #exclusive: { readonly members: readonly Value[]; readonly at: string }[] = [];
   #schemas = 0;
   #given = 0;
-  #patterns = 0;
-  /** Places before strings, by their patterns. */
-  readonly #places = new Map<string, Place>();
-  readonly #budget: PatternBudget = { states: 40_000, comparisons: 1e7 };
+  readonly #patterns: StringPatterns;
 
   constructor(root: unknown, name: string) {
     this.#root = root;
     this.#name = name;
+    this.#patterns = new StringPatterns(name);
   }
 
   read(): Value {
@@ -396,50 +382,8 @@ class Reader {
     const min = this.#count(schema, "minLength", at) ?? 0;
     const max = this.#count(schema, "maxLength", at);
     if (min > (max ?? Infinity)) throw this.#refuse(at, "minLength is above maxLength");
-    const patterns = [this.#pattern(schema, at), this.#format(schema, at)]
-      .filter((pattern) => pattern !== undefined);
-    if (patterns.length === 0) return this.#add(stringValue(min, max ?? Infinity));
-    if (min > 0 || max !== undefined) {
-      const where = `${at}/${max === undefined ? "minLength" : "maxLength"}`;
-      if ((max ?? min) > MOST_BESIDE) {
-        throw this.#refuse(where, `at most ${MOST_BESIDE} beside a pattern or a format`);
-      }
-      patterns.push(this.#sourceOf(`^[^]{${min},${max ?? ""}}$`, where));
-    }
-    const key = JSON.stringify(patterns.map(({ source }) => source));
-    let place = this.#places.get(key);
-    if (!place) {
-      this.#patterns += patterns.length;
-      if (this.#patterns > MOST_PATTERNS) {
-        throw this.#refuse(at, `more than ${MOST_PATTERNS} patterns and formats`);
-      }
-      place = patternPlace(patterns, this.#budget);
-      this.#places.set(key, place);
-    }
-    return this.#add(scalarValue(place, "string"));
-  }
-
-  #pattern({ pattern }: Schema, at: string): PatternSource | undefined {
-    if (pattern === undefined) return undefined;
-    if (typeof pattern !== "string") throw this.#refuse(`${at}/pattern`, "must be a string");
-    return this.#sourceOf(pattern, `${at}/pattern`);
-  }
-
-  /** A format's pattern; none of one that is not JSON Schema's where the pattern says what it means. */
-  #format({ format, pattern }: Schema, at: string): PatternSource | undefined {
-    if (format === undefined) return undefined;
-    if (typeof format !== "string") throw this.#refuse(`${at}/format`, "must be a string");
-    const known = FORMATS.get(format);
-    if (known !== undefined) return this.#sourceOf(known, `${at}/format`);
-    if (pattern !== undefined && !STANDARD_FORMATS.has(format)) return undefined;
-    throw this.#refuse(
-      `${at}/format`,
-      `${quote(format)} is not one of ${[...FORMATS.keys()].join(", ")}: write a pattern`,
-    );
-  }
-
-  #sourceOf(source: string, at: string): PatternSource {
-    return { source, where: `${this.#name}: ${at}` };
+    const place = this.#patterns.place(schema, { min, max }, at);
+    return this.#add(place ? scalarValue(place, "string") : stringValue(min, max ?? Infinity));
   }
 
   #number(schema: Schema, at: string, integer: boolean): ScalarValue {
