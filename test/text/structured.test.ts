@@ -250,6 +250,17 @@ describe("a text of a schema", () => {
     check({ pattern: "^(?:x?){3}$" }, ['""', '"xxx"'], ['"xxxx"']);
   });
 
+  test("matches what its pattern looks ahead for at its beginning", () => {
+    check({ pattern: "^(?!a)[a-c]+$" }, ['"ba"', '"cab"'], ['"ab"', '"a"']);
+    check({ pattern: "^(?=.*\\d)(?=.*[A-Z]).{3}$" }, ['"1aB"', '"B1🌳"'], ['"1ab"', '"1aBc"']);
+    check({ pattern: '^(?!.*(?:é|"))(?!x$)[^b]*$' }, ['""', '"xx"', '"è\\n"'], [
+      '"x"',
+      '"aé"',
+      '"\\""',
+    ]);
+    check({ pattern: "^(?=.{1,3}$)a" }, ['"a"', '"abc"'], ['"abcd"', '"b"']);
+  });
+
   test("has the format that it must have", () => {
     check({ format: "date" }, ['"2024-02-28"', '"1999-12-31"'], ['"2024-13-01"', '"2023-02-30"']);
     check({ format: "uuid" }, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123e4567"']);

@@ -38,6 +38,9 @@ const patterns = fc.constantFrom(
   "^\\S+ \\w*$",
   "x$",
   "^$",
+  "^(?!a)(?!.*\\.\\.)[a-c.]{1,6}$",
+  "^(?=.*\\d)(?!\\d|.*é$)\\S{2,7}$",
+  "^(?![^]*[^ -~])",
 );
 const formats = fc.constantFrom(
   "date",

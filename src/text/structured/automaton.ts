@@ -7,13 +7,6 @@ import { ENDED, type Place, ScalarPlace } from "./place.ts";
 /** States that the deterministic states which are kept may have together. */
 const MOST_KEPT = 200_000;
 
-/** An automaton, and the states between which its texts lie. */
-export interface Machine {
-  readonly automaton: Automaton;
-  readonly start: number;
-  readonly end: number;
-}
-
 /** A nondeterministic automaton that is being built. */
 export class Automaton {
   /** For each state, three numbers an edge: first byte, last byte, next state. */
@@ -94,57 +87,6 @@ export class Automaton {
     }
     return useful;
   }
-}
-
-/**
- * The machine of the texts that two machines both have: its states are pairs of theirs.
- *
- * @param a Its end, as that of `b`, is entered by a byte.
- * @param automaton An empty one, which it is built in.
- * @param spend Is told of work before it is done, in comparisons of edges; it throws when that is too much.
- */
-export function intersection(
-  a: Machine,
-  b: Machine,
-  automaton: Automaton,
-  spend: (comparisons: number) => void,
-): Machine {
-  const pairs: [first: number, second: number][] = [];
-  const states = new Map<number, number>();
-  const stateOf = (first: number, second: number): number => {
-    const key = first * b.automaton.edges.length + second;
-    let state = states.get(key);
-    if (state === undefined) {
-      states.set(key, state = automaton.state());
-      pairs.push([first, second]);
-    }
-    return state;
-  };
-  const start = stateOf(a.start, b.start);
-  const [edgesOfA, edgesOfB] = [a, b].map(({ automaton }) => edgesBy(automaton));
-  // Pairs come in as others are looked at.
-  for (let state = 0; state < pairs.length; state++) {
-    const [first, second] = pairs[state];
-    const [ours, theirs] = [edgesOfA(first), edgesOfB(second)];
-    spend(ours.length * theirs.length / 9);
-    for (let i = 0; i < ours.length; i += 3) {
-      for (let j = 0; j < theirs.length; j += 3) {
-        const low = Math.max(ours[i], theirs[j]);
-        const high = Math.min(ours[i + 1], theirs[j + 1]);
-        if (low <= high) automaton.edge(state, low, high, stateOf(ours[i + 2], theirs[j + 2]));
-      }
-    }
-  }
-  const end = stateOf(a.end, b.end);
-  automaton.prune(end);
-  return { automaton, start, end };
-}
-
-/** The edges from a state and from those that are entered with it: pairs of all of those would be many more. */
-function edgesBy(automaton: Automaton): (state: number) => readonly number[] {
-  const known: number[][] = [];
-  return (state) =>
-    known[state] ??= [...automaton.entered([state])].flatMap((one) => automaton.edges[one]);
 }
 
 /** The deterministic states of one automaton. */

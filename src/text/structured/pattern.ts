@@ -1,6 +1,7 @@
 /**
- * Strings that match a regular expression, or have a format.
+ * Strings that match regular expressions, or have a format.
  *
+ * Of assertions, `^` and `$` are known at the ends of a pattern, and lookaheads after `^` at its beginning.
  * Characters are written as `JSON.stringify` writes them; control characters other than tab and line
  * breaks are not written at all.
  *
@@ -8,7 +9,8 @@
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
 import { quote, SchemaError } from "../../errors.ts";
-import { Automaton, intersection, type Machine } from "./automaton.ts";
+import { Automaton } from "./automaton.ts";
+import { complementOf, intersection, type Machine } from "./machine.ts";
 import type { Place } from "./place.ts";
 import { BACKSLASH, QUOTE } from "./string.ts";
 
@@ -56,16 +58,23 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
       }: together they are too large: use smaller lengths, and ` +
         "fewer or smaller repetitions",
     );
+  const spend = (comparisons: number) => {
+    budget.comparisons -= comparisons;
+    if (budget.comparisons < 0) throw tooLarge();
+  };
+  /** An automaton for a part of it. */
+  const part = (make: (automaton: Automaton) => Machine) => {
+    const made = make(new Automaton(budget.states, tooLarge));
+    budget.states -= made.automaton.edges.length;
+    return made;
+  };
   const most = patterns.length > 1 ? MOST_TOGETHER : MOST_STATES;
-  const machines = patterns.map((pattern) => machineOf(pattern, most));
-  const { automaton, start, end } = machines.reduce((a, b) => {
-    const both = intersection(a, b, new Automaton(budget.states, tooLarge), (comparisons) => {
-      budget.comparisons -= comparisons;
-      if (budget.comparisons < 0) throw tooLarge();
-    });
-    budget.states -= both.automaton.edges.length;
-    return both;
-  });
+  const { automaton, start, end } = patterns
+    .flatMap((pattern) => conditionsOf(pattern, most))
+    .map(({ machine, negate }) =>
+      negate ? part((automaton) => complementOf(machine, automaton, spend)) : machine
+    )
+    .reduce((a, b) => part((automaton) => intersection(a, b, automaton, spend)));
   const place = automaton.place(start, end);
   if (place) return place;
   const all = patterns.map(({ source, where }) => `${where}: ${quote(source)}`).join(" and ");
@@ -74,8 +83,14 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
   );
 }
 
-/** The strings of a pattern, with their quotes. */
-function machineOf({ source: pattern, where }: PatternSource, most: number): Machine {
+/** What strings must be in or, where `negate` says so, must not be in; with their quotes. */
+interface Condition {
+  readonly machine: Machine;
+  readonly negate: boolean;
+}
+
+/** What the strings of a pattern fulfil: the pattern, and what it looks ahead for at its beginning. */
+function conditionsOf({ source: pattern, where }: PatternSource, most: number): Condition[] {
   const refuse = (what: string) => new SchemaError(`${where}: ${quote(pattern)}: ${what}`);
   if (pattern.length > LONGEST_PATTERN) {
     throw refuse(`a pattern of ${pattern.length} characters: at most ${LONGEST_PATTERN} are read`);
@@ -86,25 +101,44 @@ function machineOf({ source: pattern, where }: PatternSource, most: number): Mac
   } catch (cause) {
     throw new SchemaError(`${where}: ${(cause as Error).message}`, { cause });
   }
-  const automaton = new Automaton(
-    most,
-    () => refuse("the pattern is too large: use fewer or smaller repetitions"),
-  );
-  const builder = new PatternBuilder(automaton, refuse);
-  const [start, first, last, end] = [0, 0, 0, 0].map(() => automaton.state());
-  automaton.edge(start, QUOTE, QUOTE, first);
-  for (const { elements } of tree.alternatives) {
-    const isFrom = isAnchor(elements[0], "start");
-    const isTo = isAnchor(elements.at(-1), "end");
-    const from = isFrom ? first : builder.anything(first);
-    const to = builder.sequence(
-      elements.slice(isFrom ? 1 : 0, isTo ? -1 : undefined),
-      from,
+  const strings = (alternatives: readonly (readonly AST.Element[])[]): Machine => {
+    const automaton = new Automaton(
+      most,
+      () => refuse("the pattern is too large: use fewer or smaller repetitions"),
     );
-    automaton.free[isTo ? to : builder.anything(to)].push(last);
-  }
-  automaton.edge(last, QUOTE, QUOTE, end);
-  return { automaton, start, end };
+    const builder = new PatternBuilder(automaton, refuse);
+    const [start, first, last, end] = [0, 0, 0, 0].map(() => automaton.state());
+    automaton.edge(start, QUOTE, QUOTE, first);
+    for (const elements of alternatives) {
+      const isFrom = isAnchor(elements[0], "start");
+      const isTo = isAnchor(elements.at(-1), "end");
+      const from = isFrom ? first : builder.anything(first);
+      const to = builder.sequence(
+        elements.slice(isFrom ? 1 : 0, isTo ? -1 : undefined),
+        from,
+      );
+      automaton.free[isTo ? to : builder.anything(to)].push(last);
+    }
+    automaton.edge(last, QUOTE, QUOTE, end);
+    return { automaton, start, end };
+  };
+  const alternatives = tree.alternatives.map(({ elements }) => elements);
+  const [[anchor, ...elements]] = alternatives;
+  const isOne = alternatives.length === 1 && isAnchor(anchor, "start");
+  const after = isOne ? elements.findIndex((element) => !isLookahead(element)) : 0;
+  const ahead = elements.slice(0, after < 0 ? undefined : after).filter(isLookahead);
+  if (ahead.length === 0) return [{ machine: strings(alternatives), negate: false }];
+  return [
+    { machine: strings([[anchor, ...elements.slice(ahead.length)]]), negate: false },
+    ...ahead.map(({ alternatives, negate }) => ({
+      machine: strings(alternatives.map(({ elements }) => [anchor, ...elements])),
+      negate,
+    })),
+  ];
+}
+
+function isLookahead(element: AST.Element): element is AST.LookaheadAssertion {
+  return element.type === "Assertion" && element.kind === "lookahead";
 }
 
 function isAnchor(element: AST.Element | undefined, kind: "start" | "end"): boolean {
@@ -176,7 +210,9 @@ class PatternBuilder {
         throw this.refuse(
           element.kind === "start" || element.kind === "end"
             ? "^ and $ are known at the ends of the pattern, and of its outermost alternatives"
-            : `${quote(element.raw)} is not known: patterns have no assertions inside`,
+            : `${
+              quote(element.raw)
+            } is not known: patterns look ahead after ^ at their beginning only`,
         );
       default:
         throw this.refuse(`${quote(element.raw)} is not known in a pattern`);
