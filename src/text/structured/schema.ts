@@ -12,7 +12,7 @@
  *   more than those; `propertyNames` that asks for no more than strings;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
  *   there are no others;
- * - strings: `minLength`, `maxLength`, `pattern`, and `format` (`pattern.ts` has those; others, which JSON Schema
+ * - strings: `minLength`, `maxLength`, `pattern`, and `format` (`formats.ts` has those; others, which JSON Schema
  *   does not know either, say nothing beside a pattern), also together, where strings may be shorter than they might;
  * - numbers: `minimum`, `maximum`, and both exclusive ones; `number.ts` says which numbers are written;
  * - annotations (`title`, `description`, `default`, `examples`, …) and words that JSON Schema does not

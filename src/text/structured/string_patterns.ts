@@ -3,13 +3,12 @@
  * @module
  */
 import { quote, SchemaError } from "../../errors.ts";
+import { FORMATS, STANDARD_FORMATS } from "./formats.ts";
 import {
-  FORMATS,
   type PatternBudget,
   patternPlace,
   type PatternSource,
   PatternsTooLargeError,
-  STANDARD_FORMATS,
 } from "./pattern.ts";
 import type { Place } from "./place.ts";
 

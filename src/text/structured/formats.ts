@@ -1,0 +1,37 @@
+/**
+ * Formats of strings, as patterns.
+ * @module
+ */
+
+const DATE = "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|" +
+  "(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))";
+const TIME =
+  "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)";
+const BYTE = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+const LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?";
+const WORDS = "[A-Za-z0-9_+-]{1,30}";
+
+/**
+ * The patterns of formats. All that matches has the format; not all that has it matches: no
+ * February 29, no leap second, no quoted part of an address.
+ */
+export const FORMATS: ReadonlyMap<string, string> = new Map([
+  ["date", `^${DATE}$`],
+  ["time", `^${TIME}$`],
+  ["date-time", `^${DATE}T${TIME}$`],
+  [
+    "duration",
+    "^P(?:\\d{1,9}W|\\d{1,9}D(?:T\\d{1,9}H(?:\\d{1,9}M)?)?|T(?:\\d{1,9}H(?:\\d{1,9}M(?:\\d{1,9}S)?)?|\\d{1,9}M(?:\\d{1,9}S)?|\\d{1,9}S))$",
+  ],
+  ["email", `^${WORDS}(?:\\.${WORDS}){0,3}@${LABEL}(?:\\.${LABEL}){1,3}$`],
+  ["hostname", `^${LABEL}(?:\\.${LABEL}){0,3}$`],
+  ["ipv4", `^${BYTE}(?:\\.${BYTE}){3}$`],
+  ["uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"],
+]);
+
+/** The formats of JSON Schema, those that no pattern is known of included. */
+export const STANDARD_FORMATS: ReadonlySet<string> = new Set([
+  ...FORMATS.keys(),
+  ..."idn-email idn-hostname ipv6 uri uri-reference iri iri-reference uri-template".split(" "),
+  ..."json-pointer relative-json-pointer regex".split(" "),
+]);
