@@ -225,7 +225,9 @@ export function givenShares(
     );
   }
   if (!named || pattern.kind !== "unstructured") {
-    return sharesOf(shares.map(({ density }) => density), pattern);
+    // A block of which nothing is pruned keeps all, whatever is said of it.
+    const densities = shares.map(({ density }, b) => linears[b].length === 0 ? 1 : density);
+    return sharesOf(densities, pattern);
   }
   const densities = linears.flatMap((block, b) =>
     block.map(({ name }) => {

@@ -281,6 +281,19 @@ describe("prune", () => {
     }
   });
 
+  test("keeps all of a block that is skipped as a whole, whatever given densities say of it", async () => {
+    const path = join(workshop.folder(), "densities.json");
+    writeFileSync(path, JSON.stringify(new Array(8).fill(0.5)));
+    const words = ["prune", TINY, "--method", "magnitude", "--densities", path, "--dry-run"];
+    for (const [pattern, kept] of [["unstructured", undefined], ["mixed:16", 16]] as const) {
+      const found = await report(...words, "--pattern", pattern, "--skip", "model.layers.0.*");
+      const [skipped, pruned] = found.blocks;
+      expect([skipped.density, skipped.kept]).toEqual([1, kept]);
+      expect([pruned.density, pruned.kept]).toEqual([0.5, kept && 8]);
+      expect(found.sparsity.asked).toBeCloseTo(0.5, 9);
+    }
+  });
+
   test("tries all allocations where it may choose, and takes the best", async () => {
     const text = join(workshop.folder(), "text.txt");
     writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 6000));
