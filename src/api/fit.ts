@@ -302,7 +302,7 @@ class Planner {
       compile: choice,
       bytes,
       kind: { kind: "unstructured" },
-      shares: Array.from(densities, (density) => ({ density, kept: 1 })),
+      shares: Array.from(densities, (density) => ({ density })),
     };
   }
 

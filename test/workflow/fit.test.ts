@@ -76,11 +76,13 @@ describe("prune --fit", () => {
   );
 
   test("leaves a model dense that fits as it is", async () => {
-    const { sparsity, output, compile, fit } = await pruned({
+    const { sparsity, blocks, output, compile, fit } = await pruned({
       fit: "4.5MB",
       allocation: "uniform",
     });
     expect(sparsity).toEqual({ asked: 0, reached: 0 });
+    // A number of kept weights is that of M, where there is one.
+    for (const block of blocks) expect(block).toMatchObject({ density: 1, kept: undefined });
     // Which is better, a little text decides.
     expect(compile).toMatchObject({ head: "int8" });
     expect(["int8", "int4"]).toContain(compile!.values!);
