@@ -50,8 +50,12 @@ export function windowsPerStep(windows: number, length: number): number {
 }
 
 /** How far a weight moves in a step at first, as a part of its matrix's root mean square. */
-export function highestRate(width: number, blocks: number): number {
-  return Math.min(MOST, RATE / (width * blocks));
+export function highestRate(
+  { blocks }: { readonly blocks: readonly { readonly linears: readonly { columns: number }[] }[] },
+): number {
+  // Not the head's, which some models reach by one linear more: OPT-350M's is half as wide.
+  const width = blocks[0].linears[0].columns;
+  return Math.min(MOST, RATE / (width * blocks.length));
 }
 
 /**
@@ -125,7 +129,7 @@ export async function distill(
   const size = windowsPerStep(windows.length, windows[0].length);
   const order = shuffledForever(windows.length, seed);
   const width = model.sections.head.columns;
-  const highest = highestRate(width, model.blocks.length);
+  const highest = highestRate(model);
   const warmUp = Math.min(WARM_UP, Math.ceil(steps / 4));
   for (let step = 0; step < steps; step++) {
     const picked = Array.from({ length: size }, () => order.next().value);

@@ -13,6 +13,7 @@ import { logSumsOf } from "../../src/engine/ort/soft_head.ts";
 import { StagedModel } from "../../src/engine/ort/staged.ts";
 import { AbortError, MemoryBudgetError } from "../../src/errors.ts";
 import { evaluateWindows } from "../../src/evaluate/perplexity.ts";
+import type { Block } from "../../src/onnx/sections.ts";
 import { magnitudeMask, packMask } from "../../src/prune/mod.ts";
 import { liesOnGrid, type MatrixGrid, matrixGrid } from "../../src/prune/int4_grid.ts";
 import { FAST, load, type Loaded } from "../support/models.ts";
@@ -26,6 +27,11 @@ const calibration = windowsOf(oracle.calibration.tokens, 8);
 const evaluation = windowsOf(oracle.evaluation.tokens, 4);
 
 const openExample = () => load("examples/tiny", FAST, 128);
+
+/** As much of a model as says how fast it learns. */
+const modelOf = (columns: number, blocks: number) => ({
+  blocks: new Array<{ linears: { columns: number }[] }>(blocks).fill({ linears: [{ columns }] }),
+});
 
 function linearsOf({ model }: Loaded) {
   return model.blocks.flatMap(({ linears }) => linears);
@@ -242,9 +248,18 @@ describe("distillation", () => {
   });
 
   test("moves weights less in large models, and in small ones no further than in the example", () => {
-    expect(highestRate(576, 30)).toBeCloseTo(0.0027, 4);
-    expect(highestRate(192, 8)).toBeCloseTo(0.03, 3);
-    expect(highestRate(64, 2)).toBe(0.03);
+    expect(highestRate(modelOf(576, 30))).toBeCloseTo(0.0027, 4);
+    expect(highestRate(modelOf(192, 8))).toBeCloseTo(0.03, 3);
+    expect(highestRate(modelOf(64, 2))).toBe(0.03);
+  });
+
+  test("moves weights as in other models of that width where the head is narrower", async () => {
+    const { model, close } = await load("test/fixtures/architectures/opt-post-norm", FAST, 8);
+    const { sections } = model;
+    expect(sections.head.columns).toBe(32);
+    const deep = { sections, blocks: new Array<Block>(48).fill(sections.blocks[0]) };
+    expect(highestRate(deep)).toBe(highestRate(modelOf(64, 48)));
+    await close();
   });
 
   test("takes about 1,024 tokens a step, in whole windows", () => {
