@@ -16,7 +16,8 @@ const MODEL_MARKER = "config.json";
  *
  * Work goes into a hidden sibling of the target, so that the final rename stays on one device. A target that
  * is there already keeps its place, which may be a mounted volume, behind a link, or the folder that a shell
- * is in: work goes into a hidden folder in it, whose content comes out in the end.
+ * is in: work goes into a hidden folder in it, whose content comes out in the end. Such a folder of another
+ * run, which may be going on, or was killed and could remove nothing, is left alone.
  */
 export class PendingFolder {
   readonly path: string;
@@ -52,7 +53,7 @@ export class PendingFolder {
 
   /** Moves the finished folder, or what is in it, to its target. */
   commit(): void {
-    assertFree(this.#target, this.#replace, this.#marker, this.path);
+    assertFree(this.#target, this.#replace, this.#marker);
     try {
       if (exists(this.#target)) replaceContent(this.#target, this.path);
       else fs.renameSync(this.path, this.#target);
@@ -85,18 +86,16 @@ export class PendingFolder {
 function replaceContent(target: string, source: string): void {
   const former = `${source}.former`;
   const moved: [from: string, to: string][] = [];
-  const moveAll = (from: string, to: string) => {
-    for (const name of fs.readdirSync(from)) {
-      const path = join(from, name);
-      if (path === source || path === former) continue;
-      fs.renameSync(path, join(to, name));
-      moved.push([path, join(to, name)]);
+  const moveAll = (names: readonly string[], from: string, to: string) => {
+    for (const name of names) {
+      fs.renameSync(join(from, name), join(to, name));
+      moved.push([join(from, name), join(to, name)]);
     }
   };
   fs.mkdirSync(former);
   try {
-    moveAll(target, former);
-    moveAll(source, target);
+    moveAll(contentOf(target), target, former);
+    moveAll(fs.readdirSync(source), source, target);
   } catch (cause) {
     for (const [from, to] of moved.reverse()) fs.renameSync(to, from);
     removeIfEmpty(former);
@@ -105,19 +104,21 @@ function replaceContent(target: string, source: string): void {
   remove(former);
 }
 
+/** Names of what is in a target, but for folders that runs work in. */
+function contentOf(target: string): string[] {
+  const beginning = `.${basename(resolve(target))}.`;
+  return fs.readdirSync(target).filter((name) =>
+    !(name.startsWith(beginning) && /^[0-9]+\.tmp(\.former)?$/.test(name.slice(beginning.length)))
+  );
+}
+
 /**
  * Checks that a folder may be written.
  *
  * @param marker A file that every earlier output holds.
- * @param own A folder in it that is no obstacle.
  * @throws {OutputExistsError} When there is something in the way.
  */
-export function assertFree(
-  target: string,
-  force: boolean,
-  marker = MODEL_MARKER,
-  own?: string,
-): void {
+export function assertFree(target: string, force: boolean, marker = MODEL_MARKER): void {
   const stat = statOf(target);
   if (!stat && isLink(target)) {
     throw new OutputExistsError(`${target} is a link to what is not there; name a folder`);
@@ -126,8 +127,7 @@ export function assertFree(
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
   }
-  const isEmpty = fs.readdirSync(target).every((name) => join(target, name) === own);
-  if (isEmpty) return;
+  if (contentOf(target).length === 0) return;
   if (!force) {
     throw new OutputExistsError(
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,

@@ -72,6 +72,22 @@ test("what comes into the folder meanwhile is not replaced", () =>
     }
   }));
 
+test("what a run that was killed has left in the folder, or another one is making there, stays and is in no way", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    const other = join(target, ".out.1.tmp");
+    mkdirSync(other, { recursive: true });
+    fill(other, "other");
+    for (const force of [false, true]) {
+      const pending = new PendingFolder(target, { force });
+      fill(pending.path, "own");
+      pending.commit();
+      expect(readdirSync(target).sort()).toEqual([".out.1.tmp", "config.json", "onnx"]);
+      expect(readFileSync(join(other, "config.json"), "utf8")).toBe("other");
+    }
+    expect(() => new PendingFolder(target, { force: false })).toThrow(OutputExistsError);
+  }));
+
 test("a link to a folder is followed, and one to nothing refused before any work", () =>
   inFolder((place) => {
     const [folder, link] = [join(place, "folder"), join(place, "link")];
