@@ -186,7 +186,7 @@ describe("config.json", () => {
   });
 
   test("must name an architecture that is supported, and the message lists them", () => {
-    expect(SUPPORTED).toEqual(["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    expect(SUPPORTED).toEqual(["llama", "ministral", "mistral", "opt", "qwen2", "qwen3"]);
     for (const model_type of ["gpt_neox", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
@@ -259,6 +259,8 @@ describe("config.json", () => {
     const layer_types = ["full_attention", "sliding_attention", "full_attention"];
     expect(windows("mistral-sliding", {})).toEqual([8, 8, 8]);
     expect(windows("mistral-sliding", { layer_types })).toEqual([undefined, 8, undefined]);
+    expect(windows("mistral-sliding", { layer_types, model_type: "ministral" }))
+      .toEqual([undefined, 8, undefined]);
     expect(windows("qwen2-sliding", { layer_types })).toEqual([undefined, 8, undefined]);
     expect(windows("qwen2-sliding", { layer_types: null })).toEqual([undefined, 8, 8]);
   });

@@ -8,7 +8,7 @@ import type { DecoderSpec } from "./spec.ts";
 import { rotaryDecoder } from "./llama.ts";
 import { windowsOf } from "./windows.ts";
 
-/** The decoder that a `config.json` with `model_type` `mistral` describes. */
+/** The decoder that a `config.json` with `model_type` `mistral` or `ministral` describes. */
 export function mistral(json: unknown): DecoderSpec {
   const config = parseConfig(rotaryDecoderConfig, json);
   return rotaryDecoder(config, { window: windowsOf(config, () => true) });

@@ -14,6 +14,8 @@ import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["llama", llama],
+  // What transformers makes of a Mistral with `layer_types` when it saves it.
+  ["ministral", mistral],
   ["mistral", mistral],
   ["opt", opt],
   ["qwen2", qwen2],
