@@ -141,6 +141,8 @@ describe("a schema from a stranger", () => {
         [{ pattern: "^.{9999}$" }, "too large"],
         [{ pattern: "^[a-z]*$", minLength: 1001 }, "#/minLength: at most 1000 beside a pattern"],
         [{ pattern: "^(a|b)*a.{150}$", maxLength: 190, format: "email" }, "too large"],
+        // Few states, of which each has edges to nearly all others: some hundred megabytes of them.
+        [{ pattern: "^(?=(?:a?){60}$)(?:a?){100}$" }, "too large"],
         [
           { prefixItems: many(30, (i) => ({ pattern: `x{${i + 60}}`, maxLength: 190 })) },
           "too large",

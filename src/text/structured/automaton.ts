@@ -13,12 +13,20 @@ export class Automaton {
   readonly edges: number[][] = [];
   /** States that are entered together with a state. */
   readonly free: number[][] = [];
+  /** Edges that have been made. */
+  made = 0;
   readonly #most: number;
+  readonly #mostEdges: number;
   readonly #tooLarge: () => Error;
 
-  /** @param most Most states. @param tooLarge Makes the error for more of them. */
-  constructor(most: number, tooLarge: () => Error) {
+  /**
+   * @param most Most states.
+   * @param mostEdges Most edges.
+   * @param tooLarge Makes the error for more of them.
+   */
+  constructor(most: number, mostEdges: number, tooLarge: () => Error) {
     this.#most = most;
+    this.#mostEdges = mostEdges;
     this.#tooLarge = tooLarge;
   }
 
@@ -29,6 +37,7 @@ export class Automaton {
   }
 
   edge(from: number, low: number, high: number, to: number): void {
+    if (++this.made > this.#mostEdges) throw this.#tooLarge();
     this.edges[from].push(low, high, to);
   }
 

@@ -11,8 +11,8 @@ export interface Machine {
   readonly end: number;
 }
 
-/** Is told of work before it is done, in comparisons of edges; it throws when that is too much. */
-export type Spend = (comparisons: number) => void;
+/** Is told of work, in steps of about a comparison of two edges; it throws when that is too much. */
+export type Spend = (steps: number) => void;
 
 /**
  * The machine of the texts that two machines both have: its states are pairs of theirs.
@@ -37,7 +37,7 @@ export function intersection(
     return state;
   };
   const start = stateOf(a.start, b.start);
-  const [edgesOfA, edgesOfB] = [a, b].map(({ automaton }) => edgesBy(automaton));
+  const [edgesOfA, edgesOfB] = [a, b].map(({ automaton }) => edgesBy(automaton, spend));
   // Pairs come in as others are looked at.
   for (let state = 0; state < pairs.length; state++) {
     const [first, second] = pairs[state];
@@ -57,10 +57,17 @@ export function intersection(
 }
 
 /** The edges from a state and from those that are entered with it: pairs of all of those would be many more. */
-function edgesBy(automaton: Automaton): (state: number) => readonly number[] {
+function edgesBy(automaton: Automaton, spend: Spend): (state: number) => readonly number[] {
   const known: number[][] = [];
-  return (state) =>
-    known[state] ??= [...automaton.entered([state])].flatMap((one) => automaton.edges[one]);
+  return (state) => {
+    let edges = known[state];
+    if (!edges) {
+      const entered = [...automaton.entered([state])];
+      known[state] = edges = entered.flatMap((one) => automaton.edges[one]);
+      spend(entered.length + edges.length / 3);
+    }
+    return edges;
+  };
 }
 
 /**
@@ -69,7 +76,7 @@ function edgesBy(automaton: Automaton): (state: number) => readonly number[] {
  * @param automaton An empty one, which it is built in.
  */
 export function complementOf(machine: Machine, automaton: Automaton, spend: Spend): Machine {
-  const edgesOf = edgesBy(machine.automaton);
+  const edgesOf = edgesBy(machine.automaton, spend);
   const sets: number[][] = [];
   const states = new Map<string, number>();
   const stateOf = (targets: readonly number[]): number => {

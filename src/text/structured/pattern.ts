@@ -20,6 +20,8 @@ const LONGEST_PATTERN = 1000;
 const MOST_STATES = 2000;
 /** The same where patterns are kept together, of which one may count a thousand characters. */
 const MOST_TOGETHER = 15_000;
+/** Edges of the largest one. */
+const MOST_EDGES = 500_000;
 
 /** Patterns that are too large together. */
 export class PatternsTooLargeError extends SchemaError {}
@@ -28,8 +30,10 @@ export class PatternsTooLargeError extends SchemaError {}
 export interface PatternBudget {
   /** States of their automata. */
   states: number;
-  /** Comparisons of edges, to make them. */
-  comparisons: number;
+  /** Edges between those: where both patterns repeat what may be missing, far more than there are states. */
+  edges: number;
+  /** Steps to make them. */
+  steps: number;
 }
 
 const parser = new RegExpParser({ ecmaVersion: 2024 });
@@ -58,14 +62,15 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
       }: together they are too large: use smaller lengths, and ` +
         "fewer or smaller repetitions",
     );
-  const spend = (comparisons: number) => {
-    budget.comparisons -= comparisons;
-    if (budget.comparisons < 0) throw tooLarge();
+  const spend = (steps: number) => {
+    budget.steps -= steps;
+    if (budget.steps < 0) throw tooLarge();
   };
   /** An automaton for a part of it. */
   const part = (make: (automaton: Automaton) => Machine) => {
-    const made = make(new Automaton(budget.states, tooLarge));
+    const made = make(new Automaton(budget.states, budget.edges, tooLarge));
     budget.states -= made.automaton.edges.length;
+    budget.edges -= made.automaton.made;
     return made;
   };
   const most = patterns.length > 1 ? MOST_TOGETHER : MOST_STATES;
@@ -104,6 +109,7 @@ function conditionsOf({ source: pattern, where }: PatternSource, most: number): 
   const strings = (alternatives: readonly (readonly AST.Element[])[]): Machine => {
     const automaton = new Automaton(
       most,
+      MOST_EDGES,
       () => refuse("the pattern is too large: use fewer or smaller repetitions"),
     );
     const builder = new PatternBuilder(automaton, refuse);

@@ -34,7 +34,11 @@ export class StringPatterns {
   #count = 0;
   /** Places before strings, by their patterns. */
   readonly #places = new Map<string, Place>();
-  readonly #budget: PatternBudget = { states: 40_000, comparisons: 1e7 };
+  readonly #budget: PatternBudget = {
+    states: 40_000,
+    edges: 500_000,
+    steps: 1e7,
+  };
 
   /** @param name What the schema is called in messages. */
   constructor(name: string) {
