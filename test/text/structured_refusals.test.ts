@@ -38,6 +38,12 @@ describe("a schema that cannot be kept", () => {
         [{ format: "starts_with" }, "#/format", "date-time"],
         [{ format: "ipv6", pattern: ":" }, "#/format", "date-time"],
         [{ pattern: "^a$", minLength: 2 }, "#/pattern", "#/minLength", "matches all of them"],
+        [
+          { pattern: "^a{1100}$", maxLength: 2000 },
+          "#/maxLength",
+          "at most 1000 characters matches",
+        ],
+        [{ pattern: "^a{11}$", maxLength: 10 }, "#/maxLength", "matches all of them"],
         [{ pattern: "^x", format: "date" }, "#/pattern", "#/format", "matches all of them"],
         [{ pattern: 1 }, "#/pattern", "must be a string"],
         [{ pattern: "(" }, "#/pattern", "Unterminated group"],

@@ -25,6 +25,8 @@ const MOST_EDGES = 500_000;
 
 /** Patterns that are too large together. */
 export class PatternsTooLargeError extends SchemaError {}
+/** Patterns that no string matches. */
+export class NothingMatchesError extends SchemaError {}
 
 /** What the patterns of one schema may take that are kept together, two or more in one string. */
 export interface PatternBudget {
@@ -83,7 +85,7 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
   const place = automaton.place(start, end);
   if (place) return place;
   const all = patterns.map(({ source, where }) => `${where}: ${quote(source)}`).join(" and ");
-  throw new SchemaError(
+  throw new NothingMatchesError(
     `${all}: no string that can be written matches ${patterns.length > 1 ? "all of them" : "it"}`,
   );
 }

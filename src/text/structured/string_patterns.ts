@@ -5,6 +5,7 @@
 import { quote, SchemaError } from "../../errors.ts";
 import { FORMATS, STANDARD_FORMATS } from "./formats.ts";
 import {
+  NothingMatchesError,
   type PatternBudget,
   patternPlace,
   type PatternSource,
@@ -98,7 +99,13 @@ export class StringPatterns {
       } catch (error) {
         if (error instanceof PatternsTooLargeError) tooLarge ??= error;
         // That fewer characters match nothing says nothing of the schema.
-        else throw tooLarge ?? error;
+        else if (error instanceof NothingMatchesError && most < max) {
+          throw tooLarge ??
+            this.#refuse(
+              where,
+              `no string of at most ${most} characters matches, and longer ones are not written`,
+            );
+        } else throw error;
         if (most <= Math.max(min, LEAST_BESIDE)) throw tooLarge;
       }
     }
