@@ -14,6 +14,7 @@ import process from "node:process";
 import { FileWriteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "./events.ts";
 import { makeFolder, remove, writeError } from "./files.ts";
+import { isRunning } from "./running.ts";
 import { sleep } from "./sleep.ts";
 
 /** Milliseconds between two touches of a lock that is held. */
@@ -144,12 +145,7 @@ function isStale({ mark, age }: { mark: string; age: number }): boolean {
     return false;
   }
   if (holder?.host !== hostname() || typeof holder.process !== "number") return false;
-  try {
-    process.kill(holder.process, 0);
-    return false;
-  } catch (cause) {
-    return (cause as { code?: string }).code === "ESRCH";
-  }
+  return !isRunning(holder.process);
 }
 
 /** Takes away a lock that was seen to be stale, and puts it back if it is another one by now. */

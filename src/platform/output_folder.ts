@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
 import { OutputExistsError } from "../errors.ts";
 import { exists, makeFolder, realPath, remove, statOf, writeError } from "./files.ts";
+import { isRunning } from "./running.ts";
 
 /** The file that tells the folder of a model. */
 const MODEL_MARKER = "config.json";
@@ -16,8 +17,7 @@ const MODEL_MARKER = "config.json";
  *
  * Work goes into a hidden sibling of the target, so that the final rename stays on one device. A target that
  * is there already keeps its place, which may be a mounted volume, behind a link, or the folder that a shell
- * is in: work goes into a hidden folder in it, whose content comes out in the end. Such a folder of another
- * run, which may be going on, or was killed and could remove nothing, is left alone.
+ * is in: work goes into a hidden folder in it, whose content comes out in the end.
  */
 export class PendingFolder {
   readonly path: string;
@@ -45,6 +45,7 @@ export class PendingFolder {
     makeFolder(place);
     this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
     remove(this.path);
+    if (place === this.#target) { for (const path of leftIn(place)) remove(path); }
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();
@@ -86,30 +87,24 @@ export class PendingFolder {
 function replaceContent(target: string, source: string): void {
   const former = `${source}.former`;
   const moved: [from: string, to: string][] = [];
-  const moveAll = (names: readonly string[], from: string, to: string) => {
-    for (const name of names) {
-      fs.renameSync(join(from, name), join(to, name));
-      moved.push([join(from, name), join(to, name)]);
+  const moveAll = (from: string, to: string) => {
+    for (const name of fs.readdirSync(from)) {
+      const path = join(from, name);
+      if (path === source || path === former) continue;
+      fs.renameSync(path, join(to, name));
+      moved.push([path, join(to, name)]);
     }
   };
   fs.mkdirSync(former);
   try {
-    moveAll(contentOf(target), target, former);
-    moveAll(fs.readdirSync(source), source, target);
+    moveAll(target, former);
+    moveAll(source, target);
   } catch (cause) {
     for (const [from, to] of moved.reverse()) fs.renameSync(to, from);
     removeIfEmpty(former);
     throw cause;
   }
   remove(former);
-}
-
-/** Names of what is in a target, but for folders that runs work in. */
-function contentOf(target: string): string[] {
-  const beginning = `.${basename(resolve(target))}.`;
-  return fs.readdirSync(target).filter((name) =>
-    !(name.startsWith(beginning) && /^[0-9]+\.tmp(\.former)?$/.test(name.slice(beginning.length)))
-  );
 }
 
 /**
@@ -127,7 +122,7 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
   }
-  if (contentOf(target).length === 0) return;
+  if (fs.readdirSync(target).length === leftIn(target).length) return;
   if (!force) {
     throw new OutputExistsError(
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,
@@ -142,6 +137,16 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
         `--force replaces only earlier output`,
     );
   }
+}
+
+/** Unfinished work in a folder: this process', and that of processes that were killed. */
+function leftIn(folder: string): string[] {
+  const before = `.${basename(resolve(folder))}.`;
+  return fs.readdirSync(folder).filter((name) => {
+    if (!name.startsWith(before)) return false;
+    const id = Number(/^(\d+)\.tmp$/.exec(name.slice(before.length))?.[1]);
+    return id === process.pid || (id > 0 && !isRunning(id));
+  }).map((name) => join(folder, name));
 }
 
 /**

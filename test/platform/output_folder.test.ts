@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import {
   lstatSync,
   mkdirSync,
@@ -12,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { OutputExistsError } from "../../src/errors.ts";
 import { PendingFolder } from "../../src/platform/output_folder.ts";
 
@@ -72,20 +74,26 @@ test("what comes into the folder meanwhile is not replaced", () =>
     }
   }));
 
-test("what a run that was killed has left in the folder, or another one is making there, stays and is in no way", () =>
+test("what a process that was killed left in the folder is no obstacle, and goes", () =>
   inFolder((place) => {
     const target = join(place, "out");
-    const other = join(target, ".out.1.tmp");
-    mkdirSync(other, { recursive: true });
-    fill(other, "other");
-    for (const force of [false, true]) {
-      const pending = new PendingFolder(target, { force });
-      fill(pending.path, "own");
-      pending.commit();
-      expect(readdirSync(target).sort()).toEqual([".out.1.tmp", "config.json", "onnx"]);
-      expect(readFileSync(join(other, "config.json"), "utf8")).toBe("other");
-    }
+    const { pid } = spawnSync(process.execPath, ["--version"]);
+    const left = join(target, `.out.${pid}.tmp`);
+    mkdirSync(left, { recursive: true });
+    fill(left, "half");
+    const pending = new PendingFolder(target, { force: false });
+    expect(readdirSync(target)).toEqual([`.out.${process.pid}.tmp`]);
+    fill(pending.path, "ours");
+    pending.commit();
+    expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+  }));
+
+test("what another process is at work on in the folder is in the way", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    mkdirSync(join(target, `.out.${process.ppid}.tmp`), { recursive: true });
     expect(() => new PendingFolder(target, { force: false })).toThrow(OutputExistsError);
+    expect(() => new PendingFolder(target, { force: true })).toThrow(OutputExistsError);
   }));
 
 test("a link to a folder is followed, and one to nothing refused before any work", () =>
