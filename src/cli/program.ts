@@ -107,7 +107,7 @@ export async function runWords(
       `unknown command ${name}${suggestion(name, names)} (commands: ${names.join(", ")})`,
     );
   } catch (error) {
-    return report(error, command);
+    return report(missing(error, name) ?? error, command);
   }
 }
 
@@ -116,19 +116,23 @@ async function commandOf(
   commands: readonly CommandEntry[],
   name: string | undefined,
 ): Promise<Command | undefined> {
-  try {
-    return await commands.find((entry) => entry.name === name)?.load();
-  } catch (cause) {
-    const { code, message } = cause as { code?: unknown; message?: unknown };
-    if (code !== "ERR_MODULE_NOT_FOUND" && !/^Failed loading /.test(String(message))) throw cause;
-    throw new PackageMissingError(
-      `${name} needs a package that could not be loaded: ${
-        String(message)
-      }: connect this machine once, or ` +
-        "fetch everything before (deno cache mod.ts, bun install)",
-      { cause },
-    );
+  return await commands.find((entry) => entry.name === name)?.load();
+}
+
+/** What says how to get a package, where an error is that one could not be loaded: at the start, or later. */
+function missing(cause: unknown, name = "help"): PackageMissingError | undefined {
+  if (cause instanceof EspalierError) return undefined;
+  const { code, message } = Object(cause) as { code?: unknown; message?: unknown };
+  if (code !== "ERR_MODULE_NOT_FOUND" && !/^Failed loading /.test(String(message))) {
+    return undefined;
   }
+  return new PackageMissingError(
+    `${name} needs a package that could not be loaded: ${
+      String(message)
+    }: connect this machine once, or ` +
+      "fetch everything before (deno cache mod.ts, bun install)",
+    { cause },
+  );
 }
 
 /** Writes an error to standard error; returns its exit code. */

@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { z } from "zod";
 import { type CommandEntry, runWords } from "../../src/cli/program.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import {
@@ -332,7 +333,7 @@ describe("a disk that is full", () => {
 
 describe("a command whose packages are not there", () => {
   /** What a program says that has one command, which is loaded like this. */
-  async function told(load: CommandEntry["load"]): Promise<string> {
+  async function told(load: CommandEntry["load"], words = ["serve"]): Promise<string> {
     let text = "";
     const { write } = process.stderr;
     process.stderr.write = (piece: string | Uint8Array) => {
@@ -342,7 +343,7 @@ describe("a command whose packages are not there", () => {
     try {
       const commands = [{ name: "serve", load }];
       const { signal } = new AbortController();
-      expect(await runWords({ about: "", commands }, ["serve"], signal)).toBe(1);
+      expect(await runWords({ about: "", commands }, words, signal)).toBe(1);
     } finally {
       process.stderr.write = write;
     }
@@ -351,8 +352,17 @@ describe("a command whose packages are not there", () => {
 
   test("says so, and how to get them", async () => {
     const missing = new URL("./none_of_ours.ts", import.meta.url).href;
+    const command = {
+      name: "serve",
+      summary: "",
+      usage: "",
+      schema: z.strictObject({}),
+      examples: [],
+      run: () => import(missing),
+    };
     const texts = [
       await told(() => import(missing)),
+      await told(() => Promise.resolve(command)),
       // Deno without a network.
       await told(() => Promise.reject(new TypeError("Failed loading https://npm.example/hono"))),
     ];
@@ -362,6 +372,8 @@ describe("a command whose packages are not there", () => {
       );
       expect(text).toContain("deno cache mod.ts");
     }
+    // It looks at all commands.
+    expect(await told(() => import(missing), ["--help"])).toMatch(/^error PACKAGE_MISSING: --help/);
   });
 
   test("is no other fault of the program", async () => {
