@@ -44,7 +44,7 @@ function denoVersions(): Map<string, Set<string>> {
 function loadedWith(...modules: string[]): string[] {
   const found = new Set(modules);
   for (const path of found) {
-    const statements = /^(?:import|export)\s(?!type\s)[^;]*?\sfrom\s"(\.[^"]+)"/gm;
+    const statements = /^(?:import|export)\s(?!type\s)(?:[^;"]*?\sfrom\s)?"(\.[^"]+)"/gm;
     for (const [, target] of readText(path).matchAll(statements)) {
       found.add(new URL(target, `file:///${path}`).pathname.slice(1));
     }
@@ -143,6 +143,19 @@ describe("the program", () => {
     expect(modules).toContain("src/cli/args.ts");
     const later = /^(compile|src\/(library\.ts|engine|generate|server|workflow|bundle))\b/;
     expect(modules.filter((path) => later.test(path))).toEqual([]);
+  });
+
+  test("loads all that requests need with serve: a server may have no network later", () => {
+    const modules = loadedWith("src/cli/serve.ts");
+    const loaded = modules.flatMap((path) =>
+      [...readText(path).matchAll(/\bimport\("(\.[^"]+)"\)/g)].map(([, target]) =>
+        new URL(target, `file:///${path}`).pathname.slice(1)
+      )
+    );
+    // Those of models, which are there before it is ready, and of commands.
+    const before = /^src\/(engine|hub|bundle|cli)\/|^src\/generate\/(fit|folder_place)\.ts$/;
+    const later = loaded.filter((path) => !before.test(path) && !modules.includes(path));
+    expect(later).toEqual([]);
   });
 });
 

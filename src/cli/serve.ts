@@ -18,6 +18,8 @@ import { jsonLine, type Log, textLine } from "../server/log.ts";
 import { serverFields, serverSchema } from "../server/options.ts";
 import { serveCommandSchema } from "../server/serve_options.ts";
 import { Service } from "../server/service.ts";
+// For requests that want JSON, of which the first may come when there is no network any more.
+import "../text/structured/mod.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { describeEngine, loadingOf, type Options, pick, say } from "./model.ts";

@@ -7,7 +7,7 @@
  * our own, all in TypeScript: it needs no module to be instantiated, runs wherever the rest runs, and
  * what a schema from a stranger can cost is bounded at every step.
  *
- * Loaded when it is first asked for: import it with `import()`.
+ * Loaded when it is first asked for: import it with `import()`. `serve` alone has it from the start.
  *
  * @module
  */
