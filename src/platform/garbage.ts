@@ -23,10 +23,19 @@ let known: { readonly collect: Collect | undefined } | undefined;
  * (30 MB for one of 49,000 tokens) would otherwise stay until the weights are there.
  */
 export function collectGarbage(): void {
-  const { process } = globalThis as Globals;
-  if ((process?.memoryUsage?.().heapUsed ?? 0) > MOST_OBJECTS) return;
+  if (bytesOfObjects() > MOST_OBJECTS) return;
   known ??= { collect: collectorOf(globalThis) };
   known.collect?.();
+}
+
+/** Bytes of all objects; 0 where nobody tells. */
+function bytesOfObjects(): number {
+  try {
+    return (globalThis as Globals).process?.memoryUsage?.().heapUsed ?? 0;
+  } catch {
+    // It is asked for together with what the process holds, which Linux tells only where /proc is mounted.
+    return 0;
+  }
 }
 
 /** What collects garbage in the runtime that has these globals; nothing where there is no way. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import process from "node:process";
 import { collectGarbage, collectorOf } from "../../src/platform/garbage.ts";
 import { sleep } from "../../src/platform/sleep.ts";
 
@@ -27,6 +28,22 @@ describe("collecting garbage", () => {
     expect(reference.deref()).toEqual(new Uint8Array([1, 2, 3]));
     expect(kept.deep.length).toBe(1);
     expect(Object.getOwnPropertyNames(globalThis)).toEqual(names);
+  });
+
+  test("does not need to know how much there is: without /proc that is an error", async () => {
+    const { memoryUsage } = process;
+    const references = abandoned();
+    await sleep(1);
+    process.memoryUsage = (() => {
+      throw new Error("ENOENT: no such file or directory, uv_resident_set_memory");
+    }) as unknown as typeof memoryUsage;
+    try {
+      collectGarbage();
+    } finally {
+      process.memoryUsage = memoryUsage;
+    }
+    const left = references.filter((reference) => reference.deref() !== undefined);
+    expect(left.length).toBeLessThan(references.length / 10);
   });
 
   test("is not to be had where the runtime has no way to ask", () => {
