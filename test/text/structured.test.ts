@@ -259,6 +259,9 @@ describe("a text of a schema", () => {
       '"\\""',
     ]);
     check({ pattern: "^(?=.{1,3}$)a" }, ['"a"', '"abc"'], ['"abcd"', '"b"']);
+    const password = "^(?=.*[a-z])(?=.*[A-Z])(?=.*\\d)(?=.*[^\\w\\s]).{8,64}$";
+    const text = babble(constraint({ schema: { pattern: password } }), uniformNumbers(3));
+    expect(JSON.parse(text ?? "null")).toMatch(new RegExp(password, "u"));
   });
 
   test("has the format that it must have", () => {

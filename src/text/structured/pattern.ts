@@ -81,6 +81,8 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
     .map(({ machine, negate }) =>
       negate ? part((automaton) => complementOf(machine, automaton, spend)) : machine
     )
+    // Small ones first: what comes in between counts, too.
+    .toSorted((a, b) => a.automaton.edges.length - b.automaton.edges.length)
     .reduce((a, b) => part((automaton) => intersection(a, b, automaton, spend)));
   const place = automaton.place(start, end);
   if (place) return place;
