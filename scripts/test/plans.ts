@@ -154,7 +154,7 @@ const forNode: BundlerPlugin = {
       path: `${ROOT}/test/support/bun_test_for_node.ts`,
     }));
     build.onResolve({ filter: /^@std\/expect$/ }, () => ({
-      path: `${ROOT}/node_modules/deno-std/expect/mod.js`,
+      path: `${ROOT}/node_modules/@std/cli/expect/mod.js`,
     }));
     // The bundle lies in a temporary folder; a test must still find the fixtures beside its source.
     build.onLoad({ filter: /\.ts$/ }, async ({ path }) => {
