@@ -259,6 +259,17 @@ export function parseOptions<T extends z.ZodType>(
   throw new UsageError(`${field}: ${reasonOf(issue)}`);
 }
 
+/**
+ * What a text says that is for yes or no, as of a variable of the environment.
+ *
+ * @param where How a message calls what holds it.
+ * @throws {UsageError} When it says neither.
+ */
+export function booleanOf(where: string, text: string): boolean {
+  if (/^(1|true|0|false)$/.test(text)) return text === "1" || text === "true";
+  throw new UsageError(`${where}: ${JSON.stringify(text)} is neither true nor false`);
+}
+
 /** What is wrong with a value; of several forms that it could have, with the first whose type it has. */
 function reasonOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_key") return reasonOf(issue.issues[0]);

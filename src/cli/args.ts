@@ -7,7 +7,7 @@ import { closestString } from "@std/cli/text/closest_string.js";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { SELF } from "../api/calibration_writer.ts";
-import { parseOptions } from "../api/options.ts";
+import { booleanOf, parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { isHubReference } from "../hub/reference.ts";
 import { readJson } from "../platform/files.ts";
@@ -174,8 +174,7 @@ function readEnvironment(
     if (kind === "list") options[field] = value.split(",").map((word) => word.trim());
     else if (kind === "text") options[field] = value;
     else if (kind === "number") options[field] = numberOf(variable, value);
-    else if (/^(1|true|0|false)$/.test(value)) options[field] = value === "1" || value === "true";
-    else throw new UsageError(`${variable}: ${JSON.stringify(value)} is neither true nor false`);
+    else options[field] = booleanOf(variable, value);
   }
   return options;
 }

@@ -3,7 +3,7 @@
  * @module
  */
 import type { z } from "zod";
-import { parseOptions } from "../api/options.ts";
+import { booleanOf, parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { parseKeys } from "../server/keys.ts";
 import { serverSchema, type ServerSettings } from "../server/options.ts";
@@ -56,7 +56,7 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
   if (cors !== undefined) options.cors = cors.split(",").map((origin) => origin.trim());
   const logPrompts = textOf(variableOf("logPrompts"));
   if (logPrompts !== undefined) {
-    options.logPrompts = isTrue(variableOf("logPrompts"), logPrompts);
+    options.logPrompts = booleanOf(variableOf("logPrompts"), logPrompts);
   }
   // Also where it is empty: a secret that was set to nothing must not open the door.
   if (typeof variables[KEYS] === "string") options.keys = parseKeys(variables[KEYS], KEYS);
@@ -67,9 +67,4 @@ function numberOf(variable: string, text: string): number {
   const number = Number(text);
   if (Number.isFinite(number)) return number;
   throw new UsageError(`${variable}: ${JSON.stringify(text)} is not a number`);
-}
-
-function isTrue(variable: string, text: string): boolean {
-  if (/^(1|true|0|false)$/.test(text)) return text === "1" || text === "true";
-  throw new UsageError(`${variable}: ${JSON.stringify(text)} is neither true nor false`);
 }

@@ -1,13 +1,11 @@
 /** What a machine can do, without modules that browsers lack. @module */
+import { builtinNow } from "./builtin.ts";
 
 /** Threads that it can run at once. */
 export function processors(): number {
-  const { navigator, process } = globalThis as {
-    navigator?: { hardwareConcurrency?: number };
-    process?: { getBuiltinModule?(name: "node:os"): { availableParallelism(): number } };
-  };
+  const { navigator } = globalThis as { navigator?: { hardwareConcurrency?: number } };
   // Node 20 has no navigator; where there is a process, it may be allowed less than there is.
-  const os = process?.getBuiltinModule?.("node:os");
+  const os = builtinNow<{ availableParallelism(): number }>("node:os");
   return Math.max(1, os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1);
 }
 

@@ -44,8 +44,7 @@ export class PendingFolder {
     for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
     makeFolder(place);
     this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
-    remove(this.path);
-    if (place === this.#target) { for (const path of leftIn(place)) remove(path); }
+    for (const path of place === this.#target ? leftIn(place) : [this.path]) remove(path);
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();

@@ -1,4 +1,5 @@
 /** SHA-256 of bytes in memory, in every runtime. Files on this machine: `hash.ts`. @module */
+import { builtinNow } from "./builtin.ts";
 
 /** What is used of `node:crypto`. */
 interface NodeCrypto {
@@ -7,11 +8,7 @@ interface NodeCrypto {
   };
 }
 
-const { process } = globalThis as {
-  process?: { getBuiltinModule?(name: "node:crypto"): NodeCrypto | undefined };
-};
-/** Undefined in browsers. */
-const node = process?.getBuiltinModule?.("node:crypto");
+const node = builtinNow<NodeCrypto>("node:crypto");
 
 /** Bytes in hexadecimal. */
 export function hexOf(bytes: Uint8Array): string {

@@ -51,7 +51,7 @@ describe("collecting garbage", () => {
     expect(collectorOf({ process: {} })).toBeUndefined();
     expect(collectorOf({ process: { getBuiltinModule: () => undefined } })).toBeUndefined();
     const fail = () => {
-      throw new Error("not implemented");
+      throw new Error("known by name only");
     };
     const getBuiltinModule = () => ({ setFlagsFromString: fail, runInNewContext: fail });
     expect(collectorOf({ process: { getBuiltinModule } })).toBeUndefined();

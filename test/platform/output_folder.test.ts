@@ -1,9 +1,8 @@
-import { expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -11,20 +10,18 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { OutputExistsError } from "../../src/errors.ts";
 import { PendingFolder } from "../../src/platform/output_folder.ts";
+import { Workshop } from "../checkpoint/support.ts";
 
-/** Runs with a folder that goes afterwards. */
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
+
+/** Runs with a folder of its own. */
 function inFolder(run: (place: string) => void): void {
-  const place = mkdtempSync(join(tmpdir(), "espalier-output-"));
-  try {
-    run(place);
-  } finally {
-    rmSync(place, { recursive: true });
-  }
+  run(workshop.folder());
 }
 
 /** Writes a model of two files, one in a folder. */

@@ -25,6 +25,7 @@ const MOST_EDGES = 500_000;
 
 /** Patterns that are too large together. */
 export class PatternsTooLargeError extends SchemaError {}
+
 /** Patterns that no string matches. */
 export class NothingMatchesError extends SchemaError {}
 
