@@ -100,7 +100,7 @@ export function readCommandLine(
       "json",
       "help",
     ],
-    // "_": a folder may be called 007.
+    // "_": a folder may be called 007. A value that is given twice is the last, as aliases of shells rely on.
     string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
     alias: { ...(byName.has("output") ? ALIASES : {}), h: "help" },
@@ -247,7 +247,6 @@ function distanceIsSmall(a: string, b: string): boolean {
 }
 
 function text(name: string, value: unknown): string {
-  if (Array.isArray(value)) throw new UsageError(`--${name} is given more than once`);
   if (typeof value !== "string" || value === "") throw new UsageError(`--${name} needs a value`);
   return value;
 }

@@ -13,6 +13,7 @@ import { listen, type Listening } from "../platform/listen.ts";
 import { print } from "../platform/output.ts";
 import { aborted } from "../platform/sleep.ts";
 import { appOf } from "../server/app.ts";
+import { isLoopback, LOCAL_NAMES } from "../server/hosts.ts";
 import { parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";
 import { serverFields, serverSchema } from "../server/options.ts";
@@ -70,9 +71,14 @@ export const serveCommand: Command = {
     const tell = (message: string) =>
       log({ time: new Date().toISOString(), event: "server", message });
 
-    const service = new Service(
-      parseOptions(serverSchema, { ...pick(options, serverFields), keys }),
-    );
+    const settings = parseOptions(serverSchema, { ...pick(options, serverFields), keys });
+    const isOpen = keys.length === 0;
+    const isLocal = isLoopback(options.host);
+    // A page of any site could ask an open server of this machine, and read what it answers.
+    const allowHost = isOpen && isLocal && settings.allowHost.length === 0
+      ? LOCAL_NAMES
+      : settings.allowHost;
+    const service = new Service({ ...settings, allowHost });
     // The port first: who asks while models are loaded is told to wait.
     const listening = listen(appOf(service, log).fetch, {
       hostname: options.host,
@@ -83,7 +89,7 @@ export const serveCommand: Command = {
     const models: Model[] = [];
     try {
       tell(`listening on ${url}`);
-      if (!isLoopback(options.host) && keys.length === 0) {
+      if (isOpen && !isLocal) {
         tell("warning: whoever reaches this address may use the models: no --key-file was given");
       }
       for (const model of options.model ?? [undefined]) {
@@ -147,10 +153,6 @@ async function drain(service: Service, seconds: number, tell: (message: string) 
 async function stop(listening: Listening, models: readonly Model[]): Promise<void> {
   await listening.stop();
   for (const model of models) await model.close();
-}
-
-function isLoopback(host: string): boolean {
-  return /^(127\.|::1$|\[::1\]$|localhost$)/.test(host);
 }
 
 /** What a person types to reach the server from this machine. */

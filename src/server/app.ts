@@ -14,6 +14,7 @@ import { VERSION } from "../version.ts";
 import { readBody } from "./body.ts";
 import { type App, type AppContext, type AppEnv, executionOf } from "./context.ts";
 import { ApiError, apiErrorOf, badRequest } from "./errors.ts";
+import { requireHost } from "./hosts.ts";
 import { requireKey } from "./keys.ts";
 import { type Log, RequestRecord } from "./log.ts";
 import { serverSchema } from "./options.ts";
@@ -87,6 +88,7 @@ export function appOf(
     // For whoever puts TLS before the server to say.
     strictTransportSecurity: false,
   }));
+  if (settings.allowHost.length > 0) app.use(requireHost(settings.allowHost));
   if (settings.cors.length > 0) {
     app.use(cors({
       origin: settings.cors.includes("*") ? "*" : settings.cors,

@@ -16,7 +16,7 @@ import {
 } from "../errors.ts";
 
 /** The status codes that are answered with. */
-export type Status = 400 | 401 | 404 | 405 | 408 | 413 | 429 | 431 | 499 | 500 | 503 | 504;
+export type Status = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 429 | 431 | 499 | 500 | 503 | 504;
 
 /** The body of an answer that is an error. */
 export interface ErrorBody {

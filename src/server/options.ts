@@ -21,6 +21,12 @@ const origin = z.string().refine(
     "e.g. https://example.com, or *",
 );
 
+/** As `Host` has it, less the port: what comes with one fits nothing. */
+const hostName = z.string().toLowerCase().refine(
+  (text) => /^(\*|[\w-]+(\.[\w-]+)*)$/.test(text),
+  "must be a name as browsers send it, without scheme, port or path, e.g. llm.example.com, or *",
+);
+
 /** The fields that the command line has as well. */
 export const serverFields = {
   parallel: z.int().min(1).max(1024).default(8).describe("sequences that generate at once"),
@@ -41,6 +47,10 @@ export const serverFields = {
   ),
   cors: z.array(origin).default([]).describe(
     "origin whose pages may call the server, e.g. https://example.com, or *. May be given several times",
+  ),
+  allowHost: z.array(hostName).default([]).describe(
+    "name by which the server may be asked, as behind a proxy, or *. May be given several times (default: " +
+      "any; on this machine alone and without keys localhost and addresses)",
   ),
   logPrompts: z.boolean().default(false).describe("write prompts and answers to the log, too"),
 };

@@ -9,6 +9,7 @@ import { flagsOf, variableOf } from "../../src/cli/args.ts";
 import { serveCommandSchema } from "../../src/server/serve_options.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { eventsOf, jsonRequest, read } from "../server/behaviour/support.ts";
+import { RawClient } from "../server/raw_client.ts";
 import { fromRoot } from "../support/paths.ts";
 import { fail, report, type Running, type Start, start, succeed, TINY } from "./support.ts";
 
@@ -190,6 +191,31 @@ describe("serve", () => {
     }
     await server.stop();
   }, LONG);
+
+  test(
+    "answers a page whose own name leads to this machine only where that name is let in",
+    async () => {
+      const states = async (words: readonly string[]) => {
+        const server = await serve(words);
+        const of = async (host: string) => {
+          const head = `GET /health HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+          const client = await RawClient.open(Number(new URL(server.url).port), head);
+          return (await client.answer())?.status;
+        };
+        const all = [await of("evil.example"), await of("llm.example:80"), await of("localhost")];
+        await server.stop();
+        return all;
+      };
+      const keys = join(workshop.path, "host_keys.txt");
+      await succeed("key", "--name", "till-3", "--key-file", keys);
+      const base = [model, ...ANY];
+      expect(await states(base)).toEqual([403, 403, 200]);
+      expect(await states([...base, "--allow-host", "LLM.example"])).toEqual([403, 200, 200]);
+      expect(await states([...base, "--key-file", keys])).toEqual([200, 200, 200]);
+      expect(await states([...base, "--host", "0.0.0.0"])).toEqual([200, 200, 200]);
+    },
+    LONG,
+  );
 
   test("names the variable, the flag or the field that is wrong", async () => {
     const cases: [env: Record<string, string>, named: string][] = [

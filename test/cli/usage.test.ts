@@ -225,3 +225,9 @@ describe("a text that begins with a dash", () => {
     expect(read("M", "--prompt=-n")).toEqual({ model: "M", prompt: "-n" });
   });
 });
+
+test("a value that is given several times is the last of them, and a list has all", () => {
+  const words = ["--seed", "1", "--stop", "a", "--seed=2", "--stop", "b"];
+  expect(readCommandLine(["M", ...words], generateCommandSchema).options)
+    .toEqual({ model: "M", seed: 2, stop: ["a", "b"] });
+});

@@ -52,6 +52,75 @@ describe("a server with keys", () => {
   });
 });
 
+describe("a server that is asked by some names alone", () => {
+  const ask = (server: ToyServer, host: string | undefined) =>
+    server.complete({}, { headers: host === undefined ? {} : { host } });
+
+  test("answers those who ask for one of them, for this machine or for an address", async () => {
+    const server = new ToyServer({ allowHost: ["LLM.example.com"] });
+    const hosts = [
+      ...["llm.example.com", "LLM.Example.com:443", "llm.example.com."],
+      ...["localhost", "localhost:8080", "shop.localhost:80", "LOCALHOST"],
+      ...["127.0.0.1:8080", "192.168.0.7", "[::1]:8080", "[fe80::1]"],
+      undefined,
+    ];
+    for (const host of hosts) expect([host, (await ask(server, host)).status]).toEqual([host, 200]);
+  });
+
+  test("sends all others away with 403, its pages and its state included", async () => {
+    const server = new ToyServer({ allowHost: ["llm.example.com", "localhost"] });
+    const hosts = [
+      ...["evil.example", "evil.example:8080", "llm.example.com.evil.example", "xllm.example.com"],
+      ...[
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "a127.0.0.1",
+        "1.2.3.4.5x",
+        "::1",
+        "",
+      ],
+      "x".repeat(5000),
+    ];
+    for (const host of hosts) {
+      const answer = await ask(server, host);
+      expect([host, answer.status, answer.json.error.code]).toEqual([
+        host,
+        403,
+        "host_not_allowed",
+      ]);
+      expect(answer.json.error.message).toContain("--allow-host");
+      expect(answer.json.error.message.length).toBeLessThan(300);
+      for (const path of ["/", "/health", "/v1/models", "/metrics"]) {
+        expect((await server.fetch(path, { headers: { host } })).status).toBe(403);
+      }
+    }
+    expect(server.toy.opened).toBe(0);
+  });
+
+  test("answers all where * is one of them, or there are none", async () => {
+    for (const allowHost of [["*"], ["localhost", "*"], []]) {
+      const server = new ToyServer({ allowHost });
+      expect((await ask(server, "evil.example")).status).toBe(200);
+    }
+  });
+
+  test("takes names only, not addresses of the web", () => {
+    for (
+      const name of [
+        "https://a.example",
+        "a.example:80",
+        "a.example/b",
+        "a b",
+        "",
+        "*.example",
+        "é.example",
+      ]
+    ) {
+      expect(() => parseOptions(serverSchema, { allowHost: [name] })).toThrow("without scheme");
+    }
+  });
+});
+
 describe("other origins", () => {
   const origin = "https://shop.example";
   const preflight = {
