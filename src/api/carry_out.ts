@@ -128,12 +128,12 @@ async function pruneCopy(
   return zeros;
 }
 
-/** The head's own tensor. Where it is tied to the embedding some tools store it all the same. */
+/** The head's own tensor. Where it is tied to the embedding some tools store that a second time. */
 const HEAD = "lm_head.weight";
 
 /**
  * Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. A copy that
- * lies beside them is rounded, too: transformers takes two tensors that differ for a head that is not tied.
+ * lies beside them is rounded, too: two tensors that differ are a head that is not tied.
  */
 async function roundHead(
   bench: Workbench,

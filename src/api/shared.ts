@@ -1,7 +1,7 @@
 /** What prune, evaluate and inspect do alike. @module */
 import { batchesOf, planFor, type Workload } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
-import { buildGraph, describe } from "../checkpoint/architectures/mod.ts";
+import { buildGraph, decoderOf } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
@@ -40,7 +40,7 @@ export class OpenModel {
   constructor(folder: string) {
     this.checkpoint = Checkpoint.open(folder);
     try {
-      this.spec = describe(this.checkpoint.config);
+      this.spec = decoderOf(this.checkpoint);
       // Finds missing tensors and wrong shapes before any work is done.
       this.graph = buildGraph(this.checkpoint, this.spec, 1);
     } catch (error) {

@@ -277,20 +277,12 @@ describe("an embedding", () => {
     const before = await workshop.compile(source, { values: "f16" });
     const path = join(source, "model.safetensors");
     const { header, data } = parseSafetensors(new Uint8Array(readFileSync(path)));
-    const end = data.length;
-    const size = 4 * elements;
-    header["lm_head.weight"] = {
-      dtype: "F32",
-      shape: [320, 64],
-      data_offsets: [end, end + size],
-    };
-    header["some.table"] = {
-      dtype: "F32",
-      shape: [64, 320],
-      data_offsets: [end + size, end + 2 * size],
-    };
-    const more = new Uint8Array(end + 2 * size);
-    more.set(data);
+    const { data_offsets, ...like } = header["model.embed_tokens.weight"];
+    const again = data.slice(...data_offsets as [number, number]);
+    const [middle, end] = [data.length + again.length, data.length + again.length + 4 * elements];
+    header["lm_head.weight"] = { ...like, data_offsets: [data.length, middle] };
+    header["some.table"] = { dtype: "F32", shape: [64, 320], data_offsets: [middle, end] };
+    const more = Buffer.concat([data, again, new Uint8Array(4 * elements)]);
     writeFileSync(path, safetensors(header, more));
     const after = await workshop.compile(source, { values: "f16" });
     expect(after.bytes).toEqual(before.bytes);

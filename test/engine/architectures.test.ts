@@ -1,6 +1,7 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { FLOAT_BYTES } from "../../src/onnx/element_type.ts";
+import { editJson, Workshop } from "../checkpoint/support.ts";
 import { forward, load, type Loaded } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 
@@ -10,6 +11,9 @@ interface Expected {
   logits: { positions: number[]; values: number[][] };
   greedy: number[];
 }
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
 
 const ROOT = "test/fixtures/architectures";
 
@@ -49,6 +53,17 @@ describe("through onnxruntime-web, every architecture", () => {
         await loaded.close();
       }
     });
+  }
+});
+
+test("a head that the config ties to the embedding, and that differs from it, is taken as transformers 5 does", async () => {
+  const folder = workshop.copy("llama");
+  editJson(folder, "config.json", (config) => ({ ...config, tie_word_embeddings: true }));
+  const loaded = await load(folder, "wasm");
+  try {
+    expect(await largestDifference(loaded, expected("llama"))).toBeLessThan(2e-4);
+  } finally {
+    await loaded.close();
   }
 });
 

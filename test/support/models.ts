@@ -1,5 +1,5 @@
 /** Opening models in tests. @module */
-import { buildGraph, describe } from "../../src/checkpoint/architectures/mod.ts";
+import { buildGraph, decoderOf } from "../../src/checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../../src/checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type Backend, hasNode, openBackend } from "../../src/engine/ort/backend.ts";
@@ -31,7 +31,7 @@ export async function load(
   change: (spec: DecoderSpec) => DecoderSpec = (spec) => spec,
 ): Promise<Loaded> {
   const checkpoint = Checkpoint.open(folder.startsWith("/") ? folder : fromRoot(folder));
-  const spec = change(describe(checkpoint.config));
+  const spec = change(decoderOf(checkpoint));
   const opened = typeof backend === "string" ? await openBackend(backend) : backend;
   const model = new StagedModel(buildGraph(checkpoint, spec, length), checkpoint, opened);
   return {

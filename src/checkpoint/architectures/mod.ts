@@ -7,6 +7,7 @@ import { buildDecoder } from "./decoder.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { opt } from "./opt.ts";
+import { withOwnHead } from "./own_head.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import type { DecoderSpec } from "./spec.ts";
@@ -26,7 +27,18 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
 export const SUPPORTED = [...ARCHITECTURES.keys()].sort();
 
 /**
- * Describes the decoder of a checkpoint by its `model_type`: never by its path.
+ * Describes the decoder of a checkpoint: by its config, and by its files where those hold a head that the config
+ * does not know of.
+ *
+ * @throws {ArchitectureError} For a `model_type` that is not supported.
+ * @throws {ConfigError} When the config does not describe such a decoder.
+ */
+export function decoderOf(checkpoint: Checkpoint): DecoderSpec {
+  return withOwnHead(checkpoint, describe(checkpoint.config));
+}
+
+/**
+ * Describes a decoder by the `model_type` of its config: never by its path.
  *
  * @throws {ArchitectureError} For a `model_type` that is not supported.
  * @throws {ConfigError} When the config does not describe such a decoder.
