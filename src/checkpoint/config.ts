@@ -53,6 +53,13 @@ export const rotaryDecoderConfig = z.looseObject({
 /** A parsed {@linkcode rotaryDecoderConfig}. */
 export type RotaryDecoderConfig = z.infer<typeof rotaryDecoderConfig>;
 
+/** Fields of SmolLM 3. */
+export const smollm3Config = rotaryDecoderConfig.extend({
+  tie_word_embeddings: z.boolean().default(true),
+  no_rope_layers: z.array(z.int().min(0).max(1)).nullish(),
+  no_rope_layer_interval: dimension.default(4),
+});
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

@@ -187,7 +187,8 @@ describe("config.json", () => {
   });
 
   test("must name an architecture that is supported, and the message lists them", () => {
-    expect(SUPPORTED).toEqual(["llama", "ministral", "mistral", "opt", "qwen2", "qwen3"]);
+    expect(SUPPORTED)
+      .toEqual(["llama", "ministral", "mistral", "opt", "qwen2", "qwen3", "smollm3"]);
     for (const model_type of ["gpt_neox", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
@@ -283,6 +284,47 @@ describe("config.json", () => {
       refused(types(full), ConfigError, CONFIG, "layer_types names 1 layers", "3");
       refused(types(full, full, "linear_attention"), ConfigError, CONFIG, '"linear_attention"');
     }
+  });
+
+  test("says which layers of SmolLM 3 turn by positions, and where not every fourth does not", () => {
+    const { no_rope_layers: _, layer_types: __, ...config } = readJsonOf(
+      withConfig({}, "smollm3"),
+      CONFIG,
+    );
+    const layers = [0, 1, 2, 3, 4, 5, 6, 7];
+    const turned = (changes: object) => {
+      const spec = describeModel({ ...config, num_hidden_layers: 8, ...changes });
+      return layers.filter((layer) => spec.attention.turns(layer));
+    };
+    expect(turned({ no_rope_layer_interval: undefined })).toEqual([0, 1, 2, 4, 5, 6]);
+    expect(turned({})).toEqual([0, 2, 4, 6]);
+    const no_rope_layers = [0, 1, 1, 0, 0, 0, 0, 0, 1];
+    expect(turned({ no_rope_layers })).toEqual([1, 2]);
+    expect(turned({ no_rope_layers: null, no_rope_layer_interval: 8 })).toEqual([
+      0,
+      1,
+      2,
+      3,
+      4,
+      5,
+      6,
+    ]);
+    const short = withConfig({ no_rope_layers: [1, 0] }, "smollm3");
+    refused(short, ConfigError, CONFIG, "no_rope_layers names 2 layers", "3");
+  });
+
+  test("of SmolLM 3 has windows in layers that do not turn, and defaults of its own", () => {
+    const { layer_types: _, tie_word_embeddings: __, rope_parameters: ___, ...config } = readJsonOf(
+      withConfig({}, "smollm3"),
+      CONFIG,
+    );
+    const spec = describeModel({ ...config, use_sliding_window: true, sliding_window: 8 });
+    expect([0, 1, 2].map(spec.attention.window)).toEqual([undefined, 8, undefined]);
+    expect(describeModel({ ...config, use_sliding_window: true }).attention.window(1))
+      .toBe(undefined);
+    expect(describeModel({ ...config, sliding_window: 8 }).attention.window(1)).toBe(undefined);
+    expect(spec.head).toBe("model.embed_tokens");
+    expect(spec.rotary![1]).toBeCloseTo(2e6 ** (-2 / 16), 6);
   });
 
   test("must have heads that go together", () => {

@@ -46,8 +46,15 @@ class Rotary {
     this.#write = write;
   }
 
-  turn(b: GraphBuilder, spec: DecoderSpec, x: string, heads: number, positions: string): string {
-    if (!spec.rotary) return x;
+  turn(
+    b: GraphBuilder,
+    spec: DecoderSpec,
+    layer: number,
+    x: string,
+    heads: number,
+    positions: string,
+  ): string {
+    if (!spec.rotary || !spec.attention.turns(layer)) return x;
     const [cosines, sines] = this.#tables(b, spec.rotary);
     return b.node("RotaryEmbedding", [x, positions, cosines, sines], {
       domain: MICROSOFT,
@@ -109,7 +116,7 @@ export class WindowAttention implements Attention {
     const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
     const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
     const rotated = (x: string, count: number) =>
-      shape(this.#rotary.turn(b, spec, x, count, this.#positions), [0, 0, count, headDim]);
+      shape(this.#rotary.turn(b, spec, layer, x, count, this.#positions), [0, 0, count, headDim]);
 
     const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(1 / Math.sqrt(headDim))]);
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
@@ -212,7 +219,7 @@ export class CachedAttention implements Attention {
     const spec = this.#spec!;
     const { heads, keyValueHeads, attention } = spec;
     const rotated = (x: string, count: number) =>
-      this.#rotary.turn(b, spec, x, count, this.#positions);
+      this.#rotary.turn(b, spec, layer, x, count, this.#positions);
     const [attended] = b.nodes("GroupQueryAttention", [
       rotated(queries, heads),
       rotated(keys, keyValueHeads),

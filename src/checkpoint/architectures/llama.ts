@@ -36,6 +36,7 @@ export function rotaryDecoder(
     mlpBias?: boolean;
     headNorm?: boolean;
     window?: (layer: number) => number | undefined;
+    turns?: (layer: number) => boolean;
   } = {},
 ): DecoderSpec {
   const heads = config.num_attention_heads;
@@ -74,6 +75,7 @@ export function rotaryDecoder(
       outputBias: differs.outputBias ?? false,
       headNorm: differs.headNorm ?? false,
       window: differs.window ?? (() => undefined),
+      turns: differs.turns ?? (() => true),
     },
     mlp: {
       gate: "mlp.gate_proj",

@@ -10,6 +10,7 @@ import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { smollm3 } from "./smollm3.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { CheckpointWeights } from "./weights.ts";
 
@@ -21,6 +22,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["opt", opt],
   ["qwen2", qwen2],
   ["qwen3", qwen3],
+  ["smollm3", smollm3],
 ]);
 
 /** Every supported `model_type`, sorted. */

@@ -54,6 +54,7 @@ export function opt(json: unknown): DecoderSpec {
       outputBias: config.enable_bias,
       headNorm: false,
       window: () => undefined,
+      turns: () => false,
     },
     mlp: { up: "fc1", down: "fc2", bias: config.enable_bias, activation },
   };

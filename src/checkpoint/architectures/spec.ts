@@ -48,6 +48,8 @@ export interface DecoderSpec {
     readonly headNorm: boolean;
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
+    /** Whether a layer turns queries and keys by their positions, where the decoder has `rotary`. */
+    readonly turns: (layer: number) => boolean;
   };
   readonly mlp: {
     /** `down(act(gate(x)) · up(x))`, or `second(act(first(x)))`. */
