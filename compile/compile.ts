@@ -6,6 +6,7 @@ import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
+import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { FormatUnfitError, throwIfAborted, UsageError } from "../src/errors.ts";
 import {
   copyFile,
@@ -54,8 +55,6 @@ const COMPANIONS = new Set([
   "vocab.json",
   "vocab.txt",
 ]);
-/** Elements of a head that ONNX Runtime's GroupQueryAttention takes, or a multiple of them. */
-const ORT_HEAD = 8;
 /** Licences go along too. */
 const LICENCES = /^(LICENSE|NOTICE|COPYING)/i;
 
@@ -148,10 +147,9 @@ export async function compile(
           : "dense they are smaller";
         phases.note(`the linears hold hardly any zeros: ${how}; prune first`);
       }
-      if (spec.headDim % ORT_HEAD !== 0) {
+      if (!takesHeads(spec.headDim)) {
         phases.note(
-          `heads of ${spec.headDim} elements: ONNX Runtime takes multiples of ${ORT_HEAD} only, so that our own ` +
-            `engine alone runs this file`,
+          `${refusalOfHeads(spec.headDim)}, so that our own engine alone runs this file`,
         );
       }
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));

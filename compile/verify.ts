@@ -4,8 +4,9 @@
  */
 import { join } from "node:path";
 import { type Backend, openBackend, type Session, type Tensor } from "../src/engine/ort/backend.ts";
+import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { windowLogits } from "../src/engine/ort/head.ts";
-import { OnnxError, throwIfAborted } from "../src/errors.ts";
+import { BackendError, OnnxError, throwIfAborted } from "../src/errors.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
 import { describe } from "../src/checkpoint/architectures/mod.ts";
@@ -47,6 +48,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
   const opened = new OpenModel(settings.against);
   try {
     assertMadeOf(compiled, opened);
+    assertRunsInOrt(compiled, opened);
     const source = opened.read(settings.text);
     const { spec } = opened;
     const wanted = settings.seqlen ?? ("windows" in source ? undefined : DEFAULT_SEQLEN);
@@ -123,6 +125,17 @@ function assertMadeOf(compiled: CompiledModel, { checkpoint, spec }: OpenModel):
         `the checkpoint ${spec[field]}: name the one that it was compiled from with --against`,
     );
   }
+}
+
+/** Refuses a model that our own engine alone runs. */
+function assertRunsInOrt({ name }: CompiledModel, { checkpoint, spec: { headDim } }: OpenModel) {
+  if (takesHeads(headDim)) return;
+  throw new BackendError(
+    `${name}: ${
+      refusalOfHeads(headDim)
+    }, which verify runs it in: expand it, and compare what eval ` +
+      `gives for that and for ${checkpoint.name}`,
+  );
 }
 
 /** Logits of one window through the compiled model, with an empty cache: `[length, vocabulary]`. */

@@ -11,7 +11,10 @@ import { expand } from "../../compile/expand.ts";
 import { operatorName } from "../../compile/functions.ts";
 import { inspectCompiled } from "../../compile/inspect.ts";
 import type { CompileOptions } from "../../compile/options.ts";
+import { verify } from "../../compile/verify.ts";
 import type { ProgressEvent } from "../../src/api/options.ts";
+import { loadOrt } from "../../src/engine/ort/cached.ts";
+import { BackendError } from "../../src/errors.ts";
 import { externalRange } from "../../src/onnx/external.ts";
 import {
   type ModelProto,
@@ -322,14 +325,31 @@ describe("a checkpoint without zeros", () => {
 });
 
 describe("a checkpoint with heads that ONNX Runtime does not take", () => {
-  test("is compiled for our own engine, and a note says so", async () => {
+  async function withSmallHeads(): Promise<string> {
     const source = workshop.fresh("small-heads");
     cpSync(await workshop.pruned("llama", "2:4"), source, { recursive: true });
     const heads = { head_dim: 4, num_attention_heads: 16, num_key_value_heads: 8 };
     editJson(source, "config.json", (config) => ({ ...config, ...heads }));
-    const { notes } = await workshop.compile(source, {});
+    return source;
+  }
+  const why = "heads of 4 elements: ONNX Runtime takes multiples of 8 only";
+
+  test("is compiled for our own engine, and a note says so", async () => {
+    const { notes } = await workshop.compile(await withSmallHeads(), {});
     expect(notes).toHaveLength(1);
-    expect(notes[0]).toContain("heads of 4 elements: ONNX Runtime takes multiples of 8 only");
+    expect(notes[0]).toContain(why);
+  });
+
+  test("is refused by what would run it in ONNX Runtime, before the first token", async () => {
+    const against = await withSmallHeads();
+    const model = (await workshop.compile(against, {})).output;
+    const loaded = await rejectionOf(loadOrt(model, { device: "wasm", threads: 1 }));
+    expect(loaded).toBeInstanceOf(BackendError);
+    expect(loaded.message).toContain(`${why}; the sparse engine runs this model`);
+    const text = join(sourceOf("tiny"), "evaluation.txt");
+    const verified = await rejectionOf(verify({ model, against, text }));
+    expect(verified).toBeInstanceOf(BackendError);
+    expect(verified.message).toContain(`${why}, which verify runs it in: expand it`);
   });
 });
 

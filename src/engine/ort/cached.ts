@@ -2,7 +2,7 @@
  * A compiled model on ONNX Runtime, token after token: whole matrices, any operator.
  * @module
  */
-import { AbortError, ModelClosedError, OnnxError, UsageError } from "../../errors.ts";
+import { AbortError, BackendError, ModelClosedError, OnnxError, UsageError } from "../../errors.ts";
 import type { CacheUse, EngineModel, ModelInfo, RunOptions, Sequence } from "../model.ts";
 import {
   type Backend,
@@ -13,7 +13,7 @@ import {
 } from "./backend.ts";
 import { assertRunnable, commonLength, contextWithin } from "../tokens.ts";
 import { Cache } from "./cache.ts";
-import { type DecoderFile, readDecoderFile } from "./decoder_file.ts";
+import { type DecoderFile, readDecoderFile, refusalOfHeads, takesHeads } from "./decoder_file.ts";
 
 /** Bytes that the logits of one run may take. */
 const LOGIT_BYTES = 32 << 20;
@@ -40,7 +40,7 @@ export interface OrtOptions {
  * Loads a compiled model.
  *
  * @param folder Its folder, with `onnx/model.onnx` in it.
- * @throws {BackendError} When the device is not there, or the runtime refuses the model.
+ * @throws {BackendError} When the device is not there, or the runtime refuses the model or its heads.
  * @throws {ContextOverflowError} When the context asked for is more than the model has.
  * @throws {OnnxError} When the file is damaged, or is no decoder with a cache.
  */
@@ -51,6 +51,11 @@ export async function loadOrt(folder: string, options: OrtOptions = {}): Promise
 /** The same for a file that has been read. */
 export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promise<EngineModel> {
   const { device = "auto", threads } = options;
+  if (!takesHeads(file.headDim)) {
+    throw new BackendError(
+      `${file.path}: ${refusalOfHeads(file.headDim)}; the sparse engine runs this model`,
+    );
+  }
   const context = contextWithin(options.context, file.context);
   const backend = await openBackend(device === "cpu" ? "node" : device, threads);
   const session = await backend.loadFile(file.path, file.cache.map((part) => `present.${part}`));

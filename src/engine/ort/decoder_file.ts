@@ -45,6 +45,19 @@ export interface DecoderFile {
   readonly loadBytes: number;
 }
 
+/** Elements of a head that ONNX Runtime's GroupQueryAttention takes, or a multiple of them. */
+const HEAD_MULTIPLE = 8;
+
+/** Whether ONNX Runtime runs a compiled model with heads of so many elements: it finds out with the first token. */
+export function takesHeads(headDim: number): boolean {
+  return headDim % HEAD_MULTIPLE === 0;
+}
+
+/** Why it does not. */
+export function refusalOfHeads(headDim: number): string {
+  return `heads of ${headDim} elements: ONNX Runtime takes multiples of ${HEAD_MULTIPLE} only`;
+}
+
 /** What ONNX Runtime takes to load a model of dense weights, over those in float32. */
 const LOAD_FACTOR = 1.6;
 /** What it takes beyond that to unpack a weight, by format: it keeps what it unpacks from to the end. */
