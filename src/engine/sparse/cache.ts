@@ -126,8 +126,15 @@ export class PagePool {
   own(page: number): number {
     while (this.isShared(page)) {
       // To give up what is kept may make room, and may leave nobody else who holds the page.
-      if (this.#free.length === 0 && this.#reclaim()) continue;
-      const own = this.take();
+      if (this.#free.length === 0 && this.#made >= this.#plenty && this.#reclaim()) continue;
+      let own: number;
+      try {
+        own = this.take();
+      } catch (error) {
+        // Those who held it, too, may have been given up for want of memory.
+        if (this.isShared(page)) throw error;
+        return page;
+      }
       this.#copy(page, own);
       this.give(page);
       return own;

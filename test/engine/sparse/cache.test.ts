@@ -70,9 +70,9 @@ class Sequences {
   readonly kept = new PrefixStore(4);
   readonly open: CachedTokens[] = [];
 
-  constructor(most?: number, layout = SINGLE) {
+  constructor(most?: number, layout = SINGLE, plenty = 0) {
     this.memory = new EngineMemory(false, most);
-    this.pool = new PagePool(this.memory, layout);
+    this.pool = new PagePool(this.memory, layout, plenty);
     this.pool.onShortage(() => this.kept.drop());
   }
 
@@ -147,6 +147,27 @@ test("the tokens that two prompts begin with are found, though there is no free 
   }
 });
 
+test("a page is copied without giving up what is kept, up to as many pages as are plenty", () => {
+  for (const [plenty, kept] of [[0, 1], [4, 3], [Infinity, 4]]) {
+    const sequences = new Sequences(undefined, SINGLE, plenty);
+    const { memory } = sequences;
+    // Conversations that begin alike: a page of all of them, and another that is each one's own.
+    const instructions = Array.from({ length: 100 }, (_, i) => i);
+    for (let i = 0; i < 4; i++) {
+      const prompt = [...instructions, 1000 + i];
+      const cached = sequences.begin(prompt);
+      expect(cached.tokens.length).toBe(i === 0 ? 0 : instructions.length);
+      run(memory, cached, prompt.slice(cached.tokens.length));
+      check(memory, cached);
+      sequences.end(cached);
+    }
+    let dropped = 0;
+    while (sequences.kept.drop()) dropped++;
+    expect({ plenty, dropped }).toEqual({ plenty, dropped: kept });
+    expect(sequences.pool.held).toBe(0);
+  }
+});
+
 test("pages that are made together lie side by side, and are all there before others are made", () => {
   const { memory, pool } = new Sequences(undefined, TOGETHER);
   const pages = Array.from({ length: 7 }, () => pool.take());
@@ -204,18 +225,35 @@ describe("where memory is short", () => {
     check(memory, last);
   });
 
-  test("a page that is shared with what is given up needs no copy", () => {
-    // Two pages are all there is.
-    const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES);
+  for (const plenty of [0, Infinity]) {
+    test(`a page that is shared with what is given up needs no copy: of ${plenty} pages`, () => {
+      // Two pages are all there is.
+      const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES, SINGLE, plenty);
+      const { memory } = sequences;
+      const first = sequences.begin([1]);
+      run(memory, first, Array.from({ length: 2 * PAGE }, (_, i) => i));
+      const prompt = [...first.tokens];
+      sequences.end(first);
+      const second = sequences.begin([...prompt.slice(0, PAGE + 20), 500]);
+      expect(second.tokens.length).toBe(PAGE + 20);
+      run(memory, second, [500, 501]);
+      check(memory, second);
+      expect(sequences.pool.held).toBe(2);
+    });
+  }
+
+  test("a page of two open sequences is copied, or it is an error and both have what they had", () => {
+    const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES, SINGLE, Infinity);
     const { memory } = sequences;
     const first = sequences.begin([1]);
-    run(memory, first, Array.from({ length: 2 * PAGE }, (_, i) => i));
-    const prompt = [...first.tokens];
-    sequences.end(first);
-    const second = sequences.begin([...prompt.slice(0, PAGE + 20), 500]);
-    expect(second.tokens.length).toBe(PAGE + 20);
-    run(memory, second, [500, 501]);
+    run(memory, first, Array.from({ length: PAGE + 20 }, (_, i) => i));
+    const second = new CachedTokens(sequences.pool);
+    second.share(first, PAGE + 20);
+    expect(() => run(memory, second, [500])).toThrow(MemoryBudgetError);
+    check(memory, first);
     check(memory, second);
-    expect(sequences.pool.held).toBe(2);
+    first.truncate(PAGE);
+    run(memory, second, [500]);
+    check(memory, second);
   });
 });
