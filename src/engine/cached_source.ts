@@ -77,6 +77,7 @@ class CachedSource implements ModelSource {
   readonly #options: CachedOptions;
   readonly #network: ModelSource;
   #cache: Cache | undefined;
+  #hasGivenUp = false;
   #record: Uint8Array<ArrayBuffer> | undefined;
   #known: ReadonlyMap<string, Known> = new Map();
   #total: number | undefined;
@@ -238,6 +239,9 @@ class CachedSource implements ModelSource {
   /** Goes on without a cache. What is in it stays: it may do the next time. */
   #giveUp(reason: unknown): void {
     this.#cache = undefined;
+    // Files that are read at once may all find it full.
+    if (this.#hasGivenUp) return;
+    this.#hasGivenUp = true;
     const words = reason instanceof Error ? `${reason.name}: ${reason.message}` : String(reason);
     this.#options.onUncached?.(words);
   }

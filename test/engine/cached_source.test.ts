@@ -213,6 +213,15 @@ describe("a model whose files are kept", () => {
     expect(reasons.length).toBe(2);
   });
 
+  test("says so once where several files that are read at once find it full", async () => {
+    const [site, caches] = [new FakeSite(), new FakeCaches()];
+    const reasons: string[] = [];
+    const source = await open(site, caches, { onUncached: (reason) => void reasons.push(reason) });
+    caches.room = 0;
+    await Promise.all([source.read("config.json"), readAll(source)]);
+    expect(reasons).toEqual(["QuotaExceededError: full"]);
+  });
+
   test("tells how many of its bytes have come, from wherever", async () => {
     const [site, caches] = [new FakeSite(), new FakeCaches()];
     const total = DATA.length + SMALL.length;
