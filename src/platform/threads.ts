@@ -32,6 +32,8 @@ export async function startThread(source: string, listener: ThreadListener): Pro
     URL.revokeObjectURL(url);
     return await startNodeThread(source, listener);
   }
+  // What waits for a thread has a timer, which keeps the process. Not all runtimes can be told.
+  (worker as { readonly unref?: () => void }).unref?.();
   worker.onmessage = (event) => listener.onMessage(event.data);
   worker.onerror = (event) => {
     event.preventDefault?.();

@@ -3,10 +3,15 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { setUp } from "../../../src/engine/sparse/setup.ts";
 import { prefersFixedMemory } from "../../../src/platform/machine.ts";
+import { runtime } from "../../../src/platform/runtime.ts";
+import { fromRoot } from "../../support/paths.ts";
 import { SparseWorkshop, withSparse } from "./engines.ts";
 
 const workshop = new SparseWorkshop();
@@ -38,6 +43,26 @@ describe("threads of the engine", () => {
       globalThis.Worker = Worker;
     }
   });
+
+  // Deno's Worker cannot be told to keep no process.
+  test.if(runtime().name === "bun")("keep no process whose model nobody has closed", async () => {
+    const folder = await workshop.compiled("tiny", { values: "int8" });
+    const script = `
+      const { load } = await import(${JSON.stringify(pathToFileURL(fromRoot("mod.ts")).href)});
+      const background = process.argv.at(-1) === "background";
+      const model = await load(${JSON.stringify(folder)}, { threads: 2, background });
+      const sequence = model.open();
+      for (let token = 1; token < 9; token++) await sequence.run([token]);
+      console.log(sequence.length);
+    `;
+    for (const where of ["background", "foreground"]) {
+      const child = spawn(process.execPath, ["-e", script, where], { timeout: 60_000 });
+      let said = "";
+      child.stdout.on("data", (text) => said += text);
+      const code = await new Promise((resolve) => child.on("close", resolve));
+      expect({ where, code, said }).toEqual({ where, code: 0, said: "8\n" });
+    }
+  }, 150_000);
 });
 
 describe("the memory that threads share", () => {
