@@ -146,6 +146,23 @@ describe("--target deno", () => {
     }
   }, LONG);
 
+  test.if(hasDeno)("listens on this machine alone by deno serve, too", async () => {
+    const output = join(workshop.path, "served");
+    await bundleTo("deno", output);
+    const { tasks } = JSON.parse(readFileSync(join(output, "deno.json"), "utf8"));
+    const words = tasks.serve.replace("--port 8080", "--port 0").split(" ").slice(1);
+    const child = spawn(deno, words, { cwd: output, env: { ...process.env, NO_COLOR: "1" } });
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    let said = "";
+    for await (const text of child.stderr.setEncoding("utf8")) {
+      said += text;
+      if (said.includes("Listening on")) break;
+    }
+    child.kill("SIGKILL");
+    await ended;
+    expect(said).toContain("http://127.0.0.1:");
+  }, LONG);
+
   test.if(hasDeno)("lets answers end after Ctrl-C, and ends at once after another", async () => {
     const output = join(workshop.path, "stopped");
     await bundleTo("deno", output);

@@ -27,7 +27,8 @@ const INCLUDED = "--include model --include wasm";
 const CONFIG = {
   tasks: {
     start: `deno run ${PERMISSIONS} main.js`,
-    serve: `deno serve ${PERMISSIONS} serve.js`,
+    // Else it would listen on all addresses.
+    serve: `deno serve --host 127.0.0.1 --port 8080 ${PERMISSIONS} serve.js`,
     compile: `deno compile ${PERMISSIONS} ${INCLUDED} -o model-server main.js`,
   },
   // Nothing is fetched, and nothing is looked for above this folder.
@@ -96,7 +97,7 @@ function start() {
 }
 `;
 
-/** The port is its own there: `deno serve --port`. */
+/** Address and port are its own there: `deno serve --host --port`. */
 const SERVE = `// deno serve.
 import { fetch } from "./program.js";
 

@@ -6,7 +6,7 @@ export function denoReadme(name: string): string {
 
 \`\`\`sh
 deno task start      # http://127.0.0.1:8080
-deno task serve      # the same by deno serve
+deno task serve      # the same by deno serve, which has its own --host and --port
 deno task compile    # one binary: ./model-server
 \`\`\`
 
