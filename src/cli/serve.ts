@@ -13,7 +13,7 @@ import { listen, type Listening } from "../platform/listen.ts";
 import { print } from "../platform/output.ts";
 import { aborted } from "../platform/sleep.ts";
 import { appOf } from "../server/app.ts";
-import { isLoopback, LOCAL_NAMES } from "../server/hosts.ts";
+import { hostsOf, isLoopback } from "../server/hosts.ts";
 import { parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";
 import { serverFields, serverSchema } from "../server/options.ts";
@@ -72,13 +72,7 @@ export const serveCommand: Command = {
       log({ time: new Date().toISOString(), event: "server", message });
 
     const settings = parseOptions(serverSchema, { ...pick(options, serverFields), keys });
-    const isOpen = keys.length === 0;
-    const isLocal = isLoopback(options.host);
-    // A page of any site could ask an open server of this machine, and read what it answers.
-    const allowHost = isOpen && isLocal && settings.allowHost.length === 0
-      ? LOCAL_NAMES
-      : settings.allowHost;
-    const service = new Service({ ...settings, allowHost });
+    const service = new Service({ ...settings, allowHost: hostsOf(settings, options.host) });
     // The port first: who asks while models are loaded is told to wait.
     const listening = listen(appOf(service, log).fetch, {
       hostname: options.host,
@@ -89,7 +83,7 @@ export const serveCommand: Command = {
     const models: Model[] = [];
     try {
       tell(`listening on ${url}`);
-      if (isOpen && !isLocal) {
+      if (keys.length === 0 && !isLoopback(options.host)) {
         tell("warning: whoever reaches this address may use the models: no --key-file was given");
       }
       for (const model of options.model ?? [undefined]) {

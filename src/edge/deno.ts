@@ -18,7 +18,7 @@ export interface Listen {
 /** What `Deno.serve` takes. */
 export interface DenoProgram {
   readonly fetch: (request: Request) => Promise<Response>;
-  /** Undefined on Deno Deploy, which says where by itself. */
+  /** Undefined on Deno Deploy and in `deno serve`, which say where by themselves. */
   readonly listen: Listen | undefined;
 }
 
@@ -33,10 +33,11 @@ const DEPLOYED = ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"];
  *
  * @param bundle What `bundle` has settled.
  * @param base URL of the folder that holds the model's folder.
+ * @param isServed Whether `deno serve` listens.
  */
-export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
+export function denoProgram(bundle: Bundle, base: string | URL, isServed = false): DenoProgram {
   try {
-    return programOf(bundle, base);
+    return programOf(bundle, base, isServed);
   } catch (error) {
     if (!(error instanceof EspalierError)) throw error;
     console.error(`error ${error.code}: ${error.message}`);
@@ -45,16 +46,19 @@ export function denoProgram(bundle: Bundle, base: string | URL): DenoProgram {
 }
 
 /** @throws {UsageError} When a variable is wrong. */
-function programOf(bundle: Bundle, base: string | URL): DenoProgram {
+function programOf(bundle: Bundle, base: string | URL, isServed: boolean): DenoProgram {
   const variables = Object.fromEntries(
     [...VARIABLES, PORT, HOST, ...DEPLOYED].map((name) => [name, process.env[name]]),
   );
+  const isDeployed = DEPLOYED.some((name) => variables[name] !== undefined);
+  const listen = isServed || isDeployed ? undefined : listenOf(variables);
   const folder = new URL("model/", base);
   const handler = makeHandler({
     bundle,
     // Where there are no threads, as on Deno Deploy, the engine computes on this one.
     engine: { background: true },
     variables,
+    hostname: listen?.hostname,
     open: () =>
       bundledSource(
         bundle.name,
@@ -63,12 +67,7 @@ function programOf(bundle: Bundle, base: string | URL): DenoProgram {
       ),
   });
   void handler.warm();
-  return {
-    fetch: (request) => handler.fetch(request),
-    listen: DEPLOYED.some((name) => variables[name] !== undefined)
-      ? undefined
-      : listenOf(variables),
-  };
+  return { fetch: (request) => handler.fetch(request), listen };
 }
 
 /** @throws {UsageError} When there is no such port. */

@@ -8,6 +8,7 @@ import type { ModelSource } from "../engine/source.ts";
 import { runCompiled, type SparseOptions } from "../generate/run.ts";
 import { appOf } from "../server/app.ts";
 import { executionOf } from "../server/context.ts";
+import { hostsOf } from "../server/hosts.ts";
 import { jsonLine, type Log } from "../server/log.ts";
 import { Service } from "../server/service.ts";
 import { type Execution, Loading } from "./loading.ts";
@@ -30,6 +31,8 @@ export interface HandlerOptions {
   readonly bundle: Bundle;
   readonly engine: SparseOptions;
   readonly variables: Variables;
+  /** The name or address that it listens on, where it is known. */
+  readonly hostname?: string;
   /** Opens the model's files. */
   open(): ModelSource;
   readonly log?: Log;
@@ -54,8 +57,10 @@ const toConsole: Log = (entry) => {
  * @throws {UsageError} When a variable is wrong.
  */
 export function makeHandler(options: HandlerOptions): Handler {
-  const { bundle, variables, engine, open, log = toConsole } = options;
-  const service = new Service(serverSettings(variables, bundle.parallel));
+  const { bundle, variables, hostname, engine, open, log = toConsole } = options;
+  const settings = serverSettings(variables, bundle.parallel);
+  const allowHost = hostname === undefined ? settings.allowHost : hostsOf(settings, hostname);
+  const service = new Service({ ...settings, allowHost });
   const loading = new Loading(async ({ signal, onProgress }) => {
     const source = await partsSource(watched(open(), onProgress));
     return await runCompiled(source, { ...bundle.engine, ...engine, signal });

@@ -23,6 +23,8 @@ const NUMBERS = [
   "maxTokens",
 ] as const;
 
+const LISTS = ["cors", "allowHost"] as const;
+
 /** The variable for an option of the server, e.g. `ESPALIER_QUEUE_TIMEOUT`. */
 function variableOf(field: string): string {
   return `ESPALIER_${field.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
@@ -31,7 +33,7 @@ function variableOf(field: string): string {
 /** Every variable that is looked at. */
 export const VARIABLES: readonly string[] = [
   KEYS,
-  ...[...NUMBERS, "bodyLimit", "cors", "logPrompts"].map(variableOf),
+  ...[...NUMBERS, ...LISTS, "bodyLimit", "logPrompts"].map(variableOf),
 ];
 
 /**
@@ -52,8 +54,10 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
   }
   const bodyLimit = textOf(variableOf("bodyLimit"));
   if (bodyLimit !== undefined) options.bodyLimit = bodyLimit;
-  const cors = textOf(variableOf("cors"));
-  if (cors !== undefined) options.cors = cors.split(",").map((origin) => origin.trim());
+  for (const field of LISTS) {
+    const text = textOf(variableOf(field));
+    if (text !== undefined) options[field] = text.split(",").map((one) => one.trim());
+  }
   const logPrompts = textOf(variableOf("logPrompts"));
   if (logPrompts !== undefined) {
     options.logPrompts = booleanOf(variableOf("logPrompts"), logPrompts);

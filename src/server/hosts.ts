@@ -7,9 +7,10 @@
 import type { MiddlewareHandler } from "hono";
 import type { AppEnv } from "./context.ts";
 import { ApiError } from "./errors.ts";
+import type { ServerSettings } from "./options.ts";
 
 /** What lets in those alone who ask for this machine, by a name of its own or by an address. */
-export const LOCAL_NAMES = ["localhost"];
+const LOCAL_NAMES = ["localhost"];
 /** Longest part of a name that a client is told of. */
 const LONGEST_SHOWN = 100;
 
@@ -30,10 +31,23 @@ export function requireHost(allowed: readonly string[]): MiddlewareHandler<AppEn
       `this server is not to be asked as ${
         host.slice(0, LONGEST_SHOWN)
       }: whoever runs it lets that name in ` +
-        "with --allow-host",
+        "with --allow-host (ESPALIER_ALLOW_HOST)",
       { code: "host_not_allowed" },
     );
   };
+}
+
+/**
+ * The names by which a server may be asked: those allowed or, where there are none, any; but without keys, on
+ * this machine alone, its own names only. A page of any site could ask it, and read what it answers.
+ *
+ * @param host What it listens on.
+ */
+export function hostsOf(
+  { allowHost, keys }: Pick<ServerSettings, "allowHost" | "keys">,
+  host: string,
+): string[] {
+  return allowHost.length === 0 && keys.length === 0 && isLoopback(host) ? LOCAL_NAMES : allowHost;
 }
 
 /** Whether an address to listen on is reached from this machine alone. */

@@ -175,11 +175,13 @@ describe("a function's variables", () => {
       ESPALIER_QUEUE: "3",
       ESPALIER_QUEUE_TIMEOUT: "2.5",
       ESPALIER_CORS: "https://a.example, https://b.example",
+      ESPALIER_ALLOW_HOST: "A.example,b.example",
       ESPALIER_BODY_LIMIT: "2kB",
       ASSETS: {},
     }, 2);
     expect(settings).toMatchObject({ parallel: 2, queue: 3, queueTimeout: 2.5, bodyLimit: 2000 });
     expect(settings.cors).toEqual(["https://a.example", "https://b.example"]);
+    expect(settings.allowHost).toEqual(["a.example", "b.example"]);
     expect(settings.keys).toEqual([]);
     const logs = ["", "0", "false", "1", "true"].map((text) =>
       serverSettings({ ESPALIER_LOG_PROMPTS: text }, 2).logPrompts

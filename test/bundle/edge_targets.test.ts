@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -146,6 +147,46 @@ describe("--target deno", () => {
     }
   }, LONG);
 
+  /** Starts it on a free port, and waits until it listens. */
+  async function listening(cwd: string, variables: Readonly<Record<string, string>> = {}) {
+    const env = { ...process.env, NO_COLOR: "1", ESPALIER_PORT: "0", ...variables };
+    const child = spawn(deno, ["run", "-A", "main.js"], { cwd, env });
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    let said = "";
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => said += text);
+    }
+    for (;;) {
+      const port = /Listening on http:\S+:(\d+)/.exec(said)?.[1];
+      if (port !== undefined) return { child, ended, port: Number(port) };
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  test.if(hasDeno)("is asked by this machine's names alone where it has no keys", async () => {
+    const output = join(workshop.path, "asked");
+    await bundleTo("deno", output);
+    const statuses = async (variables: Readonly<Record<string, string>>) => {
+      const { child, ended, port } = await listening(output, variables);
+      const statusFor = (host: string) =>
+        new Promise<number | undefined>((resolve, reject) => {
+          get({ host: "127.0.0.1", port, path: "/health", headers: { host } }, (answer) => {
+            answer.resume();
+            resolve(answer.statusCode);
+          }).on("error", reject);
+        });
+      const all = await Promise.all(["rebound.example", "localhost", "127.0.0.1"].map(statusFor));
+      child.kill("SIGKILL");
+      await ended;
+      return all;
+    };
+    expect(await statuses({})).toEqual([403, 200, 200]);
+    expect(await statuses({ ESPALIER_ALLOW_HOST: "x.example, Rebound.example" }))
+      .toEqual([200, 200, 200]);
+    expect(await statuses({ ESPALIER_HOST: "0.0.0.0" })).toEqual([200, 200, 200]);
+    expect(await statuses({ ESPALIER_KEYS: `till-3 ${"0".repeat(64)}` })).toEqual([200, 200, 200]);
+  }, LONG);
+
   test.if(hasDeno)("listens on this machine alone by deno serve, too", async () => {
     const output = join(workshop.path, "served");
     await bundleTo("deno", output);
@@ -166,22 +207,11 @@ describe("--target deno", () => {
   test.if(hasDeno)("lets answers end after Ctrl-C, and ends at once after another", async () => {
     const output = join(workshop.path, "stopped");
     await bundleTo("deno", output);
-    const env = { ...process.env, NO_COLOR: "1", ESPALIER_PORT: "0" };
-    const child = spawn(deno, ["run", "-A", "main.js"], { cwd: output, env });
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    let said = "";
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding("utf8").on("data", (text: string) => said += text);
-    }
-    let port: string | undefined;
-    while (port === undefined) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      port = /Listening on http:\S+:(\d+)/.exec(said)?.[1];
-    }
+    const { child, ended, port } = await listening(output);
     // A request that never comes to its end.
-    const client = connect(Number(port), "127.0.0.1").on("error", () => {});
+    const client = connect(port, "127.0.0.1").on("error", () => {});
     client.write(
-      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
         "Content-Length: 100\r\nExpect: 100-continue\r\n\r\n",
     );
     // It is being read.

@@ -64,14 +64,15 @@ import { denoProgram } from "./edge.js";
 
 const bundle = ${bundle};
 
-export const { fetch, listen } = denoProgram(bundle, import.meta.url);
+export const program = (isServed) => denoProgram(bundle, import.meta.url, isServed);
 `;
 }
 
 /** On Deno Deploy nobody says where to listen, and it stops without asking. */
 const MAIN = `// deno run, Deno Deploy, deno compile.
-import { fetch, listen } from "./program.js";
+import { program } from "./program.js";
 
+const { fetch, listen } = program(false);
 if (!listen) Deno.serve(fetch);
 else {
   const server = start();
@@ -99,7 +100,8 @@ function start() {
 
 /** Address and port are its own there: `deno serve --host --port`. */
 const SERVE = `// deno serve.
-import { fetch } from "./program.js";
+import { program } from "./program.js";
 
+const { fetch } = program(true);
 export default { fetch };
 `;
