@@ -2,7 +2,8 @@
  * A model on a web server.
  *
  * Large files are read by ranges where the server has them. Many have not, and answer with the whole
- * file: that is then taken once, into a `Blob`, which browsers may keep on disk.
+ * file: that is then taken once, into a `Blob`, which browsers may keep on disk. Servers of apps answer with
+ * the app's page where there is no such file: no file of a model is a page.
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
@@ -21,6 +22,10 @@ import {
 const LARGEST_WHOLE = 2 ** 32;
 /** Bytes of a body that are gathered before they go into a Blob. */
 const PIECE = 16 << 20;
+/** Bytes in which it shows that something is a page. */
+const LONGEST_START = 4096;
+/** What a page begins with: some servers call all that they do not know text/html. */
+const PAGE = /^\s*(<!--((?!-->)[^])*-->\s*)*<(!doctype\s+html|html)\b/i;
 
 /** The part of `fetch` that is used. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -66,22 +71,28 @@ class UrlSource implements ModelSource {
     const response = await this.request(path, "bytes=0-0");
     await discard(response);
     // 416: there is a file, and it has no first byte.
-    if (response.ok || response.status === 416) return true;
+    if (response.ok || response.status === 416) return !await this.#isPage(path, response);
     if (response.status === 404 || response.status === 410) return false;
     throw this.#failed(path, response);
   }
 
   async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
     const place = this.#place(path);
-    const blob = await this.whole(path, await this.request(path), largest);
+    const response = await this.request(path);
+    const blob = await this.whole(path, response, largest);
     const bytes = new Uint8Array(blob.size);
     await contentFile(blob, place).read(0, bytes);
+    if (isHtml(response) && startsPage(bytes)) throw this.#isNotThere(path);
     return bytes;
   }
 
   async open(path: string): Promise<SourceFile> {
     const place = this.#place(path);
     const response = await this.request(path, "bytes=0-0");
+    if (response.ok && await this.#isPage(path, response)) {
+      await discard(response);
+      throw this.#isNotThere(path);
+    }
     const range = rangeOf(response);
     if (range && range.first === 0 && range.last === 0) {
       await discard(response);
@@ -190,6 +201,29 @@ class UrlSource implements ModelSource {
     }
   }
 
+  /** Whether the answer is a page, which stands for a file that is not there. */
+  async #isPage(path: string, response: Response): Promise<boolean> {
+    if (!isHtml(response)) return false;
+    // What there is may be one byte.
+    const reader = (await this.request(path)).body?.getReader();
+    try {
+      const first = await reader?.read();
+      return first?.value !== undefined && startsPage(first.value);
+    } catch (cause) {
+      throw this.broken(path, cause);
+    } finally {
+      await reader?.cancel().catch(() => {});
+    }
+  }
+
+  #isNotThere(path: string): FileReadError {
+    return new FileReadError(
+      `cannot read ${
+        this.#place(path)
+      }: the server answered with a page in its place: there is no such file`,
+    );
+  }
+
   #failed(path: string, { status, statusText }: Response): FileReadError {
     const reason = `${status} ${statusText}`.trim();
     return new FileReadError(`cannot read ${this.#place(path)}: the server answered ${reason}`);
@@ -271,6 +305,14 @@ function lengthOf({ headers }: Response): number | undefined {
   const length = headers.get("content-length") ?? "";
   const isPlain = (headers.get("content-encoding") ?? "identity") === "identity";
   return isPlain && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
+}
+
+function isHtml({ headers }: Response): boolean {
+  return /^text\/html\b/i.test(headers.get("content-type") ?? "");
+}
+
+function startsPage(bytes: Uint8Array): boolean {
+  return PAGE.test(new TextDecoder().decode(bytes.subarray(0, LONGEST_START)));
 }
 
 async function discard(response: Response): Promise<void> {

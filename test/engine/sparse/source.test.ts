@@ -296,6 +296,46 @@ describe("a web server as a source", () => {
     }
   });
 
+  test("that answers with its page has no such file", async () => {
+    const page = "<!-- made by a tool -->\n<!DOCTYPE html><html><title>App</title></html>";
+    const headers = { "content-type": "text/html; charset=utf-8" };
+    for (const ranges of ["gives", "ignores"] as const) {
+      const server = new FakeServer(ranges);
+      const pages = new FakeServer(ranges, { page: new TextEncoder().encode(page) });
+      // As servers of apps do for any path that they do not know.
+      const fetch = async (url: string, init: RequestInit) => {
+        const response = await server.fetch(url, init);
+        if (response.status !== 404) return response;
+        const { body, status } = await pages.fetch(`${BASE}page`, init);
+        return new Response(body, { status, headers });
+      };
+      const source = urlSource(BASE, { fetch });
+      expect(await source.has("config.json")).toBe(true);
+      expect(await source.has("chat_template.jinja")).toBe(false);
+      for (const read of [() => source.read("parts.json"), () => source.open("onnx/none")]) {
+        const error = await rejectionOf(read());
+        expect(error).toBeInstanceOf(FileReadError);
+        expect(error.message).toContain("answered with a page");
+      }
+    }
+  });
+
+  test("that calls every file text/html is read all the same", async () => {
+    const template = new TextEncoder().encode("<|im_start|>{{ messages }}");
+    const server = new FakeServer("gives", { ...FILES, "chat_template.jinja": template });
+    server.change = ({ body, status, headers }) => {
+      headers.set("content-type", "text/html");
+      return new Response(body, { status, headers });
+    };
+    const source = urlSource(BASE, { fetch: server.fetch });
+    expect(await source.has("chat_template.jinja")).toBe(true);
+    expect(await source.read("chat_template.jinja")).toEqual(template);
+    const file = await source.open("onnx/data.bin");
+    const bytes = new Uint8Array(100);
+    await file.read(50_000, bytes);
+    expect(bytes).toEqual(DATA.slice(50_000, 50_100));
+  });
+
   test("that cannot be reached is an error with the reason", async () => {
     const fetch = () => Promise.reject(new TypeError("connection refused"));
     const error = await rejectionOf(urlSource(BASE, { fetch }).open("x"));
