@@ -18,6 +18,7 @@ import {
 } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { VERSION } from "../version.ts";
+import { bytesOf, modelFiles } from "./model_files.ts";
 import {
   type BundleOptions,
   bundleSchema,
@@ -100,7 +101,7 @@ export async function bundle(
         model: place.name,
         target,
         output: made,
-        bytes: { all, model: bytesIn(model) },
+        bytes: { all, model: bytesOf(modelFiles(model)) },
         ...report,
         seconds: (performance.now() - started) / 1000,
       };

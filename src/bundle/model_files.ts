@@ -16,6 +16,30 @@ import {
   writeText,
 } from "../platform/files.ts";
 
+/** A file of a model. */
+export interface ModelFile {
+  /** Its path in the model. */
+  readonly path: string;
+  readonly bytes: number;
+}
+
+/**
+ * The files of a compiled model that go into a bundle. Hidden ones are none of its: they are those of git and
+ * of what fetched it, the weights a second time and secrets among them.
+ *
+ * @param model Its folder.
+ */
+export function modelFiles(model: string): ModelFile[] {
+  return pathsIn(model)
+    .filter((path) => !path.split("/").some((name) => name.startsWith(".")))
+    .map((path) => ({ path, bytes: fileSize(join(model, path)) ?? 0 }));
+}
+
+/** Bytes of files, all together. */
+export function bytesOf(files: readonly ModelFile[]): number {
+  return files.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
 /**
  * Copies a model's files, each that is larger than a part in parts.
  *
@@ -30,14 +54,12 @@ export async function copyInParts(
   folder: string,
   hooks: RunHooks,
 ): Promise<{ bytes: number; largest: number }> {
-  const paths = pathsIn(model);
-  const sizes = new Map(paths.map((path) => [path, fileSize(join(model, path)) ?? 0]));
-  const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  const files = modelFiles(model);
+  const total = bytesOf(files);
   const parts: Parts = { format: 1, partBytes: PART_BYTES, files: {} };
   let done = 0;
   let largest = 0;
-  for (const path of paths) {
-    const size = sizes.get(path)!;
+  for (const { path, bytes: size } of files) {
     const isSplit = size > PART_BYTES;
     if (isSplit) parts.files[path] = size;
     makeFolder(join(folder, path, ".."));

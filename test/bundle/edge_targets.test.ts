@@ -5,7 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ import {
   longestContext,
   type Measured,
 } from "../../src/bundle/memory_account.ts";
-import { pathsIn } from "../../src/platform/files.ts";
+import { bytesIn, pathsIn } from "../../src/platform/files.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { runCompiled } from "../../src/generate/run.ts";
@@ -235,6 +235,24 @@ describe("--target deno", () => {
 });
 
 describe("a bundle that is a folder", () => {
+  test("has no hidden files: the model's folder may be one of git, or hold secrets", async () => {
+    const hiding = workshop.folder();
+    cpSync(model, hiding, { recursive: true });
+    mkdirSync(join(hiding, ".git/lfs"), { recursive: true });
+    mkdirSync(join(hiding, "onnx/.cache"));
+    for (const path of [".env", ".git/lfs/weights", "onnx/.cache/x", "LICENSE"]) {
+      writeFileSync(join(hiding, path), "1234567");
+    }
+    for (const [target, at] of [["cloudflare", "assets"], ["deno", "model"], ["static", "model"]]) {
+      const output = join(workshop.path, `hidden-${target}`);
+      const { bytes } = await report("bundle", hiding, "--target", target, "-o", output);
+      const paths = pathsIn(join(output, at));
+      expect(paths).toContain("LICENSE");
+      expect(paths.filter((path) => /(^|\/)\./.test(path))).toEqual([]);
+      expect(bytes.model).toBe(bytesIn(model) + 7);
+    }
+  }, LONG);
+
   test("replaces an earlier one only by --force, and nothing else at all", async () => {
     const output = join(workshop.path, "twice");
     await bundleTo("deno", output);

@@ -20,18 +20,11 @@ import {
   UsageError,
 } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
-import {
-  bytesIn,
-  copyFile,
-  exists,
-  makeFolder,
-  pathsIn,
-  remove,
-  writeBytes,
-} from "../../platform/files.ts";
+import { copyFile, exists, makeFolder, remove, writeBytes } from "../../platform/files.ts";
 import { runToEnd } from "../../platform/run_to_end.ts";
 import { pathWord } from "../../platform/shell.ts";
 import { BUN_VERSION, findBun, findBunForBinaries } from "../bun.ts";
+import { bytesOf, modelFiles } from "../model_files.ts";
 import { MADE, type Target, type TargetInput } from "../target.ts";
 
 /** Bytes of the largest model in a binary: Bun counts them with 32 bits, itself included. */
@@ -48,8 +41,9 @@ export const makeBinary: Target = async (input) => {
       `${model}: ${why}: bundle it with --with-ort, for ONNX Runtime`,
     );
   }
-  const paths = pathsIn(model);
-  const bytes = bytesIn(model);
+  const files = modelFiles(model);
+  const paths = files.map(({ path }) => path);
+  const bytes = bytesOf(files);
   if (!externalModel && bytes > LARGEST_MODEL) {
     throw new TargetUnfitError(
       `${model} has ${bytes} bytes, and a binary holds at most ${LARGEST_MODEL}: ` +
