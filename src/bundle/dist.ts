@@ -17,7 +17,7 @@ export const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/wo
 const TOLD = 3;
 
 /**
- * The folder of the build; it is built first where it is missing or older than the sources.
+ * The folder of the build; it is built first where it is missing or, in a clone, older than the sources.
  *
  * @param root The package; for tests.
  * @throws {ToolMissingError} When it must be built and cannot be.
@@ -63,10 +63,12 @@ async function runBun(
   );
 }
 
-/** Whether the build is there, and as new as what it is made from. */
+/** Whether the build is there, and made from what is there. */
 function isFresh(root: string, dist: string): boolean {
   const built = Math.min(...BUILT.map((name) => writtenAt(join(dist, name)) ?? -Infinity));
   if (built === -Infinity) return false;
+  // A package manager writes files in any order; their build is that which was packed with them.
+  if (/[\\/]node_modules[\\/]/.test(root)) return true;
   const sources = [
     ...["src", "compile"].flatMap((folder) =>
       pathsIn(join(root, folder)).map((path) => join(root, folder, path))

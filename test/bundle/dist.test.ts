@@ -13,9 +13,10 @@ const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
 /** A package whose build writes what is asked for, or fails. */
-function packageWith(build: string): string {
-  const root = workshop.folder();
-  for (const folder of ["src", "compile", "scripts"]) mkdirSync(join(root, folder));
+function packageWith(build: string, root = workshop.folder()): string {
+  for (const folder of ["src", "compile", "scripts"]) {
+    mkdirSync(join(root, folder), { recursive: true });
+  }
   writeFileSync(join(root, "src/a.ts"), "export {};\n");
   writeFileSync(join(root, "package.json"), '{ "private": true }\n');
   writeFileSync(join(root, "scripts/build.ts"), build);
@@ -62,6 +63,18 @@ describe("the build", () => {
     expect(notes.length).toBe(1);
     expect(existsSync(join(root, "dist/.lock"))).toBe(false);
   }, 60_000);
+
+  test("that came with an installed package is taken, in whatever order it was unpacked", async () => {
+    const root = packageWith(BUILD, join(workshop.folder(), "node_modules/espalier"));
+    mkdirSync(join(root, "dist/page"), { recursive: true });
+    for (const name of BUILT) {
+      writeFileSync(join(root, "dist", name), "packed");
+      utimesSync(join(root, "dist", name), 1, 1);
+    }
+    const { notes, hooks } = watcher();
+    expect(await distribution(hooks, root)).toBe(join(root, "dist"));
+    expect(notes).toEqual([]);
+  });
 
   test("that fails says why, and what to do", async () => {
     const root = packageWith('throw new Error("the mill is broken");\n');
