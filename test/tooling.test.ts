@@ -96,6 +96,16 @@ describe("the package", () => {
     expect(targets.filter((path) => !isHeld(path))).toEqual([]);
   });
 
+  test("gives only Bun TypeScript: Node and Deno take none from among installed packages", () => {
+    const { ".": library, ...others } = packageJson.exports;
+    expect(library).toBeDefined();
+    for (const target of Object.values(others)) {
+      const given = typeof target === "string" ? { default: target } : target;
+      const sources = Object.entries(given).filter(([, path]) => /(?<!\.d)\.ts$/.test(path));
+      expect(sources.map(([condition]) => condition).filter((name) => name !== "bun")).toEqual([]);
+    }
+  });
+
   test("imports packages by the names that it depends on: it may lie among those of another", () => {
     const known = { ...packageJson.dependencies, ...packageJson.optionalDependencies };
     const ours = (trackedFiles() ?? []).filter((path) =>

@@ -1,6 +1,6 @@
 /**
- * Packs the package in a clean clone, and uses it from other projects: in Node with TypeScript that is strict, and
- * the library and the command line in Bun.
+ * Packs the package in a clean clone, and uses it from other projects: in Node with TypeScript that is strict, in
+ * Deno, and the library and the command line in Bun.
  *
  *     bun test/consumers/package.ts
  *
@@ -78,6 +78,9 @@ async function checkPackage(checks: Checks, folder: string): Promise<void> {
   const all = "function function function\n";
   checks.same("runs in Node", await runOrThrow(["node", "plain.mjs"], project), all);
   checks.same("runs in Bun", await runOrThrow(["bun", "plain.mjs"], project), all);
+  if (await has("deno")) {
+    checks.same("runs in Deno", await runOrThrow(["deno", "run", "-A", "plain.mjs"], project), all);
+  } else checks.skip("the package in Deno", "no deno on PATH");
   const program = "node_modules/espalier/mod.ts";
   const help = await runOrThrow(["bun", program, "prune", "--help"], project);
   checks.that("has its commands in Bun", help.includes("--sparsity"), () => help);
