@@ -183,6 +183,11 @@ export class PackageMissingError extends EspalierError {
   readonly code = "PACKAGE_MISSING";
 }
 
+/** Something that Deno was not told to allow, and that a command cannot do without. */
+export class PermissionMissingError extends EspalierError {
+  readonly code = "PERMISSION_MISSING";
+}
+
 /** Work that needs more memory than `--memory` allows, however it is cut. */
 export class MemoryBudgetError extends EspalierError {
   readonly code = "MEMORY_BUDGET";

@@ -3,7 +3,13 @@
  * @module
  */
 import process from "node:process";
-import { AbortError, EspalierError, PackageMissingError, UsageError } from "../errors.ts";
+import {
+  AbortError,
+  EspalierError,
+  PackageMissingError,
+  PermissionMissingError,
+  UsageError,
+} from "../errors.ts";
 import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
@@ -107,7 +113,7 @@ export async function runWords(
       `unknown command ${name}${suggestion(name, names)} (commands: ${names.join(", ")})`,
     );
   } catch (error) {
-    return report(missing(error, name) ?? error, command);
+    return report(missing(error, name) ?? denied(error, name) ?? error, command);
   }
 }
 
@@ -133,6 +139,13 @@ function missing(cause: unknown, name = "help"): PackageMissingError | undefined
       "fetch everything before (deno cache mod.ts, bun install)",
     { cause },
   );
+}
+
+/** What Deno was not told to allow, where that is the error; its message names the flag. */
+function denied(cause: unknown, name = "help"): PermissionMissingError | undefined {
+  const { name: kind, message } = Object(cause) as { name?: unknown; message?: unknown };
+  if (kind !== "NotCapable") return undefined;
+  return new PermissionMissingError(`${name} lacks a permission: ${String(message)}`, { cause });
 }
 
 /** Writes an error to standard error; returns its exit code. */

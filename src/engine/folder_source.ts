@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { FileReadError } from "../errors.ts";
-import { fileSize, PositionedFile } from "../platform/files.ts";
+import { fileSize, noFile, PositionedFile } from "../platform/files.ts";
 import {
   checkBounds,
   checkedPath,
@@ -41,9 +41,7 @@ export function folderSource(folder: string): ModelSource {
 
 function openFile(path: string): SourceFile {
   // Folders can be opened too.
-  if (fileSize(path) === undefined) {
-    throw new FileReadError(`${path} is not a file that can be read`);
-  }
+  if (fileSize(path) === undefined) throw noFile(path);
   const file = PositionedFile.open(path, "read");
   const { size } = file;
   let open = true;

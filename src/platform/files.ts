@@ -113,9 +113,17 @@ export class PositionedFile {
   }
 }
 
-/** Whether there is something at `path`. */
+/**
+ * Whether there is something at `path`.
+ *
+ * @throws {FileReadError} When Deno does not let us look.
+ */
 export function exists(path: string): boolean {
-  return fs.existsSync(path);
+  try {
+    return fs.existsSync(path);
+  } catch (cause) {
+    throw readError(path, cause);
+  }
 }
 
 /** A path with its links followed, as far as there is something at it. */
@@ -155,7 +163,7 @@ export function writtenAt(path: string): number | undefined {
  */
 export function readText(path: string, largest: number): string {
   const size = fileSize(path);
-  if (size === undefined) throw new FileReadError(`${path} is not a file that can be read`);
+  if (size === undefined) throw noFile(path);
   if (size > largest) {
     throw new FileReadError(`${path} has ${size} bytes; at most ${largest} are read for this use`);
   }
@@ -167,6 +175,17 @@ export function readText(path: string, largest: number): string {
     }
     throw readError(path, cause);
   }
+}
+
+/** The error for a path at which no file can be seen: what hides it, or that there is none. */
+export function noFile(path: string): EspalierError {
+  try {
+    fs.statSync(path);
+  } catch (cause) {
+    const code = systemCode(cause);
+    if (code !== "ENOENT" && code !== "ENOTDIR") return readError(path, cause);
+  }
+  return new FileReadError(`${path} is not a file that can be read`);
 }
 
 /** Reads and parses a JSON file; see {@linkcode readText}. */

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { z } from "zod";
 import { type CommandEntry, runWords } from "../../src/cli/program.ts";
+import { runtime } from "../../src/platform/runtime.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import {
   CALIBRATED,
@@ -24,6 +25,7 @@ import {
   failAll,
   PLAIN,
   QUICK,
+  ROOT,
   runInShell,
   start,
   succeed,
@@ -331,25 +333,25 @@ describe("a disk that is full", () => {
   }
 });
 
-describe("a command whose packages are not there", () => {
-  /** What a program says that has one command, which is loaded like this. */
-  async function told(load: CommandEntry["load"], words = ["serve"]): Promise<string> {
-    let text = "";
-    const { write } = process.stderr;
-    process.stderr.write = (piece: string | Uint8Array) => {
-      text += String(piece);
-      return true;
-    };
-    try {
-      const commands = [{ name: "serve", load }];
-      const { signal } = new AbortController();
-      expect(await runWords({ about: "", commands }, words, signal)).toBe(1);
-    } finally {
-      process.stderr.write = write;
-    }
-    return text;
+/** What a program says that has one command, which is loaded like this. */
+async function told(load: CommandEntry["load"], words = ["serve"]): Promise<string> {
+  let text = "";
+  const { write } = process.stderr;
+  process.stderr.write = (piece: string | Uint8Array) => {
+    text += String(piece);
+    return true;
+  };
+  try {
+    const commands = [{ name: "serve", load }];
+    const { signal } = new AbortController();
+    expect(await runWords({ about: "", commands }, words, signal)).toBe(1);
+  } finally {
+    process.stderr.write = write;
   }
+  return text;
+}
 
+describe("a command whose packages are not there", () => {
   test("says so, and how to get them", async () => {
     const missing = new URL("./none_of_ours.ts", import.meta.url).href;
     const command = {
@@ -380,4 +382,40 @@ describe("a command whose packages are not there", () => {
     const text = await told(() => Promise.reject(new TypeError("x is not a function")));
     expect(text).toMatch(/^internal error, please report it: TypeError: x is not a function/);
   });
+});
+
+describe("a command that lacks a permission of Deno", () => {
+  test("says which, and the flag that gives it", async () => {
+    // As Deno throws it where environment, network or processes are asked for.
+    const denial = Object.assign(new Error('Requires env access to "A", run with --allow-env'), {
+      name: "NotCapable",
+    });
+    expect(await told(() => Promise.reject(denial))).toBe(
+      'error PERMISSION_MISSING: serve lacks a permission: Requires env access to "A", run with --allow-env\n',
+    );
+  });
+
+  if (runtime().name === "deno") {
+    test("to read a model or a text says where, not that nothing is there", () => {
+      const elsewhere = join(workshop.folder(), "model");
+      cpSync(TINY, elsewhere, { recursive: true });
+      const text = join(elsewhere, "calibration.txt");
+      for (
+        const [words, path] of [
+          [["inspect", elsewhere], elsewhere],
+          [["generate", elsewhere, "--prompt", "hi"], elsewhere],
+          [["eval", TINY, "--text", text], text],
+        ] as const
+      ) {
+        const { status, stderr } = spawnSync(
+          process.execPath,
+          ["run", "--no-check", "--no-prompt", "--allow-read=.", "mod.ts", ...words],
+          { cwd: ROOT, encoding: "utf8", env: { ...process.env, NO_COLOR: "1" } },
+        );
+        expect(status).toBe(1);
+        expect(stderr).toContain(`error FILE_UNREADABLE: cannot read ${path}`);
+        expect(stderr).toContain("--allow-read");
+      }
+    });
+  }
 });
