@@ -13,6 +13,8 @@ const DEFAULT_ENDPOINT = "https://huggingface.co";
 /** Bytes of the largest file with a token; tokens have some dozen. */
 const LARGEST_TOKEN = 4096;
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** How the Hub is asked. */
 export interface HubSettings {
   /** Its address, without a slash at the end. */
@@ -42,7 +44,7 @@ export async function readSettings(): Promise<HubSettings> {
   return {
     endpoint: endpointOf(environment.HF_ENDPOINT || DEFAULT_ENDPOINT),
     token: tokenOf(environment),
-    cache: getHFHubCachePath(),
+    cache: expanded(getHFHubCachePath(), environment),
     offline: [environment.HF_HUB_OFFLINE, environment.TRANSFORMERS_OFFLINE].some(isOn),
     patience: 30_000,
     backoff: 500,
@@ -59,10 +61,19 @@ function endpointOf(text: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
-function tokenOf(environment: Readonly<Record<string, string | undefined>>): string | undefined {
+/**
+ * A path with `~`, `$NAME` and `${NAME}` replaced, as Python's client does it: no shell has seen what stands in
+ * a Dockerfile or an .env file. A name that is not set stays as it is.
+ */
+function expanded(path: string, environment: Environment): string {
+  return path.replace(/^~(?=$|[/\\])/, () => homedir())
+    .replace(/\$(?:(\w+)|\{([^}]*)\})/g, (all, bare, braced) => environment[bare ?? braced] ?? all);
+}
+
+function tokenOf(environment: Environment): string | undefined {
   const home = environment.HF_HOME ||
     join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
-  const file = environment.HF_TOKEN_PATH || join(home, "token");
+  const file = expanded(environment.HF_TOKEN_PATH || join(home, "token"), environment);
   const given = environment.HF_TOKEN || environment.HUGGING_FACE_HUB_TOKEN;
   const where = given ? "HF_TOKEN" : file;
   const text = given ?? (fileSize(file) === undefined ? "" : readText(file, LARGEST_TOKEN));

@@ -153,6 +153,25 @@ describe("settings", () => {
     expect((await readSettings()).token).toBe("hf_file");
   });
 
+  test("have paths in which ~ and variables stand for what Python's client takes them for", async () => {
+    const home = workshop.folder();
+    writeFileSync(join(home, "token"), "hf_file\n");
+    set({ HF_HOME: "~/models" });
+    expect((await readSettings()).cache).toBe(join(homedir(), "models/hub"));
+    set({
+      XDG_CACHE_HOME: home,
+      HF_HOME: "$XDG_CACHE_HOME",
+      HF_HUB_CACHE: "${XDG_CACHE_HOME}/a/~",
+    });
+    expect(await readSettings()).toMatchObject({ token: "hf_file", cache: join(home, "a/~") });
+    set({
+      HF_TOKEN_PATH: "$XDG_CACHE_HOME/token",
+      XDG_CACHE_HOME: home,
+      HF_HUB_CACHE: "/a/$NOT_SET_b",
+    });
+    expect(await readSettings()).toMatchObject({ token: "hf_file", cache: "/a/$NOT_SET_b" });
+  });
+
   test("that are wrong are errors which do not show a token", async () => {
     for (const HF_ENDPOINT of ["huggingface.co", "ftp://x", "http://x/?y", "http://u@x"]) {
       set({ HF_ENDPOINT });
