@@ -44,7 +44,7 @@ export class PendingFolder {
     for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
     makeFolder(place);
     this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
-    for (const path of place === this.#target ? leftIn(place) : [this.path]) remove(path);
+    for (const path of [this.path, ...leftIn(place, this.#target)]) remove(path);
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();
@@ -121,7 +121,7 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
   }
-  if (fs.readdirSync(target).length === leftIn(target).length) return;
+  if (namesIn(target).length === leftIn(target, target).length) return;
   if (!force) {
     throw new OutputExistsError(
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,
@@ -138,10 +138,25 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
   }
 }
 
-/** Unfinished work in a folder: this process', and that of processes that were killed. */
-function leftIn(folder: string): string[] {
-  const before = `.${basename(resolve(folder))}.`;
-  return fs.readdirSync(folder).filter((name) => {
+function namesIn(folder: string): string[] {
+  try {
+    return fs.readdirSync(folder);
+  } catch (cause) {
+    throw writeError(folder, cause);
+  }
+}
+
+/** Unfinished work on a target in a folder: this process', and that of processes that were killed. */
+function leftIn(folder: string, target: string): string[] {
+  const before = `.${basename(resolve(target))}.`;
+  let names: string[];
+  try {
+    names = namesIn(folder);
+  } catch {
+    // A place may be one to write to and not to look into: what is left there stays.
+    return [];
+  }
+  return names.filter((name) => {
     if (!name.startsWith(before)) return false;
     const id = Number(/^(\d+)\.tmp$/.exec(name.slice(before.length))?.[1]);
     return id === process.pid || (id > 0 && !isRunning(id));

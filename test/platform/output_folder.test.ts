@@ -85,6 +85,22 @@ test("what a process that was killed left in the folder is no obstacle, and goes
     expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
   }));
 
+test("what a process that was killed left beside a folder that is not there yet goes, and nothing else", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    const { pid } = spawnSync(process.execPath, ["--version"]);
+    const others = [`.other.${pid}.tmp`, `.out.${process.ppid}.tmp`, ".out.tmp", `out.${pid}.tmp`];
+    for (const name of [`.out.${pid}.tmp`, ...others]) {
+      mkdirSync(join(place, name));
+      fill(join(place, name), "half");
+    }
+    const pending = new PendingFolder(target, { force: false });
+    expect(readdirSync(place).sort()).toEqual([`.out.${process.pid}.tmp`, ...others].sort());
+    fill(pending.path, "ours");
+    pending.commit();
+    expect(readdirSync(place).sort()).toEqual([...others, "out"].sort());
+  }));
+
 test("what another process is at work on in the folder is in the way", () =>
   inFolder((place) => {
     const target = join(place, "out");
