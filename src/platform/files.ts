@@ -116,13 +116,15 @@ export class PositionedFile {
 /**
  * Whether there is something at `path`.
  *
- * @throws {FileReadError} When Deno does not let us look.
+ * @throws {FileReadError} When we may not look: that is not to be taken for an empty place.
  */
 export function exists(path: string): boolean {
   try {
-    return fs.existsSync(path);
+    fs.statSync(path);
+    return true;
   } catch (cause) {
-    throw readError(path, cause);
+    if (systemCode(cause) === "EACCES" || isDenial(cause)) throw readError(path, cause);
+    return false;
   }
 }
 
@@ -363,6 +365,11 @@ function messageOf(cause: unknown): string {
 
 function systemCode(cause: unknown): string | undefined {
   return (cause as { code?: string } | null)?.code;
+}
+
+/** Whether Deno was not told to allow something. */
+function isDenial(cause: unknown): boolean {
+  return (cause as { name?: string } | null)?.name === "NotCapable";
 }
 
 function readError(path: string, cause: unknown): EspalierError {

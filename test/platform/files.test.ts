@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import {
   chmodSync,
   lstatSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -10,7 +11,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { replaceText } from "../../src/platform/files.ts";
+import { FileReadError } from "../../src/errors.ts";
+import { exists, readText, replaceText } from "../../src/platform/files.ts";
 import { Workshop } from "../checkpoint/support.ts";
 
 const workshop = new Workshop();
@@ -31,5 +33,29 @@ test.if(process.platform !== "win32")(
     expect(readFileSync(file, "utf8")).toBe("newer");
     expect(statSync(file).mode & 0o777).toBe(0o664);
     expect(readdirSync(place).sort()).toEqual(["file", "link"]);
+  },
+);
+
+test.if(process.platform !== "win32")(
+  "a place that may not be looked into is not taken for an empty one",
+  () => {
+    const locked = join(workshop.folder(), "locked");
+    mkdirSync(locked);
+    const file = join(locked, "file");
+    writeFileSync(file, "text");
+    expect(exists(join(file, "below"))).toBe(false);
+    const isRoot = process.getuid?.() === 0;
+    chmodSync(locked, 0);
+    // Root may look everywhere.
+    if (isRoot) process.seteuid!(65534);
+    try {
+      for (const look of [() => exists(file), () => readText(file, 100)]) {
+        expect(look).toThrow(FileReadError);
+        expect(look).toThrow(`cannot read ${file}: permission denied`);
+      }
+    } finally {
+      if (isRoot) process.seteuid!(0);
+      chmodSync(locked, 0o755);
+    }
   },
 );
