@@ -35,6 +35,8 @@ export class PositionedFile {
    */
   static open(path: string, mode: "read" | "update" | "create"): PositionedFile {
     const flags = { read: "r", update: "r+", create: "w+" }[mode];
+    // To open a pipe waits for whoever writes to it, and Ctrl-C does not end that.
+    if (mode === "read" && fileSize(path) === undefined && exists(path)) throw noFile(path);
     try {
       return new PositionedFile(path, fs.openSync(path, flags));
     } catch (cause) {
@@ -182,7 +184,9 @@ export function readText(path: string, largest: number): string {
 /** The error for a path at which no file can be seen: what hides it, or that there is none. */
 export function noFile(path: string): EspalierError {
   try {
-    fs.statSync(path);
+    if (fs.statSync(path).isDirectory()) {
+      return new FileReadError(`${path} is not a file that can be read: it is a folder`);
+    }
   } catch (cause) {
     const code = systemCode(cause);
     if (code !== "ENOENT" && code !== "ENOTDIR") return readError(path, cause);
@@ -202,6 +206,7 @@ export function readJson(path: string, largest: number): unknown {
 
 /** Reads a whole file of bytes. */
 export function readBytes(path: string): Uint8Array {
+  if (fileSize(path) === undefined) throw noFile(path);
   try {
     return fs.readFileSync(path);
   } catch (cause) {

@@ -10,6 +10,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -21,6 +22,7 @@ import { runtime } from "../../src/platform/runtime.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import {
   CALIBRATED,
+  COMMAND,
   fail,
   failAll,
   PLAIN,
@@ -56,6 +58,24 @@ describe("a command that fails on its model, its text or its output", () => {
       [["inspect", join(TINY, "config.json")], "is a file"],
       [["inspect", join(TINY, "config.json", "x")], "does not exist"],
     ]);
+  });
+
+  test.if(process.platform !== "win32")("takes no pipe for a file of the model", () => {
+    for (const name of ["config.json", "model.safetensors"]) {
+      const model = workshop.folder();
+      cpSync(TINY, model, { recursive: true });
+      rmSync(join(model, name), { force: true });
+      expect(spawnSync("mkfifo", [join(model, name)]).status).toBe(0);
+      // Waiting for a writer would end by no other signal.
+      const { status, stderr } = spawnSync(process.execPath, [...COMMAND, "inspect", model], {
+        cwd: ROOT,
+        encoding: "utf8",
+        timeout: 60_000,
+        killSignal: "SIGKILL",
+      });
+      expect(status, name).toBe(1);
+      expect(stderr).toMatch(/^error [A-Z_]+: /);
+    }
   });
 
   test("says that an M does not divide a linear's rows", async () => {

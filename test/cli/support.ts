@@ -10,7 +10,10 @@ import process from "node:process";
 import { runtime } from "../../src/platform/runtime.ts";
 import { fromRoot } from "../support/paths.ts";
 
-const COMMAND = runtime().name === "deno" ? ["run", "-A", "--no-check", "mod.ts"] : ["mod.ts"];
+/** What the runtime is given to run the program. */
+export const COMMAND = runtime().name === "deno"
+  ? ["run", "-A", "--no-check", "mod.ts"]
+  : ["mod.ts"];
 
 export const ROOT = fromRoot("");
 /** The example model, what it is calibrated on, and what it is measured on. */
