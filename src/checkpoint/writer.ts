@@ -16,6 +16,10 @@ import { INDEX, SINGLE } from "./file_names.ts";
 /** Bytes that are copied or masked at a time; a multiple of every element's size. */
 const PIECE = 4 << 20;
 
+/** Weights in other forms, and their indices, as PyTorch, Flax, TensorFlow and llama.cpp look for them. */
+const OTHER_SAVING =
+  /^((pytorch_model|flax_model|tf_model).*\.(bin|msgpack|h5)(\.index\.json)?|consolidated.*\.pth|.*\.gguf)$/;
+
 /** A checkpoint in the making. */
 export class CheckpointWriter {
   readonly #source: Checkpoint;
@@ -136,7 +140,7 @@ export class CheckpointWriter {
    */
   #isWeights(name: string): boolean {
     if (name === INDEX) return this.#source.shards.includes(SINGLE);
-    return name.endsWith(".safetensors");
+    return name.endsWith(".safetensors") || OTHER_SAVING.test(name);
   }
 
   /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */

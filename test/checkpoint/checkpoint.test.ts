@@ -109,6 +109,27 @@ describe("a checkpoint's folder", () => {
     expect(await copied(sharded)).toEqual(filesOf(sharded));
   });
 
+  test("may hold its weights in other forms, too, which a copy has not: they would be dense", async () => {
+    const folder = workshop.copy("llama");
+    const before = await copied(folder);
+    for (
+      const name of [
+        "pytorch_model.bin",
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model.bin.index.json",
+        "flax_model.msgpack",
+        "tf_model.h5",
+        "consolidated.00.pth",
+        "model-q8_0.gguf",
+      ]
+    ) {
+      copyFileSync(join(folder, WEIGHTS), join(folder, name));
+    }
+    expect(await copied(folder)).toEqual(before);
+    writeFileSync(join(folder, "training_args.bin"), "x");
+    expect([...await copied(folder)].length).toBe(before.size + 1);
+  });
+
   test("must exist", () => {
     refused(workshop.fresh("nowhere"), CheckpointNotFoundError, "nowhere", "does not exist");
     const inFile = join(workshop.copy("llama"), CONFIG, "model");
