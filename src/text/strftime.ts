@@ -23,12 +23,13 @@ const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", 
  * Formats a local time as Python's `strftime` does in its C locale: models were trained on English
  * names, whatever the machine's language is.
  *
- * @param format Directives `%Y %y %m %d %b %B %a %A %H %I %M %S %p %j %%`; others stay as they are.
+ * @param format Directives `%Y %y %m %d %e %b %B %a %A %H %I %M %S %p %j %F %T %R %D %c %x %X %Z %z %%`; others stay
+ *   as they are. A hyphen, as in `%-d`, takes away zeros and spaces before a number.
  */
 export function formatTime(time: Date, format: string): string {
   const two = (value: number) => String(value).padStart(2, "0");
   const hour = time.getHours();
-  return format.replace(/%[a-zA-Z%]/g, (directive) => {
+  const written = (directive: string): string => {
     switch (directive) {
       case "%Y":
         return String(time.getFullYear());
@@ -38,6 +39,8 @@ export function formatTime(time: Date, format: string): string {
         return two(time.getMonth() + 1);
       case "%d":
         return two(time.getDate());
+      case "%e":
+        return String(time.getDate()).padStart(2, " ");
       case "%b":
         return MONTHS[time.getMonth()].slice(0, 3);
       case "%B":
@@ -58,11 +61,32 @@ export function formatTime(time: Date, format: string): string {
         return hour < 12 ? "AM" : "PM";
       case "%j":
         return String(dayOfYear(time)).padStart(3, "0");
+      case "%F":
+        return formatTime(time, "%Y-%m-%d");
+      case "%T":
+      case "%X":
+        return formatTime(time, "%H:%M:%S");
+      case "%R":
+        return formatTime(time, "%H:%M");
+      case "%D":
+      case "%x":
+        return formatTime(time, "%m/%d/%y");
+      case "%c":
+        return formatTime(time, "%a %b %e %T %Y");
+      case "%Z":
+      case "%z":
+        // Python's `now` knows no zone.
+        return "";
       case "%%":
         return "%";
       default:
         return directive;
     }
+  };
+  return format.replace(/%(-?)([a-zA-Z%])/g, (all, hyphen: string, letter: string) => {
+    const directive = `%${letter}`;
+    if (hyphen === "") return written(directive);
+    return /^[ymdeHIMSj]$/.test(letter) ? String(Number(written(directive))) : all;
   });
 }
 
