@@ -7,9 +7,10 @@
  *
  * @module
  */
-import { Environment, Interpreter } from "@huggingface/jinja";
+import { Environment } from "@huggingface/jinja";
 import { z } from "zod";
 import { ChatTemplateError, quote } from "../errors.ts";
+import { TemplateInterpreter } from "./jinja_interpreter.ts";
 import { type Program, PROGRAM_FUNCTIONS, programOf } from "./jinja_program.ts";
 import { formatTime } from "./strftime.ts";
 import type { TextFiles } from "./tokenizer.ts";
@@ -98,7 +99,7 @@ export class ChatTemplate {
       // Not the package's own `Template`, whose functions cannot be replaced.
       const environment = new Environment();
       for (const [name, value] of Object.entries(variables)) environment.set(name, value);
-      return String(new Interpreter(environment).run(this.#program).value);
+      return String(new TemplateInterpreter(environment).run(this.#program).value);
     } catch (cause) {
       if (cause instanceof ChatTemplateError) throw cause;
       const reason = brief(cause instanceof Error ? cause.message : cause);

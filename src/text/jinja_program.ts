@@ -24,8 +24,10 @@ export const PROGRAM_FUNCTIONS = {
 };
 
 /** A statement or an expression; its parts are named as the package names them. */
-interface Node {
+export interface Node {
   type: string;
+  /** Whether it is an expression whose value is written. */
+  isPrinted?: boolean;
   [part: string]: unknown;
 }
 
@@ -35,8 +37,10 @@ interface Node {
  * @throws {Error} Of the package, when it is none.
  */
 export function programOf(source: string): Program {
-  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  const lines = source.replace(/\r\n?/g, "\n");
+  const program = parse(tokenize(lines, { lstrip_blocks: true, trim_blocks: true }));
   callStrips(program);
+  markPrinted(program);
   program.body = new Loops().block(program.body as unknown as Node[]) as unknown as Program["body"];
   return program;
 }
@@ -52,6 +56,33 @@ function callStrips(part: unknown): void {
   const value = `${(property as Node).value}()`;
   if (!Object.hasOwn(PROGRAM_FUNCTIONS, value)) return;
   Object.assign(part, { callee: identifier(value), args: [object, ...args] });
+}
+
+/** What stands among statements and is no expression, and texts, which are written as they are. */
+const NOT_PRINTED = [
+  "Program",
+  "If",
+  "For",
+  "Break",
+  "Continue",
+  "Set",
+  "Macro",
+  "Comment",
+  "CallStatement",
+  "FilterStatement",
+  "StringLiteral",
+];
+
+/** Marks expressions that stand among statements. */
+function markPrinted(statement: unknown): void {
+  for (const part of ["body", "alternate", "defaultBlock"]) {
+    const statements = (statement as Node)[part];
+    if (!Array.isArray(statements)) continue;
+    for (const one of statements as Node[]) {
+      markPrinted(one);
+      one.isPrinted = !NOT_PRINTED.includes(one.type);
+    }
+  }
 }
 
 /** Rewrites loops, those within others first. */

@@ -128,6 +128,86 @@ describe("a chat template", () => {
     for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
   });
 
+  test("writes values as Python does", () => {
+    const cases = [
+      ["true", "True"],
+      ["none", "None"],
+      ["nothing", ""],
+      ["messages", "[{'role': 'user', 'content': 'Hello'}]"],
+      [
+        "[true, none, 1, 1.5, 2.0, [], {}, {'k': (1, 'b')}]",
+        "[True, None, 1, 1.5, 2.0, [], {}, {'k': (1, 'b')}]",
+      ],
+      [
+        `["it's", '"', "'" ~ '"', 'a\\n\\\\', '\\x00', '\\u200b', 'é🌳']`,
+        `["it's", '"', '\\'"', 'a\\n\\\\', '\\x00', '\\u200b', 'é🌳']`,
+      ],
+      ["[1 / 100000, 10.0 ** 17, 123456789.5, -0.0]", "[1e-05, 1e+17, 123456789.5, -0.0]"],
+      ["'x' ~ true ~ none ~ [1, 'b'] ~ 1.0 ~ nothing", "xTrueNone[1, 'b']1.0"],
+      ["[1, true, none, 'x'] | join(', ')", "1, True, None, x"],
+      ["messages[0] | string ~ (none | string)", "{'role': 'user', 'content': 'Hello'}None"],
+    ];
+    for (const [expression, text] of cases) {
+      const written = new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
+      expect([expression, written]).toEqual([expression, text]);
+    }
+  });
+
+  test("compares values as Python does", () => {
+    const equal = [
+      "[1, 'a'] == [1, 'a']",
+      "{'a': [1]} == {'a': [1.0]}",
+      "1 == true",
+      "none in [none]",
+      "[1] in [[1]]",
+      "1 in [true]",
+      "messages[0] == {'content': 'Hello', 'role': 'user'}",
+    ];
+    const different = [
+      "'' == false",
+      "'1' == 1",
+      "0 == ''",
+      "none == nothing",
+      "[1] == [1, 2]",
+      "[] == {}",
+      "'' in [false, 0]",
+      "{'a': 1} == {'b': 1}",
+    ];
+    for (const expression of [...equal, ...different]) {
+      const written = new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
+      expect([expression, written]).toEqual([
+        expression,
+        equal.includes(expression) ? "True" : "False",
+      ]);
+    }
+    // As templates in the form of Llama 2 ask whether there is a system message.
+    const system = new ChatTemplate(
+      "{% set s = messages[0].content %}{% if s != false %}<<SYS>>{% endif %}",
+    );
+    expect(system.render([{ role: "system", content: "" }])).toBe("<<SYS>>");
+  });
+
+  test("has filters for values of other kinds, as Python does", () => {
+    const cases = [
+      ["'abc' | first ~ ('abc' | last) ~ ('abc' | list | length)", "ac3"],
+      ["{'a': 1, 'b': 2} | list | join", "ab"],
+      ["nothing | trim ~ (nothing | default) ~ (nothing | d('y')) ~ (nothing | length)", "y0"],
+      ["messages | count", "1"],
+      ["'xxax' | trim('x') ~ (1 | trim) ~ (none | upper)", "a1NONE"],
+      ["'hELLO wORLD' | capitalize", "Hello world"],
+      ["[] | first", ""],
+    ];
+    for (const [expression, text] of cases) {
+      const written = new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
+      expect([expression, written]).toEqual([expression, text]);
+    }
+  });
+
+  test("may have lines that end as those of Windows", () => {
+    const source = "a\r\n{% if true %}\r\nb\r\n{% endif %}\r\nc\r\n";
+    expect(new ChatTemplate(source).render(HELLO)).toBe("a\nb\nc");
+  });
+
   test("forgets at the end of an iteration what was set in it, as Python does", () => {
     const written = (source: string) => new ChatTemplate(source).render(HELLO);
     expect(written(
@@ -182,10 +262,10 @@ describe("a chat template", () => {
 
   test("reaches nothing outside", () => {
     for (const name of ["process", "Deno", "globalThis", "require", "constructor", "__proto__"]) {
-      expect(new ChatTemplate(`{{ ${name} is defined }}`).render(HELLO)).toBe("false");
+      expect(new ChatTemplate(`{{ ${name} is defined }}`).render(HELLO)).toBe("False");
     }
     const escape = "{{ messages.constructor is defined }}{{ messages[0].__proto__ is defined }}";
-    expect(new ChatTemplate(escape).render(HELLO)).toBe("falsefalse");
+    expect(new ChatTemplate(escape).render(HELLO)).toBe("FalseFalse");
   });
 
   test("wants messages with a role and text", () => {
@@ -243,7 +323,7 @@ describe("the chat template of a model", () => {
       add_bos_token: true,
       chat_template: "{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}",
     };
-    expect(text({ tokenizerConfig })).toBe("<s></s>false");
+    expect(text({ tokenizerConfig })).toBe("<s></s>False");
   });
 
   test("that is missing is asked for in words", () => {

@@ -1,0 +1,95 @@
+/**
+ * Runs templates with Python's values: `@huggingface/jinja` writes and compares them as JavaScript does.
+ * @module
+ */
+import { type Environment, Interpreter } from "@huggingface/jinja";
+import type { Node } from "./jinja_program.ts";
+import { areEqual, isList, textOf, type Value, valueOf } from "./jinja_values.ts";
+
+/** A part of a program, as the package takes it. */
+type Statement = Parameters<Interpreter["evaluate"]>[0];
+
+/** Filters that take the text of whatever they are given. */
+const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
+/** Other names of filters. */
+const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "default" };
+
+/** Runs programs that `programOf` has read. */
+export class TemplateInterpreter extends Interpreter {
+  override evaluate(statement: Statement, environment: Environment): Value {
+    const node = statement as unknown as Node | undefined;
+    const value = this.#valueOf(node, environment) ?? valueOf(undefined);
+    return node?.isPrinted ? valueOf(textOf(value)) : value;
+  }
+
+  #valueOf(node: Node | undefined, environment: Environment): Value | undefined {
+    if (node?.type === "Value") return node.value as Value;
+    if (node?.type === "BinaryExpression") return this.#binary(node, environment);
+    if (node?.type === "FilterExpression") return this.#filter(node, environment);
+    return super.evaluate(node as unknown as Statement, environment);
+  }
+
+  #binary(node: Node, environment: Environment): Value {
+    const operator = (node.operator as Node).value as string;
+    if (!["~", "==", "!=", "in", "not in"].includes(operator)) {
+      return super.evaluate(node as unknown as Statement, environment);
+    }
+    const [left, right] = [node.left, node.right].map((side) =>
+      this.evaluate(side as Statement, environment)
+    );
+    if (operator === "~") return valueOf(textOf(left) + textOf(right));
+    if (operator === "==" || operator === "!=") {
+      return valueOf(areEqual(left, right) === (operator === "=="));
+    }
+    if (isList(right)) {
+      const isIn = (right.value as Value[]).some((one) => areEqual(left, one));
+      return valueOf(isIn === (operator === "in"));
+    }
+    const sides = { left: known(left), right: known(right) };
+    return super.evaluate({ ...node, ...sides } as unknown as Statement, environment);
+  }
+
+  /** Filters take more kinds of values than those of the package. */
+  #filter(node: Node, environment: Environment): Value | undefined {
+    const { callee, args = [] } = node.filter as Partial<Node>;
+    const written = (callee ?? node.filter) as Node;
+    const name = SAME_FILTER[written.value as string] ?? written.value as string;
+    const given = this.evaluate(node.operand as Statement, environment);
+    const operand = known(operandOf(name, given));
+    if (name === "trim" && (args as Node[]).length > 0) {
+      const strip = { type: "Identifier", value: "strip()" };
+      const call = { type: "CallExpression", callee: strip, args: [operand, ...args as Node[]] };
+      return super.evaluate(call as unknown as Statement, environment);
+    }
+    const filter = { ...written, value: name };
+    const isCall = callee !== undefined || name === "default";
+    const filtered = {
+      ...node,
+      operand,
+      filter: isCall ? { type: "CallExpression", callee: filter, args } : filter,
+    };
+    return super.evaluate(filtered as unknown as Statement, environment);
+  }
+}
+
+/** What a filter gets of a value. */
+function operandOf(filter: string, value: Value): Value {
+  if (OF_TEXT.includes(filter)) {
+    const text = textOf(value);
+    return valueOf(filter === "capitalize" ? text.toLowerCase() : text);
+  }
+  if (filter === "length" && value.type === "UndefinedValue") return valueOf("");
+  if (filter === "join" && isList(value)) return valueOf((value.value as Value[]).map(textOf));
+  if (["list", "first", "last"].includes(filter)) {
+    if (value.type === "StringValue") return valueOf([...value.value as string]);
+    if (value.type === "ObjectValue") {
+      return valueOf([...(value.value as Map<string, Value>).keys()]);
+    }
+  }
+  return value;
+}
+
+/** A value as a part of a program. */
+function known(value: Value): Node {
+  return { type: "Value", value };
+}
