@@ -7,6 +7,7 @@
  * - `text.strip(characters)`, `lstrip` and `rstrip`, whose argument it passes over, become calls of functions;
  * - `continue` and `break` make it forget what the iteration has written so far: what follows them moves to
  *   where they are not met, and a loop is left at the beginning of the next iteration;
+ * - a loop's `else` is written where no iteration has reached its end, not only where there was none;
  * - what one iteration sets the next one would still know: each has a scope of its own.
  *
  * @module
@@ -124,25 +125,30 @@ class Loops {
   #loop(loop: Node): Node[] {
     const statements = loop.body as Node[];
     const name = identifier(`loop ${this.#count++}`);
-    const over = {
+    const [over, ended] = ["over", "ended"].map((property) => ({
       type: "MemberExpression",
       object: name,
-      property: identifier("over"),
+      property: identifier(property),
       computed: false,
-    };
-    let body = this.block(statements, [], over);
+    }));
+    const mayLeave = statements.some((statement) => has(statement, ["Break"]));
+    const mayCut = mayLeave || statements.some((statement) => has(statement, ["Continue"]));
+    const defaultBlock = this.block(loop.defaultBlock as Node[]);
+    // What comes where nothing was looped over comes, too, where no iteration has reached its end.
+    const tellsEnd = mayCut && defaultBlock.length > 0;
+    let body = this.block(statements, tellsEnd ? [set(ended, identifier("true"))] : [], over);
     if (statements.some((statement) => has(statement, ["Set"]))) {
       // One round of a loop within, whose variable is the loop as it is known here.
       const iterable = { type: "ArrayLiteral", value: [identifier("loop")] };
       body = [{ type: "For", loopvar: identifier("loop"), iterable, body, defaultBlock: [] }];
     }
-    const defaultBlock = this.block(loop.defaultBlock as Node[]);
-    if (!statements.some((statement) => has(statement, ["Break"]))) {
-      return [{ ...loop, body, defaultBlock }];
-    }
+    if (!mayLeave && !tellsEnd) return [{ ...loop, body, defaultBlock }];
     const leave = { type: "If", test: over, body: [{ type: "Break" }], alternate: [] };
     const started = { type: "CallExpression", callee: identifier("namespace"), args: [] };
-    return [set(name, started), { ...loop, body: [leave, ...body], defaultBlock }];
+    const looped = { ...loop, body: mayLeave ? [leave, ...body] : body };
+    if (!tellsEnd) return [set(name, started), { ...looped, defaultBlock }];
+    const otherwise = { type: "If", test: ended, body: [], alternate: defaultBlock };
+    return [set(name, started), { ...looped, defaultBlock: [] }, otherwise];
   }
 }
 

@@ -128,6 +128,24 @@ describe("a chat template", () => {
     for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
   });
 
+  test("writes what stands for no iteration where none has reached its end, as Python does", () => {
+    const written = (source: string) => new ChatTemplate(source).render(HELLO);
+    const cases = [
+      ["{% for i in [1, 2] %}{% continue %}{% else %}none{% endfor %}", "none"],
+      ["{% for i in [1, 2] %}{{ i }}{% break %}{% else %}none{% endfor %}", "1none"],
+      [
+        "{% for i in [1, 2] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% else %}none{% endfor %}",
+        "1",
+      ],
+      ["{% for i in [] %}{% break %}{% else %}none{% endfor %}", "none"],
+      [
+        "{% for a in [1, 2] %}{% for i in [1, 2] %}{% continue %}{% else %}none{% endfor %}{{ a }}{% endfor %}",
+        "none1none2",
+      ],
+    ];
+    for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
+  });
+
   test("writes values as Python does", () => {
     const cases = [
       ["true", "True"],
