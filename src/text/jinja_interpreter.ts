@@ -9,6 +9,9 @@ import { areEqual, isList, textOf, type Value, valueOf } from "./jinja_values.ts
 /** A part of a program, as the package takes it. */
 type Statement = Parameters<Interpreter["evaluate"]>[0];
 
+/** Most parts of a program that run within one another: what a stack of V8 has room for. Macros may call themselves. */
+const DEEPEST = 500;
+
 /** Filters that take the text of whatever they are given. */
 const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
 /** Other names of filters. */
@@ -16,10 +19,18 @@ const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "def
 
 /** Runs programs that `programOf` has read. */
 export class TemplateInterpreter extends Interpreter {
+  #depth = 0;
+
   override evaluate(statement: Statement, environment: Environment): Value {
     const node = statement as unknown as Node | undefined;
-    const value = this.#valueOf(node, environment) ?? valueOf(undefined);
-    return node?.isPrinted ? valueOf(textOf(value)) : value;
+    // The stack's own end is far away in some runtimes, and names are looked up through all scopes.
+    if (++this.#depth > DEEPEST) throw new Error("it is nested too deeply");
+    try {
+      const value = this.#valueOf(node, environment) ?? valueOf(undefined);
+      return node?.isPrinted ? valueOf(textOf(value)) : value;
+    } finally {
+      this.#depth--;
+    }
   }
 
   #valueOf(node: Node | undefined, environment: Environment): Value | undefined {

@@ -264,10 +264,21 @@ describe("a chat template", () => {
       "{% if messages %}",
       "{{ 1 + }}",
       "{{ nothing() }}",
-      "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
       "{% unknown %}",
     ];
     for (const source of cases) expect(refusal(source)).toContain("chat template fails: ");
+  });
+
+  test("that calls itself without end fails soon", () => {
+    const started = performance.now();
+    for (const call of ["{{ f() }}", "{{ [f()] }}", "{% if f() %}{% endif %}"]) {
+      const source = `{% macro f() %}${call}{% endmacro %}{{ f() }}`;
+      expect(refusal(source)).toContain("nested too deeply");
+    }
+    expect(performance.now() - started).toBeLessThan(2000);
+    const many =
+      "{% for a in range(2000) %}{% for b in [1] %}{% break %}{% endfor %}{% endfor %}end";
+    expect(new ChatTemplate(many).render(HELLO)).toBe("end");
   });
 
   test("cannot make lists as long as it likes", () => {
