@@ -290,6 +290,22 @@ describe("a text of several patterns", () => {
     check({ format: "starts_with", pattern: "^ab" }, ['"abc"'], ['"bc"']);
   });
 
+  test("matches what allOf adds, where it is said of strings alone", () => {
+    check({ type: "string", maxLength: 3, allOf: [{ pattern: "\\d" }, { pattern: "[a-z]" }] }, [
+      '"1a"',
+      '"b 2"',
+    ], ['"12"', '"ab"', '"ab12"', "1"]);
+    check(
+      { allOf: [{ type: "string", maxLength: 3 }, { minLength: 2 }, { title: "x" }] },
+      ['"ab"'],
+      [
+        '"a"',
+        '"abcd"',
+      ],
+    );
+    check({ allOf: [{ pattern: "^2" }, { format: "date" }] }, ['"2024-01-31"'], ['"1999-01-01"']);
+  });
+
   test("is what zod asks for", () => {
     const next = uniformNumbers(3);
     for (
@@ -306,6 +322,9 @@ describe("a text of several patterns", () => {
         z.nanoid(),
         z.e164(),
         z.record(z.string(), z.email()),
+        z.string().startsWith("a").endsWith("z").max(6),
+        z.string().regex(/\d/).regex(/[a-z]/).regex(/[A-Z]/).min(8).max(20),
+        z.email().includes("x").max(20),
       ]
     ) {
       const schema = z.toJSONSchema(form);

@@ -23,6 +23,10 @@ describe("a schema that cannot be kept", () => {
         [{ anyOf: [], type: "string" }, "type beside anyOf"],
         [{ anyOf: [] }, "#/anyOf", "not empty"],
         [{ allOf: [{}, {}] }, "allOf of several"],
+        [{ allOf: [{ pattern: "a" }, { type: "number" }] }, "allOf of several"],
+        [{ allOf: [{ pattern: "a" }, { enum: ["a"] }] }, "allOf of several"],
+        [{ type: "string", allOf: [{ $ref: "#" }] }, "type beside allOf"],
+        [{ minLength: 3, allOf: [{ maxLength: 2 }] }, "above"],
         [{ oneOf: [{ type: "integer" }, { type: "number" }] }, "0 and 1 of oneOf"],
         [{ oneOf: [{ const: "a" }, { type: "string" }] }, "0 and 1 of oneOf"],
         [

@@ -6,7 +6,8 @@
  * more than is needed, less is written (see `place.ts`), which keeps the promise:
  *
  * - `type` (also several), `const`, `enum`, `anyOf`; `oneOf` where its members plainly exclude each
- *   other, by types that they name or by a property's values; `allOf` of one member; `$ref` within the schema, loops too; `true` and `false` as schemas;
+ *   other, by types that they name or by a property's values; `allOf` of one member, or of what is
+ *   said of strings alone; `$ref` within the schema, loops too; `true` and `false` as schemas;
  * - objects: `properties` in their order (JavaScript's: whole numbers first), `required`,
  *   `additionalProperties` (after the others). Where it is not given, an object that has `properties` has no
  *   more than those; `propertyNames` that asks for no more than strings;
@@ -217,6 +218,11 @@ class Reader {
       }
     }
     if (has("$id") && depth > 0) throw this.#refuse(at, "$id is not supported within a schema");
+    const strings = has("allOf") ? this.#stringParts(schema) : undefined;
+    if (strings) {
+      const isUntyped = strings.every(({ type }) => type === undefined);
+      return [Object.assign(this.#string(strings, at), { isUntyped })];
+    }
     const choices = CHOICES.filter(has);
     if (choices.length > 0) {
       const isGiven = choices[0] === "const" || choices[0] === "enum";
@@ -251,7 +257,7 @@ class Reader {
       case "array":
         return this.#array(schema, at, depth);
       case "string":
-        return this.#string(schema, at);
+        return this.#string([schema], at);
       case "integer":
       case "number":
         return this.#number(schema, at, type === "integer");
@@ -378,12 +384,35 @@ class Reader {
     return this.#add({ kind: "array", first, rest, min, max: given });
   }
 
-  #string(schema: Schema, at: string): ScalarValue {
-    const min = this.#count(schema, "minLength", at) ?? 0;
-    const max = this.#count(schema, "maxLength", at);
-    if (min > (max ?? Infinity)) throw this.#refuse(at, "minLength is above maxLength");
-    const place = this.#patterns.place(schema, { min, max }, at);
-    return this.#add(place ? scalarValue(place, "string") : stringValue(min, max ?? Infinity));
+  /** A schema and what its `allOf` adds, where that is said of strings alone. */
+  #stringParts({ allOf, ...rest }: Schema): Schema[] | undefined {
+    if (!Array.isArray(allOf) || allOf.length === 0 || allOf.length > MOST_MEMBERS) {
+      return undefined;
+    }
+    const parts = [rest, ...allOf];
+    const others = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
+    const isOfStrings = (part: unknown) =>
+      typeOf(part) === "object" &&
+      ["string", undefined].includes((part as Schema).type as string) &&
+      others.every((word) =>
+        KEYWORDS_OF.string.includes(word) || !Object.hasOwn(part as Schema, word)
+      );
+    const saysLittle = parts.every((part) =>
+      !["type", ...KEYWORDS_OF.string].some((word) => Object.hasOwn(part, word))
+    );
+    return saysLittle || !parts.every(isOfStrings) ? undefined : parts;
+  }
+
+  /** A string that keeps what all parts say. */
+  #string(parts: readonly Schema[], at: string): ScalarValue {
+    const counts = (keyword: string) =>
+      parts.map((part) => this.#count(part, keyword, at)).filter((count) => count !== undefined);
+    const min = Math.max(0, ...counts("minLength"));
+    const max = Math.min(Infinity, ...counts("maxLength"));
+    if (min > max) throw this.#refuse(at, "minLength is above maxLength");
+    const lengths = { min, max: max === Infinity ? undefined : max };
+    const place = this.#patterns.place(parts, lengths, at);
+    return this.#add(place ? scalarValue(place, "string") : stringValue(min, max));
   }
 
   #number(schema: Schema, at: string, integer: boolean): ScalarValue {

@@ -49,18 +49,25 @@ export class StringPatterns {
   /**
    * The place before a string.
    *
+   * @param parts Keywords that it must keep all of.
    * @param lengths In characters.
    * @param at Where the keywords stand, as a JSON pointer.
    * @returns Undefined where there is neither pattern nor format.
    * @throws {SchemaError} When they cannot be kept.
    */
   place(
-    keywords: StringKeywords,
+    parts: readonly StringKeywords[],
     { min, max }: { readonly min: number; readonly max: number | undefined },
     at: string,
   ): Place | undefined {
-    const patterns = [this.#pattern(keywords, at), this.#format(keywords, at)]
-      .filter((pattern) => pattern !== undefined);
+    const isMeant = parts.some(({ pattern }) => pattern !== undefined);
+    const sources = parts.flatMap((keywords) => [
+      this.#pattern(keywords, at),
+      this.#format(keywords, isMeant, at),
+    ]).filter((pattern) => pattern !== undefined);
+    const patterns = sources.filter(({ source }, i) =>
+      sources.findIndex((other) => other.source === source) === i
+    );
     if (patterns.length === 0) return undefined;
     if (min > MOST_BESIDE) {
       throw this.#refuse(`${at}/minLength`, `at most ${MOST_BESIDE} beside a pattern or a format`);
@@ -117,13 +124,13 @@ export class StringPatterns {
     return this.#sourceOf(pattern, `${at}/pattern`);
   }
 
-  /** A format's pattern; none of one that is not JSON Schema's where the pattern says what it means. */
-  #format({ format, pattern }: StringKeywords, at: string): PatternSource | undefined {
+  /** A format's pattern; none of one that is not JSON Schema's where a pattern says what it means. */
+  #format({ format }: StringKeywords, isMeant: boolean, at: string): PatternSource | undefined {
     if (format === undefined) return undefined;
     if (typeof format !== "string") throw this.#refuse(`${at}/format`, "must be a string");
     const known = FORMATS.get(format);
     if (known !== undefined) return this.#sourceOf(known, `${at}/format`);
-    if (pattern !== undefined && !STANDARD_FORMATS.has(format)) return undefined;
+    if (isMeant && !STANDARD_FORMATS.has(format)) return undefined;
     throw this.#refuse(
       `${at}/format`,
       `${quote(format)} is not one of ${[...FORMATS.keys()].join(", ")}: write a pattern`,
