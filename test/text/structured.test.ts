@@ -306,6 +306,20 @@ describe("a text of several patterns", () => {
     check({ allOf: [{ pattern: "^2" }, { format: "date" }] }, ['"2024-01-31"'], ['"1999-01-01"']);
   });
 
+  test("may be of many lengths beside one pattern: those that are too much have fewer characters", () => {
+    for (
+      const lengths of [[254, 100, 320, 64], [64, 65, 66, 67, 68, 69, 70, 71], [1000, 900, 800]]
+    ) {
+      const properties = Object.fromEntries(
+        lengths.map((most) => [`of${most}`, z.toJSONSchema(z.email().max(most))]),
+      );
+      const written = Object.keys(properties).map((name) => `"${name}":"ada.lovelace@example.com"`);
+      check({ properties, required: Object.keys(properties) }, [`{${written.join(",")}}`], [
+        `{${written.slice(1).join(",")}}`,
+      ]);
+    }
+  });
+
   test("is what zod asks for", () => {
     const next = uniformNumbers(3);
     for (

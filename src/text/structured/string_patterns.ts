@@ -22,6 +22,8 @@ const MOST_PATTERNS = 32;
 const MOST_BESIDE = 1000;
 /** Characters that there must be room for, all the same. */
 const LEAST_BESIDE = 16;
+/** What one place may take of what is left, at first: others may come. */
+const SHARES = [1 / 2, 1];
 
 /** Keywords of a schema of strings, as they are read. */
 interface StringKeywords {
@@ -33,8 +35,8 @@ interface StringKeywords {
 export class StringPatterns {
   readonly #name: string;
   #count = 0;
-  /** Places before strings, by their patterns. */
-  readonly #places = new Map<string, Place>();
+  /** Places before strings, by their patterns and the fewest characters, and by the most that are written. */
+  readonly #places = new Map<string, Map<number | undefined, Place>>();
   readonly #budget: PatternBudget = {
     states: 40_000,
     edges: 500_000,
@@ -72,49 +74,79 @@ export class StringPatterns {
     if (min > MOST_BESIDE) {
       throw this.#refuse(`${at}/minLength`, `at most ${MOST_BESIDE} beside a pattern or a format`);
     }
-    const key = JSON.stringify([...patterns.map(({ source }) => source), min, max]);
-    let place = this.#places.get(key);
+    const key = JSON.stringify([...patterns.map(({ source }) => source), min]);
+    let known = this.#places.get(key);
+    if (!known) this.#places.set(key, known = new Map());
+    let place = known.get(max);
     if (place) return place;
     this.#count += patterns.length;
     if (this.#count > MOST_PATTERNS) {
       throw this.#refuse(at, `more than ${MOST_PATTERNS} patterns and formats`);
     }
-    place = this.#within(patterns, min, max, at);
-    this.#places.set(key, place);
+    place = this.#within(patterns, { min, max, known }, at);
+    known.set(max, place);
     return place;
   }
 
   /** The place before strings that match and have so many characters: fewer than they may have where that is too much. */
   #within(
     patterns: readonly PatternSource[],
-    min: number,
-    max: number | undefined,
+    { min, max, known }: {
+      readonly min: number;
+      readonly max: number | undefined;
+      readonly known: Map<number | undefined, Place>;
+    },
     at: string,
   ): Place {
     if (min === 0 && max === undefined) return patternPlace(patterns, this.#budget);
     const where = `${at}/${max === undefined ? "minLength" : "maxLength"}`;
-    const upTo = (most: number | undefined) =>
-      patternPlace(
-        [...patterns, this.#sourceOf(`^[^]{${min},${most ?? ""}}$`, where)],
-        this.#budget,
-      );
-    if (max === undefined) return upTo(max);
+    const upTo = (most: number | undefined, share: number) => {
+      const length = this.#sourceOf(`^[^]{${min},${most ?? ""}}$`, where);
+      const place = this.#place([...patterns, length], share);
+      known.set(most, place);
+      return place;
+    };
+    if (max === undefined) return upTo(max, 1);
     let tooLarge: PatternsTooLargeError | undefined;
-    for (let most = Math.min(max, MOST_BESIDE);; most = Math.max(min, most >> 1)) {
-      try {
-        return upTo(most);
-      } catch (error) {
-        if (error instanceof PatternsTooLargeError) tooLarge ??= error;
-        // That fewer characters match nothing says nothing of the schema.
-        else if (error instanceof NothingMatchesError && most < max) {
-          throw tooLarge ??
-            this.#refuse(
-              where,
-              `no string of at most ${most} characters matches, and longer ones are not written`,
-            );
-        } else throw error;
-        if (most <= Math.max(min, LEAST_BESIDE)) throw tooLarge;
+    for (const share of SHARES) {
+      for (let most = Math.min(max, MOST_BESIDE);; most = Math.max(min, most >> 1)) {
+        try {
+          return known.get(most) ?? upTo(most, share);
+        } catch (error) {
+          if (error instanceof PatternsTooLargeError) tooLarge ??= error;
+          // That fewer characters match nothing says nothing of the schema.
+          else if (error instanceof NothingMatchesError && most < max) {
+            throw tooLarge ??
+              this.#refuse(
+                where,
+                `no string of at most ${most} characters matches, and longer ones are not written`,
+              );
+          } else throw error;
+          // What another string has will do for this one, too, if it has no less than is tried next.
+          const others = [...known.keys()].filter((length) =>
+            length !== undefined && length < most
+          );
+          const longest = Math.max(...others as number[]);
+          if (longest >= most >> 1) return known.get(longest)!;
+          if (most <= Math.max(min, LEAST_BESIDE)) break;
+        }
       }
+    }
+    throw tooLarge!;
+  }
+
+  /** A place that takes no more than a part of what is left; one that comes to nothing takes steps alone. */
+  #place(patterns: readonly PatternSource[], share: number): Place {
+    const { states, edges, steps } = this.#budget;
+    const own = { states: Math.floor(states * share), edges: Math.floor(edges * share), steps };
+    const { states: mostStates, edges: mostEdges } = own;
+    try {
+      const place = patternPlace(patterns, own);
+      this.#budget.states -= mostStates - own.states;
+      this.#budget.edges -= mostEdges - own.edges;
+      return place;
+    } finally {
+      this.#budget.steps = own.steps;
     }
   }
 
