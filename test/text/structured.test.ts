@@ -268,6 +268,12 @@ describe("a text of a schema", () => {
     check({ format: "date" }, ['"2024-02-28"', '"1999-12-31"'], ['"2024-13-01"', '"2023-02-30"']);
     check({ format: "uuid" }, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123e4567"']);
     check({ format: "ipv4" }, ['"255.0.10.1"'], ['"256.0.0.1"', '"1.2.3"']);
+    check({ format: "ipv6" }, ['"2001:db8:0:0:0:0:0:1"'], ['"1:2"', '"1:2:3:4:5:6:7:g"']);
+    check({ format: "uri" }, [
+      '"https://example.com"',
+      '"http://a.b-c.org:8080/d/e.html?f=1&g=2#h"',
+      '"https://example.com/"',
+    ], ['"example.com"', '"https://"', '"https://a b.com"', '"https://1.2.3.4"']);
     check({ format: "email" }, ['"ada.l@example.com"'], ['"ada"', '"a@b"']);
   });
 });
@@ -330,6 +336,10 @@ describe("a text of several patterns", () => {
         z.iso.date(),
         z.iso.datetime({ offset: true }),
         z.ipv4(),
+        z.ipv6(),
+        z.url(),
+        z.httpUrl(),
+        z.url().max(60),
         z.string().startsWith("ab").max(9),
         z.string().regex(/^[a-z]+-[0-9]+$/).min(5).max(1000),
         z.cuid2(),
