@@ -50,6 +50,28 @@ describe("a text of a schema", () => {
     ]);
   });
 
+  test("has the names that propertyNames lists, as zod lists those of a record, and no others", () => {
+    check(
+      z.toJSONSchema(z.record(z.enum(["b", "a"]), z.boolean())),
+      ['{"b":true,"a":false}'],
+      ['{"b":true}', '{"a":false,"b":true,"c":true}', '{"b":1,"a":true}'],
+    );
+    check(
+      z.toJSONSchema(z.partialRecord(z.literal("x"), z.int())),
+      ["{}", '{"x":1}'],
+      ['{"y":1}', '{"x":"1"}'],
+    );
+    const described = {
+      properties: { a: { const: 1 }, b: { const: 2 } },
+      propertyNames: { enum: ["a", "c"] },
+    };
+    check(described, ["{}", '{"a":1}'], ['{"b":2}', '{"a":2}']);
+    check({ ...described, additionalProperties: { const: 3 } }, ['{"a":1,"c":3}', '{"c":3}'], [
+      '{"d":3}',
+    ]);
+    check({ ...described, required: ["c"] }, ['{"a":1,"c":null}'], ['{"a":1}']);
+  });
+
   test("has other properties only where they are asked for, and never one twice under another form", () => {
     const schema = {
       type: "object",

@@ -115,9 +115,15 @@ describe("a schema that cannot be kept", () => {
       ['{"a":true}'],
       ['{"a":1}'],
     );
-    expect(refusal({ type: "object", propertyNames: { type: "string", enum: ["a"] } })).toContain(
-      "propertyNames",
-    );
+    const names = [{ pattern: "^a" }, { enum: ["a", 1] }, { enum: [] }, {
+      enum: ["a"],
+      minLength: 1,
+    }, false];
+    for (const propertyNames of names) {
+      expect(refusal({ type: "object", propertyNames })).toContain("propertyNames");
+    }
+    const required = { propertyNames: { enum: ["a"] }, required: ["b"] };
+    expect(refusal({ type: "object", ...required })).toContain("no value");
   });
 });
 

@@ -10,7 +10,7 @@
  *   said of strings alone; `$ref` within the schema, loops too; `true` and `false` as schemas;
  * - objects: `properties` in their order (JavaScript's: whole numbers first), `required`,
  *   `additionalProperties` (after the others). Where it is not given, an object that has `properties` has no
- *   more than those; `propertyNames` that asks for no more than strings;
+ *   more than those; `propertyNames` that asks for no more than strings, or lists the names;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
  *   there are no others;
  * - strings: `minLength`, `maxLength`, `pattern`, and `format` (`formats.ts` has those; others, which JSON Schema
@@ -86,7 +86,7 @@ const HARMLESS = new Map([
   ["propertyNames", ["true", "{}", '{"type":"string"}']],
 ]);
 const KEYWORDS_OF = {
-  object: ["properties", "required", "additionalProperties"],
+  object: ["properties", "required", "additionalProperties", "propertyNames"],
   array: ["items", "prefixItems", "minItems", "maxItems"],
   string: ["minLength", "maxLength", "pattern", "format"],
   number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
@@ -212,7 +212,8 @@ class Reader {
     const has = (keyword: string) => Object.hasOwn(schema, keyword);
     for (const keyword of Object.keys(schema)) {
       if (
-        REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword]))
+        REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword])) &&
+        !(keyword === "propertyNames" && listedNames(schema))
       ) {
         throw this.#refuse(at, `${keyword} is not supported`);
       }
@@ -286,11 +287,15 @@ class Reader {
     return members;
   }
 
-  /** Values that are given, those of the right type. */
-  #values_(given: readonly unknown[], schema: Schema, at: string): Value[] {
-    if ((this.#given += given.length) > MOST_GIVEN) {
+  #countGiven(count: number, at: string): void {
+    if ((this.#given += count) > MOST_GIVEN) {
       throw this.#refuse(at, `more than ${MOST_GIVEN} values in all`);
     }
+  }
+
+  /** Values that are given, those of the right type. */
+  #values_(given: readonly unknown[], schema: Schema, at: string): Value[] {
+    this.#countGiven(given.length, at);
     const types = this.#types(schema, at);
     const fitting = given.filter((value) =>
       !types || types.includes(typeOf(value)) ||
@@ -362,8 +367,24 @@ class Reader {
     // What is required and not described has the form of the others, if there may be any.
     const undescribed = others ??
       (additionalProperties === undefined ? this.#any().value : this.#union([]));
-    for (const name of names) read.push({ name, value: undescribed, required: true });
-    return this.#add({ kind: "object", properties: read, others, barred: [] });
+    const listed = listedNames(schema);
+    if (!listed) {
+      for (const name of names) read.push({ name, value: undescribed, required: true });
+      return this.#add({ kind: "object", properties: read, others, barred: [] });
+    }
+    this.#countGiven(listed.size, `${at}/propertyNames`);
+    // What is not listed is in no object; what is listed and not described has the form of the others.
+    const none = this.#union([]);
+    const described = new Set(read.map(({ name }) => name));
+    for (const name of listed) {
+      if (described.has(name) || (!others && !names.has(name))) continue;
+      read.push({ name, value: undescribed, required: names.delete(name) });
+    }
+    for (const name of names) read.push({ name, value: none, required: true });
+    const kept = read.map((property) =>
+      listed.has(property.name) ? property : { ...property, value: none }
+    );
+    return this.#add({ kind: "object", properties: kept, others: undefined, barred: [] });
   }
 
   #array(schema: Schema, at: string, depth: number): ArrayValue {
@@ -467,6 +488,18 @@ class Reader {
     visit(any.value);
     return any;
   }
+}
+
+/** The names that `propertyNames` lists, as zod lists those of a record; undefined where it says anything else. */
+function listedNames({ propertyNames }: Schema): ReadonlySet<string> | undefined {
+  if (typeOf(propertyNames) !== "object") return undefined;
+  const { type = "string", enum: several, const: one, ...rest } = propertyNames as Schema;
+  const names = several ?? (one === undefined ? undefined : [one]);
+  const isOther = Object.keys(rest).length > 0 || (several !== undefined && one !== undefined);
+  if (type !== "string" || isOther || !Array.isArray(names)) return undefined;
+  return names.length > 0 && names.every((name) => typeof name === "string")
+    ? new Set(names)
+    : undefined;
 }
 
 /** A name as a part of a JSON pointer. */
