@@ -2,7 +2,7 @@
  * What may be chosen when the sparse engine loads a model.
  * @module
  */
-import { UsageError } from "../../errors.ts";
+import { quote, UsageError } from "../../errors.ts";
 import type { SetupOptions } from "./setup.ts";
 
 /** Options of `loadSparse`. */
@@ -30,6 +30,8 @@ export interface SparseOptions extends SetupOptions {
 const COUNTS = { threads: [1, 256], context: [1, 2 ** 20], keptSequences: [0, 10_000] } as const;
 /** Options that are bytes or milliseconds: the least. */
 const AMOUNTS = { memory: 0, shortRun: 0, patience: 0 } as const;
+/** Options that are words, and which. */
+const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
 
 /** @throws {UsageError} Naming an option that is out of its range. */
 export function checkOptions(options: SparseOptions): void {
@@ -41,5 +43,10 @@ export function checkOptions(options: SparseOptions): void {
   for (const [name, least] of Object.entries(AMOUNTS)) {
     const value = options[name as keyof typeof AMOUNTS] ?? least;
     if (!(value >= least)) throw new UsageError(`${name}: ${value} is no number from ${least} on`);
+  }
+  for (const [name, words] of Object.entries(WORDS)) {
+    const value: string | undefined = options[name as keyof typeof WORDS];
+    if (value === undefined || words.some((word) => word === value)) continue;
+    throw new UsageError(`${name}: ${quote(String(value))} is none of ${words.join(", ")}`);
   }
 }

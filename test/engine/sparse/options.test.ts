@@ -23,9 +23,26 @@ describe("an option of the sparse engine", () => {
     });
   }
 
+  test("is refused where it is no word that there is", async () => {
+    // As a script writes it, which has no types.
+    for (
+      const [name, word] of [["kv", "int4"], ["kv", "f16"], ["kv", null], ["activations", "int4"]]
+    ) {
+      const wrong = { [name!]: word } as SparseOptions;
+      const error = await rejectionOf(loadSparse(filesSource({}), wrong));
+      expect(error.code).toBe("USAGE");
+      expect(error.message).toContain(`${name}: "${word}" is none of auto, `);
+    }
+  });
+
   test("is taken at the ends of its range", async () => {
     for (
-      const options of [{ threads: 1, context: 1, keptSequences: 0 }, { threads: 1, shortRun: 0 }]
+      const options of [
+        { threads: 1, context: 1, keptSequences: 0 },
+        { threads: 1, shortRun: 0 },
+        { threads: 1, kv: "int8", activations: "int16" },
+        { threads: 1, kv: undefined, activations: "auto" },
+      ] as const
     ) {
       // Then there is no model.
       expect((await rejectionOf(loadSparse(filesSource({}), options))).code).toBe(
