@@ -111,7 +111,11 @@ export const serveCommand: Command = {
 /** Loads a model; the program's own where none is named. */
 async function open(
   model: string | undefined,
-  options: Options & { readonly parallel: number; readonly log: "text" | "json" },
+  options: Options & {
+    readonly parallel: number;
+    readonly keptSequences?: number;
+    readonly log: "text" | "json";
+  },
   tell: (message: string) => void,
   signal: AbortSignal,
 ): Promise<Model> {
@@ -122,8 +126,8 @@ async function open(
   };
   const hooks = { signal, onProgress: show };
   const settings: LoadOptions = {
-    keptSequences: KEPT_PER_PLACE * options.parallel,
     ...loadingOf(options),
+    keptSequences: options.keptSequences ?? KEPT_PER_PLACE * options.parallel,
     background: true,
   };
   try {

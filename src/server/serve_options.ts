@@ -24,5 +24,8 @@ export const serveCommandSchema = z.strictObject({
   ),
   log: z.enum(["text", "json"]).default("text").describe("form of the log, on standard error"),
   ...loadFields,
-  keptSequences: servingFields.keptSequences,
+  keptSequences: servingFields.keptSequences.describe(
+    "closed sequences whose cache the sparse engine keeps for prompts that begin alike (default: two for each " +
+      "place of --parallel)",
+  ),
 });

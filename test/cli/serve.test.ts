@@ -179,6 +179,20 @@ describe("serve", () => {
     ]);
   }, LONG);
 
+  test("keeps as many sequences as it is asked to, for prompts that begin alike", async () => {
+    const cached = async (...words: string[]) => {
+      const served = await serve([model, "--port", "0", "--threads", "1", ...words]);
+      const ask = () =>
+        served.post(TEXT, { prompt: "The population of France. ".repeat(9), max_tokens: 2 });
+      await ask();
+      const { json } = await ask();
+      await served.stop();
+      return json.usage.prompt_tokens_details.cached_tokens;
+    };
+    expect(await cached("--kept-sequences", "0")).toBe(0);
+    expect(await cached()).toBeGreaterThan(0);
+  }, LONG);
+
   test("takes lists from the environment with commas", async () => {
     const origins = ["https://a.example", "https://b.example"];
     const server = await serve(ANY, {
