@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { lstatSync, readFileSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -14,6 +16,7 @@ interface DenoConfig {
 }
 
 interface PackageJson {
+  name: string;
   version: string;
   files: string[];
   exports: Record<string, string | Record<string, string>>;
@@ -103,6 +106,25 @@ describe("the package", () => {
       const given = typeof target === "string" ? { default: target } : target;
       const sources = Object.entries(given).filter(([, path]) => /(?<!\.d)\.ts$/.test(path));
       expect(sources.map(([condition]) => condition).filter((name) => name !== "bun")).toEqual([]);
+    }
+  });
+
+  const hasNpm = spawnSync("npm", ["--version"]).status === 0;
+  test.if(hasNpm)("holds none of the packages that its examples have been given", () => {
+    const folder = mkdtempSync(join(tmpdir(), "espalier-package-"));
+    try {
+      const { files, name, version } = packageJson;
+      writeFileSync(join(folder, "package.json"), JSON.stringify({ files, name, version }));
+      for (const path of ["examples/a/b.mjs", "examples/a/node_modules/c/index.js"]) {
+        mkdirSync(dirname(join(folder, path)), { recursive: true });
+        writeFileSync(join(folder, path), "");
+      }
+      const words = ["pack", "--dry-run", "--json", "--ignore-scripts", "--offline"];
+      const { stdout } = spawnSync("npm", words, { cwd: folder, encoding: "utf8" });
+      const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
+      expect(packed.files.map(({ path }) => path)).toEqual(["examples/a/b.mjs", "package.json"]);
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 
