@@ -30,11 +30,14 @@ export const generateCommandSchema = z.strictObject({
   ...loadFields,
 });
 
+/** Probabilities are for programs, and turns have none. */
+const { logprobs: _, ...speaking } = generating;
+
 /** Options of the command `chat`. */
 export const chatCommandSchema = z.strictObject({
   model,
   system: z.string().min(1).optional().describe("what the model is told before the conversation"),
-  ...generating,
+  ...speaking,
   maxTokens: generationFields.maxTokens.unwrap().default(512).describe("most tokens of an answer"),
   ...loadFields,
 });

@@ -114,6 +114,7 @@ describe("a command that cannot be right", () => {
       [["inspect", TINY, "--jsn"], "did you mean --json?"],
       [[...prune, "-x"], "unknown option -x"],
       [["inspect", TINY, "--sparsity", "0.5"], "unknown option --sparsity"],
+      [["chat", TINY, "--logprobs", "2"], "unknown option --logprobs"],
       [["inspect", TINY, "-o", join(place, "out")], "unknown option -o"],
       [["inspect", TINY, `--output=${join(place, "out")}`], "unknown option --output"],
     ]);
