@@ -296,7 +296,12 @@ describe("a text of a schema", () => {
       '"http://a.b-c.org:8080/d/e.html?f=1&g=2#h"',
       '"https://example.com/"',
     ], ['"example.com"', '"https://"', '"https://a b.com"', '"https://1.2.3.4"']);
-    check({ format: "email" }, ['"ada.l@example.com"'], ['"ada"', '"a@b"']);
+    check({ format: "email" }, ['"ada.l@example.com"', '"a@b-c.d1.org"'], [
+      '"ada"',
+      '"a@b"',
+      '"a@no--t.org"',
+      '"a@b.17"',
+    ]);
   });
 });
 

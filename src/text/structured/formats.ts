@@ -8,10 +8,11 @@ const DATE = "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|" +
 const TIME =
   "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)";
 const BYTE = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
-const LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?";
+/** A part of a host's name. Two hyphens together say that it is encoded, which some readers then check. */
+const LABEL = "[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,2}";
+/** Ends a host's name: numbers at the end are those of an address. */
+const TOP = "[A-Za-z]{2,10}";
 const GROUP = "[0-9a-fA-F]{1,4}";
-/** A part of a host's name that stands alone: two hyphens in it would say that it is encoded. */
-const PLAIN_LABEL = "[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,2}";
 const SEGMENT = "[A-Za-z0-9._~-]{1,40}";
 const WORDS = "[A-Za-z0-9_+-]{1,30}";
 
@@ -28,13 +29,13 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
     "duration",
     "^P(?:\\d{1,9}W|\\d{1,9}D(?:T\\d{1,9}H(?:\\d{1,9}M)?)?|T(?:\\d{1,9}H(?:\\d{1,9}M(?:\\d{1,9}S)?)?|\\d{1,9}M(?:\\d{1,9}S)?|\\d{1,9}S))$",
   ],
-  ["email", `^${WORDS}(?:\\.${WORDS}){0,3}@${LABEL}(?:\\.${LABEL}){1,3}$`],
+  ["email", `^${WORDS}(?:\\.${WORDS}){0,3}@(?:${LABEL}\\.){1,3}${TOP}$`],
   ["hostname", `^${LABEL}(?:\\.${LABEL}){0,3}$`],
   ["ipv4", `^${BYTE}(?:\\.${BYTE}){3}$`],
   ["ipv6", `^${GROUP}(?::${GROUP}){7}$`],
   [
     "uri",
-    `^https?://(?:${PLAIN_LABEL}\\.){1,3}[A-Za-z]{2,10}(?::[1-9]\\d{0,3})?(?:/${SEGMENT}){0,5}/?` +
+    `^https?://(?:${LABEL}\\.){1,3}${TOP}(?::[1-9]\\d{0,3})?(?:/${SEGMENT}){0,5}/?` +
     `(?:\\?${SEGMENT}=${SEGMENT}(?:&${SEGMENT}=${SEGMENT}){0,3})?(?:#${SEGMENT})?$`,
   ],
   ["uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"],
