@@ -25,6 +25,7 @@ import { runCompiled } from "../../src/generate/run.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../cli/support.ts";
+import { addUnknownOperator, forgetHashes } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new Workshop();
@@ -233,6 +234,29 @@ describe("--target deno", () => {
     client.destroy();
   }, LONG);
 });
+
+test("what its engine cannot load is refused, and nothing is written", async () => {
+  const damaged = workshop.folder();
+  cpSync(model, damaged, { recursive: true });
+  writeFileSync(join(damaged, "onnx/model.onnx_data"), "damaged");
+  const other = workshop.folder();
+  cpSync(model, other, { recursive: true });
+  forgetHashes(other);
+  addUnknownOperator(other);
+  const cases = [
+    ["CONTEXT_OVERFLOW", model, "deno", "--context", "4096"],
+    ["CONTEXT_OVERFLOW", model, "cloudflare", "--context", "4096"],
+    ["CONTEXT_OVERFLOW", model, "binary", "--context", "4096"],
+    ["INTEGRITY", damaged, "deno"],
+    ["INTEGRITY", damaged, "cloudflare"],
+    ["TARGET_UNFIT", other, "deno"],
+  ];
+  for (const [code, bundled, target, ...more] of cases) {
+    const output = join(workshop.path, "refused");
+    await fail(1, code, ["bundle", bundled, "--target", target, "-o", output, ...more]);
+    expect(existsSync(output)).toBe(false);
+  }
+}, LONG);
 
 describe("a bundle that is a folder", () => {
   test("has no hidden files: the model's folder may be one of git, or hold secrets", async () => {

@@ -10,6 +10,7 @@ import { emptyPlaces } from "../../binary/places.ts";
 import { folderSource } from "../../engine/folder_source.ts";
 import { lower } from "../../engine/sparse/lower.ts";
 import { ModelReader } from "../../engine/sparse/model_reader.ts";
+import { contextWithin } from "../../engine/tokens.ts";
 import {
   DiskFullError,
   FileWriteError,
@@ -34,7 +35,7 @@ const LARGEST_MODEL = 2 ** 32 - 2 ** 28;
 export const makeBinary: Target = async (input) => {
   const { name, model, folder, settings, hooks } = input;
   const { externalModel, withOrt, platform, context, kv } = settings;
-  const why = await whyNotSparse(model);
+  const why = await whyNotSparse(model, context);
   const needsOrt = why !== undefined;
   if (needsOrt && !withOrt) {
     throw new TargetUnfitError(
@@ -104,11 +105,16 @@ function isForLinux(platform: string | undefined): boolean {
   return platform === undefined ? process.platform === "linux" : platform.startsWith("bun-linux");
 }
 
-/** Why the sparse engine does not run a model; nothing where it does. */
-async function whyNotSparse(model: string): Promise<string | undefined> {
+/**
+ * Why the sparse engine does not run a model; nothing where it does.
+ *
+ * @throws {ContextOverflowError} When the model has no such context.
+ */
+async function whyNotSparse(model: string, context?: number): Promise<string | undefined> {
   const reader = await ModelReader.open(folderSource(model));
   try {
-    lower(reader.graph, reader.path);
+    const { positions } = lower(reader.graph, reader.path);
+    if (positions !== undefined) contextWithin(context, positions);
     return undefined;
   } catch (error) {
     if (error instanceof UnsupportedOperatorError) return error.message;

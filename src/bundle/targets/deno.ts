@@ -8,6 +8,7 @@ import { pathWord } from "../../platform/shell.ts";
 import { distribution } from "../dist.ts";
 import { copyBuilt, literal, writeModel } from "../edge_files.ts";
 import type { Target } from "../target.ts";
+import { tryModel } from "../try_model.ts";
 import { denoReadme } from "./deno_readme.ts";
 
 /** All that it may do: listen, read itself, and see its own variables. */
@@ -38,9 +39,14 @@ const CONFIG = {
   unstable: ["no-legacy-abort"],
 };
 
-/** Writes the folder. */
+/**
+ * Writes the folder.
+ *
+ * @throws {TargetUnfitError} When our engine does not run the model.
+ */
 export const makeDeno: Target = async (input) => {
-  const { name, folder, settings, hooks } = input;
+  const { name, model, folder, settings, hooks } = input;
+  await tryModel(model, settings, hooks.signal);
   const dist = await distribution(hooks);
   const { context, kv } = settings;
   const { bundle } = await writeModel(input, "model", { context, kv });

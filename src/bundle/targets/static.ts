@@ -3,9 +3,7 @@
  * @module
  */
 import { join } from "node:path";
-import { folderSource } from "../../engine/folder_source.ts";
-import { TargetUnfitError, UnsupportedOperatorError } from "../../errors.ts";
-import { runCompiled } from "../../generate/run.ts";
+import type { LoadedInfo } from "../../generate/model.ts";
 import { fileSize, writeText } from "../../platform/files.ts";
 import { pathWord } from "../../platform/shell.ts";
 import { pageFiles } from "../../server/page/mod.ts";
@@ -13,8 +11,8 @@ import { distribution } from "../dist.ts";
 import { copyBuilt } from "../edge_files.ts";
 import { copyInParts } from "../model_files.ts";
 import { indexHtml, STYLES } from "../page/index.ts";
-import type { BundleSettings } from "../options.ts";
 import type { Target, TargetReport } from "../target.ts";
+import { tryModel } from "../try_model.ts";
 
 /** The page's scripts, as `scripts/build.ts` makes them. */
 const SCRIPTS = ["page/page.js", "page/worker.js"];
@@ -37,7 +35,7 @@ const LIMIT = 2 ** 32;
 
 /** Makes the folder. */
 export const makeStatic: Target = async ({ name, model, folder, settings, hooks }) => {
-  const memory = await measure(model, settings, hooks.signal);
+  const memory = memoryOf(await tryModel(model, settings, hooks.signal));
   const dist = await distribution(hooks);
   const { bytes } = await copyInParts(model, join(folder, "model"), hooks);
   const page = join(folder, "page");
@@ -66,38 +64,16 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
   };
 };
 
-/**
- * Loads the model as the page will, to see that it can, and what it takes.
- *
- * @throws {TargetUnfitError} When the engine has no kernel for it.
- * @throws {EspalierError} Of the class that says what else is wrong.
- */
-async function measure(
-  model: string,
-  { context, kv }: BundleSettings,
-  signal: AbortSignal | undefined,
-): Promise<TargetReport["memory"]> {
-  try {
-    await using loaded = await runCompiled(folderSource(model), {
-      threads: 1,
-      context,
-      kv,
-      signal,
-    });
-    const { memoryBytes, weightBytes, cacheBytesPerToken, context: most } = loaded.info;
-    const engine = memoryBytes ?? weightBytes;
-    const cache = cacheBytesPerToken * most;
-    const parts = {
-      weights: weightBytes,
-      buffers: engine - weightBytes,
-      [`cache of ${most} tokens`]: cache,
-    };
-    return { limit: LIMIT, total: engine + cache, parts };
-  } catch (error) {
-    if (!(error instanceof UnsupportedOperatorError)) throw error;
-    throw new TargetUnfitError(
-      `only our own engine runs in the page: ${error.message}; --target binary --with-ort runs it`,
-      { cause: error },
-    );
-  }
+/** What the page will take. */
+function memoryOf(
+  { memoryBytes, weightBytes, cacheBytesPerToken, context }: LoadedInfo,
+): TargetReport["memory"] {
+  const engine = memoryBytes ?? weightBytes;
+  const cache = cacheBytesPerToken * context;
+  const parts = {
+    weights: weightBytes,
+    buffers: engine - weightBytes,
+    [`cache of ${context} tokens`]: cache,
+  };
+  return { limit: LIMIT, total: engine + cache, parts };
 }
