@@ -57,7 +57,7 @@ export interface Sequence {
    * The id of the largest of the logits that the last run has given, of equal ones the lowest, where the engine has
    * found it on its way: nobody need look for it then.
    */
-  readonly likeliest?: number;
+  readonly likeliest?: number | undefined;
   /**
    * Runs tokens after those in the cache.
    *

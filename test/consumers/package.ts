@@ -44,7 +44,14 @@ console.log(typeof dlp, typeof runCompiled, typeof createApp);
 `;
 
 const TSCONFIG = {
-  compilerOptions: { strict: true, module: "nodenext", target: "es2022", noEmit: true, types: [] },
+  compilerOptions: {
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    module: "nodenext",
+    target: "es2022",
+    noEmit: true,
+    types: [],
+  },
   files: ["typed.ts"],
 };
 
