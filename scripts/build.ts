@@ -69,7 +69,7 @@ const noPackages: BundlerPlugin = {
   },
 };
 
-/** Leaves out of prom-client what asks for modules of Node that an edge function may not have. */
+/** Leaves out of prom-client what nobody asks for here: it wants modules of Node that an edge function may not have. */
 const fewMetrics: BundlerPlugin = {
   name: "few-metrics",
   setup(build) {
@@ -81,16 +81,16 @@ const fewMetrics: BundlerPlugin = {
 };
 
 /**
- * Builds what goes into edge functions. CommonJS packages in it ask for modules of Node by a `require`
- * that such runtimes may not have: they are given to imports there.
+ * Builds what serves. CommonJS packages in it ask for modules of Node by a `require` that edge functions, and
+ * programs bundled from it again, may not have: imports give them.
  */
-async function buildEdge(root: string): Promise<void> {
+async function buildServer(root: string, entry: string, naming: string): Promise<void> {
   const outdir = `${root}dist`;
-  const path = `${outdir}/edge.js`;
+  const path = `${outdir}/${naming}`;
   await bundle({
-    entrypoints: [`${root}src/edge/mod.ts`],
+    entrypoints: [`${root}src/${entry}`],
     outdir,
-    naming: "edge.js",
+    naming,
     target: "node",
     plugins: [fewMetrics],
   });
@@ -104,7 +104,6 @@ async function buildEdge(root: string): Promise<void> {
     code.replace(/^import \{ createRequire \}.*$/m, "").replace(/^var __require = .*$/m, ""),
   ];
   await writeFile(path, rewritten.join("\n"));
-  await bundle({ entrypoints: [path], outdir, naming: "edge.js", target: "node", minify: true });
 }
 
 /** Copies the kernels, and writes each for a memory that is not shared as well. */
@@ -119,23 +118,25 @@ async function writeKernels(from: string, to: string): Promise<void> {
 
 async function main(): Promise<void> {
   const root = fileURLToPath(new URL("..", import.meta.url));
+  const outdir = `${root}dist`;
   await bundle({
     entrypoints: [`${root}src/prune/mod.ts`],
-    outdir: `${root}dist`,
+    outdir,
     naming: "prune.js",
     target: "browser",
     plugins: [noPackages],
   });
   // For "node" modules of Node stay imports: they are asked for only where there is Node.
-  for (const [entry, naming] of [["generate/run.ts", "run.js"], ["server/mod.ts", "server.js"]]) {
-    await bundle({
-      entrypoints: [`${root}src/${entry}`],
-      outdir: `${root}dist`,
-      naming,
-      target: "node",
-    });
-  }
-  await buildEdge(root);
+  await bundle({
+    entrypoints: [`${root}src/generate/run.ts`],
+    outdir,
+    naming: "run.js",
+    target: "node",
+  });
+  await buildServer(root, "server/mod.ts", "server.js");
+  await buildServer(root, "edge/mod.ts", "edge.js");
+  const edge = [`${outdir}/edge.js`];
+  await bundle({ entrypoints: edge, outdir, naming: "edge.js", target: "node", minify: true });
   // What a folder for any web server has: its page, and the worker with the engine.
   for (const [entry, naming] of [["page.js", "page.js"], ["worker.ts", "worker.js"]]) {
     await bundle({

@@ -43,6 +43,17 @@ import { createApp } from "espalier/server";
 console.log(typeof dlp, typeof runCompiled, typeof createApp);
 `;
 
+/** Imports the server as text. */
+const NOWHERE = `
+import { readFileSync } from "node:fs";
+const bytes = readFileSync("node_modules/espalier/dist/server.js");
+// Its text is a part of what is said of an error.
+await import("data:text/javascript;base64," + bytes.toString("base64")).then(
+  ({ createApp }) => console.log(typeof createApp),
+  ({ message }) => console.log(message.slice(0, 200)),
+);
+`;
+
 const TSCONFIG = {
   compilerOptions: {
     strict: true,
@@ -80,9 +91,13 @@ async function checkPackage(checks: Checks, folder: string): Promise<void> {
   writeFileSync(join(project, "typed.ts"), TYPED);
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify(TSCONFIG));
   writeFileSync(join(project, "plain.mjs"), PLAIN);
+  writeFileSync(join(project, "nowhere.mjs"), NOWHERE);
   const typed = await run(["node", "node_modules/typescript/bin/tsc"], project);
   checks.that("has types", typed.code === 0, () => lastLines(typed.stdout));
   const all = "function function function\n";
+  // As where another bundler has put it into a Worker: there is no place from which a module is required.
+  const nowhere = await runOrThrow(["node", "nowhere.mjs"], project);
+  checks.same("serves from a module that lies nowhere", nowhere, "function\n");
   checks.same("runs in Node", await runOrThrow(["node", "plain.mjs"], project), all);
   checks.same("runs in Bun", await runOrThrow(["bun", "plain.mjs"], project), all);
   if (await has("deno")) {
