@@ -15,7 +15,7 @@ import {
 import { indexScales, packNibbles } from "./packed/int4.ts";
 import { codeBits } from "./packed/nm.ts";
 import type { PackedSlots } from "./packed/slots.ts";
-import type { PackedBitmap, PackedCsr, PackedNm, Values, ValueType } from "./packed/types.ts";
+import type { PackedBitmap, PackedCsr, PackedNm, ValueOptions, ValueType } from "./packed/types.ts";
 
 /** A tensor on disk, with what a graph says of it. */
 export interface StoredTensor {
@@ -57,10 +57,10 @@ export function valueTypeOf(type: ValueType): DataType {
 }
 
 /** How values are scaled. */
-export function scalingOf(values: Values, columns: number): Scaling {
-  if (values.type === "int4") return "int4";
-  if (values.type !== "int8") return "none";
-  return values.group >= columns ? "row" : "group";
+export function scalingOf({ type, group = Infinity }: ValueOptions, columns: number): Scaling {
+  if (type === "int4") return "int4";
+  if (type !== "int8") return "none";
+  return group >= columns ? "row" : "group";
 }
 
 /**

@@ -2,13 +2,17 @@
  * The graph of a compiled model, once its matrices have their places in the data file.
  * @module
  */
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { CachedAttention } from "../src/checkpoint/architectures/attention.ts";
 import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { modelOf } from "../src/onnx/builder.ts";
-import { type GraphProto, OperatorSetIdProtoSchema } from "../src/onnx/generated/onnx_pb.ts";
+import {
+  FunctionProtoSchema,
+  type GraphProto,
+  OperatorSetIdProtoSchema,
+} from "../src/onnx/generated/onnx_pb.ts";
 import { modelBytes } from "../src/onnx/model_file.ts";
 import { isExternal } from "../src/onnx/sections.ts";
 import type { TensorSink } from "./data_file.ts";
@@ -54,6 +58,18 @@ export function graphBytes(
     }));
   }
   return modelBytes(model);
+}
+
+/** What a field takes beside its content at most, and the domain that comes with the first operator. */
+const AROUND_DEFINITION = 64;
+
+/**
+ * Most bytes by which `model.onnx` grows with the definition of an operator.
+ *
+ * @param name The operator.
+ */
+export function definitionBytes(name: string): number {
+  return toBinary(FunctionProtoSchema, operatorNamed(name)).length + AROUND_DEFINITION;
 }
 
 /**

@@ -10,8 +10,9 @@ import { groupColumns, INT4_GROUP } from "../src/prune/int4_grid.ts";
 import type { Kept } from "../src/prune/kept.ts";
 import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
 import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
-import { type Packed, store, valueTypeOf } from "./emit.ts";
-import { contextOf, graphBytes, tablesOf } from "./graph.ts";
+import { type Packed, scalingOf, store, valueTypeOf } from "./emit.ts";
+import { operatorName } from "./functions.ts";
+import { contextOf, definitionBytes, graphBytes, tablesOf } from "./graph.ts";
 import { TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
@@ -20,6 +21,9 @@ import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
 import { headGroup, type Storing } from "./storing.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { Stored, StoredDense } from "./weights.ts";
+
+/** The part of the weights expected that is left at least, where they may be fewer. */
+const LEAST_LEFT = 7 / 8;
 
 /** Longest distance between two entries of CSR. */
 const GREATEST_GAP = 255;
@@ -57,7 +61,34 @@ export class CompiledSizes {
     }
     const how = { context: this.#context, logits: "all" } as const;
     const graph = graphBytes(checkpoint, spec, sink, matrices, how);
-    return graph.length + sink.size;
+    return graph.length + sink.size + this.#otherDefinitions(kept, storing, matrices);
+  }
+
+  /**
+   * Bytes of operators that only a part of the linears may need: where fewer weights are left than expected,
+   * another format may be the smallest of some, by less than its definition takes.
+   */
+  #otherDefinitions(
+    kept: ReadonlyMap<string, Kept>,
+    storing: Storing,
+    matrices: ReadonlyMap<string, Stored>,
+  ): number {
+    if (storing.format !== "auto") return 0;
+    const others = new Set<string>();
+    for (const { weight, rows, columns } of this.#linears) {
+      const stays = kept.get(weight);
+      if (!stays || stays.kind === "slots" || !stays.fewer) continue;
+      const zeros = zerosOf({ rows, columns }, stays);
+      const { nonzeros, entries } = zeros;
+      const options = optionsOf({ rows, columns }, zeros, storing);
+      const left = { ...zeros, nonzeros: nonzeros * LEAST_LEFT, entries: entries * LEAST_LEFT };
+      const format = smallestFormat({ rows, columns }, left, options);
+      if (format !== "dense") others.add(operatorName(format, scalingOf(options, columns)));
+    }
+    for (const stored of matrices.values()) {
+      if ("scaling" in stored) others.delete(operatorName(stored.format, stored.scaling));
+    }
+    return [...others].reduce((sum, name) => sum + definitionBytes(name), 0);
   }
 
   /**
@@ -73,18 +104,15 @@ export class CompiledSizes {
   #linearsIn(
     sink: TensorSink,
     kept: ReadonlyMap<string, Kept>,
-    { values, group, format }: Storing,
+    storing: Storing,
   ): Map<string, Stored> {
+    const { format } = storing;
     const matrices = new Map<string, Stored>();
     for (const { weight, rows, columns } of this.#linears) {
       const shape = { rows, columns };
       const stays = kept.get(weight);
       const zeros = zerosOf(shape, stays);
-      const density = zeros.nonzeros / (rows * columns);
-      const options: ValueOptions = {
-        type: values,
-        group: values === "int4" ? groupColumns(density, group ?? INT4_GROUP) : group,
-      };
+      const options = optionsOf(shape, zeros, storing);
       const chosen = format === "auto" ? smallestFormat(shape, zeros, options) : format;
       matrices.set(
         weight,
@@ -218,6 +246,16 @@ export class CompiledSizes {
     if (this.#scratch.byteLength < bytes) this.#scratch = new ArrayBuffer(bytes);
     return this.#scratch;
   }
+}
+
+/** How the values of a linear are stored. */
+function optionsOf(
+  { rows, columns }: Shape,
+  { nonzeros }: Zeros,
+  { values, group }: Storing,
+): ValueOptions {
+  if (values !== "int4") return { type: values, group };
+  return { type: values, group: groupColumns(nonzeros / (rows * columns), group ?? INT4_GROUP) };
 }
 
 /** What the formats will find in a matrix. */

@@ -2,16 +2,16 @@
  * How many weights of a matrix stay, told without looking at them: sizes hang on nothing else.
  * @module
  */
-import type { LinearShare } from "./block.ts";
+import { type LinearShare, mends } from "./block.ts";
 import { slotsOf } from "./slots.ts";
 import type { Method, Pattern } from "./types.ts";
 
-/** What stays of a matrix. */
+/** What stays of a matrix; `fewer` where it may be less, for some go together or are rounded to 0. */
 export type Kept =
   /** So many weights, anywhere. */
-  | { readonly kind: "any"; readonly weights: number }
+  | { readonly kind: "any"; readonly weights: number; readonly fewer?: boolean }
   /** `n` of every `m` neighbours in a row. */
-  | { readonly kind: "nm"; readonly n: number; readonly m: number }
+  | { readonly kind: "nm"; readonly n: number; readonly m: number; readonly fewer?: boolean }
   /** So many slots; a block's linears share theirs out by their weights, so this is the mean. */
   | { readonly kind: "slots"; readonly slots: number };
 
@@ -32,12 +32,13 @@ export function keptOf(
 ): Kept {
   switch (pattern.kind) {
     case "nm":
-      return { kind: "nm", n: pattern.n, m: pattern.m };
+      return { kind: "nm", n: pattern.n, m: pattern.m, fewer: mends(method) };
     case "mixed":
       return {
         kind: "nm",
         n: share.kept ?? Math.round(share.density * pattern.m),
         m: pattern.m,
+        fewer: mends(method),
       };
     case "slots":
       return { kind: "slots", slots: Math.ceil(share.density * slotsOf({ rows, columns })) };
@@ -52,6 +53,7 @@ export function keptOf(
           )
           // Each row loses a whole number, rounded down.
           : rows * (columns - Math.floor(columns * (1 - share.density) + 1e-7)),
+        fewer: method !== "wanda",
       };
   }
 }

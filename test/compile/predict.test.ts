@@ -19,7 +19,7 @@ import { type Kept, keptOf } from "../../src/prune/kept.ts";
 import type { Method } from "../../src/prune/types.ts";
 import { rejectionOf, thrownBy } from "../checkpoint/support.ts";
 import { fuzz, must } from "../support/fuzz.ts";
-import { CompileWorkshop, LONG, sourceOf } from "./support.ts";
+import { CompileWorkshop, LONG, sourceOf, TOKENS } from "./support.ts";
 
 const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
@@ -138,6 +138,27 @@ describe("the most that slots can take", () => {
         ...where,
         fits: true,
       });
+    }
+  }, LONG);
+});
+
+describe("the most that a method leaves which rounds weights to 0", () => {
+  test("is foretold where two formats are as good, and some linears take the one", async () => {
+    const calibration = `${workshop.fresh("windows")}.json`;
+    writeFileSync(calibration, JSON.stringify({ windows: [TOKENS, TOKENS.toReversed()] }));
+    for (const model of ["qwen2", "opt"]) {
+      const checkpoint = await wanda({
+        model: sourceOf(model),
+        pattern: "4:16",
+        method: "sparsegpt",
+        values: "int4",
+        calibration,
+        seqlen: 20,
+      });
+      const storing: Storing = { format: "auto", values: "int4", group: 32, head: "int8" };
+      const size = foretold(model, "4:16", 0.25, storing, "sparsegpt");
+      const file = await reached(checkpoint, storing);
+      expect({ model, fits: file <= size && file > 0.8 * size }).toEqual({ model, fits: true });
     }
   }, LONG);
 });
