@@ -183,8 +183,10 @@ export class AllocationChooser {
   ): Promise<Trial[]> {
     const trials: Trial[] = [];
     const importance = chosen.importance ?? await this.#judge(windows.windows, "both");
+    // A search may leave the allocation that it started from: that is measured as it is written.
+    const written = chosen.search?.taken ?? chosen.allocation;
     for (const allocation of ALLOCATIONS) {
-      if (allocation === chosen.allocation) continue;
+      if (allocation === written) continue;
       const tried = await this.#try(allocation, windows.windows, heldOut, importance, "text");
       if (tried) trials.push(tried.trial);
     }

@@ -232,19 +232,21 @@ function fitOf({ asked, bytes, trials }: FitReport): string {
 }
 
 /** The allocations side by side, the best first: DLP does not win on every model. */
-function trialsOf({ trials, perplexity, allocation }: PruneReport): string {
+function trialsOf({ trials, perplexity, allocation, search }: PruneReport): string {
+  // A search that ends no better than it began leaves the allocation that it started from.
+  const written = search?.taken ?? allocation;
   // Where both were measured, the held-out text is what counts.
   const on = trials.at(-1)!.on;
   const all = trials.filter((trial) => trial.on === on)
     .map(({ allocation, perplexity }) => ({ allocation, perplexity }));
-  if (on === "text" && perplexity && allocation !== "given") {
-    all.push({ allocation, perplexity: perplexity.pruned });
+  if (on === "text" && perplexity && written !== "given") {
+    all.push({ allocation: written, perplexity: perplexity.pruned });
   }
   all.sort((a, b) => a.perplexity - b.perplexity);
   const rows = all.map((trial) => [
     trial.allocation,
     trial.perplexity.toFixed(2),
-    trial.allocation === allocation ? "written" : "",
+    trial.allocation === written ? "written" : "",
   ]);
   const where = on === "text" ? "the held-out text" : "calibration text kept apart";
   return `${style.dim(`allocations on ${where}, best first`)}\n${

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { Workshop } from "../checkpoint/support.ts";
-import { matches, start, TINY } from "./support.ts";
+import { matches, start, succeed, TINY } from "./support.ts";
 
 const LONG = 120_000;
 
@@ -57,4 +57,21 @@ describe("Ctrl-C in a search", () => {
     },
     LONG,
   );
+});
+
+describe("a search that ends no better than it began", () => {
+  test("leaves the allocation that it started from, which the table says is written", async () => {
+    const out = join(workshop.folder(), "out");
+    const budget = ["--allocation", "search", "--search-budget", "1"];
+    const held = ["--text", text, "--windows", "2", "--compare"];
+    for (const more of [[], held]) {
+      const words = ["prune", TINY, "-o", out, "--force", ...budget, ...FEW, ...QUICK, ...more];
+      const { stdout, stderr } = await succeed(...words);
+      const [, start] = /: (\w+) stays/.exec(stderr)!;
+      const table = stdout.slice(stdout.indexOf("allocations on")).split("\n");
+      expect(table.filter((line) => line.endsWith("written")).map((line) => line.split(" ")[0]))
+        .toEqual([start]);
+      expect(table.filter((line) => line.startsWith(start))).toHaveLength(1);
+    }
+  }, LONG);
 });
