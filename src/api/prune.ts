@@ -317,6 +317,9 @@ class PruneRun {
     if (densities !== undefined && settings.sparsity !== undefined) {
       throw new UsageError("--densities says how much goes: leave --sparsity out beside it");
     }
+    if (settings.compare && settings.text === undefined) {
+      throw new UsageError("--compare measures on held-out text: name one with --text");
+    }
     if (settings.allocation === "search" && settings.sparsity === 0) {
       throw new UsageError("--allocation search has nothing to search where --sparsity is 0");
     }

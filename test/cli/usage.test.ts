@@ -201,6 +201,7 @@ describe("a command that cannot be right", () => {
       [[...prune, "--sparsity", "0.6", "--densities", densities], "leave --sparsity out"],
       [[...prune, "--skip", "*.nothing_proj"], "--skip *.nothing_proj", "self_attn.q_proj"],
       [[...prune, "--skip", "*"], "leaves nothing to prune"],
+      [[...prune, "--compare"], "--compare", "--text"],
     ]);
   });
 
