@@ -16,6 +16,8 @@ import type { ProgressEvent, RunHooks } from "./options.ts";
 
 /** Windows are this long unless the caller, the model or the text says otherwise. */
 const DEFAULT_SEQLEN = 2048;
+/** Tokens of the shortest window: one, and the one that it foretells. */
+const SHORTEST = 2;
 
 /** Bytes of a block's weights from which on memory is given back after every run. */
 const LARGE_BLOCK = 128e6;
@@ -114,14 +116,21 @@ export function windowLength(
     }
     return length;
   }
+  const { tokens, called = "the text" } = source;
+  if (tokens.length < SHORTEST) {
+    throw new TextError(
+      `${called} has ${
+        tokens.length === 1 ? "1 token" : `${tokens.length} tokens`
+      }, a window needs ${SHORTEST} at least: give more text`,
+    );
+  }
   let length = wanted ?? DEFAULT_SEQLEN;
   if (length > context) {
     length = context;
     note(`windows have ${length} tokens: the model's context ends there`);
   }
-  const { tokens, called = "the text" } = source;
   if (tokens.length < length) {
-    if (wanted !== undefined || tokens.length < 2) {
+    if (wanted !== undefined) {
       throw new TextError(
         `${called} has ${tokens.length} tokens, one window needs ${length}: give more text or a smaller --seqlen`,
       );

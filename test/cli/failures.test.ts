@@ -122,6 +122,8 @@ describe("a command that fails on its model, its text or its output", () => {
       [[...uncalibrated, "--calibration", short], "32", "--seqlen"],
       [[...uncalibrated, "--calibration", empty], "0 tokens"],
       [["eval", TINY, "--text", short, ...QUICK], "32", "--seqlen"],
+      // Of which no smaller --seqlen makes a window.
+      [["eval", TINY, "--text", empty], "0 tokens, a window needs 2 at least: give more text"],
       [[...prune, "--text", short], "32", "--seqlen"],
     ]);
   });
