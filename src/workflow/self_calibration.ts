@@ -35,8 +35,9 @@ export function writerFor(
       );
     }
     const loaded = await load(model, { values: VALUES, context: length, threads }, {
-      ...hooks,
       signal,
+      // Notes are for who asked for a compiled model: that it is dense is no news to who will prune it.
+      onProgress: (event) => event.type === "progress" && hooks.onProgress?.(event),
     });
     try {
       const written = await phases.run(

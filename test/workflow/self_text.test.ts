@@ -171,6 +171,14 @@ describe("prune --calibration self", () => {
     expect(JSON.parse(stdout).calibration.kind).toBe("self");
   }, LONG);
 
+  test("has nobody told to prune first, as compiling a dense model has", async () => {
+    const few = ["--samples", "2", "--seqlen", "32", "--dry-run"];
+    const { code, stderr } = await run("prune", TINY, "--calibration", "self", ...few);
+    expect(code).toBe(0);
+    expect(stderr).toContain("write calibration text");
+    expect(stderr).not.toContain("prune first");
+  }, LONG);
+
   test("leaves nothing behind after Ctrl-C", async () => {
     const temporary = workshop.fresh("temporary");
     mkdirSync(temporary);
