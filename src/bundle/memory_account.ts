@@ -36,7 +36,7 @@ const PARTS = 3;
 const GRAIN = 65_536;
 /**
  * Ways to make a model smaller, the least harmful first, and their bytes a weight in the engine's memory
- * (`ARCHITECTURE.md`, Layouts): of linears, and of embedding and head.
+ * (`docs/engine.md`, Layouts): of linears, and of embedding and head.
  */
 const SMALLER = [
   { how: "pruned to 8:16 and compiled as int8", linears: 0.75, others: 1.06 },

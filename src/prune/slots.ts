@@ -108,7 +108,7 @@ export function slotsMask(
  * The scores of different linears, and of different rows, have no common measure: a row's outputs may
  * all be small, and matter as much. So the gains of four rows count relative to their mean, and the slots
  * with the greatest of them stay, wherever in the block they are: rows whose weights matter alike get
- * more, rows with a few that matter much get less. `ARCHITECTURE.md` has what other measures gave.
+ * more, rows with a few that matter much get less. `docs/pruning.md` has what other measures gave.
  *
  * @param weights The block's linears.
  * @param method |W|·‖X‖₂ or |W|.
