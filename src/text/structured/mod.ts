@@ -14,7 +14,8 @@
 import type { TokenConstraint } from "../constraint.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import { Grammar } from "./grammar.ts";
-import { jsonOf, readSchema } from "./schema.ts";
+import { readSchema } from "./schema.ts";
+import { jsonOf } from "./schema_json.ts";
 import { anyValue } from "./value.ts";
 import { Vocabulary } from "./vocabulary.ts";
 

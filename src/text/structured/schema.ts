@@ -24,7 +24,19 @@
  * @module
  */
 import { quote, SchemaError } from "../../errors.ts";
+import {
+  CHOICES,
+  KEYWORDS_OF,
+  listedNames,
+  MOST_MEMBERS,
+  OF_TYPES,
+  refusedKeyword,
+  type Schema,
+  stringParts,
+  TYPES,
+} from "./keywords.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
+import { jsonOf } from "./schema_json.ts";
 import { StringPatterns } from "./string_patterns.ts";
 import {
   anyValue,
@@ -43,59 +55,17 @@ import {
   type Value,
 } from "./value.ts";
 
-/** UTF-16 units of the largest schema, as JSON. */
-const LARGEST_SCHEMA = 1 << 18;
 /** Levels of schemas in schemas. */
 const DEEPEST = 64;
-/**
- * Levels of lists and objects in each other, those of values and of unknown keywords included. Bun writes
- * some ten thousands of them for seconds, in which nothing else is done, before it fails.
- */
-const DEEPEST_JSON = 1000;
 /** Most schemas in a schema. */
 const MOST_SCHEMAS = 4000;
 /** Most values of all `enum` together. */
 const MOST_GIVEN = 4000;
-/** Most members of a union: each may have to be followed for itself. */
-const MOST_MEMBERS = 64;
 /** Largest `minItems` and `minLength`; larger maxima are taken for this one. */
 const LARGEST_COUNT = 100_000;
 
 /** Comparisons of members of `oneOf`, in all. */
 const MOST_COMPARISONS = 100_000;
-
-/** Keywords that restrict values, and that are not kept. */
-const REFUSED = new Set([
-  ..."not if then else dependentSchemas dependentRequired dependencies patternProperties".split(
-    " ",
-  ),
-  ..."propertyNames minProperties maxProperties unevaluatedProperties unevaluatedItems".split(" "),
-  ..."contains minContains maxContains uniqueItems additionalItems multipleOf divisibleBy".split(
-    " ",
-  ),
-  ..."disallow extends $dynamicRef $recursiveRef contentEncoding contentMediaType".split(" "),
-  ..."contentSchema".split(" "),
-]);
-/** Values of refused keywords that restrict nothing, as JSON. */
-const HARMLESS = new Map([
-  ["uniqueItems", ["false"]],
-  ["minProperties", ["0"]],
-  ["unevaluatedProperties", ["true", "{}"]],
-  ["unevaluatedItems", ["true", "{}"]],
-  // Names are strings; zod says so of every record.
-  ["propertyNames", ["true", "{}", '{"type":"string"}']],
-]);
-const KEYWORDS_OF = {
-  object: ["properties", "required", "additionalProperties", "propertyNames"],
-  array: ["items", "prefixItems", "minItems", "maxItems"],
-  string: ["minLength", "maxLength", "pattern", "format"],
-  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
-};
-const OF_TYPES = Object.values(KEYWORDS_OF).flat();
-const CHOICES = ["$ref", "const", "enum", "anyOf", "oneOf", "allOf"];
-const TYPES = ["null", "boolean", "integer", "number", "string", "array", "object"];
-
-type Schema = Readonly<Record<string, unknown>>;
 
 /**
  * Reads a schema.
@@ -106,38 +76,6 @@ type Schema = Readonly<Record<string, unknown>>;
  */
 export function readSchema(schema: unknown, name = "the schema"): Value {
   return new Reader(JSON.parse(jsonOf(schema, name)), name).read();
-}
-
-/**
- * A schema as JSON, within limits: a name for it.
- *
- * @throws {SchemaError} When it is none, or too large.
- */
-export function jsonOf(schema: unknown, name = "the schema"): string {
-  assertShallow(schema, name, 0);
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(schema);
-  } catch (cause) {
-    throw new SchemaError(`${name} is no JSON: ${(cause as Error).message}`, { cause });
-  }
-  if (json === undefined) throw new SchemaError(`${name} is no JSON: it is ${typeof schema}`);
-  if (json.length > LARGEST_SCHEMA) {
-    throw new SchemaError(
-      `${name} has ${json.length} characters: at most ${LARGEST_SCHEMA} are read`,
-    );
-  }
-  return json;
-}
-
-function assertShallow(value: unknown, name: string, depth: number): void {
-  if (typeof value !== "object" || value === null) return;
-  if (depth >= DEEPEST_JSON) {
-    throw new SchemaError(
-      `${name} holds itself, or more than ${DEEPEST_JSON} lists and objects in each other`,
-    );
-  }
-  for (const inner of Object.values(value)) assertShallow(inner, name, depth + 1);
 }
 
 class Reader {
@@ -210,16 +148,10 @@ class Reader {
   /** What a schema says, as values of which each will do. */
   #members(schema: Schema, at: string, depth: number): Value[] {
     const has = (keyword: string) => Object.hasOwn(schema, keyword);
-    for (const keyword of Object.keys(schema)) {
-      if (
-        REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword])) &&
-        !(keyword === "propertyNames" && listedNames(schema))
-      ) {
-        throw this.#refuse(at, `${keyword} is not supported`);
-      }
-    }
+    const refused = refusedKeyword(schema);
+    if (refused !== undefined) throw this.#refuse(at, `${refused} is not supported`);
     if (has("$id") && depth > 0) throw this.#refuse(at, "$id is not supported within a schema");
-    const strings = has("allOf") ? this.#stringParts(schema) : undefined;
+    const strings = has("allOf") ? stringParts(schema) : undefined;
     if (strings) {
       const isUntyped = strings.every(({ type }) => type === undefined);
       return [Object.assign(this.#string(strings, at), { isUntyped })];
@@ -405,25 +337,6 @@ class Reader {
     return this.#add({ kind: "array", first, rest, min, max: given });
   }
 
-  /** A schema and what its `allOf` adds, where that is said of strings alone. */
-  #stringParts({ allOf, ...rest }: Schema): Schema[] | undefined {
-    if (!Array.isArray(allOf) || allOf.length === 0 || allOf.length > MOST_MEMBERS) {
-      return undefined;
-    }
-    const parts = [rest, ...allOf];
-    const others = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
-    const isOfStrings = (part: unknown) =>
-      typeOf(part) === "object" &&
-      ["string", undefined].includes((part as Schema).type as string) &&
-      others.every((word) =>
-        KEYWORDS_OF.string.includes(word) || !Object.hasOwn(part as Schema, word)
-      );
-    const saysLittle = parts.every((part) =>
-      !["type", ...KEYWORDS_OF.string].some((word) => Object.hasOwn(part, word))
-    );
-    return saysLittle || !parts.every(isOfStrings) ? undefined : parts;
-  }
-
   /** A string that keeps what all parts say. */
   #string(parts: readonly Schema[], at: string): ScalarValue {
     const counts = (keyword: string) =>
@@ -488,18 +401,6 @@ class Reader {
     visit(any.value);
     return any;
   }
-}
-
-/** The names that `propertyNames` lists, as zod lists those of a record; undefined where it says anything else. */
-function listedNames({ propertyNames }: Schema): ReadonlySet<string> | undefined {
-  if (typeOf(propertyNames) !== "object") return undefined;
-  const { type = "string", enum: several, const: one, ...rest } = propertyNames as Schema;
-  const names = several ?? (one === undefined ? undefined : [one]);
-  const isOther = Object.keys(rest).length > 0 || (several !== undefined && one !== undefined);
-  if (type !== "string" || isOther || !Array.isArray(names)) return undefined;
-  return names.length > 0 && names.every((name) => typeof name === "string")
-    ? new Set(names)
-    : undefined;
 }
 
 /** A name as a part of a JSON pointer. */
