@@ -28,7 +28,9 @@ export async function folderPlace(
   const path = location instanceof URL
     ? fileURLToPath(location)
     : await localFolder(location, hooks);
-  const { folder, dispose } = CompiledModel.isAt(path)
+  const isCompiled = CompiledModel.isAt(path);
+  if (isCompiled) tellWhatIsSettled(path, settings, hooks);
+  const { folder, dispose } = isCompiled
     ? { folder: path, dispose: () => {} }
     : await compileFirst(path, settings, hooks);
   return {
@@ -38,4 +40,14 @@ export async function folderPlace(
     bytes: bytesIn(join(folder, "onnx")),
     dispose,
   };
+}
+
+/** Says of options for checkpoints that a compiled model has its own. */
+function tellWhatIsSettled(path: string, settings: LoadSettings, hooks: RunHooks): void {
+  for (const field of ["values", "format"] as const) {
+    if (settings[field] === "auto") continue;
+    const text = `${folderName(path)} is compiled already: ${field} ${settings[field]} ` +
+      "is for checkpoints, which are compiled on the way, and changes nothing";
+    hooks.onProgress?.({ type: "note", text });
+  }
 }

@@ -20,16 +20,17 @@ const windowsSchema = z.looseObject({
 });
 
 /**
- * Reads a corpus, its form told by the end of its name: `.jsonl` (a `text` field a line, documents
+ * Reads a corpus, its form told by the end of its name, in letters of any size: `.jsonl` (a `text` field a line, documents
  * joined by blank lines), `.json` (`{"windows": [[token ids] …]}`), anything else as plain text.
  *
  * @throws {TextError} When it has not that form.
  * @throws {FileReadError} When it cannot be read.
  */
 export function readCorpus(path: string): Corpus {
-  if (path.endsWith(".json")) return { kind: "windows", windows: readWindows(path) };
+  const name = path.toLowerCase();
+  if (name.endsWith(".json")) return { kind: "windows", windows: readWindows(path) };
   const text = readText(path, LARGEST_TEXT);
-  if (!path.endsWith(".jsonl")) return { kind: "text", text };
+  if (!name.endsWith(".jsonl")) return { kind: "text", text };
   const documents: string[] = [];
   text.split("\n").forEach((line, i) => {
     if (line.trim() === "") return;

@@ -129,6 +129,26 @@ describe("load", () => {
     expect([...phases]).toContain("pack linears");
   }, LONG);
 
+  test(
+    "says of how a checkpoint is to be stored that a compiled model has its own way",
+    async () => {
+      const notes: string[] = [];
+      const onProgress = (event: ProgressEvent) =>
+        void (event.type === "note" && notes.push(event.text));
+      const how = { ...ORT, values: "int4", format: "nm" } as const;
+      await (await load(await compiledTiny(), how, { onProgress })).close();
+      const told = notes.filter((text) => text.includes("compiled already"));
+      expect(told.map((text) => text.split(": ")[1].split(" is for")[0])).toEqual([
+        "values int4",
+        "format nm",
+      ]);
+      notes.length = 0;
+      await (await load(TINY, { ...ORT, values: "int4" }, { onProgress })).close();
+      expect(notes.filter((text) => text.includes("compiled already"))).toEqual([]);
+    },
+    LONG,
+  );
+
   test("stores a checkpoint's weights as it is told", async () => {
     const expected = await checkpointLogits(TINY);
     const distances: number[] = [];

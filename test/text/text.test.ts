@@ -98,6 +98,8 @@ describe("a corpus", () => {
     const text = "One.\n\nTwo,\nof two lines.\n\n\n\nLast.";
     expect(textOf(readCorpus(file("a.jsonl", lines.join("\n"))))).toBe(text);
     expect(textOf(readCorpus(file("b.jsonl", `${lines.join("\n")}\n`)))).toBe(text);
+    expect(textOf(readCorpus(file("C.JSONL", lines.join("\n"))))).toBe(text);
+    expect(readCorpus(file("W.JSON", '{"windows": [[1, 2]]}')).kind).toBe("windows");
     expect(textOf(readCorpus(file("none.jsonl", "\n\n")))).toBe("");
   });
 
