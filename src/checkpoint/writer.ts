@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { copyFile, listFolder, makeFolder, PositionedFile } from "../platform/files.ts";
+import { copyFile, listFolder, makeFolder, PositionedFile, realPath } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
 import { assertFinite, type Checkpoint } from "./checkpoint.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
@@ -144,13 +144,25 @@ export class CheckpointWriter {
   }
 
   /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */
-  #copyOthers(from: string, to: string, isLeftOut: (name: string) => boolean): void {
+  #copyOthers(
+    from: string,
+    to: string,
+    isLeftOut: (name: string) => boolean,
+    above: readonly string[] = [],
+  ): void {
+    const around = [...above, join(realPath(from), "/")];
+    const leadsAround = (path: string) => {
+      const real = join(realPath(path), "/");
+      return around.some((folder) => folder.startsWith(real));
+    };
     for (const { name, kind } of listFolder(from)) {
       if (name.startsWith(".") || (kind === "file" && isLeftOut(name))) continue;
+      // A link to a folder that it lies in would be copied in itself, as often as the system follows links.
+      if (kind === "folder" && leadsAround(join(from, name))) continue;
       if (kind === "file") copyFile(join(from, name), join(to, name));
       if (kind === "folder") {
         makeFolder(join(to, name));
-        this.#copyOthers(join(from, name), join(to, name), () => false);
+        this.#copyOthers(join(from, name), join(to, name), () => false, around);
       }
     }
   }

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OpenModel } from "../../src/api/shared.ts";
 import { describe as describeModel, SUPPORTED } from "../../src/checkpoint/architectures/mod.ts";
@@ -128,6 +128,29 @@ describe("a checkpoint's folder", () => {
     expect(await copied(folder)).toEqual(before);
     writeFileSync(join(folder, "training_args.bin"), "x");
     expect([...await copied(folder)].length).toBe(before.size + 1);
+  });
+
+  test("may hold links, of which a copy follows those that do not lead around", async () => {
+    // One in each: several would be followed by one another, and the copy of a mistake fill the disk.
+    for (
+      const [link, leadsTo, copies] of [
+        ["latest", ".", []],
+        ["a/model", "..", []],
+        ["a/b", "../b", ["a/b/notes"]],
+        ["other", "a", ["other/notes"]],
+      ] as const
+    ) {
+      const folder = workshop.copy("llama");
+      for (const part of ["a", "b"]) mkdirSync(join(folder, part));
+      writeFileSync(join(folder, "a/notes"), "x");
+      writeFileSync(join(folder, "b/notes"), "x");
+      const expected = await copied(folder);
+      for (const path of copies) expected.set(path, expected.get("a/notes")!);
+      symlinkSync(leadsTo, join(folder, link));
+      if (link === "a/b") symlinkSync("../a", join(folder, "b/a"));
+      if (link === "a/b") expected.set("b/a/notes", expected.get("a/notes")!);
+      expect(await copied(folder)).toEqual(expected);
+    }
   });
 
   test("must exist", () => {
