@@ -19,6 +19,8 @@ const PIECE = 4 << 20;
 /** Weights in other forms, and their indices, as PyTorch, Flax, TensorFlow and llama.cpp look for them. */
 const OTHER_SAVING =
   /^((pytorch_model|flax_model|tf_model).*\.(bin|msgpack|h5)(\.index\.json)?|consolidated.*\.pth|.*\.gguf)$/;
+/** Where transformers.js looks for a model. */
+const OTHER_MODELS = "onnx";
 
 /** A checkpoint in the making. */
 export class CheckpointWriter {
@@ -45,7 +47,11 @@ export class CheckpointWriter {
    */
   async copy(onBytes: (done: number, total: number) => void, signal?: AbortSignal): Promise<void> {
     const source = this.#source;
-    this.#copyOthers(source.folder, this.#folder, (name) => this.#isWeights(name));
+    this.#copyOthers(
+      source.folder,
+      this.#folder,
+      (name) => name === OTHER_MODELS || this.#isWeights(name),
+    );
     const total = source.shards.reduce((sum, file) => sum + source.file(file).size, 0);
     let done = 0;
     for (const file of source.shards) {
@@ -156,7 +162,7 @@ export class CheckpointWriter {
       return around.some((folder) => folder.startsWith(real));
     };
     for (const { name, kind } of listFolder(from)) {
-      if (name.startsWith(".") || (kind === "file" && isLeftOut(name))) continue;
+      if (name.startsWith(".") || isLeftOut(name)) continue;
       // A link to a folder that it lies in would be copied in itself, as often as the system follows links.
       if (kind === "folder" && leadsAround(join(from, name))) continue;
       if (kind === "file") copyFile(join(from, name), join(to, name));

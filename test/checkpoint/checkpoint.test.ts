@@ -125,6 +125,10 @@ describe("a checkpoint's folder", () => {
     ) {
       copyFileSync(join(folder, WEIGHTS), join(folder, name));
     }
+    mkdirSync(join(folder, "onnx"));
+    for (const name of ["model.onnx", "model.onnx_data", "model_q4.onnx"]) {
+      copyFileSync(join(folder, WEIGHTS), join(folder, "onnx", name));
+    }
     expect(await copied(folder)).toEqual(before);
     writeFileSync(join(folder, "training_args.bin"), "x");
     expect([...await copied(folder)].length).toBe(before.size + 1);
