@@ -15,6 +15,9 @@ export interface Listen {
   readonly port: number;
 }
 
+/** What `deno serve` listens on; nothing where it has not said so. */
+export type Served = Partial<Pick<Listen, "hostname">>;
+
 /** What `Deno.serve` takes. */
 export interface DenoProgram {
   readonly fetch: (request: Request) => Promise<Response>;
@@ -33,11 +36,11 @@ const DEPLOYED = ["DENO_DEPLOY", "DENO_DEPLOYMENT_ID"];
  *
  * @param bundle What `bundle` has settled.
  * @param base URL of the folder that holds the model's folder.
- * @param isServed Whether `deno serve` listens.
+ * @param served Where `deno serve` listens, if that does.
  */
-export function denoProgram(bundle: Bundle, base: string | URL, isServed = false): DenoProgram {
+export function denoProgram(bundle: Bundle, base: string | URL, served?: Served): DenoProgram {
   try {
-    return programOf(bundle, base, isServed);
+    return programOf(bundle, base, served);
   } catch (error) {
     if (!(error instanceof EspalierError)) throw error;
     console.error(`error ${error.code}: ${error.message}`);
@@ -46,19 +49,19 @@ export function denoProgram(bundle: Bundle, base: string | URL, isServed = false
 }
 
 /** @throws {UsageError} When a variable is wrong. */
-function programOf(bundle: Bundle, base: string | URL, isServed: boolean): DenoProgram {
+function programOf(bundle: Bundle, base: string | URL, served?: Served): DenoProgram {
   const variables = Object.fromEntries(
     [...VARIABLES, PORT, HOST, ...DEPLOYED].map((name) => [name, process.env[name]]),
   );
   const isDeployed = DEPLOYED.some((name) => variables[name] !== undefined);
-  const listen = isServed || isDeployed ? undefined : listenOf(variables);
+  const listen = served || isDeployed ? undefined : listenOf(variables);
   const folder = new URL("model/", base);
   const handler = makeHandler({
     bundle,
     // Where there are no threads, as on Deno Deploy, the engine computes on this one.
     engine: { background: true },
     variables,
-    hostname: listen?.hostname,
+    hostname: isDeployed ? undefined : (served ?? listen)?.hostname,
     open: () =>
       bundledSource(
         bundle.name,

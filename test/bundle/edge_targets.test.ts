@@ -149,38 +149,45 @@ describe("--target deno", () => {
   }, LONG);
 
   /** Starts it on a free port, and waits until it listens. */
-  async function listening(cwd: string, variables: Readonly<Record<string, string>> = {}) {
+  async function listening(
+    cwd: string,
+    variables: Readonly<Record<string, string>> = {},
+    words = ["run", "-A", "main.js"],
+  ) {
     const env = { ...process.env, NO_COLOR: "1", ESPALIER_PORT: "0", ...variables };
-    const child = spawn(deno, ["run", "-A", "main.js"], { cwd, env });
+    const child = spawn(deno, words, { cwd, env });
     const ended = new Promise((resolve) => child.once("exit", resolve));
     let said = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text: string) => said += text);
     }
     for (;;) {
-      const port = /Listening on http:\S+:(\d+)/.exec(said)?.[1];
-      if (port !== undefined) return { child, ended, port: Number(port) };
+      const [, hostname, port] = /Listening on http:\/\/(\S+):(\d+)/.exec(said) ?? [];
+      if (port !== undefined) return { child, ended, hostname, port: Number(port) };
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+  }
+
+  /** What it answers by three names: one of somebody else's, and two of this machine. */
+  async function statusesOf({ child, ended, port }: Awaited<ReturnType<typeof listening>>) {
+    const statusFor = (host: string) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        get({ host: "127.0.0.1", port, path: "/health", headers: { host } }, (answer) => {
+          answer.resume();
+          resolve(answer.statusCode);
+        }).on("error", reject);
+      });
+    const all = await Promise.all(["rebound.example", "localhost", "127.0.0.1"].map(statusFor));
+    child.kill("SIGKILL");
+    await ended;
+    return all;
   }
 
   test.if(hasDeno)("is asked by this machine's names alone where it has no keys", async () => {
     const output = join(workshop.path, "asked");
     await bundleTo("deno", output);
-    const statuses = async (variables: Readonly<Record<string, string>>) => {
-      const { child, ended, port } = await listening(output, variables);
-      const statusFor = (host: string) =>
-        new Promise<number | undefined>((resolve, reject) => {
-          get({ host: "127.0.0.1", port, path: "/health", headers: { host } }, (answer) => {
-            answer.resume();
-            resolve(answer.statusCode);
-          }).on("error", reject);
-        });
-      const all = await Promise.all(["rebound.example", "localhost", "127.0.0.1"].map(statusFor));
-      child.kill("SIGKILL");
-      await ended;
-      return all;
-    };
+    const statuses = async (variables: Readonly<Record<string, string>>) =>
+      await statusesOf(await listening(output, variables));
     expect(await statuses({})).toEqual([403, 200, 200]);
     expect(await statuses({ ESPALIER_ALLOW_HOST: "x.example, Rebound.example" }))
       .toEqual([200, 200, 200]);
@@ -188,21 +195,16 @@ describe("--target deno", () => {
     expect(await statuses({ ESPALIER_KEYS: `till-3 ${"0".repeat(64)}` })).toEqual([200, 200, 200]);
   }, LONG);
 
-  test.if(hasDeno)("listens on this machine alone by deno serve, too", async () => {
+  test.if(hasDeno)("is by deno serve what it is else: on this machine, by its names", async () => {
     const output = join(workshop.path, "served");
     await bundleTo("deno", output);
     const { tasks } = JSON.parse(readFileSync(join(output, "deno.json"), "utf8"));
-    const words = tasks.serve.replace("--port 8080", "--port 0").split(" ").slice(1);
-    const child = spawn(deno, words, { cwd: output, env: { ...process.env, NO_COLOR: "1" } });
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    let said = "";
-    for await (const text of child.stderr.setEncoding("utf8")) {
-      said += text;
-      if (said.includes("Listening on")) break;
-    }
-    child.kill("SIGKILL");
-    await ended;
-    expect(said).toContain("http://127.0.0.1:");
+    const words: string[] = tasks.serve.replace("--port 8080", "--port 0").split(" ").slice(1);
+    const served = await listening(output, {}, words);
+    expect(served.hostname).toBe("127.0.0.1");
+    expect(await statusesOf(served)).toEqual([403, 200, 200]);
+    const everywhere = words.map((word) => word === "127.0.0.1" ? "0.0.0.0" : word);
+    expect(await statusesOf(await listening(output, {}, everywhere))).toEqual([200, 200, 200]);
   }, LONG);
 
   test.if(hasDeno)("lets answers end after Ctrl-C, and ends at once after another", async () => {

@@ -70,7 +70,7 @@ import { denoProgram } from "./edge.js";
 
 const bundle = ${bundle};
 
-export const program = (isServed) => denoProgram(bundle, import.meta.url, isServed);
+export const program = (served) => denoProgram(bundle, import.meta.url, served);
 `;
 }
 
@@ -78,7 +78,7 @@ export const program = (isServed) => denoProgram(bundle, import.meta.url, isServ
 const MAIN = `// deno run, Deno Deploy, deno compile.
 import { program } from "./program.js";
 
-const { fetch, listen } = program(false);
+const { fetch, listen } = program();
 if (!listen) Deno.serve(fetch);
 else {
   const server = start();
@@ -104,10 +104,18 @@ function start() {
 }
 `;
 
-/** Address and port are its own there: `deno serve --host --port`. */
+/** Address and port are its own there: `deno serve --host --port`. Who is told of them has to say so. */
 const SERVE = `// deno serve.
 import { program } from "./program.js";
 
-const { fetch } = program(true);
-export default { fetch };
+let served;
+export default {
+  // With --parallel, not every thread is told where it listens.
+  fetch: (request) => (served ??= program({})).fetch(request),
+  onListen({ hostname, port }) {
+    served ??= program({ hostname });
+    const host = hostname.includes(":") ? \`[\${hostname}]\` : hostname;
+    console.error(\`deno serve: Listening on http://\${host}:\${port}/\`);
+  },
+};
 `;
