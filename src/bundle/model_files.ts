@@ -9,6 +9,7 @@ import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.
 import { letEventsIn } from "../platform/events.ts";
 import {
   fileSize,
+  isHidden,
   makeFolder,
   pathsIn,
   PositionedFile,
@@ -30,8 +31,7 @@ export interface ModelFile {
  * @param model Its folder.
  */
 export function modelFiles(model: string): ModelFile[] {
-  return pathsIn(model)
-    .filter((path) => !path.split("/").some((name) => name.startsWith(".")))
+  return pathsIn(model, isHidden)
     .map((path) => ({ path, bytes: fileSize(join(model, path)) ?? 0 }));
 }
 

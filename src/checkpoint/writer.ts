@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { copyFile, listFolder, makeFolder, PositionedFile, realPath } from "../platform/files.ts";
+import { copyFile, isHidden, makeFolder, pathsIn, PositionedFile } from "../platform/files.ts";
 import type { Mask } from "../prune/types.ts";
 import { assertFinite, type Checkpoint } from "./checkpoint.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
@@ -47,11 +47,7 @@ export class CheckpointWriter {
    */
   async copy(onBytes: (done: number, total: number) => void, signal?: AbortSignal): Promise<void> {
     const source = this.#source;
-    this.#copyOthers(
-      source.folder,
-      this.#folder,
-      (name) => name === OTHER_MODELS || this.#isWeights(name),
-    );
+    this.#copyOthers();
     const total = source.shards.reduce((sum, file) => sum + source.file(file).size, 0);
     let done = 0;
     for (const file of source.shards) {
@@ -150,26 +146,13 @@ export class CheckpointWriter {
   }
 
   /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */
-  #copyOthers(
-    from: string,
-    to: string,
-    isLeftOut: (name: string) => boolean,
-    above: readonly string[] = [],
-  ): void {
-    const around = [...above, join(realPath(from), "/")];
-    const leadsAround = (path: string) => {
-      const real = join(realPath(path), "/");
-      return around.some((folder) => folder.startsWith(real));
-    };
-    for (const { name, kind } of listFolder(from)) {
-      if (name.startsWith(".") || isLeftOut(name)) continue;
-      // A link to a folder that it lies in would be copied in itself, as often as the system follows links.
-      if (kind === "folder" && leadsAround(join(from, name))) continue;
-      if (kind === "file") copyFile(join(from, name), join(to, name));
-      if (kind === "folder") {
-        makeFolder(join(to, name));
-        this.#copyOthers(join(from, name), join(to, name), () => false, around);
-      }
+  #copyOthers(): void {
+    const { folder } = this.#source;
+    const isLeftOut = (path: string) =>
+      isHidden(path) || path === OTHER_MODELS || (!path.includes("/") && this.#isWeights(path));
+    for (const path of pathsIn(folder, isLeftOut)) {
+      makeFolder(join(this.#folder, path, ".."));
+      copyFile(join(folder, path), join(this.#folder, path));
     }
   }
 }

@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
 import { DiskFullError, type EspalierError, FileReadError, FileWriteError } from "../errors.ts";
 
@@ -283,11 +283,32 @@ export function listFolder(path: string): { name: string; kind: "file" | "folder
   });
 }
 
-/** Paths of all files in a folder and below, sorted, with slashes. */
-export function pathsIn(folder: string, below = ""): string[] {
-  return listFolder(join(folder, below)).flatMap(({ name, kind }) =>
-    kind === "folder" ? pathsIn(folder, `${below}${name}/`) : [`${below}${name}`]
-  );
+/**
+ * Paths of all files in a folder and below, sorted, with slashes. Links are followed but for those to a folder that
+ * they lie in: it would be found in itself, as often as the system follows links.
+ *
+ * @param isLeftOut Says of a path, of a folder's too, that neither it nor what is below is wanted.
+ */
+export function pathsIn(
+  folder: string,
+  isLeftOut: (path: string) => boolean = () => false,
+): string[] {
+  const walk = (below: string, above: readonly string[]): string[] => {
+    const around = [...above, join(realPath(join(folder, below)), sep)];
+    return listFolder(join(folder, below)).flatMap(({ name, kind }) => {
+      const path = `${below}${name}`;
+      if (kind === "other" || isLeftOut(path)) return [];
+      if (kind === "file") return [path];
+      const real = join(realPath(join(folder, path)), sep);
+      return around.some((one) => one.startsWith(real)) ? [] : walk(`${path}/`, around);
+    });
+  };
+  return walk("", []);
+}
+
+/** Whether the last name of a path, with slashes, begins with a dot: such belong to tools, not to a model. */
+export function isHidden(path: string): boolean {
+  return path.slice(path.lastIndexOf("/") + 1).startsWith(".");
 }
 
 /** Bytes of all files in a folder and below. */

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { FileReadError } from "../../src/errors.ts";
-import { exists, readText, replaceText } from "../../src/platform/files.ts";
+import { exists, pathsIn, readText, replaceText } from "../../src/platform/files.ts";
 import { Workshop } from "../checkpoint/support.ts";
 
 const workshop = new Workshop();
@@ -33,6 +33,31 @@ test.if(process.platform !== "win32")(
     expect(readFileSync(file, "utf8")).toBe("newer");
     expect(statSync(file).mode & 0o777).toBe(0o664);
     expect(readdirSync(place).sort()).toEqual(["file", "link"]);
+  },
+);
+
+test.if(process.platform !== "win32")(
+  "a folder's paths are of files, by way of links too, but not of links to a folder around",
+  () => {
+    // One at a time: several would be followed by one another, and a mistake have no end.
+    for (
+      const [links, more] of [
+        [{ latest: "." }, []],
+        [{ "a/up": ".." }, []],
+        [{ "a/b": "../b", "b/a": "../a" }, ["a/b/file", "b/a/file"]],
+        [{ lost: "nowhere" }, []],
+      ] as const
+    ) {
+      const folder = workshop.folder();
+      for (const part of ["a", "b", ".git"]) {
+        mkdirSync(join(folder, part));
+        writeFileSync(join(folder, part, "file"), part);
+      }
+      for (const [link, to] of Object.entries(links)) symlinkSync(to, join(folder, link));
+      const visible = ["a/file", "b/file", ...more].sort();
+      expect(pathsIn(folder)).toEqual([".git/file", ...visible]);
+      expect(pathsIn(folder, (path) => path === ".git")).toEqual(visible);
+    }
   },
 );
 
