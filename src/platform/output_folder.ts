@@ -44,7 +44,8 @@ export class PendingFolder {
     for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
     makeFolder(place);
     this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
-    for (const path of [this.path, ...leftIn(place, this.#target)]) remove(path);
+    remove(this.path);
+    for (const path of leftIn(place, this.#target)) removeLeft(path);
     makeFolder(this.path);
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();
@@ -135,6 +136,15 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
       }: ` +
         `--force replaces only earlier output`,
     );
+  }
+}
+
+/** Removes what was left, where we may. */
+function removeLeft(path: string): void {
+  try {
+    remove(path);
+  } catch {
+    // It is another user's, and in nobody's way.
   }
 }
 

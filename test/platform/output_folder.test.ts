@@ -1,6 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -100,6 +101,32 @@ test("what a process that was killed left beside a folder that is not there yet 
     pending.commit();
     expect(readdirSync(place).sort()).toEqual([...others, "out"].sort());
   }));
+
+test.if(process.platform !== "win32")(
+  "what was left beside it and is somebody else's to remove stays, and is no obstacle",
+  () =>
+    inFolder((place) => {
+      const { pid } = spawnSync(process.execPath, ["--version"]);
+      const left = `.out.${pid}.tmp`;
+      mkdirSync(join(place, left));
+      fill(join(place, left), "half");
+      // As of another user in a place like /tmp. Root may remove everything.
+      const isRoot = process.getuid?.() === 0;
+      chmodSync(workshop.path, 0o755);
+      chmodSync(place, 0o1777);
+      chmodSync(join(place, left), 0o555);
+      if (isRoot) process.seteuid!(65534);
+      try {
+        const pending = new PendingFolder(join(place, "out"), { force: false });
+        fill(pending.path, "ours");
+        pending.commit();
+      } finally {
+        if (isRoot) process.seteuid!(0);
+        chmodSync(join(place, left), 0o755);
+      }
+      expect(readdirSync(place).sort()).toEqual([left, "out"]);
+    }),
+);
 
 test("what another process is at work on in the folder is in the way", () =>
   inFolder((place) => {
