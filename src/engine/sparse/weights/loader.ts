@@ -1,6 +1,6 @@
 /**
  * Weights on their way from a file to their place: read a piece at a time, checked, and packed by the
- * kernels into the layouts that they read. Nothing is ever dense that was not dense in the file.
+ * kernels into the layouts that they read. Nothing is dense on its way that was not dense in the file.
  * @module
  */
 import { quote, throwIfAborted, UnsupportedOperatorError } from "../../../errors.ts";
