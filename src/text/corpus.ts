@@ -20,8 +20,8 @@ const windowsSchema = z.looseObject({
 });
 
 /**
- * Reads a corpus, its form told by the end of its name, in letters of any size: `.jsonl` (a `text` field a line, documents
- * joined by blank lines), `.json` (`{"windows": [[token ids] …]}`), anything else as plain text.
+ * Reads a corpus, its form told by the end of its name, in capital letters or small: `.jsonl` (a `text` field a
+ * line, documents joined by blank lines), `.json` (`{"windows": [[token ids] …]}`), anything else as plain text.
  *
  * @throws {TextError} When it has not that form.
  * @throws {FileReadError} When it cannot be read.
