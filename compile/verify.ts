@@ -130,11 +130,10 @@ function assertMadeOf(compiled: CompiledModel, { checkpoint, spec }: OpenModel):
 /** Refuses a model that our own engine alone runs. */
 function assertRunsInOrt({ name }: CompiledModel, { checkpoint, spec: { headDim } }: OpenModel) {
   if (takesHeads(headDim)) return;
+  const why = refusalOfHeads(headDim);
   throw new BackendError(
-    `${name}: ${
-      refusalOfHeads(headDim)
-    }, which verify runs it in: expand it, and compare what eval ` +
-      `gives for that and for ${checkpoint.name}`,
+    `${name}: ${why}, and verify runs models in it: expand this one, and compare what eval gives for the ` +
+      `result and for ${checkpoint.name}`,
   );
 }
 

@@ -349,7 +349,7 @@ describe("a checkpoint with heads that ONNX Runtime does not take", () => {
     const text = join(sourceOf("tiny"), "evaluation.txt");
     const verified = await rejectionOf(verify({ model, against, text }));
     expect(verified).toBeInstanceOf(BackendError);
-    expect(verified.message).toContain(`${why}, which verify runs it in: expand it`);
+    expect(verified.message).toContain(`${why}, and verify runs models in it: expand this one`);
   });
 });
 
