@@ -52,7 +52,7 @@ export function hostsOf(
 
 /** Whether an address to listen on is reached from this machine alone. */
 export function isLoopback(host: string): boolean {
-  return /^(127\.|::1$|\[::1\]$|localhost$)/.test(host);
+  return /^(127\.|::1$|\[::1\]$|localhost$)/i.test(host);
 }
 
 /** The host of `Host`: without its port, in small letters, without the dot that ends a full name. */

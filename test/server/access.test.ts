@@ -1,6 +1,7 @@
 /** Who may come in, and from where. @module */
 import { describe, expect, test } from "bun:test";
 import { parseOptions } from "../../src/api/options.ts";
+import { hostsOf } from "../../src/server/hosts.ts";
 import { serverSchema } from "../../src/server/options.ts";
 import { pageFiles } from "../../src/server/page/mod.ts";
 import { jsonRequest } from "./behaviour/support.ts";
@@ -101,6 +102,19 @@ describe("a server that is asked by some names alone", () => {
     for (const allowHost of [["*"], ["localhost", "*"], []]) {
       const server = new ToyServer({ allowHost });
       expect((await ask(server, "evil.example")).status).toBe(200);
+    }
+  });
+
+  test("is one that this machine alone reaches, and that has no keys", () => {
+    const key = { name: "till-3", sha256: "0".repeat(64) };
+    const none = { allowHost: [], keys: [] };
+    for (const host of ["127.0.0.1", "127.0.1.1", "::1", "[::1]", "localhost", "Localhost"]) {
+      expect([host, hostsOf(none, host)]).toEqual([host, ["localhost"]]);
+      expect(hostsOf({ ...none, keys: [key] }, host)).toEqual([]);
+      expect(hostsOf({ ...none, allowHost: ["*"] }, host)).toEqual(["*"]);
+    }
+    for (const host of ["0.0.0.0", "::", "192.168.0.7", "localhost.example", "box"]) {
+      expect([host, hostsOf(none, host)]).toEqual([host, []]);
     }
   });
 

@@ -126,7 +126,7 @@ describe("/openapi.json", () => {
     const { paths } = await description();
     for (const path of [CHAT, TEXT, "/tokenize", "/detokenize"]) {
       const statuses = Object.keys(paths[path].post.responses).map(Number);
-      expect(statuses).toEqual([200, 400, 401, 404, 408, 413, 429, 500, 503, 504]);
+      expect(statuses).toEqual([200, 400, 401, 403, 404, 408, 413, 429, 500, 503, 504]);
     }
   });
 

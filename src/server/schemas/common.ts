@@ -47,6 +47,7 @@ export const errorResponses = Object.fromEntries(
   ([
     [400, "The request is wrong"],
     [401, "The key is missing or wrong"],
+    [403, "The server is not to be asked by the name in `Host`"],
     [404, "There is no such model"],
     [408, "The request did not arrive in time"],
     [413, "The request is too large"],
