@@ -42,7 +42,7 @@ export class TemplateInterpreter extends Interpreter {
 
   #binary(node: Node, environment: Environment): Value {
     const operator = (node.operator as Node).value as string;
-    if (!["~", "==", "!=", "in", "not in"].includes(operator)) {
+    if (!["~", "==", "!=", "in", "not in", "%"].includes(operator)) {
       return super.evaluate(node as unknown as Statement, environment);
     }
     const [left, right] = [node.left, node.right].map((side) =>
@@ -52,7 +52,12 @@ export class TemplateInterpreter extends Interpreter {
     if (operator === "==" || operator === "!=") {
       return valueOf(areEqual(left, right) === (operator === "=="));
     }
-    if (isList(right)) {
+    if (operator === "%") {
+      // JavaScript gives the remainder the sign of what is divided. Added 0: none is -0.
+      const [a, b] = [left.value as number, right.value as number];
+      const areWhole = left.type === "IntegerValue" && right.type === "IntegerValue";
+      if (areWhole && b !== 0) return valueOf((a % b + b) % b + 0);
+    } else if (isList(right)) {
       const isIn = (right.value as Value[]).some((one) => areEqual(left, one));
       return valueOf(isIn === (operator === "in"));
     }

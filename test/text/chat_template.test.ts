@@ -205,6 +205,21 @@ describe("a chat template", () => {
     expect(system.render([{ role: "system", content: "" }])).toBe("<<SYS>>");
   });
 
+  test("takes remainders of the divisor's sign, as Python does", () => {
+    const cases = [
+      ["(0 - 1) % 2", "1"],
+      ["(0 - 3) % (0 - 2)", "-1"],
+      ["7 % (0 - 3)", "-2"],
+      ["(0 - 4) % 2", "0"],
+      ["7 % 3", "1"],
+      ["7.5 % 2", "1.5"],
+    ];
+    for (const [expression, text] of cases) {
+      const written = new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
+      expect([expression, written]).toEqual([expression, text]);
+    }
+  });
+
   test("has filters for values of other kinds, as Python does", () => {
     const cases = [
       ["'abc' | first ~ ('abc' | last) ~ ('abc' | list | length)", "ac3"],
