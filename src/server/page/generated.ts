@@ -1355,7 +1355,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "992be28c0b41d2c6",
+    hash: "a0bc9b128ee2f791",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1367,7 +1367,10 @@ import { TextView } from "./text.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./shell.js").Context} Context */
-/** @typedef {{ role: "user" | "assistant", content: string, element: HTMLElement }} Entry */
+/**
+ * @typedef {{ role: "user" | "assistant", content: string, element: HTMLElement, failed?: boolean }} Entry
+ * \`failed\`: an answer of which nothing came.
+ */
 
 /** How near to its end, in pixels, the conversation must be to follow new text. */
 const NEAR = 48;
@@ -1485,7 +1488,9 @@ export class Chat {
       this.#keepUp();
     };
     const { system } = settings;
-    const messages = this.#entries.map(({ role, content }) => ({ role, content }));
+    // A message that could not be answered, for its length say, would keep all that follow from being answered.
+    const kept = this.#entries.filter((entry, i) => !entry.failed && !this.#entries[i + 1]?.failed);
+    const messages = kept.map(({ role, content }) => ({ role, content }));
     const answer = await ask(
       client,
       "v1/chat/completions",
@@ -1511,7 +1516,8 @@ export class Chat {
       if (this.#running === running) this.#setRunning(undefined);
       return;
     }
-    this.#entries.push({ role: "assistant", content: answer.text, element });
+    const failed = Boolean(answer.error) && answer.text === "";
+    this.#entries.push({ role: "assistant", content: answer.text, element, failed });
     this.#close(element, answer);
     this.#setRunning(undefined);
     this.#keepUp();

@@ -26,6 +26,20 @@ export async function checkFailures(browser, results, { plain, keyed, loading, a
     results.same("and trying again answers", await page.locator(".message .failure").count(), 0);
   });
 
+  await on("refused", async (page) => {
+    await open(page, { url: plain });
+    await send(page, `too long ${Math.random()} !429`);
+    await page.locator(".message .failure").waitFor();
+    const request = page.waitForRequest((request) => request.method() === "POST");
+    await send(page, "something else");
+    const { messages } = (await request).postDataJSON();
+    results.same(
+      "what could not be answered is not sent with what follows",
+      messages.map(({ content }) => content),
+      ["something else"],
+    );
+  });
+
   for (const [word, says] of [["!error", "The engine failed."], ["!lost", "connection"]]) {
     await on(word, async (page) => {
       await open(page, { url: plain });
