@@ -8,7 +8,7 @@ import type { Share } from "../prune/block.ts";
 import type { AllocationName } from "../prune/types.ts";
 import { ALLOCATIONS, type Blocks, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
-import type { SearchRecord, Trial } from "./prune_report.ts";
+import { type SearchRecord, type Trial, writtenAllocation } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { searchDensities } from "./search_allocation.ts";
 import type { SearchState } from "./search_state.ts";
@@ -183,8 +183,8 @@ export class AllocationChooser {
   ): Promise<Trial[]> {
     const trials: Trial[] = [];
     const importance = chosen.importance ?? await this.#judge(windows.windows, "both");
-    // A search may leave the allocation that it started from: that is measured as it is written.
-    const written = chosen.search?.taken ?? chosen.allocation;
+    // It is measured as it is written.
+    const written = writtenAllocation(chosen);
     for (const allocation of ALLOCATIONS) {
       if (allocation === written) continue;
       const tried = await this.#try(allocation, windows.windows, heldOut, importance, "text");

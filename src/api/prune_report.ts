@@ -325,3 +325,12 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
   }
   return lines.join("\n") + "\n";
 }
+
+/** The allocation that is written: a search that ends no better than it began leaves the one that it started from. */
+export function writtenAllocation(
+  { allocation, search }: Pick<PruneReport, "allocation"> & {
+    readonly search?: Pick<SearchRecord, "taken">;
+  },
+): PruneReport["allocation"] {
+  return search?.taken ?? allocation;
+}

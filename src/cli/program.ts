@@ -10,6 +10,7 @@ import {
   PermissionMissingError,
   UsageError,
 } from "../errors.ts";
+import { isDenial } from "../platform/files.ts";
 import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
@@ -143,9 +144,9 @@ function missing(cause: unknown, name = "help"): PackageMissingError | undefined
 
 /** What Deno was not told to allow, where that is the error; its message names the flag. */
 function denied(cause: unknown, name = "help"): PermissionMissingError | undefined {
-  const { name: kind, message } = Object(cause) as { name?: unknown; message?: unknown };
-  if (kind !== "NotCapable") return undefined;
-  return new PermissionMissingError(`${name} lacks a permission: ${String(message)}`, { cause });
+  if (!isDenial(cause)) return undefined;
+  const { message } = cause as Error;
+  return new PermissionMissingError(`${name} lacks a permission: ${message}`, { cause });
 }
 
 /** Writes an error to standard error; returns its exit code. */

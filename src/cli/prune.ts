@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { pruneSchema, type RunHooks } from "../api/options.ts";
 import type { FitReport } from "../api/fit.ts";
 import { storedAs } from "../api/compiled_sizes.ts";
-import { calibrationText, type PruneReport } from "../api/prune_report.ts";
+import { calibrationText, type PruneReport, writtenAllocation } from "../api/prune_report.ts";
 import { print } from "../platform/output.ts";
 import { pathWord } from "../platform/shell.ts";
 import { prune } from "../workflow/prune.ts";
@@ -232,9 +232,9 @@ function fitOf({ asked, bytes, trials }: FitReport): string {
 }
 
 /** The allocations side by side, the best first: DLP does not win on every model. */
-function trialsOf({ trials, perplexity, allocation, search }: PruneReport): string {
-  // A search that ends no better than it began leaves the allocation that it started from.
-  const written = search?.taken ?? allocation;
+function trialsOf(report: PruneReport): string {
+  const { trials, perplexity } = report;
+  const written = writtenAllocation(report);
   // Where both were measured, the held-out text is what counts.
   const on = trials.at(-1)!.on;
   const all = trials.filter((trial) => trial.on === on)

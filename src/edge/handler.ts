@@ -59,8 +59,7 @@ const toConsole: Log = (entry) => {
 export function makeHandler(options: HandlerOptions): Handler {
   const { bundle, variables, hostname, engine, open, log = toConsole } = options;
   const settings = serverSettings(variables, bundle.parallel);
-  const allowHost = hostname === undefined ? settings.allowHost : hostsOf(settings, hostname);
-  const service = new Service({ ...settings, allowHost });
+  const service = new Service({ ...settings, allowHost: hostsOf(settings, hostname) });
   const loading = new Loading(async ({ signal, onProgress }) => {
     const source = await partsSource(watched(open(), onProgress));
     return await runCompiled(source, { ...bundle.engine, ...engine, signal });

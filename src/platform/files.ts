@@ -394,7 +394,7 @@ function systemCode(cause: unknown): string | undefined {
 }
 
 /** Whether Deno was not told to allow something. */
-function isDenial(cause: unknown): boolean {
+export function isDenial(cause: unknown): boolean {
   return (cause as { name?: string } | null)?.name === "NotCapable";
 }
 

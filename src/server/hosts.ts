@@ -41,13 +41,14 @@ export function requireHost(allowed: readonly string[]): MiddlewareHandler<AppEn
  * The names by which a server may be asked: those allowed or, where there are none, any; but without keys, on
  * this machine alone, its own names only. A page of any site could ask it, and read what it answers.
  *
- * @param host What it listens on.
+ * @param host What it listens on, where that is known.
  */
 export function hostsOf(
   { allowHost, keys }: Pick<ServerSettings, "allowHost" | "keys">,
-  host: string,
+  host: string | undefined,
 ): string[] {
-  return allowHost.length === 0 && keys.length === 0 && isLoopback(host) ? LOCAL_NAMES : allowHost;
+  const isLocal = host !== undefined && isLoopback(host);
+  return allowHost.length === 0 && keys.length === 0 && isLocal ? LOCAL_NAMES : allowHost;
 }
 
 /** Whether an address to listen on is reached from this machine alone. */

@@ -17,7 +17,6 @@ import {
   TensorShapeError,
   TensorTypeError,
 } from "../../src/errors.ts";
-import { widen } from "../../src/onnx/element_type.ts";
 import {
   editJson,
   editSafetensors,
@@ -408,36 +407,6 @@ describe("config.json", () => {
     refused(untied, TensorMissingError, "lm_head.weight");
     refused(withConfig({ model_type: "qwen3" }), TensorMissingError, "q_norm.weight");
     refused(withConfig({ model_type: "opt", ffn_dim: 160 }), TensorMissingError, "model.decoder.");
-  });
-});
-
-describe("a head that lies beside the embedding that it is tied to", () => {
-  const EMBEDDING = "model.embed_tokens.weight";
-
-  /** The head's tensor in a checkpoint with another beside it, stored as float32. */
-  function headWith(change: (values: Float32Array) => void): string {
-    const folder = workshop.copy("qwen2");
-    const { header, data } = parseSafetensors(fixtureBytes("qwen2"));
-    const { shape, data_offsets } = header[EMBEDDING];
-    const [from, to] = data_offsets as [number, number];
-    const values = new Float32Array((to - from) / 2);
-    widen(data.slice(from, to), "bf16", values);
-    change(values);
-    const end = data.length + values.byteLength;
-    header["lm_head.weight"] = { dtype: "F32", shape, data_offsets: [data.length, end] };
-    const all = Buffer.concat([data, new Uint8Array(values.buffer)]);
-    writeFileSync(join(folder, WEIGHTS), safetensors(header, all));
-    const { checkpoint, spec } = new OpenModel(folder);
-    checkpoint.close();
-    return spec.head;
-  }
-
-  test("is the embedding where it holds the same numbers, in whatever type", () => {
-    expect(headWith(() => {})).toBe("model.embed_tokens");
-  });
-
-  test("is one of its own where a number differs, be it the last", () => {
-    expect(headWith((values) => values[values.length - 1] += 1)).toBe("lm_head");
   });
 });
 
