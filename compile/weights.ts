@@ -192,7 +192,13 @@ export class CompiledWeights implements DecoderWeights {
     return b.node("Mul", [rows, b.node("Unsqueeze", [scales, b.integers([-1])])]);
   }
 
-  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string {
+  vector(
+    b: GraphBuilder,
+    name: string,
+    part: "weight" | "bias",
+    length: number,
+    aboveOne = false,
+  ): string {
     const full = `${name}.${part}`;
     requireTensor(this.#checkpoint.tensors, full, [length]);
     let stored = this.#vectors.get(full);
@@ -202,7 +208,8 @@ export class CompiledWeights implements DecoderWeights {
       stored = { type: DataType.FLOAT, dims: [length], range: this.#data.append(values) };
       this.#vectors.set(full, stored);
     }
-    return b.external(full, stored.type, stored.dims, stored.range);
+    const vector = b.external(full, stored.type, stored.dims, stored.range);
+    return aboveOne ? b.node("Add", [vector, b.scalar(1)]) : vector;
   }
 
   /** A node that reads a dense int4 matrix. */

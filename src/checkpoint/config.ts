@@ -1,5 +1,5 @@
 /**
- * The part of `config.json` that every architecture reads, and rotary position embeddings.
+ * The part of `config.json` that every architecture reads.
  *
  * transformers wrote rotary settings as `rope_theta` and `rope_scaling` until version 4 and writes
  * `rope_parameters` from version 5 on; both are read.
@@ -12,18 +12,29 @@ import { ConfigError } from "../errors.ts";
 export const dimension = z.number().int().positive().max(10_000_000);
 const layerCount = z.number().int().positive().max(10_000);
 
+/** What something is multiplied with or divided by. */
+const factor = z.number().positive().max(1e6);
+
 /** From 1 on, what angles are divided by leaves them finite. */
 const divisor = z.number().min(1);
 
-const ropeParameters = z.looseObject({
+export const ropeParameters = z.looseObject({
   rope_type: z.string().optional(),
   type: z.string().optional(),
   rope_theta: divisor.optional(),
-  factor: divisor.optional(),
+  factor: divisor.nullish(),
   low_freq_factor: z.number().positive().optional(),
   high_freq_factor: z.number().positive().optional(),
   original_max_position_embeddings: z.number().int().positive().optional(),
   partial_rotary_factor: z.number().positive().max(1).optional(),
+  // Those of LongRoPE and YaRN.
+  attention_factor: factor.nullish(),
+  short_factor: z.array(factor).optional(),
+  beta_fast: z.number().nonnegative().nullish(),
+  beta_slow: z.number().nonnegative().nullish(),
+  mscale: z.number().nonnegative().nullish(),
+  mscale_all_dim: z.number().nonnegative().nullish(),
+  truncate: z.boolean().nullish(),
 });
 
 /** Fields of the decoders with rotary embeddings and RMS normalisation. */
@@ -50,14 +61,79 @@ export const rotaryDecoderConfig = z.looseObject({
   layer_types: z.array(z.string()).nullish(),
 });
 
+/** Rotary settings. */
+export type RopeParameters = z.infer<typeof ropeParameters>;
+
 /** A parsed {@linkcode rotaryDecoderConfig}. */
 export type RotaryDecoderConfig = z.infer<typeof rotaryDecoderConfig>;
+
+/** A config whose layers of full attention and of sliding windows have rotary settings of their own. */
+export type RotaryOfKindsConfig = Pick<
+  z.infer<typeof olmo3Config>,
+  "max_position_embeddings" | "rope_parameters" | "rope_scaling"
+>;
 
 /** Fields of SmolLM 3. */
 export const smollm3Config = rotaryDecoderConfig.extend({
   tie_word_embeddings: z.boolean().default(true),
   no_rope_layers: z.array(z.int().min(0).max(1)).nullish(),
   no_rope_layer_interval: dimension.default(4),
+});
+
+/** Fields of Granite. */
+export const graniteConfig = rotaryDecoderConfig.extend({
+  embedding_multiplier: factor.default(1),
+  attention_multiplier: factor.default(1),
+  residual_multiplier: factor.default(1),
+  logits_scaling: factor.default(1),
+});
+
+/** Fields of OLMo 2. */
+export const olmo2Config = rotaryDecoderConfig.extend({
+  rms_norm_eps: z.number().positive().max(1).default(1e-5),
+});
+
+/** Rotary settings of two kinds of layers, as transformers 5 writes them. */
+const ropeParametersOfKinds = z.looseObject({
+  full_attention: ropeParameters.nullish(),
+  sliding_attention: ropeParameters.nullish(),
+}).nullish();
+
+/** Fields of OLMo 3. */
+export const olmo3Config = olmo2Config.extend({ rope_parameters: ropeParametersOfKinds });
+
+/** Fields of Gemma and Gemma 3 that others do not have, or with another default. */
+const gemmaFields = {
+  head_dim: dimension.default(256),
+  /** What Gemma's own configs call it. */
+  hidden_activation: z.string().nullish(),
+  tie_word_embeddings: z.boolean().default(true),
+  use_bidirectional_attention: z.boolean().nullish(),
+};
+
+/** Fields of Gemma. */
+export const gemmaConfig = rotaryDecoderConfig.extend({
+  ...gemmaFields,
+  hidden_act: z.string().default("gelu_pytorch_tanh"),
+});
+
+/** Fields of Gemma 3. */
+export const gemma3Config = rotaryDecoderConfig.extend({
+  ...gemmaFields,
+  max_position_embeddings: dimension.default(131_072),
+  query_pre_attn_scalar: factor.default(256),
+  rope_local_base_freq: divisor.nullish(),
+  rope_parameters: ropeParametersOfKinds,
+  sliding_window_pattern: dimension.default(6),
+  attn_logit_softcapping: factor.nullish(),
+  final_logit_softcapping: factor.nullish(),
+});
+
+/** Fields of Phi 3. */
+export const phi3Config = rotaryDecoderConfig.extend({
+  rms_norm_eps: z.number().positive().max(1).default(1e-5),
+  original_max_position_embeddings: dimension.default(4096),
+  partial_rotary_factor: z.number().positive().max(1).default(1),
 });
 
 /** Fields of OPT. */
@@ -87,60 +163,4 @@ export function parseConfig<T>(schema: z.ZodType<T>, config: unknown): T {
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw new ConfigError(`config.json: ${issue.path.join(".") || "top level"}: ${issue.message}`);
-}
-
-/**
- * The angle that each pair of rotary dimensions turns by for one position.
- *
- * Types `default`, `linear`, and `llama3` (which stretches low frequencies only, with a smooth
- * passage: transformers `modeling_rope_utils.py`, `_compute_llama3_parameters`).
- *
- * @param config The model's config.
- * @param headDim Elements of a head.
- * @returns `headDim / 2` angles in radians, float32: models were trained with them rounded so.
- * @throws {ConfigError} For a type that is not known, or lacks a parameter.
- */
-export function rotaryFrequencies(config: RotaryDecoderConfig, headDim: number): Float32Array {
-  // A config with both is a newer one to which somebody added what older ones have: that counts.
-  const { rope_scaling, rope_parameters } = config;
-  const added = rope_scaling && Object.keys(rope_scaling).length > 0 ? rope_scaling : undefined;
-  const rope: z.infer<typeof ropeParameters> = added ?? rope_parameters ?? {};
-  const theta = rope.rope_theta ?? config.rope_theta ?? 10000;
-  const type = rope.rope_type ?? rope.type ?? "default";
-  if ((rope.partial_rotary_factor ?? 1) !== 1) {
-    throw new ConfigError("config.json: partial_rotary_factor other than 1 is not supported");
-  }
-  const frequencies = Float32Array.from(
-    { length: headDim / 2 },
-    (_, i) => 1 / Math.fround(theta ** Math.fround(2 * i / headDim)),
-  );
-  const need = (key: "factor" | "low_freq_factor" | "high_freq_factor"): number => {
-    const value = rope[key];
-    if (value === undefined) throw new ConfigError(`config.json: rope type ${type} needs ${key}`);
-    return value;
-  };
-  if (type === "default") return frequencies;
-  if (type === "linear") {
-    const factor = need("factor");
-    return frequencies.map((frequency) => frequency / factor);
-  }
-  if (type === "llama3") {
-    const factor = need("factor");
-    const low = need("low_freq_factor");
-    const high = need("high_freq_factor");
-    if (low === high) {
-      throw new ConfigError("config.json: low_freq_factor and high_freq_factor must differ");
-    }
-    const context = rope.original_max_position_embeddings ?? config.max_position_embeddings;
-    return frequencies.map((frequency) => {
-      const turns = context * frequency / (2 * Math.PI);
-      if (turns < low) return frequency / factor;
-      if (turns > high) return frequency;
-      const smooth = (turns - low) / (high - low);
-      return (1 - smooth) * frequency / factor + smooth * frequency;
-    });
-  }
-  throw new ConfigError(
-    `config.json: rope type ${JSON.stringify(type)} is not supported (default, linear, llama3 are)`,
-  );
 }

@@ -193,6 +193,21 @@ const RULES: Record<string, (step: Step) => void> = {
     });
   },
 
+  /** y = x · s(x) with s = (1 + tanh u) / 2 and u = √(2/π) (x + 0.044715 x³): dy = s + x · s · (1 - s) · 2 u'. */
+  FastGelu({ b, input: [x], gradient, give }) {
+    give(0, () => {
+      const c = Math.sqrt(2 / Math.PI), squares = b.node("Mul", [x, x]);
+      const times = (value: string, factor: number) => b.node("Mul", [value, b.scalar(factor)]);
+      const plus = (value: string, term: number) => b.node("Add", [value, b.scalar(term)]);
+      const inner = b.node("Mul", [x, plus(times(squares, c * 0.044715), c)]);
+      const share = times(plus(b.node("Tanh", [inner]), 1), 0.5);
+      const rest = b.node("Mul", [share, b.node("Sub", [b.scalar(1), share])]);
+      const slope = plus(times(squares, 6 * c * 0.044715), 2 * c);
+      const bend = b.node("Mul", [x, b.node("Mul", [rest, slope])]);
+      return b.node("Mul", [gradient, b.node("Add", [share, bend])]);
+    });
+  },
+
   /** With n = (x - mean) / deviation and g = dy · weight: dx = (g - mean g - n · mean (g · n)) / deviation. */
   LayerNormalization(step) {
     const { b, node, input: [x, weight], gradient, give } = step;
@@ -214,6 +229,17 @@ const RULES: Record<string, (step: Step) => void> = {
 
   Reshape({ b, input, gradient, give }) {
     give(0, () => b.node("Reshape", [gradient, b.node("Shape", [input[0]])]));
+  },
+
+  /** Of the last axis of three, without steps: what was left out has no gradient. */
+  Slice({ b, input: [x, from, to, axis], gradient, give }) {
+    give(0, () => {
+      const length = b.node("Gather", [b.node("Shape", [x]), axis]);
+      const after = b.node("Sub", [length, to]);
+      const others = b.integers([0, 0]);
+      const pads = b.node("Concat", [others, from, others, after], { attributes: { axis: 0 } });
+      return b.node("Pad", [gradient, pads, b.scalar(0)]);
+    });
   },
 
   Transpose({ b, node, gradient, give }) {

@@ -247,8 +247,12 @@ function findNorms(
   const norms: NormWeight[] = [];
   for (const { opType, input } of nodes) {
     if (opType !== "Mul" && opType !== "LayerNormalization") continue;
-    const maker = makerOf.get(input[1]);
-    const name = maker?.opType === "Cast" ? maker.input[0] : input[1];
+    let name = input[1];
+    // Widened, and 1 added, where what is stored is what weights are above that.
+    for (let maker = makerOf.get(name); maker; maker = makerOf.get(name)) {
+      if (maker.opType !== "Cast" && maker.opType !== "Add") break;
+      name = maker.input[0];
+    }
     const tensor = initializers.get(name);
     if (tensor?.dims.length === 1 && isExternal(tensor)) {
       norms.push({ weight: name, length: Number(tensor.dims[0]) });

@@ -235,7 +235,21 @@ describe("config.json", () => {
 
   test("must name an architecture that is supported, and the message lists them", () => {
     expect(SUPPORTED)
-      .toEqual(["llama", "ministral", "mistral", "opt", "qwen2", "qwen3", "smollm3"]);
+      .toEqual([
+        "gemma",
+        "gemma3_text",
+        "granite",
+        "llama",
+        "ministral",
+        "mistral",
+        "olmo2",
+        "olmo3",
+        "opt",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+      ]);
     for (const model_type of ["gpt_neox", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
@@ -277,7 +291,7 @@ describe("config.json", () => {
 
   test("must not ask for rotary positions that are not computed", () => {
     const rope = (rope_parameters: object) => withConfig({ rope_parameters });
-    refused(rope({ rope_type: "yarn", factor: 2 }), ConfigError, CONFIG, '"yarn"', "llama3");
+    refused(rope({ rope_type: "dynamic", factor: 2 }), ConfigError, CONFIG, '"dynamic"', "llama3");
     refused(rope({ rope_type: "linear" }), ConfigError, CONFIG, "linear needs factor");
     refused(rope({ rope_type: "llama3", factor: 2 }), ConfigError, CONFIG, "low_freq_factor");
     refused(rope({ partial_rotary_factor: 0.5 }), ConfigError, CONFIG, "partial_rotary_factor");
@@ -290,7 +304,8 @@ describe("config.json", () => {
 
   test("of two versions' rotary settings means the older, as it does to transformers", () => {
     const config = readJsonOf(withConfig({}), CONFIG);
-    const frequencies = (changes: object) => describeModel({ ...config, ...changes }).rotary!;
+    const frequencies = (changes: object) =>
+      describeModel({ ...config, ...changes }).rotary(0)!.frequencies;
     const linear = { type: "linear", factor: 2 };
     const plain = frequencies({ rope_parameters: { rope_type: "default", rope_theta: 10000 } });
     expect(frequencies({ rope_parameters: null, rope_scaling: linear })[1]).toBe(plain[1] / 2);
@@ -341,7 +356,7 @@ describe("config.json", () => {
     const layers = [0, 1, 2, 3, 4, 5, 6, 7];
     const turned = (changes: object) => {
       const spec = describeModel({ ...config, num_hidden_layers: 8, ...changes });
-      return layers.filter((layer) => spec.attention.turns(layer));
+      return layers.filter((layer) => spec.rotary(layer));
     };
     expect(turned({ no_rope_layer_interval: undefined })).toEqual([0, 1, 2, 4, 5, 6]);
     expect(turned({})).toEqual([0, 2, 4, 6]);
@@ -371,7 +386,7 @@ describe("config.json", () => {
       .toBe(undefined);
     expect(describeModel({ ...config, sliding_window: 8 }).attention.window(1)).toBe(undefined);
     expect(spec.head).toBe("model.embed_tokens");
-    expect(spec.rotary![1]).toBeCloseTo(2e6 ** (-2 / 16), 6);
+    expect(spec.rotary(0)!.frequencies[1]).toBeCloseTo(2e6 ** (-2 / 16), 6);
   });
 
   test("must have heads that go together", () => {

@@ -62,7 +62,7 @@ export class NaiveDecoder {
       case "rmsNorm":
         return rmsNorm(
           values[step.input],
-          this.#weights.vector(step.weight),
+          this.#weights.vector(step.weight).map((weight) => weight + (step.above ?? 0)),
           step.groups,
           step.epsilon,
         );
@@ -81,7 +81,7 @@ export class NaiveDecoder {
           step.bias === undefined ? undefined : this.#weights.vector(step.bias),
         );
       case "rotary": {
-        const half = values[step.input].length / step.heads / 2;
+        const half = step.turned / 2;
         const row = (name: string) =>
           this.#weights.vector(name).subarray(position * half, (position + 1) * half);
         return rotate(values[step.input], step.heads, row(step.cosines), row(step.sines));
@@ -96,8 +96,16 @@ export class NaiveDecoder {
       case "sigmoid":
       case "silu":
       case "gelu":
+      case "gelu_tanh":
       case "relu":
         return values[step.input].map(ACTIVATIONS[step.op]);
+      case "part":
+        return values[step.input].slice(
+          step.offset,
+          step.offset + this.#decoder.widths[step.output],
+        );
+      case "scale":
+        return values[step.input].map((x) => step.factor * x);
       case "add":
         return values[step.a].map((x, i) => x + values[step.b][i]);
       case "mul":
@@ -152,10 +160,11 @@ function rotate(
   sines: Float64Array,
 ): Float64Array {
   const half = cosines.length;
-  const turned = new Float64Array(x.length);
+  const headDim = x.length / heads;
+  const turned = x.slice();
   for (let head = 0; head < heads; head++) {
     for (let i = 0; i < half; i++) {
-      const [a, b] = [head * 2 * half + i, head * 2 * half + half + i];
+      const [a, b] = [head * headDim + i, head * headDim + half + i];
       turned[a] = x[a] * cosines[i] - x[b] * sines[i];
       turned[b] = x[b] * cosines[i] + x[a] * sines[i];
     }
@@ -192,6 +201,8 @@ export const ACTIVATIONS = {
   sigmoid,
   silu: (x: number) => x * sigmoid(x),
   gelu: (x: number) => x * (1 + erf(x / Math.SQRT2)) / 2,
+  // (1 + tanh u) / 2 is sigmoid(2u), in which nothing cancels.
+  gelu_tanh: (x: number) => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)),
   relu: (x: number) => Math.max(0, x),
 } as const;
 

@@ -2,10 +2,10 @@
  * How tokens see each other: the two forms of attention that a decoder's graph can have.
  * @module
  */
-import { type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import type { ExternalRange } from "../../onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
-import type { DecoderSpec } from "./spec.ts";
+import type { DecoderSpec, Rotary } from "./spec.ts";
 
 /** What one layer attends with, each `[batch, sequence, heads · headDim]`, not yet turned. */
 export interface Projections {
@@ -32,10 +32,12 @@ export interface Attention {
 /** Writes a float32 table to a data file, and tells where it lies. */
 export type WriteTable = (values: Float32Array) => ExternalRange;
 
-/** Turns queries or keys by their positions: RotaryEmbedding, with one pair of tables for all layers. */
-class Rotary {
+/** Turns queries or keys by their positions: RotaryEmbedding, with one pair of tables for all layers that turn alike. */
+class Turning {
   readonly #positions: number;
   readonly #write: WriteTable | undefined;
+  /** What has tables, in the order of their numbers. */
+  readonly #known: Rotary[] = [];
 
   /**
    * @param positions Positions that the tables are made for.
@@ -54,23 +56,32 @@ class Rotary {
     heads: number,
     positions: string,
   ): string {
-    if (!spec.rotary || !spec.attention.turns(layer)) return x;
-    const [cosines, sines] = this.#tables(b, spec.rotary);
+    const rotary = spec.rotary(layer);
+    if (!rotary) return x;
+    const [cosines, sines] = this.#tables(b, rotary);
+    const turned = 2 * rotary.frequencies.length;
+    const attributes: Record<string, number> = { num_heads: heads, interleaved: 0 };
+    if (turned !== spec.headDim) attributes.rotary_embedding_dim = turned;
     return b.node("RotaryEmbedding", [x, positions, cosines, sines], {
       domain: MICROSOFT,
-      attributes: { num_heads: heads, interleaved: 0 },
+      attributes,
     });
   }
 
-  /** Cosines and sines `[positions, headDim / 2]`, one pair of constants for all blocks. */
-  #tables(b: GraphBuilder, frequencies: Float32Array): [string, string] {
+  /** Cosines and sines `[positions, turned dimensions / 2]`, one pair of constants for all blocks that turn alike. */
+  #tables(b: GraphBuilder, rotary: Rotary): [string, string] {
+    if (!this.#known.includes(rotary)) this.#known.push(rotary);
+    const number = this.#known.indexOf(rotary);
+    const { frequencies, factor } = rotary;
     const half = frequencies.length;
     const make = (f: (angle: number) => number) => {
       const table = new Float32Array(this.#positions * half);
       for (let p = 0; p < this.#positions; p++) {
         // The angle is rounded to float32, as the models were trained and are run elsewhere: at
         // position 1000 that moves it by up to 3e-5.
-        for (let i = 0; i < half; i++) table[p * half + i] = f(Math.fround(p * frequencies[i]));
+        for (let i = 0; i < half; i++) {
+          table[p * half + i] = factor * f(Math.fround(p * frequencies[i]));
+        }
       }
       return table;
     };
@@ -79,7 +90,8 @@ class Rotary {
       if (b.has(name) || !this.#write) return b.constant(name, () => make(f), dims);
       return b.external(name, DataType.FLOAT, dims, this.#write(make(f)));
     };
-    return [place("cos_cache", Math.cos), place("sin_cache", Math.sin)];
+    const suffix = number === 0 ? "" : `_${number}`;
+    return [place(`cos_cache${suffix}`, Math.cos), place(`sin_cache${suffix}`, Math.sin)];
   }
 }
 
@@ -90,7 +102,7 @@ class Rotary {
  * in ONNX Runtime's WebAssembly build when windows are whole.
  */
 export class WindowAttention implements Attention {
-  readonly #rotary: Rotary;
+  readonly #turning: Turning;
   readonly #biases = new Set<string>();
   #spec: DecoderSpec | undefined;
   #positions = "";
@@ -98,7 +110,7 @@ export class WindowAttention implements Attention {
 
   /** @param length The longest window that will be run. */
   constructor(length: number) {
-    this.#rotary = new Rotary(length);
+    this.#turning = new Turning(length);
   }
 
   begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string {
@@ -116,9 +128,10 @@ export class WindowAttention implements Attention {
     const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
     const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
     const rotated = (x: string, count: number) =>
-      shape(this.#rotary.turn(b, spec, layer, x, count, this.#positions), [0, 0, count, headDim]);
+      shape(this.#turning.turn(b, spec, layer, x, count, this.#positions), [0, 0, count, headDim]);
 
-    const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(1 / Math.sqrt(headDim))]);
+    const scale = spec.attention.scale ?? 1 / Math.sqrt(headDim);
+    const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(scale)]);
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
     const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
     const scores = b.node("MatMul", [grouped, turn(rotated(keys, keyValueHeads), [0, 2, 3, 1])]);
@@ -177,7 +190,7 @@ export class WindowAttention implements Attention {
  * `past_key_values.N.key` and `.value` in, `present.N.key` and `.value` out.
  */
 export class CachedAttention implements Attention {
-  readonly #rotary: Rotary;
+  readonly #turning: Turning;
   #spec: DecoderSpec | undefined;
   #positions = "";
   #last = "";
@@ -188,7 +201,7 @@ export class CachedAttention implements Attention {
    * @param write Where rotary tables go, which are too large for the graph of a long context.
    */
   constructor(context: number, write?: WriteTable) {
-    this.#rotary = new Rotary(context, write);
+    this.#turning = new Turning(context, write);
   }
 
   begin(b: GraphBuilder, spec: DecoderSpec): string {
@@ -219,7 +232,7 @@ export class CachedAttention implements Attention {
     const spec = this.#spec!;
     const { heads, keyValueHeads, attention } = spec;
     const rotated = (x: string, count: number) =>
-      this.#rotary.turn(b, spec, layer, x, count, this.#positions);
+      this.#turning.turn(b, spec, layer, x, count, this.#positions);
     const [attended] = b.nodes("GroupQueryAttention", [
       rotated(queries, heads),
       rotated(keys, keyValueHeads),
@@ -235,6 +248,7 @@ export class CachedAttention implements Attention {
         kv_num_heads: keyValueHeads,
         // ONNX Runtime counts the token itself, as transformers does; -1 is no window.
         local_window_size: attention.window(layer) ?? -1,
+        ...(attention.scale === undefined ? {} : { scale: float(attention.scale) }),
       },
       outputs: [`attended.${layer}`, `present.${layer}.key`, `present.${layer}.value`],
     });

@@ -8,7 +8,7 @@
 import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { Attention } from "./attention.ts";
-import type { DecoderSpec } from "./spec.ts";
+import type { DecoderSpec, SublayerNorms } from "./spec.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -62,13 +62,14 @@ class DecoderBuilder {
 
   #embed(ids: string, positions: string): string {
     const b = this.#b;
-    const { root, vocabulary, hidden, embeddingWidth, learnedPositions, context } = this.#spec;
+    const { root, vocabulary, hidden, embeddingWidth, learnedPositions, context, scales } =
+      this.#spec;
     const width = embeddingWidth ?? hidden;
     const table = `${root}.embed_tokens`;
-    let value = b.within(
-      "embed_tokens",
-      () => this.#weights.rows(b, table, vocabulary, width, ids),
-    );
+    let value = b.within("embed_tokens", () => {
+      const rows = this.#weights.rows(b, table, vocabulary, width, ids);
+      return this.#scale(rows, scales?.embedding);
+    });
     if (width !== hidden) value = this.#linear(value, `${root}.project_in`, hidden, width, false);
     if (!learnedPositions) return value;
     return b.within("embed_positions", () => {
@@ -83,14 +84,19 @@ class DecoderBuilder {
 
   #block(input: string, layer: number): string {
     const b = this.#b;
-    const { root, norm, hidden } = this.#spec;
+    const { root, norm, hidden, scales } = this.#spec;
     const path = `${root}.layers.${layer}`;
-    const sublayer = (value: string, normName: string, run: (value: string) => string): string => {
-      const normalise = (v: string) =>
-        b.within(normName, () => this.#norm(v, `${path}.${normName}`, hidden));
-      const result = run(norm.first ? normalise(value) : value);
-      const sum = b.node("Add", [value, result], { name: `${normName}/residual` });
-      return norm.first ? sum : normalise(sum);
+    const normalise = (value: string, name: string | undefined): string =>
+      name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
+    const sublayer = (
+      value: string,
+      { before, after, ofSum }: SublayerNorms,
+      run: (value: string) => string,
+    ): string => {
+      const result = normalise(run(normalise(value, before)), after);
+      const scope = before ?? after ?? ofSum;
+      const part = b.within(`${scope}/residual`, () => this.#scale(result, scales?.residual));
+      return normalise(b.node("Add", [value, part], { name: `${scope}/residual` }), ofSum);
     };
     const attended = sublayer(
       input,
@@ -102,11 +108,23 @@ class DecoderBuilder {
 
   #attend(value: string, path: string, layer: number): string {
     const { hidden, heads, keyValueHeads, headDim, attention } = this.#spec;
-    const attended = this.#attention.attend(this.#b, layer, {
-      queries: this.#project(value, path, "q", heads),
-      keys: this.#project(value, path, "k", keyValueHeads),
-      values: this.#project(value, path, "v", keyValueHeads),
-    });
+    const [queries, keys, values] = attention.fused
+      ? this.#cut(
+        this.#linear(
+          value,
+          `${path}.self_attn.${attention.fused}`,
+          (heads + 2 * keyValueHeads) * headDim,
+          hidden,
+          attention.inputBias,
+        ),
+        [heads, keyValueHeads, keyValueHeads].map((count) => count * headDim),
+      )
+      : [
+        this.#project(value, path, "q", heads),
+        this.#project(value, path, "k", keyValueHeads),
+        this.#project(value, path, "v", keyValueHeads),
+      ];
+    const attended = this.#attention.attend(this.#b, layer, { queries, keys, values });
     const out = `${path}.self_attn.${attention.out}`;
     return this.#linear(attended, out, hidden, heads * headDim, attention.outputBias);
   }
@@ -117,10 +135,12 @@ class DecoderBuilder {
     const { hidden, headDim, attention } = this.#spec;
     const name = `${path}.self_attn.${part}_proj`;
     const projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
-    if (part === "v" || !attention.headNorm) return projected;
+    if (part === "v" || !attention.norm) return projected;
+    const norm = `${path}.self_attn.${part}_norm`;
     return b.within(`${part}_norm`, () => {
+      if (attention.norm === "whole") return this.#norm(projected, norm, count * headDim);
       const heads = b.node("Reshape", [projected, b.integers([0, 0, count, headDim])]);
-      const normed = this.#norm(heads, `${path}.self_attn.${part}_norm`, headDim);
+      const normed = this.#norm(heads, norm, headDim);
       return b.node("Reshape", [normed, b.integers([0, 0, count * headDim])]);
     });
   }
@@ -134,10 +154,25 @@ class DecoderBuilder {
       const first = linear(value, mlp.up, intermediate, hidden);
       return linear(this.#activate(first), mlp.down, hidden, intermediate);
     }
-    const gate = this.#activate(linear(value, mlp.gate, intermediate, hidden));
-    const up = linear(value, mlp.up, intermediate, hidden);
-    const product = b.node("Mul", [gate, up], { name: "mlp/Mul" });
+    const [gate, up] = mlp.fused
+      ? this.#cut(linear(value, mlp.fused, 2 * intermediate, hidden), [intermediate, intermediate])
+      : [
+        linear(value, mlp.gate, intermediate, hidden),
+        linear(value, mlp.up, intermediate, hidden),
+      ];
+    const product = b.node("Mul", [this.#activate(gate), up], { name: "mlp/Mul" });
     return linear(product, mlp.down, hidden, intermediate);
+  }
+
+  /** Cuts vectors into parts that follow one another. */
+  #cut(value: string, widths: readonly number[]): string[] {
+    const b = this.#b;
+    return b.within("cut", () =>
+      widths.map((width, i) => {
+        const start = widths.slice(0, i).reduce((sum, before) => sum + before, 0);
+        const [from, to, axis] = [start, start + width, 2].map((n) => b.integers([n]));
+        return b.node("Slice", [value, from, to, axis]);
+      }));
   }
 
   #activate(value: string): string {
@@ -148,6 +183,8 @@ class DecoderBuilder {
           return b.node("Relu", [value]);
         case "gelu":
           return b.node("Gelu", [value], { domain: MICROSOFT });
+        case "gelu_tanh":
+          return b.node("FastGelu", [value], { domain: MICROSOFT });
         case "silu":
           return b.node("Mul", [value, b.node("Sigmoid", [value])]);
       }
@@ -156,7 +193,7 @@ class DecoderBuilder {
 
   #norm(value: string, name: string, width: number): string {
     const b = this.#b;
-    const { kind, epsilon, affine } = this.#spec.norm;
+    const { kind, epsilon, affine, aboveOne } = this.#spec.norm;
     if (kind === "layer") {
       const [weight, bias] = affine
         ? [
@@ -174,13 +211,18 @@ class DecoderBuilder {
     const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
     return b.node("Mul", [
       b.node("Div", [value, root]),
-      this.#weights.vector(b, name, "weight", width),
+      this.#weights.vector(b, name, "weight", width, aboveOne),
     ]);
+  }
+
+  /** `x · factor`: no node where that changes nothing. */
+  #scale(value: string, factor = 1): string {
+    return factor === 1 ? value : this.#b.node("Mul", [value, this.#b.scalar(factor)]);
   }
 
   #afterBlocks(hidden: string): string {
     const b = this.#b;
-    const { norm, root, hidden: width, embeddingWidth } = this.#spec;
+    const { norm, root, hidden: width, embeddingWidth, scales } = this.#spec;
     const { final } = norm;
     let value = final
       ? b.within(final, () => this.#norm(hidden, `${root}.${final}`, width))
@@ -188,6 +230,8 @@ class DecoderBuilder {
     if (embeddingWidth !== undefined && embeddingWidth !== width) {
       value = this.#linear(value, `${root}.project_out`, embeddingWidth, width, false);
     }
+    // Not the logits themselves: there are more of them, and the head stays the last node.
+    value = this.#scale(value, scales?.logits);
     b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", embeddingWidth ?? width]);
     return value;
   }

@@ -4,13 +4,9 @@
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import {
-  parseConfig,
-  type RotaryDecoderConfig,
-  rotaryDecoderConfig,
-  rotaryFrequencies,
-} from "../config.ts";
-import { checkHeads, type DecoderSpec } from "./spec.ts";
+import { parseConfig, type RotaryDecoderConfig, rotaryDecoderConfig } from "../config.ts";
+import { rotaryOf } from "./rotary.ts";
+import { type Activation, checkHeads, type DecoderSpec, type Rotary } from "./spec.ts";
 
 /** The decoder that a `config.json` with `model_type` `llama` describes. */
 export function llama(json: unknown): DecoderSpec {
@@ -22,6 +18,23 @@ export function llama(json: unknown): DecoderSpec {
   });
 }
 
+/** What an architecture has that Llama has not. */
+export interface Differences {
+  readonly inputBias?: boolean;
+  readonly outputBias?: boolean;
+  readonly mlpBias?: boolean;
+  /** Activations by the names that configs have for them; default: SiLU alone. */
+  readonly activations?: ReadonlyMap<string, Activation>;
+  readonly norms?: Partial<Pick<DecoderSpec["norm"], "aboveOne" | "attention" | "mlp">>;
+  readonly attentionNorm?: "heads" | "whole";
+  readonly attentionScale?: number;
+  readonly scales?: DecoderSpec["scales"];
+  readonly window?: (layer: number) => number | undefined;
+  readonly rotary?: DecoderSpec["rotary"];
+}
+
+const SILU: ReadonlyMap<string, Activation> = new Map([["silu", "silu"]]);
+
 /**
  * A decoder with rotary embeddings, RMS norms and a gated MLP.
  *
@@ -30,24 +43,12 @@ export function llama(json: unknown): DecoderSpec {
  */
 export function rotaryDecoder(
   config: RotaryDecoderConfig,
-  differs: {
-    inputBias?: boolean;
-    outputBias?: boolean;
-    mlpBias?: boolean;
-    headNorm?: boolean;
-    window?: (layer: number) => number | undefined;
-    turns?: (layer: number) => boolean;
-  } = {},
+  differs: Differences = {},
 ): DecoderSpec {
   const heads = config.num_attention_heads;
   const keyValueHeads = config.num_key_value_heads ?? heads;
   const headDim = config.head_dim ?? config.hidden_size / heads;
   checkHeads(config.hidden_size, heads, keyValueHeads, headDim);
-  if (config.hidden_act !== "silu") {
-    throw new ConfigError(
-      `config.json: hidden_act ${JSON.stringify(config.hidden_act)} is not supported (silu is)`,
-    );
-  }
   return {
     hidden: config.hidden_size,
     intermediate: config.intermediate_size,
@@ -59,30 +60,47 @@ export function rotaryDecoder(
     context: config.max_position_embeddings,
     root: "model",
     head: config.tie_word_embeddings ? "model.embed_tokens" : "lm_head",
-    rotary: rotaryFrequencies(config, headDim),
+    scales: differs.scales,
+    rotary: differs.rotary ?? everywhere(rotaryOf(config, headDim)),
     norm: {
       kind: "rms",
       epsilon: config.rms_norm_eps,
       affine: true,
-      first: true,
-      attention: "input_layernorm",
-      mlp: "post_attention_layernorm",
+      attention: { before: "input_layernorm" },
+      mlp: { before: "post_attention_layernorm" },
+      ...differs.norms,
       final: "norm",
     },
     attention: {
       out: "o_proj",
       inputBias: differs.inputBias ?? false,
       outputBias: differs.outputBias ?? false,
-      headNorm: differs.headNorm ?? false,
+      norm: differs.attentionNorm,
+      scale: differs.attentionScale,
       window: differs.window ?? (() => undefined),
-      turns: differs.turns ?? (() => true),
     },
     mlp: {
       gate: "mlp.gate_proj",
       up: "mlp.up_proj",
       down: "mlp.down_proj",
       bias: differs.mlpBias ?? false,
-      activation: "silu",
+      activation: activationOf(config.hidden_act, differs.activations ?? SILU),
     },
   };
+}
+
+/** All layers turn alike. */
+function everywhere(rotary: Rotary): DecoderSpec["rotary"] {
+  return () => rotary;
+}
+
+/** @throws {ConfigError} For an activation that the architecture does not have. */
+function activationOf(name: string, known: ReadonlyMap<string, Activation>): Activation {
+  const activation = known.get(name);
+  if (activation) return activation;
+  throw new ConfigError(
+    `config.json: hidden_act ${JSON.stringify(name)} is not supported (${
+      [...known.keys()].join(", ")
+    } ${known.size === 1 ? "is" : "are"})`,
+  );
 }

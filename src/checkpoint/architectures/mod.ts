@@ -4,10 +4,14 @@ import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
 import { buildDecoder } from "./decoder.ts";
+import { gemma, gemma3 } from "./gemma.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
+import { olmo2, olmo3 } from "./olmo2.ts";
 import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
+import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
@@ -15,11 +19,17 @@ import type { DecoderSpec } from "./spec.ts";
 import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
+  ["gemma", gemma],
+  ["gemma3_text", gemma3],
+  ["granite", granite],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],
   ["mistral", mistral],
+  ["olmo2", olmo2],
+  ["olmo3", olmo3],
   ["opt", opt],
+  ["phi3", phi3],
   ["qwen2", qwen2],
   ["qwen3", qwen3],
   ["smollm3", smollm3],

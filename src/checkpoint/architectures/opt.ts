@@ -24,6 +24,7 @@ export function opt(json: unknown): DecoderSpec {
     );
   }
   const root = "model.decoder";
+  const place = config.do_layer_norm_before ? "before" : "ofSum";
   return {
     hidden: config.hidden_size,
     intermediate: config.ffn_dim,
@@ -37,13 +38,13 @@ export function opt(json: unknown): DecoderSpec {
     head: config.tie_word_embeddings ? `${root}.embed_tokens` : "lm_head",
     embeddingWidth: config.word_embed_proj_dim ?? config.hidden_size,
     learnedPositions: { offset: 2 },
+    rotary: () => undefined,
     norm: {
       kind: "layer",
       epsilon: 1e-5,
       affine: config.layer_norm_elementwise_affine,
-      first: config.do_layer_norm_before,
-      attention: "self_attn_layer_norm",
-      mlp: "final_layer_norm",
+      attention: { [place]: "self_attn_layer_norm" },
+      mlp: { [place]: "final_layer_norm" },
       final: config.do_layer_norm_before && !config._remove_final_layer_norm
         ? "final_layer_norm"
         : undefined,
@@ -52,9 +53,7 @@ export function opt(json: unknown): DecoderSpec {
       out: "out_proj",
       inputBias: config.enable_bias,
       outputBias: config.enable_bias,
-      headNorm: false,
       window: () => undefined,
-      turns: () => false,
     },
     mlp: { up: "fc1", down: "fc2", bias: config.enable_bias, activation },
   };

@@ -11,7 +11,7 @@ export function qwen3(json: unknown): DecoderSpec {
   return rotaryDecoder({ ...config, head_dim: config.head_dim ?? 128 }, {
     inputBias: config.attention_bias ?? false,
     outputBias: config.attention_bias ?? false,
-    headNorm: true,
+    attentionNorm: "heads",
     window: qwenWindow(config),
   });
 }

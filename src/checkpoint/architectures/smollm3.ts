@@ -29,11 +29,11 @@ export function smollm3(json: unknown): DecoderSpec {
   const turns = (layer: number) => turned ? turned[layer] !== 0 : (layer + 1) % interval !== 0;
   const windows = windowsOf(config, (layer) => !turns(layer));
   const slides = config.use_sliding_window && config.sliding_window;
-  return rotaryDecoder({ ...config, rope_theta: config.rope_theta ?? USUAL_THETA }, {
+  const decoder = rotaryDecoder({ ...config, rope_theta: config.rope_theta ?? USUAL_THETA }, {
     inputBias: config.attention_bias ?? false,
     outputBias: config.attention_bias ?? false,
     mlpBias: config.mlp_bias ?? false,
     window: slides ? windows : () => undefined,
-    turns,
   });
+  return { ...decoder, rotary: (layer) => turns(layer) ? decoder.rotary(layer) : undefined };
 }

@@ -4,8 +4,26 @@
  */
 import { ConfigError } from "../../errors.ts";
 
-/** Element-wise functions between the two halves of an MLP. */
-export type Activation = "silu" | "relu" | "gelu";
+/** Element-wise functions between the two halves of an MLP; `gelu_tanh` is what most call GELU's approximation. */
+export type Activation = "silu" | "relu" | "gelu" | "gelu_tanh";
+
+/** How a layer turns queries and keys by their positions. */
+export interface Rotary {
+  /** Angle per position of each pair of dimensions, in radians; what a head has more of them is not turned. */
+  readonly frequencies: Float32Array;
+  /** What cosines and sines are multiplied by. */
+  readonly factor: number;
+}
+
+/** The norms of a sublayer, attention or MLP, by the names of their tensors in the block. */
+export interface SublayerNorms {
+  /** Of what goes into it. */
+  readonly before?: string;
+  /** Of what comes out of it, before that is added to the residual stream. */
+  readonly after?: string;
+  /** Of the sum. */
+  readonly ofSum?: string;
+}
 
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
 export interface DecoderSpec {
@@ -24,36 +42,46 @@ export interface DecoderSpec {
   readonly head: string;
   /** Width of the embedding, where it differs from `hidden` and is projected. */
   readonly embeddingWidth?: number;
+  /** Factors of the embedding's rows, of what each sublayer adds to the residual stream, and of logits; 1 if not given. */
+  readonly scales?: {
+    readonly embedding?: number;
+    readonly residual?: number;
+    readonly logits?: number;
+  };
   /** Learned positions: their tensor has `offset` rows before position 0. */
   readonly learnedPositions?: { readonly offset: number };
-  /** Angle per position of each pair of rotary dimensions. */
-  readonly rotary?: Float32Array;
+  /** How each layer turns queries and keys by their positions, where it does. */
+  readonly rotary: (layer: number) => Rotary | undefined;
   readonly norm: {
     readonly kind: "rms" | "layer";
     readonly epsilon: number;
     /** Whether a norm has weights of its own. */
     readonly affine: boolean;
-    /** Before attention and MLP (almost everywhere), or after them. */
-    readonly first: boolean;
-    readonly attention: string;
-    readonly mlp: string;
+    /** Whether what is stored is what its weights are above 1. */
+    readonly aboveOne?: boolean;
+    readonly attention: SublayerNorms;
+    readonly mlp: SublayerNorms;
     /** The norm before the head, if there is one. */
     readonly final?: string;
   };
   readonly attention: {
     readonly out: string;
+    /** Of queries, keys and values, one below the other, where they are one matrix. */
+    readonly fused?: string;
     readonly inputBias: boolean;
     readonly outputBias: boolean;
-    /** RMS norms of each head of queries and keys, as Qwen 3 has them. */
-    readonly headNorm: boolean;
+    /** RMS norms of queries and keys: of each head (Qwen 3), or of all heads together (OLMo 2). */
+    readonly norm?: "heads" | "whole";
+    /** Factor of the scores; 1 / √headDim if not given. */
+    readonly scale?: number;
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
-    /** Whether a layer turns queries and keys by their positions, where the decoder has `rotary`. */
-    readonly turns: (layer: number) => boolean;
   };
   readonly mlp: {
     /** `down(act(gate(x)) · up(x))`, or `second(act(first(x)))`. */
     readonly gate?: string;
+    /** Of gate and up, one below the other, where they are one matrix. */
+    readonly fused?: string;
     readonly up: string;
     readonly down: string;
     readonly bias: boolean;

@@ -51,7 +51,7 @@ export type Step =
     readonly offset: number;
     readonly output: Value;
   }
-  /** x / √(mean(x²) + ε) · weight, over each of `groups` equal parts of the vector on its own. */
+  /** x / √(mean(x²) + ε) · (above + weight), over each of `groups` equal parts of the vector on its own. */
   | {
     readonly op: "rmsNorm";
     readonly input: Value;
@@ -60,6 +60,8 @@ export type Step =
     readonly epsilon: number;
     /** Tensor `[width / groups]`. */
     readonly weight: string;
+    /** 0 if not given. */
+    readonly above?: number;
   }
   | {
     readonly op: "layerNorm";
@@ -79,12 +81,14 @@ export type Step =
     /** Tensor `[rows]`. */
     readonly bias?: string;
   }
-  /** Turns each head's halves by the token's position: tables `[positions, headDim / 2]`. */
+  /** Turns the halves of each head's first elements by the token's position: tables `[positions, turned / 2]`. */
   | {
     readonly op: "rotary";
     readonly input: Value;
     readonly output: Value;
     readonly heads: number;
+    /** Elements of a head that are turned, an even number; what follows them stays as it is. */
+    readonly turned: number;
     readonly cosines: string;
     readonly sines: string;
     /** Rows of the tables. */
@@ -107,11 +111,25 @@ export type Step =
     /** Tokens that are seen, the token itself among them; all when undefined. */
     readonly window?: number;
   }
-  /** Element-wise; `gelu` is the exact one, x · Φ(x). */
+  /** Element-wise; `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by tanh. */
   | {
-    readonly op: "sigmoid" | "silu" | "gelu" | "relu";
+    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu";
     readonly input: Value;
     readonly output: Value;
+  }
+  /** Elements from `offset` on, as many as the output is wide. */
+  | {
+    readonly op: "part";
+    readonly input: Value;
+    readonly output: Value;
+    readonly offset: number;
+  }
+  /** All elements by one number. */
+  | {
+    readonly op: "scale";
+    readonly input: Value;
+    readonly output: Value;
+    readonly factor: number;
   }
   | { readonly op: "add" | "mul"; readonly a: Value; readonly b: Value; readonly output: Value };
 

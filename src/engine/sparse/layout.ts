@@ -94,10 +94,11 @@ export const ACTIVATION = {
   relu: 3,
   sigmoid: 4,
   nearlySilu: 5,
+  gelu_tanh: 6,
 } as const;
 
 /** What an element-wise step does with two vectors. */
-export const ELEMENTWISE = { add: 0, mul: 1, copy: 2 } as const;
+export const ELEMENTWISE = { add: 0, mul: 1, copy: 2, part: 3 } as const;
 
 /** Words of the descriptor of a matrix that is being packed, as byte offsets. */
 export const DESCRIPTOR = {

@@ -21,6 +21,8 @@ describe("attention", () => {
     readonly window?: number;
     readonly isInt8?: boolean;
     readonly hasRotary?: boolean;
+    /** Elements of a head that are turned; all if not given. */
+    readonly turned?: number;
   }
 
   const LENGTH = 140;
@@ -32,19 +34,19 @@ describe("attention", () => {
     readonly queries: number[][];
     readonly keys: number[][];
     readonly values: number[][];
-    /** `[position, headDim / 2]` */
+    /** `[position, turned / 2]` */
     readonly cosines: number[][];
     readonly sines: number[][];
   }
 
-  function inputsOf({ heads, keyValueHeads, headDim }: Shape): Inputs {
+  function inputsOf({ heads, keyValueHeads, headDim, turned = headDim }: Shape): Inputs {
     const dice = new Dice(SEED + headDim);
     const some = (width: number, size = 1) =>
       Array.from(
         { length: LENGTH },
         () => Array.from({ length: width }, () => Math.fround(normal(dice) * size)),
       );
-    const angles = some(headDim / 2, 3);
+    const angles = some(turned / 2, 3);
     const values = some(keyValueHeads * headDim);
     // Heads of nothing and of numbers that are far apart.
     values[6].fill(0);
@@ -126,6 +128,7 @@ describe("attention", () => {
         headDim,
         layerOffset,
         ...tables,
+        turned: shape.hasRotary ? shape.turned ?? headDim : 0,
         window,
         // Kernels take powers of 2.
         scale: SCALE * Math.LOG2E,
@@ -144,9 +147,11 @@ describe("attention", () => {
   }
 
   function turned(head: number[], cosines: number[], sines: number[]): number[] {
-    const half = head.length / 2;
+    const half = cosines.length;
     return head.map((x, i) =>
-      i < half
+      i >= 2 * half
+        ? x
+        : i < half
         ? x * cosines[i] - head[i + half] * sines[i]
         : x * cosines[i - half] + head[i - half] * sines[i - half]
     );
@@ -227,6 +232,12 @@ describe("attention", () => {
       headDim,
       isInt8: true,
     })),
+    // Gemma's heads, and those of Phi, a part of which is turned.
+    ...[false, true].flatMap((isInt8) => [
+      { heads: 2, keyValueHeads: 1, headDim: 256, isInt8 },
+      { heads: 2, keyValueHeads: 1, headDim: 16, turned: 12, isInt8 },
+      { heads: 2, keyValueHeads: 2, headDim: 20, turned: 6, isInt8 },
+    ]),
     // Heads that share a page's keys go through it in pairs, and one is left.
     ...[3, 5].flatMap((heads) =>
       [undefined, 40].map((window) => (
@@ -239,10 +250,11 @@ describe("attention", () => {
   ];
 
   for (const [i, shape] of SHAPES.entries()) {
-    const { heads, keyValueHeads, headDim, window, isInt8 } = shape;
-    const withRotary = { ...shape, hasRotary: i % 4 !== 1 };
+    const { heads, keyValueHeads, headDim, window, isInt8, turned: part } = shape;
+    const withRotary = { ...shape, hasRotary: part !== undefined || i % 4 !== 1 };
     const what =
       `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
+      (part ? `, ${part} of them turned` : "") +
       (window ? `, a window of ${window}` : "");
     test(`is right with ${what}`, () => {
       const given = inputsOf(withRotary);

@@ -95,7 +95,8 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
           const { output, files } = await compiled(model, { ...how, format }, "2:4");
           const { decoder, naive } = await naiveOf(files);
           const linears = decoder.steps.flatMap((step) => step.op === "linear" ? [step] : []);
-          expect(linears.length).toBeGreaterThanOrEqual(3 * 6);
+          // Phi's are fused to four a block.
+          expect(linears.length).toBeGreaterThanOrEqual(3 * (model === "phi3" ? 4 : 6));
           if (format === "dense" || !reference) reference = await compiledLogits(output);
           expect(distance(logitsOf(naive, TOKENS), reference)).toBeLessThan(1e-4);
         }

@@ -234,13 +234,20 @@ describe("products", () => {
     expect([...kinds].sort((a, b) => a - b)).toEqual(Object.values(KIND));
   });
 
-  const ACTIVATIONS: readonly Activation[] = ["none", "silu", "gelu", "relu", "sigmoid"];
+  const ACTIVATIONS: readonly Activation[] = [
+    "none",
+    "silu",
+    "gelu",
+    "relu",
+    "sigmoid",
+    "gelu_tanh",
+  ];
 
   /** What is done to the sums of a case: something else in each run. */
   function finishOf(c: number, run: number) {
     const n = c + run * 7;
     return {
-      activation: ACTIVATIONS[n % 3 === 0 ? Math.floor(n / 3) % 5 : 0],
+      activation: ACTIVATIONS[n % 3 === 0 ? Math.floor(n / 3) % 6 : 0],
       hasBias: n % 2 === 0,
       hasTimes: n % 5 === 1,
       hasPlus: n % 4 === 3,

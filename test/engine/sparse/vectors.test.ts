@@ -121,7 +121,7 @@ describe("element by element", () => {
     })[0];
   }
 
-  for (const activation of ["none", "silu", "sigmoid", "gelu", "relu"] as const) {
+  for (const activation of ["none", "silu", "sigmoid", "gelu", "gelu_tanh", "relu"] as const) {
     test(`${activation} is right from one end of float32 to the other`, () => {
       const found = activate(activation, SWEEP);
       SWEEP.forEach((x, i) => {
@@ -129,6 +129,9 @@ describe("element by element", () => {
         // The error function that is used is right to 1.5e-7.
         const bound = activation === "gelu"
           ? 2e-7 * Math.abs(x) + 1e-6 * Math.abs(wanted)
+          : activation === "gelu_tanh"
+          // Its exponent is a sum of powers, whose rounding counts for more where it is large.
+          ? 1e-6 * Math.abs(wanted) * Math.max(1, x * x) + 1.2e-38 * Math.max(1, Math.abs(x))
           : activation === "silu" || activation === "sigmoid"
           // From 88 on, e^x is held back to stay finite.
           ? 1e-6 * Math.abs(wanted) + (x < -87 ? 5e-39 * Math.max(1, Math.abs(x)) : 0)
@@ -146,6 +149,44 @@ describe("element by element", () => {
       const bound = 1e-5 * Math.abs(wanted) + (x < -87 ? 1.2e-38 * Math.abs(x) : 0);
       expectNear(found[i], wanted, bound, `nearly silu of ${x}`);
     });
+  });
+
+  test("a factor comes before a sum, and rounds once more", () => {
+    const [a, b] = [inputs(new Dice(SEED), 3, 37, 0), inputs(new Dice(SEED + 1), 3, 37, 0)];
+    const rows = machines.everywhere((machine) => {
+      const program = new Program();
+      const out = machine.room(3, 37);
+      program.elementwise(machine.place(a), out, 37, "add", machine.place(b), "none", 0.3);
+      machine.run(program, { tokens: 3 });
+      return machine.read(out, 3, 37);
+    });
+    rows.forEach((row, t) => {
+      a[t].forEach((x, i) => {
+        const scaled = Math.fround(x * Math.fround(0.3));
+        expect(row[i]).toBe(Math.fround(scaled + b[t][i]));
+      });
+    });
+  });
+
+  test("a part is what lies there, and not an element more", () => {
+    for (const [offset, width] of [[0, 5], [3, 8], [7, 1], [30, 7]]) {
+      for (const machine of machines.all) {
+        machine.reset();
+        const whole = inputs(new Dice(SEED), 3, 37, 0);
+        const x = machine.place(whole);
+        const out = machine.place(whole.map(() => new Array<number>(64).fill(-0.7)));
+        const program = new Program();
+        const from = { ...x, address: x.address + 4 * offset };
+        program.elementwise(from, out, width, "part", undefined, "none");
+        machine.run(program, { tokens: 3 });
+        machine.read(out, 3, 64).forEach((row, t) =>
+          expect([...row]).toEqual([
+            ...whole[t].slice(offset, offset + width),
+            ...new Array(64 - width).fill(Math.fround(-0.7)),
+          ])
+        );
+      }
+    }
   });
 
   for (const kind of ["add", "mul"] as const) {

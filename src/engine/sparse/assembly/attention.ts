@@ -55,6 +55,9 @@ const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
+/** Elements of a head that are turned. */
+const TURNED: usize = 84;
+
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
 @inline
@@ -144,14 +147,15 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   }
 }
 
-/** Rotary embedding of one head; a copy where there is none. */
+/** Rotary embedding of one head, or of its first elements; what is not turned is copied. */
 function turn(a: usize, from: usize, to: usize, position: i32, dim: i32): void {
   const cosines = load<usize>(a, COSINES);
   if (cosines == 0) {
     if (from != to) memory.copy(to, from, <usize> dim << 2);
     return;
   }
-  const half = <usize> dim << 1;
+  const turned = <usize> load<u32>(a, TURNED) << 2, half = turned >> 1;
+  if (from != to) memory.copy(to + turned, from + turned, (<usize> dim << 2) - turned);
   const c = cosines + <usize> position * half, s = load<usize>(a, SINES) + <usize> position * half;
   let i: usize = 0;
   for (; i + 16 <= half; i += 16) {

@@ -177,14 +177,25 @@ export function gelu(x: v128): v128 {
   return f32x4.mul(f32x4.mul(x, f32x4.splat(0.5)), f32x4.add(one, signed));
 }
 
+/** The approximation by tanh: x · (1 + tanh u) / 2 = x · sigmoid(2u), u = √(2/π) · (x + 0.044715 · x³). */
+// @ts-ignore: decorator
+@inline
+function geluTanh(x: v128): v128 {
+  // 2 · √(2/π), and that times 0.044715.
+  const bend = f32x4.mul(f32x4.mul(x, x), f32x4.splat(0.07135481282));
+  const u = f32x4.mul(x, f32x4.add(bend, f32x4.splat(1.595769121606)));
+  return f32x4.div(x, f32x4.add(constant(12), exp(f32x4.neg(u))));
+}
+
 /** Activations by their number in a program. */
-export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4, NEARLY_SILU = 5;
+export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4, NEARLY_SILU = 5, GELU_TANH = 6;
 
 /** An activation. Not inlined: it would be there some hundred times. */
 export function activate(kind: i32, x: v128): v128 {
   if (kind == NEARLY_SILU) return nearlySilu(x);
   if (kind == SILU) return silu(x);
   if (kind == GELU) return gelu(x);
+  if (kind == GELU_TANH) return geluTanh(x);
   if (kind == RELU) return f32x4.pmax(f32x4.splat(0), x);
   if (kind == SIGMOID) return sigmoid(x);
   return x;

@@ -198,12 +198,12 @@ function slowNorm(
 }
 
 /** What {@link elementwise} does with two vectors. */
-const ADD = 0, MULTIPLY = 1, COPY = 2;
+const ADD = 0, MULTIPLY = 1, COPY = 2, PART = 3;
 
-/** Activation of a + b, a · b, or a. */
+/** Activation of f · a + b, f · a · b, or f · a; or a part of a. */
 export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, 36), other = load<usize>(a, 40), otherStride = load<u32>(a, 44);
-  const activation = load<i32>(a, 48);
+  const activation = load<i32>(a, 48), factor = v128.load32_splat(a, 52);
   const bytes = ((<usize> load<i32>(a, WIDTH) << 2) + 15) & ~15;
   for (
     let t = firstToken(a, tokens, thread, threads);
@@ -211,9 +211,14 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
     t++
   ) {
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
+    if (kind == PART) {
+      // Not a byte more: behind it, other numbers follow.
+      memory.copy(to, from, <usize> load<u32>(a, WIDTH) << 2);
+      continue;
+    }
     const second = other + <usize> t * <usize> otherStride;
     for (let i: usize = 0; i < bytes; i += 16) {
-      let v = v128.load(from + i);
+      let v = f32x4.mul(v128.load(from + i), factor);
       if (kind == ADD) v = f32x4.add(v, v128.load(second + i));
       else if (kind == MULTIPLY) v = f32x4.mul(v, v128.load(second + i));
       v128.store(to + i, activate(activation, v));

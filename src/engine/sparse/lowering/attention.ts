@@ -93,13 +93,17 @@ export function rotate(view: NodeView, steps: StepList): Meaning {
   checkShape(view, sines, cosines.dims.map(Number));
   for (const name of ["interleaved", "is_packed_batching"]) view.expectInteger(name, 0);
   if (view.float("scale", 1) !== 1) throw view.unsupported("scales positions");
-  const headDim = 2 * Number(cosines.dims[1]);
-  view.expectInteger("rotary_embedding_dim", 0, headDim);
+  const turned = 2 * Number(cosines.dims[1]);
+  // Without it, whole heads are turned.
+  const isPart = view.integer("rotary_embedding_dim", 0) !== 0;
+  if (isPart) view.expectInteger("rotary_embedding_dim", turned);
   const width = steps.widthOf(x.value);
-  const heads = view.integer("num_heads", 0) || width / headDim;
-  if (!(heads >= 1 && heads * headDim === width)) {
+  const heads = view.integer("num_heads", 0) || width / turned;
+  const headDim = width / heads;
+  const fits = Number.isInteger(headDim) && (isPart ? turned <= headDim : turned === headDim);
+  if (!(heads >= 1 && turned >= 2 && fits)) {
     throw view.damaged(
-      `turns ${width} elements as ${heads} heads by tables for heads of ${headDim}`,
+      `turns ${width} elements as ${heads} heads by tables for heads of ${turned}`,
     );
   }
   const output = steps.value(width);
@@ -108,6 +112,7 @@ export function rotate(view: NodeView, steps: StepList): Meaning {
     input: x.value,
     output,
     heads,
+    turned,
     cosines: cosines.name,
     sines: sines.name,
     positions: Number(cosines.dims[0]),

@@ -28,6 +28,13 @@ export interface Stored {
   readonly wide: boolean;
 }
 
+/** A tensor of the file with a number added to each element. */
+export interface Raised {
+  readonly kind: "tensor plus a number";
+  readonly stored: Stored;
+  readonly above: number;
+}
+
 /** Token ids, or positions plus an offset. */
 export interface Ids {
   readonly kind: "ids";
@@ -98,6 +105,7 @@ export interface Cache {
 export type Meaning =
   | Activation
   | Stored
+  | Raised
   | Ids
   | Rows
   | RowScales

@@ -57,12 +57,13 @@ export function weighNorm(
   steps: StepList,
   { of, epsilon }: Normed,
   stored: Stored,
+  above?: number,
 ): Activation {
   const width = steps.widthOf(of.value);
   const groups = of.heads ?? 1;
   const weight = vectorName(view, stored, width / groups);
   const output = steps.value(width);
-  steps.push({ op: "rmsNorm", input: of.value, output, groups, epsilon, weight });
+  steps.push({ op: "rmsNorm", input: of.value, output, groups, epsilon, weight, above });
   return { ...of, value: output };
 }
 

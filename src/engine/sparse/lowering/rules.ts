@@ -12,7 +12,7 @@ import {
   shapeOfMask,
   totalLength,
 } from "./attention.ts";
-import { type Activation, type Meaning, type MeaningOf, ordered } from "./meaning.ts";
+import { type Activation, type Meaning, type MeaningOf, ordered, type Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import { addEpsilon, divide, layerNorm, mean, root, square, weighNorm } from "./norms.ts";
 import type { StepList } from "./step_list.ts";
@@ -52,6 +52,7 @@ export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Sub", sub],
   ["Transpose", transpose],
   ["Unsqueeze", unsqueezeScales],
+  ["com.microsoft.FastGelu", elementwise("gelu_tanh")],
   ["com.microsoft.Gelu", elementwise("gelu")],
   ["com.microsoft.GroupQueryAttention", attend],
   ["com.microsoft.RotaryEmbedding", rotate],
@@ -72,6 +73,8 @@ function add(view: NodeView, steps: StepList): Meaning {
       return addEpsilon(view, other, place);
     case "lengths":
       return lessOne(view, other, -view.number(place, "integers"));
+    case "tensor":
+      return raise(view, other, place);
     case "ids":
       return shift(view, other, view.number(place, "integers"));
     default:
@@ -83,24 +86,49 @@ function sub(view: NodeView): Meaning {
   return lessOne(view, view.input(0, "lengths"), view.number(1, "integers"));
 }
 
+/** A tensor of the file with a number added, as weights of norms may be stored. */
+function raise(view: NodeView, stored: Stored, place: number): Meaning {
+  // Which of the two is the number is seen by its size alone.
+  const first = stored.tensor.dims.length === 0;
+  const tensor = first ? view.input(place, "tensor") : stored;
+  return {
+    kind: "tensor plus a number",
+    stored: tensor,
+    above: view.number(first ? 1 - place : place, "floats"),
+  };
+}
+
 /** Positions from an offset on. */
 function shift(view: NodeView, ids: MeaningOf<"ids">, by: number): Meaning {
   if (ids.of === "positions") return { ...ids, offset: ids.offset + by };
   throw view.unsupported(`adds ${by} to token ids`);
 }
 
-/** Two activations, an activation and its sigmoid, or the last node of a norm or of a scaled product. */
+/** Two activations, an activation and its sigmoid or a number, or the last node of a norm or of a scaled product. */
 function mul(view: NodeView, steps: StepList): Meaning {
   const pair = view.pair();
   const both = ordered(pair, "activation", "activation");
   if (both) return gate(view, steps, both);
+  const scaled = ordered(pair, "activation", "tensor");
+  if (scaled) return scale(view, steps, scaled[0], pair[0].kind === "tensor" ? 0 : 1);
   const norm = ordered(pair, "norm without weight", "tensor");
   if (norm) return weighNorm(view, steps, ...norm);
+  const raised = ordered(pair, "norm without weight", "tensor plus a number");
+  if (raised) return weighNorm(view, steps, raised[0], raised[1].stored, raised[1].above);
   const product = ordered(pair, "product without scales", "tensor");
   if (product) return scaleProduct(view, steps, ...product);
   const rows = ordered(pair, "rows", "scales of rows");
   if (rows) return scaleRows(view, steps, ...rows);
   throw mixed(view, pair);
+}
+
+/** An activation by one number. */
+function scale(view: NodeView, steps: StepList, x: Activation, place: number): Meaning {
+  const factor = view.number(place, "floats");
+  if (!Number.isFinite(factor)) throw view.damaged(`multiplies by ${factor}`);
+  const output = steps.value(steps.widthOf(x.value));
+  steps.push({ op: "scale", input: x.value, output, factor });
+  return { ...x, value: output };
 }
 
 function gate(view: NodeView, steps: StepList, [a, b]: [Activation, Activation]): Meaning {
@@ -135,15 +163,13 @@ function mixed(view: NodeView, [a, b]: [Meaning, Meaning]): Error {
   return view.unsupported(`reads two inputs of the kinds "${a.kind}" and "${b.kind}"`);
 }
 
-function elementwise(op: "relu" | "sigmoid" | "gelu"): Rule {
+function elementwise(op: Exclude<Elementwise, "silu">): Rule {
   return (view, steps) => apply(steps, op, view.input(0, "activation"));
 }
 
-function apply(
-  steps: StepList,
-  op: "relu" | "sigmoid" | "silu" | "gelu",
-  x: Activation,
-): Activation {
+type Elementwise = "relu" | "sigmoid" | "silu" | "gelu" | "gelu_tanh";
+
+function apply(steps: StepList, op: Elementwise, x: Activation): Activation {
   const output = steps.value(steps.widthOf(x.value));
   steps.push({ op, input: x.value, output });
   return { ...x, value: output };
@@ -193,19 +219,37 @@ function reshape(view: NodeView, steps: StepList): Meaning {
   return { ...x, heads: rest.length === 2 ? heads : undefined };
 }
 
-/** The last token alone, as the head of a model that gives no other logits reads it. */
-function slice(view: NodeView): Meaning {
+/** A part of each vector; or the last token alone, as the head of a model that gives no other logits reads it. */
+function slice(view: NodeView, steps: StepList): Meaning {
   const x = flat(view, 0);
   const start = view.number(1, "integers");
   const end = view.number(2, "integers");
   const axis = view.has(3) ? view.number(3, "integers") : 0;
   const step = view.has(4) ? view.number(4, "integers") : 1;
+  if (axis === 2 || axis === -1) return part(view, steps, x, { start, end, step });
   // Any end that no sequence reaches: exporters write the greatest integer of some type.
   if (start !== -1 || end < 2 ** 31 - 1 || (axis !== 1 && axis !== -2) || step !== 1) {
     throw view.unsupported(
       `cuts from ${start} to ${end} by ${step} along axis ${axis}; ` +
-        `the last token of the sequence is understood`,
+        `the last token of the sequence is understood, or a part of each vector`,
     );
   }
   return { ...x, lastOnly: true };
+}
+
+/** Elements that follow one another, of each vector. */
+function part(
+  view: NodeView,
+  steps: StepList,
+  x: Activation,
+  { start, end, step }: { readonly start: number; readonly end: number; readonly step: number },
+): Activation {
+  const width = steps.widthOf(x.value);
+  const [first, behind] = [start, end].map((at) => Math.min(at < 0 ? at + width : at, width));
+  if (step !== 1 || first < 0 || behind <= first) {
+    throw view.unsupported(`cuts from ${start} to ${end} by ${step}, of ${width} elements a token`);
+  }
+  const output = steps.value(behind - first);
+  steps.push({ op: "part", input: x.value, output, offset: first });
+  return { ...x, value: output };
 }

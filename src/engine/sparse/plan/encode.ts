@@ -109,10 +109,12 @@ export class Program {
     kind: keyof typeof ELEMENTWISE,
     other: Vectors | undefined,
     activation: keyof typeof ACTIVATION,
+    factor = 1,
   ): void {
     this.#step(OP.ELEMENTWISE, [
       ...[...vectors(input), ...vectors(out), width],
       ...[ELEMENTWISE[kind], other?.address ?? 0, other?.stride ?? 0, ACTIVATION[activation]],
+      bits(factor),
     ]);
   }
 
@@ -193,6 +195,8 @@ export class Program {
       layerOffset: number;
       cosines: number;
       sines: number;
+      /** Elements of a head that are turned. */
+      turned: number;
       window: number;
       scale: number;
       isInt8: boolean;
@@ -208,6 +212,7 @@ export class Program {
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
+      ...[options.turned],
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);

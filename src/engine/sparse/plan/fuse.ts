@@ -12,11 +12,15 @@ export type FusedStep =
   | LinearStep
   | {
     readonly op: "elementwise";
-    readonly kind: "add" | "mul" | "copy";
+    readonly kind: "add" | "mul" | "copy" | "part";
     readonly a: Value;
     /** For `add` and `mul`. */
     readonly b?: Value;
     readonly activation: Activation;
+    /** What `a` is multiplied by; 1 if not given. */
+    readonly factor?: number;
+    /** For `part`: its first element. */
+    readonly offset?: number;
     readonly output: Value;
   }
   | AttentionStep
@@ -24,7 +28,7 @@ export type FusedStep =
   | { readonly op: "select"; readonly values: readonly Value[] };
 
 /** An activation function, or none. */
-export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "relu";
+export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu";
 
 /** activation(W·x + bias) · times + plus. */
 export interface LinearStep {
@@ -43,7 +47,7 @@ type Rotary = Extract<Step, { op: "rotary" }>;
 
 /** Attention, with the rotary embedding of its queries and keys. */
 export type AttentionStep = Attention & {
-  readonly rotary?: { readonly cosines: string; readonly sines: string };
+  readonly rotary?: Pick<Rotary, "cosines" | "sines" | "turned">;
   /** Whether what follows is for tokens alone whose logits are wanted. */
   readonly isLast: boolean;
 };
@@ -84,17 +88,25 @@ export function readNotOnlyByProducts(steps: readonly FusedStep[]): Set<Value> {
   }));
 }
 
-/** Names of the vectors that a step needs. */
-export function vectorsOf(step: FusedStep): string[] {
+/** A vector of the file, and what is added to its elements. */
+export interface VectorRef {
+  readonly name: string;
+  readonly above: number;
+}
+
+/** The vectors that a step needs. */
+export function vectorsOf(step: FusedStep): VectorRef[] {
+  const plain = (...names: (string | undefined)[]) =>
+    names.filter((name) => name !== undefined).map((name) => ({ name, above: 0 }));
   switch (step.op) {
     case "rmsNorm":
-      return [step.weight];
+      return [{ name: step.weight, above: step.above ?? 0 }];
     case "layerNorm":
-      return [step.weight, ...(step.bias ? [step.bias] : [])];
+      return plain(step.weight, step.bias);
     case "linear":
-      return step.bias ? [step.bias] : [];
+      return plain(step.bias);
     case "attention":
-      return step.rotary ? [step.rotary.cosines, step.rotary.sines] : [];
+      return plain(step.rotary?.cosines, step.rotary?.sines);
     default:
       return [];
   }
@@ -161,8 +173,33 @@ class Fuser {
       case "sigmoid":
       case "silu":
       case "gelu":
+      case "gelu_tanh":
       case "relu":
         return this.#activate(step.op, step.input, step.output);
+      case "part": {
+        const { input, offset, output } = step;
+        this.#close(input);
+        this.#steps.push({
+          op: "elementwise",
+          kind: "part",
+          a: input,
+          activation: "none",
+          offset,
+          output,
+        });
+        return;
+      }
+      case "scale":
+        this.#close(step.input);
+        this.#steps.push({
+          op: "elementwise",
+          kind: "copy",
+          a: step.input,
+          activation: "none",
+          factor: step.factor,
+          output: step.output,
+        });
+        return;
       case "mul":
       case "add":
         return this.#combine(step.op, step.a, step.b, step.output);
@@ -235,7 +272,8 @@ class Fuser {
       ...step,
       queries: queries?.input ?? step.queries,
       keys: keys?.input ?? step.keys,
-      rotary: queries && { cosines: queries.cosines, sines: queries.sines },
+      rotary: queries &&
+        { cosines: queries.cosines, sines: queries.sines, turned: queries.turned },
       isLast,
     });
   }

@@ -28,6 +28,7 @@ import {
   type LinearStep,
   readBy,
   readNotOnlyByProducts,
+  type VectorRef,
   vectorsOf,
 } from "./fuse.ts";
 import { type Sketch, sketchOf } from "./head.ts";
@@ -79,12 +80,16 @@ export async function makePlan(
     if (step.op === "embed") matrices.set(step, await weights.matrix(step.table));
   }
   const vectors = new Map<string, number>();
-  for (const name of decoder.steps.flatMap(vectorsOf)) {
-    vectors.set(name, await weights.vector(name));
+  for (const vector of decoder.steps.flatMap(vectorsOf)) {
+    vectors.set(keyOf(vector), await weights.vector(vector.name, vector.above));
   }
   await weights.settle();
   const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);
   return new Planner(decoder, matrices, vectors, sketch, memory, weights.stage, options).run();
+}
+
+function keyOf({ name, above }: VectorRef): string {
+  return `${above} ${name}`;
 }
 
 /** Who has written a value since threads last met. */
@@ -208,20 +213,21 @@ class Planner {
         const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
         this.#program.norm(input, out, this.#decoder.widths[step.input], {
           groups: step.op === "rmsNorm" ? step.groups : 1,
-          weight: this.#vectors.get(step.weight)!,
-          bias: step.op === "layerNorm" && step.bias ? this.#vectors.get(step.bias)! : 0,
+          weight: this.#vector(step.weight, step.op === "rmsNorm" ? step.above : 0),
+          bias: this.#vector(step.op === "layerNorm" ? step.bias : undefined),
           epsilon: step.epsilon,
           isLayer: step.op === "layerNorm",
         });
         return;
       }
       case "elementwise": {
-        const a = this.#toRead(step.a, "tokens", at);
+        const whole = this.#toRead(step.a, "tokens", at);
+        const a = step.offset ? { ...whole, address: whole.address + 4 * step.offset } : whole;
         const b = step.b === undefined ? undefined : this.#toRead(step.b, "tokens", at);
         if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
         const out = this.#place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
-        this.#program.elementwise(a, out, width, step.kind, b, step.activation);
+        this.#program.elementwise(a, out, width, step.kind, b, step.activation, step.factor);
         return;
       }
       case "select":
@@ -272,13 +278,18 @@ class Planner {
     }
     this.#writtenBy.set(step.output, this.#program.run);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {
-      bias: step.bias ? this.#vectors.get(step.bias)! : 0,
+      bias: this.#vector(step.bias),
       activation: this.#isNear(matrix) && step.activation === "silu"
         ? "nearlySilu"
         : step.activation,
       times: times?.address ?? 0,
       plus: plus?.address ?? 0,
     });
+  }
+
+  /** Where a vector lies; 0 for none. */
+  #vector(name: string | undefined, above = 0): number {
+    return name === undefined ? 0 : this.#vectors.get(keyOf({ name, above }))!;
   }
 
   /** Whether inputs of 7 bits have made products less exact than some activation functions need be. */
@@ -298,8 +309,9 @@ class Planner {
       keyValueHeads: step.keyValueHeads,
       headDim: step.headDim,
       layerOffset: this.#layerOffset,
-      cosines: step.rotary ? this.#vectors.get(step.rotary.cosines)! : 0,
-      sines: step.rotary ? this.#vectors.get(step.rotary.sines)! : 0,
+      cosines: this.#vector(step.rotary?.cosines),
+      sines: this.#vector(step.rotary?.sines),
+      turned: step.rotary?.turned ?? 0,
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
       isInt8: isInt8Cache(step, kv),

@@ -108,7 +108,7 @@ export class WeightLoader {
    *
    * @returns Its address.
    */
-  vector(name: string): Promise<number> {
-    return this.#stage.vector(name);
+  vector(name: string, above = 0): Promise<number> {
+    return this.#stage.vector(name, above);
   }
 }

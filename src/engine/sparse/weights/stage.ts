@@ -188,16 +188,22 @@ export class Stage {
   /**
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
+   * @param above What is added to each element.
    * @returns Its address.
    */
-  async vector(name: string): Promise<number> {
-    let address = this.#vectors.get(name);
+  async vector(name: string, above = 0): Promise<number> {
+    const key = `${above} ${name}`;
+    let address = this.#vectors.get(key);
     if (address === undefined) {
       const { byteLength } = this.reader.tensor(name);
       address = this.memory.reserve(roundUp(byteLength, 64));
       await this.read(name, 0, address, byteLength);
       this.#checkFinite(name, address, byteLength / 4);
-      this.#vectors.set(name, address);
+      if (above !== 0) {
+        const floats = this.memory.floats(address, byteLength / 4);
+        for (let i = 0; i < floats.length; i++) floats[i] += above;
+      }
+      this.#vectors.set(key, address);
     }
     return address;
   }

@@ -1,0 +1,50 @@
+/**
+ * OLMo 2 and 3: Llama that norms what comes out of attention and MLP instead of what goes in, and queries and keys
+ * as a whole. OLMo 3 has sliding windows, in three of four layers where its config names none.
+ * @module
+ */
+import { olmo2Config, olmo3Config, parseConfig, type RotaryDecoderConfig } from "../config.ts";
+import { type Differences, rotaryDecoder } from "./llama.ts";
+import { rotaryOfKinds } from "./rotary.ts";
+import type { DecoderSpec } from "./spec.ts";
+import { windowsOf } from "./windows.ts";
+
+/** OLMo 3's base of rotary frequencies where its config names none. */
+const USUAL_THETA = 500_000;
+
+/** The decoder that a `config.json` with `model_type` `olmo2` describes. */
+export function olmo2(json: unknown): DecoderSpec {
+  const config = parseConfig(olmo2Config, json);
+  return rotaryDecoder(config, differencesOf(config));
+}
+
+/** The decoder that a `config.json` with `model_type` `olmo3` describes. */
+export function olmo3(json: unknown): DecoderSpec {
+  const config = parseConfig(olmo3Config, json);
+  const window = windowsOf(config, (layer) => (layer + 1) % 4 !== 0);
+  const theta = config.rope_theta ?? USUAL_THETA;
+  const decoder = rotaryDecoder(
+    { ...config, rope_scaling: undefined, rope_parameters: undefined },
+    {
+      ...differencesOf(config),
+      window,
+    },
+  );
+  const isSliding = (layer: number) => window(layer) !== undefined;
+  const thetas = { full: theta, sliding: theta };
+  return { ...decoder, rotary: rotaryOfKinds(config, decoder.headDim, isSliding, thetas) };
+}
+
+function differencesOf(
+  { attention_bias }: Pick<RotaryDecoderConfig, "attention_bias">,
+): Differences {
+  return {
+    inputBias: attention_bias ?? false,
+    outputBias: attention_bias ?? false,
+    attentionNorm: "whole",
+    norms: {
+      attention: { after: "post_attention_layernorm" },
+      mlp: { after: "post_feedforward_layernorm" },
+    },
+  };
+}

@@ -1,0 +1,39 @@
+/**
+ * Phi 3, 3.5 and 4-mini: Llama whose queries, keys and values are one matrix, and gate and up another; of heads, some
+ * turn a part only. Models for long contexts turn by other angles beyond their original one: contexts end there.
+ * @module
+ */
+import { parseConfig, phi3Config } from "../config.ts";
+import { rotaryDecoder } from "./llama.ts";
+import { ropeOf, rotaryBy } from "./rotary.ts";
+import type { DecoderSpec } from "./spec.ts";
+import { windowsOf } from "./windows.ts";
+
+/** What configs have called LongRoPE. */
+const LONG = new Set(["longrope", "su", "yarn"]);
+
+/** The decoder that a `config.json` with `model_type` `phi3` describes. */
+export function phi3(json: unknown): DecoderSpec {
+  const config = parseConfig(phi3Config, json);
+  const { original_max_position_embeddings: original, max_position_embeddings: longest } = config;
+  const rope = ropeOf(config);
+  const isLong = LONG.has(rope.rope_type ?? rope.type ?? "default");
+  const decoder = rotaryDecoder(
+    { ...config, rope_scaling: undefined, rope_parameters: undefined },
+    {
+      window: windowsOf({ ...config, sliding_window: config.sliding_window ?? null }, () => true),
+    },
+  );
+  const rotary = rotaryBy({
+    ...rope,
+    partial_rotary_factor: rope.partial_rotary_factor ?? config.partial_rotary_factor,
+    ...(isLong ? { rope_type: "longrope", original_max_position_embeddings: original } : {}),
+  }, { headDim: decoder.headDim, theta: config.rope_theta ?? 10_000, context: longest });
+  return {
+    ...decoder,
+    context: isLong ? Math.min(original, longest) : longest,
+    rotary: () => rotary,
+    attention: { ...decoder.attention, fused: "qkv_proj" },
+    mlp: { ...decoder.mlp, fused: "mlp.gate_up_proj" },
+  };
+}

@@ -1,0 +1,133 @@
+import { describe, expect, test } from "bun:test";
+import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
+import { ConfigError } from "../../src/errors.ts";
+import { fromRoot } from "../support/paths.ts";
+import { readJsonOf, thrownBy } from "./support.ts";
+
+const configOf = (name: string) =>
+  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
+
+/** What describes the layers of a decoder. */
+function layersOf(config: Record<string, unknown>) {
+  const { layers, attention, rotary } = describeModel(config);
+  return Array.from({ length: layers }, (_, layer) => ({
+    window: attention.window(layer),
+    frequencies: rotary(layer)?.frequencies,
+  }));
+}
+
+function refused(config: Record<string, unknown>, ...parts: string[]): void {
+  const error = thrownBy(() => describeModel(config));
+  expect(error).toBeInstanceOf(ConfigError);
+  for (const part of parts) expect(error.message).toContain(part);
+}
+
+describe("Gemma 3's config", () => {
+  const config = configOf("gemma3");
+
+  test("means the same as transformers 4 and as transformers 5 write it", () => {
+    const {
+      rope_theta: _,
+      rope_scaling: __,
+      rope_local_base_freq: ___,
+      sliding_window_pattern: ____,
+      ...newer
+    } = config;
+    const written = {
+      ...newer,
+      layer_types: ["sliding_attention", "sliding_attention", "full_attention"],
+      rope_parameters: {
+        full_attention: { rope_type: "linear", factor: 4, rope_theta: 1e6 },
+        sliding_attention: { rope_type: "default", rope_theta: 1000 },
+      },
+    };
+    expect(layersOf(written)).toEqual(layersOf(config));
+    expect(layersOf(written).map(({ window }) => window)).toEqual([8, 8, undefined]);
+  });
+
+  test("has the frequencies and windows of Gemma's where it names none", () => {
+    const { rope_theta: _, rope_scaling: __, rope_local_base_freq: ___, ...bare } = config;
+    const { sliding_window_pattern: ____, ...barest } = bare;
+    const layers = layersOf({ ...barest, num_hidden_layers: 12 });
+    expect(layers.map(({ window }) => window === undefined)).toEqual(
+      layers.map((_, layer) => layer % 6 === 5),
+    );
+    expect(layers[0].frequencies![1]).toBeCloseTo(1e4 ** (-2 / 16), 6);
+    expect(layers[5].frequencies![1]).toBeCloseTo(1e6 ** (-2 / 16), 6);
+    expect(describeModel({ ...barest, head_dim: undefined }).headDim).toBe(256);
+  });
+
+  test("must not cap scores or logits, or let tokens see those behind them", () => {
+    refused({ ...config, attn_logit_softcapping: 50 }, "attn_logit_softcapping");
+    refused({ ...config, final_logit_softcapping: 30 }, "final_logit_softcapping");
+    refused({ ...config, use_bidirectional_attention: true }, "use_bidirectional_attention");
+    refused({ ...configOf("gemma"), use_bidirectional_attention: true }, "writes none");
+  });
+});
+
+test("Gemma's first configs say gelu and mean its approximation; other functions are refused", () => {
+  const config = configOf("gemma");
+  expect(describeModel({ ...config, hidden_act: "gelu" }).mlp.activation).toBe("gelu_tanh");
+  expect(describeModel({ ...config, hidden_act: undefined }).mlp.activation).toBe("gelu_tanh");
+  refused({ ...config, hidden_act: "silu" }, '"silu"', "gelu_pytorch_tanh, gelu are");
+});
+
+test("Granite's factors are 1 where its config names none, and never 0", () => {
+  const { embedding_multiplier: _, logits_scaling: __, ...config } = configOf("granite");
+  expect(describeModel(config).scales).toEqual({ embedding: 1, residual: 0.4, logits: 1 });
+  refused({ ...config, logits_scaling: 0 }, "logits_scaling");
+});
+
+test("OLMo 2 is OLMo 3 without windows, which three of four layers have where its config names none", () => {
+  const { layer_types: _, ...config } = configOf("olmo3");
+  const eight = { ...config, num_hidden_layers: 8 };
+  expect(layersOf(eight).map(({ window }) => window)).toEqual(
+    [8, 8, 8, undefined, 8, 8, 8, undefined],
+  );
+  const older = { ...eight, model_type: "olmo2", rope_parameters: { rope_theta: 10000 } };
+  expect(layersOf(older).map(({ window }) => window)).toEqual(new Array(8).fill(undefined));
+  expect(describeModel(older).norm).toEqual(describeModel(eight).norm);
+});
+
+describe("Phi 3's config", () => {
+  const config = configOf("phi3");
+  const long = config.rope_scaling as Record<string, unknown>;
+
+  test("ends contexts where other angles would begin, whatever LongRoPE is called", () => {
+    for (const type of ["longrope", "su", "yarn"]) {
+      const spec = describeModel({ ...config, rope_scaling: { ...long, type } });
+      expect(spec.context).toBe(128);
+      expect(layersOf({ ...config, rope_scaling: { ...long, type } })).toEqual(layersOf(config));
+    }
+    expect(describeModel({ ...config, rope_scaling: null }).context).toBe(512);
+  });
+
+  test("turns whole heads, without windows, where it does not say otherwise", () => {
+    const { partial_rotary_factor: _, sliding_window: __, ...whole } = config;
+    const spec = describeModel({ ...whole, rope_scaling: null });
+    expect(spec.rotary(0)!.frequencies).toHaveLength(8);
+    expect(spec.rotary(0)!.factor).toBe(1);
+    expect(spec.attention.window(0)).toBeUndefined();
+    expect(describeModel({ ...whole, rope_scaling: null, sliding_window: 8 }).attention.window(2))
+      .toBe(8);
+  });
+
+  test("must have a factor for each pair of dimensions, and an even number of those", () => {
+    const short_factor = [1, 1];
+    refused({ ...config, rope_scaling: { ...long, short_factor } }, "2 numbers for 6 pairs");
+    refused({ ...config, rope_scaling: { type: "longrope" } }, "needs short_factor");
+    refused({ ...config, partial_rotary_factor: 0.2 }, "turns 3 of 16 elements");
+  });
+});
+
+test("YaRN's settings have the defaults that transformers gives them", () => {
+  const config = configOf("llama");
+  const rope = (rope_parameters: object) =>
+    describeModel({ ...config, rope_parameters, rope_scaling: null }).rotary(0)!;
+  const yarn = { rope_type: "yarn", rope_theta: 10000, factor: 4 };
+  expect(rope(yarn).factor).toBeCloseTo(0.1 * Math.log(4) + 1, 12);
+  expect(rope({ ...yarn, beta_fast: 32, beta_slow: 1, truncate: true })).toEqual(rope(yarn));
+  expect(rope({ ...yarn, mscale: 2, mscale_all_dim: 1 }).factor)
+    .toBeCloseTo((0.2 * Math.log(4) + 1) / (0.1 * Math.log(4) + 1), 12);
+  expect(rope({ ...yarn, attention_factor: 1.5 }).factor).toBe(1.5);
+});
