@@ -261,6 +261,16 @@ describe("a cache of keys and values", () => {
   }
 });
 
+test("rotary tables that are a tenth of the data are told of, with what makes them smaller", async () => {
+  const folder = await workshop.pruned("gemma3", "2:4");
+  const { notes } = await workshop.compile(folder, { values: "int4" });
+  expect(notes.join()).toMatch(
+    /^\d\d % of the data are rotary tables for 128 positions: .*--context N/,
+  );
+  const short = await workshop.compile(folder, { values: "int4", context: 8 });
+  expect(short.notes).toEqual([]);
+});
+
 describe("logits for the last position alone", () => {
   test("are those of all positions there", async () => {
     const folder = await workshop.pruned("qwen3", "8:16");
