@@ -120,6 +120,10 @@ export const gemmaConfig = rotaryDecoderConfig.extend({
 /** Fields of Gemma 3. */
 export const gemma3Config = rotaryDecoderConfig.extend({
   ...gemmaFields,
+  // Those of models of images and text name only what differs from transformers' defaults.
+  vocab_size: dimension.default(262_208),
+  num_attention_heads: dimension.default(8),
+  num_key_value_heads: dimension.default(4),
   max_position_embeddings: dimension.default(131_072),
   query_pre_attn_scalar: factor.default(256),
   rope_local_base_freq: divisor.nullish(),
@@ -128,6 +132,9 @@ export const gemma3Config = rotaryDecoderConfig.extend({
   attn_logit_softcapping: factor.nullish(),
   final_logit_softcapping: factor.nullish(),
 });
+
+/** Fields of Gemma 3 with images. */
+export const gemma3OfImagesConfig = z.looseObject({ text_config: z.looseObject({}) });
 
 /** Fields of Phi 3. */
 export const phi3Config = rotaryDecoderConfig.extend({

@@ -237,6 +237,7 @@ describe("config.json", () => {
     expect(SUPPORTED)
       .toEqual([
         "gemma",
+        "gemma3",
         "gemma3_text",
         "granite",
         "llama",

@@ -1,7 +1,13 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { FLOAT_BYTES } from "../../src/onnx/element_type.ts";
-import { editJson, Workshop } from "../checkpoint/support.ts";
+import {
+  editJson,
+  fixtureBytes,
+  parseSafetensors,
+  safetensors,
+  Workshop,
+} from "../checkpoint/support.ts";
 import { forward, load, type Loaded } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 
@@ -64,6 +70,38 @@ test("a head that the config ties to the embedding, and that differs from it, is
     expect(await largestDifference(loaded, expected("llama"))).toBeLessThan(2e-4);
   } finally {
     await loaded.close();
+  }
+});
+
+describe("the decoder inside of a model of images and text", () => {
+  for (const root of ["language_model.model", "model.language_model"]) {
+    test(`gives what it gives alone, by the names ${root}.…`, async () => {
+      const folder = workshop.copy("gemma3");
+      const alone = fixtureBytes("gemma3");
+      const { header, data } = parseSafetensors(alone);
+      const inner = Object.fromEntries(
+        Object.entries(header).map((
+          [name, tensor],
+        ) => [name.replace(/^model\./, `${root}.`), tensor]),
+      );
+      // Of what reads images, a tensor.
+      const end = data.length + 4;
+      inner["vision_tower.bias"] = { dtype: "F32", shape: [1], data_offsets: [data.length, end] };
+      const all = Buffer.concat([data, new Uint8Array(4)]);
+      writeFileSync(`${folder}/model.safetensors`, safetensors(inner, all));
+      editJson(folder, "config.json", (config) => ({
+        model_type: "gemma3",
+        architectures: ["Gemma3ForConditionalGeneration"],
+        text_config: config,
+      }));
+      const loaded = await load(folder, "wasm");
+      try {
+        expect(loaded.spec.head).toBe(`${root}.embed_tokens`);
+        expect(await largestDifference(loaded, expected("gemma3"))).toBeLessThan(2e-4);
+      } finally {
+        await loaded.close();
+      }
+    });
   }
 });
 

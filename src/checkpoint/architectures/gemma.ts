@@ -5,8 +5,9 @@
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import { gemma3Config, gemmaConfig, parseConfig } from "../config.ts";
+import { gemma3Config, gemma3OfImagesConfig, gemmaConfig, parseConfig } from "../config.ts";
 import { rotaryDecoder } from "./llama.ts";
+import { INNER_ROOT } from "./own_root.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { Activation, DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
@@ -70,6 +71,18 @@ export function gemma3(json: unknown): DecoderSpec {
       sliding: config.rope_local_base_freq ?? USUAL_LOCAL_THETA,
     }),
   };
+}
+
+/**
+ * The decoder of a model of images and text, `model_type` `gemma3`: what reads images is left as it is.
+ *
+ * @throws {ConfigError} As for {@linkcode gemma3}.
+ */
+export function gemma3OfImages(json: unknown): DecoderSpec {
+  const { text_config } = parseConfig(gemma3OfImagesConfig, json);
+  const decoder = gemma3(text_config);
+  const head = decoder.head.replace(decoder.root, INNER_ROOT);
+  return { ...decoder, root: INNER_ROOT, head };
 }
 
 function biasesOf({ attention_bias }: { readonly attention_bias?: boolean | null }) {

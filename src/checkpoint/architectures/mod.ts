@@ -4,13 +4,14 @@ import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
 import { buildDecoder } from "./decoder.ts";
-import { gemma, gemma3 } from "./gemma.ts";
+import { gemma, gemma3, gemma3OfImages } from "./gemma.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
+import { withOwnRoot } from "./own_root.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
@@ -20,6 +21,7 @@ import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma", gemma],
+  ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
   ["granite", granite],
   ["llama", llama],
@@ -40,13 +42,13 @@ export const SUPPORTED = [...ARCHITECTURES.keys()].sort();
 
 /**
  * Describes the decoder of a checkpoint: by its config, and by its files where those hold a head that the config
- * does not know of.
+ * does not know of, or have other names for a decoder inside of a larger model.
  *
  * @throws {ArchitectureError} For a `model_type` that is not supported.
  * @throws {ConfigError} When the config does not describe such a decoder.
  */
 export function decoderOf(checkpoint: Checkpoint): DecoderSpec {
-  return withOwnHead(checkpoint, describe(checkpoint.config));
+  return withOwnHead(checkpoint, withOwnRoot(checkpoint, describe(checkpoint.config)));
 }
 
 /**
