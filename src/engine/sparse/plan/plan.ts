@@ -5,16 +5,7 @@
  */
 import type { PageLayout } from "../cache.ts";
 import type { Value } from "../ir.ts";
-import {
-  hasListsBeside,
-  isQuantised,
-  KIND,
-  PAGE,
-  roundUp,
-  scratchBytes,
-  SEGMENT,
-  segmentsOf,
-} from "../layout.ts";
+import { hasListsBeside, isQuantised, KIND, PAGE, roundUp, scratchBytes } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
@@ -33,13 +24,7 @@ import {
 } from "./fuse.ts";
 import { type Sketch, sketchOf } from "./head.ts";
 import { isInt8Cache, layerBytes, layoutOfPages } from "./pages.ts";
-
-/**
- * Segments whose largest input is more than this times the root mean square of all inputs have 14 bits.
- * Measured on a pruned model of 135 million weights: 5 % of segments, and perplexity 0.2 % above that
- * of exact inputs; with 7 bits everywhere it is 1.6 % above.
- */
-const OUTLIER = 8;
+import { QuantisedForms } from "./quantised.ts";
 
 /** What a plan is made for. */
 export interface PlanOptions {
@@ -128,9 +113,7 @@ class Planner {
   readonly #lastRead = new Map<Value, number>();
   /** Values that not only products multiply. */
   readonly #readOtherwise: ReadonlySet<Value>;
-  /** Quantised forms of values. */
-  readonly #quantised = new Map<Value, QuantisedVectors & { buffers: Buffer[]; dirty: boolean }>();
-  readonly #needsSums: boolean;
+  readonly #quantised: QuantisedForms;
   #selected = false;
   readonly #pages: PageLayout;
   /** Bytes from a page's beginning to the next layer's part. */
@@ -154,12 +137,15 @@ class Planner {
     this.#sketch = sketch;
     this.#memory = memory;
     this.#options = options;
-    this.#needsSums = [...matrices.values()].some(({ kind }) => kind === KIND.DENSE_INT4);
     this.#buffers = new Buffers(memory, {
       address: roundUp(spare.address, 64),
       bytes: spare.bytes,
     });
     memory.bytes(spare.address, spare.bytes).fill(0);
+    this.#quantised = new QuantisedForms(this.#program, this.#buffers, {
+      ...options,
+      needsSums: [...matrices.values()].some(({ kind }) => kind === KIND.DENSE_INT4),
+    });
     this.#readers = new Array(decoder.widths.length).fill(0);
     for (const step of decoder.steps) for (const value of readBy(step)) this.#readers[value]++;
     this.#readers[decoder.logits]++;
@@ -244,7 +230,7 @@ class Planner {
     this.#program.select(values.map((value) => this.#placed.get(value)!));
     this.#selected = true;
     // What is quantised does not move: it is made anew.
-    for (const value of values) this.#forgetQuantised(value);
+    for (const value of values) this.#quantised.forget(value);
   }
 
   #encodeLinear(step: LinearStep, at: number): void {
@@ -348,57 +334,14 @@ class Planner {
     this.#met = at;
     this.#isCombining = false;
     this.#dirt.clear();
-    for (const quantised of this.#quantised.values()) quantised.dirty = false;
+    this.#quantised.met();
     this.#buffers.barrier();
   }
 
   /** The quantised form of a value. */
   #quantise(value: Value, at: number): QuantisedVectors {
-    const known = this.#quantised.get(value);
-    if (known) {
-      this.#waitForQuantised(known);
-      return known;
-    }
-    const input = this.#toRead(value, "tokens", at);
-    const segments = segmentsOf(this.#decoder.widths[value]);
-    const rows = this.#rows();
-    // Not a power of two: vectors one after the other would compete for the same places in caches.
-    const stride = segments * SEGMENT + 16;
-    const bytes = this.#buffers.take(2 * rows * stride);
-    const scales = this.#buffers.take(rows * segments * 4);
-    // And a unit for each token.
-    const steps = this.#buffers.take(rows * (segments + 1) * 4);
-    const flags = this.#buffers.take(
-      Math.max(roundUp(rows, 8), 8 * this.#options.threads) * segments,
-    );
-    // For each segment two sums, where a matrix of the model asks for them.
-    const sumBytes = 8 * segments;
-    const sums = this.#needsSums ? this.#buffers.take(rows * sumBytes) : undefined;
-    const quantised = {
-      address: bytes.address,
-      stride,
-      copy: stride,
-      low: rows * stride,
-      scales: scales.address,
-      scalesCopy: segments * 4,
-      steps: steps.address,
-      flags: flags.address,
-      flagsCopy: segments * 8,
-      sums: sums?.address ?? 0,
-      sumsCopy: sumBytes,
-      buffers: [bytes, scales, steps, flags, ...(sums ? [sums] : [])],
-      dirty: true,
-    };
-    const ratio = this.#options.activations === "int8" ? OUTLIER : 0;
-    this.#program.quantise(input, quantised, this.#decoder.widths[value], ratio);
-    this.#quantised.set(value, quantised);
-    this.#waitForQuantised(quantised);
-    return quantised;
-  }
-
-  #waitForQuantised(quantised: { dirty: boolean }): void {
-    if (quantised.dirty) this.#program.barrier("forMany");
-    quantised.dirty = false;
+    const width = this.#decoder.widths[value];
+    return this.#quantised.of(value, width, this.#rows(), () => this.#toRead(value, "tokens", at));
   }
 
   /** Vectors that a buffer must have room for. */
@@ -437,12 +380,7 @@ class Planner {
     if (--this.#readers[value] > 0) return;
     const placed = this.#placed.get(value);
     if (placed) this.#buffers.give(placed.buffer);
-    this.#forgetQuantised(value);
-  }
-
-  #forgetQuantised(value: Value): void {
-    for (const buffer of this.#quantised.get(value)?.buffers ?? []) this.#buffers.give(buffer);
-    this.#quantised.delete(value);
+    this.#quantised.forget(value);
   }
 
   /** Room for each thread: scores of a page and partial results of all pages, or what products unpack. */
