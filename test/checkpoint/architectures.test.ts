@@ -131,3 +131,31 @@ test("YaRN's settings have the defaults that transformers gives them", () => {
     .toBeCloseTo((0.2 * Math.log(4) + 1) / (0.1 * Math.log(4) + 1), 12);
   expect(rope({ ...yarn, attention_factor: 1.5 }).factor).toBe(1.5);
 });
+
+describe("SmolLM 3's config", () => {
+  const { no_rope_layers: _, layer_types: __, ...config } = configOf("smollm3");
+
+  test("says which layers turn by positions, and where not every fourth does not", () => {
+    const turned = (changes: object) =>
+      layersOf({ ...config, num_hidden_layers: 8, ...changes })
+        .flatMap(({ frequencies }, layer) => frequencies ? [layer] : []);
+    expect(turned({ no_rope_layer_interval: undefined })).toEqual([0, 1, 2, 4, 5, 6]);
+    expect(turned({})).toEqual([0, 2, 4, 6]);
+    expect(turned({ no_rope_layers: [0, 1, 1, 0, 0, 0, 0, 0, 1] })).toEqual([1, 2]);
+    expect(turned({ no_rope_layers: null, no_rope_layer_interval: 8 }))
+      .toEqual([0, 1, 2, 3, 4, 5, 6]);
+    refused({ ...config, no_rope_layers: [1, 0] }, "no_rope_layers names 2 layers", "3");
+  });
+
+  test("has windows in layers that do not turn, and defaults of its own", () => {
+    const { tie_word_embeddings: _, rope_parameters: __, ...bare } = config;
+    const spec = describeModel({ ...bare, use_sliding_window: true, sliding_window: 8 });
+    expect([0, 1, 2].map(spec.attention.window)).toEqual([undefined, 8, undefined]);
+    expect(describeModel({ ...bare, use_sliding_window: true }).attention.window(1)).toBe(
+      undefined,
+    );
+    expect(describeModel({ ...bare, sliding_window: 8 }).attention.window(1)).toBe(undefined);
+    expect(spec.head).toBe("model.embed_tokens");
+    expect(spec.rotary(0)!.frequencies[1]).toBeCloseTo(2e6 ** (-2 / 16), 6);
+  });
+});

@@ -349,47 +349,6 @@ describe("config.json", () => {
     }
   });
 
-  test("says which layers of SmolLM 3 turn by positions, and where not every fourth does not", () => {
-    const { no_rope_layers: _, layer_types: __, ...config } = readJsonOf(
-      withConfig({}, "smollm3"),
-      CONFIG,
-    );
-    const layers = [0, 1, 2, 3, 4, 5, 6, 7];
-    const turned = (changes: object) => {
-      const spec = describeModel({ ...config, num_hidden_layers: 8, ...changes });
-      return layers.filter((layer) => spec.rotary(layer));
-    };
-    expect(turned({ no_rope_layer_interval: undefined })).toEqual([0, 1, 2, 4, 5, 6]);
-    expect(turned({})).toEqual([0, 2, 4, 6]);
-    const no_rope_layers = [0, 1, 1, 0, 0, 0, 0, 0, 1];
-    expect(turned({ no_rope_layers })).toEqual([1, 2]);
-    expect(turned({ no_rope_layers: null, no_rope_layer_interval: 8 })).toEqual([
-      0,
-      1,
-      2,
-      3,
-      4,
-      5,
-      6,
-    ]);
-    const short = withConfig({ no_rope_layers: [1, 0] }, "smollm3");
-    refused(short, ConfigError, CONFIG, "no_rope_layers names 2 layers", "3");
-  });
-
-  test("of SmolLM 3 has windows in layers that do not turn, and defaults of its own", () => {
-    const { layer_types: _, tie_word_embeddings: __, rope_parameters: ___, ...config } = readJsonOf(
-      withConfig({}, "smollm3"),
-      CONFIG,
-    );
-    const spec = describeModel({ ...config, use_sliding_window: true, sliding_window: 8 });
-    expect([0, 1, 2].map(spec.attention.window)).toEqual([undefined, 8, undefined]);
-    expect(describeModel({ ...config, use_sliding_window: true }).attention.window(1))
-      .toBe(undefined);
-    expect(describeModel({ ...config, sliding_window: 8 }).attention.window(1)).toBe(undefined);
-    expect(spec.head).toBe("model.embed_tokens");
-    expect(spec.rotary(0)!.frequencies[1]).toBeCloseTo(2e6 ** (-2 / 16), 6);
-  });
-
   test("must have heads that go together", () => {
     refused(withConfig({ num_key_value_heads: 3 }), ConfigError, CONFIG, "4", "3 key/value heads");
     refused(withConfig({ head_dim: 15 }), ConfigError, CONFIG, "heads of 15 elements");
