@@ -122,7 +122,13 @@ async function load(model: string, options: Parameters<typeof measure>[1]): Prom
 function hiddenOf(model: string): number {
   const path = join(model, "config.json");
   const config = fileSize(path) === undefined ? {} : readJson(path, LARGEST_CONFIG);
-  const hidden = (config as { readonly hidden_size?: unknown } | null)?.hidden_size;
+  interface Sized {
+    readonly hidden_size?: unknown;
+    /** The decoder of a model with images. */
+    readonly text_config?: Sized | null;
+  }
+  const sized = config as Sized | null;
+  const hidden = sized?.text_config?.hidden_size ?? sized?.hidden_size;
   return typeof hidden === "number" && hidden > 0 ? hidden : 0;
 }
 

@@ -397,6 +397,25 @@ describe("what a model says of itself", () => {
   }, LONG);
 
   test(
+    "is that it holds of rotary tables what its context needs, up to the last position",
+    async () => {
+      const folder = await workshop.compiled("llama", { values: "f32", format: "nm" }, "8:16");
+      const [whole, short] = await Promise.all(
+        [128, TOKENS.length].map((context) =>
+          withSparse(folder, { threads: 1, context }, async (model) => ({
+            bytes: model.info.memoryBytes!,
+            logits: await logitsInPieces(model, TOKENS),
+          }))
+        ),
+      );
+      // Cosines and sines of 8 pairs of dimensions.
+      expect(whole.bytes - short.bytes).toBe((128 - TOKENS.length) * 8 * 4 * 2);
+      expectSameBits([short.logits], [whole.logits], "contexts");
+    },
+    LONG,
+  );
+
+  test(
     "is not that it keeps as int8 what it cannot: keys of other sizes than multiples of 4",
     async () => {
       const sizes = { hidden: 32, intermediate: 48, heads: 4, keyValueHeads: 2, vocabulary: 96 };

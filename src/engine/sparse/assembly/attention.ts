@@ -155,7 +155,8 @@ function turn(a: usize, from: usize, to: usize, position: i32, dim: i32): void {
     return;
   }
   const turned = <usize> load<u32>(a, TURNED) << 2, half = turned >> 1;
-  if (from != to) memory.copy(to + turned, from + turned, (<usize> dim << 2) - turned);
+  const rest = (<usize> dim << 2) - turned;
+  if (from != to && rest != 0) memory.copy(to + turned, from + turned, rest);
   const c = cosines + <usize> position * half, s = load<usize>(a, SINES) + <usize> position * half;
   let i: usize = 0;
   for (; i + 16 <= half; i += 16) {

@@ -88,10 +88,13 @@ export function readNotOnlyByProducts(steps: readonly FusedStep[]): Set<Value> {
   }));
 }
 
-/** A vector of the file, and what is added to its elements. */
+/** A vector of the file. */
 export interface VectorRef {
   readonly name: string;
+  /** What is added to its elements. */
   readonly above: number;
+  /** Of a table of positions, elements for each: those behind the context are not needed. */
+  readonly perPosition?: number;
 }
 
 /** The vectors that a step needs. */
@@ -106,7 +109,8 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
     case "linear":
       return plain(step.bias);
     case "attention":
-      return plain(step.rotary?.cosines, step.rotary?.sines);
+      return plain(step.rotary?.cosines, step.rotary?.sines)
+        .map((table) => ({ ...table, perPosition: step.rotary!.turned / 2 }));
     default:
       return [];
   }

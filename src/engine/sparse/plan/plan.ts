@@ -66,7 +66,9 @@ export async function makePlan(
   }
   const vectors = new Map<string, number>();
   for (const vector of decoder.steps.flatMap(vectorsOf)) {
-    vectors.set(keyOf(vector), await weights.vector(vector.name, vector.above));
+    const { name, above, perPosition } = vector;
+    const most = perPosition && perPosition * options.context;
+    vectors.set(keyOf(vector), await weights.vector(name, above, most));
   }
   await weights.settle();
   const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);

@@ -106,9 +106,11 @@ export class WeightLoader {
   /**
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
+   * @param above What is added to each element.
+   * @param most Elements from the first on that are needed; all if not given.
    * @returns Its address.
    */
-  vector(name: string, above = 0): Promise<number> {
-    return this.#stage.vector(name, above);
+  vector(name: string, above = 0, most?: number): Promise<number> {
+    return this.#stage.vector(name, above, most);
   }
 }

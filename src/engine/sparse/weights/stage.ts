@@ -189,13 +189,14 @@ export class Stage {
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
    * @param above What is added to each element.
+   * @param most Elements from the first on that are needed; all if not given.
    * @returns Its address.
    */
-  async vector(name: string, above = 0): Promise<number> {
+  async vector(name: string, above = 0, most = Infinity): Promise<number> {
     const key = `${above} ${name}`;
     let address = this.#vectors.get(key);
     if (address === undefined) {
-      const { byteLength } = this.reader.tensor(name);
+      const byteLength = Math.min(this.reader.tensor(name).byteLength, 4 * most);
       address = this.memory.reserve(roundUp(byteLength, 64));
       await this.read(name, 0, address, byteLength);
       this.#checkFinite(name, address, byteLength / 4);
