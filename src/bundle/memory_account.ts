@@ -54,9 +54,11 @@ const VALUE_BYTES: Readonly<Record<string, number>> = { f32: 4, f16: 2, int8: 1 
 
 /** What is known of a model that was loaded. */
 export interface Measured {
-  /** Bytes of weights, and of all that the engine holds without a cache. */
+  /** Bytes of weights, and of all that the engine holds without a cache, for the longest context. */
   readonly weights: number;
   readonly engine: number;
+  /** Bytes of that for each token of the context: rotary tables, and room for attention. */
+  readonly enginePerToken: number;
   readonly cacheBytesPerToken: number;
   /** Tokens that its context may have at most. */
   readonly context: number;
@@ -75,7 +77,7 @@ export interface Shape {
 }
 
 /**
- * Loads a model as a Worker will: on one thread.
+ * Loads a model as a Worker will, on one thread, for its longest context and for a short one.
  *
  * @param model Its folder.
  * @param options As the bundle has them.
@@ -93,9 +95,17 @@ export async function measure(
   const loaded = await load(model, options);
   await loaded.close();
   const { info, card } = loaded;
+  const engine = info.memoryBytes!;
+  let enginePerToken = 0;
+  if (info.context > LEAST_CONTEXT) {
+    const short = await load(model, { ...options, context: LEAST_CONTEXT });
+    await short.close();
+    enginePerToken = (engine - short.info.memoryBytes!) / (info.context - LEAST_CONTEXT);
+  }
   return {
     weights: info.weightBytes,
-    engine: info.memoryBytes!,
+    engine,
+    enginePerToken,
     cacheBytesPerToken: info.cacheBytesPerToken,
     context: info.context,
     vocabulary: info.vocabulary,
@@ -137,17 +147,23 @@ export function cacheBytes({ cacheBytesPerToken }: Measured, { context, parallel
   return Math.ceil(context / PAGE) * PAGE * cacheBytesPerToken * parallel;
 }
 
+/** Bytes of all that the engine holds without a cache. */
+function engineWithoutCache(measured: Measured, { context }: Pick<Shape, "context">): number {
+  return measured.engine - Math.floor((measured.context - context) * measured.enginePerToken);
+}
+
 /** Bytes that the engine may come to: the Worker is held to it. */
 export function engineBytes(measured: Measured, shape: Shape): number {
   const pages = Math.ceil(shape.context / PAGE) * shape.parallel;
+  const bytes = engineWithoutCache(measured, shape) + cacheBytes(measured, shape);
   // Each page begins at a multiple of 64 bytes; lists of tokens and pages lie beside.
-  return Math.ceil((measured.engine + cacheBytes(measured, shape) + 64 * pages) / GRAIN + 1) *
-    GRAIN;
+  return Math.ceil((bytes + 64 * pages) / GRAIN + 1) * GRAIN;
 }
 
 /** Bytes by part, at the moment that takes most: while the model is loaded, or when all sequences run. */
 export function account(measured: Measured, shape: Shape): Required<TargetReport>["memory"] {
-  const { weights, engine, vocabulary, tokenizer } = measured;
+  const { weights, vocabulary, tokenizer } = measured;
+  const engine = engineWithoutCache(measured, shape);
   const cache = engineBytes(measured, shape) - engine;
   const always = {
     weights,

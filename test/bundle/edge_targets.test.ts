@@ -307,6 +307,7 @@ describe("the account of a Worker's memory", () => {
   const measured: Measured = {
     weights: 69_900_000,
     engine: 80_400_000,
+    enginePerToken: 256,
     cacheBytesPerToken: 12_240,
     context: 8192,
     vocabulary: 49_152,
@@ -324,10 +325,20 @@ describe("the account of a Worker's memory", () => {
     }
   });
 
+  test("takes off what a shorter context needs no tables for", () => {
+    const without = { ...measured, enginePerToken: 0 };
+    const shape = { context: 1000, parallel: 1 };
+    const saved = account(without, shape).total - account(measured, shape).total;
+    expect(saved).toBeGreaterThan((8192 - 1000) * 256 - 65_536);
+    expect(saved).toBeLessThan((8192 - 1000) * 256 + 65_536);
+    expect(longestContext(measured, 1)).toBeGreaterThan(longestContext(without, 1));
+  });
+
   test("leaves the engine room for every page of every sequence", () => {
     const pages = 3 * Math.ceil(300 / 64);
     const bytes = engineBytes(measured, { context: 300, parallel: 3 });
-    expect(bytes).toBeGreaterThanOrEqual(measured.engine + pages * 64 * 12_240);
+    const engine = measured.engine - (measured.context - 300) * measured.enginePerToken;
+    expect(bytes).toBeGreaterThanOrEqual(engine + pages * 64 * 12_240);
   });
 
   test("says of a model that is too large what of it would fit", () => {
