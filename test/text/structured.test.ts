@@ -6,6 +6,7 @@ import { constraintFor } from "../../src/text/structured/mod.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import {
+  allowedIds,
   babble,
   BYTE_IDS,
   check,
@@ -70,6 +71,128 @@ describe("a text of a schema", () => {
       '{"d":3}',
     ]);
     check({ ...described, required: ["c"] }, ['{"a":1,"c":null}'], ['{"a":1}']);
+  });
+
+  test("has properties by patterns of their names, of which each name matches one", () => {
+    const schema = {
+      type: "object",
+      properties: { id: { type: "integer" } },
+      patternProperties: { "^x-": { type: "string" }, "^\\d+$": { type: "boolean" } },
+      additionalProperties: false,
+      required: ["id"],
+    };
+    check(schema, ['{"id":1}', '{"id":1,"x-":"a","7":true,"x-é\\"":""}'], [
+      '{"x-a":"b"}',
+      '{"id":1,"x-a":1}',
+      '{"id":1,"7a":true}',
+      '{"id":1,"7":"a"}',
+      '{"id":1,"y":null}',
+    ]);
+    check({ ...schema, additionalProperties: { type: "null" } }, [
+      '{"id":1,"y":null,"x-a":"b","x":null,"ide":null}',
+    ], ['{"id":1,"x-a":null}', '{"id":1,"y":true}', '{"id":1,"id":null}', '{"id":1,"7":null}']);
+    // What is not said to be allowed is not written.
+    check({ patternProperties: { "^a": { const: 1 } } }, ["{}", '{"ab":1,"a":1}'], ['{"b":2}']);
+    // What matches two patterns is not written, for it would have to have both forms.
+    check({ patternProperties: { "^a": { const: 1 }, "b$": { type: "string" } } }, [
+      '{"a":1,"cb":"x","abc":1}',
+    ], ['{"ab":1}', '{"ab":"x"}']);
+    check({ patternProperties: { "^a": { const: 1 } }, required: ["ab"] }, ['{"ab":1,"ac":1}'], [
+      "{}",
+      '{"ab":2}',
+      '{"ab":1,"ab":2}',
+    ]);
+    check({ patternProperties: { "^ab?$": { const: 1 } }, properties: { b: {} } }, [
+      '{"b":2,"ab":1,"a":1}',
+    ], ['{"ab":1,"b":2}', '{"a":2}']);
+    check({ patternProperties: {}, additionalProperties: { const: 1 } }, ['{"a":1}'], ['{"a":2}']);
+  });
+
+  test("has names of the form that propertyNames asks for, as of a record in zod", () => {
+    check(z.toJSONSchema(z.record(z.string().regex(/^[a-z]{2}$/), z.int())), [
+      "{}",
+      '{"de":1,"en":2}',
+    ], ['{"deu":1}', '{"DE":1}', '{"de":"1"}']);
+    check({ propertyNames: { minLength: 2, maxLength: 3 } }, ['{"ab":1,"🌳🌳🌳":{}}'], [
+      '{"a":1}',
+      '{"abcd":1}',
+    ]);
+    check({ propertyNames: { format: "date" }, additionalProperties: { const: 1 } }, [
+      '{"2024-02-01":1}',
+    ], ['{"2024-02-31":1}', '{"":1}']);
+    const described = {
+      properties: { ab: { const: 1 }, c: { const: 2 } },
+      propertyNames: { pattern: "^a" },
+    };
+    check(described, ["{}", '{"ab":1}'], ['{"c":2}', '{"aa":1}']);
+    check({ ...described, additionalProperties: { const: 3 } }, ['{"ab":1,"aa":3}'], [
+      '{"c":2}',
+      '{"ab":3}',
+      '{"c":3}',
+    ]);
+    check(
+      { propertyNames: { enum: ["ab", "c"] }, patternProperties: { "^a": { const: 1 } } },
+      ["{}", '{"ab":1}'],
+      ['{"c":1}', '{"ab":2}', '{"aa":1}'],
+    );
+  });
+
+  test("has multiples of whole numbers, between bounds, too", () => {
+    check({ type: "integer", multipleOf: 7 }, ["0", "7", "-14", "700", "999999999999994"], [
+      "1",
+      "-7.0",
+      "15",
+      "-0",
+    ]);
+    check({ type: "number", multipleOf: 25, minimum: -60, exclusiveMaximum: 125 }, [
+      "-50",
+      "0",
+      "100",
+    ], ["-75", "125", "5", "25.0", "2.5e1"]);
+    check({ type: "integer", multipleOf: 1000, exclusiveMaximum: 0 }, ["-1000", "-120000"], [
+      "0",
+      "-0",
+      "-100",
+      "1000",
+    ]);
+    // The only one between the bounds.
+    const one = constraint({
+      schema: { type: "integer", multipleOf: 997, minimum: 1000, maximum: 2000 },
+    });
+    for (const digit of "199") one.take(BYTE_IDS.get(digit.charCodeAt(0))!);
+    expect(allowedIds(one).map((id) => tokenizer.tokenOf(id))).toEqual(["4"]);
+  });
+
+  test("has each of the items that are given once where no two may be equal", () => {
+    const schema = { type: "array", items: { enum: ["a", "ab", 1, 12, null] }, uniqueItems: true };
+    check(schema, ["[]", '["ab", "a",12,1,null]', "[1]"], ["[1,1]", '["a","ab","a"]', "[2]"]);
+    check({ ...schema, minItems: 2, maxItems: 3 }, ["[1,12]", '[1,12,"a"]'], [
+      "[1]",
+      '[1,12,"a",null]',
+    ]);
+    const same = {
+      items: { anyOf: [{ enum: [{ a: 1, b: 2 }, { b: 2, a: 1 }] }, { type: "boolean" }] },
+    };
+    check({ ...same, uniqueItems: true, type: "array" }, ['[true,{"b":2,"a":1},false]'], [
+      '[{"b":2,"a":1},{"b":2,"a":1}]',
+      "[true,true]",
+    ]);
+    check({ type: "array", items: {}, uniqueItems: true, maxItems: 1 }, ['["x"]', "[]"], ["[1,2]"]);
+    check({ type: "array", items: { type: "string" }, uniqueItems: false }, ['["a","a"]'], ["[1]"]);
+  });
+
+  test("has strings that are bytes in an encoding, as of base64 in zod", () => {
+    const base64 = z.toJSONSchema(z.base64());
+    expect(base64).toHaveProperty("contentEncoding", "base64");
+    check(base64, ['""', '"QQ=="', '"QUI="', '"QUJD"', '"+/+/QQ=="'], [
+      '"QUJ"',
+      '"QR=="',
+      '"QUJ="',
+      '"Q-_A"',
+    ]);
+    check(z.toJSONSchema(z.base64url()), ['""', '"QQ"', '"Q-_A"'], ['"Q"', '"QR"', '"Q+/A"']);
+    check({ contentEncoding: "base16", minLength: 1 }, ['"0F"'], ['"0"', '""', '"0f"']);
+    check({ contentEncoding: "BASE32" }, ['"ME======"', '"MFRGG==="'], ['"MF======"', '"ME=="']);
   });
 
   test("has other properties only where they are asked for, and never one twice under another form", () => {

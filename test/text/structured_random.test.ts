@@ -42,6 +42,18 @@ const patterns = fc.constantFrom(
   "^(?=.*\\d)(?!\\d|.*é$)\\S{2,7}$",
   "^(?![^]*[^ -~])",
 );
+/** Patterns of names of properties. */
+const namePatterns = fc.constantFrom(
+  "^x-",
+  "^x-[a-c]{1,3}$",
+  "^[a-z]{1,3}$",
+  "é",
+  "^\\d+$",
+  "^$",
+  "a|1",
+  '^[^"a]{0,2}$',
+  "^[A-Z_]+$",
+);
 const formats = fc.constantFrom(
   "date",
   "time",
@@ -91,7 +103,19 @@ const leaf: fc.Arbitrary<object> = fc.oneof(
     exclusiveMinimum: fc.option(bound, { nil: undefined }),
     maximum: fc.option(bound, { nil: undefined }),
   }),
+  fc.record({
+    type: fc.constantFrom("integer", "number"),
+    multipleOf: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.constantFrom(1000, 1e14, 12345)),
+    minimum: fc.option(bound, { nil: undefined }),
+    exclusiveMaximum: fc.option(bound, { nil: undefined }),
+  }),
   fc.array(given, { minLength: 1, maxLength: 5 }).map((values) => ({ enum: values })),
+  fc.tuple(fc.array(given, { minLength: 1, maxLength: 5 }), range(4)).map((
+    [values, { low, high }],
+  ) => ({ items: { enum: values }, uniqueItems: true, minItems: low, maxItems: high })),
+  fc.tuple(fc.constantFrom("base16", "base32", "base64", "base64url"), range(12)).map((
+    [contentEncoding, { high }],
+  ) => ({ type: "string", contentEncoding, maxLength: high })),
   given.map((value) => ({ const: value })),
   fc.constant({ $ref: "#/$defs/list" }),
   fc.constant({ $ref: "#/$defs/tree" }),
@@ -121,8 +145,29 @@ const { schema } = fc.letrec<{ schema: object }>((tie) => ({
         selector: ([name]) => name,
       }),
       others: fc.option(fc.oneof(fc.boolean(), tie("schema")), { nil: undefined }),
-    }).map(({ properties, others }) => ({
+      byPattern: fc.oneof(
+        { weight: 3, arbitrary: fc.constant([]) },
+        {
+          weight: 1,
+          arbitrary: fc.uniqueArray(fc.tuple(namePatterns, tie("schema")), {
+            minLength: 1,
+            maxLength: 3,
+            selector: ([pattern]) => pattern,
+          }),
+        },
+      ),
+      propertyNames: fc.oneof(
+        { weight: 4, arbitrary: fc.constant(undefined) },
+        { weight: 1, arbitrary: namePatterns.map((pattern) => ({ pattern, maxLength: 6 })) },
+        {
+          weight: 1,
+          arbitrary: range(3).map(({ low, high }) => ({ minLength: low, maxLength: high })),
+        },
+      ),
+    }).map(({ properties, others, byPattern, propertyNames }) => ({
       type: "object",
+      ...(byPattern.length > 0 ? { patternProperties: Object.fromEntries(byPattern) } : {}),
+      ...(propertyNames ? { propertyNames } : {}),
       properties: Object.fromEntries(properties.map(([name, schema]) => [name, schema])),
       required: properties.filter(([, schema, required]) => schema && required).map(([name]) =>
         name
@@ -161,7 +206,9 @@ function eachSchema(runs: number, check: (schema: object, seed: number) => void)
         // Bounds and lengths at random may leave nothing.
         if (
           error instanceof SchemaError &&
-          /comes to an end|lies between|above|no string|of oneOf/.test(error.message)
+          /comes to an end|lies between|above|no string|of oneOf|matches|cannot be told/.test(
+            error.message,
+          )
         ) return;
         throw error;
       }

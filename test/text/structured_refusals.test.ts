@@ -9,9 +9,39 @@ describe("a schema that cannot be kept", () => {
     for (
       const [schema, ...parts] of [
         [object({ "a/b": { not: {} } }), "#/properties/a~1b", "not"],
-        [{ type: "array", items: { uniqueItems: true } }, "#/items", "uniqueItems"],
-        [{ type: "object", patternProperties: {} }, "#:", "patternProperties"],
-        [{ type: "number", multipleOf: 2 }, "multipleOf"],
+        [{ type: "array", items: { uniqueItems: true } }, "#/items/uniqueItems", "enum"],
+        [
+          { items: { enum: [1] }, prefixItems: [{}], uniqueItems: true },
+          "uniqueItems",
+          "prefixItems",
+        ],
+        [
+          { items: { enum: Array.from({ length: 65 }, (_, i) => i) }, uniqueItems: true },
+          "at most 64",
+        ],
+        [{ items: { enum: [1, 2] }, uniqueItems: true, minItems: 3 }, "comes to an end"],
+        [{ uniqueItems: 1 }, "#/uniqueItems", "true or false"],
+        [object({ a: { patternProperties: [] } }), "#/properties/a/patternProperties", "an object"],
+        [{ patternProperties: { "^a": { not: {} } } }, "#/patternProperties/^a", "not"],
+        [{ patternProperties: { "(": {} } }, "#/patternProperties", "Unterminated group"],
+        [
+          { patternProperties: { "^a": {} }, properties: { ab: {} } },
+          "#/properties/ab",
+          "matches a pattern",
+        ],
+        [{ patternProperties: { "^a": {}, "b$": {} }, required: ["ab"] }, '"ab" matches several'],
+        [{ patternProperties: { "^a": {} }, required: ["\u0000"] }, "cannot be told"],
+        [{ patternProperties: { "^(?=a)": {}, b: {} } }, "looks ahead"],
+        [{ propertyNames: { pattern: "^a" }, required: ["b"] }, "comes to an end"],
+        [{ propertyNames: { minLength: 65 } }, "#/propertyNames/minLength", "at most 64"],
+        [{ propertyNames: { minLength: 2, maxLength: 1 } }, "#/propertyNames", "above"],
+        [{ propertyNames: { not: {} } }, "propertyNames"],
+        [{ type: "number", multipleOf: 0.01 }, "#/multipleOf", "whole numbers above 0"],
+        [{ type: "integer", multipleOf: 0 }, "#/multipleOf", "whole numbers above 0"],
+        [{ multipleOf: 7, minimum: 8, maximum: 13 }, "multiple of 7"],
+        [{ contentEncoding: "quoted-printable" }, "#/contentEncoding", "base64"],
+        [{ contentMediaType: "image/png" }, "contentMediaType"],
+        [{ contentEncoding: "base64", maxLength: 3, minLength: 1 }, "matches all of them"],
         [{ $ref: "https://example.com/schema" }, "#/$ref", "only references within"],
         [{ $ref: "other.json#/a" }, "only references within"],
         [{ $ref: "#anchor" }, "only references within"],
@@ -115,7 +145,7 @@ describe("a schema that cannot be kept", () => {
       ['{"a":true}'],
       ['{"a":1}'],
     );
-    const names = [{ pattern: "^a" }, { enum: ["a", 1] }, { enum: [] }, {
+    const names = [{ type: "number" }, { enum: ["a", 1] }, { enum: [] }, {
       enum: ["a"],
       minLength: 1,
     }, false];

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { literalPlace } from "./literal.ts";
 import type { Cell, Place, Steps } from "./place.ts";
 import { BACKSLASH, BETWEEN, CHARACTERS, NEVER, QUOTE } from "./string.ts";
 import { type ArrayValue, type ObjectValue, plainOf, type Value } from "./value.ts";
@@ -13,10 +14,12 @@ import { type ArrayValue, type ObjectValue, plainOf, type Value } from "./value.
 const SPACE = 0x20;
 const COMMA = 0x2c;
 const COLON = 0x3a;
+/** Places that are kept of one array whose items are distinct: there are as many as sets of items. */
+const MOST_SETS = 4096;
 
 abstract class Between implements Place {
   readonly mayEnd = false;
-  readonly weight = 1;
+  readonly weight: number = 1;
   abstract step(byte: number, below: Cell | undefined, steps: Steps): void;
 }
 
@@ -25,6 +28,8 @@ export class Containers {
   readonly #arrays = new Map<ArrayValue, Map<number, Place>>();
   readonly #objects = new Map<ObjectValue, ObjectForm>();
   readonly #values = new Map<Value, Place[]>();
+  readonly #sets = new Map<ArrayValue, Map<string, Place>>();
+  readonly #items = new Map<ArrayValue, ReturnType<Containers["items"]>>();
 
   /** The place before a value, where one space may come first. */
   beforeValue(value: Value, mayHaveSpace = true): Place {
@@ -51,6 +56,7 @@ export class Containers {
 
   /** The place in an array after so many items. */
   array(array: ArrayValue, count: number): Place {
+    if (array.distinct) return this.set(array, array.distinct.map((_, i) => i));
     // Where all items that can come are alike, their number does not matter.
     const counted = array.max === Infinity
       ? Math.min(count, Math.max(array.min, array.first.length, 1))
@@ -60,6 +66,32 @@ export class Containers {
     let place = places.get(counted);
     if (!place) places.set(counted, place = new ArrayPlace(this, array, counted));
     return place;
+  }
+
+  /** The place in an array whose items are distinct. @param left What has not come yet, by its place among all. */
+  set(array: ArrayValue, left: readonly number[]): Place {
+    let places = this.#sets.get(array);
+    if (!places) this.#sets.set(array, places = new Map());
+    const key = left.join();
+    let place = places.get(key);
+    if (!place) {
+      if (places.size >= MOST_SETS) places.clear();
+      places.set(key, place = new SetPlace(this, array, left));
+    }
+    return place;
+  }
+
+  /** The values of an array whose items are distinct: the place before each, and its first byte. */
+  items(array: ArrayValue): readonly { readonly place: Place; readonly first: number }[] {
+    let items = this.#items.get(array);
+    if (!items) {
+      items = array.distinct!.map((value) => ({
+        place: literalPlace([value]),
+        first: JSON.stringify(value).charCodeAt(0),
+      }));
+      this.#items.set(array, items);
+    }
+    return items;
   }
 
   object(object: ObjectValue): ObjectForm {
@@ -108,6 +140,56 @@ class ArrayPlace extends Between {
   }
 }
 
+/** The same where items are distinct. */
+class SetPlace extends Between {
+  readonly #before: readonly Place[];
+
+  /** @param left What has not come yet, by its place among all values, ascending. */
+  constructor(
+    readonly containers: Containers,
+    readonly array: ArrayValue,
+    readonly left: readonly number[],
+  ) {
+    super();
+    this.#before = [new BeforeItem(this, false), new BeforeItem(this, true)];
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { array, left } = this;
+    const count = array.distinct!.length - left.length;
+    if (byte === 0x5d && count >= array.min) return steps.end(below);
+    if (count >= array.max || left.length === 0) return;
+    if (count === 0) this.before(false).step(byte, below, steps);
+    else if (byte === COMMA) steps.add(steps.cell(this.before(true), below));
+  }
+
+  /** The place before an item, where one space may come first. */
+  before(mayHaveSpace: boolean): Place {
+    return this.#before[mayHaveSpace ? 1 : 0];
+  }
+}
+
+/** Before an item of an array whose items are distinct. */
+class BeforeItem extends Between {
+  override readonly weight: number;
+
+  constructor(readonly set: SetPlace, readonly mayHaveSpace: boolean) {
+    super();
+    this.weight = Math.max(1, set.left.length);
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    const { containers, array, left } = this.set;
+    if (byte === SPACE && this.mayHaveSpace) steps.add(steps.cell(this.set.before(false), below));
+    for (const index of left) {
+      const item = containers.items(array)[index];
+      if (item.first !== byte) continue;
+      const rest = containers.set(array, left.filter((other) => other !== index));
+      item.place.step(byte, steps.cell(rest, below), steps);
+    }
+  }
+}
+
 /** The names of an object's properties, beginning by beginning; each ends with its quote. */
 interface Names {
   readonly next: Map<number, Names>;
@@ -127,6 +209,7 @@ class ObjectForm {
   readonly #places = new Map<string, Place>();
   readonly #keys = new Map<Names, Place[]>();
   readonly #others = new Map<Names | undefined, Place[]>();
+  readonly #named: Place[] = [];
 
   constructor(readonly containers: Containers, readonly object: ObjectValue) {
     const { properties, barred } = object;
@@ -160,8 +243,15 @@ class ObjectForm {
 
   /** Whether there may be a name that no property has. */
   mayHaveOthers(index: number): boolean {
-    return this.object.others !== undefined &&
-      this.required[index] === this.object.properties.length;
+    const { others, named = [], properties } = this.object;
+    return (others !== undefined || named.length > 0) &&
+      this.required[index] === properties.length;
+  }
+
+  /** After a name of a form. */
+  namedColon(at: number): Place {
+    const { named = [], properties } = this.object;
+    return this.#named[at] ??= this.colon(named[at].value, properties.length);
   }
 
   /** Within a name of a property that may come. */
@@ -206,8 +296,11 @@ class ObjectPlace extends Between {
       steps.add(steps.cell(form.at("key", index), below));
     } else if (byte === QUOTE) {
       if (index < count) steps.add(steps.cell(form.key(form.names, index), below));
-      if (form.mayHaveOthers(index)) {
-        steps.add(steps.cell(form.otherKey(form.names, BETWEEN), below));
+      if (!form.mayHaveOthers(index)) return;
+      const { others, named = [] } = form.object;
+      if (others) steps.add(steps.cell(form.otherKey(form.names, BETWEEN), below));
+      for (const [i, { name }] of named.entries()) {
+        name.step(byte, steps.cell(form.namedColon(i), below), steps);
       }
     }
   }

@@ -41,6 +41,26 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
   ["uuid", "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"],
 ]);
 
+/** A digit of base64. */
+const SIXTY_FOUR = "[A-Za-z0-9+/]";
+/**
+ * The patterns of encodings of bytes, by the names that `contentEncoding` has for them: bits that belong to no byte
+ * are 0, as strict readers ask, and `base64url` has no `=` at its end.
+ */
+export const ENCODINGS: ReadonlyMap<string, string> = new Map([
+  ["base16", "^(?:[0-9A-F]{2})*$"],
+  [
+    "base32",
+    "^(?:[A-Z2-7]{8})*(?:[A-Z2-7][AEIMQUY4]={6}|[A-Z2-7]{3}[AQ]={4}|" +
+    "[A-Z2-7]{4}[ACEGIKMOQSUWY246]={3}|[A-Z2-7]{6}[AIQY]=)?$",
+  ],
+  [
+    "base64",
+    `^(?:${SIXTY_FOUR}{4})*(?:${SIXTY_FOUR}[AQgw]==|${SIXTY_FOUR}{2}[AEIMQUYcgkosw048]=)?$`,
+  ],
+  ["base64url", "^(?:[\\w-]{4})*(?:[\\w-][AQgw]|[\\w-]{2}[AEIMQUYcgkosw048])?$"],
+]);
+
 /** The formats of JSON Schema, those that no pattern is known of included. */
 export const STANDARD_FORMATS: ReadonlySet<string> = new Set([
   ...FORMATS.keys(),

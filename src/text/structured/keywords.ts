@@ -8,19 +8,13 @@ import { typeOf } from "./value.ts";
 export const MOST_MEMBERS = 64;
 /** Keywords that restrict values, and that are not kept. */
 const REFUSED = new Set([
-  ..."not if then else dependentSchemas dependentRequired dependencies patternProperties".split(
-    " ",
-  ),
+  ..."not if then else dependentSchemas dependentRequired dependencies".split(" "),
   ..."propertyNames minProperties maxProperties unevaluatedProperties unevaluatedItems".split(" "),
-  ..."contains minContains maxContains uniqueItems additionalItems multipleOf divisibleBy".split(
-    " ",
-  ),
-  ..."disallow extends $dynamicRef $recursiveRef contentEncoding contentMediaType".split(" "),
-  ..."contentSchema".split(" "),
+  ..."contains minContains maxContains additionalItems divisibleBy".split(" "),
+  ..."disallow extends $dynamicRef $recursiveRef contentMediaType contentSchema".split(" "),
 ]);
 /** Values of refused keywords that restrict nothing, as JSON. */
 const HARMLESS = new Map([
-  ["uniqueItems", ["false"]],
   ["minProperties", ["0"]],
   ["unevaluatedProperties", ["true", "{}"]],
   ["unevaluatedItems", ["true", "{}"]],
@@ -29,10 +23,10 @@ const HARMLESS = new Map([
 ]);
 /** Keywords that say something of values of one type. */
 export const KEYWORDS_OF = {
-  object: ["properties", "required", "additionalProperties", "propertyNames"],
-  array: ["items", "prefixItems", "minItems", "maxItems"],
-  string: ["minLength", "maxLength", "pattern", "format"],
-  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
+  object: "properties required additionalProperties patternProperties propertyNames".split(" "),
+  array: ["items", "prefixItems", "minItems", "maxItems", "uniqueItems"],
+  string: ["minLength", "maxLength", "pattern", "format", "contentEncoding"],
+  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
 };
 /** All of them. */
 export const OF_TYPES = Object.values(KEYWORDS_OF).flat();
@@ -48,7 +42,7 @@ export type Schema = Readonly<Record<string, unknown>>;
 export function refusedKeyword(schema: Schema): string | undefined {
   return Object.keys(schema).find((keyword) =>
     REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword])) &&
-    !(keyword === "propertyNames" && listedNames(schema))
+    !(keyword === "propertyNames" && (listedNames(schema) || namesOf(schema)))
   );
 }
 
@@ -62,6 +56,17 @@ export function listedNames({ propertyNames }: Schema): ReadonlySet<string> | un
   return names.length > 0 && names.every((name) => typeof name === "string")
     ? new Set(names)
     : undefined;
+}
+
+/** What `propertyNames` says of names as of any strings; undefined where it says anything else. */
+export function namesOf({ propertyNames }: Schema): Schema | undefined {
+  if (typeOf(propertyNames) !== "object") return undefined;
+  const { type = "string", ...rest } = propertyNames as Schema;
+  const others = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
+  const isOther = Object.keys(rest).some((word) =>
+    others.includes(word) && !KEYWORDS_OF.string.includes(word)
+  );
+  return type === "string" && !isOther ? rest : undefined;
 }
 
 /** A schema and what its `allOf` adds, where that is said of strings alone. */

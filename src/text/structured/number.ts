@@ -4,7 +4,7 @@
  * Numbers have 15 digits at most, so that two that differ as text differ as floating point numbers too,
  * and exponents have two: none is infinite, and a model that writes digits for ever comes to an end.
  * Numbers with bounds have no exponent, whole numbers no fraction: `1.0` and `1e2` are never written
- * for them.
+ * for them. Multiples of a whole number are whole numbers.
  *
  * @module
  */
@@ -131,6 +131,7 @@ class BoundedNumbers {
     readonly integer: boolean,
     readonly positive: Magnitudes,
     readonly negative: Magnitudes,
+    readonly multipleOf: number,
   ) {}
 
   /**
@@ -167,7 +168,9 @@ class BoundedNumbers {
     /** Whether a number from `first` to before `after` is in range, when it gets its missing digits. */
     const has = (first: number, after: number, missing: number, places = missing) => {
       const scale = 10 ** missing;
-      return Math.max(first * scale, low[places]) <= Math.min(after * scale - 1, high[places]);
+      const least = Math.max(first * scale, low[places]);
+      const most = Math.min(after * scale - 1, high[places]);
+      return least <= most && least <= most - most % this.multipleOf;
     };
     if (fraction >= 0) {
       // `value` holds the fraction's digits too.
@@ -202,7 +205,7 @@ class BoundedNumber extends ScalarPlace {
     const places = this.#fractionDigits = numbers.fractionDigits(wholePart, whole);
     const magnitude = value * 10 ** (places - Math.max(0, fraction));
     this.mayEnd = whole > 0 && fraction !== 0 && magnitude >= low[places] &&
-      magnitude <= high[places];
+      magnitude <= high[places] && magnitude % numbers.multipleOf === 0;
   }
 
   protected override after(byte: number): Place | typeof ENDED | undefined {
@@ -256,12 +259,14 @@ class BoundedNumber extends ScalarPlace {
  * The place before a number between bounds.
  *
  * @param low Undefined for none. @param high Undefined for none.
- * @returns Undefined when no number of at most 15 digits lies between them.
+ * @param multipleOf A whole number that all are multiples of; 1 for numbers that need not be whole.
+ * @returns Undefined when no such number of at most 15 digits lies between them.
  */
 export function boundedNumberPlace(
   integer: boolean,
   low: Bound | undefined,
   high: Bound | undefined,
+  multipleOf = 1,
 ): Place | undefined {
   const lows = scaled(low, false);
   const highs = scaled(high, true);
@@ -270,6 +275,7 @@ export function boundedNumberPlace(
     { low: lows.map((value) => Math.max(0, value)), high: highs },
     // -0 is left to the positive ones.
     { low: highs.map((value) => Math.max(1, -value)), high: lows.map((value) => -value) },
+    multipleOf,
   );
   const negative = numbers.at(true, 0, 0, -1);
   const positive = numbers.at(false, 0, 0, -1);

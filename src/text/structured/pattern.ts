@@ -47,6 +47,8 @@ export interface PatternSource {
   readonly source: string;
   /** Where it stands, for messages. */
   readonly where: string;
+  /** Whether strings must not match it. It looks ahead for nothing then. */
+  readonly negate?: boolean;
 }
 
 /**
@@ -61,7 +63,7 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
   const tooLarge = () =>
     new PatternsTooLargeError(
       `${
-        patterns.map(({ where }) => where).join(", ")
+        [...new Set(patterns.map(({ where }) => where))].join(", ")
       }: together they are too large: use smaller lengths, and ` +
         "fewer or smaller repetitions",
     );
@@ -100,7 +102,10 @@ interface Condition {
 }
 
 /** What the strings of a pattern fulfil: the pattern, and what it looks ahead for at its beginning. */
-function conditionsOf({ source: pattern, where }: PatternSource, most: number): Condition[] {
+function conditionsOf(
+  { source: pattern, where, negate = false }: PatternSource,
+  most: number,
+): Condition[] {
   const refuse = (what: string) => new SchemaError(`${where}: ${quote(pattern)}: ${what}`);
   if (pattern.length > LONGEST_PATTERN) {
     throw refuse(`a pattern of ${pattern.length} characters: at most ${LONGEST_PATTERN} are read`);
@@ -138,7 +143,8 @@ function conditionsOf({ source: pattern, where }: PatternSource, most: number): 
   const isOne = alternatives.length === 1 && isAnchor(anchor, "start");
   const after = isOne ? elements.findIndex((element) => !isLookahead(element)) : 0;
   const ahead = elements.slice(0, after < 0 ? undefined : after).filter(isLookahead);
-  if (ahead.length === 0) return [{ machine: strings(alternatives), negate: false }];
+  if (ahead.length === 0) return [{ machine: strings(alternatives), negate }];
+  if (negate) throw refuse("what looks ahead cannot be told from other patterns");
   return [
     { machine: strings([[anchor, ...elements.slice(ahead.length)]]), negate: false },
     ...ahead.map(({ alternatives, negate }) => ({

@@ -10,12 +10,16 @@
  *   said of strings alone; `$ref` within the schema, loops too; `true` and `false` as schemas;
  * - objects: `properties` in their order (JavaScript's: whole numbers first), `required`,
  *   `additionalProperties` (after the others). Where it is not given, an object that has `properties` has no
- *   more than those; `propertyNames` that asks for no more than strings, or lists the names;
+ *   more than those; `patternProperties`, where no name of `properties` matches a pattern of it, too (without
+ *   `additionalProperties` there are no names that match none, and one that matches several is never written);
+ *   `propertyNames` that lists the names, or says of them what is said of strings;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
- *   there are no others;
- * - strings: `minLength`, `maxLength`, `pattern`, and `format` (`formats.ts` has those; others, which JSON Schema
- *   does not know either, say nothing beside a pattern), also together, where strings may be shorter than they might;
- * - numbers: `minimum`, `maximum`, and both exclusive ones; `number.ts` says which numbers are written;
+ *   there are no others; `uniqueItems` where all that items may be is given, as by `enum`;
+ * - strings: `minLength`, `maxLength`, `pattern`, `format` (`formats.ts` has those; others, which JSON Schema
+ *   does not know either, say nothing beside a pattern), and `contentEncoding` (the same file has those), also
+ *   together, where strings may be shorter than they might;
+ * - numbers: `minimum`, `maximum`, both exclusive ones, and `multipleOf` of a whole number; `number.ts` says which
+ *   numbers are written;
  * - annotations (`title`, `description`, `default`, `examples`, …) and words that JSON Schema does not
  *   know are passed over, as it says.
  *
@@ -29,6 +33,7 @@ import {
   KEYWORDS_OF,
   listedNames,
   MOST_MEMBERS,
+  namesOf,
   OF_TYPES,
   refusedKeyword,
   type Schema,
@@ -37,6 +42,7 @@ import {
 } from "./keywords.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
 import { jsonOf } from "./schema_json.ts";
+import { type State, States } from "./states.ts";
 import { StringPatterns } from "./string_patterns.ts";
 import {
   anyValue,
@@ -45,6 +51,7 @@ import {
   givenValue,
   keepFinite,
   type ObjectValue,
+  plainOf,
   type PlainValue,
   type Property,
   type ScalarValue,
@@ -64,6 +71,13 @@ const MOST_GIVEN = 4000;
 /** Largest `minItems` and `minLength`; larger maxima are taken for this one. */
 const LARGEST_COUNT = 100_000;
 
+/** Keywords of the bounds of numbers. */
+const BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
+/** Most values of items that are kept apart. */
+const MOST_DISTINCT = 64;
+/** UTF-16 units of names that are barred by one pattern. */
+const LONGEST_ALTERNATIVES = 900;
+
 /** Comparisons of members of `oneOf`, in all. */
 const MOST_COMPARISONS = 100_000;
 
@@ -78,6 +92,17 @@ export function readSchema(schema: unknown, name = "the schema"): Value {
   return new Reader(JSON.parse(jsonOf(schema, name)), name).read();
 }
 
+const utf8 = new TextEncoder();
+
+/** What is said of names of properties by their form. */
+interface NameForms {
+  /** Of `patternProperties`. */
+  readonly patterns: readonly { readonly source: string; readonly value: Value }[];
+  /** Whether `propertyNames` says more than that they are strings. */
+  readonly names: boolean;
+  readonly keywords: Parameters<StringPatterns["names"]>[0];
+}
+
 class Reader {
   readonly #root: unknown;
   readonly #name: string;
@@ -85,6 +110,7 @@ class Reader {
   readonly #known = new Map<unknown, UnionValue>();
   readonly #values: Value[] = [];
   readonly #exclusive: { readonly members: readonly Value[]; readonly at: string }[] = [];
+  readonly #unique: { readonly array: ArrayValue; readonly at: string }[] = [];
   #schemas = 0;
   #given = 0;
   readonly #patterns: StringPatterns;
@@ -97,6 +123,7 @@ class Reader {
 
   read(): Value {
     const root = this.#schema(this.#root, "#", 0);
+    for (const { array, at } of this.#unique) this.#keepDistinct(array, at);
     const finite = keepFinite(this.#values);
     if (!finite.has(root)) throw this.#refuse("#", "no value that comes to an end validates");
     const effort = { left: MOST_COMPARISONS };
@@ -112,6 +139,25 @@ class Reader {
       });
     }
     return root;
+  }
+
+  /** Says what the items of an array may be of which no two are equal. */
+  #keepDistinct(array: ArrayValue, at: string): void {
+    const { first, rest } = array;
+    const given = rest &&
+      plainOf(rest).map((item) => item.kind === "scalar" ? item.values : undefined);
+    if (first.length > 0 || !given?.every((values) => values !== undefined)) {
+      throw this.#refuse(
+        `${at}/uniqueItems`,
+        "supported only where all that items may be is given, as by enum, and without prefixItems",
+      );
+    }
+    const distinct = new Map(given.flat().map((value) => [sortedJson(value), value]));
+    if (distinct.size > MOST_DISTINCT) {
+      throw this.#refuse(`${at}/uniqueItems`, `at most ${MOST_DISTINCT} values are kept apart`);
+    }
+    array.distinct = [...distinct.values()];
+    array.max = Math.min(array.max, distinct.size);
   }
 
   #refuse(at: string, what: string): SchemaError {
@@ -147,7 +193,8 @@ class Reader {
 
   /** What a schema says, as values of which each will do. */
   #members(schema: Schema, at: string, depth: number): Value[] {
-    const has = (keyword: string) => Object.hasOwn(schema, keyword);
+    const has = (keyword: string) =>
+      Object.hasOwn(schema, keyword) && !(keyword === "uniqueItems" && schema[keyword] === false);
     const refused = refusedKeyword(schema);
     if (refused !== undefined) throw this.#refuse(at, `${refused} is not supported`);
     if (has("$id") && depth > 0) throw this.#refuse(at, "$id is not supported within a schema");
@@ -290,33 +337,116 @@ class Reader {
       value: this.#schema(value, `${at}/properties/${pointer(name)}`, depth + 1),
       required: names.delete(name),
     }));
+    const forms = this.#forms(schema, at, depth);
     let others: Value | undefined;
     if (additionalProperties !== undefined) {
       others = this.#schema(additionalProperties, `${at}/additionalProperties`, depth + 1);
-    } else if (!Object.hasOwn(schema, "properties")) {
+    } else if (!Object.hasOwn(schema, "properties") && forms.patterns.length === 0) {
       others = this.#any().value;
     }
     // What is required and not described has the form of the others, if there may be any.
     const undescribed = others ??
       (additionalProperties === undefined ? this.#any().value : this.#union([]));
+    const none = this.#union([]);
+    const formOf = (name: string) => this.#formOf(name, forms.patterns, at) ?? undescribed;
     const listed = listedNames(schema);
-    if (!listed) {
-      for (const name of names) read.push({ name, value: undescribed, required: true });
+    if (listed) {
+      this.#countGiven(listed.size, `${at}/propertyNames`);
+      // What is not listed is in no object; what is listed and not described has the form of the others.
+      const described = new Set(read.map(({ name }) => name));
+      for (const name of listed) {
+        if (described.has(name)) continue;
+        const form = this.#formOf(name, forms.patterns, at) ?? others;
+        if (!form && !names.has(name)) continue;
+        read.push({ name, value: form ?? undescribed, required: names.delete(name) });
+      }
+      for (const name of names) read.push({ name, value: none, required: true });
+      const kept = read.map((property) =>
+        listed.has(property.name) ? property : { ...property, value: none }
+      );
+      return this.#add({ kind: "object", properties: kept, others: undefined, barred: [] });
+    }
+    for (const { name } of forms.patterns.length > 0 ? read : []) {
+      if (this.#formOf(name, forms.patterns, at)) {
+        throw this.#refuse(
+          `${at}/properties/${pointer(name)}`,
+          "its name matches a pattern of patternProperties, too, which is not supported",
+        );
+      }
+    }
+    for (const name of names) read.push({ name, value: formOf(name), required: true });
+    if (forms.patterns.length === 0 && !forms.names) {
       return this.#add({ kind: "object", properties: read, others, barred: [] });
     }
-    this.#countGiven(listed.size, `${at}/propertyNames`);
-    // What is not listed is in no object; what is listed and not described has the form of the others.
-    const none = this.#union([]);
-    const described = new Set(read.map(({ name }) => name));
-    for (const name of listed) {
-      if (described.has(name) || (!others && !names.has(name))) continue;
-      read.push({ name, value: undescribed, required: names.delete(name) });
-    }
-    for (const name of names) read.push({ name, value: none, required: true });
     const kept = read.map((property) =>
-      listed.has(property.name) ? property : { ...property, value: none }
+      this.#isName(property.name, forms, [], at) ? property : { ...property, value: none }
     );
-    return this.#add({ kind: "object", properties: kept, others: undefined, barred: [] });
+    const barred = alternatives(read.map(({ name }) => name));
+    const sources = forms.patterns.map(({ source }) => source);
+    const all = [
+      ...forms.patterns.map(({ source, value }) => ({ matching: [source], value })),
+      ...others ? [{ matching: [], value: others }] : [],
+    ];
+    const named = all.flatMap(({ matching, value }) => {
+      const not = sources.filter((source) => !matching.includes(source));
+      const name = this.#patterns.names(forms.keywords, matching, [...not, ...barred], at);
+      return name ? [{ name, value }] : [];
+    });
+    return this.#add({ kind: "object", properties: kept, others: undefined, named, barred: [] });
+  }
+
+  /** What names of properties must be, and what values of those have that match a pattern. */
+  #forms(schema: Schema, at: string, depth: number): NameForms {
+    const { patternProperties = {} } = schema;
+    if (typeOf(patternProperties) !== "object") {
+      throw this.#refuse(`${at}/patternProperties`, "must be an object");
+    }
+    const patterns = Object.entries(patternProperties as Schema).map(([source, value]) => ({
+      source,
+      value: this.#schema(value, `${at}/patternProperties/${pointer(source)}`, depth + 1),
+    }));
+    const names = listedNames(schema) ? undefined : namesOf(schema);
+    const words = names && KEYWORDS_OF.string.some((word) => Object.hasOwn(names, word));
+    const min = this.#count(names ?? {}, "minLength", `${at}/propertyNames`) ?? 0;
+    const max = this.#count(names ?? {}, "maxLength", `${at}/propertyNames`);
+    if (max !== undefined && min > max) {
+      throw this.#refuse(`${at}/propertyNames`, "minLength is above maxLength");
+    }
+    const { pattern, format, contentEncoding } = names ?? {};
+    const keywords = { pattern, format, contentEncoding, min, max };
+    return { patterns, names: words ?? false, keywords };
+  }
+
+  /** The form of a name that matches a pattern; undefined where it matches none. */
+  #formOf(name: string, patterns: NameForms["patterns"], at: string): Value | undefined {
+    const keywords = { min: 0, max: undefined };
+    const matching = patterns.filter(({ source }) =>
+      this.#isName(name, { keywords }, [source], at)
+    );
+    if (matching.length < 2) return matching[0]?.value;
+    throw this.#refuse(
+      at,
+      `the name ${
+        quote(name)
+      } matches several patterns of patternProperties, which is not supported`,
+    );
+  }
+
+  /** Whether a name is one that matches some patterns. */
+  #isName(
+    name: string,
+    { keywords }: Pick<NameForms, "keywords">,
+    matching: readonly string[],
+    at: string,
+  ): boolean {
+    const place = this.#patterns.names(keywords, matching, [], at);
+    // Patterns write no other control characters, and no halves of characters.
+    if (/(?![\t\n\r])[\p{Cc}\p{Cs}]/u.test(name)) {
+      throw this.#refuse(at, `whether ${quote(name)} matches a pattern cannot be told`);
+    }
+    let state: State | null = place ? new States().begin(place) : null;
+    for (const byte of utf8.encode(JSON.stringify(name))) state = state && state.step(byte);
+    return state?.mayEnd ?? false;
   }
 
   #array(schema: Schema, at: string, depth: number): ArrayValue {
@@ -334,7 +464,13 @@ class Reader {
     let rest: Value | undefined;
     if (items !== undefined) rest = this.#schema(items, `${at}/items`, depth + 1);
     else if (first.length === 0 || min > first.length) rest = this.#any().value;
-    return this.#add({ kind: "array", first, rest, min, max: given });
+    const array: ArrayValue = { kind: "array", first, rest, min, max: given };
+    const { uniqueItems = false } = schema;
+    if (typeof uniqueItems !== "boolean") {
+      throw this.#refuse(`${at}/uniqueItems`, "must be true or false");
+    }
+    if (uniqueItems && given > 1) this.#unique.push({ array, at });
+    return this.#add(array);
   }
 
   /** A string that keeps what all parts say. */
@@ -350,13 +486,19 @@ class Reader {
   }
 
   #number(schema: Schema, at: string, integer: boolean): ScalarValue {
-    const bounds = KEYWORDS_OF.number.map((keyword) => {
+    const bounds = BOUNDS.map((keyword) => {
       const value = schema[keyword];
       if (value === undefined) return undefined;
       if (typeof value !== "number") throw this.#refuse(`${at}/${keyword}`, "must be a number");
       return { value, exclusive: keyword.startsWith("exclusive") };
     });
-    if (bounds.every((bound) => bound === undefined)) {
+    const { multipleOf } = schema;
+    if (
+      multipleOf !== undefined && !(Number.isSafeInteger(multipleOf) && multipleOf as number > 0)
+    ) {
+      throw this.#refuse(`${at}/multipleOf`, "only whole numbers above 0 are supported");
+    }
+    if (bounds.every((bound) => bound === undefined) && multipleOf === undefined) {
       return this.#add(scalarValue(numberPlace(integer), "number"));
     }
     // Of two bounds the one that leaves less.
@@ -365,8 +507,16 @@ class Reader {
       if (!plain || !exclusive) return plain ?? exclusive;
       return (exclusive.value - plain.value) * sign >= 0 ? exclusive : plain;
     };
-    const place = boundedNumberPlace(integer, tighter(0, 1), tighter(1, -1));
-    if (!place) throw this.#refuse(at, "no number of at most 15 digits lies between the bounds");
+    const place = boundedNumberPlace(
+      integer || multipleOf !== undefined,
+      tighter(0, 1),
+      tighter(1, -1),
+      multipleOf as number | undefined,
+    );
+    if (!place) {
+      const what = multipleOf === undefined ? "number" : `multiple of ${multipleOf}`;
+      throw this.#refuse(at, `no ${what} of at most 15 digits lies between the bounds`);
+    }
     return this.#add(scalarValue(place, "number"));
   }
 
@@ -401,6 +551,37 @@ class Reader {
     visit(any.value);
     return any;
   }
+}
+
+/** A value as JSON, equal for equal ones: with the names of objects in their order. */
+function sortedJson(value: unknown): string {
+  return JSON.stringify(
+    value,
+    (_, one) =>
+      typeOf(one) === "object"
+        ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => a < b ? -1 : 1))
+        : one,
+  );
+}
+
+/** Patterns that some names match, all together, and nothing else does. */
+function alternatives(names: readonly string[]): string[] {
+  const patterns: string[][] = [];
+  let length = 0;
+  for (const name of names) {
+    const source = Array.from(
+      name,
+      (letter) =>
+        /[A-Za-z0-9]/.test(letter) ? letter : `\\u{${letter.codePointAt(0)!.toString(16)}}`,
+    ).join("");
+    length += source.length + 1;
+    if (patterns.length === 0 || length > LONGEST_ALTERNATIVES) {
+      patterns.push([]);
+      length = source.length;
+    }
+    patterns.at(-1)!.push(source);
+  }
+  return patterns.map((sources) => `^(?:${sources.join("|")})$`);
 }
 
 /** A name as a part of a JSON pointer. */

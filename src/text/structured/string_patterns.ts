@@ -1,9 +1,10 @@
 /**
- * Reads what the strings of a schema must match: `pattern`, `format`, and lengths beside those.
+ * Reads what the strings of a schema must match: `pattern`, `format`, `contentEncoding`, and lengths beside those; and
+ * what names of properties must.
  * @module
  */
 import { quote, SchemaError } from "../../errors.ts";
-import { FORMATS, STANDARD_FORMATS } from "./formats.ts";
+import { ENCODINGS, FORMATS, STANDARD_FORMATS } from "./formats.ts";
 import {
   NothingMatchesError,
   type PatternBudget,
@@ -22,6 +23,8 @@ const MOST_PATTERNS = 32;
 const MOST_BESIDE = 1000;
 /** Characters that there must be room for, all the same. */
 const LEAST_BESIDE = 16;
+/** Most characters of a name whose length is asked for: longer ones are not written. */
+const LONGEST_NAME = 64;
 /** What one place may take of what is left, at first: others may come. */
 const SHARES = [1 / 2, 1];
 
@@ -29,6 +32,7 @@ const SHARES = [1 / 2, 1];
 interface StringKeywords {
   readonly pattern?: unknown;
   readonly format?: unknown;
+  readonly contentEncoding?: unknown;
 }
 
 /** The patterns of one schema. */
@@ -36,6 +40,7 @@ export class StringPatterns {
   readonly #name: string;
   #count = 0;
   /** Places before strings, by their patterns and the fewest characters, and by the most that are written. */
+  readonly #names = new Map<string, Place | undefined>();
   readonly #places = new Map<string, Map<number | undefined, Place>>();
   readonly #budget: PatternBudget = {
     states: 40_000,
@@ -62,11 +67,7 @@ export class StringPatterns {
     { min, max }: { readonly min: number; readonly max: number | undefined },
     at: string,
   ): Place | undefined {
-    const isMeant = parts.some(({ pattern }) => pattern !== undefined);
-    const sources = parts.flatMap((keywords) => [
-      this.#pattern(keywords, at),
-      this.#format(keywords, isMeant, at),
-    ]).filter((pattern) => pattern !== undefined);
+    const sources = this.#sources(parts, at);
     const patterns = sources.filter(({ source }, i) =>
       sources.findIndex((other) => other.source === source) === i
     );
@@ -86,6 +87,63 @@ export class StringPatterns {
     place = this.#within(patterns, { min, max, known }, at);
     known.set(max, place);
     return place;
+  }
+
+  /**
+   * The place before names that match some patterns, and do not match others.
+   *
+   * @param names What all names of the object are, as keywords of strings, with their lengths.
+   * @param matching Patterns that they match. @param barred Patterns that they do not match.
+   * @param at Where the object's schema stands.
+   * @returns Undefined where there are no such names that can be written.
+   * @throws {SchemaError} When patterns cannot be kept.
+   */
+  names(
+    names: StringKeywords & { readonly min: number; readonly max: number | undefined },
+    matching: readonly string[],
+    barred: readonly string[],
+    at: string,
+  ): Place | undefined {
+    const where = `${at}/propertyNames`;
+    const { min, max } = names;
+    if (min > LONGEST_NAME) throw this.#refuse(`${where}/minLength`, `at most ${LONGEST_NAME}`);
+    const patterns = [
+      ...this.#sources([names], where),
+      ...matching.map((source) => this.#sourceOf(source, `${at}/patternProperties`)),
+      ...barred.map((source) => ({
+        ...this.#sourceOf(source, `${at}/patternProperties`),
+        negate: true,
+      })),
+    ];
+    if (min > 0 || max !== undefined) {
+      const most = max === undefined ? "" : Math.min(max, LONGEST_NAME);
+      patterns.push(this.#sourceOf(`^[^]{${min},${most}}$`, `${where}/maxLength`));
+    }
+    if (patterns.every(({ negate }) => negate)) patterns.push(this.#sourceOf("", at));
+    const key = JSON.stringify(patterns.map(({ source, negate }) => [source, negate ?? false]));
+    if (this.#names.has(key)) return this.#names.get(key);
+    this.#count += matching.length;
+    if (this.#count > MOST_PATTERNS) {
+      throw this.#refuse(at, `more than ${MOST_PATTERNS} patterns and formats`);
+    }
+    let place: Place | undefined;
+    try {
+      place = patternPlace(patterns, this.#budget);
+    } catch (error) {
+      if (!(error instanceof NothingMatchesError)) throw error;
+    }
+    this.#names.set(key, place);
+    return place;
+  }
+
+  /** All patterns of some keywords. */
+  #sources(parts: readonly StringKeywords[], at: string): PatternSource[] {
+    const isMeant = parts.some(({ pattern }) => pattern !== undefined);
+    return parts.flatMap((keywords) => [
+      this.#pattern(keywords, at),
+      this.#format(keywords, isMeant, at),
+      this.#encoding(keywords, at),
+    ]).filter((pattern) => pattern !== undefined);
   }
 
   /** The place before strings that match and have so many characters: fewer than they may have where that is too much. */
@@ -166,6 +224,16 @@ export class StringPatterns {
     throw this.#refuse(
       `${at}/format`,
       `${quote(format)} is not one of ${[...FORMATS.keys()].join(", ")}: write a pattern`,
+    );
+  }
+
+  #encoding({ contentEncoding: name }: StringKeywords, at: string): PatternSource | undefined {
+    if (name === undefined) return undefined;
+    const known = typeof name === "string" ? ENCODINGS.get(name.toLowerCase()) : undefined;
+    if (known !== undefined) return this.#sourceOf(known, `${at}/contentEncoding`);
+    throw this.#refuse(
+      `${at}/contentEncoding`,
+      `${quote(String(name))} is not one of ${[...ENCODINGS.keys()].join(", ")}`,
     );
   }
 

@@ -35,6 +35,8 @@ export interface ArrayValue extends AnyForm {
   readonly rest: Value | undefined;
   readonly min: number;
   max: number;
+  /** All values that items may have, none of them twice, where no two items may be equal. */
+  distinct?: readonly unknown[];
 }
 
 /** A property of an object. */
@@ -44,12 +46,21 @@ export interface Property {
   readonly required: boolean;
 }
 
+/** Properties by the form of their names. */
+export interface NamedProperty {
+  /** The place before the name, with its quotes. */
+  readonly name: Place;
+  readonly value: Value;
+}
+
 /** An object: its properties in their order, those that are not required left out or not, then others. */
 export interface ObjectValue extends AnyForm {
   readonly kind: "object";
   properties: readonly Property[];
   /** Properties of other names; undefined where there are none. */
   others: Value | undefined;
+  /** The same of names of some forms, of which no name has two. */
+  named?: readonly NamedProperty[];
   /** Names that no property may have. */
   barred: readonly string[];
 }
@@ -152,7 +163,7 @@ export function keepFinite(values: readonly Value[]): ReadonlySet<Value> {
           !property.required || finite.has(property.value)
         );
       case "array":
-        return itemsThatEnd(value, finite) >= value.min;
+        return Math.min(value.max, itemsThatEnd(value, finite)) >= value.min;
     }
   };
   let left = values.filter((value) => !finite.has(value));
@@ -174,6 +185,7 @@ export function keepFinite(values: readonly Value[]): ReadonlySet<Value> {
       value.properties = properties;
       value.barred = barred.map(({ name }) => name);
       if (value.others && !finite.has(value.others)) value.others = undefined;
+      value.named = value.named?.filter(({ value }) => finite.has(value));
     }
   }
   return finite;
