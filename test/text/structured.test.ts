@@ -117,6 +117,10 @@ describe("a text of a schema", () => {
       '{"a":1}',
       '{"abcd":1}',
     ]);
+    const long = "x".repeat(80);
+    check({ propertyNames: { minLength: 2, maxLength: 100 }, required: [long] }, [
+      `{"${long}":1,"ab":2}`,
+    ], ["{}"]);
     check({ propertyNames: { format: "date" }, additionalProperties: { const: 1 } }, [
       '{"2024-02-01":1}',
     ], ['{"2024-02-31":1}', '{"":1}']);

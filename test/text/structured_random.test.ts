@@ -217,7 +217,7 @@ function eachSchema(runs: number, check: (schema: object, seed: number) => void)
     }),
     { seed: SEED, numRuns: runs },
   );
-  expect(satisfiable).toBeGreaterThan(runs / 2);
+  expect(satisfiable).toBeGreaterThan(runs / 3);
 }
 
 describe("any text that is allowed", () => {

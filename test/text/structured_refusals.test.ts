@@ -64,6 +64,17 @@ describe("a schema that cannot be kept", () => {
           "type",
         ],
         [{ oneOf: [{ type: "string" }, { minimum: 5 }] }, "0 and 1 of oneOf"],
+        // No array validates against the second, but all other values do.
+        [{ oneOf: [{ type: "string" }, { items: false, minItems: 1 }] }, "0 and 1 of oneOf"],
+        [
+          {
+            oneOf: [
+              object({ v: { type: "string" } }),
+              object({ v: { anyOf: [{ items: false, minItems: 1 }, { type: "null" }] } }),
+            ],
+          },
+          "0 and 1 of oneOf",
+        ],
         [
           { oneOf: [object({ v: { minLength: 3 } }), object({ v: { type: "integer" } })] },
           "0 and 1 of oneOf",

@@ -439,7 +439,10 @@ class Reader {
     matching: readonly string[],
     at: string,
   ): boolean {
-    const place = this.#patterns.names(keywords, matching, [], at);
+    const length = Array.from(name).length;
+    if (length < keywords.min || length > (keywords.max ?? Infinity)) return false;
+    const form = { ...keywords, min: 0, max: undefined };
+    const place = this.#patterns.names(form, matching, [], at);
     // Patterns write no other control characters, and no halves of characters.
     if (/(?![\t\n\r])[\p{Cc}\p{Cs}]/u.test(name)) {
       throw this.#refuse(at, `whether ${quote(name)} matches a pattern cannot be told`);

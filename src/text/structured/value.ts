@@ -74,6 +74,8 @@ export interface UnionValue {
   members: readonly Value[];
   /** All that it may be, without choices among them; found once all is read. */
   plain?: readonly PlainValue[];
+  /** Whether something was taken out of it of which the schema says no type: all values of other types validate. */
+  isOpen?: boolean;
 }
 
 /** What a value may be. */
@@ -172,8 +174,13 @@ export function keepFinite(values: readonly Value[]): ReadonlySet<Value> {
     // From the last one: parts are read after what they are parts of.
     left = left.toReversed().filter((value) => !(canEnd(value) && finite.add(value))).toReversed();
   }
+  for (const value of values) {
+    if (value.kind !== "union") continue;
+    value.isOpen = plainOf(value).some((one) => one.isUntyped && !finite.has(one));
+  }
   for (const value of finite) {
     if (value.kind === "union") {
+      value.plain = undefined;
       value.members = value.members.filter((member) => finite.has(member));
     } else if (value.kind === "array") {
       value.max = Math.min(value.max, itemsThatEnd(value, finite));
@@ -214,6 +221,7 @@ export interface Effort {
  * @param effort What is left of the work that this may be.
  */
 export function areDisjoint(a: Value, b: Value, effort: Effort): boolean {
+  if ([a, b].some((one) => one.kind === "union" && one.isOpen)) return false;
   return plainOf(a).every((one) =>
     plainOf(b).every((other) => effort.left-- > 0 && plainAreDisjoint(one, other, effort))
   );
