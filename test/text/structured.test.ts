@@ -108,6 +108,19 @@ describe("a text of a schema", () => {
     check({ patternProperties: {}, additionalProperties: { const: 1 } }, ['{"a":1}'], ['{"a":2}']);
   });
 
+  test("lets names of several patterns be written with any token", () => {
+    const one = constraint({
+      schema: {
+        patternProperties: { a: {}, b: {}, c: {}, "^x": {} },
+        properties: { id: {} },
+        additionalProperties: {},
+      },
+    });
+    for (const letter of '{"') one.take(BYTE_IDS.get(letter.charCodeAt(0))!);
+    const letters = [...BYTE_IDS].filter(([byte]) => byte >= 0x20 && byte < 0x7f && byte !== 0x5c);
+    for (const [byte, id] of letters) expect([byte, isAllowed(one, id)]).toEqual([byte, true]);
+  });
+
   test("has names of the form that propertyNames asks for, as of a record in zod", () => {
     check(z.toJSONSchema(z.record(z.string().regex(/^[a-z]{2}$/), z.int())), [
       "{}",

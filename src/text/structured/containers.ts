@@ -14,6 +14,8 @@ import { type ArrayValue, type ObjectValue, plainOf, type Value } from "./value.
 const SPACE = 0x20;
 const COMMA = 0x2c;
 const COLON = 0x3a;
+/** Places that are kept of names of one object whose names have forms. */
+const MOST_NAMES = 4096;
 /** Places that are kept of one array whose items are distinct: there are as many as sets of items. */
 const MOST_SETS = 4096;
 
@@ -210,6 +212,9 @@ class ObjectForm {
   readonly #keys = new Map<Names, Place[]>();
   readonly #others = new Map<Names | undefined, Place[]>();
   readonly #named: Place[] = [];
+  readonly #names = new Map<string, NamePlace>();
+  readonly #ids = new WeakMap<Place, number>();
+  #nextId = 0;
 
   constructor(readonly containers: Containers, readonly object: ObjectValue) {
     const { properties, barred } = object;
@@ -246,6 +251,22 @@ class ObjectForm {
     const { others, named = [], properties } = this.object;
     return (others !== undefined || named.length > 0) &&
       this.required[index] === properties.length;
+  }
+
+  /** Within a name of one of some forms; undefined for those that it has not. */
+  namePlace(forms: readonly (Place | undefined)[]): NamePlace {
+    const key = forms.map((form) => {
+      if (!form) return "";
+      let id = this.#ids.get(form);
+      if (id === undefined) this.#ids.set(form, id = this.#nextId++);
+      return id;
+    }).join();
+    let place = this.#names.get(key);
+    if (!place) {
+      if (this.#names.size >= MOST_NAMES) this.#names.clear();
+      this.#names.set(key, place = new NamePlace(this, forms));
+    }
+    return place;
   }
 
   /** After a name of a form. */
@@ -299,9 +320,7 @@ class ObjectPlace extends Between {
       if (!form.mayHaveOthers(index)) return;
       const { others, named = [] } = form.object;
       if (others) steps.add(steps.cell(form.otherKey(form.names, BETWEEN), below));
-      for (const [i, { name }] of named.entries()) {
-        name.step(byte, steps.cell(form.namedColon(i), below), steps);
-      }
+      if (named.length > 0) form.namePlace(named.map(({ name }) => name)).step(byte, below, steps);
     }
   }
 }
@@ -338,6 +357,40 @@ function firstFrom(numbers: readonly number[], least: number): number | undefine
     else high = middle;
   }
   return numbers[low];
+}
+
+/** Within a name that has one of some forms, all of which are followed as one. */
+class NamePlace extends Between {
+  override readonly weight: number;
+  readonly #next = new Map<number, NamePlace | number | undefined>();
+
+  constructor(readonly form: ObjectForm, readonly forms: readonly (Place | undefined)[]) {
+    super();
+    this.weight = Math.max(...forms.map((form) => form?.weight ?? 1));
+  }
+
+  override step(byte: number, below: Cell | undefined, steps: Steps): void {
+    if (!this.#next.has(byte)) this.#next.set(byte, this.#find(byte));
+    const next = this.#next.get(byte);
+    if (typeof next === "number") steps.add(steps.cell(this.form.namedColon(next), below));
+    else if (next) steps.add(steps.cell(next, below));
+  }
+
+  /** What follows a byte: a place within the name, or the form that it has, of which there is one only. */
+  #find(byte: number): NamePlace | number | undefined {
+    let ended: number | undefined;
+    const next = this.forms.map((form, i) => {
+      let place: Place | undefined;
+      form?.step(byte, undefined, {
+        cell: (place, below) => ({ place, below }),
+        add: (cell) => place = cell.place,
+        end: () => ended = i,
+      });
+      return place;
+    });
+    if (ended !== undefined) return ended;
+    return next.some((place) => place) ? this.form.namePlace(next) : undefined;
+  }
 }
 
 class OtherKeyPlace extends Between {

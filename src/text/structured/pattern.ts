@@ -10,7 +10,7 @@
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
 import { quote, SchemaError } from "../../errors.ts";
 import { Automaton } from "./automaton.ts";
-import { complementOf, intersection, type Machine } from "./machine.ts";
+import { complementOf, intersection, type Machine, type Spend } from "./machine.ts";
 import type { Place } from "./place.ts";
 import { BACKSLASH, QUOTE } from "./string.ts";
 
@@ -79,7 +79,7 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
     return made;
   };
   const most = patterns.length > 1 ? MOST_TOGETHER : MOST_STATES;
-  const { automaton, start, end } = patterns
+  const machine = patterns
     .flatMap((pattern) => conditionsOf(pattern, most))
     .map(({ machine, negate }) =>
       negate ? part((automaton) => complementOf(machine, automaton, spend)) : machine
@@ -87,12 +87,25 @@ export function patternPlace(patterns: readonly PatternSource[], budget: Pattern
     // Small ones first: what comes in between counts, too.
     .toSorted((a, b) => a.automaton.edges.length - b.automaton.edges.length)
     .reduce((a, b) => part((automaton) => intersection(a, b, automaton, spend)));
+  const { automaton, start, end } = patterns.some(({ negate }) => negate)
+    ? deterministic(machine, part, spend)
+    : machine;
   const place = automaton.place(start, end);
   if (place) return place;
   const all = patterns.map(({ source, where }) => `${where}: ${quote(source)}`).join(" and ");
   throw new NothingMatchesError(
     `${all}: no string that can be written matches ${patterns.length > 1 ? "all of them" : "it"}`,
   );
+}
+
+/** The same machine in states of which a text is always in one: several are followed together where names are told apart. */
+function deterministic(
+  machine: Machine,
+  part: (make: (automaton: Automaton) => Machine) => Machine,
+  spend: Spend,
+): Machine {
+  const others = part((automaton) => complementOf(machine, automaton, spend));
+  return part((automaton) => complementOf(others, automaton, spend));
 }
 
 /** What strings must be in or, where `negate` says so, must not be in; with their quotes. */

@@ -119,7 +119,7 @@ export class StringPatterns {
       const most = max === undefined ? "" : Math.min(max, LONGEST_NAME);
       patterns.push(this.#sourceOf(`^[^]{${min},${most}}$`, `${where}/maxLength`));
     }
-    if (patterns.every(({ negate }) => negate)) patterns.push(this.#sourceOf("", at));
+    if (patterns.every(({ negate }) => negate)) patterns.push(this.#sourceOf("^[^]*$", at));
     const key = JSON.stringify(patterns.map(({ source, negate }) => [source, negate ?? false]));
     if (this.#names.has(key)) return this.#names.get(key);
     this.#count += matching.length;
