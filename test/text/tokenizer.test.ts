@@ -188,6 +188,62 @@ describe("encoding", () => {
     }
   });
 
+  test("finds added tokens that are words where they are no parts of others, as the library for Python does", () => {
+    const word = (id: number, content: string, more: object) => ({
+      ...{ id, content, single_word: true, lstrip: false, rstrip: false, special: false },
+      ...more,
+    });
+    const added_tokens = [
+      ...tinyJson.added_tokens,
+      word(4096, "foo", { normalized: false }),
+      word(4097, "<x>", { normalized: true, lstrip: true }),
+    ];
+    const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, added_tokens } });
+    const cases: [string, number[]][] = [
+      ["foo", [4096]],
+      ["a foo, b", [65, 221, 4096, 12, 279]],
+      ["foobar foo", [70, 79, 917, 285, 221, 4096]],
+      [
+        "foo_ foo-bar éfoo foo1",
+        [70, 79, 79, 63, 221, 4096, 13, 66, 285, 221, 128, 103, 70, 79, 79, 284, 79, 79, 17],
+      ],
+      ["a <x>b <x> c<x>", [65, 221, 28, 88, 30, 66, 4097, 272, 28, 88, 30]],
+      ["foofoo foo", [70, 79, 3143, 79, 79, 221, 4096]],
+    ];
+    for (const [text, ids] of cases) {
+      expect([text, [...tokenizer.encode(text)]]).toEqual([text, ids]);
+    }
+  });
+
+  test("puts a space at the beginning of a text, not behind added tokens that are found after normalizing", () => {
+    const pieces = ["<unk>", "\u2581", "a", "b", "\u2581b", "\u2581a", "<x>"];
+    const tokenizer = tokenizerFrom({
+      tokenizer: {
+        version: "1.0",
+        added_tokens: [{ id: 6, content: "<x>", normalized: true, special: false }],
+        normalizer: { type: "NFC" },
+        pre_tokenizer: {
+          type: "Metaspace",
+          replacement: "\u2581",
+          prepend_scheme: "first",
+          split: true,
+        },
+        post_processor: null,
+        decoder: null,
+        model: {
+          type: "Unigram",
+          unk_id: 0,
+          vocab: pieces.slice(0, 6).map((piece) => [piece, -1]),
+          byte_fallback: false,
+        },
+      },
+    });
+    const tokens = (text: string) => [...tokenizer.encode(text)].map((id) => tokenizer.tokenOf(id));
+    expect(tokens("a<x>b")).toEqual(["\u2581a", "<x>", "b"]);
+    expect(tokens("<x>b")).toEqual(["<x>", "b"]);
+    expect(tokens(" a<x> b<x>b")).toEqual(["\u2581a", "<x>", "\u2581b", "<x>", "b"]);
+  });
+
   test("writes bytes for what a vocabulary of pieces with byte fallback lacks", () => {
     const bytes = Array.from(
       { length: 256 },
