@@ -14,6 +14,7 @@ import {
   isAllowed,
   object,
   tokenizer,
+  validator,
   VOCABULARY,
 } from "./structured_support.ts";
 
@@ -196,6 +197,18 @@ describe("a text of a schema", () => {
     ]);
     check({ type: "array", items: {}, uniqueItems: true, maxItems: 1 }, ['["x"]', "[]"], ["[1,2]"]);
     check({ type: "array", items: { type: "string" }, uniqueItems: false }, ['["a","a"]'], ["[1]"]);
+  });
+
+  test("has durations and names of hosts, as zod asks for them, too", () => {
+    const texts = [
+      ["P1Y", "P1Y2M10D", "P1Y2M10DT2H30M15S", "P3M", "P1DT5M", "P2W", "PT0S", "PT36H", "PT1M3S"],
+      ["P", "PT", "P1DT", "P1W2D", "P1Y2D", "P1D2M", "PT1H3S", "1D", "P1.5D", "P1S"],
+    ].map((all) => all.map((text) => `"${text}"`));
+    const isDuration = validator({ format: "duration" });
+    for (const text of texts[0]) expect(isDuration(JSON.parse(text))).toBe(true);
+    check({ type: "string", format: "duration" }, texts[0], texts[1]);
+    check(z.toJSONSchema(z.iso.duration()), texts[0], texts[1]);
+    check(z.toJSONSchema(z.hostname()), ['"a.example"', '"localhost"'], ['"-a"', '"a..b"', '""']);
   });
 
   test("has strings that are bytes in an encoding, as of base64 in zod", () => {

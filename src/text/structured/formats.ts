@@ -2,11 +2,18 @@
  * Formats of strings, as patterns.
  * @module
  */
+import { z } from "zod";
 
 const DATE = "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|" +
   "(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))";
 const TIME =
   "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)";
+const DIGITS = "\\d{1,9}";
+/** Of a duration: what is there follows without a gap, as RFC 3339 has it. */
+const MONTH_ON = `${DIGITS}M(?:${DIGITS}D)?`;
+const YEAR_ON = `${DIGITS}Y(?:${MONTH_ON})?`;
+const MINUTE_ON = `${DIGITS}M(?:${DIGITS}S)?`;
+const TIME_OF = `T(?:${DIGITS}H(?:${MINUTE_ON})?|${MINUTE_ON}|${DIGITS}S)`;
 const BYTE = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 /** A part of a host's name. Two hyphens together say that it is encoded, which some readers then check. */
 const LABEL = "[A-Za-z0-9]{1,20}(?:-[A-Za-z0-9]{1,20}){0,2}";
@@ -25,10 +32,7 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
   ["date", `^${DATE}$`],
   ["time", `^${TIME}$`],
   ["date-time", `^${DATE}T${TIME}$`],
-  [
-    "duration",
-    "^P(?:\\d{1,9}W|\\d{1,9}D(?:T\\d{1,9}H(?:\\d{1,9}M)?)?|T(?:\\d{1,9}H(?:\\d{1,9}M(?:\\d{1,9}S)?)?|\\d{1,9}M(?:\\d{1,9}S)?|\\d{1,9}S))$",
-  ],
+  ["duration", `^P(?:${DIGITS}W|(?:${YEAR_ON}|${MONTH_ON}|${DIGITS}D)(?:${TIME_OF})?|${TIME_OF})$`],
   ["email", `^${WORDS}(?:\\.${WORDS}){0,3}@(?:${LABEL}\\.){1,3}${TOP}$`],
   ["hostname", `^${LABEL}(?:\\.${LABEL}){0,3}$`],
   ["ipv4", `^${BYTE}(?:\\.${BYTE}){3}$`],
@@ -59,6 +63,15 @@ export const ENCODINGS: ReadonlyMap<string, string> = new Map([
     `^(?:${SIXTY_FOUR}{4})*(?:${SIXTY_FOUR}[AQgw]==|${SIXTY_FOUR}{2}[AEIMQUYcgkosw048]=)?$`,
   ],
   ["base64url", "^(?:[\\w-]{4})*(?:[\\w-][AQgw]|[\\w-]{2}[AEIMQUYcgkosw048])?$"],
+]);
+
+/**
+ * Patterns that zod writes beside formats, of which they say more than these do: they look ahead in their middle, or
+ * take more states than there may be.
+ */
+export const SAID_BY_FORMATS: ReadonlyMap<string, string> = new Map([
+  ["duration", z.core.regexes.duration.source],
+  ["hostname", z.core.regexes.hostname.source],
 ]);
 
 /** The formats of JSON Schema, those that no pattern is known of included. */

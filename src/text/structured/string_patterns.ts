@@ -4,7 +4,7 @@
  * @module
  */
 import { quote, SchemaError } from "../../errors.ts";
-import { ENCODINGS, FORMATS, STANDARD_FORMATS } from "./formats.ts";
+import { ENCODINGS, FORMATS, SAID_BY_FORMATS, STANDARD_FORMATS } from "./formats.ts";
 import {
   NothingMatchesError,
   type PatternBudget,
@@ -208,8 +208,9 @@ export class StringPatterns {
     }
   }
 
-  #pattern({ pattern }: StringKeywords, at: string): PatternSource | undefined {
+  #pattern({ pattern, format }: StringKeywords, at: string): PatternSource | undefined {
     if (pattern === undefined) return undefined;
+    if (typeof format === "string" && SAID_BY_FORMATS.get(format) === pattern) return undefined;
     if (typeof pattern !== "string") throw this.#refuse(`${at}/pattern`, "must be a string");
     return this.#sourceOf(pattern, `${at}/pattern`);
   }
