@@ -155,7 +155,7 @@ describe("a text of a schema", () => {
     );
   });
 
-  test("has multiples of whole numbers, between bounds, too", () => {
+  test("has multiples of whole numbers and of eighths, between bounds, too", () => {
     check({ type: "integer", multipleOf: 7 }, ["0", "7", "-14", "700", "999999999999994"], [
       "1",
       "-7.0",
@@ -167,6 +167,19 @@ describe("a text of a schema", () => {
       "0",
       "100",
     ], ["-75", "125", "5", "25.0", "2.5e1"]);
+    check({ type: "number", multipleOf: 0.5, minimum: -0.5, maximum: 5 }, [
+      "0.5",
+      "4",
+      "4.0",
+      "-0.5",
+      "5",
+    ], ["0.4", "0.50", "5.5", "-1", ".5"]);
+    check({ type: "number", multipleOf: 1.25 }, ["1.25", "2.50", "-3.75", "10"], [
+      "1",
+      "1.2",
+      "1e1",
+    ]);
+    check({ type: "integer", multipleOf: 2.5 }, ["5", "-10"], ["2", "2.5"]);
     check({ type: "integer", multipleOf: 1000, exclusiveMaximum: 0 }, ["-1000", "-120000"], [
       "0",
       "-0",

@@ -105,7 +105,10 @@ const leaf: fc.Arbitrary<object> = fc.oneof(
   }),
   fc.record({
     type: fc.constantFrom("integer", "number"),
-    multipleOf: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.constantFrom(1000, 1e14, 12345)),
+    multipleOf: fc.oneof(
+      fc.integer({ min: 1, max: 30 }),
+      fc.constantFrom(1000, 1e12, 12345, 0.5, 0.25, 2.5, 0.125, 1.75),
+    ),
     minimum: fc.option(bound, { nil: undefined }),
     exclusiveMaximum: fc.option(bound, { nil: undefined }),
   }),

@@ -4,7 +4,7 @@
  * Numbers have 15 digits at most, so that two that differ as text differ as floating point numbers too,
  * and exponents have two: none is infinite, and a model that writes digits for ever comes to an end.
  * Numbers with bounds have no exponent, whole numbers no fraction: `1.0` and `1e2` are never written
- * for them. Multiples of a whole number are whole numbers.
+ * for them. Multiples have as many digits after the point as what they are multiples of, or fewer.
  *
  * @module
  */
@@ -127,12 +127,21 @@ interface Magnitudes {
 class BoundedNumbers {
   readonly #places = new Map<string, BoundedNumber>();
 
+  /** Most digits before the point. */
+  readonly wholeDigits: number;
+
+  /**
+   * @param places Most digits after the point; undefined for as many as there is room for.
+   * @param multipleOf What all are multiples of, without its point, behind which it has so many digits.
+   */
   constructor(
-    readonly integer: boolean,
+    readonly places: number | undefined,
     readonly positive: Magnitudes,
     readonly negative: Magnitudes,
     readonly multipleOf: number,
-  ) {}
+  ) {
+    this.wholeDigits = MOST_DIGITS - (places ?? 0);
+  }
 
   /**
    * The place after some digits.
@@ -160,7 +169,7 @@ class BoundedNumbers {
 
   /** Digits after the point that a number with so many before it has at most. */
   fractionDigits(value: number, whole: number): number {
-    if (this.integer) return 0;
+    if (this.places !== undefined) return this.places;
     return MOST_DIGITS - (whole === 1 && value === 0 ? 0 : whole);
   }
 
@@ -178,7 +187,7 @@ class BoundedNumbers {
       return places >= fraction && has(value, value + 1, places - fraction, places);
     }
     if (whole > 0 && value === 0) return has(0, 1, this.fractionDigits(0, 1));
-    for (let digits = Math.max(1, whole); digits <= MOST_DIGITS; digits++) {
+    for (let digits = Math.max(1, whole); digits <= this.wholeDigits; digits++) {
       const scale = 10 ** (digits - whole);
       const first = whole > 0 ? value * scale : digits === 1 ? 1 : scale / 10;
       const after = (value + 1) * scale;
@@ -223,7 +232,7 @@ class BoundedNumber extends ScalarPlace {
         next = fraction < this.#fractionDigits
           ? numbers.at(negative, more, whole, fraction + 1)
           : undefined;
-      } else if ((whole === 0 || value > 0) && whole < MOST_DIGITS) {
+      } else if ((whole === 0 || value > 0) && whole < numbers.wholeDigits) {
         next = numbers.at(negative, more, whole + 1, -1);
       }
     }
@@ -250,7 +259,7 @@ class BoundedNumber extends ScalarPlace {
       return fraction < this.#fractionDigits &&
         numbers.at(negative, more, whole, fraction + 1) !== undefined;
     }
-    return value > 0 && whole < MOST_DIGITS &&
+    return value > 0 && whole < numbers.wholeDigits &&
       numbers.at(negative, more, whole + 1, -1) !== undefined;
   }
 }
@@ -259,28 +268,45 @@ class BoundedNumber extends ScalarPlace {
  * The place before a number between bounds.
  *
  * @param low Undefined for none. @param high Undefined for none.
- * @param multipleOf A whole number that all are multiples of; 1 for numbers that need not be whole.
+ * @param multipleOf What all are multiples of: a whole number, or one of eighths; undefined for nothing.
  * @returns Undefined when no such number of at most 15 digits lies between them.
  */
 export function boundedNumberPlace(
   integer: boolean,
   low: Bound | undefined,
   high: Bound | undefined,
-  multipleOf = 1,
+  multipleOf?: number,
 ): Place | undefined {
+  const { step, places } = stepOf(multipleOf, integer);
   const lows = scaled(low, false);
   const highs = scaled(high, true);
   const numbers = new BoundedNumbers(
-    integer,
+    integer ? 0 : places,
     { low: lows.map((value) => Math.max(0, value)), high: highs },
     // -0 is left to the positive ones.
     { low: highs.map((value) => Math.max(1, -value)), high: lows.map((value) => -value) },
-    multipleOf,
+    step,
   );
   const negative = numbers.at(true, 0, 0, -1);
   const positive = numbers.at(false, 0, 0, -1);
   if (positive) return positive;
   return negative ? new BeforeNegative(negative) : undefined;
+}
+
+/** What numbers are multiples of, without its point, and its digits behind that. */
+function stepOf(
+  multipleOf: number | undefined,
+  integer: boolean,
+): { step: number; places?: number } {
+  if (multipleOf === undefined) return { step: 1 };
+  let [step, places] = [multipleOf, 0];
+  if (integer) {
+    // Of the multiples of five halves, those of five are whole.
+    while (!Number.isInteger(step)) step *= 2;
+    return { step };
+  }
+  while (!Number.isInteger(step)) step = multipleOf * 10 ** ++places;
+  return { step, places };
 }
 
 /** Before a number that must be negative. */

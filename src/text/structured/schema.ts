@@ -18,7 +18,7 @@
  * - strings: `minLength`, `maxLength`, `pattern`, `format` (`formats.ts` has those; others, which JSON Schema
  *   does not know either, say nothing beside a pattern), and `contentEncoding` (the same file has those), also
  *   together, where strings may be shorter than they might;
- * - numbers: `minimum`, `maximum`, both exclusive ones, and `multipleOf` of a whole number; `number.ts` says which
+ * - numbers: `minimum`, `maximum`, both exclusive ones, and `multipleOf` of whole eighths; `number.ts` says which
  *   numbers are written;
  * - annotations (`title`, `description`, `default`, `examples`, …) and words that JSON Schema does not
  *   know are passed over, as it says.
@@ -71,6 +71,8 @@ const MOST_GIVEN = 4000;
 /** Largest `minItems` and `minLength`; larger maxima are taken for this one. */
 const LARGEST_COUNT = 100_000;
 
+/** Largest number that others may have to be multiples of. */
+const LARGEST_MULTIPLE = 1e12;
 /** Keywords of the bounds of numbers. */
 const BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 /** Most values of items that are kept apart. */
@@ -496,10 +498,14 @@ class Reader {
       return { value, exclusive: keyword.startsWith("exclusive") };
     });
     const { multipleOf } = schema;
-    if (
-      multipleOf !== undefined && !(Number.isSafeInteger(multipleOf) && multipleOf as number > 0)
-    ) {
-      throw this.#refuse(`${at}/multipleOf`, "only whole numbers above 0 are supported");
+    // Readers divide floating point numbers, which is exact for those of eighths.
+    const isExact = typeof multipleOf === "number" && multipleOf > 0 &&
+      multipleOf <= LARGEST_MULTIPLE && Number.isInteger(multipleOf * 8);
+    if (multipleOf !== undefined && !isExact) {
+      throw this.#refuse(
+        `${at}/multipleOf`,
+        `only numbers above 0 of whole eighths are supported, as 5 or 0.25, up to ${LARGEST_MULTIPLE}`,
+      );
     }
     if (bounds.every((bound) => bound === undefined) && multipleOf === undefined) {
       return this.#add(scalarValue(numberPlace(integer), "number"));
@@ -511,7 +517,7 @@ class Reader {
       return (exclusive.value - plain.value) * sign >= 0 ? exclusive : plain;
     };
     const place = boundedNumberPlace(
-      integer || multipleOf !== undefined,
+      integer,
       tighter(0, 1),
       tighter(1, -1),
       multipleOf as number | undefined,
