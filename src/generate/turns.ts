@@ -7,8 +7,8 @@
  * generation may be held up. So a long answer does not starve a short one, and a long prompt holds nobody
  * up.
  *
- * When memory for the cache runs out, a sequence waits until another ends; when all wait, the one that
- * was opened last fails, and the others go on.
+ * When memory for the cache runs out, a sequence waits until another ends; when all of an engine wait, the one
+ * that was opened last fails, and the others go on.
  *
  * @module
  */
@@ -280,15 +280,20 @@ export class Turns {
     return Math.min(LONGEST_PIECE, Math.max(TOGETHER, whole));
   }
 
-  /** What a run ends with that failed; where memory has run out, it waits for some, unless all do. */
+  /**
+   * What a run ends with that failed; where memory has run out, it waits for some, unless all do that have theirs of
+   * the same engine.
+   */
   #failed(waiting: Waiting, error: unknown): void {
-    if (!(error instanceof MemoryBudgetError) || this.#open.size < 2) return waiting.fail(error);
+    const { engine } = waiting.sequence;
+    const sequences = [...this.#open].filter((sequence) => sequence.engine === engine);
+    if (!(error instanceof MemoryBudgetError) || sequences.length < 2) return waiting.fail(error);
     this.#parked.push(waiting);
     waiting.isParked = true;
     waiting.call();
-    if (this.#parked.length < this.#open.size) return;
-    const sequences = [...this.#open];
-    const last = this.#parked.reduce((a, b) =>
+    const parked = this.#parked.filter(({ sequence }) => sequence.engine === engine);
+    if (parked.length < sequences.length) return;
+    const last = parked.reduce((a, b) =>
       sequences.indexOf(a.sequence) > sequences.indexOf(b.sequence) ? a : b
     );
     // Its owner closes it, and the others get its memory.

@@ -114,6 +114,19 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   return await promise.then(() => undefined, (error) => error);
 }
 
+/** The same promise, which fails when it takes seconds. */
+async function within<T>(promise: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, fail) => {
+    timer = setTimeout(() => fail(new Error("it waits for ever")), 2000);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 describe("turns", () => {
   test("let a short answer end while a long one is being written", async () => {
     const { engine, make } = shared();
@@ -377,6 +390,28 @@ describe("where memory runs out", () => {
       expect(value.tokens).toEqual((await alone(tokens(10, i + 1), { maxTokens: 38 })).tokens);
     }
     expect([turns.open, engine.tokens]).toEqual([0, 0]);
+  });
+
+  test("nobody waits for who has another engine", async () => {
+    const { turns, model } = shared({}, 50);
+    const other = turns.share(new Watched(thinker()));
+    // Somebody is there all the time.
+    const busy = other.open();
+    await busy.run(tokens(10));
+
+    const alone = model.open();
+    expect(await failure(within(alone.run(tokens(60))))).toBeInstanceOf(MemoryBudgetError);
+    alone.close();
+
+    const [one, two] = [model.open(), model.open()];
+    await Promise.all([one.run(tokens(20)), two.run(tokens(20))]);
+    const runs = [one.run(tokens(20)), two.run(tokens(20))];
+    expect(await failure(within(runs[1]))).toBeInstanceOf(MemoryBudgetError);
+    two.close();
+    expect((await within(runs[0])).length).toBe(VOCABULARY);
+    one.close();
+    busy.close();
+    expect(turns.open).toBe(0);
   });
 
   test("one that waits may be stopped, or closed", async () => {
