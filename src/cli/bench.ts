@@ -172,6 +172,7 @@ function flagsFor(options: BenchOptions, engine: string, device: string): string
     ...["threads", "context", "memory", "repeat", ...ofSparse]
       .filter((name) => options[name] !== undefined)
       .map((name) => `--${name}=${options[name]}`),
+    ...(options.unchecked ? ["--unchecked"] : []),
   ];
 }
 

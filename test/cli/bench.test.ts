@@ -3,7 +3,7 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync } from "node:fs";
+import { appendFileSync, cpSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
 import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
@@ -70,6 +70,21 @@ describe("bench", () => {
       expect(reason).toMatch(/^error (MEMORY_BUDGET|BACKEND_FAILED): /);
     }
   }, LONG);
+
+  test(
+    "measures files that were changed on purpose, where they are not to be checked",
+    async () => {
+      const changed = workshop.fresh("changed");
+      cpSync(compiled, changed, { recursive: true });
+      appendFileSync(join(changed, "config.json"), "\n");
+      const words = ["bench", changed, "--device", "wasm", ...ONCE];
+      await failAll(1, "BACKEND_FAILED", [[words, "INTEGRITY"]]);
+      const { results, missing } = await report(...words, "--unchecked");
+      expect(missing).toEqual([]);
+      expect(results.map(({ engine }: { engine: string }) => engine)).toEqual(["sparse", "ort"]);
+    },
+    LONG,
+  );
 
   test("compiles a checkpoint once, measures what its context holds, and cleans up", async () => {
     const folder = workshop.fresh("temporary");
