@@ -111,7 +111,10 @@ async function measureHere(
   hooks: RunHooks,
 ): Promise<Report> {
   const asked = loadingOf(options) as LoadOptions;
-  const loading = folder === undefined ? ownSettings(asked) : asked;
+  // The folder's model has been compiled as asked, or was before: who cannot choose any more has been told.
+  const loading: LoadOptions = folder === undefined
+    ? ownSettings(asked)
+    : { ...asked, values: "auto", format: "auto" };
   const placed = folder === undefined
     ? await placeOwn(loading, hooks)
     : { location: folder, dispose: () => {} };

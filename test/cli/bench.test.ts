@@ -86,6 +86,18 @@ describe("bench", () => {
     LONG,
   );
 
+  test(
+    "says once of a compiled model that it has its values, and nothing of what it compiles",
+    async () => {
+      const words = ["--engine", "sparse", "--values", "int4", ...ONCE];
+      const { stderr } = await succeed("bench", TINY, ...words);
+      expect(stderr).not.toContain("changes nothing");
+      const { stderr: told } = await succeed("bench", compiled, ...words);
+      expect(told.split("compiled is compiled already: values int4").length).toBe(2);
+    },
+    LONG,
+  );
+
   test("compiles a checkpoint once, measures what its context holds, and cleans up", async () => {
     const folder = workshop.fresh("temporary");
     mkdirSync(folder);
