@@ -129,8 +129,9 @@ export async function compare(
     for (const [i, variant] of missing.entries()) {
       throwIfAborted(hooks.signal);
       const own = within(hooks, `${i + 1} of ${missing.length}, ${variant.name}`);
-      const { folder: reference } = await maker.reference(within(hooks, "dense int8"));
-      const measuring: Measuring = { ...settings, windows, reference };
+      const { folder: reference, compiled } = await maker.reference(within(hooks, "dense int8"));
+      const { context } = compiled.options;
+      const measuring: Measuring = { ...settings, windows, reference, context };
       try {
         const made = await maker.make(variant, own);
         const figures = await measureCompiled(made.folder, measuring, own);

@@ -20,6 +20,8 @@ export interface Measuring {
   readonly repeat: number;
   /** Folder of the compiled model that speed is taken beside. */
   readonly reference: string;
+  /** Most tokens of a sequence of either. */
+  readonly context: number;
 }
 
 /** What was measured of a compiled model. */
@@ -45,13 +47,13 @@ export interface Figures {
  */
 export async function measureCompiled(
   folder: string,
-  { windows, threads, repeat, reference }: Measuring,
+  { windows, threads, repeat, reference, context: most }: Measuring,
   hooks: RunHooks,
 ): Promise<Figures> {
   const { signal, onProgress } = hooks;
   const told = (phase: string, unit: string, done: number, total: number) =>
     onProgress?.({ type: "progress", phase, done, total, unit });
-  const context = Math.max(windows[0].length, DECODE_CONTEXT);
+  const context = Math.min(most, Math.max(windows[0].length, DECODE_CONTEXT));
   const open = (folder: string) => load(folder, { threads, context }, { signal });
   const model = await open(folder);
   try {

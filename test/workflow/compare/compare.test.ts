@@ -3,13 +3,13 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { load } from "../../../src/generate/load.ts";
 import { bytesIn } from "../../../src/platform/files.ts";
 import { compile } from "../../../compile/compile.ts";
 import { prune } from "../../../src/workflow/prune.ts";
-import { Workshop } from "../../checkpoint/support.ts";
+import { editJson, Workshop } from "../../checkpoint/support.ts";
 import { fail, report, start, succeed } from "../../cli/support.ts";
 import { fromRoot } from "../../support/paths.ts";
 import { XMLValidator } from "./xml.ts";
@@ -85,6 +85,16 @@ describe("compare", () => {
     },
     LONG,
   );
+
+  test("measures a model whose context is too short for its speed", async () => {
+    const short = workshop.fresh("short");
+    cpSync(TINY, short, { recursive: true });
+    editJson(short, "config.json", (config) => ({ ...config, max_position_embeddings: 48 }));
+    const own = ["--state", join(workshop.folder(), "short.json"), "--variants", "dense:int8"];
+    const { variants } = await report("compare", short, "--text", TEXT, ...own, ...LITTLE);
+    expect(variants[0].perplexity).toBeGreaterThan(1);
+    expect(variants[0]).not.toHaveProperty("tokensPerSecond");
+  }, LONG);
 
   test("takes weights that are rounded to 0 for no pruning", async () => {
     const { variants } = await report(...words(state, "--variants", "dense:int4:sparsegpt"));
