@@ -79,7 +79,7 @@ export class VariantMaker {
       values: variant.values as CompileOptions["values"],
       head: variant.head,
       force: true,
-    }, hooks);
+    }, withoutNotes(hooks));
     return { folder, compiled, pruned };
   }
 
@@ -90,7 +90,7 @@ export class VariantMaker {
     const { model } = this.#settings;
     return this.#reference = {
       folder,
-      compiled: await compile({ model, output: folder, values: REFERENCE }, hooks),
+      compiled: await compile({ model, output: folder, values: REFERENCE }, withoutNotes(hooks)),
     };
   }
 
@@ -104,4 +104,9 @@ export class VariantMaker {
     this.#pruned = { key, report };
     return report;
   }
+}
+
+/** For compiling: its notes are for who keeps the files, and that a variant is dense is no news. */
+function withoutNotes({ signal, onProgress }: RunHooks): RunHooks {
+  return { signal, onProgress: (event) => event.type === "progress" && onProgress?.(event) };
 }

@@ -96,6 +96,13 @@ describe("compare", () => {
     expect(variants[0]).not.toHaveProperty("tokensPerSecond");
   }, LONG);
 
+  test("does not say of the dense variants that they are to be pruned first", async () => {
+    const own = join(workshop.folder(), "dense.json");
+    const { stderr } = await succeed(...words(own, "--variants", "dense:int8,dense:f16"));
+    expect(stderr).toContain("dense:f16: pack linears");
+    expect(stderr).not.toContain("prune first");
+  }, LONG);
+
   test("takes weights that are rounded to 0 for no pruning", async () => {
     const { variants } = await report(...words(state, "--variants", "dense:int4:sparsegpt"));
     expect(variants[0]).toMatchObject({ kind: "dense", values: "int4", sparsity: 0 });
