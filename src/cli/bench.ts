@@ -8,8 +8,8 @@ import { BackendError } from "../errors.ts";
 import { bench, type BenchReport } from "../generate/bench.ts";
 import { benchCommandSchema } from "../generate/command_options.ts";
 import { compileFirst } from "../generate/compile_first.ts";
-import { folderPlace } from "../generate/folder_place.ts";
 import { type LoadOptions, loadSchema } from "../generate/load_options.ts";
+import { findPlace } from "../generate/place.ts";
 import { runOwnProgram } from "../platform/own_process.ts";
 import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
@@ -93,8 +93,10 @@ async function compiledFolder(
   const loading = { ...loadingOf(options), engine: "auto" } as LoadOptions;
   const settings = loadSchema.parse(loading);
   if (options.model !== undefined) {
-    const { folder, dispose } = await folderPlace(options.model as string, settings, hooks);
-    return { folder: folder!, dispose };
+    const model = options.model as string;
+    // What is on the web has no folder: each process reads it there.
+    const { folder = model, dispose } = await findPlace(model, settings, hooks);
+    return { folder, dispose };
   }
   const pruned = await placeOwn(loading, hooks);
   try {

@@ -3,7 +3,9 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { appendFileSync, cpSync, mkdirSync, readdirSync } from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
 import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
@@ -97,6 +99,24 @@ describe("bench", () => {
     },
     LONG,
   );
+
+  test("measures a model on the web, in the engine that reads it there", async () => {
+    const server = createServer((request, response) => {
+      const path = join(compiled, decodeURI(request.url!).replace(/^\/models\/tiny\//, ""));
+      const found = existsSync(path);
+      response.writeHead(found ? 200 : 404).end(found ? readFileSync(path) : "");
+    });
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    try {
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/models/tiny/`;
+      const { model, results, missing } = await report("bench", url, "--device", "wasm", ...ONCE);
+      expect(model).toBe("tiny");
+      expect(results.map(({ engine }: { engine: string }) => engine)).toEqual(["sparse"]);
+      expect(missing[0].reason).toContain("ONNX Runtime loads from a folder only");
+    } finally {
+      server.close();
+    }
+  }, LONG);
 
   test("compiles a checkpoint once, measures what its context holds, and cleans up", async () => {
     const folder = workshop.fresh("temporary");
