@@ -91,7 +91,8 @@ export const generateCommand: Command = {
         const about = { seed, engine, notes, peakBytes: peakResidentBytes() };
         print(`${JSON.stringify({ ...report, ...figures, ...about })}\n`);
       } else {
-        if (constraint && !constraint.complete) {
+        // A stop string may be a part of the token that makes it whole.
+        if (constraint && !(constraint.complete && made.end.stopString === undefined)) {
           say("the JSON is not whole: the text was cut short, see --max-tokens and --stop");
         }
         say(describeFigures(figures));

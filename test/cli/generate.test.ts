@@ -168,6 +168,10 @@ describe("generate", () => {
     expect(stderr).not.toContain("not whole");
     const cut = await succeed(...words, "--max-tokens", "3");
     expect(cut.stderr).toContain("the JSON is not whole");
+    // The last token is taken, and not written.
+    const stopped = await succeed(...words, "--stop", "}");
+    expect(stopped.stdout).not.toContain("}");
+    expect(stopped.stderr).toContain("the JSON is not whole");
     const found = await report(...words, "--ignore-eos");
     expect(found.finishReason).toBe("stop");
     expect(Object.keys(JSON.parse(found.text))).toEqual(["river", "km"]);
