@@ -118,7 +118,7 @@ async function readPrompt(options: Options, signal: AbortSignal): Promise<string
   }
   if (prompt !== undefined) return prompt as string;
   if (promptFile !== undefined && promptFile !== "-") {
-    return readText(promptFile as string, LONGEST_PROMPT);
+    return withoutLastBreak(readText(promptFile as string, LONGEST_PROMPT));
   }
   // Not for the example: who starts it from a script may have left standard input open.
   if (isExample(options) && promptFile === undefined) return EXAMPLE_PROMPT;
@@ -139,14 +139,19 @@ async function readForm({ jsonSchema }: Options): Promise<TextForm | undefined> 
   return { schema, name };
 }
 
-/** The prompt on standard input, without the line break at its end. */
+/** Without the line break that editors and shells put at the end: a model would go on below it. */
+function withoutLastBreak(text: string): string {
+  return text.replace(/\r?\n$/, "");
+}
+
+/** The prompt on standard input. */
 async function readPromptInput(signal: AbortSignal): Promise<string> {
   const text = await readInput(LONGEST_PROMPT, () =>
     new UsageError(
       `standard input has more than ${LONGEST_PROMPT} bytes: no context holds it`,
     ), signal);
   if (text.trim() === "") throw new UsageError("no prompt: standard input is empty");
-  return text.replace(/\r?\n$/, "");
+  return withoutLastBreak(text);
 }
 
 /** What was generated. */

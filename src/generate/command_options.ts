@@ -21,7 +21,9 @@ const generating = {
 export const generateCommandSchema = z.strictObject({
   model,
   prompt: z.string().min(1).optional().describe("text to continue"),
-  promptFile: path.optional().describe("file with the text to continue; - is standard input"),
+  promptFile: path.optional().describe(
+    "file with the text to continue, without the line break at its end; - is standard input",
+  ),
   jsonSchema: path.optional().describe(
     "file with a JSON schema: the text is JSON that validates, and nothing else",
   ),

@@ -118,7 +118,7 @@ describe("generate", () => {
 
   test("takes the prompt from a file, from standard input and from a config file", async () => {
     const file = join(workshop.path, "prompt.txt");
-    writeFileSync(file, PROMPT);
+    writeFileSync(file, `${PROMPT}\n`);
     const config = join(workshop.path, "generate.json");
     writeFileSync(
       config,
@@ -130,6 +130,7 @@ describe("generate", () => {
       succeed("generate", compiled, "--prompt-file", file, ...few),
       start(["generate", compiled, ...few], { input: `${PROMPT}\n` }).ended,
       start(["generate", compiled, "--prompt-file", "-", ...few], { input: PROMPT }).ended,
+      start(["generate", compiled, "--prompt-file", "-", ...few], { input: `${PROMPT}\r\n` }).ended,
       succeed("generate", "--config", config, ...ORT),
     ]);
     for (const { stdout } of others) expect(stdout).toBe(expected);
