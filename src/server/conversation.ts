@@ -12,13 +12,18 @@ import type { ChatRequestMessage } from "./schemas/chat.ts";
  * The prompt that messages are.
  *
  * A model without a chat template cannot tell who says what: it continues the text of all messages, one
- * below the other, as the command `chat` has it.
+ * below the other. What it has written itself goes on in the line that it continued, as the command `chat` has
+ * it: such an answer begins with white space.
  *
  * @throws {ApiError} For what is no text.
  */
 export function promptOf(model: Model, messages: readonly ChatRequestMessage[]): Prompt {
   const said = messages.map(messageOf);
-  return model.canChat ? said : said.map(({ content }) => content).join("\n");
+  return model.canChat ? said : said.reduce(
+    (text, { role, content }, i) =>
+      text + (i === 0 || (role === "assistant" && /^\s/.test(content)) ? "" : "\n") + content,
+    "",
+  );
 }
 
 function messageOf(message: ChatRequestMessage, index: number): Message {

@@ -158,6 +158,20 @@ const withoutTemplate: Check = {
   },
 };
 
+const ownAnswer: Check = {
+  name: "a model without a chat template goes on behind its own answer as it wrote it",
+  run: async (server) => {
+    const fields = { model: server.plain.id, temperature: 0, max_tokens: 6 };
+    const begun = { role: "user", content: "The population of the" };
+    const { choices: [{ message }] } = await chat(server, { ...fields, messages: [begun] });
+    ok(message.content.startsWith(" "), "the answer begins with a space");
+    const messages = [begun, message, { role: "user", content: "And then?" }];
+    const text = `${begun.content}${message.content}\nAnd then?`;
+    const oracle = await expected(server.plain, text, { maxTokens: 6 });
+    matches(await chat(server, { ...fields, messages }), [oracle]);
+  },
+};
+
 const neutral: Check = {
   name: "fields that are null, unknown, or ask for nothing change nothing",
   run: async (server) => {
@@ -325,6 +339,7 @@ export const chatChecks: readonly Check[] = [
   everyForm,
   variables,
   withoutTemplate,
+  ownAnswer,
   neutral,
   severalChoices,
   logprobs,
