@@ -5,7 +5,10 @@
 import { join } from "node:path";
 import type { RunHooks } from "../api/options.ts";
 import { compile } from "../../compile/compile.ts";
+import { decoderOf } from "../checkpoint/architectures/mod.ts";
+import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { folderName } from "../checkpoint/folder_name.ts";
+import { contextWithin } from "../engine/tokens.ts";
 import { TemporaryFolder } from "../platform/temporary.ts";
 import type { LoadSettings } from "./load_options.ts";
 
@@ -21,6 +24,7 @@ export interface CompiledFirst {
  *
  * @param checkpoint Its folder.
  * @param settings How weights are stored, and the longest context.
+ * @throws {ContextOverflowError} When the context is more than the model has.
  * @throws {EspalierError} As `compile` does; nothing is left behind then.
  */
 export async function compileFirst(
@@ -28,6 +32,7 @@ export async function compileFirst(
   { values, format, context }: LoadSettings,
   hooks: RunHooks,
 ): Promise<CompiledFirst> {
+  assertContext(checkpoint, context);
   const temporary = new TemporaryFolder("compiled");
   try {
     const { output } = await compile({
@@ -42,5 +47,16 @@ export async function compileFirst(
   } catch (error) {
     temporary.remove();
     throw error;
+  }
+}
+
+/** An engine would say so, but of a large model minutes later: to `compile` a context is an upper bound. */
+function assertContext(folder: string, wanted: number | undefined): void {
+  if (wanted === undefined) return;
+  const checkpoint = Checkpoint.open(folder);
+  try {
+    contextWithin(wanted, decoderOf(checkpoint).context);
+  } finally {
+    checkpoint.close();
   }
 }

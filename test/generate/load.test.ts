@@ -182,6 +182,15 @@ describe("load", () => {
     expect(message).toMatch(/needs about \d+ MB .*cache of 512 tokens 3 MB.*--memory allows 20 MB/);
   });
 
+  test("refuses a context that a checkpoint has not before it is compiled", async () => {
+    const events: ProgressEvent[] = [];
+    const { code, message } = await thrown(() =>
+      load(TINY, { context: 513 }, { onProgress: (event) => events.push(event) })
+    );
+    expect([code, events]).toEqual(["CONTEXT_OVERFLOW", []]);
+    expect(message).toBe("a context of 513 tokens was asked for: the model allows 512");
+  });
+
   test("refuses it for the sparse engine too", async () => {
     const { code, message } = await thrown(async () =>
       load(await compiledTiny(), { engine: "sparse", memory: "2MB", context: 64 })
