@@ -144,7 +144,7 @@ export async function compile(
         (step) => packAll(checkpoint, names, settings, data, step, hooks.signal),
       );
       const linears = packed.map(({ linear }) => linear);
-      if (!linears.some(({ sparsity }) => sparsity > 0.01)) {
+      if (!settings.isPrunedFor && !linears.some(({ sparsity }) => sparsity > 0.01)) {
         const how = linears.every(({ format }) => format === "dense")
           ? "everything is stored dense"
           : "dense they are smaller";

@@ -21,6 +21,8 @@ export interface Storing {
   readonly group?: number;
   /** Of embedding and output head. */
   readonly head: NonNullable<CompileSettings["head"]>;
+  /** Whether `prune` chose how, which may be dense. */
+  readonly isPrunedFor?: boolean;
 }
 
 const { format, values, group, head } = compileSchema.shape;
@@ -50,6 +52,7 @@ export function storingFor(
     group: asked.group ?? own.group,
     // What int4 saves in embedding and head costs more than it does in linears.
     head: asked.head ?? own.head ?? (values === "int4" ? "int8" : values),
+    isPrunedFor: Object.keys(recorded).length > 0,
   };
 }
 
