@@ -78,6 +78,8 @@ class TerminalLines implements LineReader {
         setImmediate(() => typed.close());
       });
       typed.on("SIGINT", stop);
+      // After Ctrl-Z: it pauses then, and would read no key any more, not even Ctrl-C.
+      typed.on("SIGCONT", () => typed.resume());
       typed.on("close", () => {
         this.#signal.removeEventListener("abort", stop);
         if (line !== undefined) this.#begun = typed.line;

@@ -55,6 +55,26 @@ describe("lines at a terminal", () => {
     expect(await next).toBe("four");
   });
 
+  test("are typed further when Ctrl-Z has stopped the process and a shell has it go on", async () => {
+    const { kill } = process;
+    const stopped = new Promise<unknown>((resolve) => {
+      process.kill = (_id, signal) => {
+        resolve(signal);
+        return true;
+      };
+    });
+    try {
+      const line = lines.next("> ");
+      keyboard.write("on\x1a");
+      expect(await stopped).toBe("SIGTSTP");
+      process.emit("SIGCONT", "SIGCONT");
+      keyboard.write("e\r");
+      expect(await line).toBe("one");
+    } finally {
+      process.kill = kill;
+    }
+  });
+
   test("end with the input, and when the work is stopped", async () => {
     const first = lines.next("> ");
     stop.abort();
