@@ -43,14 +43,15 @@ export class ProgressView {
       this.#endLine();
       this.#phase = phase;
       this.#started = now;
-      this.#drawn = this.#live ? 0 : now;
+      this.#drawn = this.#live ? -Infinity : now;
     }
     const complete = total > 0 && done >= total;
     if (!complete && now - this.#drawn < (this.#live ? REDRAW : PLAIN)) return;
     this.#drawn = now;
     const line = progressLine(phase, done, total, unit, (now - this.#started) / 1000);
     if (this.#live) {
-      tell(`\r\x1b[2K${line}`);
+      // The last time all of it: it is not drawn again.
+      tell(`\r\x1b[2K${complete ? line : inOneRow(line, phase)}`);
       this.#lineOpen = true;
       if (complete) this.#endLine();
     } else {
@@ -67,6 +68,18 @@ export class ProgressView {
     if (this.#lineOpen) tell("\n");
     this.#lineOpen = false;
   }
+}
+
+/**
+ * A line as it stands in one row of the terminal: of several only the last could be drawn again. What is cut
+ * is its phase, as far as that goes.
+ */
+function inOneRow(line: string, phase: string): string {
+  // One less: a full row ends in the next one at some terminals.
+  const room = (process.stderr.columns || Infinity) - 1;
+  if (line.length <= room) return line;
+  const kept = Math.max(1, phase.length - (line.length - room) - 1);
+  return `${line.slice(0, kept)}…${line.slice(phase.length)}`.slice(0, room);
 }
 
 /**

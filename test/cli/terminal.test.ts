@@ -1,0 +1,75 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import process from "node:process";
+import { PassThrough } from "node:stream";
+import { ProgressView } from "../../src/cli/terminal.ts";
+
+/** A terminal that shows what it is told. */
+class Screen extends PassThrough {
+  readonly isTTY = true;
+
+  constructor(readonly columns: number) {
+    super();
+    this.setEncoding("utf8");
+  }
+
+  get shown(): string {
+    return this.read() ?? "";
+  }
+}
+
+const PHASE = "fetch OWNER/A-NAME-AS-LONG-AS-MANY-ARE-Instruct";
+
+describe("progress at a terminal", () => {
+  const before = ["stderr", "stdout"].map((name) =>
+    [name, Object.getOwnPropertyDescriptor(process, name)!] as const
+  );
+  const { TERM, NO_COLOR } = process.env;
+
+  function show(columns: number): Screen {
+    const screen = new Screen(columns);
+    for (const [name] of before) {
+      Object.defineProperty(process, name, { value: screen, configurable: true });
+    }
+    return screen;
+  }
+
+  /** What is shown of a phase that begins and ends, line by line. */
+  function linesOn(columns: number): string[] {
+    const screen = show(columns);
+    const view = new ProgressView();
+    for (const done of [0, 3e9]) {
+      view.show({ type: "progress", phase: PHASE, done, total: 3e9, unit: "bytes" });
+    }
+    view.finish();
+    // deno-lint-ignore no-control-regex
+    return screen.shown.split(/\r\x1b\[2K|\r?\n/).filter((line) => line !== "");
+  }
+
+  beforeEach(() => {
+    process.env.TERM = "xterm";
+    delete process.env.NO_COLOR;
+  });
+
+  afterEach(() => {
+    for (const [name, descriptor] of before) Object.defineProperty(process, name, descriptor);
+    for (const [name, value] of Object.entries({ TERM, NO_COLOR })) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  });
+
+  test("is one line that is drawn again, cut where it would go on in the next row", () => {
+    const [begun, ended] = linesOn(40);
+    expect(begun).toBe("fetch OWNER/A-NAME-AS-…: 0 B of 3.00 GB");
+    expect(linesOn(20)[0]).toBe("fe…: 0 B of 3.00 GB");
+    expect(linesOn(10)[0]).toBe("f…: 0 B o");
+    // It is drawn no more.
+    expect(ended).toContain(`${PHASE}: 3.00 GB of 3.00 GB, `);
+  });
+
+  test("is whole where there is room, or nobody knows how much there is", () => {
+    for (const columns of [100, 0]) {
+      expect(linesOn(columns)[0]).toBe(`${PHASE}: 0 B of 3.00 GB`);
+    }
+  });
+});
