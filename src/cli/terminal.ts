@@ -14,7 +14,12 @@ const PLAIN = 10_000;
 
 /** Whether standard output is a terminal that shows colours. */
 export function colours(): boolean {
-  return Boolean(process.stdout.isTTY) && !process.env.NO_COLOR;
+  return Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !isDumb();
+}
+
+/** Whether the terminal says that it only writes on, as those of editors do. */
+function isDumb(): boolean {
+  return process.env.TERM === "dumb";
 }
 
 /** Columns of the terminal, or a width that fits most. */
@@ -24,7 +29,7 @@ export function columns(): number {
 
 /** Shows progress events; {@linkcode finish} ends the last line. */
 export class ProgressView {
-  readonly #live = Boolean(process.stderr.isTTY);
+  readonly #live = Boolean(process.stderr.isTTY) && !isDumb();
   #phase = "";
   #started = 0;
   #drawn = 0;

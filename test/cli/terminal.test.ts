@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import process from "node:process";
 import { PassThrough } from "node:stream";
-import { ProgressView } from "../../src/cli/terminal.ts";
+import { colours, ProgressView } from "../../src/cli/terminal.ts";
 
 /** A terminal that shows what it is told. */
 class Screen extends PassThrough {
@@ -71,5 +71,17 @@ describe("progress at a terminal", () => {
     for (const columns of [100, 0]) {
       expect(linesOn(columns)[0]).toBe(`${PHASE}: 0 B of 3.00 GB`);
     }
+  });
+
+  test("that calls itself dumb is lines without colours", () => {
+    process.env.TERM = "dumb";
+    const screen = show(40);
+    expect(colours()).toBe(false);
+    const view = new ProgressView();
+    view.show({ type: "progress", phase: PHASE, done: 3e9, total: 3e9, unit: "bytes" });
+    view.finish();
+    const { shown } = screen;
+    expect(shown.startsWith("fetch ")).toBe(true);
+    expect(shown).not.toContain("\x1b");
   });
 });
