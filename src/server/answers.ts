@@ -2,11 +2,10 @@
  * From a request to pieces of text: a place for each sequence, the generation, and its figures.
  * @module
  */
-import { AbortError } from "../errors.ts";
 import type { GenerationPiece } from "../generate/generate.ts";
 import type { GenerationOptions } from "../generate/options.ts";
 import type { Prompt } from "../generate/prompt.ts";
-import { ApiError, apiErrorOf, badRequest, RequestTimeoutError } from "./errors.ts";
+import { ApiError, apiErrorOf, badRequest, isError, RequestTimeoutError } from "./errors.ts";
 import type { RequestRecord } from "./log.ts";
 import type { Served, Service } from "./service.ts";
 
@@ -158,7 +157,7 @@ async function* together(
     // The first to fail tells why; the others end with it.
     const { reason } = work.signal;
     throw apiErrorOf(
-      error instanceof AbortError && reason instanceof ApiError ? reason : error,
+      isError(error, "ABORTED") && reason instanceof ApiError ? reason : error,
       field,
     );
   } finally {

@@ -3,17 +3,32 @@
  * @module
  */
 import {
-  AbortError,
-  ChatTemplateError,
-  ContextOverflowError,
+  type AbortError,
+  type ChatTemplateError,
+  type ContextOverflowError,
   EspalierError,
-  MemoryBudgetError,
-  SchemaError,
-  TextError,
-  TokenizerError,
-  TokenRangeError,
-  UsageError,
+  type MemoryBudgetError,
+  type SchemaError,
+  type TextError,
+  type TokenizerError,
+  type TokenRangeError,
+  type UsageError,
 } from "../errors.ts";
+
+/** What went wrong with a prompt, beside its length. */
+type PromptError =
+  | ChatTemplateError
+  | TextError
+  | TokenizerError
+  | TokenRangeError
+  | UsageError;
+/** What a client is told of, not the log alone. */
+type KnownError =
+  | AbortError
+  | ContextOverflowError
+  | MemoryBudgetError
+  | PromptError
+  | SchemaError;
 
 /** The status codes that are answered with. */
 export type Status = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 429 | 431 | 499 | 500 | 503 | 504;
@@ -108,29 +123,51 @@ function typeOf(status: Status): string {
 }
 
 /**
+ * Whether an error is of a kind that the server tells of.
+ *
+ * By its code, not by its class: a model that was loaded by another module, as `espalier/run`, throws errors of
+ * classes of its own.
+ */
+export function isError<C extends KnownError["code"]>(
+  error: unknown,
+  code: C,
+): error is Extract<KnownError, { readonly code: C }> {
+  return error instanceof Error && (error as { code?: unknown }).code === code;
+}
+
+/** Codes of what is wrong with a prompt. */
+const ABOUT_PROMPT: readonly PromptError["code"][] = [
+  "CHAT_TEMPLATE",
+  "TEXT_UNUSABLE",
+  "TOKENIZER_INVALID",
+  "TOKEN_OUT_OF_RANGE",
+  "USAGE",
+];
+
+/**
  * What a client is told of any error.
  *
  * @param where The field that holds the prompt, for errors about it.
  */
 export function apiErrorOf(error: unknown, where?: string): ApiError {
   if (error instanceof ApiError) return error;
-  if (error instanceof ContextOverflowError) {
+  if (isError(error, "CONTEXT_OVERFLOW")) {
     return new ApiError(400, error.message, { param: where, code: "context_length_exceeded" });
   }
-  if (error instanceof SchemaError) {
+  if (isError(error, "SCHEMA_UNSUPPORTED")) {
     return new ApiError(400, error.message, { param: "response_format", code: "invalid_schema" });
   }
-  const isAboutPrompt = error instanceof ChatTemplateError || error instanceof TokenRangeError ||
-    error instanceof UsageError || error instanceof TextError || error instanceof TokenizerError;
-  if (isAboutPrompt) return new ApiError(400, error.message, { param: where });
-  if (error instanceof MemoryBudgetError) {
+  if (ABOUT_PROMPT.some((code) => isError(error, code))) {
+    return new ApiError(400, (error as PromptError).message, { param: where });
+  }
+  if (isError(error, "MEMORY_BUDGET")) {
     return new ApiError(503, `no memory is left for this sequence: ${error.message}`, {
       code: "out_of_memory",
       retryAfter: 1,
     });
   }
   // Nobody is there to read it.
-  if (error instanceof AbortError) return new ApiError(499, "the client has gone");
+  if (isError(error, "ABORTED")) return new ApiError(499, "the client has gone");
   // What went wrong is for the log; it may tell of files and machines.
   return new ApiError(500, "the server failed: its log says how", {}, { cause: error });
 }

@@ -1,7 +1,7 @@
 /** `createApp`, and the limits that it is given. @module */
 import { describe, expect, test } from "bun:test";
 import { UsageError } from "../../src/errors.ts";
-import { createApp } from "../../src/server/app.ts";
+import { type AppOptions, createApp } from "../../src/server/app.ts";
 import { babbler } from "../generate/support.ts";
 import { jsonRequest } from "./behaviour/support.ts";
 import { pause, TEXT, toyModel, ToyServer } from "./toy_server.ts";
@@ -50,6 +50,33 @@ describe("createApp", () => {
     expect(answers.every(({ status }) => status === 200)).toBe(true);
     expect(await server.metric('answers_total{model="toy",reason="length"}')).toBe(20);
     await server.quiet();
+  });
+});
+
+/** An error as another module throws it, whose classes are its own. */
+class ForeignError extends Error {
+  constructor(readonly code: string) {
+    super(`it says ${code}`);
+  }
+}
+
+describe("a model that another module has loaded, as espalier/run", () => {
+  async function told(code: string, options: AppOptions = {}) {
+    const throwing = () => pause(20).then(() => Promise.reject(new ForeignError(code)));
+    const { status, json } = await new ToyServer(options, { beforeRun: throwing }).complete();
+    return [status, json.error.code, json.error.param];
+  }
+
+  test("has its errors told as those of one that the server's own has loaded", async () => {
+    expect(await told("CONTEXT_OVERFLOW")).toEqual([400, "context_length_exceeded", "prompt"]);
+    expect(await told("TOKEN_OUT_OF_RANGE")).toEqual([400, null, "prompt"]);
+    expect(await told("SCHEMA_UNSUPPORTED")).toEqual([400, "invalid_schema", "response_format"]);
+    expect(await told("MEMORY_BUDGET")).toEqual([503, "out_of_memory", null]);
+    expect(await told("BACKEND_FAILED")).toEqual([500, null, null]);
+  });
+
+  test("is out of time as one of the server's own", async () => {
+    expect(await told("ABORTED", { requestTimeout: 0.01 })).toEqual([504, "timeout", null]);
   });
 });
 
