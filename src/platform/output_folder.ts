@@ -12,6 +12,9 @@ import { isRunning } from "./running.ts";
 /** The file that tells the folder of a model. */
 const MODEL_MARKER = "config.json";
 
+/** Folders that this process is at work in. */
+const underWay = new Set<string>();
+
 /**
  * A folder that becomes the result when it is complete, and leaves nothing behind when it is not.
  *
@@ -32,7 +35,8 @@ export class PendingFolder {
   /**
    * @param target The folder that is wanted in the end.
    * @param options `force`: replace what is there. `marker`: a file that every earlier output holds.
-   * @throws {OutputExistsError} When the target exists, is not an empty folder, and `force` is off.
+   * @throws {OutputExistsError} When the target exists, is not an empty folder, and `force` is off; or when this
+   *   process is at work on it already.
    * @throws {FileWriteError} When the hidden folder cannot be made.
    */
   constructor(target: string, options: { force: boolean; marker?: string }) {
@@ -41,12 +45,19 @@ export class PendingFolder {
     this.#marker = options.marker ?? MODEL_MARKER;
     assertFree(this.#target, options.force, this.#marker);
     const place = exists(this.#target) ? this.#target : dirname(this.#target);
+    this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
+    // It would be taken for what was left, and the work of both would end up in one.
+    if (underWay.has(this.path)) {
+      throw new OutputExistsError(
+        `output folder ${this.#target} is being written by this process: name another one, or wait for its end`,
+      );
+    }
     for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
     makeFolder(place);
-    this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
     remove(this.path);
     for (const path of leftIn(place, this.#target)) removeLeft(path);
     makeFolder(this.path);
+    underWay.add(this.path);
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();
     process.on("exit", this.#removeOnExit);
@@ -79,6 +90,7 @@ export class PendingFolder {
 
   #settle(): void {
     this.#settled = true;
+    underWay.delete(this.path);
     process.removeListener("exit", this.#removeOnExit);
   }
 }

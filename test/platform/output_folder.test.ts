@@ -128,6 +128,28 @@ test.if(process.platform !== "win32")(
     }),
 );
 
+test("what this process is at work on is refused to a second run, and free again after the first", () =>
+  inFolder((place) => {
+    for (const isThere of [false, true]) {
+      const target = join(place, `out-${isThere}`);
+      if (isThere) mkdirSync(target);
+      const first = new PendingFolder(target, { force: false });
+      fill(first.path, "first");
+      for (const force of [false, true]) {
+        expect(() => new PendingFolder(target, { force })).toThrow(OutputExistsError);
+      }
+      first.commit();
+      expect(readFileSync(join(target, "onnx", "model.onnx"), "utf8")).toBe("first");
+      new PendingFolder(target, { force: true }).discard();
+      const second = new PendingFolder(target, { force: true });
+      fill(second.path, "second");
+      second.commit();
+      expect(readFileSync(join(target, "onnx", "model.onnx"), "utf8")).toBe("second");
+      expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+    }
+    expect(readdirSync(place).sort()).toEqual(["out-false", "out-true"]);
+  }));
+
 test("what another process is at work on in the folder is in the way", () =>
   inFolder((place) => {
     const target = join(place, "out");
