@@ -7,6 +7,7 @@
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
+import { reasonOf } from "../platform/fetch_raw.ts";
 import {
   checkBounds,
   checkedPath,
@@ -176,8 +177,7 @@ class UrlSource implements ModelSource {
     if (this.#options.signal?.aborted) {
       return new AbortError(`${this.#place(path)}: stopped before the end`, { cause });
     }
-    const message = cause instanceof Error ? cause.message : String(cause);
-    return new FileReadError(`cannot read ${this.#place(path)}: ${message}`, { cause });
+    return new FileReadError(`cannot read ${this.#place(path)}: ${reasonOf(cause)}`, { cause });
   }
 
   async #eachChunk(

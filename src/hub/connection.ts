@@ -3,7 +3,7 @@
  * @module
  */
 import { HubAnswerError, HubUnreachableError, quote, throwIfAborted } from "../errors.ts";
-import { fetchRaw } from "../platform/fetch_raw.ts";
+import { fetchRaw, reasonOf } from "../platform/fetch_raw.ts";
 import { sleep } from "../platform/sleep.ts";
 import { VERSION } from "../version.ts";
 import { type Failure, failureOf, type Subject } from "./failures.ts";
@@ -154,7 +154,7 @@ export class HubConnection {
       throwIfAborted(this.#signal);
       const reason = stop.signal.aborted
         ? `it said nothing for ${patience / 1000} s`
-        : messageOf(cause);
+        : reasonOf(cause);
       return new PassingFailure({
         passes: true,
         error: new HubUnreachableError(`cannot reach ${url.host}: ${reason}`, { cause }),
@@ -220,9 +220,4 @@ export function redirectOf(from: URL, location: string | null): URL {
     throw new HubAnswerError(`${from.href} redirects to ${quote(to.href)}: that is not followed`);
   }
   return to;
-}
-
-function messageOf(cause: unknown): string {
-  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
-  return inner instanceof Error ? inner.message.split("\n")[0] : String(inner);
 }

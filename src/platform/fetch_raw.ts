@@ -19,3 +19,13 @@ export async function fetchRaw(
   const unpack = new DecompressionStream(form) as unknown as TransformStream<Uint8Array>;
   return { status, headers: answered, body: body.pipeThrough(unpack) };
 }
+
+/**
+ * Why a request failed, in one line: Node says it in the cause of its error, and of several addresses by a code
+ * alone.
+ */
+export function reasonOf(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  if (!(cause instanceof Error)) return String(cause);
+  return cause.message.split("\n")[0] || String((cause as { code?: unknown }).code ?? cause.name);
+}

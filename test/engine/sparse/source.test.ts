@@ -337,12 +337,25 @@ describe("a web server as a source", () => {
   });
 
   test("that cannot be reached is an error with the reason", async () => {
-    const fetch = () => Promise.reject(new TypeError("connection refused"));
-    const error = await rejectionOf(urlSource(BASE, { fetch }).open("x"));
-    expect(error).toBeInstanceOf(FileReadError);
-    expect(error.message).toBe(
-      "cannot read http://models.example/a%20b/x: connection refused",
-    );
+    const failed = (cause?: Error) => new TypeError("fetch failed", { cause });
+    const several = Object.assign(new AggregateError([]), { code: "ECONNREFUSED" });
+    for (
+      const [thrown, reason] of [
+        [new TypeError("connection refused"), "connection refused"],
+        // Node's fetch says in the cause why it failed; of several addresses only the code says it.
+        [
+          failed(new Error("getaddrinfo ENOTFOUND models.example")),
+          "getaddrinfo ENOTFOUND models.example",
+        ],
+        [failed(several), "ECONNREFUSED"],
+        [failed(), "fetch failed"],
+      ] as const
+    ) {
+      const fetch = () => Promise.reject(thrown);
+      const error = await rejectionOf(urlSource(BASE, { fetch }).open("x"));
+      expect(error).toBeInstanceOf(FileReadError);
+      expect(error.message).toBe(`cannot read http://models.example/a%20b/x: ${reason}`);
+    }
   });
 
   test("is left alone when the caller says so", async () => {
