@@ -113,8 +113,11 @@ class PipedLines implements LineReader {
       this.#ended = true;
       this.#wake();
     };
+    let isFirst = true;
     this.#input.on("line", (line: string) => {
-      this.#lines.push(line);
+      // Editors put a mark before all text, which is none of it.
+      this.#lines.push(isFirst ? line.replace(/^\uFEFF/, "") : line);
+      isFirst = false;
       this.#wake();
     });
     this.#input.on("close", end);

@@ -82,3 +82,18 @@ describe("lines at a terminal", () => {
     expect(await lines.next("> ")).toBeUndefined();
   });
 });
+
+test("lines of a file begin behind the mark of UTF-8 that editors put before them", async () => {
+  const stdin = Object.getOwnPropertyDescriptor(process, "stdin")!;
+  const file = new PassThrough();
+  Object.defineProperty(process, "stdin", { value: file, configurable: true });
+  try {
+    const lines = openLines(new AbortController().signal);
+    file.end("\uFEFFone\r\n\uFEFFtwo");
+    expect(await lines.next("> ")).toBe("one");
+    expect(await lines.next("> ")).toBe("\uFEFFtwo");
+    expect(await lines.next("> ")).toBeUndefined();
+  } finally {
+    Object.defineProperty(process, "stdin", stdin);
+  }
+});
