@@ -123,7 +123,11 @@ export function readCommandLine(
   const { environment = {} } = taking;
   const named = parsed.config ?? environment[`${VARIABLE}CONFIG`];
   const config = named ?? (model === undefined ? taking.config : undefined);
-  if (config !== undefined) Object.assign(options, readConfigFile(text("config", config)));
+  if (config !== undefined) {
+    const path = text("config", config);
+    Object.assign(options, readConfigFile(path));
+    assertKnown(options, Object.keys(schema.shape), path);
+  }
   const { output: ownOutput } = options;
   const fromEnvironment = readEnvironment(environment, flags, taking.severalModels ?? false);
   Object.assign(options, fromEnvironment);
@@ -287,6 +291,13 @@ export function readConfigFile(path: string): Record<string, unknown> {
     }
   }
   return options;
+}
+
+/** @throws {UsageError} When a config file has a field that is no option. */
+function assertKnown(options: object, known: readonly string[], path: string): void {
+  const field = Object.keys(options).find((name) => !known.includes(name));
+  if (field === undefined) return;
+  throw new UsageError(`${path}: unknown option ${field}${suggestion(field, known)}`);
 }
 
 function kebab(field: string): string {

@@ -120,6 +120,20 @@ describe("a command that cannot be right", () => {
     ]);
   });
 
+  test("is refused where a config file has an option that there is not, which is told by the file", async () => {
+    const config = join(place, "..", "unknown-option.json");
+    const told = async (field: string, ...parts: string[]) => {
+      writeFileSync(config, JSON.stringify({ [field]: 0.5 }));
+      await failAll(2, "USAGE", [
+        [["prune", TINY, "--config", config], `${config}: unknown option ${field}`, ...parts],
+      ]);
+    };
+    await told("sparsty", "did you mean sparsity?");
+    // Fields have their names in the library, not those of flags.
+    await told("dry-run", "did you mean dryRun?");
+    await told("toString");
+  });
+
   test("is refused where a value is out of its range", async () => {
     const bad = (flag: string, value: string, ...parts: string[]): [string[], ...string[]] => [
       [...prune, flag, value],
