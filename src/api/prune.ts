@@ -113,6 +113,13 @@ function assertFitGoesWith(
   }
 }
 
+/** Says which files a pruned checkpoint has not. */
+function leftOutText(paths: readonly string[]): string {
+  const named = paths.slice(0, 4).join(", ");
+  const more = paths.length > 4 ? ` and ${paths.length - 4} more` : "";
+  return `not copied, for they hold the dense model's weights in another form: ${named}${more}`;
+}
+
 class PruneRun {
   readonly #settings: PruneSettings;
   readonly #given: PruneGivens;
@@ -212,6 +219,7 @@ class PruneRun {
             0,
             (step) => writer.copy(step, this.#signal),
           );
+          if (writer.leftOut.length > 0) this.#phases.note(leftOutText(writer.leftOut));
         }
         const dense = heldOut && !dryRun
           ? await this.#bench.measure("measure dense model", heldOut.windows)

@@ -4,7 +4,7 @@
  * So sharding, dtypes, header bytes and every other file stay what they were.
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
@@ -16,9 +16,13 @@ import { INDEX, SINGLE } from "./file_names.ts";
 /** Bytes that are copied or masked at a time; a multiple of every element's size. */
 const PIECE = 4 << 20;
 
-/** Weights in other forms, and their indices, as PyTorch, Flax, TensorFlow and llama.cpp look for them. */
-const OTHER_SAVING =
-  /^((pytorch_model|flax_model|tf_model).*\.(bin|msgpack|h5)(\.index\.json)?|consolidated.*\.pth|.*\.gguf)$/;
+/** Weights in other forms, and their indices, as PyTorch, Flax and TensorFlow look for them. */
+const OTHER_SAVING = /^(pytorch_model|flax_model|tf_model).*\.(bin|msgpack|h5)(\.index\.json)?$/;
+/**
+ * Files of weights that are those of a whole model in whatever folder they lie: Meta's (mostly in
+ * `original`), llama.cpp's, and those of ONNX with their data.
+ */
+const OTHER_MODEL = /^consolidated.*\.pth$|\.(gguf|onnx|onnx[._]data(_\d+)?)$/;
 /** Where transformers.js looks for a model. */
 const OTHER_MODELS = "onnx";
 
@@ -28,6 +32,7 @@ export class CheckpointWriter {
   readonly #folder: string;
   readonly #files = new Map<string, PositionedFile>();
   readonly #piece = new Uint8Array(PIECE);
+  readonly #leftOut: string[] = [];
 
   /**
    * @param source The dense checkpoint.
@@ -131,6 +136,11 @@ export class CheckpointWriter {
     return tensor.shape[0] === rows && tensor.shape[1] === columns;
   }
 
+  /** Files and folders of the source that the copy has not: they hold the dense weights in another form. */
+  get leftOut(): readonly string[] {
+    return this.#leftOut;
+  }
+
   /** Closes its files. */
   close(): void {
     for (const file of this.#files.values()) file.close();
@@ -147,9 +157,16 @@ export class CheckpointWriter {
 
   /** Copies what is not weights; hidden entries (.git, .cache) belong to the folder, not the model. */
   #copyOthers(): void {
-    const { folder } = this.#source;
-    const isLeftOut = (path: string) =>
-      isHidden(path) || path === OTHER_MODELS || (!path.includes("/") && this.#isWeights(path));
+    const { folder, shards } = this.#source;
+    const isDense = (path: string) =>
+      path === OTHER_MODELS || OTHER_MODEL.test(basename(path)) ||
+      (!path.includes("/") && this.#isWeights(path));
+    const isLeftOut = (path: string) => {
+      if (isHidden(path)) return true;
+      if (!isDense(path)) return false;
+      if (!shards.includes(path)) this.#leftOut.push(path);
+      return true;
+    };
     for (const path of pathsIn(folder, isLeftOut)) {
       makeFolder(join(this.#folder, path, ".."));
       copyFile(join(folder, path), join(this.#folder, path));

@@ -120,10 +120,20 @@ describe("a checkpoint's folder", () => {
         "tf_model.h5",
         "consolidated.00.pth",
         "model-q8_0.gguf",
+        "model.onnx",
+        "model.onnx_data",
+        "original/consolidated.00.pth",
+        "gguf/model-q8_0.gguf",
+        "cpu/int4/model.onnx",
+        "cpu/int4/model.onnx.data",
       ]
     ) {
+      mkdirSync(join(folder, name, ".."), { recursive: true });
       copyFileSync(join(folder, WEIGHTS), join(folder, name));
     }
+    // What else lies in such a folder is no weights.
+    writeFileSync(join(folder, "original", "params.json"), "{}");
+    before.set("original/params.json", btoa("{}"));
     mkdirSync(join(folder, "onnx"));
     for (const name of ["model.onnx", "model.onnx_data", "model_q4.onnx"]) {
       copyFileSync(join(folder, WEIGHTS), join(folder, "onnx", name));

@@ -4,7 +4,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { readConfigFile } from "../../src/cli/args.ts";
 import { VERSION } from "../../src/version.ts";
@@ -194,6 +194,21 @@ describe("prune", () => {
     for (const block of inspected.blocks) {
       for (const { sparsity } of block.linears) expect(sparsity).toBeCloseTo(0.5, 2);
     }
+  });
+
+  test("says which files it does not copy, since they hold the dense weights in another form", async () => {
+    const place = workshop.folder();
+    const model = join(place, "model");
+    cpSync(TINY, model, { recursive: true });
+    const others = ["model.onnx", "original/consolidated.00.pth"];
+    mkdirSync(join(model, "original"));
+    for (const name of others) writeFileSync(join(model, name), "dense");
+    const output = join(place, "out");
+    const { notes } = await report("prune", model, `-o${output}`, ...PLAIN, "--sparsity", "0.5");
+    expect(notes).toEqual([
+      `not copied, for they hold the dense model's weights in another form: ${others.join(", ")}`,
+    ]);
+    for (const name of others) expect(existsSync(join(output, name))).toBe(false);
   });
 
   test("leaves linears dense that are to be skipped", async () => {
