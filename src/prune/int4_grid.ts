@@ -65,9 +65,11 @@ const POSITIVE_LEVELS = { least: 6.8, greatest: 8.2 };
  */
 const ON_GRID = 2 ** -13;
 
-/** Least and greatest k of a scale: the least float16 that is not denormal, the greatest that there is. */
-const LEAST_STEP = -14 * STEPS;
+/** Least and greatest k of a scale: the least float16 that there is, and the greatest. */
+const LEAST_STEP = -24 * STEPS;
 const GREATEST_STEP = 16 * STEPS - 1;
+/** The least k of a float16 that is not denormal. Those below it are whole numbers of the least one. */
+const LEAST_NORMAL_STEP = -14 * STEPS;
 
 /** Adding and taking away 1.5 · 2^52 rounds a double below 2^51 to the nearest integer, ties to even. */
 const ROUNDER = 1.5 * 2 ** 52;
@@ -136,9 +138,10 @@ export function gridScale(values: Float32Array, count = values.length): number {
 /**
  * The magnitude of a scale: 2^(k/16) as a float16 number.
  *
- * @param step k, from -224 to 255.
+ * @param step k, from -384 to 255.
  */
 export function scaleAt(step: number): number {
+  if (step < LEAST_NORMAL_STEP) return Math.round(2 ** (step / STEPS + 24)) * 2 ** -24;
   return FRACTIONS[step & (STEPS - 1)] * 2 ** ((step >> 4) - 10);
 }
 

@@ -187,6 +187,24 @@ describe("int4", () => {
     expect(empty).toMatchObject({ scales: new Uint16Array(rows).fill(0x3c00) });
   });
 
+  test("keeps small weights as well as great ones", () => {
+    const matrix = random(16, 128, 0.5);
+    const lost = (part: number) => {
+      const values = matrix.values.map((w) => w * part);
+      const found = widen(narrow({ ...matrix, values }, { type: "int4" }), matrix);
+      let error = 0, squares = 0;
+      values.forEach((w, i) => {
+        error += (w - found[i]) ** 2;
+        squares += w * w;
+      });
+      return error / squares;
+    };
+    // Weights of 1.5 at most. The last ones have scales of which there are only some.
+    for (const exponent of [-8, -12, -16, -18]) {
+      expect(lost(2 ** exponent)).toBeLessThan(lost(1) * 1.1);
+    }
+  });
+
   test("refuses groups that it has not, and weights that are too great for its scales", () => {
     const matrix = random(2, 64, 1);
     for (const group of [0, 16, 48, 256, NaN]) {

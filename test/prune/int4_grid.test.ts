@@ -64,7 +64,7 @@ function normal(next: () => number): number {
 
 const levels = fc.array(fc.integer({ min: -8, max: 7 }), { minLength: 1, maxLength: 128 })
   .filter((qs) => qs.some((q) => q !== 0));
-const scales = fc.tuple(fc.integer({ min: -160, max: 31 }), fc.boolean())
+const scales = fc.tuple(fc.integer({ min: -320, max: 31 }), fc.boolean())
   .map(([step, negative]) => (negative ? -1 : 1) * scaleAt(step));
 
 describe("the grid of int4 weights", () => {
@@ -110,8 +110,16 @@ describe("the grid of int4 weights", () => {
       // The nearest, until half way to the next.
       for (const part of [-0.49, 0.49]) expect(stepOf(scale * 2 ** (part / 16))).toBe(step);
     }
-    expect(stepOf(0)).toBe(-224);
-    expect(stepOf(1e-30)).toBe(-224);
+    for (let step = -384; step < -224; step++) {
+      const scale = scaleAt(step);
+      expect(scale).toBeGreaterThan(0);
+      expect(half(scale)).toBe(scale);
+      expect(Math.abs(scale - 2 ** (step / 16))).toBeLessThanOrEqual(2 ** -25);
+      // Of those that are denormal some are the same number.
+      expect(scaleAt(stepOf(scale))).toBe(scale);
+    }
+    expect(stepOf(0)).toBe(-384);
+    expect(stepOf(1e-30)).toBe(-384);
     expect(stepOf(3e38)).toBe(255);
   });
 
