@@ -107,7 +107,11 @@ export function extract(
   const graphInputs = new Set(graph.input.map((input) => input.name));
   const uses = new Map<string, number>();
   for (const node of kept) {
-    for (const name of node.input) uses.set(source(name), (uses.get(source(name)) ?? 0) + 1);
+    for (const name of node.input.map(source)) {
+      // Ids that are counted anew are as many: their shape does not tell which they are.
+      if (node.opType === "Shape" && graphInputs.has(name)) continue;
+      uses.set(name, (uses.get(name) ?? 0) + 1);
+    }
   }
   for (const node of kept) {
     for (const name of node.input.map(source)) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
 import { buildGraph, describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { GraphError } from "../../src/errors.ts";
@@ -91,6 +92,15 @@ describe("a decoder's graph", () => {
     });
     expect([...model.weights.values()].some((name) => name.includes("down_proj"))).toBe(false);
     expect([...model.weights.values()].some((name) => name.includes("up_proj"))).toBe(true);
+  });
+
+  test("needs only those rows of the embedding that the tokens name, in every architecture", () => {
+    for (const name of readdirSync(fromRoot("test/fixtures/architectures"))) {
+      const graph = graphOf(name);
+      const { before, blocks, shared } = cutIntoSections(graph);
+      const model = extract(graph, before, { outputs: [blocks[0].hiddenIn, ...shared] });
+      expect([...model.gathered.keys()]).toEqual(["input_ids"]);
+    }
   });
 
   test("without block scopes in its names is refused", () => {
