@@ -10,7 +10,7 @@ import {
 } from "../../onnx/generated/onnx_pb.ts";
 import type { StagedModel } from "./staged.ts";
 
-/** Bytes that one piece's logits may take. */
+/** Bytes that one piece's logits may take, and its weights. */
 const PIECE_BYTES = 64 << 20;
 
 /**
@@ -77,14 +77,15 @@ export interface HeadPiece {
  * The head in pieces.
  *
  * @param tokens Most positions that logits are computed for at once.
- * @param bytes What their logits for one piece may take.
+ * @param bytes What their logits for one piece may take, and its weights: of few tokens these are more.
  */
 export function* headPieces(
   { sections: { head }, weights }: StagedModel,
   tokens: number,
   bytes: number,
 ): Generator<HeadPiece> {
-  const rows = Math.max(1, Math.min(head.rows, Math.floor(bytes / (4 * Math.max(1, tokens)))));
+  const perRow = 4 * Math.max(tokens, head.columns);
+  const rows = Math.max(1, Math.min(head.rows, Math.floor(bytes / perRow)));
   const buffer = new Float32Array(rows * head.columns);
   for (let first = 0; first < head.rows; first += rows) {
     const size = Math.min(rows, head.rows - first);
