@@ -2,9 +2,12 @@
  * Folders that a command writes its output to: whole or not at all, and never over something else.
  * @module
  */
+import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { hostname } from "node:os";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
+import { clearInterval, setInterval } from "node:timers";
 import { OutputExistsError } from "../errors.ts";
 import { exists, makeFolder, realPath, remove, statOf, writeError } from "./files.ts";
 import { isRunning } from "./running.ts";
@@ -14,6 +17,13 @@ const MODEL_MARKER = "config.json";
 
 /** Folders that this process is at work in. */
 const underWay = new Set<string>();
+/** Milliseconds between two touches of a folder that is being worked on. */
+const BEAT = 60_000;
+/**
+ * Milliseconds without a touch after which a folder of another machine is nobody's. Volumes are shared, and
+ * their clocks are not the same; and a machine may sleep for a while.
+ */
+const STALE = 3_600_000;
 
 /**
  * A folder that becomes the result when it is complete, and leaves nothing behind when it is not.
@@ -30,6 +40,7 @@ export class PendingFolder {
   /** Folders above the target that were made for it, the deepest first. */
   readonly #made: string[] = [];
   readonly #removeOnExit: () => void;
+  readonly #beat: ReturnType<typeof setInterval>;
   #settled = false;
 
   /**
@@ -45,7 +56,7 @@ export class PendingFolder {
     this.#marker = options.marker ?? MODEL_MARKER;
     assertFree(this.#target, options.force, this.#marker);
     const place = exists(this.#target) ? this.#target : dirname(this.#target);
-    this.path = join(place, `.${basename(this.#target)}.${process.pid}.tmp`);
+    this.path = join(place, `${pendingPrefix(this.#target)}${machine()}.${process.pid}.tmp`);
     // It would be taken for what was left, and the work of both would end up in one.
     if (underWay.has(this.path)) {
       throw new OutputExistsError(
@@ -61,6 +72,8 @@ export class PendingFolder {
     // The last net, for an exit that no handler sees coming.
     this.#removeOnExit = () => this.#remove();
     process.on("exit", this.#removeOnExit);
+    this.#beat = setInterval(() => touch(this.path), BEAT);
+    this.#beat.unref();
   }
 
   /** Moves the finished folder, or what is in it, to its target. */
@@ -91,18 +104,22 @@ export class PendingFolder {
   #settle(): void {
     this.#settled = true;
     underWay.delete(this.path);
+    clearInterval(this.#beat);
     process.removeListener("exit", this.#removeOnExit);
   }
 }
 
-/** Puts what is in one folder into the place of what is in another, which may hold the first. */
+/**
+ * Puts what is in one folder into the place of what is in another, which may hold the first. What others are
+ * at work on there stays.
+ */
 function replaceContent(target: string, source: string): void {
   const former = `${source}.former`;
   const moved: [from: string, to: string][] = [];
   const moveAll = (from: string, to: string) => {
     for (const name of fs.readdirSync(from)) {
       const path = join(from, name);
-      if (path === source || path === former) continue;
+      if (path === former || (from === target && workerOf(target, name))) continue;
       fs.renameSync(path, join(to, name));
       moved.push([path, join(to, name)]);
     }
@@ -134,7 +151,15 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
   if (!stat.isDirectory()) {
     throw new OutputExistsError(`${target} is a file; name a folder for the output`);
   }
-  if (namesIn(target).length === leftIn(target, target).length) return;
+  const left = leftIn(target, target);
+  const names = namesIn(target).filter((name) => !left.includes(join(target, name)));
+  if (names.length === 0) return;
+  if (names.every((name) => workerOf(target, name))) {
+    throw new OutputExistsError(
+      `another process writes to the output folder ${target}, or was stopped on another machine: wait for it, ` +
+        `or remove ${names.join(", ")} there`,
+    );
+  }
   if (!force) {
     throw new OutputExistsError(
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,
@@ -168,9 +193,44 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Unfinished work on a target in a folder: this process', and that of processes that were killed. */
+/** What names of unfinished work on a target begin with. */
+function pendingPrefix(target: string): string {
+  return `.${basename(resolve(target))}.`;
+}
+
+/** Which machine and process a name of unfinished work on a target is of; undefined for other names. */
+function workerOf(target: string, name: string): { machine: string; process: number } | undefined {
+  const prefix = pendingPrefix(target);
+  if (!name.startsWith(prefix)) return undefined;
+  const parts = /^([0-9a-f]{8})\.(\d+)\.tmp$/.exec(name.slice(prefix.length));
+  return parts ? { machine: parts[1], process: Number(parts[2]) } : undefined;
+}
+
+/** What tells this machine from others that share a volume with it; processes of two have the same numbers. */
+function machine(): string {
+  let name = "";
+  try {
+    name = hostname();
+  } catch {
+    // Deno was not told to allow it.
+  }
+  return createHash("sha256").update(name).digest("hex").slice(0, 8);
+}
+
+function touch(path: string): void {
+  const now = new Date();
+  try {
+    fs.utimesSync(path, now, now);
+  } catch {
+    // Whoever writes to it next says what is wrong.
+  }
+}
+
+/**
+ * Unfinished work on a target in a folder: this process', that of processes that were killed, and that of
+ * other machines which nobody has touched for long.
+ */
 function leftIn(folder: string, target: string): string[] {
-  const before = `.${basename(resolve(target))}.`;
   let names: string[];
   try {
     names = namesIn(folder);
@@ -178,10 +238,15 @@ function leftIn(folder: string, target: string): string[] {
     // A place may be one to write to and not to look into: what is left there stays.
     return [];
   }
+  const here = machine();
   return names.filter((name) => {
-    if (!name.startsWith(before)) return false;
-    const id = Number(/^(\d+)\.tmp$/.exec(name.slice(before.length))?.[1]);
-    return id === process.pid || (id > 0 && !isRunning(id));
+    const worker = workerOf(target, name);
+    if (!worker) return false;
+    if (worker.machine === here) {
+      return worker.process === process.pid || (worker.process > 0 && !isRunning(worker.process));
+    }
+    const stat = statOf(join(folder, name));
+    return stat !== undefined && Date.now() - stat.mtimeMs > STALE;
   }).map((name) => join(folder, name));
 }
 

@@ -280,7 +280,7 @@ describe("a run that is stopped", () => {
         const output = join(place, "out");
         const running = start(["prune", TINY, "-o", output, "--calibration", TEXT, ...long]);
         await running.says("copy and check weights");
-        expect(readdirSync(place).join()).toMatch(/^\.out\.\d+\.tmp$/);
+        expect(readdirSync(place).join()).toMatch(/^\.out\.[0-9a-f]{8}\.\d+\.tmp$/);
         await new Promise((resolve) => setTimeout(resolve, 500));
         const asked = performance.now();
         running.kill(signal);

@@ -9,9 +9,10 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import process from "node:process";
 import { OutputExistsError } from "../../src/errors.ts";
 import { PendingFolder } from "../../src/platform/output_folder.ts";
@@ -23,6 +24,16 @@ afterAll(() => workshop.remove());
 /** Runs with a folder of its own. */
 function inFolder(run: (place: string) => void): void {
   run(workshop.folder());
+}
+
+/** The hidden folder of work on `out` by a process, of this machine where no other is named. */
+function workOf(pid: number, machine?: string): string {
+  if (machine === undefined) {
+    const pending = new PendingFolder(workshop.fresh(), { force: false });
+    pending.discard();
+    machine = basename(pending.path).split(".")[2];
+  }
+  return `.out.${machine}.${pid}.tmp`;
 }
 
 /** Writes a model of two files, one in a folder. */
@@ -76,11 +87,11 @@ test("what a process that was killed left in the folder is no obstacle, and goes
   inFolder((place) => {
     const target = join(place, "out");
     const { pid } = spawnSync(process.execPath, ["--version"]);
-    const left = join(target, `.out.${pid}.tmp`);
+    const left = join(target, workOf(pid));
     mkdirSync(left, { recursive: true });
     fill(left, "half");
     const pending = new PendingFolder(target, { force: false });
-    expect(readdirSync(target)).toEqual([`.out.${process.pid}.tmp`]);
+    expect(readdirSync(target)).toEqual([workOf(process.pid)]);
     fill(pending.path, "ours");
     pending.commit();
     expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
@@ -90,13 +101,18 @@ test("what a process that was killed left beside a folder that is not there yet 
   inFolder((place) => {
     const target = join(place, "out");
     const { pid } = spawnSync(process.execPath, ["--version"]);
-    const others = [`.other.${pid}.tmp`, `.out.${process.ppid}.tmp`, ".out.tmp", `out.${pid}.tmp`];
-    for (const name of [`.out.${pid}.tmp`, ...others]) {
+    const others = [
+      workOf(pid).replace("out", "other"),
+      workOf(process.ppid),
+      ".out.tmp",
+      workOf(pid).slice(1),
+    ];
+    for (const name of [workOf(pid), ...others]) {
       mkdirSync(join(place, name));
       fill(join(place, name), "half");
     }
     const pending = new PendingFolder(target, { force: false });
-    expect(readdirSync(place).sort()).toEqual([`.out.${process.pid}.tmp`, ...others].sort());
+    expect(readdirSync(place).sort()).toEqual([workOf(process.pid), ...others].sort());
     fill(pending.path, "ours");
     pending.commit();
     expect(readdirSync(place).sort()).toEqual([...others, "out"].sort());
@@ -107,7 +123,7 @@ test.if(process.platform !== "win32")(
   () =>
     inFolder((place) => {
       const { pid } = spawnSync(process.execPath, ["--version"]);
-      const left = `.out.${pid}.tmp`;
+      const left = workOf(pid);
       mkdirSync(join(place, left));
       fill(join(place, left), "half");
       // As of another user in a place like /tmp. Root may remove everything.
@@ -153,9 +169,36 @@ test("what this process is at work on is refused to a second run, and free again
 test("what another process is at work on in the folder is in the way", () =>
   inFolder((place) => {
     const target = join(place, "out");
-    mkdirSync(join(target, `.out.${process.ppid}.tmp`), { recursive: true });
-    expect(() => new PendingFolder(target, { force: false })).toThrow(OutputExistsError);
-    expect(() => new PendingFolder(target, { force: true })).toThrow(OutputExistsError);
+    const work = workOf(process.ppid);
+    mkdirSync(join(target, work), { recursive: true });
+    for (const force of [false, true]) {
+      const open = () => new PendingFolder(target, { force });
+      expect(open).toThrow(OutputExistsError);
+      expect(open).toThrow(work);
+    }
+  }));
+
+test("what another machine is at work on stays, whatever its process is called, until nobody touches it", () =>
+  inFolder((place) => {
+    // Of containers that share a volume each may have this process' number.
+    const others = [workOf(process.pid, "0123abcd"), workOf(99_999_999, "0123abcd")];
+    const target = join(place, "out");
+    for (const at of [place, target]) {
+      for (const name of others) mkdirSync(join(at, name), { recursive: true });
+    }
+    expect(() => new PendingFolder(target, { force: true })).toThrow(others[0]);
+    writeFileSync(join(target, "config.json"), "earlier");
+    const pending = new PendingFolder(target, { force: true });
+    fill(pending.path, "ours");
+    pending.commit();
+    expect(readdirSync(target).sort()).toEqual([...others, "config.json", "onnx"].sort());
+    expect(readFileSync(join(target, "config.json"), "utf8")).toBe("ours");
+
+    const hourAgo = new Date(Date.now() - 3_700_000);
+    for (const name of others) utimesSync(join(target, name), hourAgo, hourAgo);
+    new PendingFolder(target, { force: true }).discard();
+    expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+    expect(readdirSync(place).sort()).toEqual([...others, "out"].sort());
   }));
 
 test("a link to a folder is followed, and one to nothing refused before any work", () =>
