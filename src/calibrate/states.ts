@@ -2,6 +2,7 @@
  * The hidden states of all windows between two blocks: in memory, or in a file that leaves no trace.
  * @module
  */
+import type { Tensor } from "../engine/ort/backend.ts";
 import type { Activations, Batch } from "../engine/ort/staged.ts";
 import { temporaryFile } from "../platform/files.ts";
 
@@ -39,7 +40,14 @@ export class WindowStates {
 
   /** Stores what comes out of the embedding. */
   start(index: number, activations: Activations): void {
-    this.#shared[index] = activations.shared;
+    // The mask of a window has the square of its length in numbers, the same for all windows.
+    const before = this.#shared[index - 1] ?? {};
+    this.#shared[index] = Object.fromEntries(
+      Object.entries(activations.shared).map(([name, tensor]) => [
+        name,
+        name in before && isSame(before[name], tensor) ? before[name] : tensor,
+      ]),
+    );
     this.store(index, activations.hidden);
   }
 
@@ -74,4 +82,11 @@ export class WindowStates {
     this.#file?.close();
     this.#kept.length = 0;
   }
+}
+
+function isSame(a: Tensor, b: Tensor): boolean {
+  if (a.type !== b.type || a.dims.join() !== b.dims.join()) return false;
+  const [left, right] = [a.data, b.data];
+  for (let i = 0; i < left.length; i++) if (left[i] !== right[i]) return false;
+  return true;
 }

@@ -43,6 +43,23 @@ describe("statistics", () => {
   });
 });
 
+test("what all blocks read, such as the mask, is kept once for all batches of a form", async () => {
+  const { model, spec, close } = await load("examples/tiny", "wasm", 256);
+  const states = new WindowStates(batchesOf(windows, 2), spec.hidden, true);
+  try {
+    await embedAll(model, states);
+    const [first, second, last] = states.batches.map((_, i) => states.load(i).shared);
+    for (const name of model.sections.shared) expect(second[name]).toBe(first[name]);
+    // The last batch is one window.
+    expect(last.positions.dims).toEqual([1, 256]);
+    expect(last.positions).not.toBe(first.positions);
+    expect(last.attention_bias_all).toBe(first.attention_bias_all);
+  } finally {
+    states.close();
+    await close();
+  }
+});
+
 test("a block gives the same after its sessions were freed", async () => {
   const { model, spec, close } = await load("examples/tiny", "wasm", 256);
   const states = new WindowStates(batchesOf(windows, 2), spec.hidden, false);
