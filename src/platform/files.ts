@@ -18,10 +18,12 @@ const LARGEST_TRANSFER = 1 << 30;
 /** A file that is read and written at byte positions. */
 export class PositionedFile {
   readonly #descriptor: number;
+  readonly #elsewhere: string;
   #open = true;
 
-  private constructor(readonly path: string, descriptor: number) {
+  private constructor(readonly path: string, descriptor: number, elsewhere: string) {
     this.#descriptor = descriptor;
+    this.#elsewhere = elsewhere;
   }
 
   /**
@@ -29,18 +31,23 @@ export class PositionedFile {
    *
    * @param path Where it is.
    * @param mode `read` an existing file, `update` one in place, or `create` a new, empty one.
+   * @param elsewhere How a message says where else there may be room for it.
    * @returns The open file; call {@linkcode close} when done.
    * @throws {FileReadError} When a file to read cannot be opened.
    * @throws {FileWriteError} When a file to write cannot be opened.
    */
-  static open(path: string, mode: "read" | "update" | "create"): PositionedFile {
+  static open(
+    path: string,
+    mode: "read" | "update" | "create",
+    elsewhere: string = OUTPUT_ELSEWHERE,
+  ): PositionedFile {
     const flags = { read: "r", update: "r+", create: "w+" }[mode];
     // To open a pipe waits for whoever writes to it, and Ctrl-C does not end that.
     if (mode === "read" && fileSize(path) === undefined && exists(path)) throw noFile(path);
     try {
-      return new PositionedFile(path, fs.openSync(path, flags));
+      return new PositionedFile(path, fs.openSync(path, flags), elsewhere);
     } catch (cause) {
-      throw mode === "read" ? readError(path, cause) : writeError(path, cause);
+      throw mode === "read" ? readError(path, cause) : writeError(path, cause, elsewhere);
     }
   }
 
@@ -88,7 +95,7 @@ export class PositionedFile {
       try {
         done += fs.writeSync(this.#descriptor, source, done, wanted, position + done);
       } catch (cause) {
-        throw writeError(this.path, cause);
+        throw writeError(this.path, cause, this.#elsewhere);
       }
     }
   }
@@ -365,7 +372,7 @@ export function remove(path: string): void {
  */
 export function temporaryFile(purpose: string): PositionedFile {
   const path = join(tmpdir(), `espalier-${purpose}-${process.pid}-${temporaryCount++}`);
-  const file = PositionedFile.open(path, "create");
+  const file = PositionedFile.open(path, "create", "set TMPDIR to a place with room");
   try {
     fs.unlinkSync(path);
   } catch {
@@ -408,11 +415,22 @@ function readError(path: string, cause: unknown): EspalierError {
   return new FileReadError(`cannot read ${path}: ${reason}`, { cause });
 }
 
-/** The error for a file that could not be written, made, moved or linked. */
-export function writeError(path: string, cause: unknown): EspalierError {
+/** Where an output may have room. */
+const OUTPUT_ELSEWHERE = "name an output elsewhere";
+
+/**
+ * The error for a file that could not be written, made, moved or linked.
+ *
+ * @param elsewhere How it says where else there may be room.
+ */
+export function writeError(
+  path: string,
+  cause: unknown,
+  elsewhere: string = OUTPUT_ELSEWHERE,
+): EspalierError {
   if (systemCode(cause) === "ENOSPC" || systemCode(cause) === "EDQUOT") {
     return new DiskFullError(
-      `no room left on the device while writing ${path}: free some space or name an output elsewhere`,
+      `no room left on the device while writing ${path}: free some space or ${elsewhere}`,
       { cause },
     );
   }
