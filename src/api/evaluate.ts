@@ -46,9 +46,10 @@ export async function evaluate(
     const { spec } = opened;
     const length = windowLength(settings.seqlen, spec.context, source, (text) => phases.note(text));
     const windows = evaluationWindows(source, length, spec.vocabulary, settings.windows);
-    const backend = await opened.openBackend(settings.backend, settings.threads);
+    const { memory, threads } = settings;
+    const backend = await opened.openBackend(settings.backend, threads, { length, memory });
     const model = opened.stage(backend, length);
-    const states = roomFor(model, spec, windows, settings.memory);
+    const states = roomFor(model, spec, windows, memory);
     try {
       const { perplexity, losses } = await phases.run(
         "evaluate",

@@ -63,7 +63,7 @@ export const running = {
     "CPU threads (default: all; onnxruntime-web under Deno: 1)",
   ),
   memory: bytes.optional().describe(
-    "memory the process may take, e.g. 2GB (default: 1.3GB, or what the model needs at least)",
+    "memory the process may take, e.g. 2GB (default: 1.3GB, or what the model needs at least, and what ONNX Runtime keeps between runs)",
   ),
 };
 

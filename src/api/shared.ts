@@ -1,5 +1,5 @@
 /** What prune, evaluate and inspect do alike. @module */
-import { batchesOf, planFor, type Workload } from "../calibrate/plan.ts";
+import { batchesOf, planFor, sessionsMayKeep, type Workload } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
 import { buildGraph, decoderOf } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
@@ -62,19 +62,21 @@ export class OpenModel {
   /**
    * Opens a backend that suits the model's size and the work.
    *
-   * @param changes Whether the weights that stay are to be changed. Methods that do so have a session for
-   *   each input of a block, and each keeps what its greatest run took: SmolLM2-135M peaked at 1.6 GB with
-   *   `espalier` and 1.0 with `sparsegpt`, at 0.75 and 0.7 where all is given back after every run, in the
-   *   same time.
+   * @param how `length`: the longest window; `memory`: bytes the process may take; `changes`: whether the
+   *   weights that stay are to be changed. Methods that do so have a session for each input of a block, and
+   *   each keeps what its greatest run took: SmolLM2-135M peaked at 1.6 GB with `espalier` and 1.0 with
+   *   `sparsegpt`, at 0.75 and 0.7 where all is given back after every run, in the same time.
    */
   openBackend(
     wanted: BackendName | "auto",
     threads: number | undefined,
-    changes = false,
+    how: { readonly length: number; readonly memory?: number; readonly changes?: boolean },
   ): Promise<Backend> {
-    const { hidden, intermediate } = this.spec;
+    const { hidden, intermediate, heads } = this.spec;
+    const { length, memory, changes } = how;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
-    const lean = blockBytes > LARGE_BLOCK || changes;
+    const work = { length, hidden, intermediate, heads, blockBytes };
+    const lean = blockBytes > LARGE_BLOCK || changes || !sessionsMayKeep(work, memory);
     return openBackend(wanted, threads, { lean });
   }
 

@@ -55,9 +55,9 @@ export class Workbench {
 
   /** Opens the backend, and the model for windows of up to `length` tokens. */
   async open(length: number): Promise<void> {
-    const { backend, threads, method, distill } = this.#settings;
+    const { backend, threads, method, distill, memory } = this.#settings;
     const changes = (method !== undefined && mends(method)) || (distill ?? 0) > 0;
-    this.#backend = await this.#opened.openBackend(backend, threads, changes);
+    this.#backend = await this.#opened.openBackend(backend, threads, { length, memory, changes });
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(

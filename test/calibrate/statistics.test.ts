@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { batchesOf, planFor } from "../../src/calibrate/plan.ts";
+import { batchesOf, planFor, sessionsMayKeep } from "../../src/calibrate/plan.ts";
 import { WindowStates } from "../../src/calibrate/states.ts";
 import { embedAll, runAll } from "../../src/calibrate/statistics.ts";
 import { evaluateWindows } from "../../src/evaluate/perplexity.ts";
@@ -96,6 +96,15 @@ describe("the plan", () => {
   test("runs several short windows together, and one long one", () => {
     expect(planFor({ ...work, length: 512 }, 16e9).windowsPerBatch).toBe(4);
     expect(planFor(work, 16e9).windowsPerBatch).toBe(1);
+  });
+
+  test("has sessions keep memory between runs where the budget allows it, or there is none", () => {
+    const small = { ...work, hidden: 576, intermediate: 1536, heads: 9, blockBytes: 16e6 };
+    expect(sessionsMayKeep(small, undefined)).toBe(true);
+    expect(sessionsMayKeep(small, 2e9)).toBe(true);
+    expect(sessionsMayKeep(small, 1.3e9)).toBe(false);
+    // Of short windows less is kept, however many run together.
+    expect(sessionsMayKeep({ ...small, length: 256 }, 1.3e9)).toBe(true);
   });
 
   test("refuses a budget that not even one window fits, and says what would fit", () => {
