@@ -216,7 +216,10 @@ export class CompiledModel {
         `${this.file.path}: tensor ${quote(name)} holds NaN or infinity at element ${at}`,
       );
     }
-    const values = new Float32Array(bytes.length / FLOAT_BYTES[type]);
+    const count = bytes.length / FLOAT_BYTES[type];
+    // Read for this call alone, they need no copy.
+    if (type === "f32") return new Float32Array(bytes.buffer, bytes.byteOffset, count);
+    const values = new Float32Array(count);
     widenFloats(bytes, type, values);
     return values;
   }

@@ -7,6 +7,9 @@ import { firstNotFinite, FLOAT_BYTES, type FloatType, narrowTo } from "../onnx/e
 import { letEventsIn } from "../platform/events.ts";
 import { PositionedFile } from "../platform/files.ts";
 
+/** Elements that are converted at a time: the head of a large model has half a billion. */
+const PIECE = 4 << 20;
+
 /** A tensor to be written. */
 export interface OutgoingTensor {
   readonly name: string;
@@ -50,16 +53,20 @@ export async function writeSafetensors(
     let position = 8 + bytes.length;
     for (const [i, tensor] of tensors.entries()) {
       const values = tensor.read();
-      const stored = narrowTo(values, type);
-      const at = firstNotFinite(stored, type);
-      if (at >= 0) {
-        throw new FormatUnfitError(
-          `${quote(tensor.name)} has ${values[at]} at element ${at}, which ${type} cannot hold: ` +
-            `store it as ${type === "f16" ? "bf16 or f32" : "f32"}`,
-        );
+      for (let first = 0; first < values.length; first += PIECE) {
+        const piece = values.subarray(first, first + PIECE);
+        const stored = narrowTo(piece, type);
+        const at = firstNotFinite(stored, type);
+        if (at >= 0) {
+          throw new FormatUnfitError(
+            `${quote(tensor.name)} has ${piece[at]} at element ${
+              first + at
+            }, which ${type} cannot hold: store it as ${type === "f16" ? "bf16 or f32" : "f32"}`,
+          );
+        }
+        file.write(stored, position);
+        position += stored.length;
       }
-      file.write(stored, position);
-      position += stored.length;
       onTensor(i + 1);
       // Lets Ctrl-C in: writing is all synchronous calls.
       await letEventsIn();

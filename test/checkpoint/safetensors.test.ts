@@ -1,12 +1,25 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import {
   isAligned,
   LARGEST_HEADER,
   readSafetensorsHeader,
   type TensorEntry,
 } from "../../src/checkpoint/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
 import { SafetensorsError } from "../../src/errors.ts";
-import { MemorySource, safetensors, thrownBy } from "./support.ts";
+import {
+  MemorySource,
+  parseSafetensors,
+  rejectionOf,
+  safetensors,
+  thrownBy,
+  Workshop,
+} from "./support.ts";
+
+const workshop = new Workshop();
+afterAll(() => workshop.remove());
 
 /** Reads a crafted file. */
 function read(bytes: Uint8Array): TensorEntry[] {
@@ -258,5 +271,27 @@ describe("the safetensors header reader", () => {
     const source = new MemorySource(safetensors(header, 1_000_000));
     readSafetensorsHeader(source);
     expect(source.largestRead).toBe(header.length);
+  });
+});
+
+describe("writing safetensors", () => {
+  test("goes on in the next piece of a large tensor where the last one ended", async () => {
+    // A piece has 2^22 elements.
+    const values = Float32Array.from({ length: (1 << 22) + 3 }, (_, i) => i % 251 - 125);
+    const path = join(workshop.folder(), "model.safetensors");
+    const tensor = { name: "large", shape: [values.length], read: () => values };
+    await writeSafetensors(path, [tensor, { ...tensor, name: "next" }], "bf16");
+    const { header, data } = parseSafetensors(new Uint8Array(readFileSync(path)));
+    expect(data.length).toBe(2 * 2 * values.length);
+    const stored = new Uint16Array(data.slice().buffer);
+    const bits = new Uint32Array(values.buffer);
+    expect(header.next).toMatchObject({ data_offsets: [2 * values.length, 4 * values.length] });
+    for (let i = 0; i < stored.length; i++) {
+      if (stored[i] !== bits[i % values.length] >>> 16) throw new Error(`element ${i} differs`);
+    }
+
+    values[(1 << 22) + 1] = 1e6;
+    const error = await rejectionOf(writeSafetensors(path, [tensor], "f16"));
+    expect(error.message).toContain("1000000 at element 4194305, which f16 cannot hold");
   });
 });
