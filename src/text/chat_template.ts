@@ -82,8 +82,8 @@ export class ChatTemplate {
     const variables = {
       tools: null,
       documents: null,
-      ...options.variables,
       ...this.#tokens,
+      ...options.variables,
       messages: checked.data,
       add_generation_prompt: options.addGenerationPrompt ?? true,
       raise_exception: (reason: unknown) => {

@@ -12,6 +12,20 @@ type Statement = Parameters<Interpreter["evaluate"]>[0];
 /** Most parts of a program that run within one another: what a stack of V8 has room for. Macros may call themselves. */
 const DEEPEST = 500;
 
+/** Most parts that run and elements that are made, some hundred times what a conversation of a hundred messages takes. */
+const MOST_STEPS = 3_000_000;
+/** Most characters of a text. */
+const LONGEST = 1 << 24;
+/** Characters of a text that are made in the time of a part. */
+const CHARACTERS = 64;
+/** Parts that make what they give, where others only name it. */
+const MAKERS = new Set([
+  "BinaryExpression",
+  "CallExpression",
+  "FilterExpression",
+  "SliceExpression",
+]);
+
 /** Filters that take the text of whatever they are given. */
 const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
 /** Other names of filters. */
@@ -20,13 +34,17 @@ const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "def
 /** Runs programs that `programOf` has read. */
 export class TemplateInterpreter extends Interpreter {
   #depth = 0;
+  #steps = 0;
 
+  /** @throws {Error} When a template, which anybody may have written, takes too long or makes too much. */
   override evaluate(statement: Statement, environment: Environment): Value {
     const node = statement as unknown as Node | undefined;
     // The stack's own end is far away in some runtimes, and names are looked up through all scopes.
     if (++this.#depth > DEEPEST) throw new Error("it is nested too deeply");
+    this.#count(1);
     try {
       const value = this.#valueOf(node, environment) ?? valueOf(undefined);
+      if (node && MAKERS.has(node.type)) this.#count(sizeOf(value));
       return node?.isPrinted ? valueOf(textOf(value)) : value;
     } finally {
       this.#depth--;
@@ -37,7 +55,27 @@ export class TemplateInterpreter extends Interpreter {
     if (node?.type === "Value") return node.value as Value;
     if (node?.type === "BinaryExpression") return this.#binary(node, environment);
     if (node?.type === "FilterExpression") return this.#filter(node, environment);
+    if (node?.type === "For") return this.#for(node, environment);
     return super.evaluate(node as unknown as Statement, environment);
+  }
+
+  #count(steps: number): void {
+    this.#steps += steps;
+    if (this.#steps > MOST_STEPS) throw new Error("it takes too many steps");
+  }
+
+  /** A loop, whose rounds are counted before they begin: an empty one runs no parts. */
+  #for(node: Node, environment: Environment): Value {
+    const iterable = node.iterable as Node;
+    const isSelected = iterable.type === "SelectExpression";
+    const over = (isSelected ? iterable.lhs : iterable) as Statement;
+    const items = this.evaluate(over, environment);
+    this.#count(sizeOf(items));
+    const counted = {
+      ...node,
+      iterable: isSelected ? { ...iterable, lhs: known(items) } : known(items),
+    };
+    return super.evaluate(counted as unknown as Statement, environment);
   }
 
   #binary(node: Node, environment: Environment): Value {
@@ -103,6 +141,19 @@ function operandOf(filter: string, value: Value): Value {
     }
   }
   return value;
+}
+
+/**
+ * What it takes to make a value, in parts that run.
+ *
+ * @throws {Error} When it is a text that is too long.
+ */
+function sizeOf({ value }: Value): number {
+  if (Array.isArray(value)) return value.length;
+  if (value instanceof Map) return value.size;
+  if (typeof value !== "string") return 0;
+  if (value.length > LONGEST) throw new Error("it makes a text that is too long");
+  return value.length / CHARACTERS;
 }
 
 /** A value as a part of a program. */

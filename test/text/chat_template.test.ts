@@ -77,6 +77,47 @@ describe("a chat template", () => {
     const chat = new ChatTemplate("{{ messages[0].name }} {{ mood }} {{ messages | length }}");
     const messages = [{ role: "user", content: "Hello", name: "Ada" }];
     expect(chat.render(messages, { variables: { mood: "calm", messages: [] } })).toBe("Ada calm 1");
+    // As in transformers, what is asked for comes before what the model's files say.
+    const begun = new ChatTemplate("{{ bos_token }}{{ eos_token }}", {
+      bos_token: "<s>",
+      eos_token: "</s>",
+    });
+    expect(begun.render(HELLO, { variables: { bos_token: "" } })).toBe("</s>");
+  });
+
+  test("ends where it would run for hours, or fill the memory", () => {
+    const doubled = (sum: string, first: string) =>
+      `{% set n = namespace(s=${first}) %}{% for i in range(99) %}{% set n.s = ${sum} %}{% endfor %}`;
+    for (
+      const [source, reason] of [
+        [
+          "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+          "too many steps",
+        ],
+        [
+          "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(99) }}",
+          "too many steps",
+        ],
+        [doubled("n.s + n.s", "[1]"), "too many steps"],
+        [doubled("n.s ~ n.s", "'x'"), "too long"],
+      ]
+    ) {
+      expect(refusal(source)).toContain(`chat template fails: it`);
+      expect(refusal(source)).toContain(reason);
+    }
+  });
+
+  test("may have a conversation of ten thousand messages", () => {
+    const messages = Array.from({ length: 10_000 }, (_, i) => ({
+      role: i % 2 ? "assistant" : "user",
+      content: "some words of a message ".repeat(8),
+    }));
+    const source =
+      "{% set n = namespace(last=0) %}{% for m in messages[::-1] %}{% if m.role == 'user' %}" +
+      "{% set n.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}" +
+      "{% set c = m.content | trim %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1].strip() %}" +
+      "{% endif %}{{ '<|im_start|>' + m.role + '\n' + c + '<|im_end|>\n' }}{% endfor %}";
+    expect(new ChatTemplate(source).render(messages).length).toBeGreaterThan(2_000_000);
   });
 
   test("strips the characters that it names, as Python does, and no others", () => {
