@@ -110,6 +110,14 @@ export class TemplateInterpreter extends Interpreter {
     const name = SAME_FILTER[written.value as string] ?? written.value as string;
     const given = this.evaluate(node.operand as Statement, environment);
     const operand = known(operandOf(name, given));
+    if ((name === "selectattr" || name === "rejectattr") && isList(given)) {
+      const [attribute, ...test] = (args as Node[]).map((arg) =>
+        this.evaluate(arg as unknown as Statement, environment)
+      );
+      const items = selected(given, attribute, test, environment, name === "selectattr");
+      const list = { type: "ArrayLiteral", value: items.map(known) };
+      return super.evaluate(list as unknown as Statement, environment);
+    }
     if (name === "trim" && (args as Node[]).length > 0) {
       const strip = { type: "Identifier", value: "strip()" };
       const call = { type: "CallExpression", callee: strip, args: [operand, ...args as Node[]] };
@@ -124,6 +132,53 @@ export class TemplateInterpreter extends Interpreter {
     };
     return super.evaluate(filtered as unknown as Statement, environment);
   }
+}
+
+/**
+ * The items of a list whose attribute passes a test, or those whose attribute does not. The package's own tests
+ * nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
+ */
+function selected(
+  list: Value,
+  attribute: Value | undefined,
+  [named, ...others]: readonly Value[],
+  { tests }: Environment,
+  isWanted: boolean,
+): Value[] {
+  const test = named === undefined ? isTrue : testOf(named, tests);
+  return (list.value as Value[]).filter((item) => {
+    const fields = item.value instanceof Map ? item.value as Map<string, Value> : undefined;
+    const found = fields?.get(String(attribute?.value)) ?? valueOf(undefined);
+    return test(found, ...others) === isWanted;
+  });
+}
+
+function isTrue(value: Value): boolean {
+  return value.__bool__().value;
+}
+
+/** A test by its name. */
+function testOf(
+  { value: name }: Value,
+  tests: Environment["tests"],
+): (...values: Value[]) => boolean {
+  switch (name) {
+    case "==":
+    case "eq":
+    case "equalto":
+      return areEqual;
+    case "!=":
+    case "ne":
+      return (a, b) => !areEqual(a, b);
+    case "in":
+      return (a, b) =>
+        isList(b)
+          ? (b.value as Value[]).some((one) => areEqual(a, one))
+          : b.type === "StringValue" && (b.value as string).includes(textOf(a));
+  }
+  const test = tests.get(String(name));
+  if (test) return test;
+  throw new Error(`there is no test ${String(name)}`);
 }
 
 /** What a filter gets of a value. */

@@ -85,6 +85,29 @@ describe("a chat template", () => {
     expect(begun.render(HELLO, { variables: { bos_token: "" } })).toBe("</s>");
   });
 
+  test("selects by what an attribute is, also where an item has none", () => {
+    const messages = [
+      { role: "user", content: "a", tag: 1 },
+      { role: "assistant", content: "b" },
+      { role: "tool", content: "c", tag: 0 },
+    ];
+    const written = (filter: string) =>
+      new ChatTemplate(`{{ messages | ${filter} | map(attribute='content') | join }}`)
+        .render(messages);
+    const cases = [
+      ["selectattr('tag', 'undefined')", "b"],
+      ["rejectattr('tag', 'undefined')", "ac"],
+      ["selectattr('tag')", "a"],
+      ["rejectattr('tag')", "bc"],
+      ["selectattr('role', 'in', ['user', 'tool'])", "ac"],
+      ["rejectattr('role', 'equalto', 'tool') | selectattr('tag', 'defined')", "a"],
+      ["selectattr('role', 'ne', 'user')", "bc"],
+      ["selectattr('tag', '==', 1.0)", "a"],
+    ];
+    for (const [filter, text] of cases) expect([filter, written(filter)]).toEqual([filter, text]);
+    expect(refusal("{{ messages | selectattr('role', 'odder') }}")).toContain("no test odder");
+  });
+
   test("ends where it would run for hours, or fill the memory", () => {
     const doubled = (sum: string, first: string) =>
       `{% set n = namespace(s=${first}) %}{% for i in range(99) %}{% set n.s = ${sum} %}{% endfor %}`;
