@@ -31,9 +31,7 @@ import { quote, SchemaError } from "../../errors.ts";
 import {
   CHOICES,
   KEYWORDS_OF,
-  listedNames,
   MOST_MEMBERS,
-  namesOf,
   OF_TYPES,
   refusedKeyword,
   type Schema,
@@ -42,7 +40,7 @@ import {
 } from "./keywords.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
 import { jsonOf } from "./schema_json.ts";
-import { type State, States } from "./states.ts";
+import { readObject, type SchemaContext } from "./object_schema.ts";
 import { StringPatterns } from "./string_patterns.ts";
 import {
   anyValue,
@@ -50,10 +48,8 @@ import {
   type ArrayValue,
   givenValue,
   keepFinite,
-  type ObjectValue,
   plainOf,
   type PlainValue,
-  type Property,
   type ScalarValue,
   scalarValue,
   stringValue,
@@ -77,9 +73,6 @@ const LARGEST_MULTIPLE = 1e12;
 const BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 /** Most values of items that are kept apart. */
 const MOST_DISTINCT = 64;
-/** UTF-16 units of names that are barred by one pattern. */
-const LONGEST_ALTERNATIVES = 900;
-
 /** Comparisons of members of `oneOf`, in all. */
 const MOST_COMPARISONS = 100_000;
 
@@ -94,18 +87,7 @@ export function readSchema(schema: unknown, name = "the schema"): Value {
   return new Reader(JSON.parse(jsonOf(schema, name)), name).read();
 }
 
-const utf8 = new TextEncoder();
-
-/** What is said of names of properties by their form. */
-interface NameForms {
-  /** Of `patternProperties`. */
-  readonly patterns: readonly { readonly source: string; readonly value: Value }[];
-  /** Whether `propertyNames` says more than that they are strings. */
-  readonly names: boolean;
-  readonly keywords: Parameters<StringPatterns["names"]>[0];
-}
-
-class Reader {
+class Reader implements SchemaContext {
   readonly #root: unknown;
   readonly #name: string;
   /** By pointer, which may be spelled in several ways, and by the schema itself. */
@@ -115,25 +97,25 @@ class Reader {
   readonly #unique: { readonly array: ArrayValue; readonly at: string }[] = [];
   #schemas = 0;
   #given = 0;
-  readonly #patterns: StringPatterns;
+  readonly patterns: StringPatterns;
 
   constructor(root: unknown, name: string) {
     this.#root = root;
     this.#name = name;
-    this.#patterns = new StringPatterns(name);
+    this.patterns = new StringPatterns(name);
   }
 
   read(): Value {
-    const root = this.#schema(this.#root, "#", 0);
+    const root = this.schema(this.#root, "#", 0);
     for (const { array, at } of this.#unique) this.#keepDistinct(array, at);
     const finite = keepFinite(this.#values);
-    if (!finite.has(root)) throw this.#refuse("#", "no value that comes to an end validates");
+    if (!finite.has(root)) throw this.refuse("#", "no value that comes to an end validates");
     const effort = { left: MOST_COMPARISONS };
     for (const { members, at } of this.#exclusive) {
       members.forEach((member, i) => {
         const other = members.slice(0, i).findIndex((other) => !areDisjoint(member, other, effort));
         if (other < 0) return;
-        throw this.#refuse(
+        throw this.refuse(
           at,
           `a value might validate against members ${other} and ${i} of oneOf: give each a type, or a ` +
             `required property another const in each, or write anyOf`,
@@ -149,46 +131,46 @@ class Reader {
     const given = rest &&
       plainOf(rest).map((item) => item.kind === "scalar" ? item.values : undefined);
     if (first.length > 0 || !given?.every((values) => values !== undefined)) {
-      throw this.#refuse(
+      throw this.refuse(
         `${at}/uniqueItems`,
         "supported only where all that items may be is given, as by enum, and without prefixItems",
       );
     }
     const distinct = new Map(given.flat().map((value) => [sortedJson(value), value]));
     if (distinct.size > MOST_DISTINCT) {
-      throw this.#refuse(`${at}/uniqueItems`, `at most ${MOST_DISTINCT} values are kept apart`);
+      throw this.refuse(`${at}/uniqueItems`, `at most ${MOST_DISTINCT} values are kept apart`);
     }
     array.distinct = [...distinct.values()];
     array.max = Math.min(array.max, distinct.size);
   }
 
-  #refuse(at: string, what: string): SchemaError {
+  refuse(at: string, what: string): SchemaError {
     const place = at.length > 300 ? `${at.slice(0, 300)}…` : at;
     return new SchemaError(`${this.#name}: ${place}: ${what}`);
   }
 
-  #add<T extends Value>(value: T): T {
+  add<T extends Value>(value: T): T {
     this.#values.push(value);
     return value;
   }
 
-  #union(members: readonly Value[]): Value {
-    return members.length === 1 ? members[0] : this.#add({ kind: "union", members });
+  union(members: readonly Value[]): Value {
+    return members.length === 1 ? members[0] : this.add({ kind: "union", members });
   }
 
   /** A schema; the same one twice is the same value, so loops come to an end. */
-  #schema(schema: unknown, at: string, depth: number): Value {
-    if (typeof schema === "boolean") return schema ? this.#any().value : this.#union([]);
-    if (typeOf(schema) !== "object") throw this.#refuse(at, "a schema must be an object");
+  schema(schema: unknown, at: string, depth: number): Value {
+    if (typeof schema === "boolean") return schema ? this.any().value : this.union([]);
+    if (typeOf(schema) !== "object") throw this.refuse(at, "a schema must be an object");
     const known = this.#known.get(schema);
     if (known) return known;
-    if (depth > DEEPEST) throw this.#refuse(at, `more than ${DEEPEST} schemas within each other`);
-    if (++this.#schemas > MOST_SCHEMAS) throw this.#refuse(at, `more than ${MOST_SCHEMAS} schemas`);
-    const value: UnionValue = this.#add({ kind: "union", members: [] });
+    if (depth > DEEPEST) throw this.refuse(at, `more than ${DEEPEST} schemas within each other`);
+    if (++this.#schemas > MOST_SCHEMAS) throw this.refuse(at, `more than ${MOST_SCHEMAS} schemas`);
+    const value: UnionValue = this.add({ kind: "union", members: [] });
     this.#known.set(schema, value);
     value.members = this.#members(schema as Schema, at, depth);
     if (value.members.length > MOST_MEMBERS) {
-      throw this.#refuse(at, `${value.members.length} members: at most ${MOST_MEMBERS} are read`);
+      throw this.refuse(at, `${value.members.length} members: at most ${MOST_MEMBERS} are read`);
     }
     return value;
   }
@@ -198,8 +180,8 @@ class Reader {
     const has = (keyword: string) =>
       Object.hasOwn(schema, keyword) && !(keyword === "uniqueItems" && schema[keyword] === false);
     const refused = refusedKeyword(schema);
-    if (refused !== undefined) throw this.#refuse(at, `${refused} is not supported`);
-    if (has("$id") && depth > 0) throw this.#refuse(at, "$id is not supported within a schema");
+    if (refused !== undefined) throw this.refuse(at, `${refused} is not supported`);
+    if (has("$id") && depth > 0) throw this.refuse(at, "$id is not supported within a schema");
     const strings = has("allOf") ? stringParts(schema) : undefined;
     if (strings) {
       const isUntyped = strings.every(({ type }) => type === undefined);
@@ -214,7 +196,7 @@ class Reader {
         ...isGiven || !has("type") ? [] : ["type"],
       ];
       if (beside.length > 0) {
-        throw this.#refuse(
+        throw this.refuse(
           at,
           `${beside[0]} beside ${choices[0]} is not supported: write it into ` +
             (isGiven ? "the values" : "each member"),
@@ -225,7 +207,7 @@ class Reader {
     const types = this.#types(schema, at);
     if (types) return types.map((type) => this.#typed(type, schema, at, depth));
     const inferred = Object.entries(KEYWORDS_OF).filter(([, words]) => words.some(has));
-    if (inferred.length === 0) return [this.#any().value];
+    if (inferred.length === 0) return [this.any().value];
     return inferred.map(([type]) =>
       Object.assign(this.#typed(type, schema, at, depth), { isUntyped: true })
     );
@@ -235,7 +217,7 @@ class Reader {
   #typed(type: string, schema: Schema, at: string, depth: number): PlainValue {
     switch (type) {
       case "object":
-        return this.#object(schema, at, depth);
+        return readObject(this, schema, at, depth);
       case "array":
         return this.#array(schema, at, depth);
       case "string":
@@ -244,7 +226,7 @@ class Reader {
       case "number":
         return this.#number(schema, at, type === "integer");
       default:
-        return this.#add(givenValue(type === "null" ? [null] : [true, false]));
+        return this.add(givenValue(type === "null" ? [null] : [true, false]));
     }
   }
 
@@ -254,36 +236,36 @@ class Reader {
     if (keyword === "$ref") return [this.#reference(given, here, depth)];
     if (keyword === "const") return this.#values_([given], schema, here);
     if (!Array.isArray(given) || given.length === 0) {
-      throw this.#refuse(here, "must be a list, and not empty");
+      throw this.refuse(here, "must be a list, and not empty");
     }
     if (keyword === "enum") return this.#values_(given, schema, here);
     if (given.length > MOST_MEMBERS) {
-      throw this.#refuse(here, `${given.length} members: at most ${MOST_MEMBERS} are read`);
+      throw this.refuse(here, `${given.length} members: at most ${MOST_MEMBERS} are read`);
     }
     if (keyword === "allOf" && given.length > 1) {
-      throw this.#refuse(here, "allOf of several members is not supported: write them as one");
+      throw this.refuse(here, "allOf of several members is not supported: write them as one");
     }
-    const members = given.map((member, i) => this.#schema(member, `${here}/${i}`, depth + 1));
+    const members = given.map((member, i) => this.schema(member, `${here}/${i}`, depth + 1));
     if (keyword === "oneOf") this.#exclusive.push({ members, at: here });
     return members;
   }
 
-  #countGiven(count: number, at: string): void {
+  countGiven(count: number, at: string): void {
     if ((this.#given += count) > MOST_GIVEN) {
-      throw this.#refuse(at, `more than ${MOST_GIVEN} values in all`);
+      throw this.refuse(at, `more than ${MOST_GIVEN} values in all`);
     }
   }
 
   /** Values that are given, those of the right type. */
   #values_(given: readonly unknown[], schema: Schema, at: string): Value[] {
-    this.#countGiven(given.length, at);
+    this.countGiven(given.length, at);
     const types = this.#types(schema, at);
     const fitting = given.filter((value) =>
       !types || types.includes(typeOf(value)) ||
       (types.includes("integer") && Number.isInteger(value))
     );
-    if (fitting.length === 0) throw this.#refuse(at, "no value has the type");
-    return [this.#add(givenValue(fitting))];
+    if (fitting.length === 0) throw this.refuse(at, "no value has the type");
+    return [this.add(givenValue(fitting))];
   }
 
   #types({ type }: Schema, at: string): string[] | undefined {
@@ -291,17 +273,17 @@ class Reader {
     const types = [...new Set([type].flat())];
     for (const one of types) {
       if (!TYPES.includes(one as string)) {
-        throw this.#refuse(`${at}/type`, `${quote(String(one))} is no type`);
+        throw this.refuse(`${at}/type`, `${quote(String(one))} is no type`);
       }
     }
-    if (types.length === 0) throw this.#refuse(`${at}/type`, "must not be empty");
+    if (types.length === 0) throw this.refuse(`${at}/type`, "must not be empty");
     // A whole number is a number.
     return (types as string[]).filter((one) => one !== "integer" || !types.includes("number"));
   }
 
   #reference(reference: unknown, at: string, depth: number): Value {
     if (typeof reference !== "string" || !/^#(\/|$)/.test(reference)) {
-      throw this.#refuse(
+      throw this.refuse(
         at,
         `${
           quote(String(reference))
@@ -314,187 +296,58 @@ class Reader {
       try {
         name = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
       } catch {
-        throw this.#refuse(at, `${quote(reference)} is no JSON pointer`);
+        throw this.refuse(at, `${quote(reference)} is no JSON pointer`);
       }
       if (typeof target !== "object" || target === null || !Object.hasOwn(target, name)) {
-        throw this.#refuse(at, `${quote(reference)}: there is no ${quote(name)}`);
+        throw this.refuse(at, `${quote(reference)}: there is no ${quote(name)}`);
       }
       target = (target as Schema)[name];
     }
     // What is referred to lies elsewhere, but a chain of references is followed within each other.
-    return this.#schema(target, reference, depth + 1);
-  }
-
-  #object(schema: Schema, at: string, depth: number): ObjectValue {
-    const { properties = {}, required = [], additionalProperties } = schema;
-    if (typeOf(properties) !== "object") {
-      throw this.#refuse(`${at}/properties`, "must be an object");
-    }
-    if (!Array.isArray(required) || required.some((name) => typeof name !== "string")) {
-      throw this.#refuse(`${at}/required`, "must be a list of names");
-    }
-    const names = new Set<string>(required);
-    const read: Property[] = Object.entries(properties as Schema).map(([name, value]) => ({
-      name,
-      value: this.#schema(value, `${at}/properties/${pointer(name)}`, depth + 1),
-      required: names.delete(name),
-    }));
-    const forms = this.#forms(schema, at, depth);
-    let others: Value | undefined;
-    if (additionalProperties !== undefined) {
-      others = this.#schema(additionalProperties, `${at}/additionalProperties`, depth + 1);
-    } else if (!Object.hasOwn(schema, "properties") && forms.patterns.length === 0) {
-      others = this.#any().value;
-    }
-    // What is required and not described has the form of the others, if there may be any.
-    const undescribed = others ??
-      (additionalProperties === undefined ? this.#any().value : this.#union([]));
-    const none = this.#union([]);
-    const formOf = (name: string) => this.#formOf(name, forms.patterns, at) ?? undescribed;
-    const listed = listedNames(schema);
-    if (listed) {
-      this.#countGiven(listed.size, `${at}/propertyNames`);
-      // What is not listed is in no object; what is listed and not described has the form of the others.
-      const described = new Set(read.map(({ name }) => name));
-      for (const name of listed) {
-        if (described.has(name)) continue;
-        const form = this.#formOf(name, forms.patterns, at) ?? others;
-        if (!form && !names.has(name)) continue;
-        read.push({ name, value: form ?? undescribed, required: names.delete(name) });
-      }
-      for (const name of names) read.push({ name, value: none, required: true });
-      const kept = read.map((property) =>
-        listed.has(property.name) ? property : { ...property, value: none }
-      );
-      return this.#add({ kind: "object", properties: kept, others: undefined, barred: [] });
-    }
-    for (const { name } of forms.patterns.length > 0 ? read : []) {
-      if (this.#formOf(name, forms.patterns, at)) {
-        throw this.#refuse(
-          `${at}/properties/${pointer(name)}`,
-          "its name matches a pattern of patternProperties, too, which is not supported",
-        );
-      }
-    }
-    for (const name of names) read.push({ name, value: formOf(name), required: true });
-    if (forms.patterns.length === 0 && !forms.names) {
-      return this.#add({ kind: "object", properties: read, others, barred: [] });
-    }
-    const kept = read.map((property) =>
-      this.#isName(property.name, forms, [], at) ? property : { ...property, value: none }
-    );
-    const barred = alternatives(read.map(({ name }) => name));
-    const sources = forms.patterns.map(({ source }) => source);
-    const all = [
-      ...forms.patterns.map(({ source, value }) => ({ matching: [source], value })),
-      ...others ? [{ matching: [], value: others }] : [],
-    ];
-    const named = all.flatMap(({ matching, value }) => {
-      const not = sources.filter((source) => !matching.includes(source));
-      const name = this.#patterns.names(forms.keywords, matching, [...not, ...barred], at);
-      return name ? [{ name, value }] : [];
-    });
-    return this.#add({ kind: "object", properties: kept, others: undefined, named, barred: [] });
-  }
-
-  /** What names of properties must be, and what values of those have that match a pattern. */
-  #forms(schema: Schema, at: string, depth: number): NameForms {
-    const { patternProperties = {} } = schema;
-    if (typeOf(patternProperties) !== "object") {
-      throw this.#refuse(`${at}/patternProperties`, "must be an object");
-    }
-    const patterns = Object.entries(patternProperties as Schema).map(([source, value]) => ({
-      source,
-      value: this.#schema(value, `${at}/patternProperties/${pointer(source)}`, depth + 1),
-    }));
-    const names = listedNames(schema) ? undefined : namesOf(schema);
-    const words = names && KEYWORDS_OF.string.some((word) => Object.hasOwn(names, word));
-    const min = this.#count(names ?? {}, "minLength", `${at}/propertyNames`) ?? 0;
-    const max = this.#count(names ?? {}, "maxLength", `${at}/propertyNames`);
-    if (max !== undefined && min > max) {
-      throw this.#refuse(`${at}/propertyNames`, "minLength is above maxLength");
-    }
-    const { pattern, format, contentEncoding } = names ?? {};
-    const keywords = { pattern, format, contentEncoding, min, max };
-    return { patterns, names: words ?? false, keywords };
-  }
-
-  /** The form of a name that matches a pattern; undefined where it matches none. */
-  #formOf(name: string, patterns: NameForms["patterns"], at: string): Value | undefined {
-    const keywords = { min: 0, max: undefined };
-    const matching = patterns.filter(({ source }) =>
-      this.#isName(name, { keywords }, [source], at)
-    );
-    if (matching.length < 2) return matching[0]?.value;
-    throw this.#refuse(
-      at,
-      `the name ${
-        quote(name)
-      } matches several patterns of patternProperties, which is not supported`,
-    );
-  }
-
-  /** Whether a name is one that matches some patterns. */
-  #isName(
-    name: string,
-    { keywords }: Pick<NameForms, "keywords">,
-    matching: readonly string[],
-    at: string,
-  ): boolean {
-    const length = Array.from(name).length;
-    if (length < keywords.min || length > (keywords.max ?? Infinity)) return false;
-    const form = { ...keywords, min: 0, max: undefined };
-    const place = this.#patterns.names(form, matching, [], at);
-    // Patterns write no other control characters, and no halves of characters.
-    if (/(?![\t\n\r])[\p{Cc}\p{Cs}]/u.test(name)) {
-      throw this.#refuse(at, `whether ${quote(name)} matches a pattern cannot be told`);
-    }
-    let state: State | null = place ? new States().begin(place) : null;
-    for (const byte of utf8.encode(JSON.stringify(name))) state = state && state.step(byte);
-    return state?.mayEnd ?? false;
+    return this.schema(target, reference, depth + 1);
   }
 
   #array(schema: Schema, at: string, depth: number): ArrayValue {
     const { prefixItems = [], items } = schema;
-    if (!Array.isArray(prefixItems)) throw this.#refuse(`${at}/prefixItems`, "must be a list");
+    if (!Array.isArray(prefixItems)) throw this.refuse(`${at}/prefixItems`, "must be a list");
     if (Array.isArray(items)) {
-      throw this.#refuse(`${at}/items`, "a list of schemas is called prefixItems");
+      throw this.refuse(`${at}/items`, "a list of schemas is called prefixItems");
     }
     const first = prefixItems.map((item, i) =>
-      this.#schema(item, `${at}/prefixItems/${i}`, depth + 1)
+      this.schema(item, `${at}/prefixItems/${i}`, depth + 1)
     );
-    const min = this.#count(schema, "minItems", at) ?? 0;
-    const given = this.#count(schema, "maxItems", at) ?? Infinity;
-    if (min > given) throw this.#refuse(at, "minItems is above maxItems");
+    const min = this.count(schema, "minItems", at) ?? 0;
+    const given = this.count(schema, "maxItems", at) ?? Infinity;
+    if (min > given) throw this.refuse(at, "minItems is above maxItems");
     let rest: Value | undefined;
-    if (items !== undefined) rest = this.#schema(items, `${at}/items`, depth + 1);
-    else if (first.length === 0 || min > first.length) rest = this.#any().value;
+    if (items !== undefined) rest = this.schema(items, `${at}/items`, depth + 1);
+    else if (first.length === 0 || min > first.length) rest = this.any().value;
     const array: ArrayValue = { kind: "array", first, rest, min, max: given };
     const { uniqueItems = false } = schema;
     if (typeof uniqueItems !== "boolean") {
-      throw this.#refuse(`${at}/uniqueItems`, "must be true or false");
+      throw this.refuse(`${at}/uniqueItems`, "must be true or false");
     }
     if (uniqueItems && given > 1) this.#unique.push({ array, at });
-    return this.#add(array);
+    return this.add(array);
   }
 
   /** A string that keeps what all parts say. */
   #string(parts: readonly Schema[], at: string): ScalarValue {
     const counts = (keyword: string) =>
-      parts.map((part) => this.#count(part, keyword, at)).filter((count) => count !== undefined);
+      parts.map((part) => this.count(part, keyword, at)).filter((count) => count !== undefined);
     const min = Math.max(0, ...counts("minLength"));
     const max = Math.min(Infinity, ...counts("maxLength"));
-    if (min > max) throw this.#refuse(at, "minLength is above maxLength");
+    if (min > max) throw this.refuse(at, "minLength is above maxLength");
     const lengths = { min, max: max === Infinity ? undefined : max };
-    const place = this.#patterns.place(parts, lengths, at);
-    return this.#add(place ? scalarValue(place, "string") : stringValue(min, max));
+    const place = this.patterns.place(parts, lengths, at);
+    return this.add(place ? scalarValue(place, "string") : stringValue(min, max));
   }
 
   #number(schema: Schema, at: string, integer: boolean): ScalarValue {
     const bounds = BOUNDS.map((keyword) => {
       const value = schema[keyword];
       if (value === undefined) return undefined;
-      if (typeof value !== "number") throw this.#refuse(`${at}/${keyword}`, "must be a number");
+      if (typeof value !== "number") throw this.refuse(`${at}/${keyword}`, "must be a number");
       return { value, exclusive: keyword.startsWith("exclusive") };
     });
     const { multipleOf } = schema;
@@ -502,13 +355,13 @@ class Reader {
     const isExact = typeof multipleOf === "number" && multipleOf > 0 &&
       multipleOf <= LARGEST_MULTIPLE && Number.isInteger(multipleOf * 8);
     if (multipleOf !== undefined && !isExact) {
-      throw this.#refuse(
+      throw this.refuse(
         `${at}/multipleOf`,
         `only numbers above 0 of whole eighths are supported, as 5 or 0.25, up to ${LARGEST_MULTIPLE}`,
       );
     }
     if (bounds.every((bound) => bound === undefined) && multipleOf === undefined) {
-      return this.#add(scalarValue(numberPlace(integer), "number"));
+      return this.add(scalarValue(numberPlace(integer), "number"));
     }
     // Of two bounds the one that leaves less.
     const tighter = (i: number, sign: number) => {
@@ -524,35 +377,35 @@ class Reader {
     );
     if (!place) {
       const what = multipleOf === undefined ? "number" : `multiple of ${multipleOf}`;
-      throw this.#refuse(at, `no ${what} of at most 15 digits lies between the bounds`);
+      throw this.refuse(at, `no ${what} of at most 15 digits lies between the bounds`);
     }
-    return this.#add(scalarValue(place, "number"));
+    return this.add(scalarValue(place, "number"));
   }
 
   /** A count, which may be written as 2.0. */
-  #count(schema: Schema, keyword: string, at: string): number | undefined {
+  count(schema: Schema, keyword: string, at: string): number | undefined {
     const count = schema[keyword];
     if (count === undefined) return undefined;
     if (typeof count !== "number" || !Number.isInteger(count) || count < 0) {
-      throw this.#refuse(`${at}/${keyword}`, "must be a whole number, 0 or more");
+      throw this.refuse(`${at}/${keyword}`, "must be a whole number, 0 or more");
     }
     if (keyword.startsWith("max")) return Math.min(count, LARGEST_COUNT);
     if (count > LARGEST_COUNT) {
-      throw this.#refuse(`${at}/${keyword}`, `at most ${LARGEST_COUNT} is supported`);
+      throw this.refuse(`${at}/${keyword}`, `at most ${LARGEST_COUNT} is supported`);
     }
     return count;
   }
 
   #anyOnce: ReturnType<typeof anyValue> | undefined;
 
-  #any(): ReturnType<typeof anyValue> {
+  any(): ReturnType<typeof anyValue> {
     if (this.#anyOnce) return this.#anyOnce;
     const any = this.#anyOnce = anyValue();
     const seen = new Set<Value>();
     const visit = (value: Value) => {
       if (seen.has(value)) return;
       seen.add(value);
-      this.#add(value);
+      this.add(value);
       if (value.kind === "union") value.members.forEach(visit);
       else if (value.kind === "array" && value.rest) visit(value.rest);
       else if (value.kind === "object" && value.others) visit(value.others);
@@ -571,29 +424,4 @@ function sortedJson(value: unknown): string {
         ? Object.fromEntries(Object.entries(one).sort(([a], [b]) => a < b ? -1 : 1))
         : one,
   );
-}
-
-/** Patterns that some names match, all together, and nothing else does. */
-function alternatives(names: readonly string[]): string[] {
-  const patterns: string[][] = [];
-  let length = 0;
-  for (const name of names) {
-    const source = Array.from(
-      name,
-      (letter) =>
-        /[A-Za-z0-9]/.test(letter) ? letter : `\\u{${letter.codePointAt(0)!.toString(16)}}`,
-    ).join("");
-    length += source.length + 1;
-    if (patterns.length === 0 || length > LONGEST_ALTERNATIVES) {
-      patterns.push([]);
-      length = source.length;
-    }
-    patterns.at(-1)!.push(source);
-  }
-  return patterns.map((sources) => `^(?:${sources.join("|")})$`);
-}
-
-/** A name as a part of a JSON pointer. */
-function pointer(name: string): string {
-  return name.replaceAll("~", "~0").replaceAll("/", "~1");
 }
