@@ -5,7 +5,14 @@
 import type { GenerationPiece } from "../generate/generate.ts";
 import type { GenerationOptions } from "../generate/options.ts";
 import type { Prompt } from "../generate/prompt.ts";
-import { ApiError, apiErrorOf, badRequest, isError, RequestTimeoutError } from "./errors.ts";
+import {
+  ApiError,
+  apiErrorOf,
+  badRequest,
+  isEndOfModel,
+  isError,
+  RequestTimeoutError,
+} from "./errors.ts";
 import type { RequestRecord } from "./log.ts";
 import type { Served, Service } from "./service.ts";
 
@@ -68,6 +75,7 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
     });
     return together(answering, sequences);
   } catch (error) {
+    if (isEndOfModel(error)) service.lose();
     throw apiErrorOf(error, field);
   }
 }
@@ -156,6 +164,7 @@ async function* together(
   } catch (error) {
     // The first to fail tells why; the others end with it.
     const { reason } = work.signal;
+    if (isEndOfModel(error)) service.lose();
     throw apiErrorOf(
       isError(error, "ABORTED") && reason instanceof ApiError ? reason : error,
       field,

@@ -8,11 +8,13 @@ import {
   type ContextOverflowError,
   EspalierError,
   type MemoryBudgetError,
+  type ModelClosedError,
   type SchemaError,
   type TextError,
   type TokenizerError,
   type TokenRangeError,
   type UsageError,
+  type WorkerLostError,
 } from "../errors.ts";
 
 /** What went wrong with a prompt, beside its length. */
@@ -22,13 +24,15 @@ type PromptError =
   | TokenizerError
   | TokenRangeError
   | UsageError;
-/** What a client is told of, not the log alone. */
+/** What the server knows of, beside what it tells the log alone. */
 type KnownError =
   | AbortError
   | ContextOverflowError
   | MemoryBudgetError
+  | ModelClosedError
   | PromptError
-  | SchemaError;
+  | SchemaError
+  | WorkerLostError;
 
 /** The status codes that are answered with. */
 export type Status = 400 | 401 | 403 | 404 | 405 | 408 | 413 | 429 | 431 | 499 | 500 | 503 | 504;
@@ -133,6 +137,11 @@ export function isError<C extends KnownError["code"]>(
   code: C,
 ): error is Extract<KnownError, { readonly code: C }> {
   return error instanceof Error && (error as { code?: unknown }).code === code;
+}
+
+/** Whether an error is of a model that answers no more, whatever it is asked. */
+export function isEndOfModel(error: unknown): boolean {
+  return isError(error, "WORKER_LOST") || isError(error, "MODEL_CLOSED");
 }
 
 /** Codes of what is wrong with a prompt. */

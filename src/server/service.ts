@@ -37,6 +37,7 @@ export class Service {
   readonly metrics: Metrics;
   readonly #models = new Map<string, Served>();
   #state: ServiceState = "loading";
+  #hasLost = false;
   /** What stops each request that is being answered. */
   readonly #active = new Set<AbortController>();
   #onIdle: (() => void) | undefined;
@@ -51,7 +52,7 @@ export class Service {
       waiting: this.gate.waiting,
       generating: this.gate.inside,
       sequences: this.turns.open,
-      isReady: this.#state === "ready",
+      isReady: this.state === "ready",
       caches: this.models.flatMap(({ id, model }) => {
         const use = model.cacheUse();
         return use ? [{ model: id, inUse: use.bytes, kept: use.keptBytes }] : [];
@@ -59,8 +60,9 @@ export class Service {
     }));
   }
 
+  /** As those are told who keep the server running: without one of its models it has failed, and is to be replaced. */
   get state(): ServiceState {
-    return this.#state;
+    return this.#state === "ready" && this.#hasLost ? "failed" : this.#state;
   }
 
   get models(): readonly Served[] {
@@ -90,6 +92,11 @@ export class Service {
   /** A model could not be loaded. */
   fail(): void {
     this.#state = "failed";
+  }
+
+  /** A model answers no more; the others do. */
+  lose(): void {
+    this.#hasLost = true;
   }
 
   /**

@@ -53,6 +53,28 @@ describe("createApp", () => {
   });
 });
 
+describe("a model that answers no more", () => {
+  for (const code of ["WORKER_LOST", "MODEL_CLOSED"]) {
+    test(`makes the server one that is not ready, so that it is replaced: ${code}`, async () => {
+      const lost = toyModel(babbler({ beforeRun: () => Promise.reject(new ForeignError(code)) }));
+      const app = createApp([lost, toyModel(babbler(), "other")]);
+      const ready = async () => {
+        const response = await app.fetch(new Request("http://server.test/ready"));
+        return [response.status, (await response.json()).status];
+      };
+      const ask = async (model: string) => {
+        const body = jsonRequest({ model, prompt: "The river", max_tokens: 2 });
+        return (await app.fetch(new Request(`http://server.test${TEXT}`, body))).status;
+      };
+      expect(await ready()).toEqual([200, "ready"]);
+      expect(await ask("toy")).toBe(500);
+      expect(await ready()).toEqual([503, "failed"]);
+      // Until then, the others are of use.
+      expect(await ask("other")).toBe(200);
+    });
+  }
+});
+
 /** An error as another module throws it, whose classes are its own. */
 class ForeignError extends Error {
   constructor(readonly code: string) {

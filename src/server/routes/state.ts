@@ -28,7 +28,7 @@ const ready = createRoute({
   responses: {
     200: { description: "It does", content: { "application/json": { schema: stateSchema } } },
     503: {
-      description: "Models are being loaded, or the server is about to stop",
+      description: "Models are being loaded, one answers no more, or the server is about to stop",
       content: { "application/json": { schema: stateSchema } },
     },
   },
