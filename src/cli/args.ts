@@ -153,7 +153,11 @@ export function readCommandLine(
     Object.keys(fromEnvironment).filter((field) => options[field] === fromEnvironment[field])
       .map((field) => [field, variableOf(kebab(field))]),
   );
-  return { options, variables, json: Boolean(parsed.json), help: false };
+  const asksForJson = environment[variableOf("json")];
+  const json = asksForJson && !given.includes("--json")
+    ? booleanOf(variableOf("json"), asksForJson)
+    : Boolean(parsed.json);
+  return { options, variables, json, help: false };
 }
 
 /** Variables of the environment. */
