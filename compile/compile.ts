@@ -170,6 +170,11 @@ export async function compile(
         }
       });
       const context = contextOf(spec, settings.context);
+      if (settings.context !== undefined && settings.context > context) {
+        phases.note(
+          `context ${context}: the model has no more, and ${settings.context} were asked for`,
+        );
+      }
       const matrixBytes = data.size;
       const bytes = graphBytes(checkpoint, spec, data, matrices, {
         context,

@@ -261,6 +261,14 @@ describe("a cache of keys and values", () => {
   }
 });
 
+test("a context that is longer than the model's is told of, and is the model's", async () => {
+  const { notes, options } = await workshop.compile(await workshop.pruned("llama", "2:4"), {
+    context: 4096,
+  });
+  expect(options.context).toBe(128);
+  expect(notes.join()).toContain("context 128: the model has no more, and 4096 were asked for");
+});
+
 test("rotary tables that are a tenth of the data are told of, with what makes them smaller", async () => {
   const folder = await workshop.pruned("gemma3", "2:4");
   const { notes } = await workshop.compile(folder, { values: "int4" });

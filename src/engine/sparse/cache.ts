@@ -223,6 +223,15 @@ export class PrefixStore {
   keep(cached: CachedTokens): void {
     cached.trim();
     if (cached.tokens.length === 0) return;
+    // One that is the beginning of another is kept with that.
+    const { length } = cached.tokens;
+    const longer = this.#kept.find((other) => commonLength(cached.tokens, other.tokens) === length);
+    if (longer) {
+      cached.truncate(0);
+      this.remove(longer);
+      this.#kept.push(longer);
+      return;
+    }
     // One that goes on where another ends makes that one needless.
     this.#kept = this.#kept.filter((other) => {
       const isPart = commonLength(cached.tokens, other.tokens) === other.tokens.length;

@@ -93,6 +93,25 @@ class Sequences {
   }
 }
 
+test("of kept sequences, the beginning of another takes no place of its own, and makes that one recent", () => {
+  const sequences = new Sequences(undefined, SINGLE, 100);
+  const { memory, kept } = sequences;
+  const end = (tokens: number[]) => {
+    const cached = new CachedTokens(sequences.pool);
+    sequences.open.push(cached);
+    run(memory, cached, tokens);
+    sequences.end(cached);
+  };
+  const long = [1, 2, 3, 4, 5];
+  const others = [[6, 6], [7, 7], [8, 8]];
+  for (const tokens of [long, ...others]) end(tokens);
+  for (const length of [3, 5, 1]) end(long.slice(0, length));
+  const lengthOf = (tokens: number[]) => kept.find(tokens, tokens.length)?.length ?? 0;
+  expect([long, ...others].map(lengthOf)).toEqual([5, 2, 2, 2]);
+  end([9, 9]);
+  expect([long, ...others, [9, 9]].map(lengthOf)).toEqual([5, 0, 2, 2, 2]);
+});
+
 test("sequences that begin, share, go back and end at random keep what is theirs", () => {
   fuzz(caseCount(300, 60), (dice) => {
     const layout = dice.pick([SINGLE, TOGETHER]);
