@@ -26,8 +26,14 @@ const MAKERS = new Set([
   "SliceExpression",
 ]);
 
+/** Filters that take a text for a list of its letters. */
+const OF_LETTERS = ["list", "first", "last"];
+/** Filters that give a part of what they are given, or only look at its size. */
+const OF_PART = ["length", "first", "last", "default"];
 /** Filters that take the text of whatever they are given. */
 const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
+/** Filters that go through all that is in what they are given. */
+const OF_WHOLE = [...OF_TEXT, "tojson", "join", "sort", "unique"];
 /** Other names of filters. */
 const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "default" };
 
@@ -45,7 +51,9 @@ export class TemplateInterpreter extends Interpreter {
     try {
       const value = this.#valueOf(node, environment) ?? valueOf(undefined);
       if (node && MAKERS.has(node.type)) this.#count(sizeOf(value));
-      return node?.isPrinted ? valueOf(textOf(value)) : value;
+      if (!node?.isPrinted || isText(value)) return value;
+      this.#countWhole(value);
+      return valueOf(textOf(value));
     } finally {
       this.#depth--;
     }
@@ -64,6 +72,14 @@ export class TemplateInterpreter extends Interpreter {
     if (this.#steps > MOST_STEPS) throw new Error("it takes too many steps");
   }
 
+  /** Counts all that is in a value: one list may be in others any number of times. */
+  #countWhole(value: Value): void {
+    this.#count(sizeOf(value));
+    const parts = value.value;
+    if (!Array.isArray(parts) && !(parts instanceof Map)) return;
+    for (const part of parts.values()) this.#countWhole(part);
+  }
+
   /** A loop, whose rounds are counted before they begin: an empty one runs no parts. */
   #for(node: Node, environment: Environment): Value {
     const iterable = node.iterable as Node;
@@ -80,14 +96,19 @@ export class TemplateInterpreter extends Interpreter {
 
   #binary(node: Node, environment: Environment): Value {
     const operator = (node.operator as Node).value as string;
-    if (!["~", "==", "!=", "in", "not in", "%"].includes(operator)) {
+    if (!["~", "+", "==", "!=", "in", "not in", "%"].includes(operator)) {
       return super.evaluate(node as unknown as Statement, environment);
     }
     const [left, right] = [node.left, node.right].map((side) =>
       this.evaluate(side as Statement, environment)
     );
+    if (operator === "~" || (operator === "+" && (isText(left) || isText(right)))) {
+      // Of texts, what is made of them is counted.
+      for (const side of [left, right]) if (!isText(side)) this.#countWhole(side);
+    }
     if (operator === "~") return valueOf(textOf(left) + textOf(right));
     if (operator === "==" || operator === "!=") {
+      this.#countWhole(left);
       return valueOf(areEqual(left, right) === (operator === "=="));
     }
     if (operator === "%") {
@@ -95,9 +116,15 @@ export class TemplateInterpreter extends Interpreter {
       const [a, b] = [left.value as number, right.value as number];
       const areWhole = left.type === "IntegerValue" && right.type === "IntegerValue";
       if (areWhole && b !== 0) return valueOf((a % b + b) % b + 0);
-    } else if (isList(right)) {
-      const isIn = (right.value as Value[]).some((one) => areEqual(left, one));
-      return valueOf(isIn === (operator === "in"));
+    } else if (operator.endsWith("in")) {
+      this.#count(sizeOf(right));
+      if (isList(right)) {
+        const isIn = (right.value as Value[]).some((one) => {
+          this.#countWhole(left);
+          return areEqual(left, one);
+        });
+        return valueOf(isIn === (operator === "in"));
+      }
     }
     const sides = { left: known(left), right: known(right) };
     return super.evaluate({ ...node, ...sides } as unknown as Statement, environment);
@@ -109,6 +136,10 @@ export class TemplateInterpreter extends Interpreter {
     const written = (callee ?? node.filter) as Node;
     const name = SAME_FILTER[written.value as string] ?? written.value as string;
     const given = this.evaluate(node.operand as Statement, environment);
+    if (OF_WHOLE.includes(name)) this.#countWhole(given);
+    else if (!OF_PART.includes(name)) this.#count(sizeOf(given));
+    // Each letter of a text becomes a value.
+    if (OF_LETTERS.includes(name) && isText(given)) this.#count((given.value as string).length);
     const operand = known(operandOf(name, given));
     if ((name === "selectattr" || name === "rejectattr") && isList(given)) {
       const [attribute, ...test] = (args as Node[]).map((arg) =>
@@ -189,7 +220,7 @@ function operandOf(filter: string, value: Value): Value {
   }
   if (filter === "length" && value.type === "UndefinedValue") return valueOf("");
   if (filter === "join" && isList(value)) return valueOf((value.value as Value[]).map(textOf));
-  if (["list", "first", "last"].includes(filter)) {
+  if (OF_LETTERS.includes(filter)) {
     if (value.type === "StringValue") return valueOf([...value.value as string]);
     if (value.type === "ObjectValue") {
       return valueOf([...(value.value as Map<string, Value>).keys()]);
@@ -209,6 +240,10 @@ function sizeOf({ value }: Value): number {
   if (typeof value !== "string") return 0;
   if (value.length > LONGEST) throw new Error("it makes a text that is too long");
   return value.length / CHARACTERS;
+}
+
+function isText({ type }: Value): boolean {
+  return type === "StringValue";
 }
 
 /** A value as a part of a program. */

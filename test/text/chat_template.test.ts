@@ -109,8 +109,8 @@ describe("a chat template", () => {
   });
 
   test("ends where it would run for hours, or fill the memory", () => {
-    const doubled = (sum: string, first: string) =>
-      `{% set n = namespace(s=${first}) %}{% for i in range(99) %}{% set n.s = ${sum} %}{% endfor %}`;
+    const doubled = (sum: string, first: string, times = 99) =>
+      `{% set n = namespace(s=${first}) %}{% for i in range(${times}) %}{% set n.s = ${sum} %}{% endfor %}`;
     for (
       const [source, reason] of [
         [
@@ -123,10 +123,26 @@ describe("a chat template", () => {
         ],
         [doubled("n.s + n.s", "[1]"), "too many steps"],
         [doubled("n.s ~ n.s", "'x'"), "too long"],
+        // Lists that hold one twice are small until all that is in them is gone through.
+        ...["{{ n.s | tojson }}", "{{ n.s }}", "{{ 'x' ~ n.s }}", "{{ 'x' + n.s }}"].map((end) => [
+          doubled("[n.s, n.s]", "[1]", 40) + end,
+          "too many steps",
+        ]),
+        [doubled("[n.s, n.s]", "[1]", 40) + "{{ n.s == n.s }}", "too many steps"],
+        [doubled("[n.s, n.s]", "[1]", 40) + "{{ n.s in [n.s] }}", "too many steps"],
+        [
+          "{% set l = range(99999) %}{% for a in l %}{% set x = l | selectattr('x', 'in', 'y') %}{% endfor %}",
+          "too many steps",
+        ],
+        [
+          "{% set l = range(99999) %}{% for a in l %}{% set x = 'x' in l %}{% endfor %}",
+          "too many steps",
+        ],
       ]
     ) {
-      expect(refusal(source)).toContain(`chat template fails: it`);
-      expect(refusal(source)).toContain(reason);
+      const message = refusal(source);
+      expect(message).toContain(`chat template fails: it`);
+      expect(message).toContain(reason);
     }
   });
 
