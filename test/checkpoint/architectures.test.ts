@@ -65,6 +65,12 @@ describe("Gemma 3's config", () => {
   });
 });
 
+test("Gemma 3's configs mean the exact function where they say gelu", () => {
+  const config = configOf("gemma3");
+  expect(describeModel(config).mlp.activation).toBe("gelu_tanh");
+  expect(describeModel({ ...config, hidden_activation: "gelu" }).mlp.activation).toBe("gelu");
+});
+
 test("Gemma's first configs say gelu and mean its approximation; other functions are refused", () => {
   const config = configOf("gemma");
   expect(describeModel({ ...config, hidden_act: "gelu" }).mlp.activation).toBe("gelu_tanh");

@@ -12,10 +12,15 @@ import { rotaryOfKinds } from "./rotary.ts";
 import type { Activation, DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
 
-/** Gemma's first configs say `gelu` and mean the approximation, as transformers takes them. */
-const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
+/** Gemma's first configs say `gelu` and mean the approximation, as transformers takes them … */
+const GEMMA_ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "gelu_tanh"],
   ["gelu", "gelu_tanh"],
+]);
+/** … and those of Gemma 3 mean what they say. */
+const GEMMA3_ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
+  ["gelu_pytorch_tanh", "gelu_tanh"],
+  ["gelu", "gelu"],
 ]);
 /** Gemma 3's bases of rotary frequencies where its config names none. */
 const USUAL_THETA = 1_000_000, USUAL_LOCAL_THETA = 10_000;
@@ -26,7 +31,7 @@ export function gemma(json: unknown): DecoderSpec {
   refuseBidirectional(config);
   return rotaryDecoder(config, {
     ...biasesOf(config),
-    activations: ACTIVATIONS,
+    activations: GEMMA_ACTIVATIONS,
     norms: { aboveOne: true },
     scales: { embedding: Math.sqrt(config.hidden_size) },
   });
@@ -52,7 +57,7 @@ export function gemma3(json: unknown): DecoderSpec {
     rope_parameters: undefined,
   }, {
     ...biasesOf(config),
-    activations: ACTIVATIONS,
+    activations: GEMMA3_ACTIVATIONS,
     norms: {
       aboveOne: true,
       attention: { before: "input_layernorm", after: "post_attention_layernorm" },
