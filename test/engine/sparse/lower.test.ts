@@ -291,7 +291,7 @@ function rewritten(graph: GraphProto, dice: Dice): void {
 }
 
 describe("a graph that is written down in another way", () => {
-  for (const model of ["qwen3", "opt-post-norm", "mistral-sliding"]) {
+  for (const model of ["qwen3", "opt-post-norm", "mistral-sliding", "gemma3", "granite", "phi3"]) {
     test(`is the same decoder: ${model}`, async () => {
       const { files } = await compiled(model, { values: "int8", format: "bitmap" }, "2:4");
       const { decoder, naive } = await naiveOf(files);
@@ -344,6 +344,23 @@ describe("a graph that is written down in another way", () => {
       graph.initializer.push(...b.graph.initializer.filter(({ name }) => !known.has(name)));
     });
     expect(lowerBytes(graph)).toEqual(lowerBytes(files.graph));
+  });
+
+  test("may add the number to a norm's weights as a list of one, in either order", async () => {
+    const { files } = await compiled("gemma", {}, "2:4");
+    for (const isFirst of [false, true]) {
+      const graph = changedGraph(files, (graph) => {
+        const b = new GraphBuilder("one");
+        const one = b.constant("one", Float32Array.of(1), [1]);
+        for (const { opType, input } of graph.node) {
+          if (opType !== "Add" || !input[0].endsWith("norm.weight")) continue;
+          input.splice(1, 1, one);
+          if (isFirst) input.reverse();
+        }
+        graph.initializer.push(...b.graph.initializer);
+      });
+      expect(lowerBytes(graph)).toEqual(lowerBytes(files.graph));
+    }
   });
 
   test("may use GELU, and a sigmoid as a gate of its own", async () => {

@@ -26,6 +26,8 @@ const MODELS = {
   slots: ["llama", { format: "slots" }],
   qwen3: ["qwen3", { format: "dense" }],
   opt: ["opt", { format: "dense", values: "f16" }],
+  gemma: ["gemma", { format: "dense", values: "f16" }],
+  phi3: ["phi3", { format: "dense", values: "f16" }],
 } satisfies Record<string, [string, How]>;
 type Name = keyof typeof MODELS;
 
@@ -405,6 +407,25 @@ describe("shapes that do not fit are refused:", () => {
   damaged("an ε that is none", "opt", (e) => {
     e.set(e.node("LayerNormalization"), "epsilon", NaN);
   }, "epsilon NaN");
+  for (const number of [NaN, Infinity]) {
+    damaged(`${number} as a factor`, "gemma", (e) => {
+      e.named("embed_tokens/Mul").input[1] = e.constant([number]);
+    }, `multiplies by ${number}`);
+    damaged(`${number} added to the weight of a norm`, "gemma", (e) => {
+      e.named("input_layernorm/Add_1").input[1] = e.constant([number]);
+    }, `adds ${number}`);
+  }
+  for (const [from, to] of [[64n, 64n], [-200n, 16n], [2n ** 40n, 2n ** 41n], [0n, -(2n ** 40n)]]) {
+    unsupported(`a part from ${from} to ${to}`, "phi3", (e) => {
+      e.named("cut/Slice").input.splice(1, 2, e.constant([from]), e.constant([to]));
+    }, `cuts from ${from} to ${to} by 1, of 128 elements`);
+  }
+  unsupported("a turned part of another size than its tables", "phi3", (e) => {
+    e.set(e.node("RotaryEmbedding"), "rotary_embedding_dim", 14n);
+  }, "rotary_embedding_dim");
+  damaged("a turned part that is larger than a head", "phi3", (e) => {
+    e.set(e.node("RotaryEmbedding"), "num_heads", 8n);
+  }, "as 8 heads by tables for heads of 12");
 });
 
 describe("a packed matrix is refused when its", () => {

@@ -89,13 +89,11 @@ function sub(view: NodeView): Meaning {
 /** A tensor of the file with a number added, as weights of norms may be stored. */
 function raise(view: NodeView, stored: Stored, place: number): Meaning {
   // Which of the two is the number is seen by its size alone.
-  const first = stored.tensor.dims.length === 0;
-  const tensor = first ? view.input(place, "tensor") : stored;
-  return {
-    kind: "tensor plus a number",
-    stored: tensor,
-    above: view.number(first ? 1 - place : place, "floats"),
-  };
+  const isNumber = stored.tensor.dims.every((dim) => dim === 1n);
+  const tensor = isNumber ? view.input(place, "tensor") : stored;
+  const above = view.number(isNumber ? 1 - place : place, "floats");
+  if (!Number.isFinite(above)) throw view.damaged(`adds ${above}`);
+  return { kind: "tensor plus a number", stored: tensor, above };
 }
 
 /** Positions from an offset on. */
