@@ -13,7 +13,7 @@
  * @module
  */
 import type { CacheUse, EngineModel, ModelInfo, RunOptions, Sequence } from "../engine/model.ts";
-import { AbortError, MemoryBudgetError, ModelClosedError } from "../errors.ts";
+import { AbortError, type MemoryBudgetError, ModelClosedError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 
 /** Runs of at most so many tokens count as generation. */
@@ -287,7 +287,7 @@ export class Turns {
   #failed(waiting: Waiting, error: unknown): void {
     const { engine } = waiting.sequence;
     const sequences = [...this.#open].filter((sequence) => sequence.engine === engine);
-    if (!(error instanceof MemoryBudgetError) || sequences.length < 2) return waiting.fail(error);
+    if (!isOutOfMemory(error) || sequences.length < 2) return waiting.fail(error);
     this.#parked.push(waiting);
     waiting.isParked = true;
     waiting.call();
@@ -326,6 +326,12 @@ function assertGoingOn(signal: AbortSignal | undefined, done: number, all: numbe
 
 function stopped(done: number, all: number): AbortError {
   return new AbortError(`stopped after ${done} of ${all} tokens`);
+}
+
+/** By its code: an engine that another module has made, as `espalier/run`, throws errors of classes of its own. */
+function isOutOfMemory(error: unknown): error is Error {
+  const code: MemoryBudgetError["code"] = "MEMORY_BUDGET";
+  return error instanceof Error && (error as { readonly code?: unknown }).code === code;
 }
 
 /** A mean of measurements, the latest of which counts most. */

@@ -27,10 +27,16 @@ class Watched implements EngineModel {
   readonly #running = new Set<number>();
   readonly #engine: EngineModel;
   readonly #room: number;
+  readonly #noRoom: () => Error;
 
-  constructor(engine: EngineModel, room = Infinity) {
+  constructor(
+    engine: EngineModel,
+    room = Infinity,
+    noRoom: () => Error = () => new MemoryBudgetError("no room"),
+  ) {
     this.#engine = engine;
     this.#room = room;
+    this.#noRoom = noRoom;
     this.info = engine.info;
   }
 
@@ -44,7 +50,7 @@ class Watched implements EngineModel {
         throw new Error("too many runs at once");
       }
       if (this.#running.has(number)) throw new Error("two runs of a sequence at once");
-      if (this.tokens + tokens.length > this.#room) throw new MemoryBudgetError("no room");
+      if (this.tokens + tokens.length > this.#room) throw this.#noRoom();
       if (this.#running.size === 0) this.batches.push([]);
       this.batches.at(-1)!.push(number);
       this.#running.add(number);
@@ -412,6 +418,20 @@ describe("where memory runs out", () => {
     one.close();
     busy.close();
     expect(turns.open).toBe(0);
+  });
+
+  test("waits as well whose engine another module has made, with classes of errors of its own", async () => {
+    const turns = new Turns();
+    const foreign = () => Object.assign(new Error("no room"), { code: "MEMORY_BUDGET" });
+    const model = turns.share(new Watched(thinker(), 50, foreign));
+    const [one, two] = [model.open(), model.open()];
+    await one.run(tokens(40));
+    const waiting = two.run(tokens(40));
+    const ended = await Promise.race([failure(waiting), pause(20)]);
+    expect(ended).toBeUndefined();
+    one.close();
+    expect((await within(waiting)).length).toBe(VOCABULARY);
+    two.close();
   });
 
   test("one that waits may be stopped, or closed", async () => {
