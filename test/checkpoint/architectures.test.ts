@@ -126,6 +126,19 @@ describe("Phi 3's config", () => {
   });
 });
 
+test("LongRoPE ends the contexts of other architectures where other angles would begin, too", () => {
+  const longrope = { rope_type: "longrope", short_factor: new Array(8).fill(1) };
+  for (const name of ["llama", "qwen3", "smollm3", "olmo3"]) {
+    const sizes = { head_dim: 16, max_position_embeddings: 128 };
+    const config = { ...configOf(name), ...sizes, rope_parameters: undefined };
+    const contextOf = (more: object) =>
+      describeModel({ ...config, rope_scaling: { ...longrope, ...more } }).context;
+    expect(contextOf({ original_max_position_embeddings: 64 })).toBe(64);
+    expect(contextOf({ original_max_position_embeddings: 256 })).toBe(128);
+    expect(contextOf({})).toBe(128);
+  }
+});
+
 test("YaRN's settings have the defaults that transformers gives them", () => {
   const config = configOf("llama");
   const rope = (rope_parameters: object) =>

@@ -71,7 +71,13 @@ export function describe(config: Record<string, unknown>): DecoderSpec {
       `model_type ${JSON.stringify(type)} is not supported; these are: ${SUPPORTED.join(", ")}`,
     );
   }
-  return architecture(config);
+  return withinAngles(architecture(config));
+}
+
+/** The decoder with a context that ends where sequences would be turned by other angles. */
+function withinAngles(spec: DecoderSpec): DecoderSpec {
+  const ends = Array.from({ length: spec.layers }, (_, layer) => spec.rotary(layer)?.positions);
+  return { ...spec, context: Math.min(spec.context, ...ends.filter((end) => end !== undefined)) };
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * Phi 3, 3.5 and 4-mini: Llama whose queries, keys and values are one matrix, and gate and up another; of heads, some
- * turn a part only. Models for long contexts turn by other angles beyond their original one: contexts end there.
+ * turn a part only.
  * @module
  */
 import { parseConfig, phi3Config } from "../config.ts";
@@ -31,7 +31,6 @@ export function phi3(json: unknown): DecoderSpec {
   }, { headDim: decoder.headDim, theta: config.rope_theta ?? 10_000, context: longest });
   return {
     ...decoder,
-    context: isLong ? Math.min(original, longest) : longest,
     rotary: () => rotary,
     attention: { ...decoder.attention, fused: "qkv_proj" },
     mlp: { ...decoder.mlp, fused: "mlp.gate_up_proj" },

@@ -189,6 +189,7 @@ function longRope(rope: RopeParameters, head: RotaryHead, wavelengths: Float32Ar
   const original = rope.original_max_position_embeddings ?? head.context;
   const factor = rope.factor ?? head.context / original;
   return {
+    positions: original,
     frequencies: wavelengths.map((wavelength, i) => 1 / (factors[i] * wavelength)),
     factor: rope.attention_factor ??
       (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original))),

@@ -13,6 +13,8 @@ export interface Rotary {
   readonly frequencies: Float32Array;
   /** What cosines and sines are multiplied by. */
   readonly factor: number;
+  /** Positions that are turned so, where sequences of more would be turned by other angles from their beginning on. */
+  readonly positions?: number;
 }
 
 /** The norms of a sublayer, attention or MLP, by the names of their tensors in the block. */
