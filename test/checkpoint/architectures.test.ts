@@ -151,6 +151,20 @@ test("YaRN's settings have the defaults that transformers gives them", () => {
   expect(rope({ ...yarn, attention_factor: 1.5 }).factor).toBe(1.5);
 });
 
+test("settings that give no angles are refused", () => {
+  const longrope = { rope_type: "longrope", short_factor: new Array(8).fill(1) };
+  for (
+    const rope_parameters of [
+      { rope_type: "yarn", rope_theta: 1, original_max_position_embeddings: 4096, factor: 4 },
+      { rope_type: "yarn", factor: 4, mscale: 1e308, mscale_all_dim: 1 },
+      { ...longrope, factor: 4, original_max_position_embeddings: 1 },
+      { ...longrope, short_factor: new Array(8).fill(1e-38) },
+    ]
+  ) {
+    refused({ ...configOf("llama"), rope_parameters, rope_scaling: null }, "not finite");
+  }
+});
+
 describe("SmolLM 3's config", () => {
   const { no_rope_layers: _, layer_types: __, ...config } = configOf("smollm3");
 

@@ -71,9 +71,23 @@ export function rotaryOfKinds(
  * How settings turn.
  *
  * @returns Angles in float32: models were trained with them rounded so.
- * @throws {ConfigError} For a type that is not known, or lacks a parameter.
+ * @throws {ConfigError} For a type that is not known, or lacks a parameter, and for settings that give no angles.
  */
 export function rotaryBy(rope: RopeParameters, head: RotaryHead): Rotary {
+  const rotary = turnedBy(rope, head);
+  const { frequencies, factor } = rotary;
+  const areFinite = frequencies.every((angle) =>
+    Number.isFinite(Math.fround(angle * head.context))
+  );
+  if (areFinite && Number.isFinite(Math.fround(factor))) return rotary;
+  throw new ConfigError(
+    `config.json: the settings of rope type ${
+      rope.rope_type ?? rope.type
+    } give angles that are not finite`,
+  );
+}
+
+function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
   const type = rope.rope_type ?? rope.type ?? "default";
   const theta = rope.rope_theta ?? head.theta;
   const dim = turnedOf(rope, head.headDim);
