@@ -30,7 +30,7 @@ import { DATA_FILE, DataFileWriter } from "./data_file.ts";
 import { type Format, smallestFormat } from "./choose_format.ts";
 import { type Packed, store } from "./emit.ts";
 import { headGroup, type Storing, storingFor } from "./storing.ts";
-import { contextOf, graphBytes, tablesOf } from "./graph.ts";
+import { contextOf, graphOf, tablesOf } from "./graph.ts";
 import { type CompileOptions, compileSchema } from "./options.ts";
 import { encodeBitmap } from "./packed/bitmap.ts";
 import { countEntries, encodeCsr } from "./packed/csr.ts";
@@ -175,13 +175,11 @@ export async function compile(
           `context ${context}: the model has no more, and ${settings.context} were asked for`,
         );
       }
-      const matrixBytes = data.size;
-      const bytes = graphBytes(checkpoint, spec, data, matrices, {
+      const { bytes, tableBytes } = graphOf(checkpoint, spec, data, matrices, {
         context,
         logits: settings.logits,
       });
       writeBytes(join(folder, "onnx", "model.onnx"), bytes);
-      const tableBytes = data.size - matrixBytes;
       if (tableBytes > NOTABLE_TABLES * data.size) {
         phases.note(
           `${

@@ -28,22 +28,27 @@ export function contextOf(spec: DecoderSpec, asked: number | undefined): number 
 }
 
 /**
- * The bytes of `model.onnx`.
+ * The bytes of `model.onnx`, and how many of `data` its rotary tables have.
  *
  * @param data Takes what is no matrix: vectors, rotary tables.
  * @param matrices By the name of the tensor in the checkpoint.
  */
-export function graphBytes(
+export function graphOf(
   checkpoint: Checkpoint,
   spec: DecoderSpec,
   data: TensorSink,
   matrices: ReadonlyMap<string, Stored>,
   { context, logits }: { readonly context: number; readonly logits: "all" | "last" },
-): Uint8Array {
+): { readonly bytes: Uint8Array; readonly tableBytes: number } {
+  let tableBytes = 0;
+  const writeTable = (values: Float32Array) => {
+    tableBytes += values.byteLength;
+    return data.append(values);
+  };
   const graph = buildDecoder(
     spec,
     new CompiledWeights(checkpoint, data, matrices),
-    new CachedAttention(context, (values) => data.append(values)),
+    new CachedAttention(context, writeTable),
     logits,
   );
   const model = modelOf(graph);
@@ -57,7 +62,7 @@ export function graphBytes(
       version: BigInt(DOMAIN_VERSION),
     }));
   }
-  return modelBytes(model);
+  return { bytes: modelBytes(model), tableBytes };
 }
 
 /** What a field takes beside its content at most, and the domain that comes with the first operator. */

@@ -12,7 +12,7 @@ import { type Format, smallestFormat, type Zeros } from "./choose_format.ts";
 import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
 import { type Packed, scalingOf, store, valueTypeOf } from "./emit.ts";
 import { operatorName } from "./functions.ts";
-import { contextOf, definitionBytes, graphBytes, tablesOf } from "./graph.ts";
+import { contextOf, definitionBytes, graphOf, tablesOf } from "./graph.ts";
 import { TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
@@ -60,8 +60,8 @@ export class CompiledSizes {
       matrices.set(name, this.#dense({ rows, columns }, this.#headOptions(storing), sink));
     }
     const how = { context: this.#context, logits: "all" } as const;
-    const graph = graphBytes(checkpoint, spec, sink, matrices, how);
-    return graph.length + sink.size + this.#otherDefinitions(kept, storing, matrices);
+    const graph = graphOf(checkpoint, spec, sink, matrices, how);
+    return graph.bytes.length + sink.size + this.#otherDefinitions(kept, storing, matrices);
   }
 
   /**

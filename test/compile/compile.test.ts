@@ -277,6 +277,9 @@ test("rotary tables that are a tenth of the data are told of, with what makes th
   );
   const short = await workshop.compile(folder, { values: "int4", context: 8 });
   expect(short.notes).toEqual([]);
+  // Of OPT, norms and biases are as much, which no context makes smaller.
+  const opt = await workshop.pruned("opt", "2:4");
+  expect((await workshop.compile(opt, { values: "int4", head: "int4" })).notes).toEqual([]);
 });
 
 describe("logits for the last position alone", () => {
