@@ -201,9 +201,9 @@ describe("what compile does when it is not told", () => {
     expect(options).toMatchObject({ format: "nm", values: "int8", group: 64, head: "f16" });
     // Values that are asked for bring their own group and head.
     expect(storingFor(folder, { values: "f16" }))
-      .toEqual({ format: "nm", values: "f16", group: undefined, head: "f16" });
+      .toMatchObject({ format: "nm", values: "f16", group: undefined, head: "f16" });
     expect(storingFor(folder, { head: "int8" }))
-      .toEqual({ format: "nm", values: "int8", group: 64, head: "int8" });
+      .toMatchObject({ format: "nm", values: "int8", group: 64, head: "int8" });
   }, LONG);
 
   test("is an error that names the field where the record says what cannot be", async () => {
