@@ -22,7 +22,9 @@ const OPERATORS = [
   "Gather,",
   "Softmax,",
   "LayerNormalization,",
+  "Slice,",
   "Gelu,com.microsoft",
+  "FastGelu,com.microsoft",
   "RotaryEmbedding,com.microsoft",
   "GroupQueryAttention,com.microsoft",
   "SparseMatMulNMRowScaled,ai.espalier",
@@ -106,7 +108,15 @@ function changeAttribute(dice: Dice, node: NodeProto): void {
       node.attribute = node.attribute.filter((a) => a !== attribute);
       return;
     case 1:
-      attribute.name = dice.pick(["scale", "softcap", "do_rotary", "axis", "bits", "keepdims"]);
+      attribute.name = dice.pick([
+        "scale",
+        "softcap",
+        "do_rotary",
+        "rotary_embedding_dim",
+        "axis",
+        "bits",
+        "keepdims",
+      ]);
       return;
     case 2:
       attribute.type = dice.pick([0, 1, 2, 3, 7]);

@@ -33,7 +33,9 @@ const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
 
 /** Compiled models, of every architecture's form and every format. */
-const models: { readonly output: string; readonly files: Files }[] = [];
+const models: { readonly name: string; readonly output: string; readonly files: Files }[] = [];
+/** Those that multiply by numbers in the graph: with other ones, float32 overflows where doubles do not. */
+const WITH_FACTORS = ["gemma3", "granite"];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -46,10 +48,13 @@ beforeAll(async () => {
     ["qwen2-sliding", { format: "dense", values: "f16", logits: "last" }],
     ["qwen3", { format: "dense", values: "int4", head: "int4" }],
     ["llama", { format: "bitmap", values: "int4" }],
+    ["phi3", { format: "dense", values: "f32", logits: "last" }],
+    ["gemma3", { format: "dense", values: "f16" }],
+    ["granite", { format: "csr", values: "f32" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
-    models.push({ output, files: filesOf(output) });
+    models.push({ name: model, output, files: filesOf(output) });
   }
 });
 
@@ -72,9 +77,19 @@ function checkDecoder({ widths, steps, logits, vocabulary, positions, layers }: 
         break;
       case "rmsNorm":
         must(width(i) % step.groups === 0 && width(step.input) === width(i), `norm ${i}`);
+        must(Number.isFinite(step.above ?? 0), `norm ${i}`);
         break;
       case "rotary":
-        must(width(i) % (2 * step.heads) === 0 && width(step.input) === width(i), `rotary ${i}`);
+        must(width(i) % step.heads === 0 && width(step.input) === width(i), `rotary ${i}`);
+        must(step.turned >= 2 && step.turned % 2 === 0, `rotary ${i}`);
+        must(step.turned <= width(i) / step.heads, `rotary ${i}`);
+        break;
+      case "part":
+        must(Number.isInteger(step.offset) && step.offset >= 0, `part ${i}`);
+        must(step.offset + width(i) <= width(step.input), `part ${i}`);
+        break;
+      case "scale":
+        must(Number.isFinite(step.factor) && width(step.input) === width(i), `scale ${i}`);
         break;
       case "attention":
         must(width(step.queries) === step.heads * step.headDim, `queries ${i}`);
@@ -130,10 +145,11 @@ test(
   "what is lowered of a graph that was changed computes what ONNX Runtime computes",
   async () => {
     let [compared, changed] = [0, 0];
+    const comparable = models.filter(({ name }) => !WITH_FACTORS.includes(name));
     for (let nth = 0; compared < CASES.runs; nth++) {
       const i = caseNumber(nth);
       const dice = new Dice(SEED * 7_000_003 + i);
-      const { output, files } = dice.pick(models);
+      const { output, files } = dice.pick(comparable);
       const graph = changedGraph(files, (graph) => changeGraph(dice, graph));
       let lowered: Awaited<ReturnType<typeof naiveOf>>;
       try {
