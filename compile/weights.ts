@@ -192,13 +192,7 @@ export class CompiledWeights implements DecoderWeights {
     return b.node("Mul", [rows, b.node("Unsqueeze", [scales, b.integers([-1])])]);
   }
 
-  vector(
-    b: GraphBuilder,
-    name: string,
-    part: "weight" | "bias",
-    length: number,
-    aboveOne = false,
-  ): string {
+  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string {
     const full = `${name}.${part}`;
     requireTensor(this.#checkpoint.tensors, full, [length]);
     let stored = this.#vectors.get(full);
@@ -208,8 +202,7 @@ export class CompiledWeights implements DecoderWeights {
       stored = { type: DataType.FLOAT, dims: [length], range: this.#data.append(values) };
       this.#vectors.set(full, stored);
     }
-    const vector = b.external(full, stored.type, stored.dims, stored.range);
-    return aboveOne ? b.node("Add", [vector, b.scalar(1)]) : vector;
+    return b.external(full, stored.type, stored.dims, stored.range);
   }
 
   /** A node that reads a dense int4 matrix. */

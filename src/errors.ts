@@ -22,6 +22,19 @@ export abstract class EspalierError extends Error {
   }
 }
 
+/**
+ * Whether an error has a code.
+ *
+ * By that, not by its class: modules that are built apart, as `espalier/run` and `espalier/server`, have classes of
+ * their own.
+ */
+export function hasCode<C extends string>(
+  error: unknown,
+  code: C,
+): error is Error & { readonly code: C } {
+  return error instanceof Error && (error as { readonly code?: unknown }).code === code;
+}
+
 /** An option or argument of a command, or a field of a config file, that cannot be used. */
 export class UsageError extends EspalierError {
   readonly code = "USAGE";

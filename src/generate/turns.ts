@@ -13,9 +13,10 @@
  * @module
  */
 import type { CacheUse, EngineModel, ModelInfo, RunOptions, Sequence } from "../engine/model.ts";
-import { AbortError, type MemoryBudgetError, ModelClosedError } from "../errors.ts";
+import { AbortError, hasCode, type MemoryBudgetError, ModelClosedError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 
+const OUT_OF_MEMORY: MemoryBudgetError["code"] = "MEMORY_BUDGET";
 /** Runs of at most so many tokens count as generation. */
 const SHORT = 2;
 /** Tokens of a prompt that are run at once while nobody generates. */
@@ -287,7 +288,7 @@ export class Turns {
   #failed(waiting: Waiting, error: unknown): void {
     const { engine } = waiting.sequence;
     const sequences = [...this.#open].filter((sequence) => sequence.engine === engine);
-    if (!isOutOfMemory(error) || sequences.length < 2) return waiting.fail(error);
+    if (!hasCode(error, OUT_OF_MEMORY) || sequences.length < 2) return waiting.fail(error);
     this.#parked.push(waiting);
     waiting.isParked = true;
     waiting.call();
@@ -326,12 +327,6 @@ function assertGoingOn(signal: AbortSignal | undefined, done: number, all: numbe
 
 function stopped(done: number, all: number): AbortError {
   return new AbortError(`stopped after ${done} of ${all} tokens`);
-}
-
-/** By its code: an engine that another module has made, as `espalier/run`, throws errors of classes of its own. */
-function isOutOfMemory(error: unknown): error is Error {
-  const code: MemoryBudgetError["code"] = "MEMORY_BUDGET";
-  return error instanceof Error && (error as { readonly code?: unknown }).code === code;
 }
 
 /** A mean of measurements, the latest of which counts most. */

@@ -7,6 +7,7 @@ import {
   type ChatTemplateError,
   type ContextOverflowError,
   EspalierError,
+  hasCode,
   type MemoryBudgetError,
   type ModelClosedError,
   type SchemaError,
@@ -126,17 +127,12 @@ function typeOf(status: Status): string {
   return status < 500 ? "invalid_request_error" : "server_error";
 }
 
-/**
- * Whether an error is of a kind that the server tells of.
- *
- * By its code, not by its class: a model that was loaded by another module, as `espalier/run`, throws errors of
- * classes of its own.
- */
+/** Whether an error is of a kind that the server tells of, whichever module it comes from. */
 export function isError<C extends KnownError["code"]>(
   error: unknown,
   code: C,
 ): error is Extract<KnownError, { readonly code: C }> {
-  return error instanceof Error && (error as { code?: unknown }).code === code;
+  return hasCode(error, code);
 }
 
 /** Whether an error is of a model that answers no more, whatever it is asked. */

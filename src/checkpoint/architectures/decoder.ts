@@ -209,10 +209,10 @@ class DecoderBuilder {
     const square = b.node("Pow", [value, b.scalar(2)]);
     const mean = b.node("ReduceMean", [square], { attributes: { axes: [-1], keepdims: 1 } });
     const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
-    return b.node("Mul", [
-      b.node("Div", [value, root]),
-      this.#weights.vector(b, name, "weight", width, aboveOne),
-    ]);
+    const normed = b.node("Div", [value, root]);
+    const stored = this.#weights.vector(b, name, "weight", width);
+    const weight = aboveOne ? b.node("Add", [stored, b.scalar(1)]) : stored;
+    return b.node("Mul", [normed, weight]);
   }
 
   /** `x · factor`: no node where that changes nothing. */

@@ -6,7 +6,7 @@
  */
 import { ConfigError } from "../../errors.ts";
 import { gemma3Config, gemma3OfImagesConfig, gemmaConfig, parseConfig } from "../config.ts";
-import { rotaryDecoder } from "./llama.ts";
+import { attentionBiases, rotaryDecoder } from "./llama.ts";
 import { INNER_ROOT } from "./own_root.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { Activation, DecoderSpec } from "./spec.ts";
@@ -30,7 +30,7 @@ export function gemma(json: unknown): DecoderSpec {
   const config = parseConfig(gemmaConfig, json);
   refuseBidirectional(config);
   return rotaryDecoder(config, {
-    ...biasesOf(config),
+    ...attentionBiases(config),
     activations: GEMMA_ACTIVATIONS,
     norms: { aboveOne: true },
     scales: { embedding: Math.sqrt(config.hidden_size) },
@@ -50,13 +50,13 @@ export function gemma3(json: unknown): DecoderSpec {
   }
   const pattern = config.sliding_window_pattern;
   const window = windowsOf(config, (layer) => (layer + 1) % pattern !== 0);
-  const decoder = rotaryDecoder({
+  const isSliding = (layer: number) => window(layer) !== undefined;
+  return rotaryDecoder({
     ...config,
     hidden_act: config.hidden_activation ?? "gelu_pytorch_tanh",
-    rope_scaling: undefined,
     rope_parameters: undefined,
   }, {
-    ...biasesOf(config),
+    ...attentionBiases(config),
     activations: GEMMA3_ACTIVATIONS,
     norms: {
       aboveOne: true,
@@ -67,15 +67,12 @@ export function gemma3(json: unknown): DecoderSpec {
     attentionScale: 1 / Math.sqrt(config.query_pre_attn_scalar),
     scales: { embedding: Math.sqrt(config.hidden_size) },
     window,
+    rotary: (headDim) =>
+      rotaryOfKinds(config, headDim, isSliding, {
+        full: config.rope_theta ?? USUAL_THETA,
+        sliding: config.rope_local_base_freq ?? USUAL_LOCAL_THETA,
+      }),
   });
-  const isSliding = (layer: number) => window(layer) !== undefined;
-  return {
-    ...decoder,
-    rotary: rotaryOfKinds(config, decoder.headDim, isSliding, {
-      full: config.rope_theta ?? USUAL_THETA,
-      sliding: config.rope_local_base_freq ?? USUAL_LOCAL_THETA,
-    }),
-  };
 }
 
 /**
@@ -88,10 +85,6 @@ export function gemma3OfImages(json: unknown): DecoderSpec {
   const decoder = gemma3(text_config);
   const head = decoder.head.replace(decoder.root, INNER_ROOT);
   return { ...decoder, root: INNER_ROOT, head };
-}
-
-function biasesOf({ attention_bias }: { readonly attention_bias?: boolean | null }) {
-  return { inputBias: attention_bias ?? false, outputBias: attention_bias ?? false };
 }
 
 /** Embedding models made of Gemma read texts in both directions: they write none. */

@@ -1,14 +1,13 @@
 /** Granite: Llama with factors of its embedding, its residual stream, its attention and its logits. @module */
 import { graniteConfig, parseConfig } from "../config.ts";
-import { rotaryDecoder } from "./llama.ts";
+import { attentionBiases, rotaryDecoder } from "./llama.ts";
 import type { DecoderSpec } from "./spec.ts";
 
 /** The decoder that a `config.json` with `model_type` `granite` describes. */
 export function granite(json: unknown): DecoderSpec {
   const config = parseConfig(graniteConfig, json);
   return rotaryDecoder(config, {
-    inputBias: config.attention_bias ?? false,
-    outputBias: config.attention_bias ?? false,
+    ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
     attentionScale: config.attention_multiplier,
     scales: {

@@ -12,10 +12,16 @@ import { type Activation, checkHeads, type DecoderSpec, type Rotary } from "./sp
 export function llama(json: unknown): DecoderSpec {
   const config = parseConfig(rotaryDecoderConfig, json);
   return rotaryDecoder(config, {
-    inputBias: config.attention_bias ?? false,
-    outputBias: config.attention_bias ?? false,
+    ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
   });
+}
+
+/** Biases of all of attention's linears, where a config says so. */
+export function attentionBiases(
+  { attention_bias }: Pick<RotaryDecoderConfig, "attention_bias">,
+): Pick<Differences, "inputBias" | "outputBias"> {
+  return { inputBias: attention_bias ?? false, outputBias: attention_bias ?? false };
 }
 
 /** What an architecture has that Llama has not. */
@@ -30,7 +36,8 @@ export interface Differences {
   readonly attentionScale?: number;
   readonly scales?: DecoderSpec["scales"];
   readonly window?: (layer: number) => number | undefined;
-  readonly rotary?: DecoderSpec["rotary"];
+  /** Default: all layers turn by the config's settings. */
+  readonly rotary?: (headDim: number) => DecoderSpec["rotary"];
 }
 
 const SILU: ReadonlyMap<string, Activation> = new Map([["silu", "silu"]]);
@@ -61,7 +68,7 @@ export function rotaryDecoder(
     root: "model",
     head: config.tie_word_embeddings ? "model.embed_tokens" : "lm_head",
     scales: differs.scales,
-    rotary: differs.rotary ?? everywhere(rotaryOf(config, headDim)),
+    rotary: differs.rotary?.(headDim) ?? everywhere(rotaryOf(config, headDim)),
     norm: {
       kind: "rms",
       epsilon: config.rms_norm_eps,

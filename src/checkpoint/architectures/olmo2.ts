@@ -4,7 +4,7 @@
  * @module
  */
 import { olmo2Config, olmo3Config, parseConfig, type RotaryDecoderConfig } from "../config.ts";
-import { type Differences, rotaryDecoder } from "./llama.ts";
+import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
@@ -22,25 +22,19 @@ export function olmo2(json: unknown): DecoderSpec {
 export function olmo3(json: unknown): DecoderSpec {
   const config = parseConfig(olmo3Config, json);
   const window = windowsOf(config, (layer) => (layer + 1) % 4 !== 0);
-  const theta = config.rope_theta ?? USUAL_THETA;
-  const decoder = rotaryDecoder(
-    { ...config, rope_scaling: undefined, rope_parameters: undefined },
-    {
-      ...differencesOf(config),
-      window,
-    },
-  );
   const isSliding = (layer: number) => window(layer) !== undefined;
+  const theta = config.rope_theta ?? USUAL_THETA;
   const thetas = { full: theta, sliding: theta };
-  return { ...decoder, rotary: rotaryOfKinds(config, decoder.headDim, isSliding, thetas) };
+  return rotaryDecoder({ ...config, rope_parameters: undefined }, {
+    ...differencesOf(config),
+    window,
+    rotary: (headDim) => rotaryOfKinds(config, headDim, isSliding, thetas),
+  });
 }
 
-function differencesOf(
-  { attention_bias }: Pick<RotaryDecoderConfig, "attention_bias">,
-): Differences {
+function differencesOf(config: Pick<RotaryDecoderConfig, "attention_bias">): Differences {
   return {
-    inputBias: attention_bias ?? false,
-    outputBias: attention_bias ?? false,
+    ...attentionBiases(config),
     attentionNorm: "whole",
     norms: {
       attention: { after: "post_attention_layernorm" },

@@ -18,20 +18,21 @@ export function phi3(json: unknown): DecoderSpec {
   const { original_max_position_embeddings: original, max_position_embeddings: longest } = config;
   const rope = ropeOf(config);
   const isLong = LONG.has(rope.rope_type ?? rope.type ?? "default");
-  const decoder = rotaryDecoder(
-    { ...config, rope_scaling: undefined, rope_parameters: undefined },
-    {
-      window: windowsOf({ ...config, sliding_window: config.sliding_window ?? null }, () => true),
-    },
-  );
-  const rotary = rotaryBy({
+  const settings = {
     ...rope,
     partial_rotary_factor: rope.partial_rotary_factor ?? config.partial_rotary_factor,
     ...(isLong ? { rope_type: "longrope", original_max_position_embeddings: original } : {}),
-  }, { headDim: decoder.headDim, theta: config.rope_theta ?? 10_000, context: longest });
+  };
+  const decoder = rotaryDecoder(config, {
+    window: windowsOf({ ...config, sliding_window: config.sliding_window ?? null }, () => true),
+    rotary(headDim) {
+      const theta = config.rope_theta ?? 10_000;
+      const rotary = rotaryBy(settings, { headDim, theta, context: longest });
+      return () => rotary;
+    },
+  });
   return {
     ...decoder,
-    rotary: () => rotary,
     attention: { ...decoder.attention, fused: "qkv_proj" },
     mlp: { ...decoder.mlp, fused: "mlp.gate_up_proj" },
   };

@@ -6,7 +6,8 @@
 import { ConfigError } from "../../errors.ts";
 import { parseConfig, smollm3Config } from "../config.ts";
 import type { DecoderSpec } from "./spec.ts";
-import { rotaryDecoder } from "./llama.ts";
+import { attentionBiases, rotaryDecoder } from "./llama.ts";
+import { rotaryOf } from "./rotary.ts";
 import { windowsOf } from "./windows.ts";
 
 /** The base of rotary frequencies where a config names none: transformers' default for this model. */
@@ -29,11 +30,14 @@ export function smollm3(json: unknown): DecoderSpec {
   const turns = (layer: number) => turned ? turned[layer] !== 0 : (layer + 1) % interval !== 0;
   const windows = windowsOf(config, (layer) => !turns(layer));
   const slides = config.use_sliding_window && config.sliding_window;
-  const decoder = rotaryDecoder({ ...config, rope_theta: config.rope_theta ?? USUAL_THETA }, {
-    inputBias: config.attention_bias ?? false,
-    outputBias: config.attention_bias ?? false,
+  const settings = { ...config, rope_theta: config.rope_theta ?? USUAL_THETA };
+  return rotaryDecoder(settings, {
+    ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
     window: slides ? windows : () => undefined,
+    rotary(headDim) {
+      const rotary = rotaryOf(settings, headDim);
+      return (layer) => turns(layer) ? rotary : undefined;
+    },
   });
-  return { ...decoder, rotary: (layer) => turns(layer) ? decoder.rotary(layer) : undefined };
 }

@@ -21,18 +21,8 @@ export interface DecoderWeights {
   ): string;
   /** The rows of a table `[rows, width]` that `ids` name. */
   rows(b: GraphBuilder, name: string, rows: number, width: number, ids: string): string;
-  /**
-   * A vector as float32: a bias, or the weight of a norm.
-   *
-   * @param aboveOne Whether what is stored is what the weights are above 1.
-   */
-  vector(
-    b: GraphBuilder,
-    name: string,
-    part: "weight" | "bias",
-    length: number,
-    aboveOne?: boolean,
-  ): string;
+  /** A vector as float32: a bias, or the weight of a norm. */
+  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string;
 }
 
 /**
@@ -92,15 +82,8 @@ export class CheckpointWeights implements DecoderWeights {
     return b.node("Gather", [this.#weight(b, `${name}.weight`, [rows, width]), ids]);
   }
 
-  vector(
-    b: GraphBuilder,
-    name: string,
-    part: "weight" | "bias",
-    length: number,
-    aboveOne = false,
-  ): string {
-    const stored = this.#weight(b, `${name}.${part}`, [length]);
-    return aboveOne ? b.node("Add", [stored, b.scalar(1)]) : stored;
+  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string {
+    return this.#weight(b, `${name}.${part}`, [length]);
   }
 
   /** A tensor of the checkpoint as a float32 value. */
