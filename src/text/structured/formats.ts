@@ -2,7 +2,7 @@
  * Formats of strings, as patterns.
  * @module
  */
-import { z } from "zod";
+import { regexes } from "zod/v4/core";
 
 const DATE = "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|" +
   "(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|02-(?:0[1-9]|1\\d|2[0-8]))";
@@ -70,8 +70,8 @@ export const ENCODINGS: ReadonlyMap<string, string> = new Map([
  * take more states than there may be.
  */
 export const SAID_BY_FORMATS: ReadonlyMap<string, string> = new Map([
-  ["duration", z.core.regexes.duration.source],
-  ["hostname", z.core.regexes.hostname.source],
+  ["duration", regexes.duration.source],
+  ["hostname", regexes.hostname.source],
 ]);
 
 /** The formats of JSON Schema, those that no pattern is known of included. */
