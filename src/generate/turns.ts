@@ -8,17 +8,17 @@
  * up.
  *
  * When memory for the cache runs out, a sequence waits until another ends; when all of an engine wait, the one
- * that was opened last fails, and the others go on.
+ * that was opened last gives its cache up and computes it again once another has ended. One that has all memory
+ * and needs more fails.
  *
  * @module
  */
 import type { CacheUse, EngineModel, ModelInfo, RunOptions, Sequence } from "../engine/model.ts";
 import { AbortError, hasCode, type MemoryBudgetError, ModelClosedError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
+import { TurnSequence, Waiting } from "./turn_sequence.ts";
 
 const OUT_OF_MEMORY: MemoryBudgetError["code"] = "MEMORY_BUDGET";
-/** Runs of at most so many tokens count as generation. */
-const SHORT = 2;
 /** Tokens of a prompt that are run at once while nobody generates. */
 const LONGEST_PIECE = 128;
 /** Pieces are multiples of it, as far as they can: kernels compute so many tokens together. */
@@ -27,61 +27,6 @@ const TOGETHER = 4;
 const HOLD_UP = 6;
 /** Part of the latest measurement in a mean of measurements. */
 const NEWEST = 0.3;
-
-/** A run that waits for its turn, or for the rest of its tokens to be run. */
-class Waiting {
-  /** Tokens that have been run. */
-  done = 0;
-  /** Whether it says who has the next turn. */
-  chooses = false;
-  /** Whether it may compute now. */
-  hasTurn = false;
-  /** Others for whom it then computes as well. */
-  others: readonly Waiting[] = [];
-  /** Whether it waits for memory, and is to look itself whether it is stopped meanwhile. */
-  isParked = false;
-  /** Whether there is a result. */
-  isOver = false;
-  readonly result: Promise<Float32Array>;
-  #settle!: (result: Float32Array) => void;
-  #fail!: (error: unknown) => void;
-  #wake: (() => void) | undefined;
-
-  constructor(
-    readonly sequence: TurnSequence,
-    readonly tokens: ArrayLike<number>,
-    readonly options: RunOptions,
-  ) {
-    this.result = new Promise((settle, fail) => {
-      this.#settle = settle;
-      this.#fail = fail;
-    });
-    // It may fail while its owner is busy choosing who is next.
-    this.result.catch(() => {});
-  }
-
-  settle(result: Float32Array): void {
-    this.isOver = true;
-    this.#settle(result);
-    this.call();
-  }
-
-  fail(error: unknown): void {
-    this.isOver = true;
-    this.#fail(error);
-    this.call();
-  }
-
-  /** Wakes who waits: for its turn, to choose, or for a result. */
-  call(): void {
-    this.#wake?.();
-  }
-
-  /** Waits for the next call. */
-  called(): Promise<void> {
-    return new Promise((wake) => this.#wake = wake);
-  }
-}
 
 /** Who may compute when. One of these may rule several engines, which then share the processors fairly. */
 export class Turns {
@@ -111,8 +56,8 @@ export class Turns {
   }
 
   /** A new sequence of one of the engines. */
-  enter(sequence: Sequence, engine: EngineModel): Sequence {
-    const entered = new TurnSequence(sequence, engine, this);
+  enter(engine: EngineModel, prompt?: ArrayLike<number>): Sequence {
+    const entered = new TurnSequence(engine, this, prompt);
     this.#open.add(entered);
     return entered;
   }
@@ -144,7 +89,7 @@ export class Turns {
         this.#giveTurn();
       } else if (waiting.hasTurn) {
         waiting.hasTurn = false;
-        if (isShort(waiting)) await this.#generate([waiting, ...waiting.others]);
+        if (waiting.isShort) await this.#generate([waiting, ...waiting.others]);
         else await this.#read(waiting);
         this.#isTaken = false;
         this.#goOn();
@@ -173,7 +118,7 @@ export class Turns {
   }
 
   /** Takes a run out of its line; one that computes goes on. */
-  #withdraw(waiting: Waiting, error: Error): void {
+  #withdraw(waiting: Waiting, error: unknown): void {
     for (const line of [this.#short, this.#long, this.#parked]) {
       const at = line.indexOf(waiting);
       if (at < 0) continue;
@@ -183,7 +128,7 @@ export class Turns {
   }
 
   #lineOf(waiting: Waiting): Waiting[] {
-    return isShort(waiting) ? this.#short : this.#long;
+    return waiting.isShort ? this.#short : this.#long;
   }
 
   /** Lets one of those who wait choose who is next, unless there is somebody who has a turn. */
@@ -228,7 +173,7 @@ export class Turns {
     const started = performance.now();
     const results = await Promise.allSettled(
       together.map(async ({ sequence, tokens, options: { logits, within } }) =>
-        await sequence.inner.run(tokens, { logits, within })
+        await sequence.compute(tokens, { logits, within })
       ),
     );
     this.#turnTime = newMean(this.#turnTime, performance.now() - started);
@@ -245,17 +190,18 @@ export class Turns {
   /** A turn of one who reads a prompt: a piece of it. */
   async #read(waiting: Waiting): Promise<void> {
     const { sequence, tokens, options } = waiting;
-    const count = options.logits === "all"
-      ? tokens.length
-      : Math.min(tokens.length - waiting.done, this.#pieceLength());
-    const isLast = waiting.done + count === tokens.length;
-    const piece = Array.prototype.slice.call(tokens, waiting.done, waiting.done + count);
+    const { signal } = options;
     try {
-      assertGoingOn(options.signal, waiting.done, tokens.length);
+      assertGoingOn(signal, waiting.done, tokens.length);
+      const missing = sequence.missing();
+      const left = missing.length > 0 ? missing : Array.prototype.slice.call(tokens, waiting.done);
+      const isAll = missing.length === 0 && options.logits === "all";
+      const piece = left.slice(0, isAll ? left.length : this.#pieceLength());
+      const isLast = missing.length === 0 && piece.length === left.length;
       const started = performance.now();
-      const logits = await sequence.inner.run(piece, isLast ? options : { signal: options.signal });
-      this.#tokenTime = newMean(this.#tokenTime, (performance.now() - started) / count);
-      waiting.done += count;
+      const logits = await sequence.compute(piece, isLast ? options : { signal });
+      this.#tokenTime = newMean(this.#tokenTime, (performance.now() - started) / piece.length);
+      if (missing.length === 0) waiting.done += piece.length;
       if (isLast) {
         this.#expect(sequence);
         return waiting.settle(logits);
@@ -281,10 +227,7 @@ export class Turns {
     return Math.min(LONGEST_PIECE, Math.max(TOGETHER, whole));
   }
 
-  /**
-   * What a run ends with that failed; where memory has run out, it waits for some, unless all do that have theirs of
-   * the same engine.
-   */
+  /** What a run ends with that failed; where memory has run out, it waits for some. */
   #failed(waiting: Waiting, error: unknown): void {
     const { engine } = waiting.sequence;
     const sequences = [...this.#open].filter((sequence) => sequence.engine === engine);
@@ -293,12 +236,20 @@ export class Turns {
     waiting.isParked = true;
     waiting.call();
     const parked = this.#parked.filter(({ sequence }) => sequence.engine === engine);
-    if (parked.length < sequences.length) return;
-    const last = parked.reduce((a, b) =>
-      sequences.indexOf(a.sequence) > sequences.indexOf(b.sequence) ? a : b
-    );
-    // Its owner closes it, and the others get its memory.
-    this.#withdraw(last, error);
+    if (parked.length === sequences.length) this.#makeRoom(parked, error);
+  }
+
+  /** Finds memory where all of an engine wait for some. */
+  #makeRoom(parked: readonly Waiting[], error: unknown): void {
+    const byAge = this.#byAge(parked);
+    const holders = byAge.filter(({ sequence }) => sequence.holdsCache);
+    if (holders.length < 2) {
+      // Nobody else has what it lacks. Its owner closes it, and the others get what it had.
+      return this.#withdraw(holders[0] ?? byAge.at(-1)!, error);
+    }
+    holders.at(-1)!.sequence.release();
+    // It waits for one who ends, itself: to begin again at once would take from the others what they got.
+    this.#unpark(holders.slice(0, -1));
   }
 
   /** Lets go of a run that waits for memory when it is stopped. */
@@ -309,15 +260,19 @@ export class Turns {
     else signal?.addEventListener("abort", stop, { once: true });
   }
 
-  #unpark(): void {
-    for (const waiting of this.#parked.splice(0)) this.#lineOf(waiting).push(waiting);
+  #byAge(some: readonly Waiting[]): Waiting[] {
+    const order = [...this.#open];
+    return some.toSorted((a, b) => order.indexOf(a.sequence) - order.indexOf(b.sequence));
+  }
+
+  /** Lets some try again, or all who wait for memory, the oldest first. */
+  #unpark(some: readonly Waiting[] = this.#byAge(this.#parked)): void {
+    for (const waiting of some) {
+      this.#parked.splice(this.#parked.indexOf(waiting), 1);
+      this.#lineOf(waiting).push(waiting);
+    }
     this.#goOn();
   }
-}
-
-/** Whether a run counts as generation. */
-function isShort({ tokens }: Waiting): boolean {
-  return tokens.length <= SHORT;
 }
 
 /** @throws {AbortError} When the signal has been aborted. */
@@ -347,7 +302,7 @@ class SharedEngine implements EngineModel {
   }
 
   open(prompt?: ArrayLike<number>): Sequence {
-    return this.#turns.enter(this.#engine.open(prompt), this.#engine);
+    return this.#turns.enter(this.#engine, prompt);
   }
 
   cacheUse(): CacheUse | undefined {
@@ -356,46 +311,5 @@ class SharedEngine implements EngineModel {
 
   close(): Promise<void> {
     return this.#engine.close();
-  }
-}
-
-/** A sequence that waits for its turn. */
-class TurnSequence implements Sequence {
-  readonly inner: Sequence;
-  /** Whose it is. */
-  readonly engine: EngineModel;
-  readonly #turns: Turns;
-  #isClosed = false;
-
-  constructor(inner: Sequence, engine: EngineModel, turns: Turns) {
-    this.inner = inner;
-    this.engine = engine;
-    this.#turns = turns;
-  }
-
-  get length(): number {
-    return this.inner.length;
-  }
-
-  get likeliest(): number | undefined {
-    return this.inner.likeliest;
-  }
-
-  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
-    if (this.#isClosed) {
-      return Promise.reject(new ModelClosedError("the sequence has been closed"));
-    }
-    return this.#turns.run(this, tokens, options);
-  }
-
-  truncate(length: number): void {
-    this.inner.truncate(length);
-  }
-
-  close(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.inner.close();
-    this.#turns.leave(this);
   }
 }
