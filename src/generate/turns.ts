@@ -44,6 +44,12 @@ export class Turns {
   /** Milliseconds of a turn of generation, and of a token of a prompt. */
   #turnTime = 0;
   #tokenTime = 0;
+  readonly #now: () => number;
+
+  /** @param now A clock, in milliseconds. */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
 
   /** Sequences that are open. */
   get open(): number {
@@ -170,13 +176,13 @@ export class Turns {
    * to others, and each looks at its own signal before it comes, and when it has its result.
    */
   async #generate(together: readonly Waiting[]): Promise<void> {
-    const started = performance.now();
+    const started = this.#now();
     const results = await Promise.allSettled(
       together.map(async ({ sequence, tokens, options: { logits, within } }) =>
         await sequence.compute(tokens, { logits, within })
       ),
     );
-    this.#turnTime = newMean(this.#turnTime, performance.now() - started);
+    this.#turnTime = newMean(this.#turnTime, this.#now() - started);
     for (const [i, result] of results.entries()) {
       const waiting = together[i];
       if (result.status === "rejected") this.#failed(waiting, result.reason);
@@ -198,9 +204,9 @@ export class Turns {
       const isAll = missing.length === 0 && options.logits === "all";
       const piece = left.slice(0, isAll ? left.length : this.#pieceLength());
       const isLast = missing.length === 0 && piece.length === left.length;
-      const started = performance.now();
+      const started = this.#now();
       const logits = await sequence.compute(piece, isLast ? options : { signal });
-      this.#tokenTime = newMean(this.#tokenTime, (performance.now() - started) / piece.length);
+      this.#tokenTime = newMean(this.#tokenTime, (this.#now() - started) / piece.length);
       if (missing.length === 0) waiting.done += piece.length;
       if (isLast) {
         this.#expect(sequence);
