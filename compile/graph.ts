@@ -8,13 +8,13 @@ import { buildDecoder } from "../src/checkpoint/architectures/decoder.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { modelOf } from "../src/onnx/builder.ts";
+import { isExternal } from "../src/onnx/external.ts";
 import {
   FunctionProtoSchema,
   type GraphProto,
   OperatorSetIdProtoSchema,
 } from "../src/onnx/generated/onnx_pb.ts";
 import { modelBytes } from "../src/onnx/model_file.ts";
-import { isExternal } from "../src/onnx/sections.ts";
 import type { TensorSink } from "./data_file.ts";
 import { DOMAIN, DOMAIN_VERSION, operatorNamed } from "./functions.ts";
 import { CompiledWeights, type Stored } from "./weights.ts";

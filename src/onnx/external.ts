@@ -2,7 +2,7 @@
  * Where the data of an ONNX tensor lie, when they lie in another file.
  * @module
  */
-import type { TensorProto } from "./generated/onnx_pb.ts";
+import { type TensorProto, TensorProto_DataLocation as DataLocation } from "./generated/onnx_pb.ts";
 
 /** Where a tensor's bytes lie: a file beside the model, and a range in it. */
 export interface ExternalRange {
@@ -23,4 +23,9 @@ export function externalRange(tensor: TensorProto): ExternalRange | undefined {
     offset: number(entries.get("offset"), 0),
     length: number(entries.get("length"), NaN),
   };
+}
+
+/** Whether an initializer's bytes lie in another file. */
+export function isExternal(tensor: TensorProto): boolean {
+  return tensor.dataLocation === DataLocation.EXTERNAL;
 }

@@ -20,8 +20,9 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from "./generated/onnx_pb.ts";
+import { isExternal } from "./external.ts";
 import { addGradients } from "./gradient.ts";
-import { isExternal, neededBy, type Section } from "./sections.ts";
+import { neededBy, type Section } from "./sections.ts";
 
 /** A section that a runtime can load. */
 export interface ExtractedModel {

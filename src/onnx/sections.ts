@@ -7,12 +7,8 @@
  * @module
  */
 import { GraphError } from "../errors.ts";
-import {
-  type GraphProto,
-  type NodeProto,
-  type TensorProto,
-  TensorProto_DataLocation as DataLocation,
-} from "./generated/onnx_pb.ts";
+import { isExternal } from "./external.ts";
+import type { GraphProto, NodeProto, TensorProto } from "./generated/onnx_pb.ts";
 
 /** A weight `[rows, columns]`, i.e. `[out, in]`, and the one activation that it multiplies. */
 export interface Linear {
@@ -289,9 +285,4 @@ function traceWeight(
 function isHidden(graph: GraphProto, name: string): boolean {
   const type = graph.valueInfo.find((info) => info.name === name)?.type?.value;
   return type?.case === "tensorType" && type.value.shape?.dim.length === 3;
-}
-
-/** Whether an initializer's bytes lie in another file. */
-export function isExternal(tensor: TensorProto): boolean {
-  return tensor.dataLocation === DataLocation.EXTERNAL;
 }

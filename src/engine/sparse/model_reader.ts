@@ -3,7 +3,7 @@
  * @module
  */
 import { OnnxError, quote } from "../../errors.ts";
-import type { ExternalRange } from "../../onnx/external.ts";
+import { type ExternalRange, isExternal } from "../../onnx/external.ts";
 import type {
   GraphProto,
   ModelProto,
@@ -17,7 +17,6 @@ import {
   LARGEST_GRAPH,
   parseModel,
 } from "../../onnx/graph_check.ts";
-import { isExternal } from "../../onnx/sections.ts";
 import type { ModelSource, SourceFile } from "../source.ts";
 
 /** Where a compiled model has its graph. */

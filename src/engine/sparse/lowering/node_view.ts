@@ -6,12 +6,12 @@
  * @module
  */
 import { OnnxError, quote, UnsupportedOperatorError } from "../../../errors.ts";
+import { numbersOf } from "../../../onnx/constants.ts";
 import {
   type AttributeProto,
   AttributeProto_AttributeType as AttributeType,
   type NodeProto,
 } from "../../../onnx/generated/onnx_pb.ts";
-import { numbersOf } from "./constants.ts";
 import type { Meaning, MeaningOf } from "./meaning.ts";
 
 /** A node, and what its inputs mean. */

@@ -2,11 +2,8 @@
  * Small constants of a graph: axes, shapes, exponents.
  * @module
  */
-import {
-  type TensorProto,
-  TensorProto_DataType as DataType,
-} from "../../../onnx/generated/onnx_pb.ts";
-import { isExternal } from "../../../onnx/sections.ts";
+import { isExternal } from "./external.ts";
+import { type TensorProto, TensorProto_DataType as DataType } from "./generated/onnx_pb.ts";
 
 /** Most numbers of a constant: a shape has eight at most. */
 const MOST_NUMBERS = 8;
