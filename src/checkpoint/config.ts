@@ -102,7 +102,7 @@ const ropeParametersOfKinds = z.looseObject({
 /** Fields of OLMo 3. */
 export const olmo3Config = olmo2Config.extend({ rope_parameters: ropeParametersOfKinds });
 
-/** Fields of Gemma and Gemma 3 that others do not have, or with another default. */
+/** Fields of Gemma 1 to 3 that others do not have, or with another default. */
 const gemmaFields = {
   head_dim: dimension.default(256),
   /** What Gemma's own configs call it. */
@@ -115,6 +115,14 @@ const gemmaFields = {
 export const gemmaConfig = rotaryDecoderConfig.extend({
   ...gemmaFields,
   hidden_act: z.string().default("gelu_pytorch_tanh"),
+});
+
+/** Fields of Gemma 2. A cap that is null is none; one that is not there, the usual one. */
+export const gemma2Config = rotaryDecoderConfig.extend({
+  ...gemmaFields,
+  query_pre_attn_scalar: factor.default(256),
+  attn_logit_softcapping: factor.nullable().default(50),
+  final_logit_softcapping: factor.nullable().default(30),
 });
 
 /** Fields of Gemma 3. */

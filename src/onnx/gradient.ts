@@ -171,6 +171,14 @@ const RULES: Record<string, (step: Step) => void> = {
     });
   },
 
+  /** dtanh = 1 - tanh². */
+  Tanh({ b, output, gradient, give }) {
+    give(0, () => {
+      const slope = b.node("Sub", [b.scalar(1), b.node("Mul", [output, output])]);
+      return b.node("Mul", [gradient, slope]);
+    });
+  },
+
   Relu({ b, input, gradient, give }) {
     give(0, () => {
       const positive = b.node("Greater", [input[0], b.scalar(0)]);

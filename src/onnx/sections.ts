@@ -7,6 +7,7 @@
  * @module
  */
 import { GraphError } from "../errors.ts";
+import { capEndingWith } from "./cap.ts";
 import { isExternal } from "./external.ts";
 import type { GraphProto, NodeProto, TensorProto } from "./generated/onnx_pb.ts";
 
@@ -22,6 +23,12 @@ export interface Linear {
   readonly output: string;
   readonly rows: number;
   readonly columns: number;
+}
+
+/** What multiplies the last activations to logits. */
+export interface Head extends Linear {
+  /** What its products are capped by: cap · tanh(product / cap) are the logits. */
+  readonly cap?: number;
 }
 
 /** A vector that a norm multiplies what it normed by. */
@@ -57,7 +64,7 @@ export interface Sections {
   /** The weights of the norm among it, where there is one. */
   readonly finalNorms: readonly NormWeight[];
   /** The output head: it is not pruned. */
-  readonly head: Linear;
+  readonly head: Head;
   /** Values from before the blocks that blocks read beside the hidden states. */
   readonly shared: readonly string[];
 }
@@ -140,7 +147,7 @@ export function cutIntoSections(graph: GraphProto): Sections {
   }
 
   const last = blocks.length - 1;
-  const { head, after } = cutAfter(graph, makerOf, blockOf, initializers);
+  const { head, headNodes, after } = cutAfter(graph, makerOf, blockOf, initializers);
   // Where nothing lies between, no norm either, the head itself reads them.
   const hiddenOut = [head.input, ...inputsOf(after)].find((name) =>
     blockOf.get(makerOf.get(name)!) === last
@@ -149,9 +156,8 @@ export function cutIntoSections(graph: GraphProto): Sections {
   blocks[last] = { ...blocks[last], hiddenOut };
 
   const afterNodes = new Set(after);
-  const headNodes = new Set(traceWeight(makerOf.get("logits")!, initializers, makerOf)?.nodes);
   const before = graph.node.filter((node) =>
-    !blockOf.has(node) && !afterNodes.has(node) && !headNodes.has(node)
+    !blockOf.has(node) && !afterNodes.has(node) && !headNodes.includes(node)
   );
   return {
     before: { nodes: before },
@@ -169,11 +175,15 @@ function cutAfter(
   makerOf: Map<string, NodeProto>,
   blockOf: Map<NodeProto, number>,
   initializers: Map<string, TensorProto>,
-): { head: Linear; after: NodeProto[] } {
-  const headNode = makerOf.get("logits");
+): { head: Head; headNodes: readonly NodeProto[]; after: NodeProto[] } {
+  const last = makerOf.get("logits");
+  const cap = last && capEndingWith(last, makerOf, initializers);
+  const headNode = cap ? makerOf.get(cap.of) : last;
   const traced = headNode && traceWeight(headNode, initializers, makerOf);
   if (!headNode || !traced) {
-    throw new GraphError("the output `logits` is not made by a MatMul with a constant weight");
+    throw new GraphError(
+      "the output `logits` is not made by a MatMul with a constant weight, capped or not",
+    );
   }
   const [rows, columns] = traced.tensor.dims.map(Number);
   const head = {
@@ -183,10 +193,15 @@ function cutAfter(
     output: headNode.output[0],
     rows,
     columns,
+    cap: cap?.cap,
   };
 
   const outsideBlocks = graph.node.filter((node) => !blockOf.has(node));
-  return { head, after: neededBy([head.input], outsideBlocks) };
+  return {
+    head,
+    headNodes: [...cap?.nodes ?? [], ...traced.nodes],
+    after: neededBy([head.input], outsideBlocks),
+  };
 }
 
 /** The node that makes each value. */

@@ -113,58 +113,64 @@ async function run(
 }
 
 describe("the loss of distillation", () => {
-  test("and its gradient are those of the definition, in one piece of the vocabulary and in many", async () => {
-    const loaded = await load("test/fixtures/architectures/llama", "wasm");
-    const { model, checkpoint, close } = loaded;
-    const { weight: name, rows, columns } = model.sections.head;
-    const weight = new Float32Array(rows * columns);
-    checkpoint.readFloats(name, weight);
-    const random = uniformNumbers(3);
-    const count = 5;
-    const noise = () => Float32Array.from({ length: count * columns }, () => 6 * (random() - 0.5));
-    const student = noise();
-    const teacher = noise();
+  for (const [architecture, cap] of [["llama", Infinity], ["gemma2", 4]] as const) {
+    test(`and its gradient are those of the definition, in one piece of the vocabulary and in many: ${architecture}`, async () => {
+      const loaded = await load(`test/fixtures/architectures/${architecture}`, "wasm");
+      const { model, checkpoint, close } = loaded;
+      const { weight: name, rows, columns } = model.sections.head;
+      const weight = new Float32Array(rows * columns);
+      checkpoint.readFloats(name, weight);
+      const random = uniformNumbers(3);
+      const count = 5;
+      const noise = () =>
+        Float32Array.from({ length: count * columns }, () => 6 * (random() - 0.5));
+      const student = noise();
+      const teacher = noise();
 
-    const logChances = (hidden: Float32Array, t: number) => {
-      const logits = Float64Array.from({ length: rows }, (_, r) => {
-        let sum = 0;
-        for (let c = 0; c < columns; c++) sum += hidden[t * columns + c] * weight[r * columns + c];
-        return sum;
-      });
-      const top = Math.max(...logits);
-      const sum = top + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - top), 0));
-      return logits.map((logit) => logit - sum);
-    };
-    let loss = 0;
-    const gradient = new Float64Array(count * columns);
-    for (let t = 0; t < count; t++) {
-      const p = logChances(teacher, t);
-      const q = logChances(student, t);
-      for (let r = 0; r < rows; r++) {
-        loss += Math.exp(p[r]) * (p[r] - q[r]) / count;
-        const apart = (Math.exp(q[r]) - Math.exp(p[r])) / count;
-        for (let c = 0; c < columns; c++) {
-          gradient[t * columns + c] += apart * weight[r * columns + c];
+      const logChances = (hidden: Float32Array, t: number) => {
+        const logits = Float64Array.from({ length: rows }, (_, r) => {
+          let sum = 0;
+          for (let c = 0; c < columns; c++) {
+            sum += hidden[t * columns + c] * weight[r * columns + c];
+          }
+          return cap < Infinity ? cap * Math.tanh(sum / cap) : sum;
+        });
+        const top = Math.max(...logits);
+        const sum = top + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - top), 0));
+        const slopes = logits.map((logit) => 1 - (logit / cap) ** 2);
+        return { log: logits.map((logit) => logit - sum), slopes };
+      };
+      let loss = 0;
+      const gradient = new Float64Array(count * columns);
+      for (let t = 0; t < count; t++) {
+        const { log: p } = logChances(teacher, t);
+        const { log: q, slopes } = logChances(student, t);
+        for (let r = 0; r < rows; r++) {
+          loss += Math.exp(p[r]) * (p[r] - q[r]) / count;
+          const apart = slopes[r] * (Math.exp(q[r]) - Math.exp(p[r])) / count;
+          for (let c = 0; c < columns; c++) {
+            gradient[t * columns + c] += apart * weight[r * columns + c];
+          }
         }
       }
-    }
-    expect(loss).toBeGreaterThan(0.01);
+      expect(loss).toBeGreaterThan(0.01);
 
-    const [logSums] = await logSumsOf(model, [teacher]);
-    for (const rowsAtOnce of [rows, 7]) {
-      const found = await distillationLoss(
-        model,
-        student,
-        { hidden: teacher, logSums },
-        4 * count * rowsAtOnce,
-      );
-      expect(Math.abs(found.loss - loss)).toBeLessThan(1e-5 * (1 + loss));
-      found.gradient.forEach((value, i) =>
-        expect(Math.abs(value - gradient[i])).toBeLessThan(1e-5)
-      );
-    }
-    await close();
-  });
+      const [logSums] = await logSumsOf(model, [teacher]);
+      for (const rowsAtOnce of [rows, 7]) {
+        const found = await distillationLoss(
+          model,
+          student,
+          { hidden: teacher, logSums },
+          4 * count * rowsAtOnce,
+        );
+        expect(Math.abs(found.loss - loss)).toBeLessThan(1e-5 * (1 + loss));
+        found.gradient.forEach((value, i) =>
+          expect(Math.abs(value - gradient[i])).toBeLessThan(1e-5)
+        );
+      }
+      await close();
+    });
+  }
 
   test("is nothing where the predictions are the teacher's", async () => {
     const { model, close } = await load("test/fixtures/architectures/llama", "wasm");

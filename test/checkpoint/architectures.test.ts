@@ -22,6 +22,43 @@ function refused(config: Record<string, unknown>, ...parts: string[]): void {
   for (const part of parts) expect(error.message).toContain(part);
 }
 
+describe("Gemma 2's config", () => {
+  const config = configOf("gemma2");
+
+  test("means the same as transformers 4 and as transformers 5 write it", () => {
+    const { rope_theta: _, rope_scaling: __, hidden_act: ___, ...newer } = config;
+    const written = {
+      ...newer,
+      layer_types: ["sliding_attention", "full_attention", "sliding_attention"],
+      rope_parameters: { rope_type: "default", rope_theta: 10000 },
+    };
+    expect(layersOf(written)).toEqual(layersOf(config));
+    expect(layersOf(written).map(({ window }) => window)).toEqual([8, undefined, 8]);
+  });
+
+  test("caps scores and logits: as Gemma does where it does not say by what, not where it says null", () => {
+    const capsOf = (config: Record<string, unknown>) => {
+      const { attention, logitCap } = describeModel(config);
+      return [attention.cap, logitCap];
+    };
+    const { attn_logit_softcapping: _, final_logit_softcapping: __, ...bare } = config;
+    expect(capsOf(config)).toEqual([2, 4]);
+    expect(capsOf(bare)).toEqual([50, 30]);
+    expect(capsOf({ ...bare, attn_logit_softcapping: null, final_logit_softcapping: null }))
+      .toEqual([undefined, undefined]);
+    refused({ ...config, attn_logit_softcapping: 0 }, "attn_logit_softcapping");
+    refused({ ...config, final_logit_softcapping: -30 }, "final_logit_softcapping");
+  });
+
+  test("goes by hidden_activation alone, and must not let tokens see those behind them", () => {
+    const { hidden_activation: _, ...bare } = config;
+    const activationOf = (more: object) => describeModel({ ...bare, ...more }).mlp.activation;
+    expect(activationOf({ hidden_act: "silu" })).toBe("gelu_tanh");
+    expect(activationOf({ hidden_activation: "gelu" })).toBe("gelu");
+    refused({ ...config, use_bidirectional_attention: true }, "use_bidirectional_attention");
+  });
+});
+
 describe("Gemma 3's config", () => {
   const config = configOf("gemma3");
 
@@ -57,9 +94,10 @@ describe("Gemma 3's config", () => {
     expect(describeModel({ ...barest, head_dim: undefined }).headDim).toBe(256);
   });
 
-  test("must not cap scores or logits, or let tokens see those behind them", () => {
+  test("may cap logits, but no scores, and must not let tokens see those behind them", () => {
+    expect(describeModel({ ...config, final_logit_softcapping: 30 }).logitCap).toBe(30);
+    expect(describeModel(config).logitCap).toBeUndefined();
     refused({ ...config, attn_logit_softcapping: 50 }, "attn_logit_softcapping");
-    refused({ ...config, final_logit_softcapping: 30 }, "final_logit_softcapping");
     refused({ ...config, use_bidirectional_attention: true }, "use_bidirectional_attention");
     refused({ ...configOf("gemma"), use_bidirectional_attention: true }, "writes none");
   });

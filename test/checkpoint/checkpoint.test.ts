@@ -247,6 +247,7 @@ describe("config.json", () => {
     expect(SUPPORTED)
       .toEqual([
         "gemma",
+        "gemma2",
         "gemma3",
         "gemma3_text",
         "granite",

@@ -53,6 +53,21 @@ describe("a decoder's graph", () => {
     expect(names("opt-post-norm")).toEqual([]);
   });
 
+  test("has the cap of its logits with the head, which is no part of what comes before or after blocks", () => {
+    const { head, before, after } = cutIntoSections(graphOf("gemma2"));
+    expect(head).toMatchObject({ weight: "model.embed_tokens.weight", cap: 4 });
+    expect([...before.nodes, ...after.nodes].filter(({ opType }) => opType === "Tanh")).toEqual([]);
+    expect(cutIntoSections(graphOf("gemma2", { final_logit_softcapping: null })).head.cap)
+      .toBeUndefined();
+    const graph = graphOf("gemma2");
+    const last = graph.node.find(({ output }) => output[0] === "logits")!;
+    last.input.reverse();
+    expect(cutIntoSections(graph).head.cap).toBe(4);
+    // What divides by one number and multiplies by another is no cap.
+    last.input[0] = "f32_1";
+    expect(() => cutIntoSections(graph)).toThrow(GraphError);
+  });
+
   test("ends with the last block where its head reads that at once", () => {
     const { blocks, after, head } = cutIntoSections(
       graphOf("opt", { _remove_final_layer_norm: true }),

@@ -98,6 +98,7 @@ export class NaiveDecoder {
       case "gelu":
       case "gelu_tanh":
       case "relu":
+      case "tanh":
         return values[step.input].map(ACTIVATIONS[step.op]);
       case "part":
         return values[step.input].slice(
@@ -106,6 +107,8 @@ export class NaiveDecoder {
         );
       case "scale":
         return values[step.input].map((x) => step.factor * x);
+      case "cap":
+        return values[step.input].map((x) => capped(x, step.cap));
       case "add":
         return values[step.a].map((x, i) => x + values[step.b][i]);
       case "mul":
@@ -173,7 +176,7 @@ function rotate(
 }
 
 function attend(
-  { heads, keyValueHeads, headDim, scale }: Step & { op: "attention" },
+  { heads, keyValueHeads, headDim, scale, cap }: Step & { op: "attention" },
   queries: Float64Array,
   keys: readonly Float64Array[],
   values: readonly Float64Array[],
@@ -183,7 +186,10 @@ function attend(
     // Heads that share keys and values are neighbours.
     const shared = Math.floor(head / (heads / keyValueHeads));
     const scores = keys.map((key) =>
-      scale * sum(headDim, (i) => queries[head * headDim + i] * key[shared * headDim + i])
+      capped(
+        scale * sum(headDim, (i) => queries[head * headDim + i] * key[shared * headDim + i]),
+        cap,
+      )
     );
     const greatest = Math.max(...scores);
     const weights = scores.map((score) => Math.exp(score - greatest));
@@ -204,7 +210,12 @@ export const ACTIVATIONS = {
   // (1 + tanh u) / 2 is sigmoid(2u), in which nothing cancels.
   gelu_tanh: (x: number) => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)),
   relu: (x: number) => Math.max(0, x),
+  tanh: Math.tanh,
 } as const;
+
+function capped(x: number, cap: number | undefined): number {
+  return cap === undefined ? x : cap * Math.tanh(x / cap);
+}
 
 function sigmoid(x: number): number {
   return 1 / (1 + Math.exp(-x));

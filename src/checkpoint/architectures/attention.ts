@@ -3,6 +3,7 @@
  * @module
  */
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { capped } from "../../onnx/cap.ts";
 import type { ExternalRange } from "../../onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { DecoderSpec, Rotary } from "./spec.ts";
@@ -135,7 +136,8 @@ export class WindowAttention implements Attention {
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
     const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
     const scores = b.node("MatMul", [grouped, turn(rotated(keys, keyValueHeads), [0, 2, 3, 1])]);
-    const masked = b.node("Add", [shape(scores, [0, heads, -1, 0]), this.#bias(b, layer)]);
+    const bounded = shape(capped(b, scores, spec.attention.cap), [0, heads, -1, 0]);
+    const masked = b.node("Add", [bounded, this.#bias(b, layer)]);
     const weights = b.node("Softmax", [masked], { attributes: { axis: -1 } });
     const mixed = b.node("MatMul", [
       shape(weights, [0, keyValueHeads, -1, 0]),
@@ -249,6 +251,7 @@ export class CachedAttention implements Attention {
         // ONNX Runtime counts the token itself, as transformers does; -1 is no window.
         local_window_size: attention.window(layer) ?? -1,
         ...(attention.scale === undefined ? {} : { scale: float(attention.scale) }),
+        ...(attention.cap === undefined ? {} : { softcap: float(attention.cap) }),
       },
       outputs: [`attended.${layer}`, `present.${layer}.key`, `present.${layer}.value`],
     });

@@ -6,6 +6,7 @@
  * @module
  */
 import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { Attention } from "./attention.ts";
 import type { DecoderSpec, SublayerNorms } from "./spec.ts";
@@ -230,7 +231,7 @@ class DecoderBuilder {
     if (embeddingWidth !== undefined && embeddingWidth !== width) {
       value = this.#linear(value, `${root}.project_out`, embeddingWidth, width, false);
     }
-    // Not the logits themselves: there are more of them, and the head stays the last node.
+    // Not the logits themselves: there are more of them.
     value = this.#scale(value, scales?.logits);
     b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", embeddingWidth ?? width]);
     return value;
@@ -238,7 +239,7 @@ class DecoderBuilder {
 
   #head(hidden: string, logits: "all" | "last"): void {
     const b = this.#b;
-    const { head, vocabulary, embeddingWidth, hidden: width } = this.#spec;
+    const { head, vocabulary, embeddingWidth, hidden: width, logitCap } = this.#spec;
     b.within("lm_head", () => {
       const input = logits === "all" ? hidden : b.node("Slice", [
         hidden,
@@ -246,7 +247,15 @@ class DecoderBuilder {
         b.integers([Number.MAX_SAFE_INTEGER]),
         b.integers([1]),
       ]);
-      this.#weights.product(b, input, head, vocabulary, embeddingWidth ?? width, "logits");
+      const product = this.#weights.product(
+        b,
+        input,
+        head,
+        vocabulary,
+        embeddingWidth ?? width,
+        logitCap === undefined ? "logits" : undefined,
+      );
+      capped(b, product, logitCap, "logits");
     });
     b.output("logits", DataType.FLOAT, [
       "batch_size",

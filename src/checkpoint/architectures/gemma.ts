@@ -1,12 +1,19 @@
 /**
- * Gemma and Gemma 3: embeddings multiplied by the root of the hidden size, norms whose weights are stored as what
- * they are above 1, and GELU's approximation by tanh. Gemma 3 norms what goes in and out of attention and MLP, and
- * queries and keys; five of six layers attend to a sliding window and turn by frequencies of their own.
+ * Gemma 1 to 3: embeddings multiplied by the root of the hidden size, norms whose weights are stored as what they are
+ * above 1, and GELU's approximation by tanh. Gemma 2 and 3 norm what goes in and out of attention and MLP. In Gemma 2,
+ * scores and logits are capped, and every other layer attends to a sliding window; in Gemma 3, queries and keys are
+ * normed, and five of six layers attend to a sliding window and turn by frequencies of their own.
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import { gemma3Config, gemma3OfImagesConfig, gemmaConfig, parseConfig } from "../config.ts";
-import { attentionBiases, rotaryDecoder } from "./llama.ts";
+import {
+  gemma2Config,
+  gemma3Config,
+  gemma3OfImagesConfig,
+  gemmaConfig,
+  parseConfig,
+} from "../config.ts";
+import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import { INNER_ROOT } from "./own_root.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { Activation, DecoderSpec } from "./spec.ts";
@@ -17,11 +24,17 @@ const GEMMA_ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "gelu_tanh"],
   ["gelu", "gelu_tanh"],
 ]);
-/** … and those of Gemma 3 mean what they say. */
-const GEMMA3_ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
+/** … and those of Gemma 2 and 3 mean what they say. */
+const LATER_ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
   ["gelu_pytorch_tanh", "gelu_tanh"],
   ["gelu", "gelu"],
 ]);
+/** The norms of Gemma 2 and 3. */
+const LATER_NORMS: Differences["norms"] = {
+  aboveOne: true,
+  attention: { before: "input_layernorm", after: "post_attention_layernorm" },
+  mlp: { before: "pre_feedforward_layernorm", after: "post_feedforward_layernorm" },
+};
 /** Gemma 3's bases of rotary frequencies where its config names none. */
 const USUAL_THETA = 1_000_000, USUAL_LOCAL_THETA = 10_000;
 
@@ -38,15 +51,41 @@ export function gemma(json: unknown): DecoderSpec {
 }
 
 /**
+ * The decoder that a `config.json` with `model_type` `gemma2` describes.
+ *
+ * @throws {ConfigError} When tokens see those behind them.
+ */
+export function gemma2(json: unknown): DecoderSpec {
+  const config = parseConfig(gemma2Config, json);
+  refuseBidirectional(config);
+  return rotaryDecoder({
+    ...config,
+    hidden_act: config.hidden_activation ?? "gelu_pytorch_tanh",
+  }, {
+    ...attentionBiases(config),
+    activations: LATER_ACTIVATIONS,
+    norms: LATER_NORMS,
+    attentionScale: 1 / Math.sqrt(config.query_pre_attn_scalar),
+    attentionCap: config.attn_logit_softcapping ?? undefined,
+    scales: { embedding: Math.sqrt(config.hidden_size) },
+    logitCap: config.final_logit_softcapping ?? undefined,
+    window: windowsOf(config, (layer) => layer % 2 === 0),
+  });
+}
+
+/**
  * The decoder that a `config.json` with `model_type` `gemma3_text` describes.
  *
- * @throws {ConfigError} When scores or logits are capped, or tokens see those behind them.
+ * @throws {ConfigError} When scores are capped, or tokens see those behind them.
  */
 export function gemma3(json: unknown): DecoderSpec {
   const config = parseConfig(gemma3Config, json);
   refuseBidirectional(config);
-  for (const key of ["attn_logit_softcapping", "final_logit_softcapping"] as const) {
-    if (config[key]) throw new ConfigError(`config.json: ${key} is not supported`);
+  if (config.attn_logit_softcapping) {
+    // transformers reads the field, and leaves scores as they are.
+    throw new ConfigError(
+      "config.json: attn_logit_softcapping is not supported in Gemma 3, of which no model caps its scores: set it to null",
+    );
   }
   const pattern = config.sliding_window_pattern;
   const window = windowsOf(config, (layer) => (layer + 1) % pattern !== 0);
@@ -57,15 +96,12 @@ export function gemma3(json: unknown): DecoderSpec {
     rope_parameters: undefined,
   }, {
     ...attentionBiases(config),
-    activations: GEMMA3_ACTIVATIONS,
-    norms: {
-      aboveOne: true,
-      attention: { before: "input_layernorm", after: "post_attention_layernorm" },
-      mlp: { before: "pre_feedforward_layernorm", after: "post_feedforward_layernorm" },
-    },
+    activations: LATER_ACTIVATIONS,
+    norms: LATER_NORMS,
     attentionNorm: "heads",
     attentionScale: 1 / Math.sqrt(config.query_pre_attn_scalar),
     scales: { embedding: Math.sqrt(config.hidden_size) },
+    logitCap: config.final_logit_softcapping ?? undefined,
     window,
     rotary: (headDim) =>
       rotaryOfKinds(config, headDim, isSliding, {

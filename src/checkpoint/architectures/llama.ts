@@ -34,6 +34,8 @@ export interface Differences {
   readonly norms?: Partial<Pick<DecoderSpec["norm"], "aboveOne" | "attention" | "mlp">>;
   readonly attentionNorm?: "heads" | "whole";
   readonly attentionScale?: number;
+  readonly attentionCap?: number;
+  readonly logitCap?: number;
   readonly scales?: DecoderSpec["scales"];
   readonly window?: (layer: number) => number | undefined;
   /** Default: all layers turn by the config's settings. */
@@ -68,6 +70,7 @@ export function rotaryDecoder(
     root: "model",
     head: config.tie_word_embeddings ? "model.embed_tokens" : "lm_head",
     scales: differs.scales,
+    logitCap: differs.logitCap,
     rotary: differs.rotary?.(headDim) ?? everywhere(rotaryOf(config, headDim)),
     norm: {
       kind: "rms",
@@ -84,6 +87,7 @@ export function rotaryDecoder(
       outputBias: differs.outputBias ?? false,
       norm: differs.attentionNorm,
       scale: differs.attentionScale,
+      cap: differs.attentionCap,
       window: differs.window ?? (() => undefined),
     },
     mlp: {

@@ -4,7 +4,7 @@ import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
 import { buildDecoder } from "./decoder.ts";
-import { gemma, gemma3, gemma3OfImages } from "./gemma.ts";
+import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -21,6 +21,7 @@ import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma", gemma],
+  ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
   ["granite", granite],

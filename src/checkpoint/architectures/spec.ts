@@ -50,6 +50,8 @@ export interface DecoderSpec {
     readonly residual?: number;
     readonly logits?: number;
   };
+  /** What logits are capped by, cap · tanh(logit / cap), once they are multiplied. */
+  readonly logitCap?: number;
   /** Learned positions: their tensor has `offset` rows before position 0. */
   readonly learnedPositions?: { readonly offset: number };
   /** How each layer turns queries and keys by their positions, where it does. */
@@ -76,6 +78,8 @@ export interface DecoderSpec {
     readonly norm?: "heads" | "whole";
     /** Factor of the scores; 1 / √headDim if not given. */
     readonly scale?: number;
+    /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */
+    readonly cap?: number;
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
   };

@@ -3,12 +3,13 @@
  * @module
  */
 import { toBinary } from "@bufbuild/protobuf";
-import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import { GraphBuilder, modelOf } from "../../onnx/builder.ts";
 import {
   ModelProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
-import { headPieces } from "./head.ts";
+import type { Head } from "../../onnx/sections.ts";
+import { addLogits, headPieces } from "./head.ts";
 import { logSumsOf, PIECE_BYTES } from "./soft_head.ts";
 import type { StagedModel } from "./staged.ts";
 
@@ -22,7 +23,7 @@ export interface DistillationLoss {
 
 /**
  * The divergence of a model's predictions from a teacher's under the same head, and its gradient,
- * (q − p)·W over the number of positions.
+ * (q − p)·W over the number of positions; where logits are capped, q − p times the slope of the cap.
  *
  * The vocabulary passes in pieces twice: for log Σ exp, then for what hangs on it.
  *
@@ -42,7 +43,7 @@ export async function distillationLoss(
   const width = head.columns;
   const count = hidden.length / width;
   const [logSums] = await logSumsOf(model, [hidden]);
-  const session = await model.session(lossModel(width));
+  const session = await model.session(lossModel(head));
   const column = (values: Float64Array) => backend.floats(Float32Array.from(values), [count, 1]);
   const same = {
     student: backend.floats(hidden, [count, width]),
@@ -61,28 +62,35 @@ export async function distillationLoss(
   return { loss, gradient };
 }
 
-function lossModel(width: number): Uint8Array {
+function lossModel(head: Head): Uint8Array {
   const b = new GraphBuilder("distillation loss");
-  b.input("weight", DataType.FLOAT, ["rows", width]);
-  /** log of the chances of a piece's tokens. */
-  const logChances = (from: string) => {
-    b.input(from, DataType.FLOAT, ["tokens", width]);
+  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
+  /** A piece's logits, and the log of its tokens' chances. */
+  const foresee = (from: string) => {
+    b.input(from, DataType.FLOAT, ["tokens", head.columns]);
     b.input(`${from}_logsum`, DataType.FLOAT, ["tokens", 1]);
-    const logits = b.node("Gemm", [from, "weight"], {
-      attributes: { transB: 1, alpha: float(1) },
-    });
-    return b.node("Sub", [logits, `${from}_logsum`]);
+    const logits = addLogits(b, head, from, "weight");
+    return { logits, chances: b.node("Sub", [logits, `${from}_logsum`]) };
   };
-  const student = logChances("student");
-  const teacher = logChances("teacher");
+  const { logits, chances: student } = foresee("student");
+  const { chances: teacher } = foresee("teacher");
   const p = b.node("Exp", [teacher]);
   const apart = b.node("Sub", [b.node("Exp", [student]), p]);
-  b.node("MatMul", [apart, "weight"], { outputs: ["gradient"] });
+  const byProducts = head.cap === undefined
+    ? apart
+    : b.node("Mul", [apart, slopeOfCap(b, logits, head.cap)]);
+  b.node("MatMul", [byProducts, "weight"], { outputs: ["gradient"] });
   b.node("ReduceSum", [
     b.node("Mul", [p, b.node("Sub", [teacher, student])]),
     b.integers([1]),
   ], { attributes: { keepdims: 1 }, outputs: ["divergence"] });
-  b.output("gradient", DataType.FLOAT, ["tokens", width]);
+  b.output("gradient", DataType.FLOAT, ["tokens", head.columns]);
   b.output("divergence", DataType.FLOAT, ["tokens", 1]);
   return toBinary(ModelProtoSchema, modelOf(b.graph));
+}
+
+/** How much a capped logit rises with what is capped: 1 − (logit / cap)². */
+function slopeOfCap(b: GraphBuilder, logits: string, cap: number): string {
+  const tanh = b.node("Div", [logits, b.scalar(cap)]);
+  return b.node("Sub", [b.scalar(1), b.node("Mul", [tanh, tanh])]);
 }

@@ -4,10 +4,12 @@
  */
 import { toBinary } from "@bufbuild/protobuf";
 import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import { capped } from "../../onnx/cap.ts";
 import {
   ModelProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
+import type { Head } from "../../onnx/sections.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take, and its weights. */
@@ -32,7 +34,7 @@ export async function negativeLogLikelihoods(
   pieces?: AsyncIterable<HeadPiece>,
 ): Promise<Float64Array[]> {
   const { head } = model.sections;
-  const session = await model.session(scoringModel(head.columns));
+  const session = await model.session(scoringModel(head));
   const joined = targets.map(({ length }) => ({
     largest: new Float64Array(length).fill(-Infinity),
     sum: new Float64Array(length),
@@ -138,7 +140,7 @@ export async function logits(model: StagedModel, hidden: Float32Array): Promise<
   const positions = hidden.length / head.columns;
   const weight = new Float32Array(head.rows * head.columns);
   model.weights.readFloats(head.weight, weight);
-  const session = await model.session(logitsModel(head.columns));
+  const session = await model.session(logitsModel(head));
   const outputs = await session.run({
     hidden: model.backend.floats(hidden, [positions, head.columns]),
     weight: model.backend.floats(weight, [head.rows, head.columns]),
@@ -146,29 +148,46 @@ export async function logits(model: StagedModel, hidden: Float32Array): Promise<
   return outputs.logits.data as Float32Array;
 }
 
-function headBuilder(width: number): { b: GraphBuilder; product: (output?: string) => string } {
-  const b = new GraphBuilder("head");
-  b.input("hidden", DataType.FLOAT, ["tokens", width]);
-  b.input("weight", DataType.FLOAT, ["rows", width]);
-  const product = (output?: string) =>
-    b.node("Gemm", ["hidden", "weight"], {
-      attributes: { transB: 1, alpha: float(1) },
-      outputs: output ? [output] : 1,
-    });
-  return { b, product };
+/**
+ * Adds to a graph the logits `[tokens, rows]` of some rows of a head.
+ *
+ * @param head The head.
+ * @param from The activations before it, `[tokens, width]`.
+ * @param weight The rows, `[rows, width]`.
+ * @param output The name of the logits; made if not given.
+ */
+export function addLogits(
+  b: GraphBuilder,
+  { cap }: Head,
+  from: string,
+  weight: string,
+  output?: string,
+): string {
+  const product = b.node("Gemm", [from, weight], {
+    attributes: { transB: 1, alpha: float(1) },
+    outputs: output && cap === undefined ? [output] : 1,
+  });
+  return capped(b, product, cap, output);
 }
 
-function logitsModel(width: number): Uint8Array {
-  const { b, product } = headBuilder(width);
-  product("logits");
+function headBuilder(head: Head): { b: GraphBuilder; logits: (output?: string) => string } {
+  const b = new GraphBuilder("head");
+  b.input("hidden", DataType.FLOAT, ["tokens", head.columns]);
+  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
+  return { b, logits: (output) => addLogits(b, head, "hidden", "weight", output) };
+}
+
+function logitsModel(head: Head): Uint8Array {
+  const { b, logits } = headBuilder(head);
+  logits("logits");
   b.output("logits", DataType.FLOAT, ["tokens", "rows"]);
   return toBinary(ModelProtoSchema, modelOf(b.graph));
 }
 
-function scoringModel(width: number): Uint8Array {
-  const { b, product } = headBuilder(width);
+function scoringModel(head: Head): Uint8Array {
+  const { b, logits: addAll } = headBuilder(head);
   b.input("targets", DataType.INT32, ["tokens", 1]);
-  const logits = product();
+  const logits = addAll();
   const keep = { axes: [1], keepdims: 1 };
   b.node("ReduceMax", [logits], { attributes: keep, outputs: ["largest"] });
   const shifted = b.node("Exp", [b.node("Sub", [logits, "largest"])]);

@@ -3,12 +3,13 @@
  * @module
  */
 import { toBinary } from "@bufbuild/protobuf";
-import { float, GraphBuilder, modelOf } from "../../onnx/builder.ts";
+import { GraphBuilder, modelOf } from "../../onnx/builder.ts";
 import {
   ModelProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
-import { headPieces, joinSum, placesIn } from "./head.ts";
+import type { Head } from "../../onnx/sections.ts";
+import { addLogits, headPieces, joinSum, placesIn } from "./head.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take. */
@@ -100,7 +101,7 @@ async function overPieces(
 ): Promise<Joined[]> {
   const { head } = model.sections;
   const counts = hidden.map((values) => values.length / head.columns);
-  const session = await model.session(softModel(head.columns, teacher !== undefined));
+  const session = await model.session(softModel(head, teacher !== undefined));
   const joined = counts.map((count) => ({
     largest: new Float64Array(count).fill(-Infinity),
     sum: new Float64Array(count),
@@ -139,22 +140,21 @@ async function overPieces(
   return joined;
 }
 
-function softModel(width: number, taught: boolean): Uint8Array {
+function softModel(head: Head, taught: boolean): Uint8Array {
   const b = new GraphBuilder("soft head");
-  b.input("hidden", DataType.FLOAT, ["tokens", width]);
-  b.input("weight", DataType.FLOAT, ["rows", width]);
-  const gemm = (from: string) =>
-    b.node("Gemm", [from, "weight"], { attributes: { transB: 1, alpha: float(1) } });
-  const logits = gemm("hidden");
+  b.input("hidden", DataType.FLOAT, ["tokens", head.columns]);
+  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
+  const logits = addLogits(b, head, "hidden", "weight");
   b.node("ReduceMax", [logits], { attributes: { axes: [1], keepdims: 1 }, outputs: ["largest"] });
   const shifted = b.node("Exp", [b.node("Sub", [logits, "largest"])]);
   const keep = { attributes: { keepdims: 1 } };
   b.node("ReduceSum", [shifted, b.integers([1])], { ...keep, outputs: ["sum"] });
   const outputs = ["largest", "sum"];
   if (taught) {
-    b.input("teacher", DataType.FLOAT, ["tokens", width]);
+    b.input("teacher", DataType.FLOAT, ["tokens", head.columns]);
     b.input("logsum", DataType.FLOAT, ["tokens", 1]);
-    const chance = b.node("Exp", [b.node("Sub", [gemm("teacher"), "logsum"])]);
+    const foreseen = addLogits(b, head, "teacher", "weight");
+    const chance = b.node("Exp", [b.node("Sub", [foreseen, "logsum"])]);
     b.node("ReduceSum", [b.node("Mul", [chance, logits]), b.integers([1])], {
       ...keep,
       outputs: ["expected"],

@@ -108,14 +108,23 @@ export type Step =
     readonly headDim: number;
     /** Factor of the scores. */
     readonly scale: number;
+    /** Scores are cap · tanh(score / cap) then, where there is a cap. */
+    readonly cap?: number;
     /** Tokens that are seen, the token itself among them; all when undefined. */
     readonly window?: number;
   }
   /** Element-wise; `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by tanh. */
   | {
-    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu";
+    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
     readonly input: Value;
     readonly output: Value;
+  }
+  /** cap · tanh(x / cap), element-wise. */
+  | {
+    readonly op: "cap";
+    readonly input: Value;
+    readonly output: Value;
+    readonly cap: number;
   }
   /** Elements from `offset` on, as many as the output is wide. */
   | {

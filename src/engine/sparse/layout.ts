@@ -95,6 +95,7 @@ export const ACTIVATION = {
   sigmoid: 4,
   nearlySilu: 5,
   gelu_tanh: 6,
+  tanh: 7,
 } as const;
 
 /** What an element-wise step does with two vectors. */

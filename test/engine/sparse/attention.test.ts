@@ -23,6 +23,8 @@ describe("attention", () => {
     readonly hasRotary?: boolean;
     /** Elements of a head that are turned; all if not given. */
     readonly turned?: number;
+    /** What scores are capped by. */
+    readonly cap?: number;
   }
 
   const LENGTH = 140;
@@ -80,7 +82,7 @@ describe("attention", () => {
     sequences: readonly { readonly given: Inputs; readonly pieces: readonly number[] }[],
     garbage = 0,
   ): Float32Array[][] {
-    const { heads, keyValueHeads, headDim, window = 0, isInt8 = false } = shape;
+    const { heads, keyValueHeads, headDim, window = 0, isInt8 = false, cap = 0 } = shape;
     const [{ given: { cosines, sines } }] = sequences;
     machine.reset();
     const flat = (rows: number[][]) => machine.place([rows.flat()]).address;
@@ -132,6 +134,7 @@ describe("attention", () => {
         window,
         // Kernels take powers of 2.
         scale: SCALE * Math.LOG2E,
+        cap: cap * Math.LOG2E,
         isInt8,
         scratch,
       });
@@ -194,7 +197,7 @@ describe("attention", () => {
 
   /** One head at one position. */
   function expected(shape: Shape, given: Inputs, position: number, head: number): number[] {
-    const { heads, keyValueHeads, headDim, window, isInt8, hasRotary } = shape;
+    const { heads, keyValueHeads, headDim, window, isInt8, hasRotary, cap } = shape;
     const shared = Math.floor(head / (heads / keyValueHeads));
     const headOf = (row: number[], h: number) => row.slice(h * headDim, (h + 1) * headDim);
     const turn = (row: number[], p: number) =>
@@ -207,7 +210,8 @@ describe("attention", () => {
     for (let p = first; p <= position; p++) {
       const turnedKey = turn(headOf(given.keys[p], shared), p);
       const key = isInt8 ? rounded(spread(turnedKey), 127) : turnedKey;
-      scores.push(SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0));
+      const score = SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0);
+      scores.push(cap ? cap * Math.tanh(score / cap) : score);
     }
     const most = Math.max(...scores);
     let weights = scores.map((score) => Math.exp(score - most));
@@ -238,6 +242,13 @@ describe("attention", () => {
       { heads: 2, keyValueHeads: 1, headDim: 16, turned: 12, isInt8 },
       { heads: 2, keyValueHeads: 2, headDim: 20, turned: 6, isInt8 },
     ]),
+    // Scores are some units apart: of these caps, one is far below them and one far above.
+    ...[false, true].flatMap((isInt8) =>
+      [0.7, 20].flatMap((cap) => [
+        { heads: 3, keyValueHeads: 1, headDim: 32, cap, isInt8 },
+        { heads: 4, keyValueHeads: 2, headDim: 8, window: 40, cap, isInt8 },
+      ])
+    ),
     // Heads that share a page's keys go through it in pairs, and one is left.
     ...[3, 5].flatMap((heads) =>
       [undefined, 40].map((window) => (
@@ -250,12 +261,13 @@ describe("attention", () => {
   ];
 
   for (const [i, shape] of SHAPES.entries()) {
-    const { heads, keyValueHeads, headDim, window, isInt8, turned: part } = shape;
+    const { heads, keyValueHeads, headDim, window, isInt8, turned: part, cap } = shape;
     const withRotary = { ...shape, hasRotary: part !== undefined || i % 4 !== 1 };
     const what =
       `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
       (part ? `, ${part} of them turned` : "") +
-      (window ? `, a window of ${window}` : "");
+      (window ? `, a window of ${window}` : "") +
+      (cap ? `, scores up to ${cap}` : "");
     test(`is right with ${what}`, () => {
       const given = inputsOf(withRotary);
       const pieces = [1, 3, 17, 2, 60, 1, 8];

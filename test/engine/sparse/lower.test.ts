@@ -291,7 +291,17 @@ function rewritten(graph: GraphProto, dice: Dice): void {
 }
 
 describe("a graph that is written down in another way", () => {
-  for (const model of ["qwen3", "opt-post-norm", "mistral-sliding", "gemma3", "granite", "phi3"]) {
+  for (
+    const model of [
+      "qwen3",
+      "opt-post-norm",
+      "mistral-sliding",
+      "gemma2",
+      "gemma3",
+      "granite",
+      "phi3",
+    ]
+  ) {
     test(`is the same decoder: ${model}`, async () => {
       const { files } = await compiled(model, { values: "int8", format: "bitmap" }, "2:4");
       const { decoder, naive } = await naiveOf(files);
@@ -344,6 +354,22 @@ describe("a graph that is written down in another way", () => {
       graph.initializer.push(...b.graph.initializer.filter(({ name }) => !known.has(name)));
     });
     expect(lowerBytes(graph)).toEqual(lowerBytes(files.graph));
+  });
+
+  test("caps logits where it divides and multiplies by one number, and scales them where by two", async () => {
+    const { files } = await compiled("gemma2", {}, "2:4");
+    const { decoder, naive } = await naiveOf(files);
+    expect(decoder.steps.at(-1)).toMatchObject({ op: "cap", cap: 4 });
+    const graph = changedGraph(files, (graph) => {
+      const b = new GraphBuilder("eight");
+      const eight = b.constant("eight", Float32Array.of(8), []);
+      graph.node.find(({ output }) => output[0] === "logits")!.input[1] = eight;
+      graph.initializer.push(...b.graph.initializer);
+    });
+    const other = await naiveOf({ ...files, graph });
+    expect(other.decoder.steps.slice(-3).map(({ op }) => op)).toEqual(["scale", "tanh", "scale"]);
+    const twice = logitsOf(naive, TOKENS).map((logit) => 2 * logit);
+    expect(distance(logitsOf(other.naive, TOKENS), twice)).toBeLessThan(1e-9);
   });
 
   test("may add the number to a norm's weights as a list of one, in either order", async () => {

@@ -35,7 +35,7 @@ afterAll(() => workshop.remove());
 /** Compiled models, of every architecture's form and every format. */
 const models: { readonly name: string; readonly output: string; readonly files: Files }[] = [];
 /** Those that multiply by numbers in the graph: with other ones, float32 overflows where doubles do not. */
-const WITH_FACTORS = ["gemma3", "granite"];
+const WITH_FACTORS = ["gemma2", "gemma3", "granite"];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -49,6 +49,7 @@ beforeAll(async () => {
     ["qwen3", { format: "dense", values: "int4", head: "int4" }],
     ["llama", { format: "bitmap", values: "int4" }],
     ["phi3", { format: "dense", values: "f32", logits: "last" }],
+    ["gemma2", { format: "dense", values: "f32" }],
     ["gemma3", { format: "dense", values: "f16" }],
     ["granite", { format: "csr", values: "f32" }],
   ];

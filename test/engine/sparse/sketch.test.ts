@@ -147,6 +147,31 @@ describe("a sketch", () => {
     expect(part).toBeLessThan(0.25);
   }, LONG);
 
+  test(
+    "finds the largest of capped logits, and those near to it, which caps bring nearer",
+    async () => {
+      const folder = await workshop.compiled("gemma2", { values: "int8", format: "nm" }, "2:4");
+      const tokens = tokensBelow(60, 320);
+      for (const options of [INT8, { ...INT8, threads: 3 }]) {
+        await compare(folder, options, tokens, [0, 1e-6, 0.1, 0.5, 2]);
+      }
+      expect(await compare(folder, INT8, tokens, [0.1])).toBeLessThan(0.9);
+      // There is something to miss: logits that are near to the largest, and were not before they were capped.
+      let brought = 0;
+      await withSparse(folder, INT8, async (model) => {
+        const sequence = model.open(), uncapped = (logit: number) => 4 * Math.atanh(logit / 4);
+        for (const token of tokens) {
+          const all = await logitsOf(sequence, [token]), top = Math.max(...all);
+          brought += all.filter((logit) =>
+            logit >= top - 0.1 && uncapped(top) - uncapped(logit) > 0.1
+          ).length;
+        }
+      });
+      expect(brought).toBeGreaterThan(10);
+    },
+    LONG,
+  );
+
   test("serves vocabularies that fill no group of rows, with all logits below 0", async () => {
     const embedding = HEADS["rows that are nearly alike"];
     for (const vocabulary of [3, 17, 33, 100]) {

@@ -121,7 +121,9 @@ describe("element by element", () => {
     })[0];
   }
 
-  for (const activation of ["none", "silu", "sigmoid", "gelu", "gelu_tanh", "relu"] as const) {
+  for (
+    const activation of ["none", "silu", "sigmoid", "gelu", "gelu_tanh", "relu", "tanh"] as const
+  ) {
     test(`${activation} is right from one end of float32 to the other`, () => {
       const found = activate(activation, SWEEP);
       SWEEP.forEach((x, i) => {
@@ -132,6 +134,8 @@ describe("element by element", () => {
           : activation === "gelu_tanh"
           // Its exponent is a sum of powers, whose rounding counts for more where it is large.
           ? 1e-6 * Math.abs(wanted) * Math.max(1, x * x) + 1.2e-38 * Math.max(1, Math.abs(x))
+          : activation === "tanh"
+          ? 2.5e-7 * Math.abs(wanted)
           : activation === "silu" || activation === "sigmoid"
           // From 88 on, e^x is held back to stay finite.
           ? 1e-6 * Math.abs(wanted) + (x < -87 ? 5e-39 * Math.max(1, Math.abs(x)) : 0)
@@ -156,7 +160,9 @@ describe("element by element", () => {
     const rows = machines.everywhere((machine) => {
       const program = new Program();
       const out = machine.room(3, 37);
-      program.elementwise(machine.place(a), out, 37, "add", machine.place(b), "none", 0.3);
+      program.elementwise(machine.place(a), out, 37, "add", machine.place(b), "none", {
+        factor: 0.3,
+      });
       machine.run(program, { tokens: 3 });
       return machine.read(out, 3, 37);
     });
@@ -166,6 +172,30 @@ describe("element by element", () => {
         expect(row[i]).toBe(Math.fround(scaled + b[t][i]));
       });
     });
+  });
+
+  test("a cap is cap · tanh(x / cap), of one token by all threads, in place or not", () => {
+    const cap = 30;
+    for (const tokens of [1, 3]) {
+      for (const isInPlace of [false, true]) {
+        const x = inputs(new Dice(SEED), tokens, 141, 0).map((row) => row.map((v) => 50 * v));
+        const rows = machines.everywhere((machine) => {
+          const program = new Program();
+          const from = machine.place(x);
+          const out = isInPlace ? from : machine.room(tokens, 141);
+          const how = { factor: 1 / cap, cap };
+          program.elementwise(from, out, 141, "copy", undefined, "tanh", how);
+          machine.run(program, { tokens });
+          return machine.read(out, tokens, 141);
+        });
+        rows.forEach((row, t) =>
+          x[t].forEach((value, i) => {
+            const wanted = cap * Math.tanh(value / cap);
+            expectNear(row[i], wanted, 5e-7 * Math.abs(wanted), `${value} capped`);
+          })
+        );
+      }
+    }
   });
 
   test("a part is what lies there, and not an element more", () => {

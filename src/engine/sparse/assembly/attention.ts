@@ -14,6 +14,7 @@ import { exp2OfNegative } from "./math";
 import {
   appendKeyF32,
   appendValueF32,
+  capScores,
   exponentials,
   headBytes,
   highestSeen,
@@ -23,6 +24,7 @@ import {
 import {
   appendKeyInt8,
   appendValueInt8,
+  capInt8,
   chooseScales,
   highestInt8,
   mixInt8,
@@ -57,6 +59,8 @@ const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
 /** Elements of a head that are turned. */
 const TURNED: usize = 84;
+/** What scores are capped by, in their units; 0 is nothing. */
+const CAP: usize = 88;
 
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
@@ -362,11 +366,12 @@ function attendPage(
   const scores = scratchOf(a, thread), from = partOf(a, token, index, head / perGroup);
   let q = headOf(a, QUERIES, token, head);
   if (isInt8) {
-    attendInt8(from, q, scores, to, apart, first, last, width, heads);
+    attendInt8(from, q, scores, to, apart, first, last, width, heads, load<f32>(a, CAP));
     return;
   }
   for (let i = 0; i < heads; i++) {
     scoresF32(from, q, scores, first, last, width, load<f32>(a, SCALE));
+    if (load<f32>(a, CAP) != 0) capScores(scores, first, last, load<f32>(a, CAP));
     const highest = highestSeen(scores, first, last);
     store<f32>(to, highest);
     store<f32>(to, exponentials(scores, first, last, highest), 4);
@@ -387,6 +392,7 @@ function attendInt8(
   last: i32,
   width: usize,
   heads: i32,
+  cap: f32,
 ): void {
   const end = scores + <usize> heads * WORK;
   let at = scores, query = q;
@@ -395,6 +401,7 @@ function attendInt8(
     query += width << 3;
   }
   if (at < end) scoresInt8(from, query, at, first, last, width);
+  if (cap != 0) { for (at = scores; at < end; at += WORK) capInt8(at, first, last, cap); }
   let out = to;
   for (at = scores; at < end; at += WORK) {
     store<f32>(out, highestInt8(at, first, last));

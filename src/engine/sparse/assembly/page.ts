@@ -3,7 +3,7 @@
  *
  * As float32: keys `[position / 4, dim, 4 positions]`, values `[position, dim]`. As int8: `page_int8.ts`.
  */
-import { exp2OfNegative } from "./math";
+import { capped, exp2OfNegative } from "./math";
 import { maxLane, sumLanes } from "./simd";
 
 /** Bytes that a head takes of a page. */
@@ -24,6 +24,13 @@ export function appendKeyF32(k: usize, to: usize, place: i32, dim: i32): void {
 /** Puts a value at a place. */
 export function appendValueF32(v: usize, to: usize, place: i32, dim: i32): void {
   memory.copy(to + (<usize> dim << 8) + (<usize> place * <usize> dim << 2), v, <usize> dim << 2);
+}
+
+/** cap · tanh(score / cap) in place of scores, those of all groups of four of which some are seen. */
+export function capScores(scores: usize, first: i32, last: i32, cap: f32): void {
+  for (let at = scores + (<usize> (first >> 2) << 4); at <= scores + (<usize> (last >> 2) << 4); at += 16) {
+    v128.store(at, capped(v128.load(at), cap));
+  }
 }
 
 /** The highest of the scores that are seen; the others of their groups of four become -∞. */

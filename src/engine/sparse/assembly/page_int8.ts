@@ -9,7 +9,7 @@
  */
 import { touch } from "./ahead";
 import { exp2OfNegative, PLUS_0, roundPlus } from "./math";
-import { highestSeen } from "./page";
+import { capScores, highestSeen } from "./page";
 import { dot, maxLane, maxOfFour, ones, sumLanes, sumOfLanes } from "./simd";
 import { largest, LEAST, narrow, NARROW_MOST } from "./quantise";
 
@@ -237,6 +237,12 @@ function putScores(
 @inline
 function scaled(sums: v128, scale: v128): v128 {
   return f32x4.mul(f32x4.convert_i32x4_s(sums), scale);
+}
+
+/** Caps the scores of positions that are seen, and what is the largest of each chunk's fourths. */
+export function capInt8(scores: usize, first: i32, last: i32, cap: f32): void {
+  capScores(scores, first, last, cap);
+  capScores(scores + LARGEST, 0, 15, cap);
 }
 
 /** The highest of the scores that are seen, as `highestSeen` says it. */

@@ -35,6 +35,7 @@ import {
   sketchBytes,
 } from "./pack_sketch";
 import { spread } from "./page_int8";
+import { capped } from "./math";
 import { partOf, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
@@ -43,10 +44,10 @@ import { NIBBLES, WITHIN } from "./control";
 const MOST: f32 = 32767;
 
 /**
- * Words of a step beside those of products: rows that there are, the mean that was taken out of all; each
- * thread's room, and its bytes.
+ * Words of a step beside those of products: rows that there are, the mean that was taken out of all, what products are
+ * capped by to be logits (0 is nothing); each thread's room, and its bytes.
  */
-const REAL_ROWS: usize = 72, MEAN: usize = 76, ROOM: usize = 120, ROOM_BYTES: usize = 124;
+const REAL_ROWS: usize = 72, MEAN: usize = 76, CAP: usize = 80, ROOM: usize = 120, ROOM_BYTES: usize = 124;
 
 /**
  * Words of a thread's room: what its inputs are worth, their sum, what errors are to be multiplied with, what
@@ -327,23 +328,41 @@ function compute(a: usize, product: usize, row: i32, thread: i32): void {
   store<i32>(room, at, FOUND_AT);
 }
 
+/** A part of a cap, more than capping is off by. */
+const CAP_SLACK: f32 = 1e-6;
+
+/**
+ * What is compared with the largest logit: a product, or what it is capped to, since a cap brings what is far below the
+ * largest nearer to it.
+ */
+// @ts-ignore: decorator
+@inline
+function compared(products: v128, cap: f32): v128 {
+  return cap == 0 ? products : capped(products, cap);
+}
+
 /** Computes all rows that may give what is within reach of the largest logit; threads take turns. */
 export function computeWithin(a: usize, product: usize, thread: i32, threads: i32): void {
   const room = roomOf(a, thread);
-  const within = load<f32>(WITHIN), rows = load<i32>(a, REAL_ROWS), out = load<usize>(a, OUT);
+  const rows = load<i32>(a, REAL_ROWS), out = load<usize>(a, OUT), wanted = load<f32>(WITHIN);
+  // The largest is the largest before and behind a cap.
+  const cap = wanted > 0 ? load<f32>(a, CAP) : 0, reach = f32x4.splat(wanted + cap * CAP_SLACK);
   let largest: f32 = NONE_YET;
   for (let i = 0; i < threads; i++) {
     const other = load<f32>(roomOf(a, i), LARGEST);
     if (other > largest) largest = other;
   }
+  let limit = f32x4.sub(compared(f32x4.splat(largest), cap), reach);
   for (let row = thread << 4; row < rows; row += threads << 4) {
-    const at = out + (<usize> row << 2), limit = f32x4.splat(largest - within);
-    const a01 = v128.and(f32x4.lt(v128.load(at), limit), f32x4.lt(v128.load(at, 16), limit));
-    const a23 = v128.and(f32x4.lt(v128.load(at, 32), limit), f32x4.lt(v128.load(at, 48), limit));
+    const at = out + (<usize> row << 2);
+    const p = f32x4.lt(compared(v128.load(at), cap), limit), q = f32x4.lt(compared(v128.load(at, 16), cap), limit);
+    const r = f32x4.lt(compared(v128.load(at, 32), cap), limit), s = f32x4.lt(compared(v128.load(at, 48), cap), limit);
     // What is no number is not less.
-    if (i32x4.all_true(v128.and(a01, a23))) continue;
+    if (i32x4.all_true(v128.and(v128.and(p, q), v128.and(r, s)))) continue;
     compute(a, product, row, thread);
     const found = load<f32>(room, FOUND);
-    if (found > largest) largest = found;
+    if (found <= largest) continue;
+    largest = found;
+    limit = f32x4.sub(compared(f32x4.splat(largest), cap), reach);
   }
 }

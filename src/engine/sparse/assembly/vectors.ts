@@ -200,13 +200,19 @@ function slowNorm(
 /** What {@link elementwise} does with two vectors. */
 const ADD = 0, MULTIPLY = 1, COPY = 2, PART = 3;
 
-/** Activation of f · a + b, f · a · b, or f · a; or a part of a. */
+/**
+ * Activation of f · a + b, f · a · b, or f · a, times a gain; or a part of a. Of one token, each thread has some
+ * elements.
+ */
 export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, 36), other = load<usize>(a, 40), otherStride = load<u32>(a, 44);
-  const activation = load<i32>(a, 48), factor = v128.load32_splat(a, 52);
-  const bytes = ((<usize> load<i32>(a, WIDTH) << 2) + 15) & ~15;
+  const activation = load<i32>(a, 48), factor = v128.load32_splat(a, 52), gain = v128.load32_splat(a, 56);
+  const bytes = ((<usize> load<i32>(a, WIDTH) << 2) + 15) & ~15, lines = <i32> ((bytes + 63) >> 6);
+  const isOne = tokens == 1 && kind != PART;
+  const begin = isOne ? <usize> share(lines, thread, threads) << 6 : 0;
+  const end = isOne ? min(<usize> share(lines, thread + 1, threads) << 6, bytes) : bytes;
   for (
-    let t = firstToken(a, tokens, thread, threads);
+    let t = isOne ? 0 : firstToken(a, tokens, thread, threads);
     t < lastToken(tokens, thread, threads);
     t++
   ) {
@@ -217,11 +223,11 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
       continue;
     }
     const second = other + <usize> t * <usize> otherStride;
-    for (let i: usize = 0; i < bytes; i += 16) {
+    for (let i = begin; i < end; i += 16) {
       let v = f32x4.mul(v128.load(from + i), factor);
       if (kind == ADD) v = f32x4.add(v, v128.load(second + i));
       else if (kind == MULTIPLY) v = f32x4.mul(v, v128.load(second + i));
-      v128.store(to + i, activate(activation, v));
+      v128.store(to + i, f32x4.mul(activate(activation, v), gain));
     }
   }
 }

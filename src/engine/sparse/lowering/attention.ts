@@ -140,7 +140,10 @@ export function attend(view: NodeView, steps: StepList): Meaning[] {
   });
   for (const name of ["do_rotary", "rotary_interleaved"]) view.expectInteger(name, 0);
   view.expectInteger("smooth_softmax", 0, -1);
-  if (view.float("softcap", 0) !== 0) throw view.unsupported("caps its scores");
+  const cap = view.float("softcap", 0);
+  if (cap < 0 || (cap > 0 && !Number.isFinite(Math.fround(1 / cap)))) {
+    throw view.damaged(`has the softcap ${cap}`);
+  }
 
   const heads = view.integer("num_heads");
   const keyValueHeads = view.integer("kv_num_heads");
@@ -170,6 +173,7 @@ export function attend(view: NodeView, steps: StepList): Meaning[] {
     headDim,
     // 0 is the default of the operator, not a scale.
     scale: view.float("scale", 0) || 1 / Math.sqrt(headDim),
+    cap: cap || undefined,
     window: window === -1 ? undefined : window,
   });
   const attended: Activation = { kind: "activation", value: output, lastOnly: false };

@@ -34,7 +34,7 @@ export type Rule = (view: NodeView, steps: StepList) => Meaning | Meaning[];
 export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Add", add],
   ["Cast", cast],
-  ["Div", divide],
+  ["Div", div],
   ["Gather", gather],
   ["Identity", (view) => view.meaning(0)],
   ["LayerNormalization", layerNorm],
@@ -50,6 +50,7 @@ export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Slice", slice],
   ["Sqrt", root],
   ["Sub", sub],
+  ["Tanh", elementwise("tanh")],
   ["Transpose", transpose],
   ["Unsqueeze", unsqueezeScales],
   ["com.microsoft.FastGelu", elementwise("gelu_tanh")],
@@ -80,6 +81,14 @@ function add(view: NodeView, steps: StepList): Meaning {
     default:
       throw mixed(view, pair);
   }
+}
+
+/** An activation by a number, or the last but one node of a norm. */
+function div(view: NodeView, steps: StepList): Meaning {
+  if (view.meaning(1).kind !== "tensor") return divide(view);
+  const divisor = view.number(1, "floats"), factor = 1 / divisor;
+  if (!Number.isFinite(Math.fround(factor))) throw view.damaged(`divides by ${divisor}`);
+  return scaleBy(steps, view.input(0, "activation"), factor);
 }
 
 function sub(view: NodeView): Meaning {
@@ -120,10 +129,21 @@ function mul(view: NodeView, steps: StepList): Meaning {
   throw mixed(view, pair);
 }
 
-/** An activation by one number. */
+/** An activation by one number: the last node of a soft cap, or of nothing more. */
 function scale(view: NodeView, steps: StepList, x: Activation, place: number): Meaning {
   const factor = view.number(place, "floats");
   if (!Number.isFinite(factor)) throw view.damaged(`multiplies by ${factor}`);
+  const tanh = steps.makerOf(x.value);
+  const divided = tanh.op === "tanh" ? steps.makerOf(tanh.input) : undefined;
+  if (divided?.op !== "scale" || divided.factor !== 1 / factor) {
+    return scaleBy(steps, x, factor);
+  }
+  const output = steps.value(steps.widthOf(x.value));
+  steps.push({ op: "cap", input: divided.input, output, cap: factor });
+  return { ...x, value: output };
+}
+
+function scaleBy(steps: StepList, x: Activation, factor: number): Activation {
   const output = steps.value(steps.widthOf(x.value));
   steps.push({ op: "scale", input: x.value, output, factor });
   return { ...x, value: output };
@@ -165,7 +185,7 @@ function elementwise(op: Exclude<Elementwise, "silu">): Rule {
   return (view, steps) => apply(steps, op, view.input(0, "activation"));
 }
 
-type Elementwise = "relu" | "sigmoid" | "silu" | "gelu" | "gelu_tanh";
+type Elementwise = "relu" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "tanh";
 
 function apply(steps: StepList, op: Elementwise, x: Activation): Activation {
   const output = steps.value(steps.widthOf(x.value));

@@ -109,12 +109,12 @@ export class Program {
     kind: keyof typeof ELEMENTWISE,
     other: Vectors | undefined,
     activation: keyof typeof ACTIVATION,
-    factor = 1,
+    { factor = 1, cap = 1 } = {},
   ): void {
     this.#step(OP.ELEMENTWISE, [
       ...[...vectors(input), ...vectors(out), width],
       ...[ELEMENTWISE[kind], other?.address ?? 0, other?.stride ?? 0, ACTIVATION[activation]],
-      bits(factor),
+      ...[bits(factor), bits(cap)],
     ]);
   }
 
@@ -163,7 +163,7 @@ export class Program {
    */
   sketch(
     head: PlacedMatrix,
-    sketch: PlacedSketch,
+    sketch: PlacedSketch & { readonly cap: number },
     input: QuantisedVectors,
     out: Vectors,
     room: Scratch,
@@ -172,7 +172,7 @@ export class Program {
     // The product's counter: only one of the two is computed.
     this.#step(OP.SKETCH, [
       ...productWords({ ...head, kind: SKETCH_KIND, address: sketch.address }, input, out),
-      ...[head.rows, sketch.mean, 0, 0],
+      ...[head.rows, sketch.mean, bits(sketch.cap), 0],
       ...[0, 0, 0, 0],
       ...[0, 0, 0, 0],
       ...[room.address, room.bytes, 0, this.#counter],
@@ -199,6 +199,8 @@ export class Program {
       turned: number;
       window: number;
       scale: number;
+      /** 0 for none; in the units of scaled scores. */
+      cap: number;
       isInt8: boolean;
       /** Whether nothing that follows is needed where no logits are wanted. */
       isLast: boolean;
@@ -212,7 +214,7 @@ export class Program {
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
-      ...[options.turned],
+      ...[options.turned, bits(options.cap)],
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);

@@ -19,6 +19,8 @@ export type FusedStep =
     readonly activation: Activation;
     /** What `a` is multiplied by; 1 if not given. */
     readonly factor?: number;
+    /** Of a cap: what comes out of the activation is multiplied by it. */
+    readonly cap?: number;
     /** For `part`: its first element. */
     readonly offset?: number;
     readonly output: Value;
@@ -28,7 +30,7 @@ export type FusedStep =
   | { readonly op: "select"; readonly values: readonly Value[] };
 
 /** An activation function, or none. */
-export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu";
+export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
 
 /** activation(W·x + bias) · times + plus. */
 export interface LinearStep {
@@ -179,6 +181,7 @@ class Fuser {
       case "gelu":
       case "gelu_tanh":
       case "relu":
+      case "tanh":
         return this.#activate(step.op, step.input, step.output);
       case "part": {
         const { input, offset, output } = step;
@@ -204,6 +207,20 @@ class Fuser {
           output: step.output,
         });
         return;
+      case "cap": {
+        const { input, output, cap } = step;
+        this.#close(input);
+        this.#steps.push({
+          op: "elementwise",
+          kind: "copy",
+          a: input,
+          activation: "tanh",
+          factor: 1 / cap,
+          cap,
+          output,
+        });
+        return;
+      }
       case "mul":
       case "add":
         return this.#combine(step.op, step.a, step.b, step.output);

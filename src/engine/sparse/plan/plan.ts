@@ -209,13 +209,19 @@ class Planner {
         return;
       }
       case "elementwise": {
+        const readBefore = this.#lastRead.get(step.a) ?? -1;
         const whole = this.#toRead(step.a, "tokens", at);
         const a = step.offset ? { ...whole, address: whole.address + 4 * step.offset } : whole;
         const b = step.b === undefined ? undefined : this.#toRead(step.b, "tokens", at);
         if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
-        const out = this.#place(step.output, "scattered");
+        // What nobody else reads any more is changed where it lies: logits are large.
+        const inPlace = step.kind === "copy" && this.#readers[step.a] === 1 &&
+          readBefore < this.#met && whole.copy === 0;
+        const out = inPlace
+          ? this.#move(step.a, step.output, "scattered")
+          : this.#place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
-        this.#program.elementwise(a, out, width, step.kind, b, step.activation, step.factor);
+        this.#program.elementwise(a, out, width, step.kind, b, step.activation, step);
         return;
       }
       case "select":
@@ -257,8 +263,10 @@ class Planner {
       this.#readers[step.plus] === 1 &&
       readBefore < this.#met && plus!.copy === 0 &&
       step.plus !== step.times;
-    const out = inPlace ? this.#move(step.plus!, step.output) : this.#place(step.output, "rows");
-    if (this.#sketch && step.output === this.#decoder.logits) {
+    const out = inPlace
+      ? this.#move(step.plus!, step.output, "rows")
+      : this.#place(step.output, "rows");
+    if (this.#sketch?.step === step) {
       const bytes = roundUp(sketchRoom(matrix), 64);
       const rooms = { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
       this.#program.sketch(matrix, this.#sketch, input as QuantisedVectors, out, rooms);
@@ -302,6 +310,7 @@ class Planner {
       turned: step.rotary?.turned ?? 0,
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
+      cap: (step.cap ?? 0) * Math.LOG2E,
       isInt8: isInt8Cache(step, kv),
       isLast: step.isLast,
       scratch: this.#scratch,
@@ -368,11 +377,11 @@ class Planner {
   }
 
   /** Lets a value take the place of another. */
-  #move(from: Value, to: Value): Placed {
+  #move(from: Value, to: Value, dirt: Dirt): Placed {
     const placed = this.#placed.get(from)!;
     this.#placed.delete(from);
     this.#placed.set(to, placed);
-    this.#dirt.set(to, "rows");
+    this.#dirt.set(to, dirt);
     return placed;
   }
 
