@@ -157,8 +157,9 @@ async function* together(
       ? sequences[0]
       : merged(sequences, parallel, () => work.abort());
     for await (const answered of answers) {
-      if (answered.piece.type === "end") record.end(answered.piece);
-      else record.text(answered.piece);
+      const { index, piece } = answered;
+      if (piece.type === "end") record.end(index, piece);
+      else record.text(index, piece);
       yield answered;
     }
   } catch (error) {

@@ -3,6 +3,7 @@
  * @module
  */
 import type { EndPiece, TextPiece } from "../generate/generate.ts";
+import { Tally } from "./usage.ts";
 
 /** One line of the log. Prompts and answers are in it only where the server was asked for that. */
 export interface LogEntry {
@@ -26,7 +27,8 @@ export interface LogEntry {
   readonly finishReason?: string;
   readonly error?: string;
   readonly prompt?: unknown;
-  readonly answer?: string;
+  /** The text, or the texts where the request asked for several. */
+  readonly answer?: string | readonly string[];
 }
 
 /** Takes lines of the log. */
@@ -39,12 +41,15 @@ export class RequestRecord {
   #model: string | undefined;
   #stream: boolean | undefined;
   #first: number | undefined;
-  #tokens: { prompt: number; cached: number; completion: number } | undefined;
+  /** Of the sequences that have ended. */
+  #tally: Tally | undefined;
   #finishReason: string | undefined;
   #error: string | undefined;
   #cause: unknown;
   #prompt: unknown;
-  #answer = "";
+  /** By choice. */
+  #answers: string[] = [];
+  #choices = 1;
 
   /** @param withText Whether prompts and answers are written down. */
   constructor(
@@ -63,10 +68,17 @@ export class RequestRecord {
     this.#key = name;
   }
 
-  asked(model: string, stream: boolean, prompt: unknown): void {
+  /**
+   * @param choices Answers that it asks for to each prompt.
+   * @param all Answers that it asks for.
+   */
+  asked(model: string, stream: boolean, prompt: unknown, choices: number, all: number): void {
     this.#model = model;
     this.#stream = stream;
-    if (this.withText) this.#prompt = prompt;
+    this.#choices = choices;
+    if (!this.withText) return;
+    this.#prompt = prompt;
+    this.#answers = Array.from({ length: all }, () => "");
   }
 
   /** @param milliseconds From the request's arrival in line to its first text. */
@@ -74,18 +86,16 @@ export class RequestRecord {
     this.#first ??= milliseconds;
   }
 
-  text({ text }: TextPiece): void {
-    if (this.withText) this.#answer += text;
+  /** @param index Of which choice. */
+  text(index: number, { text }: TextPiece): void {
+    if (this.withText) this.#answers[index] += text;
   }
 
-  end({ promptTokens, cachedTokens, completionTokens, finishReason }: EndPiece): void {
-    const { prompt, cached, completion } = this.#tokens ?? { prompt: 0, cached: 0, completion: 0 };
-    this.#tokens = {
-      prompt: prompt + promptTokens,
-      cached: cached + cachedTokens,
-      completion: completion + completionTokens,
-    };
-    this.#finishReason = finishReason;
+  /** @param index Of which choice. */
+  end(index: number, piece: EndPiece): void {
+    this.#tally ??= new Tally(this.#choices);
+    this.#tally.end(index, piece);
+    this.#finishReason = piece.finishReason;
   }
 
   /**
@@ -111,6 +121,8 @@ export class RequestRecord {
 
   /** The line. */
   entry(status: number): LogEntry {
+    const usage = this.#tally?.usage;
+    const answer = this.#answers.length > 1 ? this.#answers : this.#answers[0] ?? "";
     return {
       time: new Date().toISOString(),
       event: "request",
@@ -122,13 +134,13 @@ export class RequestRecord {
       key: this.#key,
       model: this.#model,
       stream: this.#stream,
-      promptTokens: this.#tokens?.prompt,
-      cachedTokens: this.#tokens?.cached,
-      completionTokens: this.#tokens?.completion,
+      promptTokens: usage?.prompt_tokens,
+      cachedTokens: usage?.prompt_tokens_details.cached_tokens,
+      completionTokens: usage?.completion_tokens,
       firstTokenMilliseconds: this.#first === undefined ? undefined : Math.round(this.#first),
       finishReason: this.#finishReason,
       error: this.#error,
-      ...(this.withText ? { prompt: this.#prompt, answer: this.#answer } : {}),
+      ...(this.withText ? { prompt: this.#prompt, answer } : {}),
     };
   }
 }

@@ -75,6 +75,27 @@ describe("the log", () => {
     expect(whole.answer!.length).toBeGreaterThan(0);
   });
 
+  test("keeps the answers of one request apart, and has the numbers of tokens that its client is told", async () => {
+    for (const stream of [false, true]) {
+      for (const prompt of ["The river", ["The river", "A town"]]) {
+        const server = new ToyServer({ logPrompts: true });
+        const n = 3;
+        const asked = { prompt, n, temperature: 1, seed: 5, max_tokens: 8 };
+        const { json } = await server.complete(asked);
+        if (stream) await server.post(TEXT, { ...asked, stream });
+        await server.quiet();
+        const entry = server.entries.at(-1)!;
+        expect(entry.stream).toBe(stream);
+        expect(entry.answer).toEqual(json.choices.map(({ text }: { text: string }) => text));
+        expect(entry.promptTokens).toBe(json.usage.prompt_tokens);
+        expect(entry.completionTokens).toBe(json.usage.completion_tokens);
+        const line = textLine(entry);
+        expect(line).toContain(`answer ${JSON.stringify(entry.answer)}`);
+        expect(JSON.parse(jsonLine(entry)).answer).toEqual(entry.answer);
+      }
+    }
+  });
+
   test("has of a message what is read of it, whatever else is there", async () => {
     const server = new ToyServer({ logPrompts: true });
     const nested = "[".repeat(60_000) + "]".repeat(60_000);

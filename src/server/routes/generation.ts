@@ -55,7 +55,7 @@ export interface Head {
 export interface Generation<Whole extends object> {
   readonly service: Service;
   readonly served: Served;
-  readonly request: Pick<SamplingRequest, "stream">;
+  readonly request: Pick<SamplingRequest, "stream" | "n">;
   readonly wanted: readonly Wanted[];
   /** The field that holds the prompt: its name and what it holds. */
   readonly field: string;
@@ -80,7 +80,7 @@ export async function respond<Whole extends object>(
 ) {
   const record = context.get("record");
   const work = context.get("work");
-  record.asked(served.id, request.stream ?? false, prompt);
+  record.asked(served.id, request.stream ?? false, prompt, request.n ?? 1, wanted.length);
   const pieces = answer({ service, served, wanted, work, field, record });
   const head: Head = {
     id: `${prefix}-${record.id}`,
