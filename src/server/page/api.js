@@ -78,14 +78,21 @@ export class Client {
   }
 
   /**
-   * Whether the server can answer yet.
+   * Whether the server takes requests.
    *
-   * @returns {Promise<{ ready: boolean, retryAfter?: number }>}
+   * @returns {Promise<{ status: string, retryAfter?: number }>} `ready`, `loading`, `draining`, or `failed`: it can
+   *   be asked all the same, since some of its models may answer.
    */
   async ready() {
     const response = await this.#fetch("ready", {});
-    await response.body?.cancel();
-    return { ready: response.status !== 503, retryAfter: retryAfterOf(response) };
+    const retryAfter = retryAfterOf(response);
+    if (response.status !== 503) {
+      await response.body?.cancel();
+      return { status: "ready", retryAfter };
+    }
+    // Of what stands between us and the server nothing is known.
+    const { status } = await response.json().catch(() => ({}));
+    return { status: typeof status === "string" ? status : "loading", retryAfter };
   }
 
   /** @returns {Promise<Model[]>} */

@@ -514,7 +514,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "d692bc97763704bb",
+    hash: "a77fed89f4d67d67",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -595,14 +595,21 @@ export class Client {
   }
 
   /**
-   * Whether the server can answer yet.
+   * Whether the server takes requests.
    *
-   * @returns {Promise<{ ready: boolean, retryAfter?: number }>}
+   * @returns {Promise<{ status: string, retryAfter?: number }>} \`ready\`, \`loading\`, \`draining\`, or \`failed\`: it can
+   *   be asked all the same, since some of its models may answer.
    */
   async ready() {
     const response = await this.#fetch("ready", {});
-    await response.body?.cancel();
-    return { ready: response.status !== 503, retryAfter: retryAfterOf(response) };
+    const retryAfter = retryAfterOf(response);
+    if (response.status !== 503) {
+      await response.body?.cancel();
+      return { status: "ready", retryAfter };
+    }
+    // Of what stands between us and the server nothing is known.
+    const { status } = await response.json().catch(() => ({}));
+    return { status: typeof status === "string" ? status : "loading", retryAfter };
   }
 
   /** @returns {Promise<Model[]>} */
@@ -3385,7 +3392,7 @@ legend,
   },
   "/page/playground.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "bf1c25b37d9217c2",
+    hash: "913f8855ab438119",
     body: `// @ts-check
 /**
  * The playground of a server: waits for it, asks for a key where it wants one.
@@ -3456,16 +3463,20 @@ function askForKey() {
 }
 
 /**
- * Comes back when the server can answer.
+ * Comes back when the server can be asked: one that has lost a model has others, or says why there are none.
  *
  * @param {import("./shell.js").Tell} tell
  */
 async function untilReady(tell) {
   for (;;) {
     try {
-      const { ready, retryAfter } = await client.ready();
-      if (ready) return;
-      tell("The model is loading", "The page begins as soon as it is there.");
+      const { status, retryAfter } = await client.ready();
+      if (status === "ready" || status === "failed") return;
+      if (status === "draining") {
+        tell("The server is about to stop", "The page begins as soon as it is there again.");
+      } else {
+        tell("The model is loading", "The page begins as soon as it is there.");
+      }
       await pause(retryAfter ?? PATIENCE);
     } catch {
       tell("The server cannot be reached", "Is it running? The page tries again by itself.");
@@ -3941,7 +3952,7 @@ function wordsFor(input) {
   },
   "/page/shell.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "98d216d50bbb9532",
+    hash: "1b8803684ece6a66",
     body: `// @ts-check
 /**
  * The playground around its views: shows how the beginning goes, then the model with the view that fits
@@ -4077,21 +4088,18 @@ export function startPlayground({ client, ready, explain }) {
 
   /** Shows the model's name, or a choice where there are several. */
   function showChoice() {
-    const names = models.map(({ id, espalier }) =>
-      make("option", { value: id }, espalier?.name ?? id)
-    );
-    select.replaceChildren(...names);
+    select.replaceChildren(...models.map(({ id }) => make("option", { value: id }, id)));
     select.hidden = models.length < 2;
     const name = byId("model-name", HTMLElement);
     name.hidden = models.length >= 2;
-    name.textContent = models[0].espalier?.name ?? models[0].id;
+    name.textContent = models[0].id;
   }
 
   /** @param {Model} chosen */
   function choose(chosen) {
     view().stop();
     model = chosen;
-    document.title = \`\${chosen.espalier?.name ?? chosen.id} · Espalier\`;
+    document.title = \`\${chosen.id} · Espalier\`;
     const chats = chosen.espalier?.canChat !== false;
     chat.visible = chats;
     editor.visible = !chats;
@@ -4121,7 +4129,7 @@ export function startPlayground({ client, ready, explain }) {
    * @param {boolean} complete
    */
   function show({ id, espalier }, complete) {
-    byId("greeting-title", HTMLElement).textContent = espalier?.name ?? id;
+    byId("greeting-title", HTMLElement).textContent = id;
     byId("greeting-text", HTMLElement).textContent = espalier ? sentence(espalier) : "";
     byId("card", HTMLElement).replaceChildren(
       espalier

@@ -68,16 +68,20 @@ function askForKey() {
 }
 
 /**
- * Comes back when the server can answer.
+ * Comes back when the server can be asked: one that has lost a model has others, or says why there are none.
  *
  * @param {import("./shell.js").Tell} tell
  */
 async function untilReady(tell) {
   for (;;) {
     try {
-      const { ready, retryAfter } = await client.ready();
-      if (ready) return;
-      tell("The model is loading", "The page begins as soon as it is there.");
+      const { status, retryAfter } = await client.ready();
+      if (status === "ready" || status === "failed") return;
+      if (status === "draining") {
+        tell("The server is about to stop", "The page begins as soon as it is there again.");
+      } else {
+        tell("The model is loading", "The page begins as soon as it is there.");
+      }
       await pause(retryAfter ?? PATIENCE);
     } catch {
       tell("The server cannot be reached", "Is it running? The page tries again by itself.");

@@ -133,21 +133,18 @@ export function startPlayground({ client, ready, explain }) {
 
   /** Shows the model's name, or a choice where there are several. */
   function showChoice() {
-    const names = models.map(({ id, espalier }) =>
-      make("option", { value: id }, espalier?.name ?? id)
-    );
-    select.replaceChildren(...names);
+    select.replaceChildren(...models.map(({ id }) => make("option", { value: id }, id)));
     select.hidden = models.length < 2;
     const name = byId("model-name", HTMLElement);
     name.hidden = models.length >= 2;
-    name.textContent = models[0].espalier?.name ?? models[0].id;
+    name.textContent = models[0].id;
   }
 
   /** @param {Model} chosen */
   function choose(chosen) {
     view().stop();
     model = chosen;
-    document.title = `${chosen.espalier?.name ?? chosen.id} · Espalier`;
+    document.title = `${chosen.id} · Espalier`;
     const chats = chosen.espalier?.canChat !== false;
     chat.visible = chats;
     editor.visible = !chats;
@@ -177,7 +174,7 @@ export function startPlayground({ client, ready, explain }) {
    * @param {boolean} complete
    */
   function show({ id, espalier }, complete) {
-    byId("greeting-title", HTMLElement).textContent = espalier?.name ?? id;
+    byId("greeting-title", HTMLElement).textContent = id;
     byId("greeting-text", HTMLElement).textContent = espalier ? sentence(espalier) : "";
     byId("card", HTMLElement).replaceChildren(
       espalier

@@ -6,7 +6,8 @@ const NETWORK = /Failed to load resource/;
 const HALF = "An espalier is a tree that grows flat. Each winter the gardener ";
 
 /** Checks refusals, broken answers, long ones, keys, loading, and the view without a chat. */
-export async function checkFailures(browser, results, { plain, keyed, loading, axe, pictures }) {
+export async function checkFailures(browser, results, fakes) {
+  const { plain, keyed, lost, loading, axe, pictures } = fakes;
   const on = (what, use, options = {}, allowed = NETWORK) =>
     results.part(what, () => withPage(browser, results, what, options, use, allowed));
 
@@ -158,6 +159,17 @@ export async function checkFailures(browser, results, { plain, keyed, loading, a
     await picture(page, pictures, "desktop-light-7-loading");
     await page.locator("#prompt").waitFor();
     results.that("a server that loads is waited for", true);
+  });
+
+  await on("lost model", async (page) => {
+    await page.goto(lost);
+    await page.locator("#prompt").waitFor();
+    results.that("a server that has lost one of its models has the others", true);
+    const names = await page.locator("#model-select option").allInnerTexts();
+    results.same("models of one name are told apart", names, [
+      "SmolLM2-135M-Instruct-8of16",
+      "SmolLM2-135M-Instruct-8of16-2",
+    ]);
   });
 
   await on("editor", async (page) => {

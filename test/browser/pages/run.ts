@@ -34,12 +34,19 @@ interface Driven {
 interface Fakes {
   readonly plain: string;
   readonly keyed: string;
+  /** Has lost one of its models. */
+  readonly lost: string;
   /** Answers each request with the address of a server that has just begun to load. */
   readonly loading: string;
 }
 
 async function startFakes(): Promise<{ fakes: Fakes; close(): void }> {
-  const servers: FakeServer[] = [await startFake({ writer: true }), await startFake({ key: KEY })];
+  const servers: FakeServer[] = [
+    await startFake({ writer: true }),
+    await startFake({ key: KEY }),
+    await startFake({ hasLost: true }),
+  ];
+  const [plain, keyed, lost] = servers.map(({ url }) => url);
   const starter = createServer(async (_, response) => {
     const server = await startFake({ loadingSeconds: LOADING_SECONDS });
     servers.push(server);
@@ -48,7 +55,7 @@ async function startFakes(): Promise<{ fakes: Fakes; close(): void }> {
   await new Promise<void>((listening) => starter.listen(0, "127.0.0.1", listening));
   const { port } = starter.address() as AddressInfo;
   return {
-    fakes: { plain: servers[0].url, keyed: servers[1].url, loading: `http://127.0.0.1:${port}/` },
+    fakes: { plain, keyed, lost, loading: `http://127.0.0.1:${port}/` },
     close() {
       starter.closeAllConnections();
       starter.close();

@@ -4,6 +4,8 @@ import fc from "fast-check";
 import { ask, explain, measures } from "../../../src/server/page/answer.js";
 // @ts-ignore: as above.
 import { ApiError, Client, LostError, readEvents } from "../../../src/server/page/api.js";
+import { listen } from "../../../src/platform/listen.ts";
+import { ToyServer } from "../toy_server.ts";
 import { type FakeServer, startFake } from "./fake_server.ts";
 
 const KEY = "open sesame";
@@ -61,6 +63,34 @@ describe("server-sent events", () => {
       ),
       { numRuns: 200 },
     );
+  });
+});
+
+describe("whether a server is ready", () => {
+  test("is said by it, and one that has lost a model is not taken for one that loads", async () => {
+    const server = new ToyServer({}, {}, false);
+    const listening = listen(server.handler, { hostname: "127.0.0.1", port: 0, patience: 30 });
+    const client = new Client(`http://127.0.0.1:${listening.port}/`, () => Promise.resolve());
+    try {
+      expect(await client.ready()).toEqual({ status: "loading", retryAfter: 2 });
+      server.load();
+      expect(await client.ready()).toEqual({ status: "ready" });
+      server.service.lose();
+      expect(await client.ready()).toEqual({ status: "failed", retryAfter: 2 });
+      expect((await client.models()).map(({ id }: { id: string }) => id)).toEqual(["toy"]);
+      await server.service.drain(1);
+      expect(await client.ready()).toEqual({ status: "draining", retryAfter: 2 });
+    } finally {
+      await listening.stop();
+    }
+  });
+
+  test("is guessed where a proxy answers in its place", async () => {
+    const page = () => new Response("<h1>503 Service Unavailable</h1>", { status: 503 });
+    const listening = listen(page, { hostname: "127.0.0.1", port: 0, patience: 30 });
+    const client = new Client(`http://127.0.0.1:${listening.port}/`, () => Promise.resolve());
+    expect(await client.ready()).toEqual({ status: "loading" });
+    await listening.stop();
   });
 });
 

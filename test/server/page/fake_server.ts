@@ -32,6 +32,8 @@ export interface FakeOptions {
   readonly key?: string;
   /** Is not ready for so long. */
   readonly loadingSeconds?: number;
+  /** Is not ready any more, since one of its models has been lost; the others answer, two of one name. */
+  readonly hasLost?: boolean;
   /** Serves a model without a chat template as well. */
   readonly writer?: boolean;
 }
@@ -69,7 +71,7 @@ const CARD = {
   dense: { f16: 269_060_000, int8: 138_500_000, int4: 71_900_000 },
 };
 
-function modelsOf({ writer }: FakeOptions) {
+function modelsOf({ writer, hasLost }: FakeOptions) {
   const about = {
     engine: "sparse",
     device: "WebAssembly, relaxed SIMD",
@@ -80,15 +82,20 @@ function modelsOf({ writer }: FakeOptions) {
     weightBytes: 112_400_000,
     cacheBytesPerToken: 24_480,
   };
-  const model = (id: string, canChat: boolean) => ({
+  const model = (id: string, canChat: boolean, name = id) => ({
     id,
     object: "model",
     created: 1_750_000_000,
     owned_by: "espalier",
-    espalier: { name: id, ...about, canChat },
+    espalier: { name, ...about, canChat },
   });
   const models = [model("SmolLM2-135M-Instruct-8of16", true)];
-  return writer ? [...models, model("tiny-stories", false)] : models;
+  const [{ id }] = models;
+  return [
+    ...models,
+    ...(writer ? [model("tiny-stories", false)] : []),
+    ...(hasLost ? [model(`${id}-2`, true, id)] : []),
+  ];
 }
 
 /** Starts the server on this machine's own address. */
@@ -113,8 +120,12 @@ export async function startFake(options: FakeOptions = {}): Promise<FakeServer> 
       return void response.end(file.body);
     }
     if (path === "/openapi.json") return json(200, FAKE_OPENAPI);
-    if (Date.now() < readyAt) return fail(503, "the model is loading", { "retry-after": "1" });
-    if (path === "/ready") return json(200, { status: "ready" });
+    const isLoading = Date.now() < readyAt;
+    if (path === "/ready") {
+      const status = isLoading ? "loading" : options.hasLost ? "failed" : "ready";
+      return json(status === "ready" ? 200 : 503, { status }, { "retry-after": "1" });
+    }
+    if (isLoading) return fail(503, "the model is loading", { "retry-after": "1" });
     if (options.key && request.headers.authorization !== `Bearer ${options.key}`) {
       return fail(401, "the key is missing or wrong");
     }
