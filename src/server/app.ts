@@ -99,7 +99,10 @@ export function appOf(
   for (const path of GUARDED) app.use(path, requireKey(settings.keys));
   if (awaken) { for (const path of [...GUARDED, "/ready"]) app.use(path, awaken); }
   const body = readBody(settings.bodyLimit, 1000 * settings.readTimeout);
-  for (const path of GUARDED) app.on("POST", path, body);
+  // Where there is no such path, that is what is wrong with a request, and not its body.
+  const bodyOfRoute: MiddlewareHandler<AppEnv> = (context, next) =>
+    routes.has(`POST ${context.req.path}`) ? body(context, next) : next();
+  for (const path of GUARDED) app.on("POST", path, bodyOfRoute);
 
   addChat(app, service);
   addCompletions(app, service);

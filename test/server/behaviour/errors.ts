@@ -312,6 +312,18 @@ const nowhere: Check = {
     isError(await read(await server.fetch(CHAT)), wanted, "GET");
     isError(await read(await server.fetch("/health", { method: "DELETE" })), wanted, "DELETE");
     isError(await read(await server.fetch("/v1/embeddings", jsonRequest({}))), wanted, "POST");
+    // What is wrong is the path, whatever is sent there.
+    const file = new FormData();
+    file.set("file", new Blob(["a recording"]));
+    const forms = [
+      { body: file },
+      { body: "{", headers: { "content-type": "application/json" } },
+      jsonRequest({ input: "x".repeat(3 << 20) }),
+    ];
+    for (const form of forms) {
+      const path = "/v1/audio/transcriptions";
+      isError(await read(await server.fetch(path, { ...form, method: "POST" })), wanted, path);
+    }
   },
 };
 
