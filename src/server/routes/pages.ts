@@ -11,9 +11,14 @@ export function addPages(app: App): void {
     const etag = `"${hash}"`;
     app.get(path, (context) => {
       const headers = { ...pageHeaders, "content-type": type, etag };
-      return context.req.header("if-none-match") === etag
+      return isKnown(context.req.header("if-none-match"), etag)
         ? context.body(null, 304, headers)
         : context.body(body, 200, headers);
     });
   }
+}
+
+/** Whether a browser has it already: proxies that compress make the tag a weak one, which is as good here. */
+function isKnown(tags: string | undefined, etag: string): boolean {
+  return tags?.split(",").some((tag) => ["*", etag, `W/${etag}`].includes(tag.trim())) ?? false;
 }
