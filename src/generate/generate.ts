@@ -12,7 +12,7 @@ import type { ModelText } from "../text/model_text.ts";
 import { Sampler } from "../text/sampler.ts";
 import { TextStream } from "../text/stream.ts";
 import { type GenerationOptions, generationSchema } from "./options.ts";
-import { type Prompt, promptTokens } from "./prompt.ts";
+import { type Prompt, PromptTokens, promptTokens } from "./prompt.ts";
 
 /** Some more text. */
 export interface TextPiece {
@@ -59,7 +59,8 @@ export type GenerationPiece = TextPiece | EndPiece;
  *
  * @param model A loaded model.
  * @param text Its tokenizer and, for conversations, its chat template.
- * @param prompt Text to continue, messages to answer, or token ids.
+ * @param prompt Text to continue, messages to answer, or token ids; or what was made of one, on which the options
+ *   of prompts have no bearing any more.
  * @returns Pieces of text as they are certain, then the end.
  * @throws {UsageError} When an option is wrong, the prompt is empty, or the constraint has served before.
  * @throws {SchemaError} From the iteration, when the tokenizer cannot write what the constraint wants.
@@ -78,19 +79,16 @@ export type GenerationPiece = TextPiece | EndPiece;
 export function generate(
   model: EngineModel,
   text: ModelText,
-  prompt: Prompt,
+  prompt: Prompt | PromptTokens,
   options: GenerationOptions = {},
 ): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { signal, constraint, promptLimit, templateVariables, ...rest } = options;
+  const { signal, constraint, promptLimit, longestText, templateVariables, ...rest } = options;
   assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);
   const { info } = model;
-  const { tokens, continues } = promptTokens(
-    text,
-    prompt,
-    { ...info, limit: promptLimit },
-    templateVariables,
-  );
+  const { tokens, continues } = prompt instanceof PromptTokens
+    ? prompt
+    : promptTokens(text, prompt, info, { promptLimit, longestText, templateVariables });
   return run({
     model,
     tokens,

@@ -14,7 +14,7 @@ import type { GenerationOptions } from "./options.ts";
 import { perplexityOf } from "./perplexity.ts";
 import type { ModelCard } from "./card.ts";
 import type { ModelText } from "../text/model_text.ts";
-import type { Prompt } from "./prompt.ts";
+import { type Prompt, type PromptOptions, type PromptTokens, promptTokens } from "./prompt.ts";
 
 /** Tokens of a window of {@linkcode Model.perplexity} unless the caller or the model says otherwise. */
 const DEFAULT_SEQLEN = 512;
@@ -83,14 +83,23 @@ export class Model implements AsyncDisposable {
   /**
    * Generates text; see `generate` of `src/generate/generate.ts` for all that it throws.
    *
-   * @param prompt Text to continue, messages to answer, or token ids.
+   * @param prompt Text to continue, messages to answer, or token ids; or what {@linkcode prepare} has made of one.
    * @returns Pieces of text as they are certain, then one piece of type `end`.
    */
   generate(
-    prompt: Prompt,
+    prompt: Prompt | PromptTokens,
     options?: GenerationOptions,
   ): AsyncGenerator<GenerationPiece, void, undefined> {
     return generate(this.#engine, this.#requireText(), prompt, options);
+  }
+
+  /**
+   * Makes tokens of a prompt, for several texts that begin with it; of a long one that takes a while.
+   *
+   * @throws As {@linkcode generate} does for a prompt that is wrong.
+   */
+  prepare(prompt: Prompt, options?: PromptOptions): PromptTokens {
+    return promptTokens(this.#requireText(), prompt, this.info, options);
   }
 
   /**

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import type { TokenConstraint } from "../text/constraint.ts";
 import { samplingFields } from "../text/sampling_options.ts";
+import type { PromptOptions } from "./prompt.ts";
 
 /** Most stop strings: each costs a step for every character. */
 const MOST_STOPS = 16;
@@ -31,7 +32,7 @@ export const generationFields = {
 export const generationSchema = z.strictObject(generationFields);
 
 /** Options of `generate`, as a caller writes them. */
-export interface GenerationOptions extends z.input<typeof generationSchema> {
+export interface GenerationOptions extends z.input<typeof generationSchema>, PromptOptions {
   /** Stops the work, also within a long prompt; it then fails with `AbortError`. */
   readonly signal?: AbortSignal;
   /**
@@ -39,10 +40,6 @@ export interface GenerationOptions extends z.input<typeof generationSchema> {
    * ends with it. A stop string still cuts it short.
    */
   readonly constraint?: TokenConstraint;
-  /** Most tokens of a prompt, where less is wanted than the context holds. */
-  readonly promptLimit?: number;
-  /** More variables for the chat template, e.g. `{ enable_thinking: false }`. */
-  readonly templateVariables?: Readonly<Record<string, unknown>>;
 }
 /** Options of `generate`, checked, with their defaults. */
 export type GenerationSettings = z.output<typeof generationSchema>;

@@ -10,32 +10,44 @@ import type { ModelText } from "../text/model_text.ts";
 /** Text to continue, a conversation to answer, or token ids as they are. */
 export type Prompt = string | readonly Message[] | ArrayLike<number>;
 
-/** A prompt that a model can run. */
-export interface PromptTokens {
-  readonly tokens: Int32Array;
-  /** Whether what is generated continues the prompt's own text, or is a text of its own. */
-  readonly continues: boolean;
+/** A prompt that a model can run; several texts may begin with it. */
+export class PromptTokens {
+  /** @param continues Whether what is generated continues the prompt's own text, or is a text of its own. */
+  constructor(readonly tokens: Int32Array, readonly continues: boolean) {}
+}
+
+/** How a prompt is made into tokens. */
+export interface PromptOptions {
+  /** Most tokens of it, where less is wanted than the context holds. */
+  readonly promptLimit?: number;
+  /**
+   * Most UTF-16 units of its text, as the chat template writes it, for those who cannot wait until tokens have been
+   * made of a text that is too long.
+   */
+  readonly longestText?: number;
+  /** More variables for the chat template, e.g. `{ enable_thinking: false }`. */
+  readonly templateVariables?: Readonly<Record<string, unknown>>;
 }
 
 /**
  * Makes tokens of a prompt. Text gets the special tokens that the model's tokenizer adds; a
  * conversation is written by the chat template, which has them in it.
  *
- * @param info The model's; `limit` is the most tokens that are taken, where that is less than it could.
- * @param variables More variables for the chat template.
+ * @param info The model's.
  * @throws {ChatTemplateError} When messages are given and the template is missing or refuses them.
  * @throws {UsageError} When there is not a single token, or what is given is no prompt.
  * @throws {TokenRangeError} When an id is outside the model's vocabulary.
  * @throws {ContextOverflowError} When the context has no room for the prompt and one more token, or the
- *   prompt is longer than the limit.
+ *   prompt is longer than a limit.
  */
 export function promptTokens(
   text: ModelText,
   prompt: Prompt,
-  info: Pick<ModelInfo, "vocabulary" | "context"> & { readonly limit?: number },
-  variables?: Readonly<Record<string, unknown>>,
+  info: Pick<ModelInfo, "vocabulary" | "context">,
+  options: PromptOptions = {},
 ): PromptTokens {
-  const { tokens, continues } = encode(text, prompt, variables);
+  const { promptLimit } = options;
+  const { tokens, continues } = encode(text, prompt, options);
   if (tokens.length === 0) {
     throw new UsageError(
       "the prompt is empty, and the model's tokenizer puts nothing before a text",
@@ -58,20 +70,21 @@ export function promptTokens(
         `most ${info.context - 1}`,
     );
   }
-  if (info.limit !== undefined && tokens.length > info.limit) {
+  if (promptLimit !== undefined && tokens.length > promptLimit) {
     throw new ContextOverflowError(
-      `the prompt has ${tokens.length} tokens: at most ${info.limit} are taken`,
+      `the prompt has ${tokens.length} tokens: at most ${promptLimit} are taken`,
     );
   }
-  return { tokens: Int32Array.from(tokens), continues };
+  return new PromptTokens(Int32Array.from(tokens), continues);
 }
 
 function encode(
   { tokenizer, template }: ModelText,
   prompt: Prompt,
-  variables: Readonly<Record<string, unknown>> | undefined,
+  { longestText = Infinity, templateVariables: variables }: PromptOptions,
 ): { tokens: ArrayLike<number>; continues: boolean } {
   if (typeof prompt === "string") {
+    assertShort(prompt, longestText);
     const tokens = tokenizer.encode(prompt, { addSpecialTokens: true });
     if (tokens.length > 0 || tokenizer.beginId === undefined) return { tokens, continues: true };
     // To write from nothing, a model needs the token that texts begin with.
@@ -83,9 +96,18 @@ function encode(
   }
   if (isConversation(prompt)) {
     const written = requireTemplate(template).render(prompt, { variables });
+    assertShort(written, longestText);
     return { tokens: tokenizer.encode(written), continues: false };
   }
   return { tokens: prompt, continues: true };
+}
+
+/** @throws {ContextOverflowError} When a text is too long to make tokens of it. */
+function assertShort({ length }: string, longest: number): void {
+  if (length <= longest) return;
+  throw new ContextOverflowError(
+    `the prompt has ${length} characters: at most ${longest} are taken`,
+  );
 }
 
 function isConversation(

@@ -4,15 +4,8 @@
  */
 import type { GenerationPiece } from "../generate/generate.ts";
 import type { GenerationOptions } from "../generate/options.ts";
-import type { Prompt } from "../generate/prompt.ts";
-import {
-  ApiError,
-  apiErrorOf,
-  badRequest,
-  isEndOfModel,
-  isError,
-  RequestTimeoutError,
-} from "./errors.ts";
+import type { Prompt, PromptTokens } from "../generate/prompt.ts";
+import { ApiError, apiErrorOf, isEndOfModel, isError, RequestTimeoutError } from "./errors.ts";
 import type { RequestRecord } from "./log.ts";
 import type { Served, Service } from "./service.ts";
 
@@ -63,12 +56,18 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
   const limit = Math.min(settings.promptLimit ?? context - 1, context - 1);
   const most = Math.min(settings.maxTokens ?? context, context);
   try {
+    const prepared = new Map<Prompt, PromptTokens>();
     const sequences = wanted.map(({ prompt, options }, index) => {
-      assertShort(prompt, limit, field);
-      const pieces = served.model.generate(prompt, {
-        ...options,
-        maxTokens: Math.min(options.maxTokens ?? most, most),
+      const { templateVariables, ...rest } = options;
+      const tokens = prepared.get(prompt) ?? served.model.prepare(prompt, {
         promptLimit: limit,
+        longestText: limit * MOST_PER_TOKEN,
+        templateVariables,
+      });
+      prepared.set(prompt, tokens);
+      const pieces = served.model.generate(tokens, {
+        ...rest,
+        maxTokens: Math.min(options.maxTokens ?? most, most),
         signal: work.signal,
       });
       return sequence(answering, pieces, index);
@@ -77,25 +76,6 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
   } catch (error) {
     if (isEndOfModel(error)) service.lose();
     throw apiErrorOf(error, field);
-  }
-}
-
-/** Refuses a text that is too long whatever its tokens are, before time is spent on them. */
-function assertShort(prompt: Prompt, limit: number, field: string): void {
-  const length = typeof prompt === "string"
-    ? prompt.length
-    : (prompt as ArrayLike<unknown>).length > 0 && typeof prompt[0] === "object"
-    ? (prompt as readonly { content: string }[]).reduce(
-      (sum, { content }) => sum + content.length,
-      0,
-    )
-    : 0;
-  if (length > limit * MOST_PER_TOKEN) {
-    throw badRequest(
-      `the prompt has ${length} characters: at most ${limit} tokens are taken`,
-      field,
-      "context_length_exceeded",
-    );
   }
 }
 

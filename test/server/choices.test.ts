@@ -1,7 +1,9 @@
 /** Requests for more sequences than may generate at once. @module */
 import { describe, expect, test } from "bun:test";
+import { MOST_PER_TOKEN } from "../../src/server/answers.ts";
+import { tokenizer } from "../generate/support.ts";
 import { eventsOf, jsonRequest } from "./behaviour/support.ts";
-import { pause, TEXT, ToyServer, until } from "./toy_server.ts";
+import { CHAT, pause, TEXT, ToyServer, until } from "./toy_server.ts";
 
 /** A server whose sequences take some 60 ms each, where nobody may wait that long for two of them. */
 function narrow(parallel: number): ToyServer {
@@ -39,6 +41,59 @@ describe("a request for more answers than generate at once", () => {
     const { status } = await server.complete({});
     expect(status).toBe(200);
     expect((await many).status).toBe(200);
+    await server.quiet();
+  });
+});
+
+describe("making tokens, in which time the server does nothing else", () => {
+  /** The texts that tokens are made of while something is done. */
+  async function textsOf(work: () => Promise<unknown>): Promise<string[]> {
+    const texts: string[] = [];
+    const { encode } = tokenizer;
+    Object.defineProperty(tokenizer, "encode", {
+      configurable: true,
+      value: (...given: Parameters<typeof encode>) => {
+        texts.push(given[0]);
+        return encode.apply(tokenizer, given);
+      },
+    });
+    try {
+      await work();
+    } finally {
+      delete (tokenizer as Partial<typeof tokenizer>).encode;
+    }
+    return texts;
+  }
+
+  test("is done once for all answers to a prompt", async () => {
+    const server = new ToyServer();
+    const prompt = ["The river", "A town", "The river"];
+    const messages = [{ role: "user", content: "Hi" }];
+    expect(await textsOf(() => server.complete({ prompt, n: 9 }))).toEqual(["The river", "A town"]);
+    const whole = await textsOf(() => server.post(CHAT, { messages, n: 9, max_tokens: 2 }));
+    expect(whole).toEqual(["[user]Hi[me]"]);
+    await server.quiet();
+  });
+
+  test("is not begun with what is longer than any tokens of the context, wherever it comes from", async () => {
+    const long = "ab".repeat(200_000);
+    const messages = [{ role: "user", content: "Hi" }];
+    const server = new ToyServer();
+    const longest = MOST_PER_TOKEN * server.toy.info.context;
+    const requests = [
+      { messages: [{ role: "user", content: long }] },
+      { messages: [...messages, { role: "user", content: long }] },
+      { messages, chat_template_kwargs: { who: long } },
+    ];
+    for (const request of requests) {
+      const texts = await textsOf(async () => {
+        const { status, json } = await server.post(CHAT, request);
+        const { code, param, message } = json.error;
+        expect([status, code, param]).toEqual([400, "context_length_exceeded", "messages"]);
+        expect(message).toContain("characters");
+      });
+      expect(texts.filter(({ length }) => length > longest)).toEqual([]);
+    }
     await server.quiet();
   });
 });
