@@ -64,8 +64,8 @@ export function flagsOf(schema: CommandSchema): Flag[] {
 export interface CommandLine {
   /** Options for the schema, config file and flags merged. */
   readonly options: Record<string, unknown>;
-  /** The variables that options came from, by field: messages name them in place of flags. */
-  readonly variables: Readonly<Record<string, string>>;
+  /** The variables and fields of the config file that options came from: messages name them in place of flags. */
+  readonly sources: Readonly<Record<string, string>>;
   readonly json: boolean;
   readonly help: boolean;
 }
@@ -109,7 +109,7 @@ export function readCommandLine(
       throw unknownFlag(word.replace(/=.*$/, ""), known);
     },
   }) as Record<string, unknown> & { _: (string | number)[] };
-  if (parsed.help) return { options: {}, variables: {}, json: false, help: true };
+  if (parsed.help) return { options: {}, sources: {}, json: false, help: true };
 
   const models = parsed._.map(String);
   const [model, ...rest] = models;
@@ -123,11 +123,23 @@ export function readCommandLine(
   const { environment = {} } = taking;
   const named = parsed.config ?? environment[`${VARIABLE}CONFIG`];
   const config = named ?? (model === undefined ? taking.config : undefined);
+  const sources: Record<string, string> = {};
+  let json = false;
   if (config !== undefined) {
     const path = text("config", config);
-    Object.assign(options, readConfigFile(path));
-    assertKnown(options, Object.keys(schema.shape), path);
+    const { json: asked = false, ...found } = readConfigFile(path);
+    if (typeof asked !== "boolean") throw new UsageError(`${path}: json is neither true nor false`);
+    json = asked;
+    assertKnown(found, Object.keys(schema.shape), path);
+    // As a variable has it: one of what may be several needs no list.
+    const lists = flags.filter(({ kind }) => kind === "list").map(({ field }) => field);
+    for (const field of [...lists, ...(taking.severalModels ? ["model"] : [])]) {
+      if (typeof found[field] === "string") found[field] = [found[field]];
+    }
+    Object.assign(options, found);
+    for (const field of Object.keys(found)) sources[field] = `${path}: ${field}`;
   }
+  const fromFile = { ...options };
   const { output: ownOutput } = options;
   const fromEnvironment = readEnvironment(environment, flags, taking.severalModels ?? false);
   Object.assign(options, fromEnvironment);
@@ -149,15 +161,15 @@ export function readCommandLine(
   if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model");
   }
-  const variables = Object.fromEntries(
-    Object.keys(fromEnvironment).filter((field) => options[field] === fromEnvironment[field])
-      .map((field) => [field, variableOf(kebab(field))]),
-  );
+  for (const field of Object.keys(fromEnvironment)) sources[field] = variableOf(kebab(field));
+  for (const field of Object.keys(sources)) {
+    // A flag has gone over it.
+    if (options[field] !== (fromEnvironment[field] ?? fromFile[field])) delete sources[field];
+  }
   const asksForJson = environment[variableOf("json")];
-  const json = asksForJson && !given.includes("--json")
-    ? booleanOf(variableOf("json"), asksForJson)
-    : Boolean(parsed.json);
-  return { options, variables, json, help: false };
+  if (asksForJson) json = booleanOf(variableOf("json"), asksForJson);
+  if (given.includes("--json")) json = Boolean(parsed.json);
+  return { options, sources, json, help: false };
 }
 
 /** Variables of the environment. */
@@ -217,17 +229,17 @@ function joinValues(words: readonly string[], flags: readonly Flag[]): string[] 
 /**
  * Checks options against a schema, naming fields as flags.
  *
- * @param variables Fields that are to be named otherwise.
+ * @param sources Fields that are to be named otherwise.
  */
 export function checkOptions<T extends CommandSchema>(
   schema: T,
   options: Record<string, unknown>,
-  variables: Readonly<Record<string, string>> = {},
+  sources: Readonly<Record<string, string>> = {},
 ): z.output<T> {
   return parseOptions(
     schema,
     options,
-    (field) => variables[field] ?? (field === "model" ? field : `--${kebab(field)}`),
+    (field) => sources[field] ?? (field === "model" ? field : `--${kebab(field)}`),
   );
 }
 

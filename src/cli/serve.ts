@@ -62,7 +62,7 @@ export const serveCommand: Command = {
       severalModels: true,
       environment: process.env,
     });
-    const options = checkOptions(serveCommandSchema, line.options, line.variables);
+    const options = checkOptions(serveCommandSchema, line.options, line.sources);
     const keys = options.keyFile === undefined
       ? []
       : parseKeys(readText(options.keyFile, LARGEST_KEY_FILE), options.keyFile);

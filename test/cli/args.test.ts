@@ -1,7 +1,11 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { z } from "zod";
-import { readCommandLine } from "../../src/cli/args.ts";
+import { checkOptions, readCommandLine } from "../../src/cli/args.ts";
 import { UsageError } from "../../src/errors.ts";
+import { thrownBy } from "../checkpoint/support.ts";
 
 const schema = z.object({ model: z.string(), port: z.int().default(1) });
 
@@ -14,4 +18,66 @@ test("whether JSON is printed can be said by a variable, which --json goes over"
   expect(jsonOf([], undefined)).toBe(false);
   expect(jsonOf(["--json"], "0")).toBe(true);
   expect(() => jsonOf([], "perhaps")).toThrow(UsageError);
+});
+
+/** What a command line gives with a config file. */
+function withConfig<T>(config: object, use: (path: string) => T): T {
+  const folder = mkdtempSync(join(tmpdir(), "espalier-args-"));
+  const path = join(folder, "config.json");
+  try {
+    writeFileSync(path, JSON.stringify(config));
+    return use(path);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test("a config file says of JSON, too, whether it is printed", () => {
+  const jsonOf = (json: unknown, words: string[] = [], environment = {}) =>
+    withConfig(
+      { json },
+      (path) =>
+        readCommandLine(["MODEL", "--config", path, ...words], schema, { environment }).json,
+    );
+  expect([jsonOf(true), jsonOf(false), jsonOf(false, ["--json"])]).toEqual([true, false, true]);
+  expect(jsonOf(true, [], { ESPALIER_JSON: "0" })).toBe(false);
+  const error = thrownBy(() => jsonOf("yes"));
+  expect([error.name, error.message]).toEqual(["UsageError", expect.stringContaining("json")]);
+});
+
+const server = z.strictObject({
+  model: z.array(z.string()).optional(),
+  cors: z.array(z.string()).default([]),
+  port: z.int().default(1),
+});
+
+test("one of what may be several needs no list in a config file, as in a variable", () => {
+  withConfig({ model: "../small", cors: "https://a.example" }, (path) => {
+    const { options } = readCommandLine(["--config", path], server, {
+      severalModels: true,
+      modelIsOptional: true,
+    });
+    expect(checkOptions(server, options)).toEqual({
+      model: [join(path, "../../small")],
+      cors: ["https://a.example"],
+      port: 1,
+    });
+  });
+});
+
+test("what is wrong in a config file is named by it, and not as a flag that nobody has typed", () => {
+  withConfig({ port: "80", cors: [5] }, (path) => {
+    const messageOf = (words: string[], environment = {}) => {
+      const line = readCommandLine(["--config", path, ...words], server, {
+        severalModels: true,
+        modelIsOptional: true,
+        environment,
+      });
+      return thrownBy(() => checkOptions(server, line.options, line.sources)).message;
+    };
+    expect(messageOf(["--cors", "x"])).toContain(`${path}: port: `);
+    expect(messageOf(["--port", "8"])).toContain(`${path}: cors`);
+    expect(messageOf(["--port", "8.5", "--cors", "x"])).toMatch(/^--port: /);
+    expect(messageOf(["--cors", "x"], { ESPALIER_PORT: "8.5" })).toMatch(/^ESPALIER_PORT: /);
+  });
 });
