@@ -19,6 +19,11 @@ export interface TextPiece {
   readonly type: "text";
   /** Whole characters; empty at most in the last piece. All pieces together are the answer. */
   readonly text: string;
+  /**
+   * UTF-16 units at the beginning of the text that tokens before these have brought, where there are any: they could
+   * have been the beginning of a stop string.
+   */
+  readonly carried?: number;
   /** Tokens since the piece before, also those without text: an end of text, a stop string. */
   readonly tokens: readonly number[];
   /** For each of the tokens, where `logprobs` was asked for. */
@@ -166,7 +171,7 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
       next?.catch(() => {});
       if (piece.text !== "") {
         yield piece.done();
-        piece = new Piece();
+        piece = new Piece(stream.held);
       }
       logits = await (next ?? step([token], count, decode));
     }
@@ -196,8 +201,14 @@ function assertGoingOn(signal: AbortSignal | undefined, count: number): void {
 /** A text piece that grows until there is text to give. */
 class Piece {
   text = "";
+  readonly #carried: number;
   readonly #tokens: number[] = [];
   readonly #logprobs: ChoiceLogprobs[] = [];
+
+  /** @param carried UTF-16 units of text that the piece before has left for it. */
+  constructor(carried = 0) {
+    this.#carried = carried;
+  }
 
   add(token: number, text: string, logprobs: ChoiceLogprobs | undefined): void {
     this.text += text;
@@ -209,6 +220,7 @@ class Piece {
     return {
       type: "text",
       text: this.text,
+      ...(this.#carried === 0 ? {} : { carried: this.#carried }),
       tokens: this.#tokens,
       ...(this.#logprobs.length === 0 ? {} : { logprobs: this.#logprobs }),
     };

@@ -36,13 +36,13 @@ export function chatLogprobs(model: Model, { logprobs }: TextPiece): ChatLogprob
  */
 export function completionLogprobs(
   model: Model,
-  { logprobs = [] }: TextPiece,
+  { logprobs = [], carried = 0 }: TextPiece,
   alternatives: number,
   offset: number,
 ): CompletionLogprobs {
   const word = (token: number) => spelled.decode(model.bytes(token));
   const tokens = logprobs.map(({ token }) => word(token));
-  let at = offset;
+  let at = offset + carried;
   return {
     tokens,
     token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),

@@ -43,6 +43,11 @@ export class StopStrings {
     return this.#found;
   }
 
+  /** UTF-16 units that are held back, since they could be the beginning of a stop string. */
+  get held(): number {
+    return this.#held.length;
+  }
+
   /**
    * Takes a piece of text.
    *

@@ -36,6 +36,11 @@ export class TextStream {
     return this.#stop.found;
   }
 
+  /** UTF-16 units of text that are held back, since they could be the beginning of a stop string. */
+  get held(): number {
+    return this.#stop.held;
+  }
+
   /**
    * Takes a token.
    *

@@ -244,6 +244,11 @@ const logprobs: Check = {
       for (const [i, token] of (tokens as string[]).entries()) {
         equal(choice.text.slice(offsets[i], offsets[i] + token.length), token, "text_offset");
       }
+      // What could begin a stop string comes with the text after it, but lies where it did.
+      const stop = [1, 4, 9].map((end) => `${choice.text.slice(end - 1, end + 2)}\0`);
+      const held = (await complete(server, { ...fields, stop })).choices[0];
+      equal([held.text, held.logprobs.text_offset], [choice.text, offsets], "held back");
+      equal(joined(await chunksOf(server, { ...fields, stop }))[0].logprobs, held.logprobs);
       equal(joined(await chunksOf(server, fields))[0].logprobs, choice.logprobs);
     }
   },
