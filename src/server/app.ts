@@ -9,6 +9,7 @@ import { HTTPException } from "hono/http-exception";
 import { secureHeaders } from "hono/secure-headers";
 import type { z } from "zod";
 import { parseOptions } from "../api/options.ts";
+import { UsageError } from "../errors.ts";
 import type { Model } from "../generate/model.ts";
 import { VERSION } from "../version.ts";
 import { readBody } from "./body.ts";
@@ -44,7 +45,7 @@ const UNLOGGED = ["/health", "/ready", "/metrics"];
  * @param options Limits, keys, log.
  * @returns A Hono app: `app.fetch` goes into `Deno.serve`, `Bun.serve` or the default export of a Worker, which
  *   needs the flags `nodejs_compat` and, to notice clients that go, `enable_request_signal`.
- * @throws {UsageError} When an option is wrong.
+ * @throws {UsageError} When an option is wrong, or there is no model.
  *
  * @example
  * ```ts
@@ -55,7 +56,12 @@ const UNLOGGED = ["/health", "/ready", "/metrics"];
 export function createApp(model: Model | readonly Model[], options: AppOptions = {}): App {
   const { log, ...rest } = options;
   const service = new Service(parseOptions(serverSchema, rest));
-  for (const one of [model].flat() as Model[]) service.add(one);
+  const models = [model].flat() as Model[];
+  // Who writes JavaScript may hand over anything.
+  if (models.length === 0 || !models.every((one) => typeof one?.through === "function")) {
+    throw new UsageError("createApp takes a loaded model, or some: createApp(await load(…))");
+  }
+  for (const one of models) service.add(one);
   service.ready();
   return appOf(service, log);
 }

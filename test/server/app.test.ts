@@ -1,7 +1,9 @@
 /** `createApp`, and the limits that it is given. @module */
 import { describe, expect, test } from "bun:test";
 import { UsageError } from "../../src/errors.ts";
+import type { Model } from "../../src/generate/model.ts";
 import { type AppOptions, createApp } from "../../src/server/app.ts";
+import { thrownBy } from "../checkpoint/support.ts";
 import { babbler } from "../generate/support.ts";
 import { jsonRequest } from "./behaviour/support.ts";
 import { pause, TEXT, toyModel, ToyServer } from "./toy_server.ts";
@@ -41,6 +43,18 @@ describe("createApp", () => {
       }
       expect(thrown).toBeInstanceOf(UsageError);
       expect((thrown as Error).message.toLowerCase()).toContain(name.toLowerCase());
+    }
+  });
+
+  test("refuses what is no loaded model, or none at all, and says what may be missing", () => {
+    const model = toyModel(babbler());
+    const wrong = [[], undefined, null, "model", Promise.resolve(model), [model, undefined], [[
+      model,
+    ]]];
+    for (const given of wrong) {
+      const error = thrownBy(() => createApp(given as unknown as Model));
+      expect([given, error.name]).toEqual([given, "UsageError"]);
+      expect(error.message).toContain("await load");
     }
   });
 
