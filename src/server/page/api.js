@@ -167,7 +167,11 @@ export class Client {
    */
   async #fetch(path, init) {
     const headers = new Headers(init.headers);
-    if (this.key) headers.set("authorization", `Bearer ${this.key}`);
+    try {
+      if (this.key) headers.set("authorization", `Bearer ${this.key}`);
+    } catch {
+      // No header can hold it, so it is none of the server's keys, which then asks for one.
+    }
     return await fetch(new URL(path, this.#base), { ...init, headers });
   }
 }

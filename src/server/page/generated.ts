@@ -514,7 +514,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "a77fed89f4d67d67",
+    hash: "5e93554029824876",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -684,7 +684,11 @@ export class Client {
    */
   async #fetch(path, init) {
     const headers = new Headers(init.headers);
-    if (this.key) headers.set("authorization", \`Bearer \${this.key}\`);
+    try {
+      if (this.key) headers.set("authorization", \`Bearer \${this.key}\`);
+    } catch {
+      // No header can hold it, so it is none of the server's keys, which then asks for one.
+    }
     return await fetch(new URL(path, this.#base), { ...init, headers });
   }
 }

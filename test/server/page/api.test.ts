@@ -130,6 +130,18 @@ describe("an answer", () => {
     expect(client.key).toBe(KEY);
   });
 
+  test("is asked for again, too, when no header can hold the key, as one that was pasted with more", async () => {
+    for (const wrong of ["esp-12…", "a\u200bb", "a\nb", "\ud83c"]) {
+      const client = clientWith(wrong, KEY);
+      expect(await client.models()).toHaveLength(1);
+      expect(client.key).toBe(KEY);
+      // One that was kept from before.
+      const later = clientWith(KEY);
+      later.key = wrong;
+      expect(await later.models()).toHaveLength(1);
+    }
+  });
+
   test("is refused without a key", async () => {
     const { error } = await answerTo("hello", clientWith());
     expect(error).toBeInstanceOf(ApiError);
