@@ -49,7 +49,7 @@ export interface Answering {
  * @throws {ApiError} From the call and from the iteration.
  */
 export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, undefined> {
-  const { service, served, wanted, work, field } = answering;
+  const { service, served, wanted, work, field, record } = answering;
   const { settings } = service;
   service.gate.assertRoom(wanted.length);
   const { context } = served.model.info;
@@ -65,6 +65,7 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
         templateVariables,
       });
       prepared.set(prompt, tokens);
+      record.prepared(tokens.tokens.length);
       const pieces = served.model.generate(tokens, {
         ...rest,
         maxTokens: Math.min(options.maxTokens ?? most, most),

@@ -3,7 +3,6 @@
  * @module
  */
 import type { EndPiece, TextPiece } from "../generate/generate.ts";
-import { Tally } from "./usage.ts";
 
 /** One line of the log. Prompts and answers are in it only where the server was asked for that. */
 export interface LogEntry {
@@ -20,7 +19,9 @@ export interface LogEntry {
   readonly key?: string;
   readonly model?: string;
   readonly stream?: boolean;
+  /** Of prompts of which an answer has begun. */
   readonly promptTokens?: number;
+  /** Where all answers came to their ends. */
   readonly cachedTokens?: number;
   readonly completionTokens?: number;
   readonly firstTokenMilliseconds?: number;
@@ -41,8 +42,13 @@ export class RequestRecord {
   #model: string | undefined;
   #stream: boolean | undefined;
   #first: number | undefined;
-  /** Of the sequences that have ended. */
-  #tally: Tally | undefined;
+  /** Tokens of the prompt of each sequence. */
+  readonly #prompts: number[] = [];
+  /** Prompts of which an answer has begun. */
+  readonly #begun = new Set<number>();
+  #cached = 0;
+  #completion = 0;
+  #ended = 0;
   #finishReason: string | undefined;
   #error: string | undefined;
   #cause: unknown;
@@ -81,21 +87,29 @@ export class RequestRecord {
     this.#answers = Array.from({ length: all }, () => "");
   }
 
+  /** @param tokens Of the prompt of one sequence more. */
+  prepared(tokens: number): void {
+    this.#prompts.push(tokens);
+  }
+
   /** @param milliseconds From the request's arrival in line to its first text. */
   firstToken(milliseconds: number): void {
     this.#first ??= milliseconds;
   }
 
   /** @param index Of which choice. */
-  text(index: number, { text }: TextPiece): void {
+  text(index: number, { text, tokens }: TextPiece): void {
+    this.#begun.add(Math.floor(index / this.#choices));
+    this.#completion += tokens.length;
     if (this.withText) this.#answers[index] += text;
   }
 
   /** @param index Of which choice. */
-  end(index: number, piece: EndPiece): void {
-    this.#tally ??= new Tally(this.#choices);
-    this.#tally.end(index, piece);
-    this.#finishReason = piece.finishReason;
+  end(index: number, { cachedTokens, finishReason }: EndPiece): void {
+    // As the client is told: the others of one prompt have found it in the cache.
+    if (index % this.#choices === 0) this.#cached += cachedTokens;
+    this.#ended++;
+    this.#finishReason = finishReason;
   }
 
   /**
@@ -121,7 +135,9 @@ export class RequestRecord {
 
   /** The line. */
   entry(status: number): LogEntry {
-    const usage = this.#tally?.usage;
+    const hasText = this.#begun.size > 0;
+    const prompts = [...this.#begun].map((prompt) => this.#prompts[prompt * this.#choices]);
+    const isWhole = hasText && this.#ended === this.#prompts.length;
     const answer = this.#answers.length > 1 ? this.#answers : this.#answers[0] ?? "";
     return {
       time: new Date().toISOString(),
@@ -134,9 +150,9 @@ export class RequestRecord {
       key: this.#key,
       model: this.#model,
       stream: this.#stream,
-      promptTokens: usage?.prompt_tokens,
-      cachedTokens: usage?.prompt_tokens_details.cached_tokens,
-      completionTokens: usage?.completion_tokens,
+      promptTokens: hasText ? prompts.reduce((sum, tokens) => sum + tokens, 0) : undefined,
+      cachedTokens: isWhole ? this.#cached : undefined,
+      completionTokens: hasText ? this.#completion : undefined,
       firstTokenMilliseconds: this.#first === undefined ? undefined : Math.round(this.#first),
       finishReason: this.#finishReason,
       error: this.#error,
@@ -155,12 +171,13 @@ export function textLine(entry: LogEntry): string {
   const { time, event, message, method, path, status, milliseconds, error } = entry;
   if (event === "server") return `${time} ${message}`;
   if (event === "error") return `${time} error${entry.id ? ` ${entry.id}` : ""}: ${message}`;
+  const kept = entry.cachedTokens === undefined ? "" : ` (${entry.cachedTokens} kept)`;
   const facts = [
     entry.key && `key ${entry.key}`,
     entry.model,
     entry.promptTokens === undefined
       ? undefined
-      : `${entry.promptTokens} tokens in (${entry.cachedTokens} kept), ${entry.completionTokens} out`,
+      : `${entry.promptTokens} tokens in${kept}, ${entry.completionTokens} out`,
     entry.firstTokenMilliseconds === undefined
       ? undefined
       : `first after ${entry.firstTokenMilliseconds} ms`,

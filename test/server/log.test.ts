@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { ContextOverflowError, MemoryBudgetError } from "../../src/errors.ts";
 import { jsonLine, textLine } from "../../src/server/log.ts";
-import { bearing, CHAT, guarded, TEXT, ToyServer } from "./toy_server.ts";
+import { jsonRequest } from "./behaviour/support.ts";
+import { bearing, CHAT, guarded, pause, TEXT, ToyServer } from "./toy_server.ts";
 
 describe("the log", () => {
   const SECRET = "xyzzy the hidden word";
@@ -94,6 +95,45 @@ describe("the log", () => {
         expect(JSON.parse(jsonLine(entry)).answer).toEqual(entry.answer);
       }
     }
+  });
+
+  test("has the figures of answers that were not whole, too: a client that goes has had them all the same", async () => {
+    for (const n of [1, 3]) {
+      const server = new ToyServer({}, { beforeRun: () => pause(1) });
+      const whole = await server.complete({ n, max_tokens: 1 });
+      const asked = {
+        prompt: "The river",
+        n,
+        max_tokens: 900,
+        stream: true,
+        logit_bias: { "0": -100 },
+      };
+      const work = new AbortController();
+      const init = { ...jsonRequest(asked), signal: work.signal };
+      const reader = (await server.fetch(TEXT, init)).body!.getReader();
+      for (let i = 0; i < 10 * n; i++) await reader.read();
+      work.abort();
+      await server.quiet();
+      const { status, promptTokens, cachedTokens, completionTokens } = server.entries.at(-1)!;
+      expect([n, status, promptTokens]).toEqual([n, 499, whole.json.usage.prompt_tokens]);
+      expect(cachedTokens).toBeUndefined();
+      expect(completionTokens).toBeGreaterThanOrEqual(9 * n);
+      expect(completionTokens).toBeLessThan(900);
+      expect(textLine(server.entries.at(-1)!)).toContain(
+        `: toy; ${promptTokens} tokens in, ${completionTokens} out; first after`,
+      );
+    }
+  });
+
+  test("has no figures of a request whose turn has not come", async () => {
+    const server = new ToyServer({ parallel: 1, queueTimeout: 0.05 }, {
+      beforeRun: () => pause(5),
+    });
+    const [, late] = await Promise.all([server.complete({ max_tokens: 60 }), server.complete()]);
+    expect(late.status).toBe(503);
+    await server.quiet();
+    const entry = server.entries.find(({ status }) => status === 503)!;
+    expect([entry.promptTokens, entry.completionTokens]).toEqual([undefined, undefined]);
   });
 
   test("has of a message what is read of it, whatever else is there", async () => {
