@@ -11,7 +11,8 @@ import type { CompletionLogprobs } from "./schemas/completions.ts";
 /** OpenAI's word for "impossible": JSON has no −∞. */
 const LEAST = -9999;
 
-const spelled = new TextDecoder();
+// A byte order mark is text as any other.
+const spelled = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Of a piece of a conversation's answer. */
 export function chatLogprobs(model: Model, { logprobs }: TextPiece): ChatLogprobs {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import type { TextPiece } from "../../src/generate/generate.ts";
 import type { Model } from "../../src/generate/model.ts";
-import { completionLogprobs } from "../../src/server/logprobs.ts";
+import { chatLogprobs, completionLogprobs } from "../../src/server/logprobs.ts";
 
 test("of tokens that look the same, the likeliest is told", () => {
   // Parts of characters: none of them is text by itself.
@@ -17,4 +17,15 @@ test("of tokens that look the same, the likeliest is told", () => {
   expect(completionLogprobs(model, piece as unknown as TextPiece, 3, 0).top_logprobs).toEqual([
     { "\ufffd": -0.5, a: -1.5 },
   ]);
+});
+
+test("a token that begins with a byte order mark has it, as the text has", () => {
+  const bytes = [[0xef, 0xbb, 0xbf], [0xef, 0xbb, 0xbf, 0x61]];
+  const model = { bytes: (token: number) => Uint8Array.from(bytes[token]) } as Model;
+  const logprobs = [0, 1].map((token) => ({ token, logprob: -1, top: [{ token, logprob: -1 }] }));
+  const piece = { type: "text", text: "\ufeff\ufeffa", tokens: [0, 1], logprobs } as const;
+  const told = completionLogprobs(model, piece, 1, 0);
+  expect([told.tokens, told.text_offset]).toEqual([["\ufeff", "\ufeffa"], [0, 1]]);
+  expect(told.top_logprobs).toEqual([{ "\ufeff": -1 }, { "\ufeffa": -1 }]);
+  expect(chatLogprobs(model, piece).content!.map(({ token }) => token)).toEqual(told.tokens);
 });
