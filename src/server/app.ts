@@ -158,6 +158,7 @@ function watch(service: Service, log: Log, routes: ReadonlySet<string>) {
     const work = new AbortController();
     const onGone = () => work.abort();
     raw.signal?.addEventListener("abort", onGone);
+    if (raw.signal?.aborted) onGone();
     const end = service.begin(work);
     let answered = () => {};
     // A request ends in order where its client has gone, too: edge runtimes drop what is then still to be

@@ -104,6 +104,18 @@ for (const way of ["the app itself", "a server that listens"]) {
   });
 }
 
+test("a client that has gone before the app sees its request has nothing computed for it", async () => {
+  for (const stream of [false, true]) {
+    const server = new ToyServer();
+    const init = { ...jsonRequest({ ...BODY, stream }), signal: AbortSignal.abort() };
+    const response = await server.fetch(TEXT, init);
+    await response.body?.cancel();
+    expect([stream, response.status, server.toy.opened]).toEqual([stream, 499, 0]);
+    await server.quiet();
+    expect(server.entries.map(({ status }) => status)).toEqual([499]);
+  }
+});
+
 test("a client that goes at any moment about its first piece, and reads nothing, frees all it had", async () => {
   // The moments are microtasks after its prompt has been run: before, while and after the answer is made.
   for (let moment = 0; moment < 120; moment++) {
