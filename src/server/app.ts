@@ -206,7 +206,9 @@ function invalid(issue: z.core.$ZodIssue): ApiError {
   const param = issue.path.map((step, i) =>
     typeof step === "number" ? `[${step}]` : i === 0 ? String(step) : `.${String(step)}`
   ).join("").slice(0, 200);
-  return badRequest(`${param || "the body"}: ${issue.message}`, param || undefined);
+  // What is wrong with a name of a field is told one level below.
+  const { message } = issue.code === "invalid_key" ? issue.issues[0] : issue;
+  return badRequest(`${param || "the body"}: ${message}`, param || undefined);
 }
 
 /** Errors of Hono's own: a body that is no JSON. */
