@@ -99,6 +99,8 @@ class CachedSource implements ModelSource {
     this.name = this.#network.name;
     this.#base = new URL(base);
     this.#base.pathname = this.#base.pathname.replace(/\/*$/, "/");
+    // No address in a cache may have them.
+    this.#base.username = this.#base.password = "";
   }
 
   /** Reads the record, and opens the cache of the model that it describes. */

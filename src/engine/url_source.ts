@@ -44,7 +44,8 @@ export interface UrlSourceOptions {
 /**
  * The files below a URL.
  *
- * @param base An http or https URL of the model's folder; its query goes along with every request.
+ * @param base An http or https URL of the model's folder; its query goes along with every request, and so do user
+ *   and password, in a header.
  * @throws {UsageError} When it is none.
  */
 export function urlSource(base: string | URL, options: UrlSourceOptions = {}): ModelSource {
@@ -61,9 +62,11 @@ class UrlSource implements ModelSource {
     if (url?.protocol !== "http:" && url?.protocol !== "https:") {
       throw new UsageError(`${JSON.stringify(String(base))} is no http or https URL of a model`);
     }
+    this.#options = withCredentials(url, options);
+    // Browsers and Node send no request to a URL with user and password, and tell whoever asks both.
+    url.username = url.password = "";
     this.#base = url;
-    this.#options = options;
-    // Without the query, and without user and password: they are secrets.
+    // Without the query: it may be a secret.
     this.name = (url.origin + url.pathname).replace(/\/+$/, "");
   }
 
@@ -73,7 +76,9 @@ class UrlSource implements ModelSource {
     await discard(response);
     // 416: there is a file, and it has no first byte.
     if (response.ok || response.status === 416) return !await this.#isPage(path, response);
-    if (response.status === 404 || response.status === 410) return false;
+    // 403: stores of objects say so of what is not there to all who may not list it. Where nothing may be read, the
+    // files that must be there say it.
+    if ([403, 404, 410].includes(response.status)) return false;
     throw this.#failed(path, response);
   }
 
@@ -288,6 +293,27 @@ class RangedFile implements SourceFile {
     const blob = await this.#source.whole(this.#path, response, LARGEST_WHOLE);
     if (blob.size !== this.size) throw shortRead(this.#place, blob.size, this.size);
     return contentFile(blob, this.#place);
+  }
+}
+
+/** The options, and the header that says user and password of a URL where nothing else is to be said. */
+function withCredentials(
+  { username, password }: URL,
+  { headers = {}, ...options }: UrlSourceOptions,
+): UrlSourceOptions {
+  const isSaid = Object.keys(headers).some((name) => name.toLowerCase() === "authorization");
+  if (isSaid || (username === "" && password === "")) return { ...options, headers };
+  const words = [username, password].map(decoded).join(":");
+  const bytes = String.fromCharCode(...new TextEncoder().encode(words));
+  return { ...options, headers: { ...headers, authorization: `Basic ${btoa(bytes)}` } };
+}
+
+/** What stands in a URL, as it is meant; a percent sign that begins nothing is one. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
   }
 }
 

@@ -161,6 +161,18 @@ describe("a model whose files are kept", () => {
     expect(asked(site)).toEqual(["espalier.json", "parts.json"]);
   });
 
+  test("is kept without the user and password of its URL, which no cache takes", async () => {
+    const [{ fetch }, caches] = [new FakeSite(), new FakeCaches()];
+    const base = BASE.replace("//", "//me:secret@");
+    await readAll(
+      (await checkedSource(
+        await cachedSource(base, { fetch, caches: caches.storage }),
+      )).source,
+    );
+    expect([...caches.files.keys()].every((url) => url.startsWith(BASE))).toBe(true);
+    expect(caches.files.size).toBe(5);
+  });
+
   test("gives way to another version at the same place, and to no other place", async () => {
     const { caches } = await visited();
     caches.kept.set("espalier https://models.example/other/ 1234", new Map());

@@ -4,6 +4,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
+import { Buffer } from "node:buffer";
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -255,7 +256,7 @@ describe("a web server as a source", () => {
   test("gets its query and headers with every request, and tells nobody of them", async () => {
     const server = new FakeServer();
     const urls: string[] = [];
-    const source = urlSource("https://me:secret@models.example/a%20b?token=hidden", {
+    const source = urlSource("https://models.example/a%20b?token=hidden", {
       headers: { authorization: "Bearer hidden" },
       fetch: (url, init) => {
         urls.push(url);
@@ -264,12 +265,35 @@ describe("a web server as a source", () => {
     });
     await source.read("config.json");
     await (await source.open("onnx/data.bin")).read(0, new Uint8Array(1));
-    expect(urls[0]).toBe("https://me:secret@models.example/a%20b/config.json?token=hidden");
+    expect(urls[0]).toBe("https://models.example/a%20b/config.json?token=hidden");
     expect(new Set(server.headers.map(({ authorization }) => authorization)))
       .toEqual(new Set(["Bearer hidden"]));
     const { message } = await rejectionOf(source.read("nothing"));
     expect(message)
       .toBe("cannot read https://models.example/a%20b/nothing: the server answered 404 Not Found");
+  });
+
+  test("gets user and password of its URL in a header: Node and browsers refuse such URLs", async () => {
+    const server = new FakeServer();
+    const urls: string[] = [];
+    const fetch = (url: string, init: RequestInit) => {
+      // As Node and browsers do; what they say has the URL in it.
+      const { username, password } = new URL(url);
+      if (username || password) throw new TypeError(`URL includes credentials: ${url}`);
+      urls.push(url);
+      return server.fetch(url, init);
+    };
+    const source = urlSource("https://me:s%C3%A4cret%3A@models.example/a%20b", { fetch });
+    expect(await source.read("config.json")).toEqual(CONFIG);
+    expect(urls).toEqual(["https://models.example/a%20b/config.json"]);
+    const basic = (words: string) => `Basic ${Buffer.from(words).toString("base64")}`;
+    expect(server.headers[0].authorization).toBe(basic("me:säcret:"));
+    expect(source.name).toBe("https://models.example/a%20b");
+    await urlSource("https://50%:off@models.example/a%20b", { fetch }).read("config.json");
+    expect(server.headers[1].authorization).toBe(basic("50%:off"));
+    const headers = { Authorization: "Bearer mine" };
+    await urlSource("https://me@models.example/a%20b", { fetch, headers }).read("config.json");
+    expect(server.headers[2]).toEqual(headers);
   });
 
   test("gets names with odd characters as they are", async () => {
@@ -288,12 +312,23 @@ describe("a web server as a source", () => {
       const source = urlSource(BASE, {
         fetch: () => Promise.resolve(new Response("sorry", { status, statusText: "Sorry" })),
       });
-      for (const read of [source.has("x"), source.read("x"), source.open("x")]) {
+      const asks = status === 403 ? [] : [source.has("x")];
+      for (const read of [...asks, source.read("x"), source.open("x")]) {
         const error = await rejectionOf(read);
         expect(error).toBeInstanceOf(FileReadError);
         expect(error.message).toContain(`the server answered ${status} Sorry`);
       }
     }
+  });
+
+  test("that forbids what is not there, as stores of objects do, has no such file", async () => {
+    const server = new FakeServer();
+    server.change = (response) =>
+      response.status === 404 ? new Response("AccessDenied", { status: 403 }) : response;
+    const source = urlSource(BASE, { fetch: server.fetch });
+    expect(await source.has("config.json")).toBe(true);
+    expect(await source.has("chat_template.jinja")).toBe(false);
+    expect((await rejectionOf(source.read("chat_template.jinja"))).message).toContain("403");
   });
 
   test("that answers with its page has no such file", async () => {
