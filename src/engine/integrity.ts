@@ -23,7 +23,9 @@ export const LARGEST_RECORD = 64 << 20;
 const KEPT = 2;
 
 /** What to do about it. */
-const ADVICE = "fetch or copy it again, or load it unchecked where it was changed on purpose";
+const ADVICE =
+  "fetch or copy it again; where it was changed on purpose, change it in the checkpoint and compile " +
+  "that, or load the model unchecked";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const recordSchema = z.looseObject({

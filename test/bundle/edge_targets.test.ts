@@ -241,6 +241,13 @@ test("what its engine cannot load is refused, and nothing is written", async () 
   const damaged = workshop.folder();
   cpSync(model, damaged, { recursive: true });
   writeFileSync(join(damaged, "onnx/model.onnx_data"), "damaged");
+  const edited = workshop.folder();
+  cpSync(model, edited, { recursive: true });
+  writeFileSync(join(edited, "tokenizer_config.json"), "{}");
+  const broken = workshop.folder();
+  cpSync(model, broken, { recursive: true });
+  forgetHashes(broken);
+  writeFileSync(join(broken, "tokenizer.json"), "{}");
   const other = workshop.folder();
   cpSync(model, other, { recursive: true });
   forgetHashes(other);
@@ -251,6 +258,9 @@ test("what its engine cannot load is refused, and nothing is written", async () 
     ["CONTEXT_OVERFLOW", model, "binary", "--context", "4096"],
     ["INTEGRITY", damaged, "deno"],
     ["INTEGRITY", damaged, "cloudflare"],
+    ["INTEGRITY", damaged, "binary"],
+    ["INTEGRITY", edited, "binary"],
+    ["TOKENIZER_INVALID", broken, "binary"],
     ["TARGET_UNFIT", other, "deno"],
   ];
   for (const [code, bundled, target, ...more] of cases) {

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import type { BuildPlan } from "../../binary/build.ts";
 import { emptyPlaces } from "../../binary/places.ts";
 import { folderSource } from "../../engine/folder_source.ts";
+import { checkedSource, checkFiles } from "../../engine/integrity.ts";
 import { lower } from "../../engine/sparse/lower.ts";
 import { ModelReader } from "../../engine/sparse/model_reader.ts";
 import { contextWithin } from "../../engine/tokens.ts";
@@ -20,6 +21,7 @@ import {
   UnsupportedOperatorError,
   UsageError,
 } from "../../errors.ts";
+import { readText } from "../../generate/read_text.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { copyFile, exists, makeFolder, remove, writeBytes } from "../../platform/files.ts";
 import { runToEnd } from "../../platform/run_to_end.ts";
@@ -35,6 +37,7 @@ const LARGEST_MODEL = 2 ** 32 - 2 ** 28;
 export const makeBinary: Target = async (input) => {
   const { name, model, folder, settings, hooks } = input;
   const { externalModel, withOrt, platform, context, kv } = settings;
+  await assertSound(model, hooks.signal);
   const why = await whyNotSparse(model, context);
   const needsOrt = why !== undefined;
   if (needsOrt && !withOrt) {
@@ -103,6 +106,23 @@ export const makeBinary: Target = async (input) => {
 /** Whether a binary is for Linux, which signs no programs. */
 function isForLinux(platform: string | undefined): boolean {
   return platform === undefined ? process.platform === "linux" : platform.startsWith("bun-linux");
+}
+
+/**
+ * Reads what the binary will read: what is refused there is refused before it is made.
+ *
+ * @throws {IntegrityError} When a file is not what `compile` wrote.
+ * @throws {EspalierError} When the tokenizer or the chat template cannot be used.
+ * @throws {AbortError} When the signal says so.
+ */
+async function assertSound(model: string, signal?: AbortSignal): Promise<void> {
+  const { source, paths } = await checkedSource(folderSource(model));
+  await readText(source);
+  for (const path of paths) {
+    throwIfAborted(signal);
+    // A file that is not there is asked for by nobody, or missed in a better way.
+    if (await source.has(path)) await checkFiles(source, [path]);
+  }
 }
 
 /**
