@@ -24,13 +24,44 @@ const POLICY = [
 const CHANGES: readonly (readonly [string | RegExp, string])[] = [
   // Keys, and links to a server's other pages.
   [/ *<!-- server -->[\s\S]*?<!-- \/server -->\n/g, ""],
-  ["page/playground.js", "page/page.js"],
+  [
+    '<script type="module" src="page/playground.js">',
+    '<script src="page/unloaded.js"></script>\n    <script type="module" src="page/page.js">',
+  ],
   ["Try the model that this server runs.", "A language model that runs in this page."],
   [">Asking the server<", ">Loading the model<"],
 ];
 
 /** Files that the page loads beside its scripts, by their names in `page/`. */
 export const STYLES: readonly string[] = ["base.css", "playground.css", "theme.js", "mark.svg"];
+
+/**
+ * A script that is no module, for when the page's own cannot be loaded: modules are taken from web servers alone,
+ * and by their type. The page would say for ever that it loads the model.
+ */
+export const UNLOADED = `addEventListener("error", ({ target }) => {
+  if (!(target instanceof HTMLScriptElement)) return;
+  const script = target.getAttribute("src");
+  const [title, text] = location.protocol === "file:"
+    ? [
+      "This page was opened as a file",
+      "Browsers take it from a web server only. Start one in its folder, python3 -m http.server, and open " +
+      "http://localhost:8000/",
+    ]
+    : [
+      "The page cannot be loaded",
+      "Its script " + script + " did not come. Is all of the folder on the server, and does it send files that end " +
+      "with .js as text/javascript?",
+    ];
+  const tell = () => {
+    document.getElementById("notice").classList.add("failed");
+    document.getElementById("notice-title").textContent = title;
+    document.getElementById("notice-text").textContent = text;
+  };
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", tell);
+  else tell();
+}, true);
+`;
 
 /**
  * Makes `index.html`.

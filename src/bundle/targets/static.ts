@@ -10,7 +10,7 @@ import { pageFiles } from "../../server/page/mod.ts";
 import { distribution } from "../dist.ts";
 import { copyBuilt } from "../edge_files.ts";
 import { copyInParts } from "../model_files.ts";
-import { indexHtml, STYLES } from "../page/index.ts";
+import { indexHtml, STYLES, UNLOADED } from "../page/index.ts";
 import type { Target, TargetReport } from "../target.ts";
 import { tryModel } from "../try_model.ts";
 
@@ -42,6 +42,7 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
   copyBuilt(dist, folder, SCRIPTS);
   copyBuilt(dist, page, KERNELS);
   for (const file of STYLES) writeText(join(page, file), pageFiles[`/page/${file}`].body);
+  writeText(join(page, "unloaded.js"), UNLOADED);
   const { context, kv } = settings;
   writeText(join(folder, "index.html"), indexHtml({ name, bytes, context, kv }));
   writeText(join(folder, "_headers"), HEADERS);

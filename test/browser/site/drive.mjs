@@ -9,7 +9,7 @@
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { checkDamage, checkKept, checkLimits } from "./failures.mjs";
+import { checkDamage, checkKept, checkLimits, checkUnloaded } from "./failures.mjs";
 import { Results } from "../pages/harness.mjs";
 import { checkLooks, checkPage } from "./site.mjs";
 
@@ -24,6 +24,7 @@ try {
   await checkPage(browser, results, task);
   await checkKept(browser, results, task);
   await checkDamage(browser, results, task);
+  await checkUnloaded(browser, results, task);
   await checkLimits(browser, results, task);
   await checkLooks(browser, results, { ...task, axe });
   console.log(JSON.stringify({ version: browser.version(), checks: results.checks }));

@@ -1,6 +1,9 @@
 /**
  * The page of a folder when things go wrong: on the way, in the browser's cache, in the browser.
  */
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { withPage } from "../pages/harness.mjs";
 import { continueText, loaded, onSite, refusal } from "./site.mjs";
 
 /** Files of the model that were asked for, but for the two that say whether it is still the same. */
@@ -108,6 +111,35 @@ const flipped = (bytes) => {
   copy[copy.length >> 1] ^= 16;
   return copy;
 };
+
+/** A page whose script does not come. */
+export async function checkUnloaded(browser, results, { text }) {
+  const url = pathToFileURL(join(text.folder, "index.html")).href;
+  await results.part("a file", () =>
+    withPage(browser, results, "a file", {}, async (page) => {
+      await page.goto(url);
+      const said = await refusal(page);
+      results.that(
+        `a page that is opened as a file is told: ${said}`,
+        /web server/.test(said),
+        said,
+      );
+    }, /CORS policy|Failed to load/));
+  for (const what of ["that is not there", "of another type"]) {
+    await onSite(browser, results, what, { folder: text.folder }, async (page, site) => {
+      site.change = (path) =>
+        path === "page/page.js" && what === "that is not there" ? 404 : undefined;
+      if (what === "of another type") site.types = { ...site.types, ".js": "text/plain" };
+      await page.goto(site.url);
+      const said = await refusal(page);
+      results.that(
+        `a script ${what} is told: ${said}`,
+        /page\/page\.js did not come/.test(said),
+        said,
+      );
+    }, /status of 404|MIME type/);
+  }
+}
 
 /** Browsers that can less: the worker's script begins with what takes it away. */
 export async function checkLimits(browser, results, { text, tokens }) {

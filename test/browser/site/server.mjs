@@ -23,10 +23,11 @@ const ISOLATION = {
  * @param folder What is served.
  * @param options `isolated`: with the headers that isolate pages. `prefix`: the path that it lies at.
  * @returns `requests` are paths of files that were asked for; `change`, where it is set, gets a path and
- *   the bytes, and gives other bytes, a status, or "cut" to break the connection off in the middle.
+ *   the bytes, and gives other bytes, a status, or "cut" to break the connection off in the middle; `types` are
+ *   those of files by their ends.
  */
 export async function serveFolder(folder, { isolated = false, prefix = "/" } = {}) {
-  const site = { requests: [], change: undefined };
+  const site = { requests: [], change: undefined, types: TYPES };
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     if (!pathname.startsWith(prefix)) return void response.writeHead(404).end();
@@ -43,7 +44,7 @@ export async function serveFolder(folder, { isolated = false, prefix = "/" } = {
     if (typeof changed === "number") return void response.writeHead(changed).end("no");
     if (changed && changed !== "cut") bytes = changed;
     response.writeHead(200, {
-      "content-type": TYPES[extname(name)] ?? "application/octet-stream",
+      "content-type": site.types[extname(name)] ?? "application/octet-stream",
       "content-length": bytes.length,
       ...(isolated ? ISOLATION : {}),
     });
