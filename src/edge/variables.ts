@@ -8,11 +8,13 @@ import { UsageError } from "../errors.ts";
 import { parseKeys } from "../server/keys.ts";
 import { serverSchema, type ServerSettings } from "../server/options.ts";
 
-/** Variables by name; what is no text is none of them. */
+/** Variables by name, and whatever else an environment has. */
 export type Variables = Readonly<Record<string, unknown>>;
 
 /** The variable whose value is a key file. */
 export const KEYS = "ESPALIER_KEYS";
+/** What `serve` has in its place. */
+const KEY_FILE = "ESPALIER_KEY_FILE";
 
 const NUMBERS = [
   "queue",
@@ -33,6 +35,7 @@ function variableOf(field: string): string {
 /** Every variable that is looked at. */
 export const VARIABLES: readonly string[] = [
   KEYS,
+  KEY_FILE,
   ...[...NUMBERS, ...LISTS, "bodyLimit", "logPrompts"].map(variableOf),
 ];
 
@@ -43,10 +46,7 @@ export const VARIABLES: readonly string[] = [
  * @throws {UsageError} Naming the variable that is wrong. Nobody must be served then: it may be the keys.
  */
 export function serverSettings(variables: Variables, parallel: number): ServerSettings {
-  const textOf = (name: string) => {
-    const value = variables[name];
-    return typeof value === "string" && value !== "" ? value : undefined;
-  };
+  const textOf = (name: string) => wordOf(name, variables[name]) || undefined;
   const options: z.input<typeof serverSchema> = { parallel };
   for (const field of NUMBERS) {
     const text = textOf(variableOf(field));
@@ -63,8 +63,23 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
     options.logPrompts = booleanOf(variableOf("logPrompts"), logPrompts);
   }
   // Also where it is empty: a secret that was set to nothing must not open the door.
-  if (typeof variables[KEYS] === "string") options.keys = parseKeys(variables[KEYS], KEYS);
+  if (textOf(KEY_FILE) !== undefined) {
+    throw new UsageError(`${KEY_FILE}: no file is read here: put its lines into ${KEYS}`);
+  }
+  const keys = wordOf(KEYS, variables[KEYS]);
+  if (keys !== undefined) options.keys = parseKeys(keys, KEYS);
   return parseOptions(serverSchema, options, variableOf);
+}
+
+/**
+ * What a variable says; nothing where there is none. Those of a Worker may be what JSON has.
+ *
+ * @throws {UsageError} When it is a list or an object, as bindings are: passed over, it might be the keys.
+ */
+function wordOf(name: string, value: unknown): string | undefined {
+  if (value === undefined || value === null) return undefined;
+  if (["string", "number", "boolean"].includes(typeof value)) return String(value);
+  throw new UsageError(`${name} is no text: write it in quotation marks`);
 }
 
 function numberOf(variable: string, text: string): number {

@@ -9,7 +9,7 @@ import { copyInParts } from "../../src/bundle/model_files.ts";
 import { type Bundle, type Handler, makeHandler } from "../../src/edge/handler.ts";
 import { Loading } from "../../src/edge/loading.ts";
 import { bundledSource } from "../../src/edge/source.ts";
-import { serverSettings } from "../../src/edge/variables.ts";
+import { serverSettings, VARIABLES } from "../../src/edge/variables.ts";
 import { cloudflareWorker } from "../../src/edge/cloudflare.ts";
 import type { Model } from "../../src/generate/model.ts";
 import { load } from "../../src/generate/load.ts";
@@ -189,6 +189,24 @@ describe("a function's variables", () => {
     expect(logs).toEqual([false, false, false, true, true]);
   });
 
+  test("may be numbers and truth values, as JSON has them, and nothing else that is no text", () => {
+    const settings = serverSettings({
+      ESPALIER_QUEUE: 3,
+      ESPALIER_BODY_LIMIT: 2000,
+      ESPALIER_LOG_PROMPTS: true,
+      ESPALIER_MAX_TOKENS: null,
+    }, 2);
+    expect(settings).toMatchObject({ queue: 3, bodyLimit: 2000, logPrompts: true });
+    // A list in vars of wrangler.jsonc; a binding of a store of secrets, which is an object: the door stays shut.
+    for (const keys of [[`till-3 ${"a".repeat(64)}`], { get: () => "secret" }, 3, true]) {
+      expect(() => serverSettings({ ESPALIER_KEYS: keys }, 2)).toThrow("ESPALIER_KEYS");
+    }
+    for (const name of ["ESPALIER_CORS", "ESPALIER_ALLOW_HOST", "ESPALIER_BODY_LIMIT"]) {
+      expect(() => serverSettings({ [name]: ["https://a.example"] }, 2))
+        .toThrow(`${name} is no text: write it in quotation marks`);
+    }
+  });
+
   test("that are wrong are named", () => {
     expect(() => serverSettings({ ESPALIER_QUEUE: "many" }, 2)).toThrow("ESPALIER_QUEUE");
     expect(() => serverSettings({ ESPALIER_QUEUE: "-1" }, 2)).toThrow("ESPALIER_QUEUE");
@@ -197,6 +215,11 @@ describe("a function's variables", () => {
     );
     expect(() => serverSettings({ ESPALIER_KEYS: "a b" }, 2)).toThrow("ESPALIER_KEYS, line 1");
     expect(() => serverSettings({ ESPALIER_KEYS: "" }, 2)).toThrow("holds no key");
+    // `serve` has it; passed over, it would leave the door open.
+    expect(() => serverSettings({ ESPALIER_KEY_FILE: "keys.txt" }, 2)).toThrow(
+      "ESPALIER_KEY_FILE: no file is read here: put its lines into ESPALIER_KEYS",
+    );
+    expect(VARIABLES).toContain("ESPALIER_KEY_FILE");
   });
 });
 
