@@ -4,7 +4,7 @@
  */
 import process from "node:process";
 import { parseOptions, type ProgressEvent } from "../api/options.ts";
-import { AbortError } from "../errors.ts";
+import { AbortError, UsageError } from "../errors.ts";
 import { load } from "../generate/load.ts";
 import type { LoadOptions } from "../generate/load_options.ts";
 import type { Model } from "../generate/model.ts";
@@ -14,7 +14,7 @@ import { print } from "../platform/output.ts";
 import { aborted } from "../platform/sleep.ts";
 import { appOf } from "../server/app.ts";
 import { hostsOf, isLoopback } from "../server/hosts.ts";
-import { parseKeys } from "../server/keys.ts";
+import { KEYS, parseKeys } from "../server/keys.ts";
 import { jsonLine, type Log, textLine } from "../server/log.ts";
 import { serverFields, serverSchema } from "../server/options.ts";
 import { serveCommandSchema } from "../server/serve_options.ts";
@@ -63,6 +63,11 @@ export const serveCommand: Command = {
       environment: process.env,
     });
     const options = checkOptions(serveCommandSchema, line.options, line.sources);
+    if (process.env[KEYS]) {
+      throw new UsageError(
+        `${KEYS} is a variable of bundles: write its lines into a file, and name that by --key-file or ESPALIER_KEY_FILE`,
+      );
+    }
     const keys = options.keyFile === undefined
       ? []
       : parseKeys(readText(options.keyFile, LARGEST_KEY_FILE), options.keyFile);

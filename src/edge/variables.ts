@@ -5,15 +5,13 @@
 import type { z } from "zod";
 import { booleanOf, parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
-import { parseKeys } from "../server/keys.ts";
+import { KEYS, parseKeys } from "../server/keys.ts";
 import { serverSchema, type ServerSettings } from "../server/options.ts";
 
 /** Variables by name, and whatever else an environment has. */
 export type Variables = Readonly<Record<string, unknown>>;
 
-/** The variable whose value is a key file. */
-export const KEYS = "ESPALIER_KEYS";
-/** What `serve` has in its place. */
+/** What `serve` has in place of {@linkcode KEYS}. */
 const KEY_FILE = "ESPALIER_KEY_FILE";
 
 const NUMBERS = [

@@ -12,6 +12,9 @@ import type { ServerSettings } from "./options.ts";
 /** A key, by its hash. */
 export type Key = ServerSettings["keys"][number];
 
+/** The variable of bundles whose value is what a key file holds; `serve` has a file. */
+export const KEYS = "ESPALIER_KEYS";
+
 /** Random bytes of a new key. */
 const KEY_BYTES = 24;
 

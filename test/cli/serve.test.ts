@@ -243,6 +243,9 @@ describe("serve", () => {
     for (const [env, named] of cases) {
       expect(await failWith(env, 2, ["serve", model])).toContain(named);
     }
+    // Bundles for Deno and Cloudflare have it; passed over, it would leave the door open.
+    const keys = { ESPALIER_KEYS: `till-3 ${"a".repeat(64)}` };
+    expect(await failWith(keys, 2, ["serve", model])).toContain("ESPALIER_KEY_FILE");
     const flag = await failWith({ ESPALIER_PORT: "1" }, 2, ["serve", model, "--port", "99999"]);
     expect(flag).toContain("--port");
     expect(flag).not.toContain("ESPALIER_PORT");
