@@ -105,7 +105,8 @@ function refusedByHub(refusal: Refusal, why: string): EspalierError {
   if (status === 401 || status === 403) {
     return new UnauthorizedError(
       hasToken
-        ? `${endpoint} does not let the token read ${repository}${why}: check HF_TOKEN`
+        ? `${endpoint} does not let the token read ${repository}${why}: check HF_TOKEN, or have hf auth login ` +
+          "write another one"
         : `${endpoint} wants to know who reads ${repository}${why}: set HF_TOKEN`,
     );
   }

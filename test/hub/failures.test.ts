@@ -66,7 +66,9 @@ describe("a Hub that wants to know who asks", () => {
         ? reply
         : { status: 401 };
     await fails("HUB_UNAUTHORIZED", ["set HF_TOKEN"]);
-    await fails("HUB_UNAUTHORIZED", ["check HF_TOKEN"], WORD, { token: "hf_secret_other" });
+    await fails("HUB_UNAUTHORIZED", ["check HF_TOKEN", "hf auth login"], WORD, {
+      token: "hf_secret_other",
+    });
     const { files } = await pullFrom(settings({ token: "hf_secret" }));
     expect(files.map(({ path }) => path)).toEqual(NEEDED);
   });
