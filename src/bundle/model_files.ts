@@ -5,7 +5,9 @@
 import { join } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import type { RunHooks } from "../api/options.ts";
+import { hashesOf, LARGEST_RECORD, RECORD } from "../engine/integrity.ts";
 import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.ts";
+import { TEXT_FILES } from "../generate/read_text.ts";
 import { letEventsIn } from "../platform/events.ts";
 import {
   fileSize,
@@ -13,9 +15,11 @@ import {
   makeFolder,
   pathsIn,
   PositionedFile,
+  readText,
   writeBytes,
   writeText,
 } from "../platform/files.ts";
+import { hashFile } from "../platform/hash.ts";
 
 /** A file of a model. */
 export interface ModelFile {
@@ -38,6 +42,27 @@ export function modelFiles(model: string): ModelFile[] {
 /** Bytes of files, all together. */
 export function bytesOf(files: readonly ModelFile[]): number {
   return files.reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/**
+ * The record of a model as its folder is now. Pages ask for the files that it names and for no other, so a chat
+ * template that was put there since gets its hashes, and what was taken away has none.
+ *
+ * @returns Undefined where it stays as it is.
+ */
+function renewedRecord(model: string, files: readonly ModelFile[]): string | undefined {
+  const place = join(model, RECORD);
+  if (fileSize(place) === undefined) return undefined;
+  const text = readText(place, LARGEST_RECORD);
+  const { files: known, chunk } = hashesOf(new TextEncoder().encode(text), place);
+  const there = new Set(files.map(({ path }) => path));
+  const added = TEXT_FILES.filter((path) => there.has(path) && !known.has(path));
+  const gone = [...known.keys()].filter((path) => !there.has(path));
+  if (known.size === 0 || added.length + gone.length === 0) return undefined;
+  const record = JSON.parse(text);
+  for (const path of gone) delete record.files.hashes[path];
+  for (const path of added) record.files.hashes[path] = hashFile(join(model, path), chunk);
+  return `${JSON.stringify(record, null, 2)}\n`;
 }
 
 /**
@@ -80,6 +105,8 @@ export async function copyInParts(
       file.close();
     }
   }
+  const record = renewedRecord(model, files);
+  if (record !== undefined) writeText(join(folder, RECORD), record);
   writeText(join(folder, PARTS), `${JSON.stringify(parts, null, 2)}\n`);
   return { bytes: total, largest };
 }

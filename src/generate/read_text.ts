@@ -7,6 +7,15 @@ import { EspalierError, TokenizerError } from "../errors.ts";
 import { collectGarbage } from "../platform/garbage.ts";
 import { type ModelText, modelTextFrom } from "../text/model_text.ts";
 
+/** The files that are read where they are there, all beside each other. */
+export const TEXT_FILES = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "config.json",
+  "generation_config.json",
+  "chat_template.jinja",
+] as const;
+
 /** Bytes of the largest `tokenizer.json` that is read; Gemma's has 33 MB. */
 const LARGEST_TOKENIZER = 128 << 20;
 /** Bytes of the largest other file; templates and configurations have some kB. */
@@ -34,15 +43,14 @@ export async function readText(source: ModelSource): Promise<ModelText | undefin
 async function readFiles(source: ModelSource): Promise<{ text: ModelText; length: number }> {
   const read = async (path: string, largest: number) =>
     new TextDecoder().decode(await source.read(path, largest));
-  const optional = async (path: string) =>
-    await source.has(path) ? await read(path, LARGEST_OTHER) : undefined;
-  const [tokenizer, tokenizerConfig, config, generationConfig, chatTemplate] = await Promise.all([
-    read("tokenizer.json", LARGEST_TOKENIZER),
-    optional("tokenizer_config.json"),
-    optional("config.json"),
-    optional("generation_config.json"),
-    optional("chat_template.jinja"),
+  const [needed, ...others] = TEXT_FILES;
+  const [tokenizer, ...optional] = await Promise.all([
+    read(needed, LARGEST_TOKENIZER),
+    ...others.map(async (path) =>
+      await source.has(path) ? await read(path, LARGEST_OTHER) : undefined
+    ),
   ]);
+  const [tokenizerConfig, config, generationConfig, chatTemplate] = optional;
   try {
     const text = modelTextFrom({
       tokenizer: parsed("tokenizer.json", tokenizer),

@@ -1,9 +1,10 @@
 /** Folders for any web server: what is in them. How their page runs is tested in test/browser/site. @module */
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { bundle } from "../../src/bundle/bundle.ts";
 import { indexHtml } from "../../src/bundle/page/index.ts";
+import { cachedSource } from "../../src/engine/cached_source.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
@@ -35,6 +36,36 @@ describe("a folder for any web server", () => {
     expect([...paths, "espalier.json"].sort()).toEqual(pathsIn(model).sort());
     await checkFiles(source, paths);
   }, LONG);
+
+  test(
+    "has the chat template that was put into the model's folder, and asks for nothing that was taken away",
+    async () => {
+      const { model } = await site();
+      const changed = workshop.fresh("changed");
+      cpSync(model, changed, { recursive: true });
+      writeFileSync(join(changed, "chat_template.jinja"), "{{ messages[0].content }}");
+      writeFileSync(join(changed, "notes.txt"), "for nobody's engine");
+      rmSync(join(changed, "generation_config.json"));
+      const output = workshop.fresh("changed-site");
+      await bundle({ model: changed, target: "static", output });
+      const at = folderSource(join(output, "model"));
+      // As the page reads it.
+      const fetch = async (url: string) => {
+        const path = new URL(url).pathname.slice(1);
+        return new Response(await at.read(path));
+      };
+      const { source, paths } = await checkedSource(
+        await cachedSource("https://site.example/", { fetch, caches: null }),
+      );
+      expect(await source.has("generation_config.json")).toBe(false);
+      expect(await source.has("chat_template.jinja")).toBe(true);
+      expect(new TextDecoder().decode(await source.read("chat_template.jinja")))
+        .toBe("{{ messages[0].content }}");
+      expect(paths).toContain("chat_template.jinja");
+      expect(paths).not.toContain("notes.txt");
+    },
+    LONG,
+  );
 
   test("loads files that are there, by paths relative to wherever it lies", async () => {
     const { folder } = await site();
