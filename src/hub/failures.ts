@@ -80,7 +80,7 @@ function refusedByHub(refusal: Refusal, why: string): EspalierError {
   const page = `${endpoint}/${repository}`;
   if (code === "GatedRepo") {
     return new GatedRepositoryError(
-      `${repository} is gated: accept its licence at ${page}` +
+      `${repository} is gated${why}: accept its licence at ${page}` +
         (hasToken ? ", with the account that the token belongs to" : " and set HF_TOKEN"),
     );
   }

@@ -93,9 +93,12 @@ describe("a Hub that wants to know who asks", () => {
   });
 
   test("to accept a licence is told apart, with the page where to do that", async () => {
-    answer({ status: 403, headers: { "x-error-code": "GatedRepo" } }, isWeights);
+    const said = "Your request to access some-owner/some-model is awaiting a review.";
+    const headers = { "x-error-code": "GatedRepo", "x-error-message": said };
+    answer({ status: 403, headers }, isWeights);
     await fails("HUB_GATED", [`${hub.url}/some-owner/some-model`, "licence", "HF_TOKEN"]);
-    await fails("HUB_GATED", ["account"], WORD, { token: "hf_secret" });
+    // It may be accepted already: the Hub says what else is lacking.
+    await fails("HUB_GATED", ["account", said], WORD, { token: "hf_secret" });
   });
 });
 
