@@ -11,7 +11,7 @@ import type { ProgressEvent } from "../../src/api/options.ts";
 import { prune } from "../../src/api/prune.ts";
 import { compile } from "../../compile/compile.ts";
 import { load } from "../../src/generate/load.ts";
-import { type Ended, start } from "../cli/support.ts";
+import { type Ended, fail, start } from "../cli/support.ts";
 import { rejectionOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 import { COMMIT, type FakeFile, FakeHub, file, sha256 } from "./fake_hub.ts";
@@ -222,6 +222,21 @@ describe("a command that takes a folder", () => {
     },
     LONG,
   );
+
+  test("says of a URL that it is none, and nothing of what stands in it", async () => {
+    const url = "https://me:secret@models.example/model?token=secret";
+    for (
+      const words of [
+        ["inspect", url],
+        ["eval", url, "--text", "text.txt"],
+        ["expand", url, "-o", "out"],
+        ["bundle", url, "--target", "static"],
+      ]
+    ) {
+      const said = await fail(2, "USAGE", words, "a folder is needed here", "not a URL");
+      expect(said).not.toContain("secret");
+    }
+  }, LONG);
 
   test("measures a model of the Hub, each engine in a process of its own", async () => {
     const { succeed } = await hubWith(compiled);
