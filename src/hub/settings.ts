@@ -13,6 +13,9 @@ const DEFAULT_ENDPOINT = "https://huggingface.co";
 /** Bytes of the largest file with a token; tokens have some dozen. */
 const LARGEST_TOKEN = 4096;
 
+/** Variables that each name a place for the cache. */
+const PLACES = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"];
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** How the Hub is asked. */
@@ -35,20 +38,41 @@ export interface HubSettings {
  * Settings from the environment: `HF_ENDPOINT`, `HF_TOKEN` (or the file that `hf auth login` wrote),
  * `HF_HUB_CACHE`, `HF_HOME` and `HF_HUB_OFFLINE`.
  *
- * @throws {UsageError} When the endpoint is no URL, or the token no token.
+ * @param home Who runs this has it; for tests.
+ * @throws {UsageError} When the endpoint is no URL, the token no token, or there is no place for the cache.
  */
-export async function readSettings(): Promise<HubSettings> {
+export async function readSettings(home: string | null = homeFolder()): Promise<HubSettings> {
   const environment = process.env;
-  // Its rules for the place of the cache, so that all find each other's files.
-  const { getHFHubCachePath } = await import("@huggingface/hub");
   return {
     endpoint: endpointOf(environment.HF_ENDPOINT || DEFAULT_ENDPOINT),
-    token: tokenOf(environment),
-    cache: expanded(getHFHubCachePath(), environment),
+    token: tokenOf(environment, home),
+    cache: await cacheOf(environment, home),
     offline: [environment.HF_HUB_OFFLINE, environment.TRANSFORMERS_OFFLINE].some(isOn),
     patience: 30_000,
     backoff: 500,
   };
+}
+
+async function cacheOf(environment: Environment, home: string | null): Promise<string> {
+  const isNamed = PLACES.some((name) => environment[name] !== undefined);
+  if (!isNamed && home === null) {
+    throw new UsageError(
+      "there is no home folder to keep models of the Hub in: set HF_HOME to a folder for them",
+    );
+  }
+  // Its rules for the place of the cache, so that all find each other's files.
+  const { getHFHubCachePath } = await import("@huggingface/hub");
+  return expanded(getHFHubCachePath(), environment, home);
+}
+
+/** Nothing for a user whom the system does not know, as containers may have them. */
+function homeFolder(): string | null {
+  try {
+    // Where others throw, Deno gives null.
+    return homedir() || null;
+  } catch {
+    return null;
+  }
 }
 
 function endpointOf(text: string): string {
@@ -65,15 +89,15 @@ function endpointOf(text: string): string {
  * A path with `~`, `$NAME` and `${NAME}` replaced, as Python's client does it: no shell has seen what stands in
  * a Dockerfile or an .env file. A name that is not set stays as it is.
  */
-function expanded(path: string, environment: Environment): string {
-  return path.replace(/^~(?=$|[/\\])/, () => homedir())
+function expanded(path: string, environment: Environment, home: string | null): string {
+  return path.replace(/^~(?=$|[/\\])/, (tilde) => home ?? tilde)
     .replace(/\$(?:(\w+)|\{([^}]*)\})/g, (all, bare, braced) => environment[bare ?? braced] ?? all);
 }
 
-function tokenOf(environment: Environment): string | undefined {
-  const home = environment.HF_HOME ||
-    join(environment.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
-  const file = expanded(environment.HF_TOKEN_PATH || join(home, "token"), environment);
+function tokenOf(environment: Environment, home: string | null): string | undefined {
+  const folder = environment.HF_HOME ||
+    join(environment.XDG_CACHE_HOME || join("~", ".cache"), "huggingface");
+  const file = expanded(environment.HF_TOKEN_PATH || join(folder, "token"), environment, home);
   const given = environment.HF_TOKEN || environment.HUGGING_FACE_HUB_TOKEN;
   const where = given ? "HF_TOKEN" : file;
   const text = given ?? (fileSize(file) === undefined ? "" : readText(file, LARGEST_TOKEN));

@@ -172,6 +172,22 @@ describe("settings", () => {
     expect(await readSettings()).toMatchObject({ token: "hf_file", cache: "/a/$NOT_SET_b" });
   });
 
+  test("need no home folder, which users whom a container does not know have not, where a place is named", async () => {
+    const place = workshop.folder();
+    set({});
+    const { code, message } = await rejectionOf(readSettings(null));
+    expect({ code, message }).toEqual({
+      code: "USAGE",
+      message:
+        "there is no home folder to keep models of the Hub in: set HF_HOME to a folder for them",
+    });
+    set({ HF_HUB_CACHE: place });
+    const { cache, token } = await readSettings(null);
+    expect({ cache, token }).toEqual({ cache: place, token: undefined });
+    set({ HF_HOME: place });
+    expect((await readSettings(null)).cache).toBe(join(place, "hub"));
+  });
+
   test("that are wrong are errors which do not show a token", async () => {
     for (const HF_ENDPOINT of ["huggingface.co", "ftp://x", "http://x/?y", "http://u@x"]) {
       set({ HF_ENDPOINT });
