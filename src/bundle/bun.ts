@@ -3,7 +3,7 @@
  * @module
  */
 import process from "node:process";
-import { ToolMissingError } from "../errors.ts";
+import { PermissionMissingError, ToolMissingError } from "../errors.ts";
 import { runToEnd } from "../platform/run_to_end.ts";
 import { runtime } from "../platform/runtime.ts";
 
@@ -17,13 +17,22 @@ export const BUN_VERSION = "1.4.2";
  * The words that start Bun: the runtime itself, `bun` on the path, or npm's `npx`, which fetches it.
  *
  * @throws {ToolMissingError} When there is none of them.
+ * @throws {PermissionMissingError} When Deno was not told to allow starting them.
  * @throws {AbortError} When the signal says so.
  */
 export async function findBun(signal?: AbortSignal): Promise<readonly string[]> {
   if (runtime().name === "bun") return [process.execPath];
   const ways = [["bun"], ["npx", "-y", `bun@${BUN_VERSION}`]];
+  const denials: string[] = [];
   for (const words of ways) {
-    if ((await runToEnd([...words, "--version"], { signal })).code === 0) return words;
+    const { code, denial } = await runToEnd([...words, "--version"], { signal });
+    if (code === 0) return words;
+    if (denial !== undefined) denials.push(denial);
+  }
+  if (denials.length > 0) {
+    throw new PermissionMissingError(
+      `this target is built with Bun, a program of its own: ${denials[0]}`,
+    );
   }
   throw new ToolMissingError(
     `this target is built with Bun, which is not here: install Bun ${BUN_VERSION} (npm install -g bun@${BUN_VERSION}), or npm, which brings it`,

@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { AbortError } from "../errors.ts";
+import { isDenial } from "./files.ts";
 
 /** How a program ended. */
 export interface Ended {
@@ -12,6 +13,8 @@ export interface Ended {
   readonly code: number | null | undefined;
   readonly stdout: string;
   readonly stderr: string;
+  /** Where Deno was not told to allow starting it: its words, which name the flag. */
+  readonly denial?: string;
 }
 
 /** How a program is run. */
@@ -46,15 +49,17 @@ export function runToEnd(
     if (signal?.aborted) stop();
     let stdout = "";
     let stderr = "";
+    let denial: string | undefined;
     child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
     child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text);
     const end = (code: number | null | undefined) => {
       signal?.removeEventListener("abort", stop);
       if (signal?.aborted) reject(new AbortError("stopped before the end"));
-      else resolve({ code, stdout, stderr });
+      else resolve({ code, stdout, stderr, denial });
     };
-    child.on("error", ({ message }) => {
-      stderr += message;
+    child.on("error", (error) => {
+      stderr += error.message;
+      if (isDenial(error)) denial = error.message;
       end(undefined);
     });
     child.on("close", end);

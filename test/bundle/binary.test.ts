@@ -42,6 +42,8 @@ const UNREACHABLE = {
 };
 /** Whether the Bun that is here is another than binaries carry. */
 const isOtherBun = await hasOtherBun();
+/** Whether there is a Deno, which asks for permissions. */
+const hasDeno = (await runToEnd(["deno", "--version"])).code === 0;
 /** On Windows a binary has an end to its name. */
 const EXE = process.platform === "win32" ? ".exe" : "";
 
@@ -357,6 +359,19 @@ describe("bundle --target binary", () => {
     }
     expect(readdirSync(folder)).toEqual(["x.model"]);
     expect(readdirSync(beside)).toEqual(["letter.txt"]);
+  }, LONG);
+
+  test.skipIf(!hasDeno)("names the flag where Deno may start no program", async () => {
+    const flags = ["read", "write", "env", "sys", "net"].map((what) => `--allow-${what}`);
+    const output = workshop.fresh();
+    const { code, stderr } = await runToEnd(
+      ["deno", "run", "--no-prompt", ...flags, "mod.ts", ...bundle(output)],
+      { cwd: ROOT },
+    );
+    expect(code).toBe(1);
+    expect(stderr).toContain("error PERMISSION_MISSING: ");
+    expect(stderr).toContain("--allow-run");
+    expect(existsSync(output)).toBe(false);
   }, LONG);
 
   test("refuses a platform that Bun has not, and leaves nothing", async () => {
