@@ -3,6 +3,7 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
+import { partsSource } from "../engine/parts_source.ts";
 import { type FileContent, filesSource, type ModelSource } from "../engine/source.ts";
 import { urlSource } from "../engine/url_source.ts";
 import { UsageError } from "../errors.ts";
@@ -17,7 +18,7 @@ export interface ModelFiles {
 
 /**
  * A folder of a compiled model or of a checkpoint, an http, https or file URL of such a folder (of a
- * compiled model where it is on the web), or the files themselves.
+ * compiled model where it is on the web, whole or in parts), or the files themselves.
  */
 export type ModelLocation = string | URL | ModelFiles;
 
@@ -53,7 +54,8 @@ export async function findPlace(
   }
   const url = urlOf(model);
   if (url && url.protocol !== "file:") {
-    const source = urlSource(url, { signal: hooks.signal });
+    // What a bundle has on a server lies in parts.
+    const source = await partsSource(urlSource(url, { signal: hooks.signal }));
     const name = source.name.split("/").at(-1) || source.name;
     return { name, source, dispose: () => {} };
   }

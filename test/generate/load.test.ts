@@ -11,6 +11,7 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 import type { ProgressEvent } from "../../src/api/options.ts";
 import { hasNode } from "../../src/engine/ort/backend.ts";
+import { partPath, PARTS } from "../../src/engine/parts_source.ts";
 import { load } from "../../src/generate/load.ts";
 import type { LoadOptions } from "../../src/generate/load_options.ts";
 import type { Model } from "../../src/generate/model.ts";
@@ -380,6 +381,18 @@ describe("through the sparse engine, load", () => {
         return textOf(model, "The population of");
       });
       expect(text).toBe(expected);
+
+      // As a bundle has them, whose page reads the same folder.
+      const data = "onnx/model.onnx_data";
+      const [partBytes, whole] = [1 << 20, files[data]];
+      const parts = { format: 1, partBytes, files: { [data]: whole.length } };
+      files[PARTS] = new TextEncoder().encode(JSON.stringify(parts));
+      delete files[data];
+      for (let at = 0, index = 0; at < whole.length; at += partBytes, index++) {
+        files[partPath(data, index)] = whole.slice(at, at + partBytes);
+      }
+      expect(await withModel(url, sparse, (model) => textOf(model, "The population of")))
+        .toBe(expected);
     } finally {
       server.close();
     }
