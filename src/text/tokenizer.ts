@@ -11,6 +11,7 @@ import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { TokenizerError } from "../errors.ts";
 import { Detokenizer, type DetokenizerOptions, type DetokenizerSource } from "./detokenizer.ts";
+import { cutAsPython, type PreTokenizer } from "./pre_tokenizers.ts";
 import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
 
 /** The files of a checkpoint that say how text goes in and out. JSON is parsed. */
@@ -79,6 +80,7 @@ const tokenizerSchema = z.looseObject({
     single_word: z.boolean().nullish(),
     normalized: z.boolean().nullish(),
   })).default([]),
+  pre_tokenizer: z.unknown(),
   decoder: z.unknown(),
   model: z.looseObject({
     type: z.string().nullish(),
@@ -107,11 +109,12 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
   }
-  const { added_tokens, decoder, model: algorithm } = checked(
+  const { added_tokens, pre_tokenizer, decoder, model: algorithm } = checked(
     "tokenizer.json",
     tokenizerSchema,
     files.tokenizer,
   );
+  cutAsPython(hub.pre_tokenizer, pre_tokenizer);
   findAdded(hub, added_tokens);
   const idsOf = (tokens: readonly (string | null | undefined)[]) =>
     tokens.flatMap((token) => {
@@ -206,9 +209,6 @@ function findAdded(
   };
   hub.pre_tokenizer = preTokenizer as unknown as typeof hub.pre_tokenizer;
 }
-
-/** Cuts a part of a text into words. */
-type PreTokenizer = (text: string, options?: { section_index?: number }) => string[];
 
 /** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */
 function byteIdsOf(hub: HubTokenizer): number[] | undefined {

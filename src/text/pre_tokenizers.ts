@@ -1,0 +1,133 @@
+/**
+ * Cuts texts into words as the library for Python does.
+ *
+ * `@huggingface/tokenizers` cuts some otherwise: its white space is JavaScript's, its digits are those of ASCII, its
+ * words have letters of ASCII alone, and it passes over what becomes of places where a text is cut.
+ *
+ * @module
+ */
+import { z } from "zod";
+
+/** Cuts a part of a text into words. */
+export type PreTokenizer = (text: string, options?: { section_index?: number }) => string[];
+
+/** A pre-tokenizer of the package. */
+interface Cutter {
+  pattern?: RegExp | null;
+  /** Of a sequence. */
+  readonly tokenizers?: readonly (Cutter | null)[];
+  pre_tokenize_text: PreTokenizer;
+}
+
+const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
+const WORDS = new RegExp(`[${WORD}]+|[^${WORD}\\p{White_Space}]+`, "gu");
+const NO_SPACES = /\P{White_Space}+/gu;
+/** GPT-2's. */
+const BYTE_LEVEL =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+const EACH_DIGIT = /\P{N}+|\p{N}/gu;
+const DIGITS = /\P{N}+|\p{N}+/gu;
+const PUNCTUATION = /[\p{P}\u0021-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007e]/gu;
+
+const configSchema = z.looseObject({
+  type: z.string().nullish(),
+  pretokenizers: z.array(z.unknown()).nullish(),
+  individual_digits: z.boolean().nullish(),
+  behavior: z.string().nullish(),
+  invert: z.boolean().nullish(),
+  replacement: z.string().nullish(),
+  split: z.boolean().nullish(),
+});
+
+/**
+ * Makes a pre-tokenizer of the package cut as the library for Python does.
+ *
+ * @param preTokenizer Of `@huggingface/tokenizers`; changed in place.
+ * @param config What it was made of: `pre_tokenizer` of `tokenizer.json`.
+ */
+export function cutAsPython(preTokenizer: unknown, config: unknown): void {
+  const cutter = preTokenizer as Cutter | null;
+  const parsed = configSchema.safeParse(config);
+  if (!cutter || !parsed.success) return;
+  const { type, pretokenizers, individual_digits, behavior, invert, replacement, split } =
+    parsed.data;
+  const { pattern } = cutter;
+  const cut = cutter.pre_tokenize_text.bind(cutter);
+  switch (type) {
+    case "Sequence":
+      cutter.tokenizers?.forEach((one, i) => cutAsPython(one, pretokenizers?.[i]));
+      break;
+    case "ByteLevel":
+      cutter.pattern = BYTE_LEVEL;
+      break;
+    case "Digits":
+      cutter.pattern = individual_digits ? EACH_DIGIT : DIGITS;
+      break;
+    case "Whitespace":
+      cutter.pre_tokenize_text = (text) => text.match(WORDS) ?? [];
+      break;
+    case "WhitespaceSplit":
+      cutter.pre_tokenize_text = (text) => text.match(NO_SPACES) ?? [];
+      break;
+    case "Punctuation":
+      cutter.pre_tokenize_text = (text) => pieces(text, PUNCTUATION, false, behavior);
+      break;
+    case "Split":
+      if (!pattern || (behavior === "Isolated" && !invert)) break;
+      cutter.pre_tokenize_text = (text) => pieces(text, pattern, invert === true, behavior);
+      break;
+    case "Metaspace": {
+      if (split === false) break;
+      const letters = Array.from(
+        replacement || "\u2581",
+        (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`,
+      );
+      const space = new RegExp(letters.join(""), "gu");
+      cutter.pre_tokenize_text = (text, options) =>
+        cut(text, options).flatMap((part) => pieces(part, space, false, "MergedWithNext"));
+      break;
+    }
+  }
+}
+
+/**
+ * Cuts a text where a pattern is found.
+ *
+ * @param invert Takes what is between the places for them.
+ * @param behavior What becomes of them.
+ */
+function pieces(
+  text: string,
+  pattern: RegExp,
+  invert: boolean,
+  behavior: string | null | undefined,
+): string[] {
+  const all: { text: string; isFound: boolean }[] = [];
+  let end = 0;
+  const add = (from: number, to: number, isFound: boolean) => {
+    if (to > from) all.push({ text: text.slice(from, to), isFound: isFound !== invert });
+  };
+  for (const { 0: found, index } of text.matchAll(pattern)) {
+    add(end, index, false);
+    end = index + found.length;
+    add(index, end, true);
+  }
+  add(end, text.length, false);
+
+  if (behavior === "Removed") {
+    return all.filter(({ isFound }) => !isFound).map(({ text }) => text);
+  }
+  const words: string[] = [];
+  for (const [i, { text, isFound }] of all.entries()) {
+    const before = all[i - 1];
+    const joins = before !== undefined &&
+      (behavior === "Contiguous"
+        ? isFound === before.isFound
+        : behavior === "MergedWithPrevious"
+        ? isFound && !before.isFound
+        : behavior === "MergedWithNext" && !isFound && before.isFound);
+    if (joins) words[words.length - 1] += text;
+    else words.push(text);
+  }
+  return words;
+}
