@@ -7,24 +7,39 @@ import { freemem, totalmem } from "node:os";
 import process from "node:process";
 import { residentBytes } from "./runtime.ts";
 
-/** Limits of the group of processes that a container is, where there is one. */
-const GROUP = { limit: "/sys/fs/cgroup/memory.max", used: "/sys/fs/cgroup/memory.current" };
+/** Where the kernel tells of the group of processes that a container is, where there is one. */
+const GROUP = "/sys/fs/cgroup";
 
-/** Bytes that the machine, or the container, can still give. */
-export function freeBytes(): number {
-  const limit = numberIn(GROUP.limit);
-  const inGroup = limit === undefined
-    ? Infinity
-    : Math.max(0, limit - (numberIn(GROUP.used) ?? residentBytes()));
+/**
+ * Bytes that the machine, or the container, can still give.
+ *
+ * @param group Where the container's limit and what it uses are told.
+ */
+export function freeBytes(group = GROUP): number {
+  const limit = Number(textOf(`${group}/memory.max`) ?? NaN);
+  const inGroup = Number.isFinite(limit) ? Math.max(0, limit - usedIn(group)) : Infinity;
   // What macOS calls free leaves out all that it would give at once if it were asked.
   return Math.min(process.platform === "darwin" ? totalmem() : freemem(), inGroup);
 }
 
-/** The number that a file holds; undefined where there is no file, or a word such as `max` in it. */
-function numberIn(path: string): number | undefined {
+/**
+ * Bytes that a container uses. Its account has files that were read, too, until others need the memory: without
+ * them, whoever has just fetched a model could not load it.
+ */
+function usedIn(group: string): number {
+  const all = Number(textOf(`${group}/memory.current`) ?? NaN);
+  if (!Number.isFinite(all)) return residentBytes();
+  const statistics = textOf(`${group}/memory.stat`) ?? "";
+  const files = [...statistics.matchAll(/^(?:in)?active_file (\d+)$/gm)].map(([, bytes]) =>
+    Number(bytes)
+  );
+  return Math.max(0, all - files.reduce((sum, bytes) => sum + bytes, 0));
+}
+
+/** What is in a file; undefined where there is none. */
+function textOf(path: string): string | undefined {
   try {
-    const value = Number(readFileSync(path, "utf8"));
-    return Number.isFinite(value) ? value : undefined;
+    return readFileSync(path, "utf8");
   } catch {
     return undefined;
   }
