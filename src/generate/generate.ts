@@ -11,6 +11,7 @@ import type { ChoiceLogprobs } from "../text/logprobs.ts";
 import type { ModelText } from "../text/model_text.ts";
 import { Sampler } from "../text/sampler.ts";
 import { TextStream } from "../text/stream.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { type GenerationOptions, generationSchema } from "./options.ts";
 import { type Prompt, PromptTokens, promptTokens } from "./prompt.ts";
 
@@ -91,6 +92,8 @@ export function generate(
   assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);
   const { info } = model;
+  const { tokenizer } = text;
+  const stop = [settings.stop].flat();
   const { tokens, continues } = prompt instanceof PromptTokens
     ? prompt
     : promptTokens(text, prompt, info, { promptLimit, longestText, templateVariables });
@@ -99,12 +102,9 @@ export function generate(
     tokens,
     sampler: new Sampler(settings, info.vocabulary, tokens, constraint),
     constraint,
-    stream: new TextStream(text.tokenizer, {
-      skipSpecialTokens: true,
-      continues,
-      stop: [settings.stop].flat(),
-    }),
-    endIds: settings.ignoreEos ? new Set() : text.tokenizer.endIds,
+    stream: new TextStream(tokenizer, { skipSpecialTokens: true, continues, stop }),
+    endIds: settings.ignoreEos ? new Set() : tokenizer.endIds,
+    stopTokens: stopTokensOf(tokenizer, stop),
     most: Math.min(settings.maxTokens ?? Infinity, info.context - tokens.length),
     signal,
   });
@@ -118,13 +118,25 @@ interface Run {
   readonly constraint: TokenConstraint | undefined;
   readonly stream: TextStream;
   readonly endIds: ReadonlySet<number>;
+  /** Special tokens that end the text because they are stop strings: they have no text to find one in. */
+  readonly stopTokens: ReadonlyMap<number, string>;
   /** Most tokens to generate; at least 1. */
   readonly most: number;
   readonly signal: AbortSignal | undefined;
 }
 
+/** Stop strings that are special tokens, by their ids. */
+function stopTokensOf(tokenizer: Tokenizer, stop: readonly string[]): Map<number, string> {
+  const tokens = new Map<number, string>();
+  for (const string of stop) {
+    const id = tokenizer.idOf(string);
+    if (id !== undefined && tokenizer.specialIds.has(id)) tokens.set(id, string);
+  }
+  return tokens;
+}
+
 async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { model, tokens, sampler, constraint, stream, endIds, most, signal } = given;
+  const { model, tokens, sampler, constraint, stream, endIds, stopTokens, most, signal } = given;
   assertGoingOn(signal, 0);
   assertUnused(constraint);
   const prefill = new Stopwatch();
@@ -149,14 +161,15 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
       const atEnd = endIds.has(token);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);
       const ended = atEnd || constraint?.complete === true;
+      const stopString = stream.stopString ?? (atEnd ? undefined : stopTokens.get(token));
 
-      if (ended || stream.stopString !== undefined || count === most) {
+      if (ended || stopString !== undefined || count === most) {
         piece.text += stream.end();
         yield piece.done();
         yield {
           type: "end",
-          finishReason: ended || stream.stopString !== undefined ? "stop" : "length",
-          ...(stream.stopString === undefined ? {} : { stopString: stream.stopString }),
+          finishReason: ended || stopString !== undefined ? "stop" : "length",
+          ...(stopString === undefined ? {} : { stopString }),
           promptTokens: tokens.length,
           cachedTokens,
           completionTokens: count,

@@ -22,7 +22,7 @@ export const generationFields = {
     "most tokens to generate (default: as many as the context holds)",
   ),
   stop: z.union([stopString, stopList]).default([]).describe(
-    "text to stop at; it is not a part of the answer. May be given several times",
+    "text, or a special token, to stop at; it is not a part of the answer. May be given several times",
   ),
   ignoreEos: z.boolean().default(false).describe("go on after the model has ended its text"),
   ...samplingFields,

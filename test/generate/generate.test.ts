@@ -1,8 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { AbortError, ContextOverflowError } from "../../src/errors.ts";
 import { generate, type GenerationPiece } from "../../src/generate/generate.ts";
 import type { GenerationOptions } from "../../src/generate/options.ts";
+import { tokenizerFrom } from "../../src/text/tokenizer.ts";
 import { thrownBy } from "../checkpoint/support.ts";
+import { fromRoot } from "../support/paths.ts";
 import {
   babbler,
   END,
@@ -232,6 +235,27 @@ describe("stop strings", () => {
     const { text, end } = await outcome(writer(" flows", PROMPT_LENGTH), { stop: "river flows" });
     expect([text, end.finishReason]).toEqual([" flows", "stop"]);
     expect(end.stopString).toBeUndefined();
+  });
+
+  test("may be special tokens, which are no text", async () => {
+    const json = JSON.parse(readFileSync(fromRoot("examples/tiny/tokenizer.json"), "utf8"));
+    const added = { id: VOCABULARY, content: "<|im_end|>", special: true, normalized: false };
+    const chatting = tokenizerFrom({
+      tokenizer: { ...json, added_tokens: [...json.added_tokens, added] },
+    });
+    const ids = [...tokenizer.encode(" is long. EN"), VOCABULARY, ...tokenizer.encode(" wide")];
+    const model = new ToyModel({
+      vocabulary: VOCABULARY + 1,
+      logits: (tokens) => certainly(ids[tokens.length - PROMPT_LENGTH] ?? END, VOCABULARY + 1),
+    });
+    const answer = (stop: string[]) =>
+      take(generate(model, { tokenizer: chatting }, PROMPT, { stop, maxTokens: ids.length }));
+    const { text, tokens, end } = await answer(["END", "<|im_end|>"]);
+    expect([text, end.finishReason, end.stopString]).toEqual([
+      ...[" is long. EN", "stop", "<|im_end|>"],
+    ]);
+    expect(tokens.at(-1)).toBe(VOCABULARY);
+    expect((await answer(["<|im"])).text).toBe(" is long. EN wide");
   });
 });
 
