@@ -1,12 +1,37 @@
 /** What a machine can do, without modules that browsers lack. @module */
 import { builtinNow } from "./builtin.ts";
 
-/** Threads that it can run at once. */
-export function processors(): number {
+/** Where the kernel tells of the group of processes that a container is, where there is one. */
+const GROUP = "/sys/fs/cgroup";
+
+/**
+ * Threads that it can run at once.
+ *
+ * @param group Where the container's limit is told.
+ */
+export function processors(group = GROUP): number {
   const { navigator } = globalThis as { navigator?: { hardwareConcurrency?: number } };
   // Node 20 has no navigator; where there is a process, it may be allowed less than there is.
   const os = builtinNow<{ availableParallelism(): number }>("node:os");
-  return Math.max(1, os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1);
+  const all = os?.availableParallelism() ?? navigator?.hardwareConcurrency ?? 1;
+  return Math.max(1, Math.floor(Math.min(all, allowedIn(group))));
+}
+
+/**
+ * Processors whose time a container may have: threads beyond them would use it up by waiting for each other, and then
+ * all stand still. Not every runtime counts that in.
+ */
+function allowedIn(group: string): number {
+  // Deno does, and asks its user before a file is read.
+  if ("Deno" in globalThis) return Infinity;
+  const fs = builtinNow<{ readFileSync(path: string, encoding: "utf8"): string }>("node:fs");
+  try {
+    const [time, period] = fs!.readFileSync(`${group}/cpu.max`, "utf8").split(" ").map(Number);
+    return time > 0 && period > 0 ? time / period : Infinity;
+  } catch {
+    // There is no container, or no file system.
+    return Infinity;
+  }
 }
 
 /** Whether this thread may wait for others asleep: the main thread of a browser may not. */

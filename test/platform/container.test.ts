@@ -1,8 +1,11 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
+import { processors } from "../../src/platform/machine.ts";
 import { freeBytes } from "../../src/platform/memory.ts";
+import { runtime } from "../../src/platform/runtime.ts";
 
 const root = mkdtempSync(join(tmpdir(), "espalier-memory-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -35,5 +38,24 @@ describe("memory that a container can still give", () => {
     const free = freeBytes(group({ "memory.max": "max\n", "memory.current": "1000\n" }));
     expect(free).toBeGreaterThan(60_000_000);
     expect(freeBytes(group({}))).toBeGreaterThan(60_000_000);
+  });
+});
+
+describe("threads in a container", () => {
+  const all = availableParallelism();
+  /** Deno counts the limit in by itself. */
+  const isOurs = runtime().name !== "deno" && process.getBuiltinModule !== undefined;
+
+  test.if(isOurs)("are no more than it may have the time of", () => {
+    expect(processors(group({ "cpu.max": "100000 100000\n" }))).toBe(1);
+    expect(processors(group({ "cpu.max": "190000 100000\n" }))).toBe(1);
+    expect(processors(group({ "cpu.max": "50000 100000\n" }))).toBe(1);
+  });
+
+  test("are all processors where there is no limit, or no container", () => {
+    for (const text of ["max 100000\n", "6400000 100000\n", "", "?"]) {
+      expect(processors(group({ "cpu.max": text }))).toBe(all);
+    }
+    expect(processors(group({}))).toBe(all);
   });
 });
