@@ -10,8 +10,9 @@
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { TokenizerError } from "../errors.ts";
+import { findAdded } from "./added_tokens.ts";
 import { Detokenizer, type DetokenizerOptions, type DetokenizerSource } from "./detokenizer.ts";
-import { cutAsPython, type PreTokenizer } from "./pre_tokenizers.ts";
+import { cutAsPython } from "./pre_tokenizers.ts";
 import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
 
 /** The files of a checkpoint that say how text goes in and out. JSON is parsed. */
@@ -78,6 +79,8 @@ const tokenizerSchema = z.looseObject({
     special: z.boolean().default(false),
     content: z.string().default(""),
     single_word: z.boolean().nullish(),
+    lstrip: z.boolean().nullish(),
+    rstrip: z.boolean().nullish(),
     normalized: z.boolean().nullish(),
   })).default([]),
   pre_tokenizer: z.unknown(),
@@ -145,69 +148,6 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
       ...idsOf([named.eos_token]),
     ]),
   });
-}
-
-/** What `@huggingface/tokenizers` finds added tokens with: before a text is normalized, and after. */
-type Splitters = Record<
-  "splitter_unnormalized" | "splitter_normalized",
-  { split(text: string): string[] }
->;
-const LETTER = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
-const ENDS_WITH_WORD = new RegExp(`${LETTER}$`, "u");
-const BEGINS_WITH_WORD = new RegExp(`^${LETTER}`, "u");
-
-/**
- * Makes added tokens be found as the library for Python finds them. `@huggingface/tokenizers` passes over it where
- * one must be a word of its own, and takes what follows one that was found after normalizing for the beginning of
- * the text, where a space may be put.
- */
-function findAdded(
-  hub: HubTokenizer,
-  added: z.output<typeof tokenizerSchema>["added_tokens"],
-): void {
-  const known = new Set<string>();
-  const words = new Set<string>();
-  for (const { content, normalized, special, single_word } of added) {
-    const isNormalized = (normalized ?? !special) && hub.normalizer;
-    for (const spelled of [content, ...isNormalized ? [hub.normalizer!(content)] : []]) {
-      known.add(spelled);
-      if (single_word) words.add(spelled);
-    }
-  }
-  const splitters = hub as unknown as Splitters;
-  /** What a normalized part of a text begins with, until it is read, unless that is an added token. */
-  let beginning: string | undefined;
-  const wordsAlone = (all: readonly string[]): string[] => {
-    const sections: string[] = [];
-    let isText = false;
-    for (const [i, section] of all.entries()) {
-      const isInWord = words.has(section) &&
-        (ENDS_WITH_WORD.test(all[i - 1]?.slice(-2) ?? "") ||
-          BEGINS_WITH_WORD.test(all[i + 1]?.slice(0, 2) ?? ""));
-      const isToken = known.has(section) && !isInWord;
-      if (!isToken && isText) sections[sections.length - 1] += section;
-      else sections.push(section);
-      isText = !isToken;
-    }
-    return sections;
-  };
-  const { splitter_unnormalized: before, splitter_normalized: after } = splitters;
-  splitters.splitter_unnormalized = { split: (text) => wordsAlone(before.split(text)) };
-  splitters.splitter_normalized = {
-    split(text) {
-      const sections = wordsAlone(after.split(text));
-      beginning = known.has(sections[0]) ? undefined : sections[0];
-      return sections;
-    },
-  };
-  const split = hub.pre_tokenizer as PreTokenizer | null;
-  if (!split) return;
-  const preTokenizer: PreTokenizer = (text, options) => {
-    const isFirst = options?.section_index === 0 && beginning?.startsWith(text);
-    beginning = undefined;
-    return split(text, { ...options, section_index: isFirst ? 0 : 1 });
-  };
-  hub.pre_tokenizer = preTokenizer as unknown as typeof hub.pre_tokenizer;
 }
 
 /** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */

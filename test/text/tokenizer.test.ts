@@ -215,6 +215,34 @@ describe("encoding", () => {
     }
   });
 
+  test("gives tokens the white space around them that is theirs, as the library for Python does", () => {
+    const added = (id: number, content: string, more: object) => ({
+      ...{ id, content, single_word: false, lstrip: false, rstrip: false, special: true },
+      ...{ normalized: false, ...more },
+    });
+    const added_tokens = [
+      ...tinyJson.added_tokens,
+      added(4096, "<|user|>", { rstrip: true }),
+      added(4097, "<mask>", { lstrip: true }),
+      added(4098, "\n\n", { special: false }),
+    ];
+    const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, added_tokens } });
+    const cases: [string, number[]][] = [
+      ["<|user|> \n a", [4096, 65]],
+      ["<|user|>\u0085a", [4096, 65]],
+      ["<|user|>\ufeffa", [4096, 172, 120, 124, 65]],
+      ["<|user|>\n\n a", [4096, 4098, 258]],
+      ["a \u0085<mask>", [65, 4097]],
+      ["a\ufeff<mask>", [65, 172, 120, 124, 4097]],
+      ["a\n\n<mask>", [65, 4098, 4097]],
+      ["a \n\n <mask> b", [65, 221, 4098, 4097, 279]],
+      [" <|user|> <mask>", [221, 4096, 4097]],
+    ];
+    for (const [text, ids] of cases) {
+      expect([text, [...tokenizer.encode(text)]]).toEqual([text, ids]);
+    }
+  });
+
   test("puts a space at the beginning of a text, not behind added tokens that are found after normalizing", () => {
     const pieces = ["<unk>", "\u2581", "a", "b", "\u2581b", "\u2581a", "<x>"];
     const tokenizer = tokenizerFrom({
