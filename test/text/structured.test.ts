@@ -13,6 +13,7 @@ import {
   constraint,
   isAllowed,
   object,
+  refusal,
   tokenizer,
   validator,
   VOCABULARY,
@@ -72,6 +73,27 @@ describe("a text of a schema", () => {
       '{"d":3}',
     ]);
     check({ ...described, required: ["c"] }, ['{"a":1,"c":null}'], ['{"a":1}']);
+  });
+
+  test("has names that propertyNames refers to, or lists with a title, as pydantic has those of an enum", () => {
+    const $defs = {
+      Color: { enum: ["red", "green"], title: "Color", type: "string" },
+      Short: { type: "string", maxLength: 2 },
+      Again: { $ref: "#/$defs/Color" },
+    };
+    const record = (propertyNames: unknown) => ({
+      $defs,
+      additionalProperties: { type: "integer" },
+      propertyNames,
+      title: "X",
+      type: "object",
+    });
+    check(record({ $ref: "#/$defs/Color" }), ['{"red":1,"green":2}'], ['{"blue":1}', '{"red":""}']);
+    check(record($defs.Color), ['{"red":1,"green":2}'], ['{"blue":1}']);
+    check(record({ $ref: "#/$defs/Short", title: "Y" }), ['{"ab":1}'], ['{"abc":1}']);
+    expect(refusal(record({ $ref: "#/$defs/Again" }))).toContain("propertyNames");
+    expect(refusal(record({ $ref: "#/$defs/None" }))).toContain('there is no "None"');
+    expect(refusal(record({ $ref: "#/$defs/Color", maxLength: 3 }))).toContain("propertyNames");
   });
 
   test("has properties by patterns of their names, of which each name matches one", () => {

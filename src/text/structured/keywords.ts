@@ -32,6 +32,8 @@ export const KEYWORDS_OF = {
 export const OF_TYPES = Object.values(KEYWORDS_OF).flat();
 /** Keywords by which a schema is others, or values that are given. */
 export const CHOICES = ["$ref", "const", "enum", "anyOf", "oneOf", "allOf"];
+/** Keywords beside a type that say more than nothing. */
+const RESTRICTING = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
 /** The types that there are. */
 export const TYPES = ["null", "boolean", "integer", "number", "string", "array", "object"];
 
@@ -51,7 +53,8 @@ export function listedNames({ propertyNames }: Schema): ReadonlySet<string> | un
   if (typeOf(propertyNames) !== "object") return undefined;
   const { type = "string", enum: several, const: one, ...rest } = propertyNames as Schema;
   const names = several ?? (one === undefined ? undefined : [one]);
-  const isOther = Object.keys(rest).length > 0 || (several !== undefined && one !== undefined);
+  const isOther = Object.keys(rest).some((word) => RESTRICTING.includes(word)) ||
+    (several !== undefined && one !== undefined);
   if (type !== "string" || isOther || !Array.isArray(names)) return undefined;
   return names.length > 0 && names.every((name) => typeof name === "string")
     ? new Set(names)
@@ -62,9 +65,8 @@ export function listedNames({ propertyNames }: Schema): ReadonlySet<string> | un
 export function namesOf({ propertyNames }: Schema): Schema | undefined {
   if (typeOf(propertyNames) !== "object") return undefined;
   const { type = "string", ...rest } = propertyNames as Schema;
-  const others = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
   const isOther = Object.keys(rest).some((word) =>
-    others.includes(word) && !KEYWORDS_OF.string.includes(word)
+    RESTRICTING.includes(word) && !KEYWORDS_OF.string.includes(word)
   );
   return type === "string" && !isOther ? rest : undefined;
 }
@@ -75,11 +77,10 @@ export function stringParts({ allOf, ...rest }: Schema): Schema[] | undefined {
     return undefined;
   }
   const parts = [rest, ...allOf];
-  const others = [...CHOICES, ...OF_TYPES, ...REFUSED, "$id"];
   const isOfStrings = (part: unknown) =>
     typeOf(part) === "object" &&
     ["string", undefined].includes((part as Schema).type as string) &&
-    others.every((word) =>
+    RESTRICTING.every((word) =>
       KEYWORDS_OF.string.includes(word) || !Object.hasOwn(part as Schema, word)
     );
   const saysLittle = parts.every((part) =>

@@ -12,7 +12,7 @@
  *   `additionalProperties` (after the others). Where it is not given, an object that has `properties` has no
  *   more than those; `patternProperties`, where no name of `properties` matches a pattern of it, too (without
  *   `additionalProperties` there are no names that match none, and one that matches several is never written);
- *   `propertyNames` that lists the names, or says of them what is said of strings;
+ *   `propertyNames` that lists the names, or says of them what is said of strings, or refers to what does;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
  *   there are no others; `uniqueItems` where all that items may be is given, as by `enum`;
  * - strings: `minLength`, `maxLength`, `pattern`, `format` (`formats.ts` has those; others, which JSON Schema
@@ -40,6 +40,7 @@ import {
 } from "./keywords.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
 import { jsonOf } from "./schema_json.ts";
+import { referenceOf, referredTo } from "./reference.ts";
 import { readObject, type SchemaContext } from "./object_schema.ts";
 import { StringPatterns } from "./string_patterns.ts";
 import {
@@ -176,7 +177,8 @@ class Reader implements SchemaContext {
   }
 
   /** What a schema says, as values of which each will do. */
-  #members(schema: Schema, at: string, depth: number): Value[] {
+  #members(given: Schema, at: string, depth: number): Value[] {
+    const schema = this.#withNames(given, at);
     const has = (keyword: string) =>
       Object.hasOwn(schema, keyword) && !(keyword === "uniqueItems" && schema[keyword] === false);
     const refused = refusedKeyword(schema);
@@ -282,29 +284,18 @@ class Reader implements SchemaContext {
   }
 
   #reference(reference: unknown, at: string, depth: number): Value {
-    if (typeof reference !== "string" || !/^#(\/|$)/.test(reference)) {
-      throw this.refuse(
-        at,
-        `${
-          quote(String(reference))
-        }: only references within the schema are followed, as #/$defs/NAME`,
-      );
-    }
-    let target = this.#root;
-    for (const part of reference.split("/").slice(1)) {
-      let name: string;
-      try {
-        name = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
-      } catch {
-        throw this.refuse(at, `${quote(reference)} is no JSON pointer`);
-      }
-      if (typeof target !== "object" || target === null || !Object.hasOwn(target, name)) {
-        throw this.refuse(at, `${quote(reference)}: there is no ${quote(name)}`);
-      }
-      target = (target as Schema)[name];
-    }
+    const target = referredTo(this.#root, reference, (what) => this.refuse(at, what));
     // What is referred to lies elsewhere, but a chain of references is followed within each other.
-    return this.schema(target, reference, depth + 1);
+    return this.schema(target, reference as string, depth + 1);
+  }
+
+  /** The same schema with its names of properties said in place, as pydantic refers to an enum for them. */
+  #withNames(schema: Schema, at: string): Schema {
+    const reference = referenceOf(schema.propertyNames, [...CHOICES, ...OF_TYPES, "type"]);
+    if (reference === undefined) return schema;
+    const here = `${at}/propertyNames/$ref`;
+    const names = referredTo(this.#root, reference, (what) => this.refuse(here, what));
+    return { ...schema, propertyNames: names };
   }
 
   #array(schema: Schema, at: string, depth: number): ArrayValue {
