@@ -39,7 +39,7 @@ export class PositionedFile {
   static open(
     path: string,
     mode: "read" | "update" | "create",
-    elsewhere: string = OUTPUT_ELSEWHERE,
+    elsewhere: string = elsewhereThan(path),
   ): PositionedFile {
     const flags = { read: "r", update: "r+", create: "w+" }[mode];
     // To open a pipe waits for whoever writes to it, and Ctrl-C does not end that.
@@ -372,7 +372,7 @@ export function remove(path: string): void {
  */
 export function temporaryFile(purpose: string): PositionedFile {
   const path = join(tmpdir(), `espalier-${purpose}-${process.pid}-${temporaryCount++}`);
-  const file = PositionedFile.open(path, "create", "set TMPDIR to a place with room");
+  const file = PositionedFile.open(path, "create", TEMPORARY_ELSEWHERE);
   try {
     fs.unlinkSync(path);
   } catch {
@@ -415,8 +415,26 @@ function readError(path: string, cause: unknown): EspalierError {
   return new FileReadError(`cannot read ${path}: ${reason}`, { cause });
 }
 
-/** Where an output may have room. */
-const OUTPUT_ELSEWHERE = "name an output elsewhere";
+/** Where temporary files may have room. */
+const TEMPORARY_ELSEWHERE = "set TMPDIR to a place with room";
+
+/** Folders for temporary files, which nobody has named. */
+const temporaryFolders = new Set<string>();
+
+/** Has errors of a folder say what makes room for temporary files, until what is returned is called. */
+export function markTemporary(folder: string): () => void {
+  const path = resolve(folder) + sep;
+  temporaryFolders.add(path);
+  return () => void temporaryFolders.delete(path);
+}
+
+/** Where else there may be room for a file. */
+function elsewhereThan(path: string): string {
+  const full = resolve(path);
+  return [...temporaryFolders].some((folder) => full.startsWith(folder))
+    ? TEMPORARY_ELSEWHERE
+    : "name an output elsewhere";
+}
 
 /**
  * The error for a file that could not be written, made, moved or linked.
@@ -426,7 +444,7 @@ const OUTPUT_ELSEWHERE = "name an output elsewhere";
 export function writeError(
   path: string,
   cause: unknown,
-  elsewhere: string = OUTPUT_ELSEWHERE,
+  elsewhere: string = elsewhereThan(path),
 ): EspalierError {
   if (systemCode(cause) === "ENOSPC" || systemCode(cause) === "EDQUOT") {
     return new DiskFullError(

@@ -7,12 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { FileWriteError } from "../errors.ts";
-import { remove } from "./files.ts";
+import { markTemporary, remove } from "./files.ts";
 
 /** A folder in the system's place for temporary files (`TMPDIR`). */
 export class TemporaryFolder {
   readonly path: string;
   readonly #onExit = () => remove(this.path);
+  readonly #unmark: () => void;
 
   /**
    * Makes it.
@@ -30,6 +31,7 @@ export class TemporaryFolder {
         { cause },
       );
     }
+    this.#unmark = markTemporary(this.path);
     // For an exit that no handler sees coming, a second Ctrl-C for example.
     process.on("exit", this.#onExit);
   }
@@ -37,6 +39,7 @@ export class TemporaryFolder {
   /** Removes it and all that is in it; a second call does nothing. */
   remove(): void {
     remove(this.path);
+    this.#unmark();
     process.removeListener("exit", this.#onExit);
   }
 }

@@ -354,22 +354,30 @@ describe("a disk that is full", () => {
     });
   }
 
-  test.if(mounts)("is that for temporary files, where hidden states go there", async () => {
-    const disk = workshop.folder();
-    const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]);
-    expect(mounted.status).toBe(0);
-    const before = process.env.TMPDIR;
-    process.env.TMPDIR = disk;
-    try {
-      const windows = ["--samples", "32", "--seqlen", "256", "--memory", "310MB"];
-      const words = ["prune", TINY, "--dry-run", "--calibration", TEXT, ...windows];
-      await fail(1, "DISK_FULL", words, disk, "free some space or set TMPDIR to a place with room");
-    } finally {
-      if (before === undefined) delete process.env.TMPDIR;
-      else process.env.TMPDIR = before;
-      spawnSync("umount", [disk]);
-    }
-  });
+  const windows = ["--samples", "32", "--seqlen", "256", "--memory", "310MB"];
+  for (
+    const [what, ...words] of [
+      ["hidden states", "prune", TINY, "--dry-run", "--calibration", TEXT, ...windows],
+      ["a model that is compiled first", "generate", TINY, "--prompt", "The"],
+    ]
+  ) {
+    test.if(mounts)(`is that for temporary files, where there is no room for ${what}`, async () => {
+      const disk = workshop.folder();
+      const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]);
+      expect(mounted.status).toBe(0);
+      const before = process.env.TMPDIR;
+      process.env.TMPDIR = disk;
+      try {
+        const advice = "free some space or set TMPDIR to a place with room";
+        await fail(1, "DISK_FULL", words, disk, advice);
+        expect(readdirSync(disk)).toEqual([]);
+      } finally {
+        if (before === undefined) delete process.env.TMPDIR;
+        else process.env.TMPDIR = before;
+        spawnSync("umount", [disk]);
+      }
+    });
+  }
 });
 
 /** What a program says that has one command, which is loaded like this. */
