@@ -210,6 +210,8 @@ class PruneRun {
 
     const pending = dryRun ? undefined : new PendingFolder(output, { force: this.#settings.force });
     try {
+      // Not before: it may lie in a folder that was made for the output.
+      state?.assertWritable();
       const writer = pending && new CheckpointWriter(this.#opened.checkpoint, pending.path);
       try {
         if (writer) {

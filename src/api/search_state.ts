@@ -9,7 +9,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { SearchStateError } from "../errors.ts";
-import { exists, readJson, remove, replaceText } from "../platform/files.ts";
+import { assertReplaceable, exists, readJson, remove, replaceText } from "../platform/files.ts";
 import { hashFile } from "../platform/hash.ts";
 import type { Answer } from "../prune/search.ts";
 import { VERSION } from "../version.ts";
@@ -109,6 +109,15 @@ export class SearchState {
     this.#answers.push(
       ...read.answers.map((each) => Array.isArray(each) ? Float64Array.from(each) : fromJson(each)),
     );
+  }
+
+  /**
+   * Checks that it can be written, before anything is measured.
+   *
+   * @throws {FileWriteError} When it cannot be.
+   */
+  assertWritable(): void {
+    if (this.#path !== undefined) assertReplaceable(this.#path);
   }
 
   /** Answers that were there when it was opened, and are left to be replayed. */

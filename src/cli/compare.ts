@@ -4,7 +4,7 @@
  */
 import type { RunHooks } from "../api/options.ts";
 import { OutputExistsError } from "../errors.ts";
-import { exists, replaceText } from "../platform/files.ts";
+import { assertReplaceable, exists, replaceText } from "../platform/files.ts";
 import { print } from "../platform/output.ts";
 import { compare, type CompareReport } from "../workflow/compare/compare.ts";
 import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";
@@ -59,6 +59,7 @@ export const compareCommand: Command = {
     if (svg !== undefined && exists(svg) && !force) {
       throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);
     }
+    if (svg !== undefined) assertReplaceable(svg);
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await withFolders(line.options, hooks)

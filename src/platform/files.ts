@@ -256,6 +256,28 @@ export function replaceText(
   }
 }
 
+/**
+ * Checks that {@linkcode replaceText} will be able to write a file, before work begins whose result goes there.
+ *
+ * @throws {FileWriteError} When it cannot be written.
+ */
+export function assertReplaceable(path: string): void {
+  const file = realPath(path);
+  if (!isFolder(dirname(file))) {
+    throw new FileWriteError(
+      `cannot write ${path}: there is no folder ${dirname(file)}: make it, or name another place`,
+    );
+  }
+  const pending = `${file}.${process.pid}.part`;
+  try {
+    fs.writeFileSync(pending, "");
+  } catch (cause) {
+    throw writeError(path, cause);
+  } finally {
+    remove(pending);
+  }
+}
+
 /** Gives a file to the owner of another, as far as the system lets us, and to whom it is open. */
 function giveTo(path: string, { uid, gid, mode }: fs.Stats): void {
   try {

@@ -4,7 +4,13 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { PruneOptions, RunHooks } from "../../src/api/options.ts";
 import { prune } from "../../src/api/prune.ts";
-import { AbortError, MemoryBudgetError, SearchStateError, UsageError } from "../../src/errors.ts";
+import {
+  AbortError,
+  FileWriteError,
+  MemoryBudgetError,
+  SearchStateError,
+  UsageError,
+} from "../../src/errors.ts";
 import { filesOf, Workshop } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
@@ -207,6 +213,24 @@ describe("a search", () => {
     await expect(refused).rejects.toThrow(UsageError);
     await expect(refused).rejects.toThrow("name another place");
   });
+
+  test("is refused where its state cannot be kept, before anything is measured", async () => {
+    const nowhere = join(workshop.folder(), "nowhere");
+    const begun: string[] = [];
+    const refused = searched({ searchState: join(nowhere, "state.json"), dryRun: true }, {
+      onProgress: (event) => void (event.type === "progress" && begun.push(event.phase)),
+    });
+    await expect(refused).rejects.toThrow(FileWriteError);
+    await expect(refused).rejects.toThrow(`there is no folder ${nowhere}`);
+    expect(begun).toEqual([]);
+  });
+
+  test("may keep its state in a folder that is made for its output", async () => {
+    const place = join(workshop.folder(), "new");
+    const searchState = join(place, "state.json");
+    await searched({ output: join(place, "out"), searchState, searchBudget: 1 });
+    expect(readdirSync(place).sort()).toEqual(["out", "state.json"]);
+  }, LONG);
 
   test("is refused where every block keeps the same", async () => {
     const refused = searched({ pattern: "2:4", sparsity: undefined });

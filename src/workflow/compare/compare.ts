@@ -126,6 +126,7 @@ export async function compare(
     if (missing.length < variants.length) {
       phases.note(`${variants.length - missing.length} variants were measured before`);
     }
+    if (missing.length > 0) state.assertWritable();
     for (const [i, variant] of missing.entries()) {
       throwIfAborted(hooks.signal);
       const own = within(hooks, `${i + 1} of ${missing.length}, ${variant.name}`);

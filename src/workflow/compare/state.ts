@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { CompareStateError, quote } from "../../errors.ts";
-import { exists, readJson, replaceText } from "../../platform/files.ts";
+import { assertReplaceable, exists, readJson, replaceText } from "../../platform/files.ts";
 
 /** Bytes of the largest file that is read: a variant takes about 500. */
 const LARGEST_STATE = 16 << 20;
@@ -74,6 +74,15 @@ export class CompareState {
     }
     const { variants } = parsed.data;
     return new CompareState(path, new Map(options.fresh ? [] : Object.entries(variants)));
+  }
+
+  /**
+   * Checks that results can be kept, before any is measured.
+   *
+   * @throws {FileWriteError} When they cannot be.
+   */
+  assertWritable(): void {
+    assertReplaceable(this.path);
   }
 
   /** What was measured under a key. */

@@ -10,7 +10,8 @@ import { bytesIn } from "../../../src/platform/files.ts";
 import { compile } from "../../../compile/compile.ts";
 import { prune } from "../../../src/workflow/prune.ts";
 import { editJson, Workshop } from "../../checkpoint/support.ts";
-import { fail, report, start, succeed } from "../../cli/support.ts";
+import { fail, report, run, start, succeed } from "../../cli/support.ts";
+import { readOnlyFolder } from "../../support/disks.ts";
 import { fromRoot } from "../../support/paths.ts";
 import { XMLValidator } from "./xml.ts";
 
@@ -158,5 +159,25 @@ describe("compare", () => {
     writeFileSync(own, "{}");
     await fail(1, "COMPARE_STATE_INVALID", words(own), own);
     expect(existsSync(own)).toBe(true);
+  }, LONG);
+
+  test("refuses a place where nothing can be written before it measures anything", async () => {
+    const nowhere = join(workshop.folder(), "nowhere");
+    const advice = `there is no folder ${nowhere}: make it, or name another place`;
+    const own = join(workshop.folder(), "state.json");
+    const plot = words(own, ...variants, "--svg", join(nowhere, "plot.svg"));
+    await fail(1, "FILE_UNWRITABLE", plot, advice);
+    expect(existsSync(own)).toBe(false);
+    const unkept = words(join(nowhere, "state.json"), ...variants);
+    await fail(1, "FILE_UNWRITABLE", unkept, advice);
+    expect((await run(...unkept)).stderr).not.toContain("rounds");
+    const disk = workshop.folder();
+    const limited = readOnlyFolder(disk);
+    if (!limited) return;
+    try {
+      await fail(1, "FILE_UNWRITABLE", words(join(disk, "state.json"), ...variants), disk);
+    } finally {
+      limited.release();
+    }
   }, LONG);
 });
