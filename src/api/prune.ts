@@ -190,6 +190,10 @@ class PruneRun {
       await assertDistillable(this.#bench, this.#opened, task);
     }
     if (searches) await assertSearchable(this.#bench, windows!.apart!);
+    const triesOrWrites = keepsApart || !dryRun;
+    const method = triesOrWrites ? this.#settings.method : undefined;
+    if (windows) await this.#bench.assertRoom(windows.windows, method);
+    if (heldOut && !dryRun) await this.#bench.assertRoom(heldOut.windows);
     const fitted = sizes && await fit(
       { request, linears, bytes: asked!, pattern: this.#wished, sizes },
       windows!,

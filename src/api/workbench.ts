@@ -3,14 +3,14 @@
  * @module
  */
 import type { PassHooks, PassStates } from "../calibrate/passes.ts";
-import type { Workload } from "../calibrate/plan.ts";
+import { planFor, type Workload } from "../calibrate/plan.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
 import { mends } from "../prune/block.ts";
 import type { Method } from "../prune/types.ts";
-import { type OpenModel, type Phases, roomFor } from "./shared.ts";
+import { type OpenModel, type Phases, roomFor, workloadOf } from "./shared.ts";
 
 /** How to run. */
 export interface WorkbenchSettings {
@@ -74,6 +74,17 @@ export class Workbench {
   /** The model; where none was opened, one that reads weights and runs nothing. */
   async model(): Promise<StagedModel> {
     return this.#model ??= this.#opened.stage(await openBackend("wasm", 1), 1);
+  }
+
+  /**
+   * Refuses windows that there is no room for, before any work is done.
+   *
+   * @param method What they are carried along for, where it is to prune.
+   * @throws {MemoryBudgetError} When it takes more memory than there may be.
+   */
+  async assertRoom(windows: readonly Int32Array[], method?: Method): Promise<void> {
+    const work = workloadOf(await this.model(), this.#opened.spec, windows);
+    planFor({ ...work, method }, this.#settings.memory);
   }
 
   /**

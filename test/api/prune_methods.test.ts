@@ -3,10 +3,10 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { Buffer } from "node:buffer";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { evaluate } from "../../mod.ts";
+import { evaluate, prune } from "../../mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
-import { UsageError } from "../../src/errors.ts";
+import { MemoryBudgetError, UsageError } from "../../src/errors.ts";
 import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
 import { parseSafetensors, safetensors } from "../checkpoint/support.ts";
 import { FAST, forward, load } from "../support/models.ts";
@@ -212,6 +212,31 @@ describe("prune --method espalier", () => {
     expect(values).not.toEqual(matrixOf(model, HEAD).values);
     expect(matrixOf(output!, "lm_head.weight").values).toEqual(values);
   });
+
+  test("that does not fit into --memory is refused before any work is done", async () => {
+    const begun: string[] = [];
+    const options = {
+      model: fromRoot("examples/tiny"),
+      output: join(folder, "small"),
+      method: "espalier",
+      distill: 0,
+      calibration: text,
+      samples: 2,
+      seqlen: 32,
+      text,
+      memory: "700MB",
+      backend: "wasm",
+      threads: 1,
+    } as const;
+    const refused = prune(options, {
+      onProgress: (event) => void (event.type === "progress" && begun.push(event.phase)),
+    });
+    await expect(refused).rejects.toThrow(MemoryBudgetError);
+    await expect(refused).rejects.toThrow("what --method espalier sums up and leaves behind");
+    expect(begun).toEqual([]);
+    // The allocation alone takes less.
+    expect((await prune({ ...options, dryRun: true })).blocks).toHaveLength(8);
+  }, 120_000);
 
   test("refuses to round where nothing makes up for it, and to prune nothing", async () => {
     await expect(run({ method: "wanda", values: "int4" })).rejects.toThrow(UsageError);
