@@ -25,6 +25,12 @@ import type { Stored, StoredDense } from "./weights.ts";
 /** The part of the weights expected that is left at least, where they may be fewer. */
 const LEAST_LEFT = 7 / 8;
 
+/** Bytes by which the node of one format is larger than that of another, at most. */
+const OTHER_NODE = 64;
+
+/** What is less likely than this does not come about. */
+const LEAST_CHANCE = 1e-6;
+
 /** Longest distance between two entries of CSR. */
 const GREATEST_GAP = 255;
 
@@ -65,8 +71,9 @@ export class CompiledSizes {
   }
 
   /**
-   * Bytes of operators that only a part of the linears may need: where fewer weights are left than expected,
-   * another format may be the smallest of some, by less than its definition takes.
+   * Bytes of operators that only a part of the linears may need: where fewer weights are left than expected, or
+   * lie in a pattern by chance, another format may be the smallest of some, by less than its definition takes, its
+   * nodes, and the page that what comes behind smaller tensors may begin later.
    */
   #otherDefinitions(
     kept: ReadonlyMap<string, Kept>,
@@ -75,20 +82,33 @@ export class CompiledSizes {
   ): number {
     if (storing.format !== "auto") return 0;
     const others = new Set<string>();
+    let nodes = 0;
+    let mayMove = false;
     for (const { weight, rows, columns } of this.#linears) {
       const stays = kept.get(weight);
-      if (!stays || stays.kind === "slots" || !stays.fewer) continue;
-      const zeros = zerosOf({ rows, columns }, stays);
+      if (!stays || stays.kind === "slots") continue;
+      const shape = { rows, columns };
+      const zeros = zerosOf(shape, stays);
       const { nonzeros, entries } = zeros;
-      const options = optionsOf({ rows, columns }, zeros, storing);
+      const options = optionsOf(shape, zeros, storing);
       const left = { ...zeros, nonzeros: nonzeros * LEAST_LEFT, entries: entries * LEAST_LEFT };
-      const format = smallestFormat({ rows, columns }, left, options);
-      if (format !== "dense") others.add(operatorName(format, scalingOf(options, columns)));
+      const formats: Format[] = stays.fewer ? [smallestFormat(shape, left, options)] : [];
+      if (stays.kind === "any" && mayBeNm(shape, zeros, options)) {
+        formats.push("nm");
+        mayMove = true;
+      }
+      for (const format of formats) {
+        if (format !== "dense") others.add(operatorName(format, scalingOf(options, columns)));
+      }
+      if (formats.some((format) => format !== matrices.get(weight)!.format)) nodes++;
     }
     for (const stored of matrices.values()) {
       if ("scaling" in stored) others.delete(operatorName(stored.format, stored.scaling));
     }
-    return [...others].reduce((sum, name) => sum + definitionBytes(name), 0);
+    return [...others].reduce(
+      (sum, name) => sum + definitionBytes(name),
+      OTHER_NODE * nodes + (mayMove ? PAGE : 0),
+    );
   }
 
   /**
@@ -274,6 +294,32 @@ function zerosOf({ rows, columns }: Shape, kept: Kept | undefined): Zeros {
   const entries = Math.max(1, Math.ceil(nonzeros / (1 - far)));
   const pattern = kept.kind === "nm" && kept.n < kept.m ? patternFound(kept) : undefined;
   return { nonzeros, entries, pattern };
+}
+
+/**
+ * Whether weights that may stay anywhere may be N:M all the same, and take fewest bytes so: a small matrix has so
+ * few groups that none need have many.
+ */
+function mayBeNm(shape: Shape, zeros: Zeros, options: ValueOptions): boolean {
+  const { rows, columns } = shape;
+  const density = zeros.nonzeros / (rows * columns);
+  if (density >= 1) return false;
+  return CANDIDATES.some((m) => {
+    if (columns % m !== 0) return false;
+    const groups = rows * columns / m;
+    // The chance that n weights of a group stay, and that no more do.
+    let chance = (1 - density) ** m;
+    let atMost = chance;
+    for (let n = 1; n < m; n++) {
+      chance *= (m - n + 1) / n * density / (1 - density);
+      atMost += chance;
+      // A larger N takes more bytes.
+      if (atMost ** groups >= LEAST_CHANCE) {
+        return smallestFormat(shape, { ...zeros, pattern: { n, m } }, options) === "nm";
+      }
+    }
+    return false;
+  });
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { CompiledSizes } from "../../compile/predict.ts";
 import { type Storing, storingFor } from "../../compile/storing.ts";
 import { prune } from "../../src/api/prune.ts";
@@ -17,6 +17,8 @@ import { cutIntoSections } from "../../src/onnx/sections.ts";
 import { bytesIn } from "../../src/platform/files.ts";
 import { type Kept, keptOf } from "../../src/prune/kept.ts";
 import type { Method } from "../../src/prune/types.ts";
+import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
+import { uniformNumbers } from "../../src/text/windows.ts";
 import { rejectionOf, thrownBy } from "../checkpoint/support.ts";
 import { fuzz, must } from "../support/fuzz.ts";
 import { CompileWorkshop, LONG, sourceOf, TOKENS } from "./support.ts";
@@ -41,7 +43,7 @@ function foretold(
   storing: Storing,
   method: Method = "wanda",
 ): number {
-  const opened = new OpenModel(sourceOf(model));
+  const opened = new OpenModel(isAbsolute(model) ? model : sourceOf(model));
   try {
     const kept = new Map<string, Kept>();
     const parsed = patternSchema.parse(pattern);
@@ -115,6 +117,28 @@ describe("a size foretold", () => {
   );
 });
 
+describe("the most that weights take which may stay anywhere", () => {
+  test("is foretold where a matrix is so small that they are N:M by chance", async () => {
+    const source = await smallModel();
+    const patterns = new Set<string | undefined>();
+    for (const sparsity of [0.8, 0.9, 0.92, 0.94]) {
+      const checkpoint = workshop.fresh("pruned");
+      const how = { method: "magnitude", allocation: "uniform", sparsity } as const;
+      await prune({ model: source, output: checkpoint, ...how });
+      for (const storing of [STORINGS[0], STORINGS[2], STORINGS[4]]) {
+        const size = foretold(source, "unstructured", 1 - sparsity, storing, "magnitude");
+        const { output, linears } = await workshop.compile(checkpoint, storing);
+        for (const { pattern } of linears) patterns.add(pattern);
+        const file = bytesIn(join(output, "onnx"));
+        const where = { sparsity, storing, size, file };
+        expect({ ...where, fits: file <= size && file > 0.8 * size })
+          .toEqual({ ...where, fits: true });
+      }
+    }
+    expect(patterns.has("2:16")).toBe(true);
+  }, LONG);
+});
+
 describe("the most that slots can take", () => {
   test("is what is foretold, some percent above the file", async () => {
     for (const sparsity of [0.5, 0.75]) {
@@ -162,6 +186,43 @@ describe("the most that a method leaves which rounds weights to 0", () => {
     }
   }, LONG);
 });
+
+/** A Llama of four blocks that is 16 wide. */
+async function smallModel(): Promise<string> {
+  const folder = workshop.folder();
+  const width = 16;
+  const random = uniformNumbers(1);
+  const tensors: OutgoingTensor[] = [];
+  const add = (name: string, ...shape: number[]) =>
+    tensors.push({
+      name: `model.${name}.weight`,
+      shape,
+      read: () => new Float32Array(shape.reduce((a, b) => a * b)).map(() => random() - 0.5),
+    });
+  add("embed_tokens", 32, width);
+  add("norm", width);
+  for (let block = 0; block < 4; block++) {
+    const within = `layers.${block}`;
+    for (const norm of ["input_layernorm", "post_attention_layernorm"]) {
+      add(`${within}.${norm}`, width);
+    }
+    for (const part of ["q", "k", "v", "o"]) add(`${within}.self_attn.${part}_proj`, width, width);
+    for (const part of ["gate", "up", "down"]) add(`${within}.mlp.${part}_proj`, width, width);
+  }
+  await writeSafetensors(join(folder, "model.safetensors"), tensors, "f32", () => {});
+  const config = {
+    model_type: "llama",
+    hidden_size: width,
+    intermediate_size: width,
+    num_hidden_layers: 4,
+    num_attention_heads: 1,
+    vocab_size: 32,
+    max_position_embeddings: 32,
+    tie_word_embeddings: true,
+  };
+  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  return folder;
+}
 
 async function wanda(options: Partial<PruneOptions>): Promise<string> {
   const output = workshop.fresh("wanda");
