@@ -139,7 +139,9 @@ export class TemplateInterpreter extends Interpreter {
     if (OF_WHOLE.includes(name)) this.#countWhole(given);
     else if (!OF_PART.includes(name)) this.#count(sizeOf(given));
     // Each letter of a text becomes a value.
-    if (OF_LETTERS.includes(name) && isText(given)) this.#count((given.value as string).length);
+    if ([...OF_LETTERS, "join"].includes(name) && isText(given)) {
+      this.#count((given.value as string).length);
+    }
     const operand = known(operandOf(name, given));
     if ((name === "selectattr" || name === "rejectattr") && isList(given)) {
       const [attribute, ...test] = (args as Node[]).map((arg) =>
@@ -149,6 +151,7 @@ export class TemplateInterpreter extends Interpreter {
       const list = { type: "ArrayLiteral", value: items.map(known) };
       return super.evaluate(list as unknown as Statement, environment);
     }
+    if (name === "join") return this.#join(given, args as Node[], environment);
     if (name === "trim" && (args as Node[]).length > 0) {
       const strip = { type: "Identifier", value: "strip()" };
       const call = { type: "CallExpression", callee: strip, args: [operand, ...args as Node[]] };
@@ -163,6 +166,53 @@ export class TemplateInterpreter extends Interpreter {
     };
     return super.evaluate(filtered as unknown as Statement, environment);
   }
+
+  /** The parts of a value as one text, or those of an attribute of each, which the package's own passes over. */
+  #join(given: Value, args: readonly Node[], environment: Environment): Value {
+    const [between, attribute] = ["d", "attribute"].map((name, place) => {
+      const arg = argumentOf(args, name, place);
+      return arg === undefined
+        ? ""
+        : textOf(this.evaluate(arg as unknown as Statement, environment));
+    });
+    const parts = partsOf(given).map((part) =>
+      textOf(attribute === "" ? part : attributeOf(part, attribute))
+    );
+    const length = parts.reduce((sum, part) => sum + part.length + between.length, 0);
+    if (length > LONGEST + between.length) throw new Error("it makes a text that is too long");
+    return valueOf(parts.join(between));
+  }
+}
+
+/** What a filter is given for a parameter, by its name or its place. */
+function argumentOf(args: readonly Node[], name: string, place: number): Node | undefined {
+  const isNamed = (arg: Node | undefined) => arg?.type === "KeywordArgumentExpression";
+  const named = args.find((arg) => isNamed(arg) && (arg.key as Node).value === name);
+  return named ? named.value as Node : isNamed(args[place]) ? undefined : args[place];
+}
+
+/** What Python's loops go through: items of a list, letters of a text, keys of a dictionary. */
+function partsOf(value: Value): Value[] {
+  if (isList(value)) return value.value as Value[];
+  if (isText(value)) return Array.from(value.value as string, valueOf);
+  if (value.value instanceof Map) return Array.from(value.value.keys(), valueOf);
+  if (value.type === "UndefinedValue") return [];
+  throw new Error(`join needs a list, not ${textOf(value)}`);
+}
+
+/** An attribute of a value; of `function.name`, that of the attribute before the dot. */
+function attributeOf(value: Value, path: string): Value {
+  let found = value;
+  for (const name of path.split(".")) {
+    const { value: inner } = found;
+    const part = inner instanceof Map
+      ? (inner as Map<string, Value>).get(name)
+      : Array.isArray(inner) && /^\d+$/.test(name)
+      ? (inner as Value[])[Number(name)]
+      : undefined;
+    found = part ?? valueOf(undefined);
+  }
+  return found;
 }
 
 /**
@@ -178,9 +228,7 @@ function selected(
 ): Value[] {
   const test = named === undefined ? isTrue : testOf(named, tests);
   return (list.value as Value[]).filter((item) => {
-    const fields = item.value instanceof Map ? item.value as Map<string, Value> : undefined;
-    const found = fields?.get(String(attribute?.value)) ?? valueOf(undefined);
-    return test(found, ...others) === isWanted;
+    return test(attributeOf(item, String(attribute?.value)), ...others) === isWanted;
   });
 }
 
@@ -219,7 +267,6 @@ function operandOf(filter: string, value: Value): Value {
     return valueOf(filter === "capitalize" ? text.toLowerCase() : text);
   }
   if (filter === "length" && value.type === "UndefinedValue") return valueOf("");
-  if (filter === "join" && isList(value)) return valueOf((value.value as Value[]).map(textOf));
   if (OF_LETTERS.includes(filter)) {
     if (value.type === "StringValue") return valueOf([...value.value as string]);
     if (value.type === "ObjectValue") {

@@ -108,6 +108,31 @@ describe("a chat template", () => {
     expect(refusal("{{ messages | selectattr('role', 'odder') }}")).toContain("no test odder");
   });
 
+  test("joins what an attribute is, and finds attributes of attributes, as Jinja does", () => {
+    const variables = {
+      tools: [{ function: { name: "f", of: ["a"] } }, { function: { name: "g", of: ["b"] } }],
+      d: { a: 1, b: 2 },
+    };
+    const cases = [
+      ["tools | join(', ', attribute='function.name')", "f, g"],
+      ["tools | join(attribute='function.of.0')", "ab"],
+      ["messages | join('+', 'role')", "user+tool"],
+      ["messages | map(attribute='role') | join(d='-')", "user-tool"],
+      ["tools | selectattr('function.name', 'equalto', 'g') | list | length", "1"],
+      ["tools | rejectattr('function.none') | list | length", "2"],
+      ["d | join(',')", "a,b"],
+      ["'ab' | join('-')", "a-b"],
+      ["[1, none, 'x'] | join", "1Nonex"],
+    ];
+    const messages = [{ role: "user", content: "a" }, { role: "tool", content: "b" }];
+    for (const [expression, text] of cases) {
+      const written = new ChatTemplate(`{{ ${expression} }}`).render(messages, { variables });
+      expect([expression, written]).toEqual([expression, text]);
+    }
+    const long = "{% set x = ['ab'] | join %}".concat("{% set x = x ~ x %}".repeat(20));
+    expect(refusal(`${long}{{ range(99) | join(x) }}`)).toContain("too long");
+  });
+
   test("ends where it would run for hours, or fill the memory", () => {
     const doubled = (sum: string, first: string, times = 99) =>
       `{% set n = namespace(s=${first}) %}{% for i in range(${times}) %}{% set n.s = ${sum} %}{% endfor %}`;
