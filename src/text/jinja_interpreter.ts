@@ -152,7 +152,7 @@ export class TemplateInterpreter extends Interpreter {
       return super.evaluate(list as unknown as Statement, environment);
     }
     if (name === "join") return this.#join(given, args as Node[], environment);
-    if (name === "trim" && (args as Node[]).length > 0) {
+    if (name === "trim") {
       const strip = { type: "Identifier", value: "strip()" };
       const call = { type: "CallExpression", callee: strip, args: [operand, ...args as Node[]] };
       return super.evaluate(call as unknown as Statement, environment);

@@ -4,7 +4,8 @@
  * `@huggingface/jinja` differs from it in some things that chat templates are written for. Programs are read by it
  * and then written in words that it runs as they are meant:
  *
- * - `text.strip(characters)`, `lstrip` and `rstrip`, whose argument it passes over, become calls of functions;
+ * - `text.strip(characters)`, `lstrip` and `rstrip`, whose argument it passes over, and whose white space is
+ *   JavaScript's, become calls of functions;
  * - `continue` and `break` make it forget what the iteration has written so far: what follows them moves to
  *   where they are not met, and a loop is left at the beginning of the next iteration;
  * - a loop's `else` is written where no iteration has reached its end, not only where there was none;
@@ -46,12 +47,12 @@ export function programOf(source: string): Program {
   return program;
 }
 
-/** Makes calls of {@linkcode PROGRAM_FUNCTIONS} of `text.strip(characters)` and the like, wherever they are. */
+/** Makes calls of {@linkcode PROGRAM_FUNCTIONS} of `text.strip()` and the like, wherever they are. */
 function callStrips(part: unknown): void {
   if (typeof part !== "object" || part === null) return;
   for (const inner of Object.values(part)) callStrips(inner);
   const { type, callee, args } = part as Partial<Node>;
-  if (type !== "CallExpression" || !Array.isArray(args) || args.length === 0) return;
+  if (type !== "CallExpression" || !Array.isArray(args)) return;
   const { type: kind, object, property, computed } = callee as Node;
   if (kind !== "MemberExpression" || computed) return;
   const value = `${(property as Node).value}()`;
@@ -171,13 +172,21 @@ function set(assignee: Node, value: Node): Node {
 /** Python's `strip`: without the characters at the beginning, at the end, or both; of null, without white space. */
 function stripped(text: unknown, characters: unknown, atStart: boolean, atEnd: boolean): string {
   if (typeof text !== "string") throw new Error("only a text can be stripped");
-  const isOut = typeof characters === "string"
-    ? (character: string) => characters.includes(character)
-    : (character: string) => character.trim() === "";
-  const letters = [...text];
   let start = 0;
+  if (typeof characters !== "string") {
+    let end = text.length;
+    while (atStart && start < end && isSpace(text[start])) start++;
+    while (atEnd && end > start && isSpace(text[end - 1])) end--;
+    return text.slice(start, end);
+  }
+  const letters = [...text];
   let end = letters.length;
-  while (atStart && start < end && isOut(letters[start])) start++;
-  while (atEnd && end > start && isOut(letters[end - 1])) end--;
+  while (atStart && start < end && characters.includes(letters[start])) start++;
+  while (atEnd && end > start && characters.includes(letters[end - 1])) end--;
   return letters.slice(start, end).join("");
+}
+
+/** Python's `isspace`: no byte order mark, but what separates files, groups, records and units. */
+function isSpace(letter: string): boolean {
+  return /\p{White_Space}/u.test(letter) || (letter >= "\x1c" && letter <= "\x1f");
 }

@@ -200,6 +200,10 @@ describe("a chat template", () => {
     expect(written("('  a ' ~ 'b ').rstrip(' ') | upper")).toBe("  A B");
     expect(written("' \n a \t'.strip()")).toBe("a");
     expect(written("' \n a \t'.strip(none)")).toBe("a");
+    for (const strip of [".strip()", " | trim", ".lstrip().rstrip()"]) {
+      const marked = `messages[0]['content']${strip}`;
+      expect(written(marked, "\u00a0\u0085\x1c\ufeff a\ufeff\u2003\x1f")).toBe("\ufeff a\ufeff");
+    }
     expect(refusal("{{ messages.strip('x') }}")).toContain("only a text can be stripped");
   });
 
