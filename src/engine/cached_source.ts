@@ -73,6 +73,8 @@ export async function cachedSource(
 
 class CachedSource implements ModelSource {
   readonly name: string;
+  /** Where nothing can be kept, that is. */
+  readonly isFar = true;
   readonly #base: URL;
   readonly #options: CachedOptions;
   readonly #network: ModelSource;

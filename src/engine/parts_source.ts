@@ -70,11 +70,13 @@ export async function partsSource(source: ModelSource): Promise<ModelSource> {
 
 class InParts implements ModelSource {
   readonly name: string;
+  readonly isFar: boolean;
   readonly #source: ModelSource;
   readonly #parts: Parts;
 
   constructor(source: ModelSource, parts: Parts) {
     this.name = source.name;
+    this.isFar = source.isFar ?? false;
     this.#source = source;
     this.#parts = parts;
   }

@@ -14,6 +14,8 @@ export const LARGEST_SMALL_FILE = 256 << 20;
 export interface ModelSource {
   /** For messages. */
   readonly name: string;
+  /** Whether files come over a network, so that what is read twice costs twice. */
+  readonly isFar?: boolean;
   /** Whether there is such a file. */
   has(path: string): Promise<boolean>;
   /**

@@ -54,6 +54,7 @@ export function urlSource(base: string | URL, options: UrlSourceOptions = {}): M
 
 class UrlSource implements ModelSource {
   readonly name: string;
+  readonly isFar = true;
   readonly #base: URL;
   readonly #options: UrlSourceOptions;
 

@@ -206,6 +206,39 @@ describe("a checked source", () => {
     expect(await failure(() => source.read("data"))).toMatch(/^INTEGRITY/);
   });
 
+  test("asks for each piece once over a network, in the order in which blocks are read", async () => {
+    const pieces = 24, length = 1 << 16;
+    const content = Uint8Array.from({ length: pieces * length }, (_, i) => (i * 2654435761) >>> 24);
+    const below = madeUp(content);
+    const asked: number[] = [];
+    const { source } = await checkedSource({
+      name: below.name,
+      isFar: true,
+      has: (path) => below.has(path),
+      read: (path, largest) => below.read(path, largest),
+      async open(path) {
+        const file = await below.open(path);
+        const read = (offset: number, target: Uint8Array) => {
+          asked.push(offset / length);
+          return file.read(offset, target);
+        };
+        return { size: file.size, read, close: () => file.close() };
+      },
+    });
+    const file = await source.open("data");
+    // Tensors of half a piece: of every four the third is read before the second.
+    for (let block = 0; block < 2 * pieces; block += 4) {
+      for (const tensor of [0, 2, 1, 3]) {
+        const target = new Uint8Array(
+          Math.min(length, content.length - (block + tensor) * length / 2),
+        );
+        await file.read((block + tensor) * length / 2, target);
+      }
+    }
+    file.close();
+    expect(asked.sort((a, b) => a - b)).toEqual(Array.from({ length: pieces }, (_, i) => i));
+  });
+
   test("reads into the same few rooms, in whatever order", async () => {
     const pieces = 60, length = 1 << 16;
     const content = Uint8Array.from({ length: pieces * length }, (_, i) => (i * 2654435761) >>> 24);
