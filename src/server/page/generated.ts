@@ -2436,7 +2436,7 @@ export class Editor {
   },
   "/page/panel.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "9ca7846ef44cf6d0",
+    hash: "74c4d92ae4f31277",
     body: `// @ts-check
 /**
  * The panel of model and settings: two tabs, and on narrow screens a sheet over the page.
@@ -2495,8 +2495,11 @@ export function setUpPanel() {
     closer.focus();
   });
   closer.addEventListener("click", close);
-  panel.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape" && panel.classList.contains("open")) close();
+  panel.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !panel.classList.contains("open")) return;
+    // An answer that is being written goes on.
+    event.stopPropagation();
+    close();
   });
   narrow.addEventListener("change", () => setOpen(false));
   setOpen(false);
@@ -3956,7 +3959,7 @@ function wordsFor(input) {
   },
   "/page/shell.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "1b8803684ece6a66",
+    hash: "36a5bf18ec76428f",
     body: `// @ts-check
 /**
  * The playground around its views: shows how the beginning goes, then the model with the view that fits
@@ -4154,8 +4157,9 @@ export function startPlayground({ client, ready, explain }) {
     context.say(view() === chat ? "New chat" : "New text");
   });
   noticeRetry.addEventListener("click", () => void start());
-  document.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") view().stop();
+  document.addEventListener("keydown", ({ key, isComposing }) => {
+    // Escape that ends an input method's word stops nothing.
+    if (key === "Escape" && !isComposing) view().stop();
   });
   void start();
 }

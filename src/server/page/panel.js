@@ -56,8 +56,11 @@ export function setUpPanel() {
     closer.focus();
   });
   closer.addEventListener("click", close);
-  panel.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape" && panel.classList.contains("open")) close();
+  panel.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !panel.classList.contains("open")) return;
+    // An answer that is being written goes on.
+    event.stopPropagation();
+    close();
   });
   narrow.addEventListener("change", () => setOpen(false));
   setOpen(false);

@@ -195,8 +195,9 @@ export function startPlayground({ client, ready, explain }) {
     context.say(view() === chat ? "New chat" : "New text");
   });
   noticeRetry.addEventListener("click", () => void start());
-  document.addEventListener("keydown", ({ key }) => {
-    if (key === "Escape") view().stop();
+  document.addEventListener("keydown", ({ key, isComposing }) => {
+    // Escape that ends an input method's word stops nothing.
+    if (key === "Escape" && !isComposing) view().stop();
   });
   void start();
 }

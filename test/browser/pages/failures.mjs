@@ -218,5 +218,20 @@ export async function checkFailures(browser, results, fakes) {
     await page.locator("#text").press("Control+Enter");
     const { max_tokens } = (await asked).postDataJSON();
     results.that("no limit of tokens is none, not OpenAI's default", max_tokens > 1e6, max_tokens);
+
+    await page.keyboard.press("Escape");
+    await page.locator("#continue").waitFor();
+    await page.locator("#text").fill("!slow");
+    await page.locator("#text").press("Control+Enter");
+    await page.locator("#open-panel").click();
+    await page.keyboard.press("Escape");
+    await page.waitForTimeout(100);
+    results.same(
+      "to close the settings by Escape does not stop a text",
+      [await page.locator("#panel.open").count(), await page.locator("#editor-stop").isVisible()],
+      [0, true],
+    );
+    await page.keyboard.press("Escape");
+    await page.locator("#continue").waitFor();
   }, { screen: "phone" });
 }
