@@ -58,9 +58,6 @@ const COMPANIONS = new Set([
 /** Licences go along too. */
 const LICENCES = /^(LICENSE|NOTICE|COPYING)/i;
 
-/** Part of the data from which on rotary tables are worth a word: they are large where heads are wide and models small. */
-const NOTABLE_TABLES = 0.1;
-
 /** One compiled linear. */
 export interface CompiledLinear {
   /** Name of its weight in the checkpoint. */
@@ -175,19 +172,11 @@ export async function compile(
           `context ${context}: the model has no more, and ${settings.context} were asked for`,
         );
       }
-      const { bytes, tableBytes } = graphOf(checkpoint, spec, data, matrices, {
+      const bytes = graphOf(checkpoint, spec, data, matrices, {
         context,
         logits: settings.logits,
       });
       writeBytes(join(folder, "onnx", "model.onnx"), bytes);
-      if (tableBytes > NOTABLE_TABLES * data.size) {
-        phases.note(
-          `${
-            Math.round(100 * tableBytes / data.size)
-          } % of the data are rotary tables for ${context} positions: ` +
-            `a shorter context has smaller ones (--context N)`,
-        );
-      }
       copyCompanions(checkpoint, folder);
 
       const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);

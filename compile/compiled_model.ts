@@ -27,6 +27,7 @@ import {
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
 import { DOMAIN, type PackedFormat } from "./functions.ts";
+import { ROTARY_TABLES } from "./rotary_tables.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";
 import { decodeCsr } from "./packed/csr.ts";
 import { lookUpScales, unpackNibbleRows, unpackNibbles } from "./packed/int4.ts";
@@ -79,7 +80,8 @@ export class CompiledModel {
     this.dtype = dtype ?? "f32";
     this.context = options?.context ?? Infinity;
     for (const node of file.graph.node) {
-      if (node.domain === DOMAIN) this.#nodes.set(stemOf(node), node);
+      const hasMatrix = node.domain === DOMAIN && node.opType !== ROTARY_TABLES;
+      if (hasMatrix) this.#nodes.set(stemOf(node), node);
     }
   }
 

@@ -1,8 +1,9 @@
 /**
- * Packed weights as nodes of a graph.
+ * Packed weights, and rotary tables, as nodes of a graph.
  * @module
  */
-import type { GraphBuilder } from "../src/onnx/builder.ts";
+import type { Rotary } from "../src/checkpoint/architectures/spec.ts";
+import { float, type GraphBuilder } from "../src/onnx/builder.ts";
 import type { ExternalRange } from "../src/onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import {
@@ -16,6 +17,7 @@ import { indexScales, packNibbles } from "./packed/int4.ts";
 import { codeBits } from "./packed/nm.ts";
 import type { PackedSlots } from "./packed/slots.ts";
 import type { PackedBitmap, PackedCsr, PackedNm, ValueOptions, ValueType } from "./packed/types.ts";
+import { ROTARY_TABLES } from "./rotary_tables.ts";
 
 /** A tensor on disk, with what a graph says of it. */
 export interface StoredTensor {
@@ -148,4 +150,26 @@ export function emit(
     ),
     outputs: output ? [output] : 1,
   });
+}
+
+/**
+ * Adds a node that makes rotary tables.
+ *
+ * @param positions Rows of the tables.
+ * @param suffix What names of its values end with.
+ * @returns The names of cosines and sines.
+ */
+export function emitTables(
+  b: GraphBuilder,
+  { frequencies, factor }: Rotary,
+  positions: number,
+  suffix: string,
+): [string, string] {
+  const constant = b.constant(`rotary_frequencies${suffix}`, frequencies, [frequencies.length]);
+  const [cosines, sines] = b.nodes(ROTARY_TABLES, [constant], {
+    domain: DOMAIN,
+    attributes: { positions, factor: float(factor) },
+    outputs: [`cos_cache${suffix}`, `sin_cache${suffix}`],
+  });
+  return [cosines, sines];
 }

@@ -82,6 +82,18 @@ export class FunctionBuilder {
     return name;
   }
 
+  /** The operator's attribute as a float32 scalar. */
+  floatAttribute(name: string): string {
+    this.#add("Constant", [], name, [
+      create(AttributeProtoSchema, {
+        name: "value_float",
+        refAttrName: name,
+        type: AttributeType.FLOAT,
+      }),
+    ]);
+    return name;
+  }
+
   /** An int64 scalar. */
   integer(value: number): string {
     const name = `int_${value}`.replace("-", "minus_");

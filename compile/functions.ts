@@ -18,6 +18,7 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { FunctionBuilder } from "./function_builder.ts";
 import { gatherInt4, int4Scales, multiplyInt4, unpackInt4 } from "./int4_functions.ts";
+import { computeTables, ROTARY_SIGNATURE, ROTARY_TABLES } from "./rotary_tables.ts";
 
 /** Domain of our operators. */
 export const DOMAIN = "ai.espalier";
@@ -49,13 +50,13 @@ const ENDINGS: Record<Scaling, string> = {
 /** Rows of a dense int4 matrix, by their indices. */
 export const GATHER_INT4 = "GatherInt4";
 
-/** An operator's name, e.g. `SparseMatMulBitmapRowScaled`; dense matrices have one for int4 alone. */
+/** A name of an operator with a matrix, e.g. `SparseMatMulBitmapRowScaled`; dense matrices have one for int4 alone. */
 export function operatorName(format: PackedFormat, scaling: Scaling): string {
   const stem = format === "dense" ? "MatMul" : `SparseMatMul${STEMS[format]}`;
   return stem + ENDINGS[scaling];
 }
 
-/** What an operator's name says, or nothing for another operator. */
+/** What the name of an operator with a matrix says, or nothing for another operator. */
 export function operatorOf(name: string): { format: PackedFormat; scaling: Scaling } | undefined {
   const dense = operatorName("dense", "int4");
   if (name === dense || name === GATHER_INT4) return { format: "dense", scaling: "int4" };
@@ -98,11 +99,15 @@ export function attributesOf(format: PackedFormat, scaling: Scaling): string[] {
 /**
  * The definition of an operator: one for all shapes.
  *
- * @param name One that {@linkcode operatorOf} knows.
+ * @param name One that {@linkcode operatorOf} knows, or that of rotary tables.
  */
 export function operatorNamed(name: string): FunctionProto {
-  const { format, scaling } = operatorOf(name)!;
   const f = new FunctionBuilder();
+  if (name === ROTARY_TABLES) {
+    computeTables(f);
+    return f.finish({ name, domain: DOMAIN, ...ROTARY_SIGNATURE });
+  }
+  const { format, scaling } = operatorOf(name)!;
   const common = { name, domain: DOMAIN, output: ["y"], attribute: attributesOf(format, scaling) };
   if (name === GATHER_INT4) {
     gatherInt4(f);

@@ -16,10 +16,11 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import { modelBytes } from "../src/onnx/model_file.ts";
 import type { TensorSink } from "./data_file.ts";
+import { emitTables } from "./emit.ts";
 import { DOMAIN, DOMAIN_VERSION, operatorNamed } from "./functions.ts";
 import { CompiledWeights, type Stored } from "./weights.ts";
 
-/** Rotary tables for more positions are made only when asked for. */
+/** Longer contexts only when asked for: ONNX Runtime makes rotary tables for all of one when it loads the model. */
 const LONGEST_CONTEXT = 32768;
 
 /** The longest sequence of a compiled model. */
@@ -28,9 +29,9 @@ export function contextOf(spec: DecoderSpec, asked: number | undefined): number 
 }
 
 /**
- * The bytes of `model.onnx`, and how many of `data` its rotary tables have.
+ * The bytes of `model.onnx`.
  *
- * @param data Takes what is no matrix: vectors, rotary tables.
+ * @param data Takes what is no matrix: vectors.
  * @param matrices By the name of the tensor in the checkpoint.
  */
 export function graphOf(
@@ -39,16 +40,11 @@ export function graphOf(
   data: TensorSink,
   matrices: ReadonlyMap<string, Stored>,
   { context, logits }: { readonly context: number; readonly logits: "all" | "last" },
-): { readonly bytes: Uint8Array; readonly tableBytes: number } {
-  let tableBytes = 0;
-  const writeTable = (values: Float32Array) => {
-    tableBytes += values.byteLength;
-    return data.append(values);
-  };
+): Uint8Array {
   const graph = buildDecoder(
     spec,
     new CompiledWeights(checkpoint, data, matrices),
-    new CachedAttention(context, writeTable),
+    new CachedAttention((b, rotary, suffix) => emitTables(b, rotary, context, suffix)),
     logits,
   );
   const model = modelOf(graph);
@@ -62,7 +58,7 @@ export function graphOf(
       version: BigInt(DOMAIN_VERSION),
     }));
   }
-  return { bytes: modelBytes(model), tableBytes };
+  return modelBytes(model);
 }
 
 /** What a field takes beside its content at most, and the domain that comes with the first operator. */

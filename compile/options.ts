@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { running } from "../src/api/options.ts";
 import { INT4_GROUP } from "../src/prune/int4_grid.ts";
+import { MOST_POSITIONS } from "./rotary_tables.ts";
 
 const path = z.string().min(1);
 const valueType = z.enum(["f32", "f16", "int8", "int4"]);
@@ -26,8 +27,8 @@ export const compileSchema = z.strictObject({
   head: valueType.optional().describe(
     "how embedding and output head are stored (default: as --values; int8 with int4)",
   ),
-  context: z.int().min(2).max(1 << 20).optional().describe(
-    "longest sequence, for the rotary tables (default: the model's, 32768 at most)",
+  context: z.int().min(2).max(MOST_POSITIONS).optional().describe(
+    "longest sequence (default: the model's, 32768 at most)",
   ),
   logits: z.enum(["all", "last"]).default("all").describe(
     "positions that logits are given for",

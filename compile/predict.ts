@@ -67,7 +67,7 @@ export class CompiledSizes {
     }
     const how = { context: this.#context, logits: "all" } as const;
     const graph = graphOf(checkpoint, spec, sink, matrices, how);
-    return graph.bytes.length + sink.size + this.#otherDefinitions(kept, storing, matrices);
+    return graph.length + sink.size + this.#otherDefinitions(kept, storing, matrices);
   }
 
   /**

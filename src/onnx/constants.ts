@@ -13,16 +13,21 @@ const MOST_NUMBERS = 8;
  *
  * @param tensor A tensor whose type and shape have been checked.
  * @param kind What they have to be.
+ * @param most How many there may be.
  * @returns Nothing where it is no number or vector, has another type, many elements, or not all of them
  *   here. Integers beyond 2^53 are rounded.
  */
-export function numbersOf(tensor: TensorProto, kind: "integers" | "floats"): number[] | undefined {
+export function numbersOf(
+  tensor: TensorProto,
+  kind: "integers" | "floats",
+  most = MOST_NUMBERS,
+): number[] | undefined {
   const types = kind === "floats" ? [DataType.FLOAT] : [DataType.INT64, DataType.INT32];
   if (isExternal(tensor) || !types.includes(tensor.dataType) || tensor.dims.length > 1) {
     return undefined;
   }
   const count = Number(tensor.dims.reduce((product, dim) => product * dim, 1n));
-  if (count > MOST_NUMBERS) return undefined;
+  if (count > most) return undefined;
   const numbers = tensor.rawData.length > 0 ? fromBytes(tensor) : fromFields(tensor);
   return numbers.length === count ? numbers : undefined;
 }

@@ -9,6 +9,7 @@ import { basename, join } from "node:path";
 import { compile } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
 import { operatorName } from "../../compile/functions.ts";
+import { ROTARY_TABLES } from "../../compile/rotary_tables.ts";
 import { inspectCompiled } from "../../compile/inspect.ts";
 import type { CompileOptions } from "../../compile/options.ts";
 import { verify } from "../../compile/verify.ts";
@@ -199,15 +200,15 @@ describe("the output folder", () => {
     };
     expect(await imported({ format: "bitmap" })).toEqual({
       sets: [" 17", "com.microsoft 1", "ai.espalier 1"],
-      functions: [operatorName("bitmap", "row")],
+      functions: [operatorName("bitmap", "row"), ROTARY_TABLES],
     });
     expect(await imported({ format: "csr", values: "f16" })).toEqual({
       sets: [" 17", "com.microsoft 1", "ai.espalier 1"],
-      functions: [operatorName("csr", "none")],
+      functions: [operatorName("csr", "none"), ROTARY_TABLES],
     });
     expect(await imported({ format: "dense" })).toEqual({
-      sets: [" 17", "com.microsoft 1"],
-      functions: [],
+      sets: [" 17", "com.microsoft 1", "ai.espalier 1"],
+      functions: [ROTARY_TABLES],
     });
   });
 });

@@ -80,12 +80,12 @@ export class NaiveDecoder {
           step.matrix.rows,
           step.bias === undefined ? undefined : this.#weights.vector(step.bias),
         );
-      case "rotary": {
-        const half = step.turned / 2;
-        const row = (name: string) =>
-          this.#weights.vector(name).subarray(position * half, (position + 1) * half);
-        return rotate(values[step.input], step.heads, row(step.cosines), row(step.sines));
-      }
+      case "rotary":
+        return rotate(
+          values[step.input],
+          step.heads,
+          ...this.#weights.turns(step.tables, position),
+        );
       case "attention": {
         const [keys, cached] = [this.#keys[step.layer], this.#values[step.layer]];
         keys[position] = values[step.keys];

@@ -3,7 +3,7 @@
  * that is tested.
  * @module
  */
-import type { Decoder, MatrixRef } from "../../src/engine/sparse/ir.ts";
+import type { Decoder, MatrixRef, RotaryTables } from "../../src/engine/sparse/ir.ts";
 import type { ModelReader } from "../../src/engine/sparse/model_reader.ts";
 
 /** Weights in float64. */
@@ -11,6 +11,8 @@ export interface NaiveWeights {
   /** Row-major `[rows, columns]`. */
   matrix(ref: MatrixRef): Float64Array;
   vector(name: string): Float64Array;
+  /** Cosines and sines of a position. */
+  turns(tables: RotaryTables, position: number): [Float64Array, Float64Array];
 }
 
 /** Reads all weights that a decoder names. */
@@ -37,11 +39,27 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
         await addVector(step.bias);
         break;
       case "rotary":
-        await addVector(step.cosines);
-        await addVector(step.sines);
+        if (step.tables.kind === "computed") break;
+        await addVector(step.tables.cosines);
+        await addVector(step.tables.sines);
     }
   }
-  return { matrix: (ref) => matrices.get(ref)!, vector: (name) => vectors.get(name)! };
+  const vector = (name: string) => vectors.get(name)!;
+  return {
+    matrix: (ref) => matrices.get(ref)!,
+    vector,
+    turns(tables, position) {
+      if (tables.kind === "computed") {
+        const angles = Float64Array.from(tables.frequencies, (f) => Math.fround(f * position));
+        const by = (f: (angle: number) => number) =>
+          angles.map((angle) => tables.factor * f(angle));
+        return [by(Math.cos), by(Math.sin)];
+      }
+      const row = (name: string) =>
+        vector(name).subarray(position * tables.pairs, (position + 1) * tables.pairs);
+      return [row(tables.cosines), row(tables.sines)];
+    },
+  };
 }
 
 /** One matrix, dense. */

@@ -4,8 +4,8 @@
  */
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
-import type { ExternalRange } from "../../onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
+import { fillTables } from "./rotary.ts";
 import type { DecoderSpec, Rotary } from "./spec.ts";
 
 /** What one layer attends with, each `[batch, sequence, heads · headDim]`, not yet turned. */
@@ -30,23 +30,34 @@ export interface Attention {
   end(b: GraphBuilder): void;
 }
 
-/** Writes a float32 table to a data file, and tells where it lies. */
-export type WriteTable = (values: Float32Array) => ExternalRange;
+/**
+ * Makes tables of cosines and sines, `[positions, turned dimensions / 2]`, as values of a graph.
+ *
+ * @param suffix What names end with, so that those of several tables differ.
+ * @returns Their names.
+ */
+export type MakeTables = (b: GraphBuilder, rotary: Rotary, suffix: string) => [string, string];
+
+/** Tables as constants of the graph. */
+function constantTables(positions: number): MakeTables {
+  return (b, rotary, suffix) => {
+    const dims = [positions, rotary.frequencies.length];
+    const [cosines, sines] = [0, 1].map(() => new Float32Array(dims[0] * dims[1]));
+    fillTables(cosines, sines, rotary);
+    return [
+      b.constant(`cos_cache${suffix}`, cosines, dims),
+      b.constant(`sin_cache${suffix}`, sines, dims),
+    ];
+  };
+}
 
 /** Turns queries or keys by their positions: RotaryEmbedding, with one pair of tables for all layers that turn alike. */
 class Turning {
-  readonly #positions: number;
-  readonly #write: WriteTable | undefined;
-  /** What has tables, in the order of their numbers. */
-  readonly #known: Rotary[] = [];
+  readonly #make: MakeTables;
+  readonly #tables = new Map<Rotary, [string, string]>();
 
-  /**
-   * @param positions Positions that the tables are made for.
-   * @param write Puts the tables into a data file; without it they are part of the graph.
-   */
-  constructor(positions: number, write?: WriteTable) {
-    this.#positions = positions;
-    this.#write = write;
+  constructor(make: MakeTables) {
+    this.#make = make;
   }
 
   turn(
@@ -59,7 +70,7 @@ class Turning {
   ): string {
     const rotary = spec.rotary(layer);
     if (!rotary) return x;
-    const [cosines, sines] = this.#tables(b, rotary);
+    const [cosines, sines] = this.#tablesOf(b, rotary);
     const turned = 2 * rotary.frequencies.length;
     const attributes: Record<string, number> = { num_heads: heads, interleaved: 0 };
     if (turned !== spec.headDim) attributes.rotary_embedding_dim = turned;
@@ -69,30 +80,15 @@ class Turning {
     });
   }
 
-  /** Cosines and sines `[positions, turned dimensions / 2]`, one pair of constants for all blocks that turn alike. */
-  #tables(b: GraphBuilder, rotary: Rotary): [string, string] {
-    if (!this.#known.includes(rotary)) this.#known.push(rotary);
-    const number = this.#known.indexOf(rotary);
-    const { frequencies, factor } = rotary;
-    const half = frequencies.length;
-    const make = (f: (angle: number) => number) => {
-      const table = new Float32Array(this.#positions * half);
-      for (let p = 0; p < this.#positions; p++) {
-        // The angle is rounded to float32, as the models were trained and are run elsewhere: at
-        // position 1000 that moves it by up to 3e-5.
-        for (let i = 0; i < half; i++) {
-          table[p * half + i] = factor * f(Math.fround(p * frequencies[i]));
-        }
-      }
-      return table;
-    };
-    const dims = [this.#positions, half];
-    const place = (name: string, f: (angle: number) => number): string => {
-      if (b.has(name) || !this.#write) return b.constant(name, () => make(f), dims);
-      return b.external(name, DataType.FLOAT, dims, this.#write(make(f)));
-    };
-    const suffix = number === 0 ? "" : `_${number}`;
-    return [place(`cos_cache${suffix}`, Math.cos), place(`sin_cache${suffix}`, Math.sin)];
+  /** One pair of tables for all blocks that turn alike. */
+  #tablesOf(b: GraphBuilder, rotary: Rotary): [string, string] {
+    let tables = this.#tables.get(rotary);
+    if (!tables) {
+      const suffix = this.#tables.size === 0 ? "" : `_${this.#tables.size}`;
+      tables = b.outside(() => this.#make(b, rotary, suffix));
+      this.#tables.set(rotary, tables);
+    }
+    return tables;
   }
 }
 
@@ -111,7 +107,7 @@ export class WindowAttention implements Attention {
 
   /** @param length The longest window that will be run. */
   constructor(length: number) {
-    this.#turning = new Turning(length);
+    this.#turning = new Turning(constantTables(length));
   }
 
   begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string {
@@ -198,12 +194,9 @@ export class CachedAttention implements Attention {
   #last = "";
   #total = "";
 
-  /**
-   * @param context The longest sequence, cache included.
-   * @param write Where rotary tables go, which are too large for the graph of a long context.
-   */
-  constructor(context: number, write?: WriteTable) {
-    this.#turning = new Turning(context, write);
+  /** @param tables Makes rotary tables for the longest sequence, cache included. */
+  constructor(tables: MakeTables) {
+    this.#turning = new Turning(tables);
   }
 
   begin(b: GraphBuilder, spec: DecoderSpec): string {

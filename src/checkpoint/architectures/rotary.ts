@@ -75,16 +75,41 @@ export function rotaryOfKinds(
  */
 export function rotaryBy(rope: RopeParameters, head: RotaryHead): Rotary {
   const rotary = turnedBy(rope, head);
-  const { frequencies, factor } = rotary;
-  const areFinite = frequencies.every((angle) =>
+  // As transformers multiplies float32 tables by it.
+  const factor = Math.fround(rotary.factor);
+  const areFinite = rotary.frequencies.every((angle) =>
     Number.isFinite(Math.fround(angle * head.context))
   );
-  if (areFinite && Number.isFinite(Math.fround(factor))) return rotary;
+  if (areFinite && Number.isFinite(factor)) return { ...rotary, factor };
   throw new ConfigError(
     `config.json: the settings of rope type ${
       rope.rope_type ?? rope.type
     } give angles that are not finite`,
   );
+}
+
+/**
+ * Fills tables, or some rows of them: cosines and sines of the angles of positions, a row each.
+ *
+ * @param cosines Of as many elements as `sines`.
+ * @param first The position of the first row.
+ */
+export function fillTables(
+  cosines: Float32Array,
+  sines: Float32Array,
+  { frequencies, factor }: { readonly frequencies: ArrayLike<number>; readonly factor: number },
+  first = 0,
+): void {
+  const pairs = frequencies.length;
+  for (let at = 0, position = first; at < cosines.length; at += pairs, position++) {
+    for (let i = 0; i < pairs; i++) {
+      // The angle is rounded to float32, as the models were trained and are run elsewhere: at
+      // position 1000 that moves it by up to 3e-5.
+      const angle = Math.fround(position * frequencies[i]);
+      cosines[at + i] = factor * Math.cos(angle);
+      sines[at + i] = factor * Math.sin(angle);
+    }
+  }
 }
 
 function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {

@@ -10,6 +10,7 @@ import {
   type PackedFormat,
   type Scaling,
 } from "../../../compile/functions.ts";
+import { ROTARY_TABLES } from "../../../compile/rotary_tables.ts";
 import { CheckpointNotFoundError, ConfigError, OnnxError, quote } from "../../errors.ts";
 import { MICROSOFT } from "../../onnx/builder.ts";
 import {
@@ -20,6 +21,7 @@ import {
 } from "../../onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../../onnx/model_file.ts";
 import { exists, readJson } from "../../platform/files.ts";
+import { readRotaryTables } from "../sparse/lowering/rotary.ts";
 import { readPackedNode } from "../sparse/packed_node.ts";
 
 /** A decoder with a cache, in the names that transformers.js expects. */
@@ -70,6 +72,8 @@ const UNPACK_BYTES: Record<PackedFormat, number> = {
 };
 /** The same for scales of groups: they are spread to a matrix, and multiplied to make another. */
 const SCALING_BYTES: Record<Scaling, number> = { none: 0, row: 0, group: 9, int4: 10 };
+/** The same for an element of both rotary tables that are computed: an angle, and what factors have not yet multiplied. */
+const ANGLE_BYTES = 12;
 /** Bytes of the largest `config.json` that is read. */
 const LARGEST_CONFIG = 64 << 20;
 /** A dimension of a cache or a vocabulary: more than any model has. */
@@ -159,12 +163,22 @@ function size(path: string, dim: number | undefined): number {
   return dim;
 }
 
-/** Positions that rotary tables hold. */
-function positionsOf({ graph, tensors }: ModelFile): number {
-  const rotary = graph.node.filter(({ opType, domain }) =>
-    opType === "RotaryEmbedding" && domain === MICROSOFT
-  );
-  return Math.min(...rotary.map(({ input }) => Number(tensors.get(input[2])?.dims[0] ?? Infinity)));
+/** Positions that rotary tables hold, or are computed for. */
+function positionsOf({ graph, tensors, path }: ModelFile): number {
+  let positions = Infinity;
+  for (const node of graph.node) {
+    if (isRotaryTables(node)) {
+      positions = Math.min(positions, readRotaryTables(node, tensors, path).positions);
+    } else if (node.opType === "RotaryEmbedding" && node.domain === MICROSOFT) {
+      const table = tensors.get(node.input[2]);
+      positions = Math.min(positions, Number(table?.dims[0] ?? Infinity));
+    }
+  }
+  return positions;
+}
+
+function isRotaryTables({ opType, domain }: NodeProto): boolean {
+  return opType === ROTARY_TABLES && domain === DOMAIN;
 }
 
 /** Positions that the config names. */
@@ -197,6 +211,12 @@ function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
   let unpacking = 0;
   for (const node of graph.node) {
     if (node.domain !== DOMAIN) continue;
+    if (isRotaryTables(node)) {
+      const { positions, pairs } = readRotaryTables(node, tensors, file.path);
+      kept += 8 * positions * pairs;
+      unpacking += ANGLE_BYTES * positions * pairs;
+      continue;
+    }
     const { format, scaling, rows, columns, bytes } = readPackedNode(node, tensors, file.path);
     if (node.opType === GATHER_INT4) {
       kept += bytes;

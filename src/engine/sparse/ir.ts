@@ -41,6 +41,25 @@ export type MatrixRef =
     }
   );
 
+/** Cosines and sines by which pairs of elements are turned, both `[positions, pairs]`. */
+export type RotaryTables =
+  & { readonly positions: number; readonly pairs: number }
+  & (
+    | { readonly kind: "stored"; readonly cosines: string; readonly sines: string }
+    /** factor · cos(position · frequency), and the same with sines. */
+    | {
+      readonly kind: "computed";
+      readonly frequencies: readonly number[];
+      readonly factor: number;
+    }
+  );
+
+/** Whether tables are the same tensors, or made by the same node. */
+export function sameTables(a: RotaryTables, b: RotaryTables): boolean {
+  if (a.kind === "computed" || b.kind === "computed") return a === b;
+  return a.cosines === b.cosines && a.sines === b.sines;
+}
+
 /** One step. Where a step has `input` and `output`, they may not be the same value. */
 export type Step =
   /** Rows of a table: those of the token ids, or of the positions plus an offset. */
@@ -81,18 +100,15 @@ export type Step =
     /** Tensor `[rows]`. */
     readonly bias?: string;
   }
-  /** Turns the halves of each head's first elements by the token's position: tables `[positions, turned / 2]`. */
+  /** Turns the halves of each head's first elements by the token's position. */
   | {
     readonly op: "rotary";
     readonly input: Value;
     readonly output: Value;
     readonly heads: number;
-    /** Elements of a head that are turned, an even number; what follows them stays as it is. */
+    /** Elements of a head that are turned, two a pair; what follows them stays as it is. */
     readonly turned: number;
-    readonly cosines: string;
-    readonly sines: string;
-    /** Rows of the tables. */
-    readonly positions: number;
+    readonly tables: RotaryTables;
   }
   /** Causal attention; appends keys and values to the cache of its layer. */
   | {

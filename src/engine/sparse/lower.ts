@@ -59,7 +59,8 @@ export function lower(graph: GraphProto, path: string): Decoder {
   }
   for (const node of neededBy([LOGITS, ...presents.map(({ name }) => name)], graph.node)) {
     const view = new NodeView(node, meanings, path);
-    const rule = node.domain === DOMAIN ? multiplyPacked : RULES.get(view.operator);
+    const rule = RULES.get(view.operator) ??
+      (node.domain === DOMAIN ? multiplyPacked : undefined);
     if (!rule) throw view.unsupported("is an operator without a kernel");
     const made = [rule(view, steps)].flat();
     view.finish();
@@ -149,7 +150,7 @@ function decoderOf(
   }
   const positions = least([
     ...rowsOf(steps, "positions"),
-    ...steps.flatMap((step) => step.op === "rotary" ? [step.positions] : []),
+    ...steps.flatMap((step) => step.op === "rotary" ? [step.tables.positions] : []),
   ]);
   return {
     ...decoder,

@@ -29,6 +29,7 @@ const OPERATORS = [
   "GroupQueryAttention,com.microsoft",
   "SparseMatMulNMRowScaled,ai.espalier",
   "SparseMatMulCsr,ai.espalier",
+  "RotaryTables,ai.espalier",
 ];
 
 /** Changes something. Most changes leave a graph whose nodes still come after what they read. */
@@ -116,6 +117,7 @@ function changeAttribute(dice: Dice, node: NodeProto): void {
         "axis",
         "bits",
         "keepdims",
+        "positions",
       ]);
       return;
     case 2:

@@ -79,6 +79,7 @@ describe("attention is refused where something else reads what it changes:", () 
 
 describe("a rotary embedding is refused", () => {
   refuses("that has other heads than attention", "llama", (e) => {
+    e.storeTables();
     const halved = new Set<string>();
     for (const node of nodes(e, "RotaryEmbedding")) {
       const heads = node.attribute.find(({ name }) => name === "num_heads")!;

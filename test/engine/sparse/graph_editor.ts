@@ -86,6 +86,29 @@ export class Editor {
     return name;
   }
 
+  /** Puts tensors in the place of rotary tables that are computed, as files of earlier versions have them. */
+  storeTables(): void {
+    for (const node of this.graph.node.filter(({ opType }) => opType === "RotaryTables")) {
+      const { rawData } = this.tensor(node.input[0]);
+      const frequencies = new Float32Array(rawData.slice().buffer);
+      const attribute = (name: string) => node.attribute.find((a) => a.name === name)!;
+      const [positions, factor] = [Number(attribute("positions").i), attribute("factor").f];
+      for (const [part, f] of [Math.cos, Math.sin].entries()) {
+        const table = Float32Array.from({ length: positions * frequencies.length }, (_, i) => {
+          const position = Math.floor(i / frequencies.length);
+          return factor * f(Math.fround(position * frequencies[i % frequencies.length]));
+        });
+        this.graph.initializer.push(create(TensorProtoSchema, {
+          name: node.output[part],
+          dims: [positions, frequencies.length].map(BigInt),
+          dataType: DataType.FLOAT,
+          rawData: new Uint8Array(table.buffer),
+        }));
+      }
+      this.graph.node.splice(this.graph.node.indexOf(node), 1);
+    }
+  }
+
   /** Gives a tensor another shape or type, with bytes that fit it. */
   reshape(name: string, dims: number[], dataType = this.tensor(name).dataType): void {
     const bytes = { [DataType.FLOAT]: 4, [DataType.INT32]: 4, [DataType.FLOAT16]: 2 }[dataType] ??

@@ -1,5 +1,5 @@
 /**
- * Attention: the cache's inputs and outputs, lengths from the mask, rotary positions.
+ * Attention: the cache's inputs and outputs, lengths from the mask.
  * @module
  */
 import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
@@ -7,7 +7,7 @@ import { quote } from "../../../errors.ts";
 import type { Activation, Cache, Lengths, Meaning } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";
-import { checkMatrix, checkShape, flat } from "./weights.ts";
+import { flat } from "./weights.ts";
 
 const CACHE_NAME = /^(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)$/;
 
@@ -72,52 +72,6 @@ function lengths(view: NodeView, place: number, of: Lengths["of"], type?: "int32
       type ? ` as ${type}` : ""
     } is understood`,
   );
-}
-
-/** `RotaryEmbedding(x, positions, cosines, sines)`. */
-export function rotate(view: NodeView, steps: StepList): Meaning {
-  const x = flat(view, 0);
-  if (x.lastOnly) throw view.unsupported("turns the last token alone");
-  const positions = view.input(1, "ids");
-  if (positions.of !== "positions" || positions.offset !== 0) {
-    throw view.unsupported("turns by something that is not position_ids");
-  }
-  const [cosines, sines] = [2, 3].map((place) => {
-    const { tensor, transposed } = view.input(place, "tensor");
-    checkMatrix(view, tensor);
-    if (transposed || tensor.dataType !== DataType.FLOAT) {
-      throw view.unsupported(`reads ${quote(tensor.name)}; a float32 table is understood`);
-    }
-    return tensor;
-  });
-  checkShape(view, sines, cosines.dims.map(Number));
-  for (const name of ["interleaved", "is_packed_batching"]) view.expectInteger(name, 0);
-  if (view.float("scale", 1) !== 1) throw view.unsupported("scales positions");
-  const turned = 2 * Number(cosines.dims[1]);
-  // Without it, whole heads are turned.
-  const isPart = view.integer("rotary_embedding_dim", 0) !== 0;
-  if (isPart) view.expectInteger("rotary_embedding_dim", turned);
-  const width = steps.widthOf(x.value);
-  const heads = view.integer("num_heads", 0) || width / turned;
-  const headDim = width / heads;
-  const fits = Number.isInteger(headDim) && (isPart ? turned <= headDim : turned === headDim);
-  if (!(heads >= 1 && turned >= 2 && fits)) {
-    throw view.damaged(
-      `turns ${width} elements as ${heads} heads by tables for heads of ${turned}`,
-    );
-  }
-  const output = steps.value(width);
-  steps.push({
-    op: "rotary",
-    input: x.value,
-    output,
-    heads,
-    turned,
-    cosines: cosines.name,
-    sines: sines.name,
-    positions: Number(cosines.dims[0]),
-  });
-  return { ...x, value: output };
 }
 
 /** `GroupQueryAttention`: its output, and its layer's keys and values. */

@@ -7,7 +7,7 @@
  * @module
  */
 import type { TensorProto } from "../../../onnx/generated/onnx_pb.ts";
-import type { Value } from "../ir.ts";
+import type { RotaryTables, Value } from "../ir.ts";
 
 /** A vector for every token: a value of the decoder. */
 export interface Activation {
@@ -91,6 +91,13 @@ export interface Lengths {
   readonly type: "int32" | "int64";
 }
 
+/** What a node computes of positions: one of two tables. */
+export interface RotaryTable {
+  readonly kind: "rotary table";
+  readonly part: "cosines" | "sines";
+  readonly tables: RotaryTables;
+}
+
 /** Keys or values of a layer: an input of the graph, or an output. */
 export interface Cache {
   readonly kind: "cache";
@@ -113,6 +120,7 @@ export type Meaning =
   | Moment
   | Normed
   | Lengths
+  | RotaryTable
   | Cache;
 
 /** The meaning of a kind. */

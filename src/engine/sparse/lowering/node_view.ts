@@ -68,10 +68,10 @@ export class NodeView {
     );
   }
 
-  /** The numbers of an input that is a small constant. */
-  numbers(place: number, kind: "integers" | "floats"): number[] {
+  /** The numbers of an input that is a small constant; `most`: see {@linkcode numbersOf}. */
+  numbers(place: number, kind: "integers" | "floats", most?: number): number[] {
     const { tensor } = this.input(place, "tensor");
-    const numbers = numbersOf(tensor, kind);
+    const numbers = numbersOf(tensor, kind, most);
     if (numbers) return numbers;
     throw this.unsupported(
       `reads ${
@@ -99,8 +99,9 @@ export class NodeView {
   }
 
   /** A FLOAT attribute, which is finite. */
-  float(name: string, fallback: number): number {
+  float(name: string, fallback?: number): number {
     const value = this.#attribute(name, AttributeType.FLOAT)?.f ?? fallback;
+    if (value === undefined) throw this.damaged(`lacks its attribute ${name}`);
     if (!Number.isFinite(value)) throw this.damaged(`has the ${name} ${value}`);
     return value;
   }

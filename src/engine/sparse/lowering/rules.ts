@@ -2,18 +2,20 @@
  * Which operators are understood, and what each makes of what its inputs mean.
  * @module
  */
+import { DOMAIN } from "../../../../compile/functions.ts";
+import { ROTARY_TABLES } from "../../../../compile/rotary_tables.ts";
 import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
 import {
   attend,
   castLengths,
   countTokens,
   lessOne,
-  rotate,
   shapeOfMask,
   totalLength,
 } from "./attention.ts";
 import { type Activation, type Meaning, type MeaningOf, ordered, type Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
+import { makeTables, rotate } from "./rotary.ts";
 import { addEpsilon, divide, layerNorm, mean, root, square, weighNorm } from "./norms.ts";
 import type { StepList } from "./step_list.ts";
 import {
@@ -53,6 +55,7 @@ export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Tanh", elementwise("tanh")],
   ["Transpose", transpose],
   ["Unsqueeze", unsqueezeScales],
+  [`${DOMAIN}.${ROTARY_TABLES}`, makeTables],
   ["com.microsoft.FastGelu", elementwise("gelu_tanh")],
   ["com.microsoft.Gelu", elementwise("gelu")],
   ["com.microsoft.GroupQueryAttention", attend],

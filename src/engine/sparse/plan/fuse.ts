@@ -4,7 +4,14 @@
  * @module
  */
 import { UnsupportedOperatorError } from "../../../errors.ts";
-import { type Decoder, type MatrixRef, type Step, type Value, valuesReadBy } from "../ir.ts";
+import {
+  type Decoder,
+  type MatrixRef,
+  sameTables,
+  type Step,
+  type Value,
+  valuesReadBy,
+} from "../ir.ts";
 
 /** A step that the kernels have. */
 export type FusedStep =
@@ -49,7 +56,7 @@ type Rotary = Extract<Step, { op: "rotary" }>;
 
 /** Attention, with the rotary embedding of its queries and keys. */
 export type AttentionStep = Attention & {
-  readonly rotary?: Pick<Rotary, "cosines" | "sines" | "turned">;
+  readonly rotary?: Pick<Rotary, "tables" | "turned">;
   /** Whether what follows is for tokens alone whose logits are wanted. */
   readonly isLast: boolean;
 };
@@ -95,11 +102,9 @@ export interface VectorRef {
   readonly name: string;
   /** What is added to its elements. */
   readonly above: number;
-  /** Of a table of positions, elements for each: those behind the context are not needed. */
-  readonly perPosition?: number;
 }
 
-/** The vectors that a step needs. */
+/** The vectors that a step needs, but for rotary tables. */
 export function vectorsOf(step: FusedStep): VectorRef[] {
   const plain = (...names: (string | undefined)[]) =>
     names.filter((name) => name !== undefined).map((name) => ({ name, above: 0 }));
@@ -110,9 +115,6 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
       return plain(step.weight, step.bias);
     case "linear":
       return plain(step.bias);
-    case "attention":
-      return plain(step.rotary?.cosines, step.rotary?.sines)
-        .map((table) => ({ ...table, perPosition: step.rotary!.turned / 2 }));
     default:
       return [];
   }
@@ -293,8 +295,7 @@ class Fuser {
       ...step,
       queries: queries?.input ?? step.queries,
       keys: keys?.input ?? step.keys,
-      rotary: queries &&
-        { cosines: queries.cosines, sines: queries.sines, turned: queries.turned },
+      rotary: queries && { tables: queries.tables, turned: queries.turned },
       isLast,
     });
   }
@@ -302,8 +303,7 @@ class Fuser {
   /** @throws {UnsupportedOperatorError} When not both queries and keys are turned, and as attention has them. */
   #assertTurns(step: Attention, queries: Rotary | undefined, keys: Rotary | undefined): void {
     if (!queries && !keys) return;
-    const isSame = queries && keys && queries.cosines === keys.cosines &&
-      queries.sines === keys.sines;
+    const isSame = queries && keys && sameTables(queries.tables, keys.tables);
     if (isSame && queries.heads === step.heads && keys.heads === step.keyValueHeads) return;
     throw new UnsupportedOperatorError(
       `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +

@@ -9,6 +9,7 @@ import { hasListsBeside, isQuantised, KIND, PAGE, roundUp, scratchBytes } from "
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
+import type { PlacedTables } from "../weights/rotary.ts";
 import { sketchBytes, sketchRoom } from "../weights/sketch.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
 import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
@@ -66,13 +67,17 @@ export async function makePlan(
   }
   const vectors = new Map<string, number>();
   for (const vector of decoder.steps.flatMap(vectorsOf)) {
-    const { name, above, perPosition } = vector;
-    const most = perPosition && perPosition * options.context;
-    vectors.set(keyOf(vector), await weights.vector(name, above, most));
+    vectors.set(keyOf(vector), await weights.vector(vector.name, vector.above));
+  }
+  const tables = new Map<FusedStep, PlacedTables>();
+  for (const step of decoder.steps) {
+    if (step.op !== "attention" || !step.rotary) continue;
+    tables.set(step, await weights.tables(step.rotary.tables, options.context));
   }
   await weights.settle();
   const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);
-  return new Planner(decoder, matrices, vectors, sketch, memory, weights.stage, options).run();
+  const placed = { matrices, vectors, tables, sketch };
+  return new Planner(decoder, placed, memory, weights.stage, options).run();
 }
 
 function keyOf({ name, above }: VectorRef): string {
@@ -90,6 +95,15 @@ type Dirt =
   /** Each thread some of it, by another rule. */
   | "scattered";
 
+/** Where weights lie. */
+interface PlacedWeights {
+  readonly matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
+  /** By {@linkcode keyOf}. */
+  readonly vectors: ReadonlyMap<string, number>;
+  readonly tables: ReadonlyMap<FusedStep, PlacedTables>;
+  readonly sketch: Sketch | undefined;
+}
+
 interface Placed extends Vectors {
   readonly buffer: Buffer;
 }
@@ -102,6 +116,7 @@ class Planner {
   readonly #memory: EngineMemory;
   readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   readonly #vectors: ReadonlyMap<string, number>;
+  readonly #tables: ReadonlyMap<FusedStep, PlacedTables>;
   readonly #sketch: Sketch | undefined;
   #sketchRooms: Scratch | undefined;
   readonly #placed = new Map<Value, Placed>();
@@ -126,9 +141,7 @@ class Planner {
 
   constructor(
     decoder: FusedDecoder,
-    matrices: ReadonlyMap<FusedStep, PlacedMatrix>,
-    vectors: ReadonlyMap<string, number>,
-    sketch: Sketch | undefined,
+    { matrices, vectors, tables, sketch }: PlacedWeights,
     memory: EngineMemory,
     spare: Buffer,
     options: PlanOptions,
@@ -136,6 +149,7 @@ class Planner {
     this.#decoder = decoder;
     this.#matrices = matrices;
     this.#vectors = vectors;
+    this.#tables = tables;
     this.#sketch = sketch;
     this.#memory = memory;
     this.#options = options;
@@ -300,13 +314,14 @@ class Planner {
     const values = this.#toRead(step.values, "all", at);
     const out = this.#place(step.output, "scattered");
     const { kv } = this.#options;
+    const tables = this.#tables.get(step);
     this.#program.attention({ queries, keys, values, out }, {
       heads: step.heads,
       keyValueHeads: step.keyValueHeads,
       headDim: step.headDim,
       layerOffset: this.#layerOffset,
-      cosines: this.#vector(step.rotary?.cosines),
-      sines: this.#vector(step.rotary?.sines),
+      cosines: tables?.cosines ?? 0,
+      sines: tables?.sines ?? 0,
       turned: step.rotary?.turned ?? 0,
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,

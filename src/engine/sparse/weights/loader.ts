@@ -5,12 +5,13 @@
  */
 import { quote, throwIfAborted, UnsupportedOperatorError } from "../../../errors.ts";
 import { letEventsIn } from "../../../platform/events.ts";
-import type { MatrixRef } from "../ir.ts";
+import type { MatrixRef, RotaryTables } from "../ir.ts";
 import type { Kernels } from "../kernels.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
 import { bytesToStageDense, placeDense } from "./dense.ts";
 import type { PlacedMatrix } from "./placed.ts";
+import { type PlacedTables, placeTables } from "./rotary.ts";
 import { type PlacedSketch, placeSketch, sketchBytes } from "./sketch.ts";
 import { bytesToStageSparse, placeSparse } from "./sparse.ts";
 import { type Helpers, Stage } from "./stage.ts";
@@ -22,6 +23,7 @@ const MOST_COLUMNS = 1 << 16;
 export class WeightLoader {
   readonly #stage: Stage;
   readonly #matrices = new Map<string, PlacedMatrix>();
+  readonly #tables = new Map<RotaryTables, PlacedTables>();
   readonly #signal: AbortSignal | undefined;
   #sketchBytes = 0;
 
@@ -104,13 +106,25 @@ export class WeightLoader {
   }
 
   /**
+   * Places rotary tables; those that are asked for again have a place.
+   *
+   * @param positions Rows from the first on that are needed: as many as they have, or fewer, and always as many.
+   * @throws {AbortError} When the signal says so.
+   */
+  async tables(tables: RotaryTables, positions: number): Promise<PlacedTables> {
+    const placed = this.#tables.get(tables) ??
+      await placeTables(this.#stage, tables, positions, this.#signal);
+    this.#tables.set(tables, placed);
+    return placed;
+  }
+
+  /**
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
    * @param above What is added to each element.
-   * @param most Elements from the first on that are needed; all if not given.
    * @returns Its address.
    */
-  vector(name: string, above = 0, most?: number): Promise<number> {
-    return this.#stage.vector(name, above, most);
+  vector(name: string, above = 0): Promise<number> {
+    return this.#stage.vector(name, above);
   }
 }
