@@ -29,7 +29,7 @@ import { OpenModel, Phases } from "../src/api/shared.ts";
 import { DATA_FILE, DataFileWriter } from "./data_file.ts";
 import { type Format, smallestFormat } from "./choose_format.ts";
 import { type Packed, store } from "./emit.ts";
-import { headGroup, type Storing, storingFor } from "./storing.ts";
+import { headGroup, type Storing, storingFor, tableValues } from "./storing.ts";
 import { contextOf, graphOf, tablesOf } from "./graph.ts";
 import { type CompileOptions, compileSchema } from "./options.ts";
 import { encodeBitmap } from "./packed/bitmap.ts";
@@ -159,7 +159,8 @@ export async function compile(
       await phases.run("pack embeddings", "tensors", tables.length, async (step) => {
         for (const [i, name] of tables.entries()) {
           throwIfAborted(hooks.signal);
-          const stored = storeDense(checkpoint, name, head, data, headGroup(settings));
+          const values = tableValues(name, spec, settings);
+          const stored = storeDense(checkpoint, name, values, data, headGroup(settings));
           matrices.set(name, stored);
           embeddings += bytesOf(stored);
           step(i + 1);

@@ -18,7 +18,7 @@ import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
 import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
-import { headGroup, type Storing } from "./storing.ts";
+import { headGroup, type Storing, tableValues } from "./storing.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
 import type { Stored, StoredDense } from "./weights.ts";
 
@@ -63,7 +63,7 @@ export class CompiledSizes {
     const matrices = this.#linearsIn(sink, kept, storing);
     for (const name of this.#tables) {
       const [rows, columns] = checkpoint.tensors.get(name)!.shape;
-      matrices.set(name, this.#dense({ rows, columns }, this.#headOptions(storing), sink));
+      matrices.set(name, this.#dense({ rows, columns }, this.#tableOptions(name, storing), sink));
     }
     const how = { context: this.#context, logits: "all" } as const;
     const graph = graphOf(checkpoint, spec, sink, matrices, how);
@@ -213,11 +213,11 @@ export class CompiledSizes {
     }
   }
 
-  #headOptions(storing: Storing): ValueOptions {
-    const { head } = storing;
+  #tableOptions(name: string, storing: Storing): ValueOptions {
+    const type = tableValues(name, this.#opened.spec, storing);
     return {
-      type: head,
-      group: head === "int4" ? groupColumns(1, headGroup(storing) ?? INT4_GROUP) : undefined,
+      type,
+      group: type === "int4" ? groupColumns(1, headGroup(storing) ?? INT4_GROUP) : undefined,
     };
   }
 

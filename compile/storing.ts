@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
+import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import { RECORD } from "../src/engine/integrity.ts";
 import { ConfigError, quote } from "../src/errors.ts";
 import { exists, readJson } from "../src/platform/files.ts";
@@ -61,6 +62,21 @@ export function headGroup(
   { values, group }: Pick<Storing, "values" | "group">,
 ): number | undefined {
   return values === "int4" ? group : undefined;
+}
+
+/**
+ * How a table is stored. `head` says it of embedding and head; positions that were learned, and projections beside
+ * a narrow embedding, are too small for int4 to be worth what it costs in them.
+ *
+ * @param name Of its tensor in the checkpoint.
+ */
+export function tableValues(
+  name: string,
+  { root, head: own }: Pick<DecoderSpec, "root" | "head">,
+  { head }: Pick<Storing, "head">,
+): Storing["head"] {
+  const named = name === `${root}.embed_tokens.weight` || name === `${own}.weight`;
+  return head === "int4" && !named ? "int8" : head;
 }
 
 function recordIn(folder: string): Pick<CompileSettings, "format" | "values" | "group" | "head"> {

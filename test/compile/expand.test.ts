@@ -72,6 +72,18 @@ describe("a model that is expanded", () => {
     });
   }
 
+  test("has what is neither embedding nor head as in int8, where those are in int4", async () => {
+    for (const model of ["opt", "opt-post-norm"]) {
+      const source = await workshop.pruned(model, "8:16");
+      const [found, expected] = await Promise.all((["int4", "int8"] as const).map(async (head) => {
+        const { output } = await workshop.compile(source, { values: "int4", head });
+        return tensorsOf(await workshop.expand(output, "f32"));
+      }));
+      const others = [...expected.keys()].filter((name) => found.get(name) !== expected.get(name));
+      expect(others).toEqual(["model.decoder.embed_tokens.weight"]);
+    }
+  });
+
   test("keeps its zeros, and is near the rest, when values were rounded to int8", async () => {
     const source = await workshop.pruned("qwen3", 0.7);
     const [byRow, byGroup] = [
