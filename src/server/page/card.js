@@ -54,7 +54,7 @@ export function sentence({ card, fileBytes, weightBytes }) {
  * The whole card.
  *
  * @param {Card} model
- * @param {boolean} complete Whether more of it is on its way.
+ * @param {boolean} complete Whether nothing more of it is on its way.
  * @returns {HTMLElement}
  */
 export function showCard(model, complete) {

@@ -1132,7 +1132,7 @@ td {
   },
   "/page/card.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "b4ac91ccdc09d4bb",
+    hash: "1d3a5ee66f062756",
     body: `// @ts-check
 /**
  * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
@@ -1189,7 +1189,7 @@ export function sentence({ card, fileBytes, weightBytes }) {
  * The whole card.
  *
  * @param {Card} model
- * @param {boolean} complete Whether more of it is on its way.
+ * @param {boolean} complete Whether nothing more of it is on its way.
  * @returns {HTMLElement}
  */
 export function showCard(model, complete) {
