@@ -70,7 +70,10 @@ describe("whether a server is ready", () => {
   test("is said by it, and one that has lost a model is not taken for one that loads", async () => {
     const server = new ToyServer({}, {}, false);
     const listening = listen(server.handler, { hostname: "127.0.0.1", port: 0, patience: 30 });
-    const client = new Client(`http://127.0.0.1:${listening.port}/`, () => Promise.resolve());
+    const client = new Client(
+      `http://127.0.0.1:${listening.port}/`,
+      () => Promise.resolve(undefined),
+    );
     try {
       expect(await client.ready()).toEqual({ status: "loading", retryAfter: 2 });
       server.load();
@@ -88,7 +91,10 @@ describe("whether a server is ready", () => {
   test("is guessed where a proxy answers in its place", async () => {
     const page = () => new Response("<h1>503 Service Unavailable</h1>", { status: 503 });
     const listening = listen(page, { hostname: "127.0.0.1", port: 0, patience: 30 });
-    const client = new Client(`http://127.0.0.1:${listening.port}/`, () => Promise.resolve());
+    const client = new Client(
+      `http://127.0.0.1:${listening.port}/`,
+      () => Promise.resolve(undefined),
+    );
     expect(await client.ready()).toEqual({ status: "loading" });
     await listening.stop();
   });
