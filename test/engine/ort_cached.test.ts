@@ -122,6 +122,23 @@ test.if(HAS_GPU)("WebGPU gives step by step what a whole window gives", async ()
   });
 }, LONG);
 
+for (const name of ARCHITECTURES.filter((name) => name !== "gemma2")) {
+  test.if(HAS_GPU)(`WebGPU gives the logits of every architecture: ${name}`, async () => {
+    const expected = await checkpointLogits(sourceOf(name));
+    await withModel(name, { device: "webgpu" }, async (model) => {
+      const logits = await model.open().run(TOKENS, { logits: "all" });
+      expect(distance(logits, expected)).toBeLessThan(1e-3);
+    });
+  }, LONG);
+}
+
+test("a model that caps its scores is refused on WebGPU, which does not", async () => {
+  const refused = loadOrt(await folderOf("gemma2"), { device: "webgpu" });
+  const message = await refused.then(() => "", (error: Error) => error.message);
+  expect(message).toContain("attention caps its scores");
+  expect(await thrown(refused)).toBe("BACKEND_FAILED");
+});
+
 test.if(!HAS_GPU)("WebGPU without an adapter is a coded error", async () => {
   const folder = await folderOf("llama");
   expect(await thrown(loadOrt(folder, { device: "webgpu" }))).toBe("BACKEND_FAILED");

@@ -56,6 +56,13 @@ export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promi
       `${file.path}: ${refusalOfHeads(file.headDim)}; the sparse engine runs this model`,
     );
   }
+  if (device === "webgpu" && file.capsScores) {
+    // It passes over the attribute `softcap`, and writes something else without a word.
+    throw new BackendError(
+      `${file.path}: attention caps its scores, which ONNX Runtime does not do on WebGPU: take the sparse ` +
+        `engine, or --device wasm or cpu`,
+    );
+  }
   const context = contextWithin(options.context, file.context);
   const backend = await openBackend(device === "cpu" ? "node" : device, threads);
   const session = await backend.loadFile(file.path, file.cache.map((part) => `present.${part}`));

@@ -37,6 +37,8 @@ export interface DecoderFile {
   readonly vocabulary: number;
   /** Most tokens of a sequence: what its config says, or fewer where its rotary tables end before. */
   readonly context: number;
+  /** Whether attention caps its scores. */
+  readonly capsScores: boolean;
   /** Whether it gives logits for the last token alone. */
   readonly lastOnly: boolean;
   /** Bytes of the weights as they are stored. */
@@ -124,6 +126,7 @@ export function readDecoderFile(folder: string): DecoderFile {
       headDim: size(path, headDim),
       vocabulary: size(path, logits[2]),
       context: Math.min(positionsOf(file), positionsIn(folder)),
+      capsScores: graph.node.some(capsScores),
       lastOnly: logits[1] === 1,
       fileBytes: [...file.tensors.values()].reduce((sum, tensor) => sum + file.bytesOf(tensor), 0),
       ...needsOf(file),
@@ -175,6 +178,11 @@ function positionsOf({ graph, tensors, path }: ModelFile): number {
     }
   }
   return positions;
+}
+
+function capsScores({ opType, attribute }: NodeProto): boolean {
+  return opType === "GroupQueryAttention" &&
+    attribute.some(({ name, f }) => name === "softcap" && f !== 0);
 }
 
 function isRotaryTables({ opType, domain }: NodeProto): boolean {
