@@ -287,6 +287,9 @@ export function calibrationText({ windows, seqlen, file }: CalibrationReport): s
   }`;
 }
 
+/** Methods that change the weights that stay. */
+const REPAIRING: readonly string[] = ["espalier", "sparsegpt"];
+
 /** A section in Markdown to paste into the model's card. */
 function modelCard(report: PruneReport, settings: PruneSettings): string {
   const { skip } = settings;
@@ -297,6 +300,8 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
     `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; ${
       report.distillation
         ? `the weights that stay and the last norm were distilled from it in ${report.distillation.steps} steps on the calibration text.`
+        : REPAIRING.includes(report.method)
+        ? "the weights that stay were changed to make up for those that went, without training."
         : "no weight was retrained."
     }`,
     "",
