@@ -356,11 +356,20 @@ function recordOf(checkpoint: Checkpoint, common: object, files: object): object
     kind: "compiled",
     espalier: VERSION,
     source: checkpoint.name,
-    dtype: [...checkpoint.tensors.values()].find(({ shape }) => shape.length === 2)?.type,
+    ...typesOf(checkpoint),
     ...common,
     files,
     pruning: exists(path) ? readJson(path, 64 << 20) : undefined,
   };
+}
+
+/** The type of the first matrix, and by name those of tensors that have another one. */
+function typesOf(checkpoint: Checkpoint): object {
+  const tensors = [...checkpoint.tensors.values()];
+  const dtype = tensors.find(({ shape }) => shape.length === 2)?.type;
+  const others = tensors.filter(({ type }) => type !== undefined && type !== dtype);
+  if (others.length === 0) return { dtype };
+  return { dtype, otherDtypes: Object.fromEntries(others.map(({ name, type }) => [name, type])) };
 }
 
 /** Hashes of all files in a folder and below, by path: loaders check what they read against them. */

@@ -24,6 +24,7 @@ import {
   type TensorProto,
   TensorProto_DataType as DataType,
 } from "../src/onnx/generated/onnx_pb.ts";
+import type { FloatType } from "../src/onnx/element_type.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
 import { exists, readJson } from "../src/platform/files.ts";
 import { DOMAIN, type PackedFormat } from "./functions.ts";
@@ -36,10 +37,12 @@ import { decodeSlots } from "./packed/slots.ts";
 import { widen as widenValues } from "./packed/quantize.ts";
 import { checkShape, checkValues, type Values } from "./packed/types.ts";
 
+const floatType = z.enum(["f32", "f16", "bf16"]);
 /** As much of a compiled model's `espalier.json` as is read back. */
 const recordSchema = z.looseObject({
   kind: z.literal("compiled"),
-  dtype: z.enum(["f32", "f16", "bf16"]).optional(),
+  dtype: floatType.optional(),
+  otherDtypes: z.record(z.string(), floatType).optional(),
   options: z.looseObject({ context: z.int().min(1).optional() }).optional(),
 });
 
@@ -64,7 +67,9 @@ export class CompiledModel {
   /** The parsed `config.json`. */
   readonly config: Record<string, unknown>;
   /** Type of the weights that it was compiled from. */
-  readonly dtype: "f32" | "f16" | "bf16";
+  readonly dtype: FloatType;
+  /** The same of tensors, by name, that had another one. */
+  readonly otherDtypes: Readonly<Record<string, FloatType>>;
   /** The longest sequence that it was compiled for; infinite where the record does not say. */
   readonly context: number;
   readonly #nodes = new Map<string, NodeProto>();
@@ -73,11 +78,12 @@ export class CompiledModel {
     readonly folder: string,
     file: ModelFile,
     config: Record<string, unknown>,
-    { dtype, options }: z.output<typeof recordSchema>,
+    { dtype, otherDtypes, options }: z.output<typeof recordSchema>,
   ) {
     this.file = file;
     this.config = config;
     this.dtype = dtype ?? "f32";
+    this.otherDtypes = otherDtypes ?? {};
     this.context = options?.context ?? Infinity;
     for (const node of file.graph.node) {
       const hasMatrix = node.domain === DOMAIN && node.opType !== ROTARY_TABLES;

@@ -39,6 +39,10 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
     assertFree(output, settings.force);
     const tensors = tensorsOf(model);
     const dtype = settings.dtype ?? model.dtype;
+    const typed = (tensor: OutgoingTensor) => ({
+      ...tensor,
+      type: settings.dtype ?? model.otherDtypes[tensor.name],
+    });
     pending = new PendingFolder(output, { force: settings.force });
     const folder = pending.path;
     await phases.run(
@@ -46,7 +50,7 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
       "tensors",
       tensors.length,
       (step) =>
-        writeSafetensors(join(folder, "model.safetensors"), tensors, dtype, (done) => {
+        writeSafetensors(join(folder, "model.safetensors"), tensors.map(typed), dtype, (done) => {
           throwIfAborted(hooks.signal);
           step(done);
         }),

@@ -14,28 +14,30 @@ const PIECE = 4 << 20;
 export interface OutgoingTensor {
   readonly name: string;
   readonly shape: readonly number[];
+  /** How its values are stored; as those of the others if not given. */
+  readonly type?: FloatType;
   /** Its values, asked for when they are written. */
   read(): Float32Array;
 }
 
 /**
- * Writes a file of tensors of one type.
+ * Writes a file of tensors.
  *
  * @param path The file to create.
  * @param tensors The tensors, in the order in which they will lie in the file.
- * @param type How values are stored, rounded to nearest.
+ * @param usual How values are stored, rounded to nearest, of tensors without a type of their own.
  * @param onTensor Called after each tensor, with the number written.
  * @throws {FormatUnfitError} When the type cannot hold a value: it would become infinite.
  */
 export async function writeSafetensors(
   path: string,
   tensors: readonly OutgoingTensor[],
-  type: FloatType,
+  usual: FloatType,
   onTensor: (done: number) => void = () => {},
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
   let end = 0;
-  for (const { name, shape } of tensors) {
+  for (const { name, shape, type = usual } of tensors) {
     const length = shape.reduce((product, dim) => product * dim, 1) * FLOAT_BYTES[type];
     header[name] = { dtype: type.toUpperCase(), shape, data_offsets: [end, end += length] };
   }
@@ -53,6 +55,7 @@ export async function writeSafetensors(
     let position = 8 + bytes.length;
     for (const [i, tensor] of tensors.entries()) {
       const values = tensor.read();
+      const { type = usual } = tensor;
       for (let first = 0; first < values.length; first += PIECE) {
         const piece = values.subarray(first, first + PIECE);
         const stored = narrowTo(piece, type);

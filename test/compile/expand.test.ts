@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { expand } from "../../compile/expand.ts";
 import { inspect } from "../../src/api/inspect.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
 import { filesOf, readJsonOf, rejectionOf } from "../checkpoint/support.ts";
 import { checkpointLogits, CompileWorkshop, type How, LONG, sourceOf } from "./support.ts";
 
@@ -26,6 +27,21 @@ function tensorsOf(folder: string): Map<string, string> {
         return [name, `${dtype} [${shape}] ${Buffer.from(bytes).toString("base64")}`];
       }),
     );
+  } finally {
+    checkpoint.close();
+  }
+}
+
+/** A checkpoint's tensors as they may be written, and its config. */
+function readTensors(folder: string): { tensors: OutgoingTensor[]; config: unknown } {
+  const checkpoint = Checkpoint.open(folder);
+  try {
+    const tensors = [...checkpoint.tensors.values()].map(({ name, shape }) => {
+      const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+      checkpoint.readFloats(name, values);
+      return { name, shape, read: () => values };
+    });
+    return { tensors, config: checkpoint.config };
   } finally {
     checkpoint.close();
   }
@@ -71,6 +87,28 @@ describe("a model that is expanded", () => {
       expect(await checkpointLogits(dense)).toEqual(await checkpointLogits(source));
     });
   }
+
+  test("has each tensor in the type that it had, where norms have another one than matrices", async () => {
+    const source = workshop.fresh("mixed");
+    mkdirSync(source);
+    const { tensors, config } = readTensors(sourceOf("llama"));
+    writeFileSync(join(source, "config.json"), JSON.stringify(config));
+    const mixed = tensors.map((tensor) => ({
+      ...tensor,
+      type: tensor.shape.length === 1 ? "f32" as const : undefined,
+      // Not to be had in 16 bits.
+      read: () => tensor.shape.length === 1 ? tensor.read().map((x) => x + 1e-5) : tensor.read(),
+    }));
+    await writeSafetensors(join(source, "model.safetensors"), mixed, "bf16");
+    const { output } = await workshop.compile(source, { values: "f32" });
+    const dense = workshop.fresh("expanded");
+    await expand({ model: output, output: dense });
+    expect(tensorsOf(dense)).toEqual(tensorsOf(source));
+    const narrow = workshop.fresh("expanded");
+    await expand({ model: output, output: narrow, dtype: "bf16" });
+    const types = [...tensorsOf(narrow).values()].map((tensor) => tensor.split(" ")[0]);
+    expect(new Set(types)).toEqual(new Set(["BF16"]));
+  });
 
   test("has what is neither embedding nor head as in int8, where those are in int4", async () => {
     for (const model of ["opt", "opt-post-norm"]) {
