@@ -173,6 +173,12 @@ export async function compile(
           `context ${context}: the model has no more, and ${settings.context} were asked for`,
         );
       }
+      if (spec.attention.cap !== undefined) {
+        phases.note(
+          "attention caps its scores, which ONNX Runtime does on the CPU and in WebAssembly, and not on WebGPU: " +
+            "there, transformers.js would write something else",
+        );
+      }
       const bytes = graphOf(checkpoint, spec, data, matrices, {
         context,
         logits: settings.logits,

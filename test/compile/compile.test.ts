@@ -269,6 +269,11 @@ test("a context that is longer than the model's is told of, and is the model's",
   expect(notes.join()).toContain("context 128: the model has no more, and 4096 were asked for");
 });
 
+test("a model that caps its scores comes with a word on who does not", async () => {
+  const { notes } = await workshop.compile(sourceOf("gemma2"), { format: "dense" });
+  expect(notes.join()).toContain("not on WebGPU");
+});
+
 test("the data file has the same size for every context", async () => {
   const folder = await workshop.pruned("gemma3", "2:4");
   const [long, short] = await Promise.all(
