@@ -105,13 +105,7 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
     modelConfigSchema,
     files.generationConfig,
   );
-  let hub: HubTokenizer;
-  try {
-    hub = new HubTokenizer(files.tokenizer as object, { ...named, ...NOT_ASKED });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
-  }
+  const hub = usable(() => new HubTokenizer(files.tokenizer as object, { ...named, ...NOT_ASKED }));
   const { added_tokens, pre_tokenizer, decoder, model: algorithm } = checked(
     "tokenizer.json",
     tokenizerSchema,
@@ -119,6 +113,8 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
   );
   cutAsPython(hub.pre_tokenizer, pre_tokenizer);
   findAdded(hub, added_tokens);
+  // Some of what is wrong in the file is found with the first text.
+  usable(() => hub.encode("a 1", { add_special_tokens: true }));
   const idsOf = (tokens: readonly (string | null | undefined)[]) =>
     tokens.flatMap((token) => {
       const id = typeof token === "string" ? hub.token_to_id(token) : undefined;
@@ -148,6 +144,20 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
       ...idsOf([named.eos_token]),
     ]),
   });
+}
+
+/**
+ * What the package makes of the file.
+ *
+ * @throws {TokenizerError} When it fails, in whatever words.
+ */
+function usable<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
+  }
 }
 
 /** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */

@@ -374,6 +374,17 @@ describe("files of a model", () => {
     const cases: [object, string][] = [
       [{ tokenizer: null }, "tokenizer.json"],
       [{ tokenizer: { ...tinyJson, added_tokens: [{ id: "0", content: "a" }] } }, "tokenizer.json"],
+      [{
+        tokenizer: {
+          ...tinyJson,
+          post_processor: {
+            type: "TemplateProcessing",
+            single: "$A",
+            pair: [],
+            special_tokens: {},
+          },
+        },
+      }, "tokenizer.json"],
       [{ tokenizer, tokenizerConfig: { eos_token: 5 } }, "tokenizer_config.json"],
       [{ tokenizer, tokenizerConfig: [] }, "tokenizer_config.json"],
       [{ tokenizer, config: { eos_token_id: "0" } }, "config.json"],
