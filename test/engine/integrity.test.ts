@@ -19,7 +19,7 @@ afterAll(() => workshop.remove());
 let compiled: Promise<string> | undefined;
 /** The example compiled, made once. */
 function example(): Promise<string> {
-  return compiled ??= workshop.compile(fromRoot("examples/tiny"), { values: "int8" })
+  return compiled ??= workshop.compile(fromRoot("examples/tiny"), { values: "f16" })
     .then(({ output }) => output);
 }
 
