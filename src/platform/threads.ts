@@ -52,7 +52,10 @@ async function startNodeThread(source: string, listener: ThreadListener): Promis
   const { Worker: NodeWorker } = await builtinModule<typeof import("node:worker_threads")>(
     "node:worker_threads",
   );
-  const prelude = `const { parentPort } = require("node:worker_threads");
+  // By `node --input-type=module` this is a module, which has no require.
+  const prelude = `const { parentPort } = typeof require === "function"
+  ? require("node:worker_threads")
+  : process.getBuiltinModule("node:worker_threads");
 const self = { postMessage: (message) => parentPort.postMessage(message) };
 parentPort.on("message", (data) => self.onmessage({ data }));
 `;

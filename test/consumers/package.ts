@@ -43,6 +43,21 @@ import { createApp } from "espalier/server";
 console.log(typeof dlp, typeof runCompiled, typeof createApp);
 `;
 
+/** Runs a compiled model on two threads. */
+const onTwoThreads = (folder: string) => `
+import { readdirSync, readFileSync } from "node:fs";
+import { filesSource, runCompiled } from "espalier/run";
+const folder = ${JSON.stringify(folder)};
+const names = readdirSync(folder).filter((name) => name !== "onnx");
+const paths = [...names, "onnx/model.onnx", "onnx/model.onnx_data"];
+const files = paths.map((path) => [path, readFileSync(folder + "/" + path)]);
+const model = await runCompiled(filesSource(Object.fromEntries(files)), { threads: 2 });
+for await (const piece of model.generate("The river", { maxTokens: 5 })) {
+  if (piece.type === "end") console.log(model.info.threads, piece.completionTokens);
+}
+await model.close();
+`;
+
 /** Imports the server as text. */
 const NOWHERE = `
 import { readFileSync } from "node:fs";
@@ -99,6 +114,12 @@ async function checkPackage(checks: Checks, folder: string): Promise<void> {
   const nowhere = await runOrThrow(["node", "nowhere.mjs"], project);
   checks.same("serves from a module that lies nowhere", nowhere, "function\n");
   checks.same("runs in Node", await runOrThrow(["node", "plain.mjs"], project), all);
+  const model = join(folder, "compiled");
+  await runOrThrow(["bun", "mod.ts", "compile", "examples/tiny", "--output", model], clone);
+  // Threads begin as the program did.
+  const evaluated = ["node", "--input-type=module", "--eval", onTwoThreads(model)];
+  const generated = await runOrThrow(evaluated, project);
+  checks.same("runs a model on two threads in Node, also for a line of code", generated, "2 5\n");
   checks.same("runs in Bun", await runOrThrow(["bun", "plain.mjs"], project), all);
   if (await has("deno")) {
     checks.same("runs in Deno", await runOrThrow(["deno", "run", "-A", "plain.mjs"], project), all);
