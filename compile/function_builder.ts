@@ -70,28 +70,21 @@ export class FunctionBuilder {
 
   /** The operator's attribute as an int64 scalar. */
   attribute(name: string): string {
-    if (!this.nodes.some(({ output }) => output[0] === name)) {
-      this.#add("Constant", [], name, [
-        create(AttributeProtoSchema, {
-          name: "value_int",
-          refAttrName: name,
-          type: AttributeType.INT,
-        }),
-      ]);
-    }
-    return name;
+    return this.#attribute(name, "value_int", AttributeType.INT);
   }
 
   /** The operator's attribute as a float32 scalar. */
   floatAttribute(name: string): string {
-    this.#add("Constant", [], name, [
-      create(AttributeProtoSchema, {
-        name: "value_float",
-        refAttrName: name,
-        type: AttributeType.FLOAT,
-      }),
-    ]);
-    return name;
+    return this.#attribute(name, "value_float", AttributeType.FLOAT);
+  }
+
+  #attribute(refAttrName: string, name: string, type: AttributeType): string {
+    if (!this.nodes.some(({ output }) => output[0] === refAttrName)) {
+      this.#add("Constant", [], refAttrName, [
+        create(AttributeProtoSchema, { name, refAttrName, type }),
+      ]);
+    }
+    return refAttrName;
   }
 
   /** An int64 scalar. */

@@ -7,7 +7,7 @@
 import type { Importance } from "../calibrate/passes.ts";
 import type { Backend } from "../engine/ort/backend.ts";
 import type { Linear } from "../onnx/sections.ts";
-import type { Share } from "../prune/block.ts";
+import { mends, type Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { VERSION } from "../version.ts";
 import type { StoreChoice } from "./compiled_sizes.ts";
@@ -287,9 +287,6 @@ export function calibrationText({ windows, seqlen, file }: CalibrationReport): s
   }`;
 }
 
-/** Methods that change the weights that stay. */
-const REPAIRING: readonly string[] = ["espalier", "sparsegpt"];
-
 /** A section in Markdown to paste into the model's card. */
 function modelCard(report: PruneReport, settings: PruneSettings): string {
   const { skip } = settings;
@@ -300,7 +297,7 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
     `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; ${
       report.distillation
         ? `the weights that stay and the last norm were distilled from it in ${report.distillation.steps} steps on the calibration text.`
-        : REPAIRING.includes(report.method)
+        : mends(settings.method)
         ? "the weights that stay were changed to make up for those that went, without training."
         : "no weight was retrained."
     }`,

@@ -243,7 +243,7 @@ export function replaceText(
   options: { private: boolean } = { private: true },
 ): void {
   const file = realPath(path);
-  const pending = `${file}.${process.pid}.part`;
+  const pending = pendingOf(file);
   const former = statOf(file);
   try {
     // No mode is not 0o666: what is given, Deno sets whatever the umask says.
@@ -254,6 +254,11 @@ export function replaceText(
     remove(pending);
     throw writeError(path, cause);
   }
+}
+
+/** Where a file's new content stands until it is whole. */
+function pendingOf(file: string): string {
+  return `${file}.${process.pid}.part`;
 }
 
 /**
@@ -268,7 +273,7 @@ export function assertReplaceable(path: string): void {
       `cannot write ${path}: there is no folder ${dirname(file)}: make it, or name another place`,
     );
   }
-  const pending = `${file}.${process.pid}.part`;
+  const pending = pendingOf(file);
   try {
     fs.writeFileSync(pending, "");
   } catch (cause) {

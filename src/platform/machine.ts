@@ -2,7 +2,7 @@
 import { builtinNow } from "./builtin.ts";
 
 /** Where the kernel tells of the group of processes that a container is, where there is one. */
-const GROUP = "/sys/fs/cgroup";
+export const GROUP = "/sys/fs/cgroup";
 
 /**
  * Threads that it can run at once.

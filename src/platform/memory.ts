@@ -5,10 +5,8 @@
 import { readFileSync } from "node:fs";
 import { freemem, totalmem } from "node:os";
 import process from "node:process";
+import { GROUP } from "./machine.ts";
 import { residentBytes } from "./runtime.ts";
-
-/** Where the kernel tells of the group of processes that a container is, where there is one. */
-const GROUP = "/sys/fs/cgroup";
 
 /**
  * Bytes that the machine, or the container, can still give.

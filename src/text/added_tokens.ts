@@ -8,7 +8,7 @@
  * @module
  */
 import type { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
-import type { PreTokenizer } from "./pre_tokenizers.ts";
+import { type PreTokenizer, WORD } from "./pre_tokenizers.ts";
 
 /** One of `added_tokens` in `tokenizer.json`. */
 export interface AddedToken {
@@ -27,9 +27,8 @@ type Finders =
   & Record<"splitter_unnormalized" | "splitter_normalized", { split(text: string): string[] }>
   & { readonly added_tokens: readonly { lstrip: boolean; rstrip: boolean }[] };
 
-const LETTER = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
-const ENDS_WITH_WORD = new RegExp(`${LETTER}$`, "u");
-const BEGINS_WITH_WORD = new RegExp(`^${LETTER}`, "u");
+const ENDS_WITH_WORD = new RegExp(`[${WORD}]$`, "u");
+const BEGINS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
 const FIRST_SPACES = /^\p{White_Space}+/u;
 const LAST_SPACES = /(?<!\p{White_Space})\p{White_Space}+$/u;
 

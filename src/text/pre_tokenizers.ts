@@ -19,7 +19,8 @@ interface Cutter {
   pre_tokenize_text: PreTokenizer;
 }
 
-const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
+/** What words consist of, between the brackets of a pattern. */
+export const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 const WORDS = new RegExp(`[${WORD}]+|[^${WORD}\\p{White_Space}]+`, "gu");
 const NO_SPACES = /\P{White_Space}+/gu;
 /** GPT-2's. */
