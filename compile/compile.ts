@@ -8,16 +8,9 @@ import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { FormatUnfitError, throwIfAborted, UsageError } from "../src/errors.ts";
-import {
-  copyFile,
-  exists,
-  listFolder,
-  makeFolder,
-  pathsIn,
-  readJson,
-  writeBytes,
-  writeText,
-} from "../src/platform/files.ts";
+import { copyFile, readJson, writeBytes, writeText } from "../src/platform/files.ts";
+import { listFolder, makeFolder, pathsIn } from "../src/platform/folders.ts";
+import { exists } from "../src/platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { letEventsIn } from "../src/platform/events.ts";
 import { type FileHashes, hashFile } from "../src/platform/hash.ts";

@@ -26,7 +26,8 @@ import {
 } from "../src/onnx/generated/onnx_pb.ts";
 import type { FloatType } from "../src/onnx/element_type.ts";
 import { ModelFile } from "../src/onnx/model_file.ts";
-import { exists, readJson } from "../src/platform/files.ts";
+import { readJson } from "../src/platform/files.ts";
+import { exists } from "../src/platform/paths.ts";
 import { DOMAIN, type PackedFormat } from "./functions.ts";
 import { ROTARY_TABLES } from "./rotary_tables.ts";
 import { decodeBitmap } from "./packed/bitmap.ts";

@@ -3,7 +3,7 @@
  * @module
  */
 import type { ExternalRange } from "../src/onnx/external.ts";
-import { PositionedFile } from "../src/platform/files.ts";
+import { PositionedFile } from "../src/platform/positioned_file.ts";
 
 /** The data file's name, beside the graph. */
 export const DATA_FILE = "model.onnx_data";

@@ -5,7 +5,8 @@
 import { join, resolve } from "node:path";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
-import { copyFile, listFolder, writeText } from "../src/platform/files.ts";
+import { copyFile, writeText } from "../src/platform/files.ts";
+import { listFolder } from "../src/platform/folders.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { Phases } from "../src/api/shared.ts";

@@ -3,7 +3,7 @@
  * @module
  */
 import { join } from "node:path";
-import { fileSize } from "../src/platform/files.ts";
+import { fileSize } from "../src/platform/paths.ts";
 import { atOnce, type Steps } from "../src/platform/steps.ts";
 import type { CompiledLinear } from "./compile.ts";
 import { CompiledModel } from "./compiled_model.ts";

@@ -8,7 +8,8 @@ import { z } from "zod";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import { RECORD } from "../src/engine/integrity.ts";
 import { ConfigError, quote } from "../src/errors.ts";
-import { exists, readJson } from "../src/platform/files.ts";
+import { readJson } from "../src/platform/files.ts";
+import { exists } from "../src/platform/paths.ts";
 import type { CompileSettings } from "./options.ts";
 import { compileSchema } from "./options.ts";
 

@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { pathsIn } from "../../src/platform/files.ts";
+import { pathsIn } from "../../src/platform/folders.ts";
 import { freePort } from "../../test/consumers/edge_programs.ts";
 import { fromRoot } from "../../test/support/paths.ts";
 import { npmFolder } from "../engine/packages.ts";

@@ -8,7 +8,8 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { AllocationFileError, quote } from "../errors.ts";
-import { isFolder, readJson } from "../platform/files.ts";
+import { readJson } from "../platform/files.ts";
+import { isFolder } from "../platform/paths.ts";
 import type { Share } from "../prune/block.ts";
 import type { Pattern } from "../prune/types.ts";
 import { pattern } from "./options.ts";

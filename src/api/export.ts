@@ -3,7 +3,8 @@
  * @module
  */
 import { OutputExistsError, UsageError } from "../errors.ts";
-import { exists, realPath, replaceText } from "../platform/files.ts";
+import { replaceText } from "../platform/files.ts";
+import { exists, realPath } from "../platform/paths.ts";
 import { readAllocation } from "./allocation_file.ts";
 import { type ExportOptions, exportSchema, parseOptions } from "./options.ts";
 import { LLM_COMPRESSOR, llmCompressorRecipe } from "./llm_compressor.ts";

@@ -9,7 +9,9 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { SearchStateError } from "../errors.ts";
-import { assertReplaceable, exists, readJson, remove, replaceText } from "../platform/files.ts";
+import { assertReplaceable, readJson, replaceText } from "../platform/files.ts";
+import { remove } from "../platform/folders.ts";
+import { exists } from "../platform/paths.ts";
 import { hashFile } from "../platform/hash.ts";
 import type { Answer } from "../prune/search.ts";
 import { VERSION } from "../version.ts";

@@ -7,15 +7,9 @@ import { parseOptions, type RunHooks } from "../api/options.ts";
 import { OutputExistsError, throwIfAborted, UsageError } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
-import {
-  bytesIn,
-  exists,
-  isFolder,
-  listFolder,
-  move,
-  remove,
-  writeText,
-} from "../platform/files.ts";
+import { writeText } from "../platform/files.ts";
+import { bytesIn, listFolder, move, remove } from "../platform/folders.ts";
+import { exists, isFolder } from "../platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { VERSION } from "../version.ts";
 import { bytesOf, modelFiles } from "./model_files.ts";

@@ -3,7 +3,8 @@
  * @module
  */
 import { join } from "node:path";
-import { copyFile, makeFolder, pathsIn } from "../platform/files.ts";
+import { copyFile } from "../platform/files.ts";
+import { makeFolder, pathsIn } from "../platform/folders.ts";
 import { copyInParts } from "./model_files.ts";
 import type { Bundle } from "../edge/handler.ts";
 import type { TargetInput } from "./target.ts";

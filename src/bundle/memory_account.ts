@@ -13,7 +13,8 @@ import { folderSource } from "../engine/folder_source.ts";
 import { MemoryBudgetError, TargetUnfitError } from "../errors.ts";
 import type { ModelCard } from "../generate/card.ts";
 import { type Model, runCompiled } from "../generate/run.ts";
-import { fileSize, readJson } from "../platform/files.ts";
+import { readJson } from "../platform/files.ts";
+import { fileSize } from "../platform/paths.ts";
 import type { TargetReport } from "./target.ts";
 
 /** Bytes that an isolate may have. */

@@ -9,16 +9,10 @@ import { hashesOf, LARGEST_RECORD, RECORD } from "../engine/integrity.ts";
 import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.ts";
 import { TEXT_FILES } from "../generate/read_text.ts";
 import { letEventsIn } from "../platform/events.ts";
-import {
-  fileSize,
-  isHidden,
-  makeFolder,
-  pathsIn,
-  PositionedFile,
-  readText,
-  writeBytes,
-  writeText,
-} from "../platform/files.ts";
+import { readText, writeBytes, writeText } from "../platform/files.ts";
+import { makeFolder, pathsIn } from "../platform/folders.ts";
+import { fileSize, isHidden } from "../platform/paths.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 import { hashFile } from "../platform/hash.ts";
 
 /** A file of a model. */

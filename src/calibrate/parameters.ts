@@ -3,7 +3,7 @@
  * leaves no trace.
  * @module
  */
-import { type PositionedFile, temporaryFile } from "../platform/files.ts";
+import { type PositionedFile, temporaryFile } from "../platform/positioned_file.ts";
 import { adamStep, type KeptWeights, packKept, unpackKept } from "../prune/adam.ts";
 import { type MatrixGrid, roundMatrix } from "../prune/int4_grid.ts";
 

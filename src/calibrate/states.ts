@@ -4,7 +4,7 @@
  */
 import type { Tensor } from "../engine/ort/backend.ts";
 import type { Activations, Batch } from "../engine/ort/staged.ts";
-import { temporaryFile } from "../platform/files.ts";
+import { temporaryFile } from "../platform/positioned_file.ts";
 
 /** The activations of many batches, one of which is in use at a time. */
 export class WindowStates {

@@ -12,7 +12,10 @@ import {
   TensorTypeError,
 } from "../errors.ts";
 import { firstNotFinite, FLOAT_BYTES, widen } from "../onnx/element_type.ts";
-import { exists, isFolder, listFolder, PositionedFile, readJson } from "../platform/files.ts";
+import { readJson } from "../platform/files.ts";
+import { listFolder } from "../platform/folders.ts";
+import { exists, isFolder } from "../platform/paths.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 import { folderName } from "./folder_name.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";

@@ -5,7 +5,7 @@
 import { FormatUnfitError, quote } from "../errors.ts";
 import { firstNotFinite, FLOAT_BYTES, type FloatType, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { PositionedFile } from "../platform/files.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 
 /** Elements that are converted at a time: the head of a large model has half a billion. */
 const PIECE = 4 << 20;

@@ -4,7 +4,8 @@
  */
 import type { RunHooks } from "../api/options.ts";
 import { OutputExistsError } from "../errors.ts";
-import { assertReplaceable, exists, replaceText } from "../platform/files.ts";
+import { assertReplaceable, replaceText } from "../platform/files.ts";
+import { exists } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
 import { compare, type CompareReport } from "../workflow/compare/compare.ts";
 import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";

@@ -8,7 +8,7 @@ import { compileSchema, expandSchema, verifySchema } from "../../compile/options
 import { verify } from "../../compile/verify.ts";
 import { prune } from "../api/prune.ts";
 import type { RunHooks } from "../api/options.ts";
-import { exists } from "../platform/files.ts";
+import { exists } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
 import { pathWord } from "../platform/shell.ts";
 import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } from "./args.ts";

@@ -4,7 +4,8 @@
  */
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
-import { exists, readText, replaceText } from "../platform/files.ts";
+import { readText, replaceText } from "../platform/files.ts";
+import { exists } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
 import { keysIn, makeKey } from "../server/keys.ts";
 import { keySchema } from "../server/options.ts";

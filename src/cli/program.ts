@@ -10,7 +10,7 @@ import {
   PermissionMissingError,
   UsageError,
 } from "../errors.ts";
-import { isDenial } from "../platform/files.ts";
+import { isDenial } from "../platform/file_errors.ts";
 import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";

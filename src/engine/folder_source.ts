@@ -4,7 +4,9 @@
  */
 import { join } from "node:path";
 import { FileReadError } from "../errors.ts";
-import { fileSize, noFile, PositionedFile } from "../platform/files.ts";
+import { noFile } from "../platform/file_errors.ts";
+import { fileSize } from "../platform/paths.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 import {
   checkBounds,
   checkedPath,

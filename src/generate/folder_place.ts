@@ -9,7 +9,7 @@ import type { RunHooks } from "../api/options.ts";
 import { folderName } from "../checkpoint/folder_name.ts";
 import { folderSource } from "../engine/folder_source.ts";
 import { localFolder } from "../hub/local_folder.ts";
-import { bytesIn } from "../platform/files.ts";
+import { bytesIn } from "../platform/folders.ts";
 import { compileFirst } from "./compile_first.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";

@@ -9,16 +9,9 @@
  */
 import { basename, dirname, join } from "node:path";
 import { INDEX, SINGLE } from "../checkpoint/file_names.ts";
-import {
-  fileSize,
-  isFolder,
-  listFolder,
-  makeFolder,
-  readJson,
-  readText,
-  realPath,
-  replaceText,
-} from "../platform/files.ts";
+import { readJson, readText, replaceText } from "../platform/files.ts";
+import { listFolder, makeFolder } from "../platform/folders.ts";
+import { fileSize, isFolder, realPath } from "../platform/paths.ts";
 import { linkTo } from "../platform/links.ts";
 import { CONFIG, GRAPH, GRAPH_DATA, RECORD, shardsIn } from "./choose.ts";
 import type { HubFile } from "./listing.ts";

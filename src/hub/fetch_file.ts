@@ -17,7 +17,9 @@ import {
   throwIfAborted,
 } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
-import { fileSize, makeFolder, move, PositionedFile, remove } from "../platform/files.ts";
+import { makeFolder, move, remove } from "../platform/folders.ts";
+import { fileSize } from "../platform/paths.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 import { lockFile } from "../platform/lock.ts";
 import type { CachedRepository } from "./cache.ts";
 import { type Answer, ATTEMPTS, type HubConnection, PassingFailure } from "./connection.ts";

@@ -7,7 +7,8 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { quote, UsageError } from "../errors.ts";
-import { fileSize, readText } from "../platform/files.ts";
+import { readText } from "../platform/files.ts";
+import { fileSize } from "../platform/paths.ts";
 
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 /** Bytes of the largest file with a token; tokens have some dozen. */

@@ -8,7 +8,8 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { dirname, join } from "node:path";
 import { OnnxError, quote } from "../errors.ts";
-import { fileSize, PositionedFile } from "../platform/files.ts";
+import { fileSize } from "../platform/paths.ts";
+import { PositionedFile } from "../platform/positioned_file.ts";
 import {
   type GraphProto,
   type ModelProto,

@@ -3,7 +3,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { PositionedFile } from "./files.ts";
+import { PositionedFile } from "./positioned_file.ts";
 
 /** Hashes of a file, in hexadecimal. */
 export interface FileHashes {

@@ -2,7 +2,9 @@
 import * as fs from "node:fs";
 import { dirname, relative } from "node:path";
 import process from "node:process";
-import { makeFolder, realPath, remove, writeError } from "./files.ts";
+import { writeError } from "./file_errors.ts";
+import { makeFolder, remove } from "./folders.ts";
+import { realPath } from "./paths.ts";
 
 /**
  * Gives a file a second name, or replaces what has that name: a relative link, as everybody who shares

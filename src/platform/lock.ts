@@ -13,7 +13,8 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { FileWriteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "./events.ts";
-import { makeFolder, remove, writeError } from "./files.ts";
+import { writeError } from "./file_errors.ts";
+import { makeFolder, remove } from "./folders.ts";
 import { isRunning } from "./running.ts";
 import { sleep } from "./sleep.ts";
 

@@ -9,7 +9,7 @@
  */
 import process from "node:process";
 import type { EspalierError } from "../errors.ts";
-import { writeError } from "./files.ts";
+import { writeError } from "./file_errors.ts";
 
 /** Texts that have not reached the reader yet. */
 let pending = 0;

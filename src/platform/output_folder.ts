@@ -9,7 +9,9 @@ import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
 import { clearInterval, setInterval } from "node:timers";
 import { OutputExistsError } from "../errors.ts";
-import { exists, makeFolder, realPath, remove, statOf, writeError } from "./files.ts";
+import { writeError } from "./file_errors.ts";
+import { makeFolder, remove } from "./folders.ts";
+import { exists, realPath, statOf } from "./paths.ts";
 import { isRunning } from "./running.ts";
 
 /** The file that tells the folder of a model. */

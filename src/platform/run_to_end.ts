@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { AbortError } from "../errors.ts";
-import { isDenial } from "./files.ts";
+import { isDenial } from "./file_errors.ts";
 
 /** How a program ended. */
 export interface Ended {

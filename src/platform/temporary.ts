@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { FileWriteError } from "../errors.ts";
-import { markTemporary, remove } from "./files.ts";
+import { markTemporary } from "./file_errors.ts";
+import { remove } from "./folders.ts";
 
 /** A folder in the system's place for temporary files (`TMPDIR`). */
 export class TemporaryFolder {

@@ -4,7 +4,8 @@
  */
 import { join } from "node:path";
 import { TokenizerError } from "../errors.ts";
-import { exists, readJson } from "../platform/files.ts";
+import { readJson } from "../platform/files.ts";
+import { exists } from "../platform/paths.ts";
 import { type TextFiles, type Tokenizer, tokenizerFrom } from "./tokenizer.ts";
 
 /** Bytes of the largest `tokenizer.json` that is read; Gemma's has 33 MB. */

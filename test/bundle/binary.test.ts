@@ -21,7 +21,7 @@ import { join, relative } from "node:path";
 import process from "node:process";
 import { BUN_VERSION, findBun } from "../../src/bundle/bun.ts";
 import { load } from "../../src/generate/load.ts";
-import { bytesIn } from "../../src/platform/files.ts";
+import { bytesIn } from "../../src/platform/folders.ts";
 import { runToEnd } from "../../src/platform/run_to_end.ts";
 import { runtime } from "../../src/platform/runtime.ts";
 import { Workshop } from "../checkpoint/support.ts";

@@ -13,7 +13,7 @@ import { serverSettings, VARIABLES } from "../../src/edge/variables.ts";
 import { cloudflareWorker } from "../../src/edge/cloudflare.ts";
 import type { Model } from "../../src/generate/model.ts";
 import { load } from "../../src/generate/load.ts";
-import { pathsIn } from "../../src/platform/files.ts";
+import { pathsIn } from "../../src/platform/folders.ts";
 import type { LogEntry } from "../../src/server/log.ts";
 import { makeKey } from "../../src/server/keys.ts";
 import { CompileWorkshop } from "../compile/support.ts";

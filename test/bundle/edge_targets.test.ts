@@ -18,7 +18,7 @@ import {
   longestContext,
   type Measured,
 } from "../../src/bundle/memory_account.ts";
-import { bytesIn, pathsIn } from "../../src/platform/files.ts";
+import { bytesIn, pathsIn } from "../../src/platform/folders.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
 import { runCompiled } from "../../src/generate/run.ts";

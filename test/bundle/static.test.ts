@@ -8,7 +8,7 @@ import { cachedSource } from "../../src/engine/cached_source.ts";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
 import { partsSource } from "../../src/engine/parts_source.ts";
-import { pathsIn } from "../../src/platform/files.ts";
+import { pathsIn } from "../../src/platform/folders.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
 import { addUnknownOperator, CompileWorkshop, forgetHashes, LONG } from "../compile/support.ts";
 import { smallDisk } from "../support/disks.ts";

@@ -14,7 +14,7 @@ import type { PruneOptions } from "../../src/api/options.ts";
 import { pattern as patternSchema } from "../../src/api/options.ts";
 import { OpenModel } from "../../src/api/shared.ts";
 import { cutIntoSections } from "../../src/onnx/sections.ts";
-import { bytesIn } from "../../src/platform/files.ts";
+import { bytesIn } from "../../src/platform/folders.ts";
 import { type Kept, keptOf } from "../../src/prune/kept.ts";
 import type { Method } from "../../src/prune/types.ts";
 import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";

@@ -12,7 +12,7 @@ import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from
 import { join } from "node:path";
 import process from "node:process";
 import { gzipSync } from "node:zlib";
-import { pathsIn } from "../../src/platform/files.ts";
+import { pathsIn } from "../../src/platform/folders.ts";
 import { openTokenizer } from "../../src/text/folder.ts";
 import { makeKey } from "../../src/server/keys.ts";
 import { fromRoot } from "../support/paths.ts";

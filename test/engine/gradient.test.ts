@@ -6,7 +6,7 @@ import { GraphBuilder } from "../../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../../src/onnx/generated/onnx_pb.ts";
 import { addGradients } from "../../src/onnx/gradient.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
-import { listFolder } from "../../src/platform/files.ts";
+import { listFolder } from "../../src/platform/folders.ts";
 import { FAST, load, type Loaded } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 

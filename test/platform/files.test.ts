@@ -12,7 +12,9 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { FileReadError } from "../../src/errors.ts";
-import { exists, pathsIn, readText, replaceText } from "../../src/platform/files.ts";
+import { readText, replaceText } from "../../src/platform/files.ts";
+import { pathsIn } from "../../src/platform/folders.ts";
+import { exists } from "../../src/platform/paths.ts";
 import { Workshop } from "../checkpoint/support.ts";
 
 const workshop = new Workshop();

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { compile } from "../../compile/compile.ts";
 import { prune as pruneAlone } from "../../src/api/prune.ts";
 import type { PruneOptions } from "../../src/api/options.ts";
-import { bytesIn } from "../../src/platform/files.ts";
+import { bytesIn } from "../../src/platform/folders.ts";
 import { prune } from "../../src/workflow/prune.ts";
 import { rejectionOf, Workshop } from "../checkpoint/support.ts";
 import { fail, succeed } from "../cli/support.ts";

@@ -23,7 +23,9 @@ import {
 } from "../../errors.ts";
 import { readText } from "../../generate/read_text.ts";
 import { letEventsIn } from "../../platform/events.ts";
-import { copyFile, exists, makeFolder, remove, writeBytes } from "../../platform/files.ts";
+import { copyFile, writeBytes } from "../../platform/files.ts";
+import { makeFolder, remove } from "../../platform/folders.ts";
+import { exists } from "../../platform/paths.ts";
 import { runToEnd } from "../../platform/run_to_end.ts";
 import { pathWord } from "../../platform/shell.ts";
 import { BUN_VERSION, findBun, findBunForBinaries } from "../bun.ts";

@@ -4,7 +4,8 @@
  */
 import { join } from "node:path";
 import type { LoadedInfo } from "../../generate/model.ts";
-import { fileSize, writeText } from "../../platform/files.ts";
+import { writeText } from "../../platform/files.ts";
+import { fileSize } from "../../platform/paths.ts";
 import { pathWord } from "../../platform/shell.ts";
 import { pageFiles } from "../../server/page/mod.ts";
 import { distribution } from "../dist.ts";

@@ -20,7 +20,8 @@ import {
   type ValueInfoProto,
 } from "../../onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../../onnx/model_file.ts";
-import { exists, readJson } from "../../platform/files.ts";
+import { readJson } from "../../platform/files.ts";
+import { exists } from "../../platform/paths.ts";
 import { readRotaryTables } from "../sparse/lowering/rotary.ts";
 import { readPackedNode } from "../sparse/packed_node.ts";
 

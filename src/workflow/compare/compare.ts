@@ -9,7 +9,7 @@ import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/sh
 import { SELF } from "../../api/calibration_writer.ts";
 import { SizeUnreachableError, throwIfAborted, UsageError } from "../../errors.ts";
 import { median } from "../../generate/bench.ts";
-import { exists } from "../../platform/files.ts";
+import { exists } from "../../platform/paths.ts";
 import { hashFile } from "../../platform/hash.ts";
 import { TemporaryFolder } from "../../platform/temporary.ts";
 import { VERSION } from "../../version.ts";

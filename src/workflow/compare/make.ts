@@ -8,7 +8,7 @@ import type { CompileOptions } from "../../../compile/options.ts";
 import { type PruneOptions, pruneSchema, type RunHooks } from "../../api/options.ts";
 import type { PruneReport } from "../../api/prune_report.ts";
 import { mends } from "../../prune/block.ts";
-import { remove } from "../../platform/files.ts";
+import { remove } from "../../platform/folders.ts";
 import { prune } from "../prune.ts";
 import type { CompareSettings } from "./options.ts";
 import type { Variant } from "./variants.ts";

@@ -9,7 +9,7 @@ import { DECODE_CONTEXT, decodeRate, median } from "../../generate/bench.ts";
 import { load } from "../../generate/load.ts";
 import type { Model } from "../../generate/model.ts";
 import { perplexityOf } from "../../generate/perplexity.ts";
-import { bytesIn } from "../../platform/files.ts";
+import { bytesIn } from "../../platform/folders.ts";
 
 /** How variants are measured, all alike. */
 export interface Measuring {

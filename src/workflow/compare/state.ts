@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { CompareStateError, quote } from "../../errors.ts";
-import { assertReplaceable, exists, readJson, replaceText } from "../../platform/files.ts";
+import { assertReplaceable, readJson, replaceText } from "../../platform/files.ts";
+import { exists } from "../../platform/paths.ts";
 
 /** Bytes of the largest file that is read: a variant takes about 500. */
 const LARGEST_STATE = 16 << 20;

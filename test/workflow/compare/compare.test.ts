@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { load } from "../../../src/generate/load.ts";
-import { bytesIn } from "../../../src/platform/files.ts";
+import { bytesIn } from "../../../src/platform/folders.ts";
 import { compile } from "../../../compile/compile.ts";
 import { prune } from "../../../src/workflow/prune.ts";
 import { editJson, Workshop } from "../../checkpoint/support.ts";
