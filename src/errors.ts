@@ -9,8 +9,25 @@
  * @module
  */
 
-/** The base of all errors that Espalier throws on purpose. */
+/**
+ * What errors are known by in every build of this module: `espalier`, `espalier/run`, `espalier/server` and
+ * `espalier/prune` are built apart, and each has classes of its own.
+ */
+const BRAND = Symbol.for("espalier.error");
+
+/**
+ * The base of all errors that Espalier throws on purpose.
+ *
+ * `instanceof` takes errors of the package's other exports, too: of this class all of them, of a class below
+ * it those of the class of that name.
+ */
 export abstract class EspalierError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    const isOf = (one: unknown) => Function.prototype[Symbol.hasInstance].call(one, value);
+    if (isOf(this) || isOf(EspalierError)) return isOf(this);
+    return value instanceof Error && BRAND in value && namesOf(value).includes(this.name);
+  }
+
   /** Stable identifier of the cause, e.g. `SAFETENSORS_INVALID`. */
   abstract readonly code: string;
   /** Exit status of a command that ends with this error. */
@@ -20,6 +37,20 @@ export abstract class EspalierError extends Error {
     super(message, options);
     this.name = new.target.name;
   }
+
+  /** See {@linkcode BRAND}; on the prototype, where nobody who prints an error sees it. */
+  get [BRAND](): true {
+    return true;
+  }
+}
+
+/** The names of the classes that an error is of. */
+function namesOf(error: Error): string[] {
+  const names: string[] = [];
+  for (let one = Object.getPrototypeOf(error); one; one = Object.getPrototypeOf(one)) {
+    names.push(one.constructor.name);
+  }
+  return names;
 }
 
 /**

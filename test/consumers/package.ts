@@ -37,10 +37,16 @@ export async function first(url: string): Promise<string> {
 
 /** Prints what the exports are, in plain JavaScript. */
 const PLAIN = `
-import { dlp } from "espalier/prune";
-import { runCompiled } from "espalier/run";
+import { dlp, EspalierError } from "espalier/prune";
+import { runCompiled, urlSource } from "espalier/run";
 import { createApp } from "espalier/server";
-console.log(typeof dlp, typeof runCompiled, typeof createApp);
+let error;
+try {
+  urlSource("nowhere");
+} catch (thrown) {
+  error = thrown;
+}
+console.log(typeof dlp, typeof runCompiled, typeof createApp, error instanceof EspalierError);
 `;
 
 /** Runs a compiled model on two threads. */
@@ -109,7 +115,7 @@ async function checkPackage(checks: Checks, folder: string): Promise<void> {
   writeFileSync(join(project, "nowhere.mjs"), NOWHERE);
   const typed = await run(["node", "node_modules/typescript/bin/tsc"], project);
   checks.that("has types", typed.code === 0, () => lastLines(typed.stdout));
-  const all = "function function function\n";
+  const all = "function function function true\n";
   // As where another bundler has put it into a Worker: there is no place from which a module is required.
   const nowhere = await runOrThrow(["node", "nowhere.mjs"], project);
   checks.same("serves from a module that lies nowhere", nowhere, "function\n");
