@@ -87,6 +87,7 @@ export function appOf(
 
   /** Method and path of each. */
   const routes = new Set<string>();
+  app.use(sayLength);
   app.use(watch(service, log, routes));
   app.use(secureHeaders({
     xFrameOptions: "DENY",
@@ -129,7 +130,10 @@ export function appOf(
     },
   });
 
-  for (const { method, path } of app.routes) routes.add(`${method} ${path}`);
+  for (const { method, path } of app.routes) {
+    // The others are what goes before them.
+    if (method !== "ALL" && !path.includes("*")) routes.add(`${method} ${path}`);
+  }
 
   const tell = (error: Error, context: AppContext) => {
     const told = error instanceof HTTPException ? ofHono(error) : apiErrorOf(error);
@@ -142,8 +146,15 @@ export function appOf(
   // Told, not thrown: an error from here would keep the middleware before it from ending its work.
   app.notFound((context) => {
     const { method, path } = context.req;
-    const message = `there is no ${method} ${path.slice(0, 200)}`;
-    return tell(new ApiError(404, message, { code: "unknown_url" }), context);
+    const shown = path.slice(0, 200);
+    const allowed = methodsOf(path, routes);
+    if (allowed.length === 0) {
+      const message = `there is no ${method} ${shown}`;
+      return tell(new ApiError(404, message, { code: "unknown_url" }), context);
+    }
+    context.header("Allow", allowed.join(", "));
+    const message = `${method} is no method of ${shown}: send ${allowed.join(" or ")}`;
+    return tell(new ApiError(405, message, { code: "method_not_supported" }), context);
   });
   app.onError(tell);
   return app;
@@ -193,6 +204,30 @@ function watch(service: Service, log: Log, routes: ReadonlySet<string>) {
     await next();
     if (!isLater || context.res.status !== 200) over(context.res.status);
   };
+}
+
+/**
+ * Tells a HEAD how long the answer to a GET is. Its body is dropped later on, and runtimes then say that it has
+ * none.
+ */
+async function sayLength(context: AppContext, next: () => Promise<void>): Promise<void> {
+  await next();
+  const { req, res } = context;
+  if (req.method !== "HEAD" || res.body === null) return;
+  const { byteLength } = await res.clone().arrayBuffer();
+  res.headers.set("Content-Length", String(byteLength));
+}
+
+/** Methods that a path takes; none where there is no such path. */
+function methodsOf(path: string, routes: ReadonlySet<string>): string[] {
+  const steps = path.split("/");
+  return [...routes].flatMap((route) => {
+    const [method, pattern] = route.split(" ");
+    const wanted = pattern.split("/");
+    const fits = wanted.length === steps.length &&
+      wanted.every((step, i) => step === steps[i] || (step.startsWith(":") && steps[i] !== ""));
+    return !fits ? [] : method === "GET" ? ["GET", "HEAD"] : [method];
+  });
 }
 
 /** A name for the route that took a request: one of a few, whatever a client asks for. */

@@ -303,14 +303,12 @@ const schemas: Check = {
 };
 
 const nowhere: Check = {
-  name: "paths and methods that are not there are not found",
+  name: "paths that are not there are not found",
   run: async (server) => {
     const wanted = { status: 404, code: "unknown_url", type: "invalid_request_error" };
     for (const path of ["/nowhere", "/v1", "/v1/embeddings", "/v1/%00", "/..%2f..%2fetc/passwd"]) {
       isError(await read(await server.fetch(path)), wanted, path);
     }
-    isError(await read(await server.fetch(CHAT)), wanted, "GET");
-    isError(await read(await server.fetch("/health", { method: "DELETE" })), wanted, "DELETE");
     isError(await read(await server.fetch("/v1/embeddings", jsonRequest({}))), wanted, "POST");
     // What is wrong is the path, whatever is sent there.
     const file = new FormData();
@@ -327,6 +325,34 @@ const nowhere: Check = {
   },
 };
 
+const methods: Check = {
+  name: "a method that a path has not is refused, and those that it has are named",
+  run: async (server) => {
+    const wanted = { status: 405, code: "method_not_supported", type: "invalid_request_error" };
+    const known = `/v1/models/${encodeURIComponent(server.plain.id)}`;
+    for (
+      const [method, path, allow] of [
+        ["GET", CHAT, "POST"],
+        ["PUT", TEXT, "POST"],
+        ["GET", "/tokenize", "POST"],
+        ["DELETE", known, "GET, HEAD"],
+        ["POST", "/v1/models", "GET, HEAD"],
+        ["DELETE", "/health", "GET, HEAD"],
+        ["POST", "/", "GET, HEAD"],
+        ["OPTIONS", "/openapi.json", "GET, HEAD"],
+      ]
+    ) {
+      const answer = await read(await server.fetch(path, { method }));
+      isError(answer, wanted, `${method} ${path}`);
+      equal(answer.headers.get("allow"), allow, `${method} ${path}`);
+      const { message } = apiError.parse(answer.json).error;
+      ok(message.includes(allow.split(", ")[0]), message);
+    }
+    const head = await server.fetch(CHAT, { method: "HEAD" });
+    equal([head.status, head.headers.get("allow"), await head.text()], [405, "POST", ""]);
+  },
+};
+
 /** The checks. */
 export const errorChecks: readonly Check[] = [
   refusals,
@@ -339,4 +365,5 @@ export const errorChecks: readonly Check[] = [
   template,
   schemas,
   nowhere,
+  methods,
 ];

@@ -165,5 +165,26 @@ const headers: Check = {
   },
 };
 
+const heads: Check = {
+  name: "HEAD tells what GET gives, and how long it is",
+  run: async (server) => {
+    for (const path of ["/", "/health", "/v1/models", "/openapi.json"]) {
+      const got = await server.fetch(path);
+      const { byteLength } = await got.arrayBuffer();
+      const { status, headers, text } = await read(await server.fetch(path, { method: "HEAD" }));
+      const told = [status, headers.get("content-type"), Number(headers.get("content-length"))];
+      equal([...told, text], [200, got.headers.get("content-type"), byteLength, ""], path);
+    }
+  },
+};
+
 /** The checks. */
-export const routeChecks: readonly Check[] = [models, tokens, state, metrics, pages, headers];
+export const routeChecks: readonly Check[] = [
+  models,
+  tokens,
+  state,
+  metrics,
+  pages,
+  headers,
+  heads,
+];
