@@ -12,6 +12,7 @@
  */
 import { FileReadError } from "../errors.ts";
 import { sha256Of } from "../platform/sha256.ts";
+import { isBroken } from "./again.ts";
 import { CHUNK, hashesOf, LARGEST_RECORD, RECORD } from "./integrity.ts";
 import type { Known } from "./integrity.ts";
 import { PARTS, partsSource } from "./parts_source.ts";
@@ -113,7 +114,7 @@ class CachedSource implements ModelSource {
       if (!await this.#network.has(RECORD)) return;
       this.#record = await this.#network.read(RECORD, LARGEST_RECORD);
     } catch (error) {
-      if (!isOffline(error)) throw error;
+      if (!isBroken(error)) throw error;
       this.#record = await this.#keptRecord(storage, prefix);
       if (!this.#record) throw error;
       this.#isAway = true;
@@ -140,7 +141,7 @@ class CachedSource implements ModelSource {
     if (path === PARTS) {
       return await this.read(PARTS).then(() => true, (error) => {
         // A model in parts has had them kept.
-        if (error instanceof FileReadError && (this.#isAway || !isOffline(error))) return false;
+        if (error instanceof FileReadError && (this.#isAway || !isBroken(error))) return false;
         throw error;
       });
     }
@@ -198,7 +199,7 @@ class CachedSource implements ModelSource {
     try {
       return await this.#fetch(path, largest);
     } catch (error) {
-      const kept = isOffline(error) ? await this.#kept(path, largest) : undefined;
+      const kept = isBroken(error) ? await this.#kept(path, largest) : undefined;
       if (kept) return kept;
       throw error;
     }
@@ -321,9 +322,4 @@ class CachedFile implements SourceFile {
   close(): void {
     this.#bytes = undefined;
   }
-}
-
-/** Whether a failure is the network's: there was no answer. */
-function isOffline(error: unknown): boolean {
-  return error instanceof FileReadError && error.cause !== undefined;
 }

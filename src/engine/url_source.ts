@@ -4,10 +4,14 @@
  * Large files are read by ranges where the server has them. Many have not, and answer with the whole
  * file: that is then taken once, into a `Blob`, which browsers may keep on disk. Servers of apps answer with
  * the app's page where there is no such file: no file of a model is a page.
+ *
+ * A server that has answered once is asked again where a connection breaks off, for what has not come yet.
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
 import { reasonOf } from "../platform/fetch_raw.ts";
+import { again, WAITS } from "./again.ts";
+import { discard, isHtml, lengthOf, rangeOf, startsPage } from "./answer.ts";
 import {
   checkBounds,
   checkedPath,
@@ -21,13 +25,10 @@ import {
 
 /** Largest file that is taken whole: what a wasm memory holds. */
 const LARGEST_WHOLE = 2 ** 32;
+/** Milliseconds without a byte after which a connection counts as broken off: some break without a word. */
+const PATIENCE = 30_000;
 /** Bytes of a body that are gathered before they go into a Blob. */
 const PIECE = 16 << 20;
-/** Bytes in which it shows that something is a page. */
-const LONGEST_START = 4096;
-/** What a page begins with: some servers call all that they do not know text/html. */
-const PAGE = /^\s*(<!--((?!-->)[^])*-->\s*)*<(!doctype\s+html|html)\b/i;
-
 /** The part of `fetch` that is used. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -39,6 +40,13 @@ export interface UrlSourceOptions {
   readonly signal?: AbortSignal;
   /** In place of the runtime's own. */
   readonly fetch?: Fetch;
+  /**
+   * Milliseconds before each further attempt when a connection has broken off (default: 250, 1000, 4000); none: it is
+   * not tried again.
+   */
+  readonly waits?: readonly number[];
+  /** Milliseconds without a byte after which a connection counts as broken off (default: 30,000). */
+  readonly patience?: number;
 }
 
 /**
@@ -57,6 +65,8 @@ class UrlSource implements ModelSource {
   readonly isFar = true;
   readonly #base: URL;
   readonly #options: UrlSourceOptions;
+  /** Whether there is such a server, and it lets us in: else nobody is to wait for what will not come. */
+  #hasAnswered = false;
 
   constructor(base: string | URL, options: UrlSourceOptions) {
     const url = URL.canParse(base) ? new URL(base) : undefined;
@@ -71,7 +81,29 @@ class UrlSource implements ModelSource {
     this.name = (url.origin + url.pathname).replace(/\/+$/, "");
   }
 
-  async has(path: string): Promise<boolean> {
+  has(path: string): Promise<boolean> {
+    return this.again(() => this.#has(path));
+  }
+
+  read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
+    return this.again(() => this.#read(path, largest));
+  }
+
+  open(path: string): Promise<SourceFile> {
+    return this.again(() => this.#open(path));
+  }
+
+  /**
+   * Makes an attempt, and others where the connection breaks off.
+   *
+   * @param done Bytes that attempts have brought, where the next one goes on from there.
+   */
+  again<T>(attempt: () => Promise<T>, done?: () => number): Promise<T> {
+    const { signal, waits = WAITS } = this.#options;
+    return again(attempt, { signal, done, waits: () => this.#hasAnswered ? waits : [] });
+  }
+
+  async #has(path: string): Promise<boolean> {
     // Not HEAD: servers that sign URLs allow one method.
     const response = await this.request(path, "bytes=0-0");
     await discard(response);
@@ -83,7 +115,7 @@ class UrlSource implements ModelSource {
     throw this.#failed(path, response);
   }
 
-  async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
+  async #read(path: string, largest: number): Promise<Uint8Array<ArrayBuffer>> {
     const place = this.#place(path);
     const response = await this.request(path);
     const blob = await this.whole(path, response, largest);
@@ -93,7 +125,7 @@ class UrlSource implements ModelSource {
     return bytes;
   }
 
-  async open(path: string): Promise<SourceFile> {
+  async #open(path: string): Promise<SourceFile> {
     const place = this.#place(path);
     const response = await this.request(path, "bytes=0-0");
     if (response.ok && await this.#isPage(path, response)) {
@@ -124,11 +156,13 @@ class UrlSource implements ModelSource {
     const folder = url.pathname.replace(/\/+$/, "");
     url.pathname = `${folder}/${checkedPath(path).split("/").map(encodeURIComponent).join("/")}`;
     try {
-      return await fetch(url.href, {
+      const response = await fetch(url.href, {
         // Ranges are of the file's own bytes; browsers see to that by themselves.
         headers: range ? { ...headers, range, "accept-encoding": "identity" } : { ...headers },
         signal,
       });
+      if (response.ok) this.#hasAnswered = true;
+      return response;
     } catch (cause) {
       throw this.broken(path, cause);
     }
@@ -163,8 +197,17 @@ class UrlSource implements ModelSource {
     return new Blob([...parts, ...pending]);
   }
 
-  /** Fills `target` with the body of an answer, which must have as many bytes. */
-  async fill(path: string, response: Response, target: Uint8Array): Promise<void> {
+  /**
+   * Fills `target` with the body of an answer, which must have as many bytes.
+   *
+   * @param onBytes Told of so many more.
+   */
+  async fill(
+    path: string,
+    response: Response,
+    target: Uint8Array,
+    onBytes: (count: number) => void,
+  ): Promise<void> {
     let done = 0;
     await this.#eachChunk(path, response, (chunk) => {
       if (done + chunk.length > target.length) {
@@ -174,6 +217,7 @@ class UrlSource implements ModelSource {
       }
       target.set(chunk, done);
       done += chunk.length;
+      onBytes(chunk.length);
     });
     if (done !== target.length) throw shortRead(this.#place(path), done, target.length);
   }
@@ -195,7 +239,7 @@ class UrlSource implements ModelSource {
     if (!reader) return;
     try {
       for (;;) {
-        const { done, value } = await reader.read().catch((cause) => {
+        const { done, value } = await this.#inTime(reader.read()).catch((cause) => {
           throw this.broken(path, cause);
         });
         if (done) return;
@@ -204,6 +248,21 @@ class UrlSource implements ModelSource {
     } finally {
       // Where all was read, there is nothing left to stop.
       await reader.cancel().catch(() => {});
+    }
+  }
+
+  /** What a promise gives, if that comes in time. */
+  async #inTime<T>(promise: Promise<T>): Promise<T> {
+    const { patience = PATIENCE } = this.#options;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const silence = new Promise<never>((_, fail) => {
+      const reason = `nothing has come for ${patience / 1000} s`;
+      timer = setTimeout(() => fail(new Error(reason)), patience);
+    });
+    try {
+      return await Promise.race([promise, silence]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -264,13 +323,30 @@ class RangedFile implements SourceFile {
 
   async read(offset: number, target: Uint8Array): Promise<void> {
     checkBounds(this.#place, this.size, offset, target.length);
+    let done = 0;
+    await this.#source.again(
+      () => this.#readOn(offset + done, target.subarray(done), (count) => done += count),
+      () => done,
+    );
+  }
+
+  /** Reads what has not come yet. */
+  async #readOn(
+    offset: number,
+    target: Uint8Array,
+    onBytes: (count: number) => void,
+  ): Promise<void> {
     if (target.length === 0) return;
     if (this.#whole) return (await this.#whole).read(offset, target);
     const last = offset + target.length - 1;
     const response = await this.#source.request(this.#path, `bytes=${offset}-${last}`);
     if (response.status === 200) {
       if (this.#whole) await discard(response);
-      else this.#whole = this.#takeWhole(response);
+      else {
+        this.#whole = this.#takeWhole(response);
+        // One that broke off is no file.
+        this.#whole.catch(() => this.#whole = undefined);
+      }
       return (await this.#whole).read(offset, target);
     }
     const range = rangeOf(response);
@@ -283,7 +359,7 @@ class RangedFile implements SourceFile {
           `${last} of ${this.size}${range ? ": the file has changed" : ""}`,
       );
     }
-    await this.#source.fill(this.#path, response, target);
+    await this.#source.fill(this.#path, response, target, onBytes);
   }
 
   close(): void {
@@ -316,32 +392,4 @@ function decoded(part: string): string {
   } catch {
     return part;
   }
-}
-
-/** What a partial answer says it is; nothing where it says nothing usable. */
-function rangeOf(response: Response): { first: number; last: number; size: number } | undefined {
-  const header = response.headers.get("content-range") ?? "";
-  const match = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/.exec(header);
-  if (response.status !== 206 || !match) return undefined;
-  const [first, last, size] = match.slice(1).map(Number);
-  return { first, last, size };
-}
-
-/** Bytes that an answer announces; nothing where it is compressed, or does not say. */
-function lengthOf({ headers }: Response): number | undefined {
-  const length = headers.get("content-length") ?? "";
-  const isPlain = (headers.get("content-encoding") ?? "identity") === "identity";
-  return isPlain && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
-}
-
-function isHtml({ headers }: Response): boolean {
-  return /^text\/html\b/i.test(headers.get("content-type") ?? "");
-}
-
-function startsPage(bytes: Uint8Array): boolean {
-  return PAGE.test(new TextDecoder().decode(bytes.subarray(0, LONGEST_START)));
-}
-
-async function discard(response: Response): Promise<void> {
-  await response.body?.cancel().catch(() => {});
 }

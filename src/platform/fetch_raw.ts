@@ -20,6 +20,9 @@ export async function fetchRaw(
   return { status, headers: answered, body: body.pipeThrough(unpack) };
 }
 
+/** What Bun says to programmers, who may call its `fetch` otherwise. */
+const FOR_PROGRAMMERS = /\.? For more information, pass `verbose: true` .*$/;
+
 /**
  * Why a request failed, in one line: Node says it in the cause of its error, and of several addresses by a code
  * alone.
@@ -27,5 +30,6 @@ export async function fetchRaw(
 export function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   if (!(cause instanceof Error)) return String(cause);
-  return cause.message.split("\n")[0] || String((cause as { code?: unknown }).code ?? cause.name);
+  const line = cause.message.split("\n")[0].replace(FOR_PROGRAMMERS, "");
+  return line || String((cause as { code?: unknown }).code ?? cause.name);
 }

@@ -14,68 +14,10 @@ import { filesSource, type ModelSource } from "../../../src/engine/source.ts";
 import { urlSource } from "../../../src/engine/url_source.ts";
 import { FileReadError } from "../../../src/errors.ts";
 import { rejectionOf, thrownBy, Workshop } from "../../checkpoint/support.ts";
+import { BASE, CONFIG, DATA, FakeServer, FILES, inChunks, opened } from "./fake_server.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
-
-const DATA = Uint8Array.from({ length: 100_000 }, (_, i) => i * 7 + (i >> 8));
-const CONFIG = new TextEncoder().encode('{"model_type":"llama"}');
-const FILES = { "config.json": CONFIG, "onnx/data.bin": DATA, "onnx/empty": new Uint8Array(0) };
-const BASE = "http://models.example/a b/";
-
-/** How a server treats requests for ranges. */
-type Ranges = "gives" | "ignores" | "hides";
-
-/** A web server that is a function. */
-class FakeServer {
-  readonly requests: string[] = [];
-  readonly headers: Record<string, string>[] = [];
-  /** Changes answers before they are given. */
-  change: (response: Response, request: number) => Response | Promise<Response> = (r) => r;
-
-  constructor(
-    public ranges: Ranges = "gives",
-    readonly files: Record<string, Uint8Array<ArrayBuffer>> = FILES,
-  ) {}
-
-  readonly fetch = async (url: string, init: RequestInit): Promise<Response> => {
-    init.signal?.throwIfAborted();
-    const headers = init.headers as Record<string, string>;
-    this.headers.push(headers);
-    const path = decodeURIComponent(new URL(url).pathname).replace("/a b/", "");
-    const range = headers.range;
-    this.requests.push(range ? `${path} ${range}` : path);
-    return await this.change(this.#answer(path, range), this.requests.length - 1);
-  };
-
-  #answer(path: string, range: string | undefined): Response {
-    const bytes = this.files[path];
-    if (!bytes) return new Response("no such file", { status: 404, statusText: "Not Found" });
-    const [first, last] = range?.slice("bytes=".length).split("-").map(Number) ?? [];
-    if (range && this.ranges !== "ignores") {
-      if (first >= bytes.length) return new Response(null, { status: 416 });
-      const place = { "content-range": `bytes ${first}-${last}/${bytes.length}` };
-      return new Response(inChunks(bytes.subarray(first, last + 1)), {
-        status: 206,
-        headers: this.ranges === "hides" ? {} : place,
-      });
-    }
-    return new Response(inChunks(bytes), {
-      headers: { "content-length": String(bytes.length) },
-    });
-  }
-}
-
-/** A body that comes in pieces, as bodies do. */
-function inChunks(bytes: Uint8Array<ArrayBuffer>, size = 7000): ReadableStream<Uint8Array> {
-  let at = 0;
-  return new ReadableStream({
-    pull(controller) {
-      if (at >= bytes.length) return controller.close();
-      controller.enqueue(bytes.slice(at, at += size));
-    },
-  });
-}
 
 function folder(): string {
   const path = workshop.folder();
@@ -212,13 +154,6 @@ describe("a Blob as a source", () => {
     expect(error.message).toContain("gave 99 of 100 bytes");
   });
 });
-
-/** A file of a server, opened, and the server. */
-async function opened(ranges: Ranges = "gives") {
-  const server = new FakeServer(ranges);
-  const file = await urlSource(BASE, { fetch: server.fetch }).open("onnx/data.bin");
-  return { server, file };
-}
 
 describe("a web server as a source", () => {
   test("is asked for the ranges that are read, and for nothing else", async () => {
@@ -402,28 +337,6 @@ describe("a web server as a source", () => {
     for (const read of [source.read("config.json"), file.read(0, new Uint8Array(9))]) {
       expect((await rejectionOf(read)).code).toBe("ABORTED");
     }
-  });
-
-  const failing = (stream: ReadableStream<Uint8Array>) => {
-    const reader = stream.getReader();
-    return new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        const { value } = await reader.read();
-        if (value && value.length >= 7000) return controller.enqueue(value);
-        controller.error(new Error("connection lost"));
-      },
-    });
-  };
-
-  test("that breaks off is an error, whatever was read", async () => {
-    const { server, file } = await opened();
-    server.change = (r) => new Response(failing(r.body!), { status: r.status, headers: r.headers });
-    const error = await rejectionOf(file.read(0, new Uint8Array(20_000)));
-    expect(error).toBeInstanceOf(FileReadError);
-    expect(error.message).toContain("connection lost");
-    server.ranges = "ignores";
-    expect((await rejectionOf(file.read(0, new Uint8Array(20)))).message)
-      .toContain("connection lost");
   });
 
   const wrong: [string, (r: Response) => Response, string][] = [

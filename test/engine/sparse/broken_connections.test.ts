@@ -1,0 +1,115 @@
+/** Models on web servers whose connections break off. @module */
+import { describe, expect, test } from "bun:test";
+import { urlSource } from "../../../src/engine/url_source.ts";
+import { FileReadError } from "../../../src/errors.ts";
+import { rejectionOf } from "../../checkpoint/support.ts";
+import { BASE, DATA, FakeServer, opened } from "./fake_server.ts";
+
+describe("a web server", () => {
+  const failing = (stream: ReadableStream<Uint8Array>) => {
+    const reader = stream.getReader();
+    return new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const { value } = await reader.read();
+        if (value && value.length >= 7000) return controller.enqueue(value);
+        controller.error(new Error("connection lost"));
+      },
+    });
+  };
+
+  const breaking = (r: Response) =>
+    new Response(failing(r.body!), { status: r.status, headers: r.headers });
+
+  test("that breaks off is asked for what has not come yet", async () => {
+    const { server, file } = await opened("gives", [0, 0]);
+    let left = 2;
+    server.change = (r) => left-- > 0 ? breaking(r) : r;
+    const target = new Uint8Array(50_000);
+    await file.read(100, target);
+    expect(target).toEqual(DATA.slice(100, 50_100));
+    const starts = server.requests.map((request) => request.split("=")[1].split("-")[0]);
+    // Each gave some chunks of 7000, the last of them less than that.
+    expect(starts).toEqual(["0", "100", "49100", "49100"]);
+  });
+
+  test("that has answered is asked again for files that are taken whole", async () => {
+    const server = new FakeServer("ignores");
+    const source = urlSource(BASE, { fetch: server.fetch, waits: [0, 0, 0] });
+    await source.has("config.json");
+    let left = 2;
+    server.change = (r) => {
+      if (left-- <= 0) return r;
+      if (left === 0) throw new Error("connection lost");
+      return breaking(r);
+    };
+    expect(await source.read("onnx/data.bin")).toEqual(DATA);
+    left = 2;
+    const file = await source.open("onnx/data.bin");
+    const target = new Uint8Array(10);
+    await file.read(70_000, target);
+    expect(target).toEqual(DATA.slice(70_000, 70_010));
+    left = 2;
+    expect(await source.has("onnx/data.bin")).toBe(true);
+  });
+
+  test("that stops giving ranges, and breaks off, is asked again", async () => {
+    const { server, file } = await opened("gives", [0]);
+    server.ranges = "ignores";
+    let left = 1;
+    server.change = (r) => left-- > 0 ? breaking(r) : r;
+    const target = new Uint8Array(10);
+    await file.read(20, target);
+    expect(target).toEqual(DATA.slice(20, 30));
+  });
+
+  test("that breaks off again and again is an error, whatever was read, which says how often", async () => {
+    const { server, file } = await opened("gives", [0, 0]);
+    server.change = breaking;
+    const error = await rejectionOf(file.read(0, new Uint8Array(20_000)));
+    expect(error).toBeInstanceOf(FileReadError);
+    expect(error.message).toContain("connection lost (3 times one after the other");
+    server.ranges = "ignores";
+    expect((await rejectionOf(file.read(0, new Uint8Array(20)))).message)
+      .toContain("connection lost");
+  });
+
+  test("that breaks off is not asked again by who does not want it, or does not want it any more", async () => {
+    const { server, file } = await opened("gives", []);
+    server.change = breaking;
+    const { message } = await rejectionOf(file.read(0, new Uint8Array(5000)));
+    expect([message.split(": ").at(-1), server.requests.length]).toEqual(["connection lost", 2]);
+    const controller = new AbortController();
+    const options = { fetch: server.fetch, signal: controller.signal, waits: [60_000] };
+    server.change = (r) => r;
+    const other = await urlSource(BASE, options).open("onnx/data.bin");
+    server.change = (r) => {
+      setTimeout(() => controller.abort(), 10);
+      return breaking(r);
+    };
+    const error = await rejectionOf(other.read(0, new Uint8Array(5000)));
+    expect(error.code).toBe("ABORTED");
+    expect(error.message).toContain("connection lost");
+  });
+
+  test("that has fallen silent counts as broken off", async () => {
+    const { server, file } = await opened("gives", [0], 50);
+    const silent = (r: Response) =>
+      new Response(
+        new ReadableStream({ start: (to) => to.enqueue(DATA.slice(0, 100)) }),
+        { status: r.status, headers: r.headers },
+      );
+    let left = 1;
+    server.change = (r) => left-- > 0 ? silent(r) : r;
+    const target = new Uint8Array(1000);
+    await file.read(0, target);
+    expect(target).toEqual(DATA.slice(0, 1000));
+    left = Infinity;
+    const { message } = await rejectionOf(
+      urlSource(BASE, {
+        fetch: server.fetch,
+        patience: 50,
+      }).read("config.json"),
+    );
+    expect(message).toContain("nothing has come for 0.05 s");
+  });
+});
