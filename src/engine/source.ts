@@ -5,7 +5,7 @@
  * Browsers can import this module and the one for URLs.
  * @module
  */
-import { FileReadError, quote } from "../errors.ts";
+import { FileReadError, quote, UsageError } from "../errors.ts";
 
 /** Bytes of a file that is read whole, where its reader names no limit. */
 export const LARGEST_SMALL_FILE = 256 << 20;
@@ -71,12 +71,17 @@ export type FileContent = Uint8Array | Blob;
  *
  * @param files By path.
  * @param name For messages.
+ * @throws {UsageError} When one is neither bytes nor a Blob.
  */
 export function filesSource(
   files: ReadonlyMap<string, FileContent> | Readonly<Record<string, FileContent>>,
   name = "files",
 ): ModelSource {
   const byPath = files instanceof Map ? files : new Map(Object.entries(files));
+  for (const [path, content] of byPath) {
+    if (content instanceof Uint8Array || content instanceof Blob) continue;
+    throw new UsageError(`${name}: ${quote(String(path))} is neither a Uint8Array nor a Blob`);
+  }
   const contentOf = (path: string): FileContent => {
     const content = byPath.get(checkedPath(path));
     if (content) return content;

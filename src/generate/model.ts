@@ -113,6 +113,7 @@ export class Model implements AsyncDisposable {
    * @param form `"json"` for any JSON object, or a JSON schema; `src/text/structured/schema.ts` says what
    *   schemas may have.
    * @throws {SchemaError} Naming what is wrong with the schema, and where.
+   * @throws {UsageError} When the form is neither.
    * @throws {TokenizerError} When the model has no tokenizer.
    *
    * @example

@@ -14,7 +14,8 @@ import type { ModelSource } from "../engine/source.ts";
 import { checkedSource } from "../engine/integrity.ts";
 import { loadSparse } from "../engine/sparse/engine.ts";
 import type { KernelModules } from "../engine/sparse/kernels.ts";
-import type { SparseOptions } from "../engine/sparse/options.ts";
+import { checkOptions, type SparseOptions } from "../engine/sparse/options.ts";
+import { UsageError } from "../errors.ts";
 import { readCard } from "./card.ts";
 import { Model } from "./model.ts";
 import { readText } from "./read_text.ts";
@@ -40,6 +41,11 @@ export async function runCompiled(
   source: ModelSource,
   options: SparseOptions = {},
 ): Promise<Model> {
+  // As who has no types may write it; `load` takes a URL alone.
+  if (typeof source?.read !== "function") {
+    throw new UsageError("runCompiled takes a source: urlSource(URL), or filesSource(FILES)");
+  }
+  checkOptions(options);
   const started = performance.now();
   const { source: checked } = await checkedSource(source);
   const text = await readText(checked);

@@ -33,8 +33,22 @@ const AMOUNTS = { memory: 0, shortRun: 0, patience: 0 } as const;
 /** Options that are words, and which. */
 const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
 
-/** @throws {UsageError} Naming an option that is out of its range. */
+type Checked = keyof typeof COUNTS | keyof typeof AMOUNTS | keyof typeof WORDS;
+/** All others. */
+const OTHERS: Readonly<Record<Exclude<keyof SparseOptions, Checked>, true>> = {
+  background: true,
+  kernels: true,
+  build: true,
+  sketch: true,
+  signal: true,
+};
+
+/** @throws {UsageError} Naming an option that is out of its range, or that there is not. */
 export function checkOptions(options: SparseOptions): void {
+  const unknown = Object.keys(options).filter((name) =>
+    ![COUNTS, AMOUNTS, WORDS, OTHERS].some((known) => Object.hasOwn(known, name))
+  );
+  if (unknown.length > 0) throw new UsageError(`unknown option ${unknown.join(", ")}`);
   for (const [name, [least, most]] of Object.entries(COUNTS)) {
     const value = options[name as keyof typeof COUNTS] ?? least;
     if (Number.isInteger(value) && value >= least && value <= most) continue;

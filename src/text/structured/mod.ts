@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { UsageError } from "../../errors.ts";
 import type { TokenConstraint } from "../constraint.ts";
 import type { Tokenizer } from "../tokenizer.ts";
 import { Grammar } from "./grammar.ts";
@@ -42,12 +43,19 @@ const kept = new WeakMap<Tokenizer, Map<number, Kept>>();
  * @param tokenizer The model's. What was made for it is kept as long as it is.
  * @param vocabulary Logits of a token.
  * @throws {SchemaError} Naming what is wrong with the schema, and where.
+ * @throws {UsageError} When the form is neither.
  */
 export function constraintFor(
   tokenizer: Tokenizer,
   vocabulary: number,
   form: TextForm,
 ): TokenConstraint {
+  // As who has no types may write it: a schema alone, say.
+  if (form !== "json" && !(typeof form === "object" && form && "schema" in form)) {
+    throw new UsageError(
+      'the form of a text is "json" for any object, or { schema } for a JSON schema',
+    );
+  }
   const { grammars, ...rest } = keptOf(tokenizer, vocabulary);
   const key = form === "json" ? "" : jsonOf(form.schema, form.name);
   let grammar = grammars.get(key);
