@@ -71,12 +71,16 @@ export type FileContent = Uint8Array | Blob;
  *
  * @param files By path.
  * @param name For messages.
- * @throws {UsageError} When one is neither bytes nor a Blob.
+ * @throws {UsageError} When there are none, or one is neither bytes nor a Blob.
  */
 export function filesSource(
   files: ReadonlyMap<string, FileContent> | Readonly<Record<string, FileContent>>,
   name = "files",
 ): ModelSource {
+  // Who writes JavaScript may hand over anything.
+  if (typeof files !== "object" || files === null) {
+    throw new UsageError(`${name}: give the files by their paths, {"onnx/model.onnx": …}`);
+  }
   const byPath = files instanceof Map ? files : new Map(Object.entries(files));
   for (const [path, content] of byPath) {
     if (content instanceof Uint8Array || content instanceof Blob) continue;

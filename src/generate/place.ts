@@ -48,7 +48,8 @@ export async function findPlace(
   settings: LoadSettings,
   hooks: RunHooks,
 ): Promise<Place> {
-  if (typeof model === "object" && "files" in model) {
+  // Who writes JavaScript may hand over anything.
+  if (typeof model === "object" && model && "files" in model) {
     const source = filesSource(model.files, model.name);
     return { name: source.name, source, dispose: () => {} };
   }

@@ -35,7 +35,8 @@ import { sizeTeller } from "./size_teller.ts";
  */
 export async function prune(options: PruneOptions, hooks: RunHooks = {}): Promise<PruneReport> {
   return await pruneCheckpoint(options, hooks, {
-    write: writerFor(options.model, options.threads, hooks),
+    // Not before the options have been checked.
+    write: (order) => writerFor(options.model, options.threads, hooks)(order),
     sizes: sizeTeller,
   });
 }
