@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
+import { type DecoderSpec, embeddingOf } from "../src/checkpoint/architectures/spec.ts";
 import { RECORD } from "../src/engine/integrity.ts";
 import { ConfigError, quote } from "../src/errors.ts";
 import { readJson } from "../src/platform/files.ts";
@@ -73,10 +73,10 @@ export function headGroup(
  */
 export function tableValues(
   name: string,
-  { root, head: own }: Pick<DecoderSpec, "root" | "head">,
+  spec: Pick<DecoderSpec, "root" | "names" | "head">,
   { head }: Pick<Storing, "head">,
 ): Storing["head"] {
-  const named = name === `${root}.embed_tokens.weight` || name === `${own}.weight`;
+  const named = name === `${embeddingOf(spec)}.weight` || name === `${spec.head}.weight`;
   return head === "int4" && !named ? "int8" : head;
 }
 

@@ -5,6 +5,7 @@
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { roundedHead } from "../calibrate/round_head.ts";
 import type { WindowStates } from "../calibrate/states.ts";
+import { OWN_HEADS } from "../checkpoint/architectures/own_head.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import { mends } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
@@ -128,9 +129,6 @@ async function pruneCopy(
   return zeros;
 }
 
-/** The head's own tensor. Where it is tied to the embedding some tools store that a second time. */
-const HEAD = "lm_head.weight";
-
 /**
  * Rounds the head by what comes out of the pruned blocks; tied embeddings are the same tensor. A copy that
  * lies beside them is rounded, too: two tensors that differ are a head that is not tied.
@@ -143,8 +141,11 @@ async function roundHead(
 ): Promise<void> {
   const model = await bench.model();
   const { weight: name, rows, columns } = model.sections.head;
-  const isTwice = name !== HEAD && writer.takes(HEAD, [rows, columns]);
-  const names = isTwice ? [name, HEAD] : [name];
+  // Where it is tied to the embedding some tools store that a second time.
+  const copies = OWN_HEADS.map((own) => `${own}.weight`).filter((own) =>
+    own !== name && writer.takes(own, [rows, columns])
+  );
+  const names = [name, ...copies];
   await bench.phases.run("round head", "rows", rows, async (step) => {
     for await (const piece of roundedHead(model, states, group, bench.signal)) {
       for (const each of names) writer.replace(each, piece.weight, piece.first * columns);

@@ -28,7 +28,7 @@ const MODIFIERS = { wanda: "WandaPruningModifier", sparsegpt: "SparseGPTModifier
 /** Columns that its SparseGPT takes at a time, unless told otherwise. */
 const BLOCK_SIZE = 128;
 /** Left out even if somebody widens `targets`: Espalier prunes neither. */
-const NEVER = ["re:.*lm_head$", "re:.*embed_tokens$"];
+const NEVER = ["re:.*lm_head$", "re:.*embed_tokens$", "re:.*embed_out$", "re:.*embed_in$"];
 /** A block of which less than this is to go stays as it is: no row of it would lose a weight. */
 const NOTHING = 1e-6;
 /** Decimals of a sparsity. */

@@ -151,6 +151,25 @@ export const phi3Config = rotaryDecoderConfig.extend({
   partial_rotary_factor: z.number().positive().max(1).default(1),
 });
 
+/** Fields of GPT-NeoX. */
+export const gptNeoxConfig = z.looseObject({
+  hidden_size: dimension,
+  intermediate_size: dimension,
+  num_hidden_layers: layerCount,
+  num_attention_heads: dimension,
+  vocab_size: dimension,
+  max_position_embeddings: dimension.default(2048),
+  layer_norm_eps: z.number().positive().max(1).default(1e-5),
+  hidden_act: z.string().default("gelu"),
+  tie_word_embeddings: z.boolean().default(false),
+  use_parallel_residual: z.boolean().default(true),
+  attention_bias: z.boolean().default(true),
+  rotary_pct: z.number().positive().max(1).default(0.25),
+  rotary_emb_base: divisor.default(10_000),
+  rope_scaling: ropeParameters.nullish(),
+  rope_parameters: ropeParameters.nullish(),
+});
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

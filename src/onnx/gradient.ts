@@ -239,12 +239,12 @@ const RULES: Record<string, (step: Step) => void> = {
     give(0, () => b.node("Reshape", [gradient, b.node("Shape", [input[0]])]));
   },
 
-  /** Of the last axis of three, without steps: what was left out has no gradient. */
+  /** Of the last axis of three, or of four, without steps: what was left out has no gradient. */
   Slice({ b, input: [x, from, to, axis], gradient, give }) {
     give(0, () => {
       const length = b.node("Gather", [b.node("Shape", [x]), axis]);
       const after = b.node("Sub", [length, to]);
-      const others = b.integers([0, 0]);
+      const others = b.integers(axis === b.integers([3]) ? [0, 0, 0] : [0, 0]);
       const pads = b.node("Concat", [others, from, others, after], { attributes: { axis: 0 } });
       return b.node("Pad", [gradient, pads, b.scalar(0)]);
     });

@@ -48,7 +48,10 @@ describe("products by ONNX Runtime", () => {
 
 describe("where a linear joins the residual stream", () => {
   for (
-    const [name, bias] of [["llama", false], ["qwen3", false], ["opt", true]] as const
+    const [name, bias] of [["llama", false], ["qwen3", false], ["opt", true], [
+      "gpt-neox",
+      true,
+    ]] as const
   ) {
     test(`is found for attention's and the MLP's last linear of ${name}, and for no other`, async () => {
       const { model, close } = await load(`test/fixtures/architectures/${name}`, "wasm");
@@ -59,7 +62,7 @@ describe("where a linear joins the residual stream", () => {
       const joined = block.linears.filter((_, i) => found[i]).map((linear) => linear.name);
       expect(joined).toEqual(
         block.linears.map((linear) => linear.name).filter((linear) =>
-          /o_proj|out_proj|down_proj|fc2/.test(linear)
+          /o_proj|out_proj|down_proj|fc2|attention.dense|4h_to_h/.test(linear)
         ),
       );
       for (const each of found) if (each) expect(each.bias !== undefined).toBe(bias);
@@ -75,7 +78,7 @@ describe("where a linear joins the residual stream", () => {
     await close();
   });
 
-  for (const name of ["llama", "opt"]) {
+  for (const name of ["llama", "opt", "gpt-neox"]) {
     test(`and the target there is what the dense linear of ${name} gives, in a model that is dense`, async () => {
       const { model, spec, close } = await load(`test/fixtures/architectures/${name}`, "wasm");
       const tokens = Int32Array.from({ length: 6 }, (_, i) => (i * 7) % 50);

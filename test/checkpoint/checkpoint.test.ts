@@ -250,6 +250,7 @@ describe("config.json", () => {
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "gpt_neox",
         "granite",
         "llama",
         "ministral",
@@ -262,7 +263,7 @@ describe("config.json", () => {
         "qwen3",
         "smollm3",
       ]);
-    for (const model_type of ["gpt_neox", "Llama", "", "__proto__", "constructor"]) {
+    for (const model_type of ["gpt_neo", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
     }

@@ -332,7 +332,7 @@ describe("a config.json changed at random", () => {
           delete object[key];
           break;
         case 1:
-          config.model_type = dice.pick([...SUPPORTED, "gpt2", "__proto__", "", null, 7]);
+          config.model_type = dice.pick([...SUPPORTED, "gpt_neo", "__proto__", "", null, 7]);
           break;
         case 2: // Near the truth: numbers that shapes alone can tell, names that objects have.
           if (typeof value === "number") {

@@ -239,9 +239,10 @@ describe("names to skip", () => {
       "[x",
     ];
     const [{ args }] = modifiersOf({ allocation: { ...unstructured(), skip } });
-    expect(args.ignore).toHaveLength(2 + skip.length);
+    // Behind those that are always left out.
+    const skipped = args.ignore.slice(-skip.length);
     for (const [i, name] of skip.entries()) {
-      expect(fits([args.ignore[2 + i]], name)).toBe(true);
+      expect(fits([skipped[i]], name)).toBe(true);
     }
   });
 });

@@ -101,10 +101,7 @@ export class NaiveDecoder {
       case "tanh":
         return values[step.input].map(ACTIVATIONS[step.op]);
       case "part":
-        return values[step.input].slice(
-          step.offset,
-          step.offset + this.#decoder.widths[step.output],
-        );
+        return part(values[step.input], this.#decoder.widths[step.output], step);
       case "scale":
         return values[step.input].map((x) => step.factor * x);
       case "cap":
@@ -115,6 +112,18 @@ export class NaiveDecoder {
         return values[step.a].map((x, i) => x * values[step.b][i]);
     }
   }
+}
+
+function part(
+  x: Float64Array,
+  width: number,
+  { offset, heads = 1 }: { offset: number; heads?: number },
+): Float64Array {
+  const [some, apart] = [width / heads, x.length / heads];
+  return Float64Array.from(
+    { length: width },
+    (_, i) => x[Math.floor(i / some) * apart + offset + i % some],
+  );
 }
 
 function rmsNorm(

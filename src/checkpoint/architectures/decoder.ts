@@ -9,7 +9,7 @@ import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { Attention } from "./attention.ts";
-import type { DecoderSpec, SublayerNorms } from "./spec.ts";
+import { type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -44,7 +44,7 @@ class DecoderBuilder {
   }
 
   build(logits: "all" | "last"): GraphProto {
-    const { root, layers } = this.#spec;
+    const { root, layers, names } = this.#spec;
     const b = this.#b;
     const ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
     const positions = this.#attention.begin(b, this.#spec, ids);
@@ -52,7 +52,10 @@ class DecoderBuilder {
     let hidden = b.within(rootScope, () => this.#embed(ids, positions));
     this.#describeHidden(hidden);
     for (let layer = 0; layer < layers; layer++) {
-      hidden = b.within(`${rootScope}/layers.${layer}`, () => this.#block(hidden, layer));
+      hidden = b.within(
+        `${rootScope}/${names?.layers ?? "layers"}.${layer}`,
+        () => this.#block(hidden, layer),
+      );
       this.#describeHidden(hidden);
     }
     hidden = b.within(rootScope, () => this.#afterBlocks(hidden));
@@ -66,7 +69,7 @@ class DecoderBuilder {
     const { root, vocabulary, hidden, embeddingWidth, learnedPositions, context, scales } =
       this.#spec;
     const width = embeddingWidth ?? hidden;
-    const table = `${root}.embed_tokens`;
+    const table = embeddingOf(this.#spec);
     let value = b.within("embed_tokens", () => {
       const rows = this.#weights.rows(b, table, vocabulary, width, ids);
       return this.#scale(rows, scales?.embedding);
@@ -85,8 +88,9 @@ class DecoderBuilder {
 
   #block(input: string, layer: number): string {
     const b = this.#b;
-    const { root, norm, hidden, scales } = this.#spec;
-    const path = `${root}.layers.${layer}`;
+    const { root, names, norm, hidden, scales, sideBySide } = this.#spec;
+    const path = `${root}.${names?.layers ?? "layers"}.${layer}`;
+    const attend = (value: string) => b.within("self_attn", () => this.#attend(value, path, layer));
     const normalise = (value: string, name: string | undefined): string =>
       name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
     const sublayer = (
@@ -99,26 +103,29 @@ class DecoderBuilder {
       const part = b.within(`${scope}/residual`, () => this.#scale(result, scales?.residual));
       return normalise(b.node("Add", [value, part], { name: `${scope}/residual` }), ofSum);
     };
-    const attended = sublayer(
-      input,
-      norm.attention,
-      (value) => b.within("self_attn", () => this.#attend(value, path, layer)),
-    );
+    if (sideBySide) {
+      const { attention: { before: first }, mlp: { before: second } } = norm;
+      const normed = normalise(input, first);
+      const attended = b.node("Add", [input, attend(normed)], { name: "self_attn/residual" });
+      const other = first === second ? normed : normalise(input, second);
+      return b.node("Add", [attended, this.#mlp(other, path)], { name: "mlp/residual" });
+    }
+    const attended = sublayer(input, norm.attention, attend);
     return sublayer(attended, norm.mlp, (value) => this.#mlp(value, path));
   }
 
   #attend(value: string, path: string, layer: number): string {
-    const { hidden, heads, keyValueHeads, headDim, attention } = this.#spec;
+    const { hidden, heads, keyValueHeads, headDim, attention, names } = this.#spec;
+    const module = `${path}.${names?.attention ?? "self_attn"}`;
     const [queries, keys, values] = attention.fused
-      ? this.#cut(
+      ? this.#cutProjections(
         this.#linear(
           value,
-          `${path}.self_attn.${attention.fused}`,
+          `${module}.${attention.fused}`,
           (heads + 2 * keyValueHeads) * headDim,
           hidden,
           attention.inputBias,
         ),
-        [heads, keyValueHeads, keyValueHeads].map((count) => count * headDim),
       )
       : [
         this.#project(value, path, "q", heads),
@@ -126,7 +133,7 @@ class DecoderBuilder {
         this.#project(value, path, "v", keyValueHeads),
       ];
     const attended = this.#attention.attend(this.#b, layer, { queries, keys, values });
-    const out = `${path}.self_attn.${attention.out}`;
+    const out = `${module}.${attention.out}`;
     return this.#linear(attended, out, hidden, heads * headDim, attention.outputBias);
   }
 
@@ -163,6 +170,25 @@ class DecoderBuilder {
       ];
     const product = b.node("Mul", [this.#activate(gate), up], { name: "mlp/Mul" });
     return linear(product, mlp.down, hidden, intermediate);
+  }
+
+  /** Queries, keys and values out of what one matrix gives. */
+  #cutProjections(value: string): string[] {
+    const b = this.#b;
+    const { heads, keyValueHeads, headDim, attention: { byHead } } = this.#spec;
+    if (!byHead) {
+      return this.#cut(value, [heads, keyValueHeads, keyValueHeads].map((n) => n * headDim));
+    }
+    return b.within("cut", () => {
+      const apart = b.node("Reshape", [value, b.integers([0, 0, heads, 3 * headDim])]);
+      return [0, 1, 2].map((part) => {
+        const [from, to, axis] = [part * headDim, (part + 1) * headDim, 3].map((n) =>
+          b.integers([n])
+        );
+        const ofHeads = b.node("Slice", [apart, from, to, axis]);
+        return b.node("Reshape", [ofHeads, b.integers([0, 0, heads * headDim])]);
+      });
+    });
   }
 
   /** Cuts vectors into parts that follow one another. */

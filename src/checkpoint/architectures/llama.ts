@@ -106,7 +106,7 @@ function everywhere(rotary: Rotary): DecoderSpec["rotary"] {
 }
 
 /** @throws {ConfigError} For an activation that the architecture does not have. */
-function activationOf(name: string, known: ReadonlyMap<string, Activation>): Activation {
+export function activationOf(name: string, known: ReadonlyMap<string, Activation>): Activation {
   const activation = known.get(name);
   if (activation) return activation;
   throw new ConfigError(

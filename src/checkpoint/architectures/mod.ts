@@ -5,6 +5,7 @@ import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
 import { buildDecoder } from "./decoder.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
+import { gptNeox } from "./gpt_neox.ts";
 import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
@@ -24,6 +25,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
+  ["gpt_neox", gptNeox],
   ["granite", granite],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.

@@ -8,23 +8,28 @@ import { FLOAT_BYTES, widen } from "../../onnx/element_type.ts";
 import type { Checkpoint, CheckpointTensor } from "../checkpoint.ts";
 import type { DecoderSpec } from "./spec.ts";
 
-/** Name of a head that has a tensor of its own, without the `.weight` at its end. */
-const OWN = "lm_head";
+/**
+ * Names of heads that have tensors of their own, without the `.weight` at their ends. GPT-NeoX's is the second; some
+ * of its files call it as all others do.
+ */
+export const OWN_HEADS: readonly string[] = ["lm_head", "embed_out"];
 /** Elements of each that are compared at a time. */
 const PIECE = 1 << 20;
 
 /**
- * The decoder of a checkpoint whose config ties head and embedding: with a head of its own where the files hold
- * one with other values.
+ * The decoder of a checkpoint with its head by the name that the files have for it; where the config ties head and
+ * embedding, with a head of its own where the files hold one with other values.
  *
  * @param spec As the config describes it.
  */
 export function withOwnHead(checkpoint: Checkpoint, spec: DecoderSpec): DecoderSpec {
+  const found = OWN_HEADS.find((name) => checkpoint.tensors.has(`${name}.weight`));
+  if (found === undefined) return spec;
+  if (OWN_HEADS.includes(spec.head)) return { ...spec, head: found };
   const embedding = checkpoint.tensors.get(`${spec.head}.weight`);
-  const own = checkpoint.tensors.get(`${OWN}.weight`);
-  const mayDiffer = spec.head !== OWN && embedding?.type && own?.type &&
-    embedding.shape.join() === own.shape.join();
-  return mayDiffer && !areEqual(checkpoint, embedding, own) ? { ...spec, head: OWN } : spec;
+  const own = checkpoint.tensors.get(`${found}.weight`);
+  const mayDiffer = embedding?.type && own?.type && embedding.shape.join() === own.shape.join();
+  return mayDiffer && !areEqual(checkpoint, embedding, own) ? { ...spec, head: found } : spec;
 }
 
 /** Whether tensors of one shape hold the same numbers, of whatever type. */

@@ -20,7 +20,9 @@ export interface RotaryHead {
 }
 
 /** The settings of a config that has one set of them. */
-export function ropeOf({ rope_scaling, rope_parameters }: RotaryDecoderConfig): RopeParameters {
+export function ropeOf(
+  { rope_scaling, rope_parameters }: Pick<RotaryDecoderConfig, "rope_scaling" | "rope_parameters">,
+): RopeParameters {
   // A config with both is a newer one to which somebody added what older ones have: that counts.
   const added = rope_scaling && Object.keys(rope_scaling).length > 0 ? rope_scaling : undefined;
   return added ?? rope_parameters ?? {};

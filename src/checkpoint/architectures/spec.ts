@@ -27,6 +27,16 @@ export interface SublayerNorms {
   readonly ofSum?: string;
 }
 
+/** Names of modules: of the embedding, of its blocks, and of what a block attends with. */
+export interface ModuleNames {
+  /** Default: `embed_tokens`. */
+  readonly embedding?: string;
+  /** Default: `layers`. */
+  readonly layers?: string;
+  /** Default: `self_attn`. */
+  readonly attention?: string;
+}
+
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
 export interface DecoderSpec {
   readonly hidden: number;
@@ -40,6 +50,10 @@ export interface DecoderSpec {
   readonly context: number;
   /** Name of everything but the head, e.g. `model`; `model.decoder` for OPT. */
   readonly root: string;
+  /** Names of modules below the root, where they are others than Llama's. */
+  readonly names?: ModuleNames;
+  /** Whether attention and MLP read the same hidden states, each through its norm, and both add to them. */
+  readonly sideBySide?: boolean;
   /** Tensor of the output head; the embedding's own where they are tied. */
   readonly head: string;
   /** Width of the embedding, where it differs from `hidden` and is projected. */
@@ -72,6 +86,8 @@ export interface DecoderSpec {
     readonly out: string;
     /** Of queries, keys and values, one below the other, where they are one matrix. */
     readonly fused?: string;
+    /** Whether that matrix has them head by head: queries, keys and values of the first, then those of the next. */
+    readonly byHead?: boolean;
     readonly inputBias: boolean;
     readonly outputBias: boolean;
     /** RMS norms of queries and keys: of each head (Qwen 3), or of all heads together (OLMo 2). */
@@ -93,6 +109,11 @@ export interface DecoderSpec {
     readonly bias: boolean;
     readonly activation: Activation;
   };
+}
+
+/** The embedding's tensor, without the `.weight` at its end. */
+export function embeddingOf({ root, names }: Pick<DecoderSpec, "root" | "names">): string {
+  return `${root}.${names?.embedding ?? "embed_tokens"}`;
 }
 
 /** More elements than a head of any model has; rotary tables are made by it. */

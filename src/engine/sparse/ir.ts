@@ -142,12 +142,14 @@ export type Step =
     readonly output: Value;
     readonly cap: number;
   }
-  /** Elements from `offset` on, as many as the output is wide. */
+  /** Elements from `offset` on, as many as the output is wide; or as many in all, of each of `heads` equal parts. */
   | {
     readonly op: "part";
     readonly input: Value;
     readonly output: Value;
     readonly offset: number;
+    /** 1 if not given. */
+    readonly heads?: number;
   }
   /** All elements by one number. */
   | {

@@ -52,6 +52,7 @@ beforeAll(async () => {
     ["gemma2", { format: "dense", values: "f32" }],
     ["gemma3", { format: "dense", values: "f16" }],
     ["granite", { format: "csr", values: "f32" }],
+    ["gpt-neox", { format: "dense", values: "f16" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);

@@ -29,6 +29,7 @@ const MODELS = {
   gemma: ["gemma", { format: "dense", values: "f16" }],
   gemma2: ["gemma2", { format: "dense", values: "f16" }],
   phi3: ["phi3", { format: "dense", values: "f16" }],
+  "gpt-neox": ["gpt-neox", { format: "dense", values: "f16" }],
 } satisfies Record<string, [string, How]>;
 type Name = keyof typeof MODELS;
 
@@ -433,6 +434,12 @@ describe("shapes that do not fit are refused:", () => {
       e.named("cut/Slice").input.splice(1, 2, e.constant([from]), e.constant([to]));
     }, `cuts from ${from} to ${to} by 1, of 128 elements`);
   }
+  unsupported("a part of heads that have no more", "gpt-neox", (e) => {
+    e.named("cut/Slice").input.splice(1, 2, e.constant([48n]), e.constant([64n]));
+  }, "cuts from 48 to 64 by 1, of 48 elements a head");
+  unsupported("heads in place of a part of each", "gpt-neox", (e) => {
+    e.named("cut/Slice").input[3] = e.constant([2n]);
+  }, "cut into heads");
   unsupported("a turned part of another size than its tables", "phi3", (e) => {
     e.set(e.node("RotaryEmbedding"), "rotary_embedding_dim", 14n);
   }, "rotary_embedding_dim");

@@ -219,6 +219,31 @@ describe("element by element", () => {
     }
   });
 
+  test("a part of each head is what lies there, one after the other, and not an element more", () => {
+    for (const [heads, apart, offset, some] of [[3, 12, 4, 4], [4, 9, 2, 5], [1, 37, 7, 11]]) {
+      for (const machine of machines.all) {
+        machine.reset();
+        const whole = inputs(new Dice(SEED), 3, 37, 0);
+        const x = machine.place(whole);
+        const out = machine.place(whole.map(() => new Array<number>(64).fill(-0.7)));
+        const program = new Program();
+        const from = { ...x, address: x.address + 4 * offset };
+        const how = { heads, apart };
+        program.elementwise(from, out, heads * some, "part", undefined, "none", how);
+        machine.run(program, { tokens: 3 });
+        machine.read(out, 3, 64).forEach((row, t) =>
+          expect([...row]).toEqual([
+            ...Array.from({ length: heads }, (_, h) => {
+              const first = h * apart + offset;
+              return whole[t].slice(first, first + some);
+            }).flat(),
+            ...new Array(64 - heads * some).fill(Math.fround(-0.7)),
+          ])
+        );
+      }
+    }
+  });
+
   for (const kind of ["add", "mul"] as const) {
     test(`${kind} rounds once, and an activation follows`, () => {
       for (const width of [1, 5, 64, 100]) {

@@ -201,8 +201,8 @@ function slowNorm(
 const ADD = 0, MULTIPLY = 1, COPY = 2, PART = 3;
 
 /**
- * Activation of f · a + b, f · a · b, or f · a, times a gain; or a part of a. Of one token, each thread has some
- * elements.
+ * Activation of f · a + b, f · a · b, or f · a, times a gain; or a part of a, or of each of its heads. Of one token, each
+ * thread has some elements.
  */
 export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const kind = load<i32>(a, 36), other = load<usize>(a, 40), otherStride = load<u32>(a, 44);
@@ -219,7 +219,8 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
     if (kind == PART) {
       // Not a byte more: behind it, other numbers follow.
-      memory.copy(to, from, <usize> load<u32>(a, WIDTH) << 2);
+      const heads = load<u32>(a, 60), apart = load<usize>(a, 64), some = (<usize> load<u32>(a, WIDTH) << 2) / heads;
+      for (let h: usize = 0; h < heads; h++) memory.copy(to + h * some, from + h * apart, some);
       continue;
     }
     const second = other + <usize> t * <usize> otherStride;

@@ -242,12 +242,15 @@ function reshape(view: NodeView, steps: StepList): Meaning {
 
 /** A part of each vector; or the last token alone, as the head of a model that gives no other logits reads it. */
 function slice(view: NodeView, steps: StepList): Meaning {
-  const x = flat(view, 0);
+  const x = view.input(0, "activation");
   const start = view.number(1, "integers");
   const end = view.number(2, "integers");
   const axis = view.has(3) ? view.number(3, "integers") : 0;
   const step = view.has(4) ? view.number(4, "integers") : 1;
-  if (axis === 2 || axis === -1) return part(view, steps, x, { start, end, step });
+  if (axis === -1 || axis === (x.heads === undefined ? 2 : 3)) {
+    return part(view, steps, x, { start, end, step });
+  }
+  flat(view, 0);
   // Any end that no sequence reaches: exporters write the greatest integer of some type.
   if (start !== -1 || end < 2 ** 31 - 1 || (axis !== 1 && axis !== -2) || step !== 1) {
     throw view.unsupported(
@@ -258,19 +261,24 @@ function slice(view: NodeView, steps: StepList): Meaning {
   return { ...x, lastOnly: true };
 }
 
-/** Elements that follow one another, of each vector. */
+/** Elements that follow one another, of each vector, or of each of its heads. */
 function part(
   view: NodeView,
   steps: StepList,
   x: Activation,
   { start, end, step }: { readonly start: number; readonly end: number; readonly step: number },
 ): Activation {
-  const width = steps.widthOf(x.value);
+  const { heads = 1 } = x;
+  const width = steps.widthOf(x.value) / heads;
   const [first, behind] = [start, end].map((at) => Math.min(at < 0 ? at + width : at, width));
   if (step !== 1 || first < 0 || behind <= first) {
-    throw view.unsupported(`cuts from ${start} to ${end} by ${step}, of ${width} elements a token`);
+    throw view.unsupported(
+      `cuts from ${start} to ${end} by ${step}, of ${width} elements a ${
+        heads > 1 ? "head" : "token"
+      }`,
+    );
   }
-  const output = steps.value(behind - first);
-  steps.push({ op: "part", input: x.value, output, offset: first });
+  const output = steps.value(heads * (behind - first));
+  steps.push({ op: "part", input: x.value, output, offset: first, heads: x.heads });
   return { ...x, value: output };
 }

@@ -109,12 +109,13 @@ export class Program {
     kind: keyof typeof ELEMENTWISE,
     other: Vectors | undefined,
     activation: keyof typeof ACTIVATION,
-    { factor = 1, cap = 1 } = {},
+    /** Of a part: of how many heads it is, and how many elements lie between the beginnings of two. */
+    { factor = 1, cap = 1, heads = 1, apart = 0 } = {},
   ): void {
     this.#step(OP.ELEMENTWISE, [
       ...[...vectors(input), ...vectors(out), width],
       ...[ELEMENTWISE[kind], other?.address ?? 0, other?.stride ?? 0, ACTIVATION[activation]],
-      ...[bits(factor), bits(cap)],
+      ...[bits(factor), bits(cap), heads, 4 * apart],
     ]);
   }
 

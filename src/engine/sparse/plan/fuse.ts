@@ -28,8 +28,9 @@ export type FusedStep =
     readonly factor?: number;
     /** Of a cap: what comes out of the activation is multiplied by it. */
     readonly cap?: number;
-    /** For `part`: its first element. */
+    /** For `part`: its first element, in each of so many equal parts. */
     readonly offset?: number;
+    readonly heads?: number;
     readonly output: Value;
   }
   | AttentionStep
@@ -186,7 +187,7 @@ class Fuser {
       case "tanh":
         return this.#activate(step.op, step.input, step.output);
       case "part": {
-        const { input, offset, output } = step;
+        const { input, offset, heads, output } = step;
         this.#close(input);
         this.#steps.push({
           op: "elementwise",
@@ -194,6 +195,7 @@ class Fuser {
           a: input,
           activation: "none",
           offset,
+          heads,
           output,
         });
         return;

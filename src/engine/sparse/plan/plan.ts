@@ -235,7 +235,10 @@ class Planner {
           ? this.#move(step.a, step.output, "scattered")
           : this.#place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
-        this.#program.elementwise(a, out, width, step.kind, b, step.activation, step);
+        const { heads = 1 } = step;
+        const apart = this.#decoder.widths[step.a] / heads;
+        const how = { ...step, heads, apart };
+        this.#program.elementwise(a, out, width, step.kind, b, step.activation, how);
         return;
       }
       case "select":
