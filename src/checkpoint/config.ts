@@ -168,6 +168,20 @@ export const gptNeoxConfig = z.looseObject({
   rotary_emb_base: divisor.default(10_000),
   rope_scaling: ropeParameters.nullish(),
   rope_parameters: ropeParameters.nullish(),
+/** Fields of ERNIE 4.5. */
+export const ernie45Config = rotaryDecoderConfig.extend({
+  num_key_value_heads: dimension.nullable().default(2),
+  head_dim: dimension.nullable().default(128),
+  rms_norm_eps: z.number().positive().max(1).default(1e-5),
+  tie_word_embeddings: z.boolean().default(true),
+  use_bias: z.boolean().nullish(),
+});
+
+/** Fields of Helium. */
+export const heliumConfig = rotaryDecoderConfig.extend({
+  num_key_value_heads: dimension.default(20),
+  head_dim: dimension.default(128),
+  rms_norm_eps: z.number().positive().max(1).default(1e-8),
 });
 
 /** Fields of OPT. */

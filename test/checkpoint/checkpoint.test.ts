@@ -246,12 +246,14 @@ describe("config.json", () => {
   test("must name an architecture that is supported, and the message lists them", () => {
     expect(SUPPORTED)
       .toEqual([
+        "ernie4_5",
         "gemma",
         "gemma2",
         "gemma3",
         "gemma3_text",
         "gpt_neox",
         "granite",
+        "helium",
         "llama",
         "ministral",
         "mistral",

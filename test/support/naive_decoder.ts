@@ -84,6 +84,7 @@ export class NaiveDecoder {
         return rotate(
           values[step.input],
           step.heads,
+          step.interleaved,
           ...this.#weights.turns(step.tables, position),
         );
       case "attention": {
@@ -168,6 +169,7 @@ function linear(
 function rotate(
   x: Float64Array,
   heads: number,
+  interleaved: boolean,
   cosines: Float64Array,
   sines: Float64Array,
 ): Float64Array {
@@ -176,7 +178,8 @@ function rotate(
   const turned = x.slice();
   for (let head = 0; head < heads; head++) {
     for (let i = 0; i < half; i++) {
-      const [a, b] = [head * headDim + i, head * headDim + half + i];
+      const start = head * headDim;
+      const [a, b] = (interleaved ? [2 * i, 2 * i + 1] : [i, half + i]).map((at) => start + at);
       turned[a] = x[a] * cosines[i] - x[b] * sines[i];
       turned[b] = x[b] * cosines[i] + x[a] * sines[i];
     }

@@ -72,7 +72,10 @@ class Turning {
     if (!rotary) return x;
     const [cosines, sines] = this.#tablesOf(b, rotary);
     const turned = 2 * rotary.frequencies.length;
-    const attributes: Record<string, number> = { num_heads: heads, interleaved: 0 };
+    const attributes: Record<string, number> = {
+      num_heads: heads,
+      interleaved: rotary.interleaved ? 1 : 0,
+    };
     if (turned !== spec.headDim) attributes.rotary_embedding_dim = turned;
     return b.node("RotaryEmbedding", [x, positions, cosines, sines], {
       domain: MICROSOFT,

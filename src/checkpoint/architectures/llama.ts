@@ -38,6 +38,8 @@ export interface Differences {
   readonly logitCap?: number;
   readonly scales?: DecoderSpec["scales"];
   readonly window?: (layer: number) => number | undefined;
+  /** Whether neighbouring elements are turned together, where all layers turn by the config's settings. */
+  readonly interleaved?: boolean;
   /** Default: all layers turn by the config's settings. */
   readonly rotary?: (headDim: number) => DecoderSpec["rotary"];
 }
@@ -71,7 +73,8 @@ export function rotaryDecoder(
     head: config.tie_word_embeddings ? "model.embed_tokens" : "lm_head",
     scales: differs.scales,
     logitCap: differs.logitCap,
-    rotary: differs.rotary?.(headDim) ?? everywhere(rotaryOf(config, headDim)),
+    rotary: differs.rotary?.(headDim) ??
+      everywhere({ ...rotaryOf(config, headDim), interleaved: differs.interleaved }),
     norm: {
       kind: "rms",
       epsilon: config.rms_norm_eps,

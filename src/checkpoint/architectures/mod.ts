@@ -4,9 +4,11 @@ import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
 import { buildDecoder } from "./decoder.ts";
+import { ernie45 } from "./ernie4_5.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { granite } from "./granite.ts";
+import { helium } from "./helium.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
@@ -21,12 +23,14 @@ import type { DecoderSpec } from "./spec.ts";
 import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
+  ["ernie4_5", ernie45],
   ["gemma", gemma],
   ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
   ["gpt_neox", gptNeox],
   ["granite", granite],
+  ["helium", helium],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],

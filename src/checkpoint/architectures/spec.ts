@@ -13,6 +13,8 @@ export interface Rotary {
   readonly frequencies: Float32Array;
   /** What cosines and sines are multiplied by. */
   readonly factor: number;
+  /** Whether neighbouring elements are a pair; else, one of the first half and one of the second are. */
+  readonly interleaved?: boolean;
   /** Positions that are turned so, where sequences of more would be turned by other angles from their beginning on. */
   readonly positions?: number;
 }

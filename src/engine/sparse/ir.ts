@@ -100,7 +100,7 @@ export type Step =
     /** Tensor `[rows]`. */
     readonly bias?: string;
   }
-  /** Turns the halves of each head's first elements by the token's position. */
+  /** Turns pairs of each head's first elements by the token's position. */
   | {
     readonly op: "rotary";
     readonly input: Value;
@@ -108,6 +108,8 @@ export type Step =
     readonly heads: number;
     /** Elements of a head that are turned, two a pair; what follows them stays as it is. */
     readonly turned: number;
+    /** Whether neighbours are a pair; an element and the one half of them further are, else. */
+    readonly interleaved: boolean;
     readonly tables: RotaryTables;
   }
   /** Causal attention; appends keys and values to the cache of its layer. */

@@ -23,6 +23,8 @@ describe("attention", () => {
     readonly hasRotary?: boolean;
     /** Elements of a head that are turned; all if not given. */
     readonly turned?: number;
+    /** Whether neighbours are turned together. */
+    readonly interleaved?: boolean;
     /** What scores are capped by. */
     readonly cap?: number;
   }
@@ -131,6 +133,7 @@ describe("attention", () => {
         layerOffset,
         ...tables,
         turned: shape.hasRotary ? shape.turned ?? headDim : 0,
+        interleaved: shape.interleaved,
         window,
         // Kernels take powers of 2.
         scale: SCALE * Math.LOG2E,
@@ -158,6 +161,14 @@ describe("attention", () => {
         ? x * cosines[i] - head[i + half] * sines[i]
         : x * cosines[i - half] + head[i - half] * sines[i - half]
     );
+  }
+
+  function turnedInPairs(head: number[], cosines: number[], sines: number[]): number[] {
+    return head.map((x, i) => {
+      const cosine = cosines[i >> 1], sine = sines[i >> 1];
+      if (cosine === undefined) return x;
+      return i % 2 === 0 ? x * cosine - head[i + 1] * sine : x * cosine + head[i - 1] * sine;
+    });
   }
 
   /** Times a Hadamard matrix of length 1, in blocks of the greatest power of 2 that divides the length. */
@@ -201,7 +212,9 @@ describe("attention", () => {
     const shared = Math.floor(head / (heads / keyValueHeads));
     const headOf = (row: number[], h: number) => row.slice(h * headDim, (h + 1) * headDim);
     const turn = (row: number[], p: number) =>
-      hasRotary ? turned(row, given.cosines[p], given.sines[p]) : row;
+      hasRotary
+        ? (shape.interleaved ? turnedInPairs : turned)(row, given.cosines[p], given.sines[p])
+        : row;
     const stored = (row: number[]) => isInt8 ? rounded(row, 127) : row;
     let query = turn(headOf(given.queries[position], head), position);
     if (isInt8) query = rounded(spread(query), 63);
@@ -242,6 +255,11 @@ describe("attention", () => {
       { heads: 2, keyValueHeads: 1, headDim: 16, turned: 12, isInt8 },
       { heads: 2, keyValueHeads: 2, headDim: 20, turned: 6, isInt8 },
     ]),
+    // Neighbours are turned together: of whole heads, and of parts, a single pair behind the fours among them.
+    ...[false, true].flatMap((isInt8) => [
+      { heads: 3, keyValueHeads: 1, headDim: 32, turned: 32, interleaved: true, isInt8 },
+      { heads: 2, keyValueHeads: 2, headDim: 20, turned: 10, interleaved: true, isInt8 },
+    ]),
     // Scores are some units apart: of these caps, one is far below them and one far above.
     ...[false, true].flatMap((isInt8) =>
       [0.7, 20].flatMap((cap) => [
@@ -265,7 +283,7 @@ describe("attention", () => {
     const withRotary = { ...shape, hasRotary: part !== undefined || i % 4 !== 1 };
     const what =
       `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
-      (part ? `, ${part} of them turned` : "") +
+      (part ? `, ${part} of them turned${shape.interleaved ? " in pairs" : ""}` : "") +
       (window ? `, a window of ${window}` : "") +
       (cap ? `, scores up to ${cap}` : "");
     test(`is right with ${what}`, () => {

@@ -92,6 +92,9 @@ describe("a rotary embedding is refused", () => {
       }
     }
   }, "attention's heads");
+  refuses("of queries in other pairs than keys", "llama", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) e.set(e.before(node), "interleaved", 1n);
+  }, "the same tables and pairs");
   refuses("of queries alone", "llama", (e) => {
     for (const node of nodes(e, "GroupQueryAttention")) {
       node.input[1] = e.before(node, 1).input[0];

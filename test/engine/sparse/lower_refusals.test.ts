@@ -116,7 +116,7 @@ describe("an input or attribute that changes what a node computes is refused:", 
     ...parts: string[]
   ) => unsupported(title, model, (e) => e.set(e.node(opType), name, value), `(`, ...parts);
   attribute("one that is not known", "llama", "Sigmoid", "x", 1n, '"x"');
-  attribute("heads turned in pairs", "llama", "RotaryEmbedding", "interleaved", 1n, "interleaved");
+  attribute("pairs of another kind", "llama", "RotaryEmbedding", "interleaved", 2n, "interleaved");
   attribute(
     "heads turned in part",
     "llama",

@@ -71,7 +71,9 @@ export function rotate(view: NodeView, steps: StepList): Meaning {
     throw view.unsupported("turns by something that is not position_ids");
   }
   const tables = tablesRead(view);
-  for (const name of ["interleaved", "is_packed_batching"]) view.expectInteger(name, 0);
+  view.expectInteger("is_packed_batching", 0);
+  view.expectInteger("interleaved", 0, 1);
+  const interleaved = view.integer("interleaved", 0) === 1;
   if (view.float("scale", 1) !== 1) throw view.unsupported("scales positions");
   const turned = 2 * tables.pairs;
   // Without it, whole heads are turned.
@@ -87,7 +89,7 @@ export function rotate(view: NodeView, steps: StepList): Meaning {
     );
   }
   const output = steps.value(width);
-  steps.push({ op: "rotary", input: x.value, output, heads, turned, tables });
+  steps.push({ op: "rotary", input: x.value, output, heads, turned, interleaved, tables });
   return { ...x, value: output };
 }
 

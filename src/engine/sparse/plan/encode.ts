@@ -198,6 +198,8 @@ export class Program {
       sines: number;
       /** Elements of a head that are turned. */
       turned: number;
+      /** Whether neighbours are turned together. */
+      interleaved?: boolean;
       window: number;
       scale: number;
       /** 0 for none; in the units of scaled scores. */
@@ -215,7 +217,7 @@ export class Program {
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
-      ...[options.turned, bits(options.cap)],
+      ...[options.turned, bits(options.cap), options.interleaved ? 1 : 0],
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);

@@ -57,7 +57,7 @@ type Rotary = Extract<Step, { op: "rotary" }>;
 
 /** Attention, with the rotary embedding of its queries and keys. */
 export type AttentionStep = Attention & {
-  readonly rotary?: Pick<Rotary, "tables" | "turned">;
+  readonly rotary?: Pick<Rotary, "tables" | "turned" | "interleaved">;
   /** Whether what follows is for tokens alone whose logits are wanted. */
   readonly isLast: boolean;
 };
@@ -297,7 +297,8 @@ class Fuser {
       ...step,
       queries: queries?.input ?? step.queries,
       keys: keys?.input ?? step.keys,
-      rotary: queries && { tables: queries.tables, turned: queries.turned },
+      rotary: queries &&
+        { tables: queries.tables, turned: queries.turned, interleaved: queries.interleaved },
       isLast,
     });
   }
@@ -305,11 +306,12 @@ class Fuser {
   /** @throws {UnsupportedOperatorError} When not both queries and keys are turned, and as attention has them. */
   #assertTurns(step: Attention, queries: Rotary | undefined, keys: Rotary | undefined): void {
     if (!queries && !keys) return;
-    const isSame = queries && keys && sameTables(queries.tables, keys.tables);
+    const isSame = queries && keys && sameTables(queries.tables, keys.tables) &&
+      queries.interleaved === keys.interleaved;
     if (isSame && queries.heads === step.heads && keys.heads === step.keyValueHeads) return;
     throw new UnsupportedOperatorError(
       `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +
-        `with the same tables and attention's heads`,
+        `with the same tables and pairs and attention's heads`,
     );
   }
 

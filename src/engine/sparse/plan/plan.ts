@@ -326,6 +326,7 @@ class Planner {
       cosines: tables?.cosines ?? 0,
       sines: tables?.sines ?? 0,
       turned: step.rotary?.turned ?? 0,
+      interleaved: step.rotary?.interleaved,
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
       cap: (step.cap ?? 0) * Math.LOG2E,
