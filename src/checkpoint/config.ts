@@ -184,6 +184,15 @@ export const heliumConfig = rotaryDecoderConfig.extend({
   rms_norm_eps: z.number().positive().max(1).default(1e-8),
 });
 
+/** Fields of GLM 4. */
+export const glmConfig = rotaryDecoderConfig.extend({
+  num_key_value_heads: dimension.default(2),
+  head_dim: dimension.nullable().default(128),
+  rms_norm_eps: z.number().positive().max(1).default(1.5625e-7),
+  partial_rotary_factor: z.number().positive().max(1).nullable().default(0.5),
+  attention_bias: z.boolean().nullable().default(true),
+});
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

@@ -251,6 +251,8 @@ describe("config.json", () => {
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "glm",
+        "glm4",
         "gpt_neox",
         "granite",
         "helium",

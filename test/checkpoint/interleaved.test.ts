@@ -46,3 +46,39 @@ test("Helium's config has defaults of its own, and attention's bias is none of i
     .toEqual([true, false, true]);
   expect(spec.rotary(0)!.frequencies[1]).toBeCloseTo(1e5 ** (-2 / 128), 6);
 });
+
+describe("GLM 4's config", () => {
+  const { partial_rotary_factor: _, rope_theta: __, ...bare } = configOf("glm");
+  const turned = (config: Record<string, unknown>) => {
+    const { frequencies, interleaved } = describeModel(config).rotary(0)!;
+    return [2 * frequencies.length, interleaved];
+  };
+
+  test("may have the part that is turned inside of its rotary settings or beside them", () => {
+    const rope_parameters = { rope_type: "default", rope_theta: 10000 };
+    expect(turned(configOf("glm"))).toEqual([8, true]);
+    expect(turned({ ...bare, partial_rotary_factor: 1 })).toEqual([16, true]);
+    expect(turned({ ...bare, partial_rotary_factor: null })).toEqual([16, true]);
+    expect(turned({ ...bare, rope_parameters })).toEqual([8, true]);
+    const inside = { ...rope_parameters, partial_rotary_factor: 0.25 };
+    expect(turned({ ...bare, rope_parameters: inside })).toEqual([4, true]);
+    expect(turned({ ...bare, rope_parameters: inside, partial_rotary_factor: 0.5 }))
+      .toEqual([4, true]);
+    expect(turned(configOf("glm4"))).toEqual([18, true]);
+  });
+
+  test("has defaults of its own: half of a head is turned, and its input alone has biases", () => {
+    const {
+      head_dim: _,
+      num_key_value_heads: __,
+      attention_bias: ___,
+      rms_norm_eps: ____,
+      ...barest
+    } = bare;
+    const spec = describeModel(barest);
+    expect([spec.headDim, spec.keyValueHeads, spec.norm.epsilon]).toEqual([128, 2, 1.5625e-7]);
+    expect([spec.attention.inputBias, spec.attention.outputBias]).toEqual([true, false]);
+    expect(turned(barest)).toEqual([64, true]);
+    expect(describeModel({ ...barest, attention_bias: false }).attention.inputBias).toBe(false);
+  });
+});

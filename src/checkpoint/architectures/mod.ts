@@ -7,6 +7,7 @@ import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { gptNeox } from "./gpt_neox.ts";
+import { glm, glm4 } from "./glm.ts";
 import { granite } from "./granite.ts";
 import { helium } from "./helium.ts";
 import { llama } from "./llama.ts";
@@ -29,6 +30,8 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
   ["gpt_neox", gptNeox],
+  ["glm", glm],
+  ["glm4", glm4],
   ["granite", granite],
   ["helium", helium],
   ["llama", llama],
