@@ -193,6 +193,19 @@ export const glmConfig = rotaryDecoderConfig.extend({
   attention_bias: z.boolean().nullable().default(true),
 });
 
+/** Fields of Cohere's Command R and Aya. */
+export const cohereConfig = rotaryDecoderConfig.extend({
+  layer_norm_eps: z.number().positive().max(1).default(1e-5),
+  logit_scale: factor.default(0.0625),
+  tie_word_embeddings: z.boolean().default(true),
+  use_qk_norm: z.boolean().nullish(),
+});
+
+/** Fields of Cohere's Command R7B and Command A. */
+export const cohere2Config = cohereConfig.extend({
+  sliding_window_pattern: dimension.default(4),
+});
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

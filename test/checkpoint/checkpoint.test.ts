@@ -246,6 +246,8 @@ describe("config.json", () => {
   test("must name an architecture that is supported, and the message lists them", () => {
     expect(SUPPORTED)
       .toEqual([
+        "cohere",
+        "cohere2",
         "ernie4_5",
         "gemma",
         "gemma2",

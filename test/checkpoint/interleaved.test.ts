@@ -5,7 +5,8 @@
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { fromRoot } from "../support/paths.ts";
-import { readJsonOf } from "./support.ts";
+import { ConfigError } from "../../src/errors.ts";
+import { readJsonOf, thrownBy } from "./support.ts";
 
 const configOf = (name: string) =>
   readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
@@ -80,5 +81,48 @@ describe("GLM 4's config", () => {
     expect([spec.attention.inputBias, spec.attention.outputBias]).toEqual([true, false]);
     expect(turned(barest)).toEqual([64, true]);
     expect(describeModel({ ...barest, attention_bias: false }).attention.inputBias).toBe(false);
+  });
+});
+
+describe("Command R's config", () => {
+  const { rope_theta: _, layer_norm_eps: __, logit_scale: ___, ...bare } = configOf("cohere");
+
+  test("has defaults of its own, and one norm without biases for attention and MLP", () => {
+    const { tie_word_embeddings: _, ...barest } = bare;
+    const spec = describeModel(barest);
+    expect([spec.norm.epsilon, spec.scales!.logits, spec.head])
+      .toEqual([1e-5, 0.0625, "model.embed_tokens"]);
+    expect(spec.rotary(0)!.frequencies[1]).toBeCloseTo(5e5 ** (-2 / 16), 6);
+    expect(spec.norm).toMatchObject({ kind: "layer", biased: false });
+    expect(spec.norm.mlp).toEqual(spec.norm.attention);
+  });
+
+  test("must not norm queries and keys, nor have no scale of its logits", () => {
+    for (const [field, value] of [["use_qk_norm", true], ["logit_scale", null]] as const) {
+      const error = thrownBy(() => describeModel({ ...bare, [field]: value }));
+      expect(error).toBeInstanceOf(ConfigError);
+      expect(error.message).toContain(field);
+    }
+  });
+});
+
+describe("Command R7B's config", () => {
+  const { layer_types: _, rope_parameters: __, ...bare } = configOf("cohere2");
+
+  test("has windows in layers that turn, and in them alone: three of four unless it says otherwise", () => {
+    const layersOf = (more: object) => {
+      const { attention, rotary } = describeModel({ ...bare, num_hidden_layers: 8, ...more });
+      return Array.from({ length: 8 }, (_, layer) => {
+        expect(rotary(layer) === undefined).toBe(attention.window(layer) === undefined);
+        return attention.window(layer);
+      });
+    };
+    expect(layersOf({})).toEqual([8, 8, 8, undefined, 8, 8, 8, undefined]);
+    expect(layersOf({ sliding_window: undefined })[0]).toBe(4096);
+    expect(layersOf({ sliding_window: null })).toEqual(new Array(8).fill(undefined));
+    expect(layersOf({ sliding_window_pattern: 2 })[1]).toBe(undefined);
+    const layer_types = new Array(8).fill("sliding_attention");
+    expect(layersOf({ layer_types })).toEqual(new Array(8).fill(8));
+    expect(describeModel(bare).rotary(0)!.frequencies[1]).toBeCloseTo(1e4 ** (-2 / 16), 6);
   });
 });

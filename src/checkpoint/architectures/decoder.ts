@@ -220,12 +220,12 @@ class DecoderBuilder {
 
   #norm(value: string, name: string, width: number): string {
     const b = this.#b;
-    const { kind, epsilon, affine, aboveOne } = this.#spec.norm;
+    const { kind, epsilon, affine, biased = true, aboveOne } = this.#spec.norm;
     if (kind === "layer") {
       const [weight, bias] = affine
         ? [
           this.#weights.vector(b, name, "weight", width),
-          this.#weights.vector(b, name, "bias", width),
+          biased ? this.#weights.vector(b, name, "bias", width) : "",
         ]
         : [b.constant(`ones_${width}`, new Float32Array(width).fill(1), [width]), ""];
       return b.node("LayerNormalization", [value, weight, bias].filter(Boolean), {

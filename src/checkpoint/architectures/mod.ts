@@ -3,6 +3,7 @@ import { ArchitectureError, ConfigError } from "../../errors.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { WindowAttention } from "./attention.ts";
+import { cohere, cohere2 } from "./cohere.ts";
 import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
@@ -24,6 +25,8 @@ import type { DecoderSpec } from "./spec.ts";
 import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
+  ["cohere", cohere],
+  ["cohere2", cohere2],
   ["ernie4_5", ernie45],
   ["gemma", gemma],
   ["gemma2", gemma2],

@@ -77,6 +77,8 @@ export interface DecoderSpec {
     readonly epsilon: number;
     /** Whether a norm has weights of its own. */
     readonly affine: boolean;
+    /** Whether a layer norm that has weights has biases, too; default: it has. */
+    readonly biased?: boolean;
     /** Whether what is stored is what its weights are above 1. */
     readonly aboveOne?: boolean;
     readonly attention: SublayerNorms;
