@@ -31,7 +31,9 @@ export interface Differences {
   readonly mlpBias?: boolean;
   /** Activations by the names that configs have for them; default: SiLU alone. */
   readonly activations?: ReadonlyMap<string, Activation>;
-  readonly norms?: Partial<Pick<DecoderSpec["norm"], "aboveOne" | "attention" | "mlp">>;
+  readonly norms?: Partial<
+    Pick<DecoderSpec["norm"], "kind" | "epsilon" | "aboveOne" | "attention" | "mlp">
+  >;
   readonly attentionNorm?: "heads" | "whole";
   readonly attentionScale?: number;
   readonly attentionCap?: number;
@@ -47,7 +49,7 @@ export interface Differences {
 const SILU: ReadonlyMap<string, Activation> = new Map([["silu", "silu"]]);
 
 /**
- * A decoder with rotary embeddings, RMS norms and a gated MLP.
+ * A decoder with rotary embeddings, RMS norms (unless its architecture has others) and a gated MLP.
  *
  * @param config Its config.
  * @param differs What its architecture has that Llama has not.

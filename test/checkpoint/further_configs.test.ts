@@ -1,0 +1,57 @@
+/** Configs of StarCoder 2 and those that came with it: older spellings, defaults, and what is refused. */
+import { describe, expect, test } from "bun:test";
+import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
+import { fromRoot } from "../support/paths.ts";
+import { readJsonOf, thrownBy } from "./support.ts";
+
+type Config = Record<string, unknown>;
+
+const configOf = (name: string): Config =>
+  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
+
+/** The config without some of its fields. */
+function without(config: Config, ...fields: string[]): Config {
+  return Object.fromEntries(Object.entries(config).filter(([name]) => !fields.includes(name)));
+}
+
+function refused(config: Config, ...parts: string[]): void {
+  const error = thrownBy(() => describeModel(config));
+  expect(error).toMatchObject({ code: "CONFIG_INVALID" });
+  for (const part of parts) expect(error.message).toContain(part);
+}
+
+/** The window of each layer. */
+function windowsOf(config: Config): (number | undefined)[] {
+  const { layers, attention } = describeModel(config);
+  return Array.from({ length: layers }, (_, layer) => attention.window(layer));
+}
+
+describe("StarCoder 2's config", () => {
+  const config = configOf("starcoder2");
+
+  test("has a window in all layers where it names one, and none where it does not", () => {
+    expect(windowsOf(config)).toEqual([8, 8, 8]);
+    expect(windowsOf({ ...config, sliding_window: null })).toEqual(new Array(3).fill(undefined));
+    expect(windowsOf(without(config, "sliding_window"))).toEqual(new Array(3).fill(undefined));
+  });
+
+  test("means the same as transformers 4 and as transformers 5 write it, and as its defaults are", () => {
+    const older = describeModel(config);
+    const rope_parameters = { rope_type: "default", rope_theta: 100000 };
+    const newer = { ...without(config, "rope_theta", "rope_scaling"), rope_parameters };
+    expect(describeModel(newer).rotary(0)).toEqual(older.rotary(0));
+    const bare = without(config, "hidden_act", "norm_epsilon", "use_bias", "tie_word_embeddings");
+    const spec = describeModel(without(bare, "num_key_value_heads"));
+    for (const part of ["keyValueHeads", "norm", "mlp", "head"] as const) {
+      expect(spec[part]).toEqual(older[part]);
+    }
+  });
+
+  test("may be without biases, with the exact GELU and with a head of its own", () => {
+    const changes = { use_bias: false, hidden_act: "gelu", tie_word_embeddings: false };
+    const { attention, mlp, head } = describeModel({ ...config, ...changes });
+    expect([attention.inputBias, attention.outputBias, mlp.bias]).toEqual([false, false, false]);
+    expect([mlp.activation, head]).toEqual(["gelu", "lm_head"]);
+    refused({ ...config, hidden_act: "silu" }, '"silu"', "gelu_pytorch_tanh, gelu are");
+  });
+});
