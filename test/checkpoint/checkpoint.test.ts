@@ -268,6 +268,7 @@ describe("config.json", () => {
         "qwen2",
         "qwen3",
         "smollm3",
+        "stablelm",
         "starcoder2",
       ]);
     for (const model_type of ["gpt_neo", "Llama", "", "__proto__", "constructor"]) {

@@ -55,3 +55,38 @@ describe("StarCoder 2's config", () => {
     refused({ ...config, hidden_act: "silu" }, '"silu"', "gelu_pytorch_tanh, gelu are");
   });
 });
+
+describe("StableLM's config", () => {
+  const config = configOf("stablelm");
+  const turned = (config: Config) => 2 * describeModel(config).rotary(0)!.frequencies.length;
+
+  test("says what part of heads is turned, inside its settings or outside, and a quarter where it does not", () => {
+    const bare = without(config, "partial_rotary_factor", "rope_scaling", "rope_theta");
+    expect(turned(config)).toBe(4);
+    expect(turned(bare)).toBe(4);
+    expect(turned({ ...bare, partial_rotary_factor: 0.5 })).toBe(8);
+    const rope_parameters = {
+      rope_type: "default",
+      rope_theta: 10000,
+      partial_rotary_factor: 0.75,
+    };
+    expect(turned({ ...bare, rope_parameters })).toBe(12);
+    expect(turned({ ...bare, rope_parameters, partial_rotary_factor: 0.5 })).toBe(12);
+    expect(describeModel({ ...bare, rope_theta: 1e6 }).rotary(0)!.frequencies[1])
+      .toBeCloseTo(1e-3, 8);
+  });
+
+  test("has no biases where it does not ask for them, and norms of 1e-5", () => {
+    const { attention, norm, mlp } = describeModel(
+      without(config, "use_qkv_bias", "layer_norm_eps"),
+    );
+    expect([attention.inputBias, attention.outputBias, mlp.bias]).toEqual([false, false, false]);
+    expect(norm).toMatchObject({ kind: "layer", epsilon: 1e-5 });
+  });
+
+  test("must be without what StableLM 2 12B has", () => {
+    refused({ ...config, qk_layernorm: true }, "qk_layernorm", "12B");
+    refused({ ...config, use_parallel_residual: true }, "use_parallel_residual", "12B");
+    describeModel({ ...config, qk_layernorm: false, use_parallel_residual: null });
+  });
+});

@@ -22,6 +22,7 @@ import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
 import { smollm3 } from "./smollm3.ts";
 import type { DecoderSpec } from "./spec.ts";
+import { stablelm } from "./stablelm.ts";
 import { starcoder2 } from "./starcoder2.ts";
 import { CheckpointWeights } from "./weights.ts";
 
@@ -49,6 +50,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["qwen2", qwen2],
   ["qwen3", qwen3],
   ["smollm3", smollm3],
+  ["stablelm", stablelm],
   ["starcoder2", starcoder2],
 ]);
 

@@ -43,6 +43,21 @@ export function rotaryOf(config: RotaryDecoderConfig, headDim: number): Rotary {
 }
 
 /**
+ * How a decoder with one set of settings turns of whose heads a part is turned.
+ *
+ * @param config Its `partial_rotary_factor` counts where its settings have none of their own.
+ * @throws {ConfigError} For a type that is not known, or lacks a parameter.
+ */
+export function rotaryOfPart(
+  config: RotaryDecoderConfig & { readonly partial_rotary_factor: number },
+  headDim: number,
+): Rotary {
+  const { partial_rotary_factor, max_position_embeddings: context } = config;
+  const theta = config.rope_theta ?? 10_000;
+  return rotaryBy({ partial_rotary_factor, ...ropeOf(config) }, { headDim, theta, context });
+}
+
+/**
  * How a decoder turns whose layers of full attention and of sliding windows have settings of their own.
  *
  * @param config `rope_scaling`, as transformers 4 wrote it, is that of full attention alone.
