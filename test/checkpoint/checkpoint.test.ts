@@ -249,6 +249,7 @@ describe("config.json", () => {
         "cohere",
         "cohere2",
         "ernie4_5",
+        "exaone4",
         "gemma",
         "gemma2",
         "gemma3",

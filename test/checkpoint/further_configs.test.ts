@@ -90,3 +90,41 @@ describe("StableLM's config", () => {
     describeModel({ ...config, qk_layernorm: false, use_parallel_residual: null });
   });
 });
+
+describe("EXAONE 4's config", () => {
+  const config = configOf("exaone4");
+  const bare = {
+    ...without(config, "layer_types", "sliding_window_pattern"),
+    num_hidden_layers: 8,
+  };
+  /** The layers that slide, each of which has to be one that turns, where not all do. */
+  function sliding(config: Config): number[] {
+    const { rotary } = describeModel(config);
+    return windowsOf(config).flatMap((window, layer) => {
+      expect(rotary(layer) !== undefined).toBe(window !== undefined);
+      return window === undefined ? [] : [layer];
+    });
+  }
+
+  test("says which layers slide by their types, by a number or by letters, of which the last layer is none", () => {
+    expect(sliding(config)).toEqual([0, 1]);
+    expect(sliding(bare)).toEqual([0, 1, 2, 4, 5, 6]);
+    expect(sliding({ ...bare, sliding_window_pattern: 3 })).toEqual([0, 1, 3, 4, 6, 7]);
+    expect(sliding({ ...bare, sliding_window_pattern: "LLG" })).toEqual([0, 1, 3, 4, 6]);
+    const layer_types = [...new Array(7).fill("full_attention"), "sliding_attention"];
+    expect(sliding({ ...bare, layer_types, sliding_window_pattern: "LLLG" })).toEqual([7]);
+    expect(windowsOf(without(bare, "sliding_window"))[0]).toBe(4096);
+    refused({ ...bare, sliding_window_pattern: null }, "sliding_window_pattern says which");
+    refused({ ...bare, sliding_window_pattern: "LLX" }, "sliding_window_pattern");
+  });
+
+  test("turns in all layers where there is no window, as in the 1.2B", () => {
+    const layer_types = new Array(8).fill("full_attention");
+    const small = { ...bare, sliding_window: null, sliding_window_pattern: null };
+    for (const config of [small, { ...small, layer_types }]) {
+      expect(windowsOf(config)).toEqual(new Array(8).fill(undefined));
+      expect(layer_types.map((_, layer) => describeModel(config).rotary(layer)?.frequencies.length))
+        .toEqual(new Array(8).fill(8));
+    }
+  });
+});

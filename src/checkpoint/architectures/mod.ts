@@ -6,6 +6,7 @@ import { WindowAttention } from "./attention.ts";
 import { cohere, cohere2 } from "./cohere.ts";
 import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
+import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
@@ -30,6 +31,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["cohere", cohere],
   ["cohere2", cohere2],
   ["ernie4_5", ernie45],
+  ["exaone4", exaone4],
   ["gemma", gemma],
   ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
