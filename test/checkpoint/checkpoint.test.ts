@@ -246,6 +246,7 @@ describe("config.json", () => {
   test("must name an architecture that is supported, and the message lists them", () => {
     expect(SUPPORTED)
       .toEqual([
+        "arcee",
         "cohere",
         "cohere2",
         "ernie4_5",

@@ -128,3 +128,21 @@ describe("EXAONE 4's config", () => {
     }
   });
 });
+
+describe("Arcee's config", () => {
+  const config = configOf("arcee");
+
+  test("squares what ReLU leaves where it does not say otherwise, without a gate", () => {
+    const mlp = { up: "mlp.up_proj", down: "mlp.down_proj", bias: false, gate: undefined };
+    const { mlp: usual, norm } = describeModel(without(config, "hidden_act", "rms_norm_eps"));
+    expect(usual).toEqual({ ...mlp, activation: "relu_squared" });
+    expect(norm.epsilon).toBe(1e-5);
+    expect(describeModel({ ...config, hidden_act: "relu" }).mlp.activation).toBe("relu");
+    refused({ ...config, hidden_act: "silu" }, '"silu"', "relu2, relu are");
+  });
+
+  test("may have biases", () => {
+    const { attention, mlp } = describeModel({ ...config, attention_bias: true, mlp_bias: true });
+    expect([attention.inputBias, attention.outputBias, mlp.bias]).toEqual([true, true, true]);
+  });
+});

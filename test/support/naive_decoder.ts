@@ -99,6 +99,7 @@ export class NaiveDecoder {
       case "gelu":
       case "gelu_tanh":
       case "relu":
+      case "relu_squared":
       case "tanh":
         return values[step.input].map(ACTIVATIONS[step.op]);
       case "part":
@@ -222,6 +223,7 @@ export const ACTIVATIONS = {
   // (1 + tanh u) / 2 is sigmoid(2u), in which nothing cancels.
   gelu_tanh: (x: number) => x * sigmoid(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)),
   relu: (x: number) => Math.max(0, x),
+  relu_squared: (x: number) => Math.max(0, x) ** 2,
   tanh: Math.tanh,
 } as const;
 

@@ -208,6 +208,10 @@ class DecoderBuilder {
       switch (this.#spec.mlp.activation) {
         case "relu":
           return b.node("Relu", [value]);
+        case "relu_squared": {
+          const positive = b.node("Relu", [value]);
+          return b.node("Mul", [positive, positive]);
+        }
         case "gelu":
           return b.node("Gelu", [value], { domain: MICROSOFT });
         case "gelu_tanh":

@@ -2,6 +2,7 @@
 import { ArchitectureError, ConfigError } from "../../errors.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
+import { arcee } from "./arcee.ts";
 import { WindowAttention } from "./attention.ts";
 import { cohere, cohere2 } from "./cohere.ts";
 import { buildDecoder } from "./decoder.ts";
@@ -31,6 +32,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["cohere", cohere],
   ["cohere2", cohere2],
   ["ernie4_5", ernie45],
+  ["arcee", arcee],
   ["exaone4", exaone4],
   ["gemma", gemma],
   ["gemma2", gemma2],

@@ -5,7 +5,7 @@
 import { ConfigError } from "../../errors.ts";
 
 /** Element-wise functions between the two halves of an MLP; `gelu_tanh` is what most call GELU's approximation. */
-export type Activation = "silu" | "relu" | "gelu" | "gelu_tanh";
+export type Activation = "silu" | "relu" | "relu_squared" | "gelu" | "gelu_tanh";
 
 /** How a layer turns queries and keys by their positions. */
 export interface Rotary {

@@ -131,9 +131,12 @@ export type Step =
     /** Tokens that are seen, the token itself among them; all when undefined. */
     readonly window?: number;
   }
-  /** Element-wise; `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by tanh. */
+  /**
+   * Element-wise; `relu_squared` is relu(x)², `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by
+   * tanh.
+   */
   | {
-    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
+    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "relu_squared" | "tanh";
     readonly input: Value;
     readonly output: Value;
   }

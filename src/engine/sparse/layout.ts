@@ -96,6 +96,7 @@ export const ACTIVATION = {
   nearlySilu: 5,
   gelu_tanh: 6,
   tanh: 7,
+  relu_squared: 8,
 } as const;
 
 /** What an element-wise step does with two vectors. */

@@ -392,6 +392,21 @@ describe("a graph that is written down in another way", () => {
     }
   });
 
+  test("squares what ReLU leaves in one step, and multiplies where it is by another's", async () => {
+    const { files } = await compiled("arcee", {}, "2:4");
+    const opsOf = (graph: typeof files.graph) =>
+      lowerBytes(graph).steps.map(({ op }) => op).filter((op) => /^relu|mul/.test(op));
+    expect(opsOf(files.graph)).toEqual(new Array(3).fill("relu_squared"));
+    const steps = fuse(lowerBytes(files.graph)).steps;
+    expect(steps.filter((step) => step.op === "linear" && step.activation === "relu_squared"))
+      .toHaveLength(3);
+    const gated = changedGraph(files, ({ node }) => {
+      const relu = node.find(({ opType }) => opType === "Relu")!;
+      node.find(({ input }) => input[0] === relu.output[0])!.input[1] = relu.input[0];
+    });
+    expect(opsOf(gated)).toEqual(["relu", "mul", "relu_squared", "relu_squared"]);
+  });
+
   test("may use GELU, and a sigmoid as a gate of its own", async () => {
     const { files } = await compiled("opt", {}, "2:4");
     const graph = changedGraph(files, (graph) => {

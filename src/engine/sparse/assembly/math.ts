@@ -211,7 +211,8 @@ export function capped(x: v128, cap: f32): v128 {
 }
 
 /** Activations by their number in a program. */
-export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4, NEARLY_SILU = 5, GELU_TANH = 6, TANH = 7;
+export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4, NEARLY_SILU = 5, GELU_TANH = 6, TANH = 7,
+  RELU_SQUARED = 8;
 
 /** An activation. Not inlined: it would be there some hundred times. */
 export function activate(kind: i32, x: v128): v128 {
@@ -222,6 +223,10 @@ export function activate(kind: i32, x: v128): v128 {
   if (kind == TANH) return tanh(x);
   if (kind == RELU) return f32x4.pmax(f32x4.splat(0), x);
   if (kind == SIGMOID) return sigmoid(x);
+  if (kind == RELU_SQUARED) {
+    const positive = f32x4.pmax(f32x4.splat(0), x);
+    return f32x4.mul(positive, positive);
+  }
   return x;
 }
 

@@ -114,7 +114,7 @@ function shift(view: NodeView, ids: MeaningOf<"ids">, by: number): Meaning {
   throw view.unsupported(`adds ${by} to token ids`);
 }
 
-/** Two activations, an activation and its sigmoid or a number, or the last node of a norm or of a scaled product. */
+/** Two activations, an activation and its sigmoid, itself or a number, or the last node of a norm or of a scaled product. */
 function mul(view: NodeView, steps: StepList): Meaning {
   const pair = view.pair();
   const both = ordered(pair, "activation", "activation");
@@ -158,6 +158,10 @@ function gate(view: NodeView, steps: StepList, [a, b]: [Activation, Activation])
     const isOfX = maker.op === "sigmoid" && maker.input === x.value;
     if (isOfX && sameShape(x, gated)) return apply(steps, "silu", x);
   }
+  const maker = steps.makerOf(a.value);
+  if (maker.op === "relu" && a.value === b.value && sameShape(a, b)) {
+    return apply(steps, "relu_squared", { ...a, value: maker.input });
+  }
   return combine(view, steps, "mul", [a, b]);
 }
 
@@ -184,11 +188,11 @@ function mixed(view: NodeView, [a, b]: [Meaning, Meaning]): Error {
   return view.unsupported(`reads two inputs of the kinds "${a.kind}" and "${b.kind}"`);
 }
 
-function elementwise(op: Exclude<Elementwise, "silu">): Rule {
+function elementwise(op: Exclude<Elementwise, "silu" | "relu_squared">): Rule {
   return (view, steps) => apply(steps, op, view.input(0, "activation"));
 }
 
-type Elementwise = "relu" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "tanh";
+type Elementwise = "relu" | "relu_squared" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "tanh";
 
 function apply(steps: StepList, op: Elementwise, x: Activation): Activation {
   const output = steps.value(steps.widthOf(x.value));

@@ -38,7 +38,15 @@ export type FusedStep =
   | { readonly op: "select"; readonly values: readonly Value[] };
 
 /** An activation function, or none. */
-export type Activation = "none" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "tanh";
+export type Activation =
+  | "none"
+  | "sigmoid"
+  | "silu"
+  | "gelu"
+  | "gelu_tanh"
+  | "relu"
+  | "relu_squared"
+  | "tanh";
 
 /** activation(W·x + bias) · times + plus. */
 export interface LinearStep {
@@ -184,6 +192,7 @@ class Fuser {
       case "gelu":
       case "gelu_tanh":
       case "relu":
+      case "relu_squared":
       case "tanh":
         return this.#activate(step.op, step.input, step.output);
       case "part": {
