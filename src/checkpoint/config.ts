@@ -168,6 +168,8 @@ export const gptNeoxConfig = z.looseObject({
   rotary_emb_base: divisor.default(10_000),
   rope_scaling: ropeParameters.nullish(),
   rope_parameters: ropeParameters.nullish(),
+});
+
 /** Fields of ERNIE 4.5. */
 export const ernie45Config = rotaryDecoderConfig.extend({
   num_key_value_heads: dimension.nullable().default(2),

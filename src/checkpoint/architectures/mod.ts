@@ -29,18 +29,18 @@ import { starcoder2 } from "./starcoder2.ts";
 import { CheckpointWeights } from "./weights.ts";
 
 const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
+  ["arcee", arcee],
   ["cohere", cohere],
   ["cohere2", cohere2],
   ["ernie4_5", ernie45],
-  ["arcee", arcee],
   ["exaone4", exaone4],
   ["gemma", gemma],
   ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
-  ["gpt_neox", gptNeox],
   ["glm", glm],
   ["glm4", glm4],
+  ["gpt_neox", gptNeox],
   ["granite", granite],
   ["helium", helium],
   ["llama", llama],
