@@ -63,6 +63,11 @@ export interface SourceFile {
   close(): void;
 }
 
+/** What a model is called by: of where it lies on the web the last part, so that nobody is told the rest. */
+export function modelName({ name, isFar }: ModelSource): string {
+  return isFar ? name.split("/").at(-1) || name : name;
+}
+
 /** What a file in memory is, or one that a browser holds. */
 export type FileContent = Uint8Array | Blob;
 

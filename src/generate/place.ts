@@ -4,7 +4,7 @@
  */
 import type { RunHooks } from "../api/options.ts";
 import { partsSource } from "../engine/parts_source.ts";
-import { type FileContent, filesSource, type ModelSource } from "../engine/source.ts";
+import { type FileContent, filesSource, modelName, type ModelSource } from "../engine/source.ts";
 import { urlSource } from "../engine/url_source.ts";
 import { UsageError } from "../errors.ts";
 import type { LoadSettings } from "./load_options.ts";
@@ -57,8 +57,7 @@ export async function findPlace(
   if (url && url.protocol !== "file:") {
     // What a bundle has on a server lies in parts.
     const source = await partsSource(urlSource(url, { signal: hooks.signal }));
-    const name = source.name.split("/").at(-1) || source.name;
-    return { name, source, dispose: () => {} };
+    return { name: modelName(source), source, dispose: () => {} };
   }
   if (typeof model !== "string" && !url) {
     throw new UsageError("name a folder, a URL, or {files}: nothing else can be loaded");

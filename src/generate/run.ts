@@ -10,7 +10,7 @@
  * ```
  * @module
  */
-import type { ModelSource } from "../engine/source.ts";
+import { modelName, type ModelSource } from "../engine/source.ts";
 import { checkedSource } from "../engine/integrity.ts";
 import { loadSparse } from "../engine/sparse/engine.ts";
 import type { KernelModules } from "../engine/sparse/kernels.ts";
@@ -57,7 +57,7 @@ export async function runCompiled(
     card,
     info: {
       ...engine.info,
-      name: source.name,
+      name: modelName(source),
       why: "there is no other here",
       loadSeconds: (performance.now() - started) / 1000,
     },

@@ -13,6 +13,7 @@ import type { ProgressEvent } from "../../src/api/options.ts";
 import { hasNode } from "../../src/engine/ort/backend.ts";
 import { partPath, PARTS } from "../../src/engine/parts_source.ts";
 import { load } from "../../src/generate/load.ts";
+import { cachedSource, runCompiled, urlSource } from "../../src/generate/run.ts";
 import type { LoadOptions } from "../../src/generate/load_options.ts";
 import type { Model } from "../../src/generate/model.ts";
 import type { ModelLocation } from "../../src/generate/place.ts";
@@ -381,6 +382,10 @@ describe("through the sparse engine, load", () => {
         return textOf(model, "The population of");
       });
       expect(text).toBe(expected);
+      for (const source of [urlSource(url), await cachedSource(url, { caches: null })]) {
+        await using model = await runCompiled(source, { threads: 1 });
+        expect(model.info.name).toBe("tiny");
+      }
 
       // As a bundle has them, whose page reads the same folder.
       const data = "onnx/model.onnx_data";
