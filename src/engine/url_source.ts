@@ -151,21 +151,28 @@ class UrlSource implements ModelSource {
 
   /** Asks for a file or a range of it; any status is an answer. */
   async request(path: string, range?: string): Promise<Response> {
-    const { headers, signal, fetch = globalThis.fetch } = this.#options;
+    const { headers, signal } = this.#options;
     const url = new URL(this.#base);
     const folder = url.pathname.replace(/\/+$/, "");
     url.pathname = `${folder}/${checkedPath(path).split("/").map(encodeURIComponent).join("/")}`;
+    // Ranges are of the file's own bytes; browsers see to that by themselves.
+    const own: Record<string, string> = range ? { range, "accept-encoding": "identity" } : {};
+    const answer = this.#ask(url, { headers: { ...headers, ...own }, signal });
     try {
-      const response = await fetch(url.href, {
-        // Ranges are of the file's own bytes; browsers see to that by themselves.
-        headers: range ? { ...headers, range, "accept-encoding": "identity" } : { ...headers },
-        signal,
-      });
+      const response = await this.#inTime(answer);
       if (response.ok) this.#hasAnswered = true;
       return response;
     } catch (cause) {
+      // It may come after all.
+      answer.then(discard, () => {});
       throw this.broken(path, cause);
     }
+  }
+
+  /** A promise even of what throws. */
+  async #ask(url: URL, init: RequestInit): Promise<Response> {
+    const { fetch = globalThis.fetch } = this.#options;
+    return await fetch(url.href, init);
   }
 
   /** The body of an answer to a request for a whole file. */

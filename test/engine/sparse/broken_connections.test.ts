@@ -111,5 +111,15 @@ describe("a web server", () => {
       }).read("config.json"),
     );
     expect(message).toContain("nothing has come for 0.05 s");
+    let cancelled = false;
+    let answer = (_: Response) => {};
+    const late = new Promise<Response>((resolve) => answer = resolve);
+    const source = urlSource(BASE, { fetch: () => late, patience: 50 });
+    expect((await rejectionOf(source.read("config.json"))).message)
+      .toContain("nothing has come for 0.05 s");
+    // What comes after all is not left open.
+    answer(new Response(new ReadableStream({ cancel: () => void (cancelled = true) })));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(cancelled).toBe(true);
   });
 });
