@@ -17,9 +17,13 @@ const TYPESCRIPT = "typescript@5.9.3";
 
 /** A module that only types which say something let through. */
 const TYPED = `
-import { dlp } from "espalier/prune";
+import { dlp, EspalierError } from "espalier/prune";
 import { runCompiled, urlSource } from "espalier/run";
 import { createApp } from "espalier/server";
+
+export function codeOf(error: unknown): string {
+  return error instanceof EspalierError ? error.code : "none";
+}
 
 export async function first(url: string): Promise<string> {
   const model = await runCompiled(urlSource(url), { threads: 1 });
