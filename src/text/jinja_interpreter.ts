@@ -64,6 +64,7 @@ export class TemplateInterpreter extends Interpreter {
     if (node?.type === "BinaryExpression") return this.#binary(node, environment);
     if (node?.type === "FilterExpression") return this.#filter(node, environment);
     if (node?.type === "For") return this.#for(node, environment);
+    if (node?.type === "MemberExpression" && node.computed) return this.#member(node, environment);
     return super.evaluate(node as unknown as Statement, environment);
   }
 
@@ -130,6 +131,25 @@ export class TemplateInterpreter extends Interpreter {
     return super.evaluate({ ...node, ...sides } as unknown as Statement, environment);
   }
 
+  /** What a place of a value holds; those of a text are its characters, not halves of them. */
+  #member(node: Node, environment: Environment): Value {
+    const object = this.evaluate(node.object as Statement, environment);
+    const place = node.property as Node;
+    if (!isText(object) || place.type === "SliceExpression") {
+      return super.evaluate(
+        { ...node, object: known(object) } as unknown as Statement,
+        environment,
+      );
+    }
+    const at = this.evaluate(place as unknown as Statement, environment);
+    if (at.type !== "IntegerValue") {
+      const parts = { object: known(object), property: known(at) };
+      return super.evaluate({ ...node, ...parts } as unknown as Statement, environment);
+    }
+    this.#count(sizeOf(object));
+    return valueOf(characterAt(object.value as string, at.value as number));
+  }
+
   /** Filters take more kinds of values than those of the package. */
   #filter(node: Node, environment: Environment): Value | undefined {
     const { callee, args = [] } = node.filter as Partial<Node>;
@@ -142,6 +162,11 @@ export class TemplateInterpreter extends Interpreter {
     if ([...OF_LETTERS, "join"].includes(name) && isText(given)) {
       this.#count((given.value as string).length);
     }
+    if (name === "length" && isText(given)) {
+      this.#count(sizeOf(given));
+      return valueOf(charactersIn(given.value as string));
+    }
+    if (name === "title") return valueOf(titled(textOf(given)));
     const operand = known(operandOf(name, given));
     if ((name === "selectattr" || name === "rejectattr") && isList(given)) {
       const [attribute, ...test] = (args as Node[]).map((arg) =>
@@ -260,6 +285,35 @@ function testOf(
   throw new Error(`there is no test ${String(name)}`);
 }
 
+/** Python's length of a text; no list of its characters is made, which may be many. */
+function charactersIn(text: string): number {
+  let count = 0;
+  for (let at = 0; at < text.length; at += widthAt(text, at)) count++;
+  return count;
+}
+
+/** The character at a place, which is counted from the end where it is below 0. */
+function characterAt(text: string, place: number): string | undefined {
+  let left = place < 0 ? place + charactersIn(text) : place;
+  if (left < 0) return undefined;
+  let at = 0;
+  while (left-- > 0 && at < text.length) at += widthAt(text, at);
+  return at < text.length ? text.slice(at, at + widthAt(text, at)) : undefined;
+}
+
+/** Units of UTF-16 that a character takes. */
+function widthAt(text: string, at: number): number {
+  return (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+}
+
+/** Each word with a capital, and small letters behind it; what words begin after is as in Jinja's filter. */
+function titled(text: string): string {
+  return text.split(/([-\s({[<]+)/u).map((word) => {
+    const first = characterAt(word, 0) ?? "";
+    return first.toUpperCase() + word.slice(first.length).toLowerCase();
+  }).join("");
+}
+
 /** What a filter gets of a value. */
 function operandOf(filter: string, value: Value): Value {
   if (OF_TEXT.includes(filter)) {
@@ -267,6 +321,10 @@ function operandOf(filter: string, value: Value): Value {
     return valueOf(filter === "capitalize" ? text.toLowerCase() : text);
   }
   if (filter === "length" && value.type === "UndefinedValue") return valueOf("");
+  // The package's own rounds down.
+  if (filter === "int" && value.type === "FloatValue") {
+    return valueOf(Math.trunc(value.value as number) + 0);
+  }
   if (OF_LETTERS.includes(filter)) {
     if (value.type === "StringValue") return valueOf([...value.value as string]);
     if (value.type === "ObjectValue") {
