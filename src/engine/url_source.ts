@@ -5,12 +5,13 @@
  * file: that is then taken once, into a `Blob`, which browsers may keep on disk. Servers of apps answer with
  * the app's page where there is no such file: no file of a model is a page.
  *
- * A server that has answered once is asked again where a connection breaks off, for what has not come yet.
+ * A server that has answered once is asked again where a connection breaks off, for what has not come yet, or where
+ * it is busy.
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
 import { reasonOf } from "../platform/fetch_raw.ts";
-import { again, WAITS } from "./again.ts";
+import { again, refused, WAITS } from "./again.ts";
 import { discard, isHtml, lengthOf, rangeOf, startsPage } from "./answer.ts";
 import {
   checkBounds,
@@ -41,8 +42,8 @@ export interface UrlSourceOptions {
   /** In place of the runtime's own. */
   readonly fetch?: Fetch;
   /**
-   * Milliseconds before each further attempt when a connection has broken off (default: 250, 1000, 4000); none: it is
-   * not tried again.
+   * Milliseconds before each further attempt when a connection has broken off, or the server is busy (default: 250,
+   * 1000, 4000); none: it is not tried again.
    */
   readonly waits?: readonly number[];
   /** Milliseconds without a byte after which a connection counts as broken off (default: 30,000). */
@@ -298,7 +299,7 @@ class UrlSource implements ModelSource {
 
   #failed(path: string, { status, statusText }: Response): FileReadError {
     const reason = `${status} ${statusText}`.trim();
-    return new FileReadError(`cannot read ${this.#place(path)}: the server answered ${reason}`);
+    return refused(`cannot read ${this.#place(path)}: the server answered ${reason}`, status);
   }
 
   #place(path: string): string {
@@ -361,8 +362,12 @@ class RangedFile implements SourceFile {
     const changed = range?.size !== this.size || (etag ?? this.#etag) !== this.#etag;
     if (range?.first !== offset || range.last !== last || changed) {
       await discard(response);
+      const { status } = response;
+      if (!range && !response.ok) {
+        throw refused(`cannot read ${this.#place}: the server answered ${status}`, status);
+      }
       throw new FileReadError(
-        `${this.#place}: the server answered ${response.status} to a request for bytes ${offset} to ` +
+        `${this.#place}: the server answered ${status} to a request for bytes ${offset} to ` +
           `${last} of ${this.size}${range ? ": the file has changed" : ""}`,
       );
     }

@@ -108,6 +108,7 @@ describe("a web server", () => {
       urlSource(BASE, {
         fetch: server.fetch,
         patience: 50,
+        waits: [],
       }).read("config.json"),
     );
     expect(message).toContain("nothing has come for 0.05 s");
@@ -121,5 +122,33 @@ describe("a web server", () => {
     answer(new Response(new ReadableStream({ cancel: () => void (cancelled = true) })));
     await new Promise((resolve) => setTimeout(resolve, 10));
     expect(cancelled).toBe(true);
+  });
+
+  test("that is busy for a moment is asked again, and the last answer is told", async () => {
+    for (const status of [429, 502, 503, 504]) {
+      const { server, file } = await opened("gives", [0, 0]);
+      let left = 2;
+      server.change = (r) => left-- > 0 ? new Response("busy", { status }) : r;
+      const target = new Uint8Array(100);
+      await file.read(7, target);
+      expect(target).toEqual(DATA.slice(7, 107));
+      const source = urlSource(BASE, { fetch: server.fetch, waits: [0, 0] });
+      expect(await source.has("config.json")).toBe(true);
+      for (const read of [() => source.read("config.json"), () => source.open("onnx/data.bin")]) {
+        left = 2;
+        await read();
+        expect(left).toBeLessThan(0);
+        left = Infinity;
+        const { code, message, cause } = await rejectionOf(read());
+        expect([code, cause]).toEqual(["FILE_UNREADABLE", undefined]);
+        expect(message).toContain(`the server answered ${status} (3 times`);
+        left = 0;
+      }
+    }
+    // What a server says of a file for good is not asked twice.
+    const { server, file } = await opened("gives", [0, 0]);
+    server.change = () => new Response("no", { status: 500 });
+    await rejectionOf(file.read(0, new Uint8Array(1)));
+    expect(server.requests).toHaveLength(2);
   });
 });
