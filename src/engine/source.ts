@@ -94,7 +94,14 @@ export function filesSource(
   const contentOf = (path: string): FileContent => {
     const content = byPath.get(checkedPath(path));
     if (content) return content;
-    throw new FileReadError(`${name}: there is no file ${quote(path)}`);
+    // As browsers name what is in a folder that somebody has chosen.
+    const longer = [...byPath.keys()].find((one) => one.endsWith(`/${path}`));
+    throw new FileReadError(
+      `${name}: there is no file ${quote(path)}` +
+        (longer === undefined
+          ? ""
+          : `, but ${quote(longer)}: give paths as they are inside the model's folder`),
+    );
   };
   return {
     name,

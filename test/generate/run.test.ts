@@ -43,6 +43,16 @@ test("filesSource refuses what is no bytes, and names the file", () => {
   }
 });
 
+test("files that are named with their folder, as a browser names those of a chosen one, are told apart", async () => {
+  const path = "my model/onnx/model.onnx";
+  for (const given of [{ [path]: new Uint8Array(9) }, new Map([[path, new Blob(["x"])]])]) {
+    const { code, message } = await rejectionOf(runCompiled(filesSource(given)));
+    expect(code).toBe("FILE_UNREADABLE");
+    expect(message).toContain(`there is no file "onnx/model.onnx", but "${path}"`);
+    expect(message).toContain("as they are inside the model's folder");
+  }
+});
+
 test("constrain takes json or a schema, and says so", async () => {
   const model = toyModel(babbler());
   for (const form of ["jso", undefined, null, { type: "object" }]) {
