@@ -208,6 +208,26 @@ export const cohere2Config = cohereConfig.extend({
   sliding_window_pattern: dimension.default(4),
 });
 
+/** Fields of Phi 1, 1.5 and 2. */
+export const phiConfig = z.looseObject({
+  hidden_size: dimension,
+  intermediate_size: dimension,
+  num_hidden_layers: layerCount,
+  num_attention_heads: dimension,
+  num_key_value_heads: dimension.nullish(),
+  head_dim: dimension.nullish(),
+  vocab_size: dimension,
+  max_position_embeddings: dimension.default(2048),
+  layer_norm_eps: z.number().positive().max(1).default(1e-5),
+  hidden_act: z.string().default("gelu_new"),
+  tie_word_embeddings: z.boolean().default(false),
+  qk_layernorm: z.boolean().default(false),
+  partial_rotary_factor: z.number().positive().max(1).default(0.5),
+  rope_theta: divisor.nullish(),
+  rope_scaling: ropeParameters.nullish(),
+  rope_parameters: ropeParameters.nullish(),
+});
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

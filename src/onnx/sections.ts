@@ -27,6 +27,8 @@ export interface Linear {
 
 /** What multiplies the last activations to logits. */
 export interface Head extends Linear {
+  /** Name of the initializer that is added to its products, if there is one. */
+  readonly bias?: string;
   /** What its products are capped by: cap · tanh(product / cap) are the logits. */
   readonly cap?: number;
 }
@@ -178,11 +180,13 @@ function cutAfter(
 ): { head: Head; headNodes: readonly NodeProto[]; after: NodeProto[] } {
   const last = makerOf.get("logits");
   const cap = last && capEndingWith(last, makerOf, initializers);
-  const headNode = cap ? makerOf.get(cap.of) : last;
+  const sum = cap ? makerOf.get(cap.of) : last;
+  const bias = sum && biasAddedBy(sum, initializers, makerOf);
+  const headNode = bias ? makerOf.get(bias.to) : sum;
   const traced = headNode && traceWeight(headNode, initializers, makerOf);
   if (!headNode || !traced) {
     throw new GraphError(
-      "the output `logits` is not made by a MatMul with a constant weight, capped or not",
+      "the output `logits` is not made by a MatMul with a constant weight, with a bias or without, capped or not",
     );
   }
   const [rows, columns] = traced.tensor.dims.map(Number);
@@ -193,13 +197,14 @@ function cutAfter(
     output: headNode.output[0],
     rows,
     columns,
+    bias: bias?.name,
     cap: cap?.cap,
   };
 
   const outsideBlocks = graph.node.filter((node) => !blockOf.has(node));
   return {
     head,
-    headNodes: [...cap?.nodes ?? [], ...traced.nodes],
+    headNodes: [...cap?.nodes ?? [], ...bias?.nodes ?? [], ...traced.nodes],
     after: neededBy([head.input], outsideBlocks),
   };
 }
@@ -294,6 +299,23 @@ function traceWeight(
   }
   const tensor = initializers.get(name);
   return transposed && tensor?.dims.length === 2 ? { tensor, nodes } : undefined;
+}
+
+/** The vector of the checkpoint that a node adds to something, through a Cast or not. */
+function biasAddedBy(
+  node: NodeProto,
+  initializers: Map<string, TensorProto>,
+  makerOf: Map<string, NodeProto>,
+): { name: string; to: string; nodes: NodeProto[] } | undefined {
+  if (node.opType !== "Add") return undefined;
+  for (const [to, added] of [node.input, node.input.toReversed()]) {
+    const maker = makerOf.get(added);
+    const name = maker?.opType === "Cast" ? maker.input[0] : added;
+    const tensor = initializers.get(name);
+    if (tensor?.dims.length !== 1 || !isExternal(tensor)) continue;
+    return { name, to, nodes: maker ? [node, maker] : [node] };
+  }
+  return undefined;
 }
 
 /** Whether a value is described as float `[batch, sequence, width]`. */

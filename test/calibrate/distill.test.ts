@@ -113,13 +113,17 @@ async function run(
 }
 
 describe("the loss of distillation", () => {
-  for (const [architecture, cap] of [["llama", Infinity], ["gemma2", 4]] as const) {
+  for (
+    const [architecture, cap] of [["llama", Infinity], ["gemma2", 4], ["phi", Infinity]] as const
+  ) {
     test(`and its gradient are those of the definition, in one piece of the vocabulary and in many: ${architecture}`, async () => {
       const loaded = await load(`test/fixtures/architectures/${architecture}`, "wasm");
       const { model, checkpoint, close } = loaded;
-      const { weight: name, rows, columns } = model.sections.head;
+      const { weight: name, bias: added, rows, columns } = model.sections.head;
       const weight = new Float32Array(rows * columns);
       checkpoint.readFloats(name, weight);
+      const bias = new Float32Array(rows);
+      if (added !== undefined) checkpoint.readFloats(added, bias);
       const random = uniformNumbers(3);
       const count = 5;
       const noise = () =>
@@ -129,7 +133,7 @@ describe("the loss of distillation", () => {
 
       const logChances = (hidden: Float32Array, t: number) => {
         const logits = Float64Array.from({ length: rows }, (_, r) => {
-          let sum = 0;
+          let sum = bias[r];
           for (let c = 0; c < columns; c++) {
             sum += hidden[t * columns + c] * weight[r * columns + c];
           }

@@ -266,6 +266,7 @@ describe("config.json", () => {
         "olmo2",
         "olmo3",
         "opt",
+        "phi",
         "phi3",
         "qwen2",
         "qwen3",

@@ -31,8 +31,8 @@ function logChances(row: Float32Array): Float64Array {
   return logits.map((logit) => logit - sum);
 }
 
-test("losses by a head in pieces are those of its logits, capped or not", async () => {
-  for (const name of ["llama", "gemma2"]) {
+test("losses by a head in pieces are those of its logits, capped or not, with a bias or without", async () => {
+  for (const name of ["llama", "gemma2", "phi"]) {
     const { model, spec, close } = await load(`test/fixtures/architectures/${name}`, "wasm");
     try {
       const { columns } = model.sections.head;

@@ -118,6 +118,17 @@ describe("a decoder's graph", () => {
     }
   });
 
+  test("has the bias of its logits with the head, and nothing of it before or after blocks", () => {
+    const { head, before, after } = cutIntoSections(graphOf("phi"));
+    expect(head).toMatchObject({ weight: "lm_head.weight", bias: "lm_head.bias" });
+    const others = [...before.nodes, ...after.nodes].flatMap(({ input }) => input);
+    expect(others).not.toContain("lm_head.bias");
+    expect(cutIntoSections(graphOf("llama")).head.bias).toBeUndefined();
+    const graph = graphOf("phi");
+    graph.node.find(({ output }) => output[0] === "logits")!.input.reverse();
+    expect(cutIntoSections(graph).head.bias).toBe("lm_head.bias");
+  });
+
   test("without block scopes in its names is refused", () => {
     const graph = graphOf("llama");
     for (const node of graph.node) node.name = node.name.replace("layers.", "part");

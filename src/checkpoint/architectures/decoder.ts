@@ -269,7 +269,8 @@ class DecoderBuilder {
 
   #head(hidden: string, logits: "all" | "last"): void {
     const b = this.#b;
-    const { head, vocabulary, embeddingWidth, hidden: width, logitCap } = this.#spec;
+    const { head, headBias, vocabulary, embeddingWidth, hidden: width, logitCap } = this.#spec;
+    const last = logitCap === undefined ? ["logits"] : 1;
     b.within("lm_head", () => {
       const input = logits === "all" ? hidden : b.node("Slice", [
         hidden,
@@ -283,9 +284,13 @@ class DecoderBuilder {
         head,
         vocabulary,
         embeddingWidth ?? width,
-        logitCap === undefined ? "logits" : undefined,
+        headBias === undefined && logitCap === undefined ? "logits" : undefined,
       );
-      capped(b, product, logitCap, "logits");
+      const biased = headBias === undefined ? product : b.node("Add", [
+        product,
+        this.#weights.vector(b, headBias, "bias", vocabulary),
+      ], { outputs: last });
+      capped(b, biased, logitCap, "logits");
     });
     b.output("logits", DataType.FLOAT, [
       "batch_size",

@@ -4,18 +4,9 @@
  * @module
  */
 import { gptNeoxConfig, parseConfig } from "../config.ts";
-import { activationOf } from "./llama.ts";
+import { activationOf, PLAIN } from "./activations.ts";
 import { ropeOf, rotaryBy } from "./rotary.ts";
-import { type Activation, checkHeads, type DecoderSpec } from "./spec.ts";
-
-const ACTIVATIONS = new Map<string, Activation>([
-  ["gelu", "gelu"],
-  // One function by three names: GPT-NeoX 20B has the first.
-  ["gelu_fast", "gelu_tanh"],
-  ["gelu_new", "gelu_tanh"],
-  ["gelu_pytorch_tanh", "gelu_tanh"],
-  ["relu", "relu"],
-]);
+import { checkHeads, type DecoderSpec } from "./spec.ts";
 
 /** The decoder that a `config.json` with `model_type` `gpt_neox` describes. */
 export function gptNeox(json: unknown): DecoderSpec {
@@ -64,7 +55,7 @@ export function gptNeox(json: unknown): DecoderSpec {
       up: "mlp.dense_h_to_4h",
       down: "mlp.dense_4h_to_h",
       bias: true,
-      activation: activationOf(config.hidden_act, ACTIVATIONS),
+      activation: activationOf(config.hidden_act, PLAIN),
     },
   };
 }

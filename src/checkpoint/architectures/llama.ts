@@ -3,8 +3,8 @@
  * The other rotary decoders are stated as what they change in it.
  * @module
  */
-import { ConfigError } from "../../errors.ts";
 import { parseConfig, type RotaryDecoderConfig, rotaryDecoderConfig } from "../config.ts";
+import { activationOf } from "./activations.ts";
 import { rotaryOf } from "./rotary.ts";
 import { type Activation, checkHeads, type DecoderSpec, type Rotary } from "./spec.ts";
 
@@ -108,15 +108,4 @@ export function rotaryDecoder(
 /** All layers turn alike. */
 function everywhere(rotary: Rotary): DecoderSpec["rotary"] {
   return () => rotary;
-}
-
-/** @throws {ConfigError} For an activation that the architecture does not have. */
-export function activationOf(name: string, known: ReadonlyMap<string, Activation>): Activation {
-  const activation = known.get(name);
-  if (activation) return activation;
-  throw new ConfigError(
-    `config.json: hidden_act ${JSON.stringify(name)} is not supported (${
-      [...known.keys()].join(", ")
-    } ${known.size === 1 ? "is" : "are"})`,
-  );
 }

@@ -19,6 +19,7 @@ import { olmo2, olmo3 } from "./olmo2.ts";
 import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
 import { withOwnRoot } from "./own_root.ts";
+import { phi } from "./phi.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
@@ -50,6 +51,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["olmo2", olmo2],
   ["olmo3", olmo3],
   ["opt", opt],
+  ["phi", phi],
   ["phi3", phi3],
   ["qwen2", qwen2],
   ["qwen3", qwen3],

@@ -58,6 +58,8 @@ export interface DecoderSpec {
   readonly sideBySide?: boolean;
   /** Tensor of the output head; the embedding's own where they are tied. */
   readonly head: string;
+  /** Whose bias is added to what the head gives, where one is: the head's own module, tied or not. */
+  readonly headBias?: string;
   /** Width of the embedding, where it differs from `hidden` and is projected. */
   readonly embeddingWidth?: number;
   /** Factors of the embedding's rows, of what each sublayer adds to the residual stream, and of logits; 1 if not given. */

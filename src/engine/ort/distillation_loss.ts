@@ -9,7 +9,7 @@ import {
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
 import type { Head } from "../../onnx/sections.ts";
-import { addLogits, headPieces } from "./head.ts";
+import { addLogits, declareRows, feedsOf, headPieces } from "./head.ts";
 import { logSumsOf, PIECE_BYTES } from "./soft_head.ts";
 import type { StagedModel } from "./staged.ts";
 
@@ -53,8 +53,8 @@ export async function distillationLoss(
   };
   const gradient = new Float32Array(hidden.length);
   let loss = 0;
-  for (const { size, weight } of headPieces(model, count, pieceBytes)) {
-    const outputs = await session.run({ ...same, weight: backend.floats(weight, [size, width]) });
+  for (const piece of headPieces(model, count, pieceBytes)) {
+    const outputs = await session.run({ ...same, ...feedsOf(model, piece) });
     const part = outputs.gradient.data as Float32Array;
     for (let i = 0; i < gradient.length; i++) gradient[i] += part[i] / count;
     for (const each of outputs.divergence.data as Float32Array) loss += each / count;
@@ -64,12 +64,12 @@ export async function distillationLoss(
 
 function lossModel(head: Head): Uint8Array {
   const b = new GraphBuilder("distillation loss");
-  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
+  declareRows(b, head);
   /** A piece's logits, and the log of its tokens' chances. */
   const foresee = (from: string) => {
     b.input(from, DataType.FLOAT, ["tokens", head.columns]);
     b.input(`${from}_logsum`, DataType.FLOAT, ["tokens", 1]);
-    const logits = addLogits(b, head, from, "weight");
+    const logits = addLogits(b, head, from);
     return { logits, chances: b.node("Sub", [logits, `${from}_logsum`]) };
   };
   const { logits, chances: student } = foresee("student");

@@ -10,6 +10,7 @@ import {
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
 import type { Head } from "../../onnx/sections.ts";
+import type { Tensor } from "./backend.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take, and its weights. */
@@ -41,12 +42,13 @@ export async function negativeLogLikelihoods(
     picked: new Float64Array(length),
   }));
   const tokens = Math.max(...targets.map(({ length }) => length));
-  for await (const { first, size, weight } of pieces ?? headPieces(model, tokens, PIECE_BYTES)) {
+  for await (const piece of pieces ?? headPieces(model, tokens, PIECE_BYTES)) {
+    const { first, size } = piece;
     for (let i = 0; i < targets.length; i++) {
       const wanted = targets[i];
       const outputs = await session.run({
         hidden: model.backend.floats(await hidden(i), [wanted.length, head.columns]),
-        weight: model.backend.floats(weight, [size, head.columns]),
+        ...feedsOf(model, piece),
         targets: model.backend.int32(
           placesIn(wanted, first, size),
           [wanted.length, 1],
@@ -97,6 +99,18 @@ export function* headPieces(
   }
 }
 
+/** What models whose logits are {@linkcode addLogits}' are fed of some rows of the head. */
+export function feedsOf(
+  { backend, sections: { head }, weights }: StagedModel,
+  { first, size, weight }: HeadPiece,
+): Record<string, Tensor> {
+  const feeds = { weight: backend.floats(weight, [size, head.columns]) };
+  if (head.bias === undefined) return feeds;
+  const bias = new Float32Array(size);
+  weights.readFloats(head.bias, bias, first);
+  return { ...feeds, bias: backend.floats(bias, [size]) };
+}
+
 /** Tokens' places among those of a piece; what is not among them has some place. */
 export function placesIn(tokens: Int32Array, first: number, size: number): Int32Array {
   return tokens.map((id) => Math.max(0, Math.min(size - 1, id - first)));
@@ -143,27 +157,31 @@ export async function logits(model: StagedModel, hidden: Float32Array): Promise<
   const session = await model.session(logitsModel(head));
   const outputs = await session.run({
     hidden: model.backend.floats(hidden, [positions, head.columns]),
-    weight: model.backend.floats(weight, [head.rows, head.columns]),
+    ...feedsOf(model, { first: 0, size: head.rows, weight }),
   });
   return outputs.logits.data as Float32Array;
 }
 
+/** Declares some rows of a head, `[rows, width]`, and their bias where it has one, as inputs of a graph. */
+export function declareRows(b: GraphBuilder, { bias, columns }: Head): void {
+  b.input("weight", DataType.FLOAT, ["rows", columns]);
+  if (bias !== undefined) b.input("bias", DataType.FLOAT, ["rows"]);
+}
+
 /**
- * Adds to a graph the logits `[tokens, rows]` of some rows of a head.
+ * Adds to a graph the logits `[tokens, rows]` of some rows of a head, which {@linkcode declareRows} declared.
  *
  * @param head The head.
  * @param from The activations before it, `[tokens, width]`.
- * @param weight The rows, `[rows, width]`.
  * @param output The name of the logits; made if not given.
  */
 export function addLogits(
   b: GraphBuilder,
-  { cap }: Head,
+  { bias, cap }: Head,
   from: string,
-  weight: string,
   output?: string,
 ): string {
-  const product = b.node("Gemm", [from, weight], {
+  const product = b.node("Gemm", [from, "weight", ...(bias === undefined ? [] : ["bias"])], {
     attributes: { transB: 1, alpha: float(1) },
     outputs: output && cap === undefined ? [output] : 1,
   });
@@ -173,8 +191,8 @@ export function addLogits(
 function headBuilder(head: Head): { b: GraphBuilder; logits: (output?: string) => string } {
   const b = new GraphBuilder("head");
   b.input("hidden", DataType.FLOAT, ["tokens", head.columns]);
-  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
-  return { b, logits: (output) => addLogits(b, head, "hidden", "weight", output) };
+  declareRows(b, head);
+  return { b, logits: (output) => addLogits(b, head, "hidden", output) };
 }
 
 function logitsModel(head: Head): Uint8Array {

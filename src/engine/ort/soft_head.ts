@@ -9,7 +9,7 @@ import {
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
 import type { Head } from "../../onnx/sections.ts";
-import { addLogits, headPieces, joinSum, placesIn } from "./head.ts";
+import { addLogits, declareRows, feedsOf, headPieces, joinSum, placesIn } from "./head.ts";
 import type { StagedModel } from "./staged.ts";
 
 /** Bytes that one piece's logits may take. */
@@ -108,11 +108,12 @@ async function overPieces(
     expected: new Float64Array(count),
     picked: new Float64Array(count),
   }));
-  for (const { first, size, weight } of headPieces(model, Math.max(...counts), PIECE_BYTES)) {
+  for (const piece of headPieces(model, Math.max(...counts), PIECE_BYTES)) {
+    const { first, size } = piece;
     for (let i = 0; i < counts.length; i++) {
       const outputs = await session.run({
         hidden: model.backend.floats(hidden[i], [counts[i], head.columns]),
-        weight: model.backend.floats(weight, [size, head.columns]),
+        ...feedsOf(model, piece),
         ...(teacher && {
           teacher: model.backend.floats(teacher.hidden[i], [counts[i], head.columns]),
           logsum: model.backend.floats(Float32Array.from(teacher.logSums[i]), [counts[i], 1]),
@@ -143,8 +144,8 @@ async function overPieces(
 function softModel(head: Head, taught: boolean): Uint8Array {
   const b = new GraphBuilder("soft head");
   b.input("hidden", DataType.FLOAT, ["tokens", head.columns]);
-  b.input("weight", DataType.FLOAT, ["rows", head.columns]);
-  const logits = addLogits(b, head, "hidden", "weight");
+  declareRows(b, head);
+  const logits = addLogits(b, head, "hidden");
   b.node("ReduceMax", [logits], { attributes: { axes: [1], keepdims: 1 }, outputs: ["largest"] });
   const shifted = b.node("Exp", [b.node("Sub", [logits, "largest"])]);
   const keep = { attributes: { keepdims: 1 } };
@@ -153,7 +154,7 @@ function softModel(head: Head, taught: boolean): Uint8Array {
   if (taught) {
     b.input("teacher", DataType.FLOAT, ["tokens", head.columns]);
     b.input("logsum", DataType.FLOAT, ["tokens", 1]);
-    const foreseen = addLogits(b, head, "teacher", "weight");
+    const foreseen = addLogits(b, head, "teacher");
     const chance = b.node("Exp", [b.node("Sub", [foreseen, "logsum"])]);
     b.node("ReduceSum", [b.node("Mul", [chance, logits]), b.integers([1])], {
       ...keep,

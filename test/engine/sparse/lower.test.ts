@@ -303,6 +303,7 @@ describe("a graph that is written down in another way", () => {
       "granite",
       "phi3",
       "gpt-neox",
+      "phi",
     ]
   ) {
     test(`is the same decoder: ${model}`, async () => {

@@ -53,6 +53,7 @@ beforeAll(async () => {
     ["gemma3", { format: "dense", values: "f16" }],
     ["granite", { format: "csr", values: "f32" }],
     ["gpt-neox", { format: "dense", values: "f16" }],
+    ["phi", { format: "bitmap", values: "f32" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
