@@ -7,6 +7,7 @@ import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safeten
 import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
 import { copyFile, writeText } from "../src/platform/files.ts";
 import { listFolder } from "../src/platform/folders.ts";
+import { isTurned, turned } from "../src/checkpoint/turned.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { Phases } from "../src/api/shared.ts";
@@ -96,8 +97,20 @@ export function tensorsOf(model: CompiledModel): OutgoingTensor[] {
       shape: dims.map(Number),
       read: () => model.plain(name),
     }));
-  const tensors = [...linears, ...plain].sort((a, b) => a.name < b.name ? -1 : 1);
+  const tensors = [...linears, ...plain].map((tensor) =>
+    isTurned(model.config, tensor.name) ? turnedAgain(tensor) : tensor
+  ).sort((a, b) => a.name < b.name ? -1 : 1);
   const twice = tensors.find(({ name }, i) => i > 0 && name === tensors[i - 1].name);
   if (twice) throw new OnnxError(`${model.file.path}: ${quote(twice.name)} is there twice`);
   return tensors;
+}
+
+/** A matrix as its checkpoint stores it, the other way. */
+function turnedAgain(tensor: OutgoingTensor): OutgoingTensor {
+  const [rows] = tensor.shape;
+  return {
+    ...tensor,
+    shape: tensor.shape.toReversed(),
+    read: () => turned(tensor.read(), rows),
+  };
 }

@@ -28,7 +28,13 @@ const MODIFIERS = { wanda: "WandaPruningModifier", sparsegpt: "SparseGPTModifier
 /** Columns that its SparseGPT takes at a time, unless told otherwise. */
 const BLOCK_SIZE = 128;
 /** Left out even if somebody widens `targets`: Espalier prunes neither. */
-const NEVER = ["re:.*lm_head$", "re:.*embed_tokens$", "re:.*embed_out$", "re:.*embed_in$"];
+const NEVER = [
+  "re:.*lm_head$",
+  "re:.*embed_tokens$",
+  "re:.*embed_out$",
+  "re:.*embed_in$",
+  "re:.*wte$",
+];
 /** A block of which less than this is to go stays as it is: no row of it would lose a weight. */
 const NOTHING = 1e-6;
 /** Decimals of a sparsity. */
@@ -161,10 +167,10 @@ function sparsityOf(density: number): number {
   return Math.ceil((1 - density - 1e-13) * DECIMALS) / DECIMALS;
 }
 
-/** The modules of blocks, by the end of their names: `model.layers.3`, `model.decoder.layers.3`. */
+/** The modules of blocks, by the end of their names: `model.layers.3`, `model.decoder.layers.3`, `transformer.h.3`. */
 function targetOf(blocks: readonly number[], count: number): string {
   const which = blocks.length === count ? "\\d+" : `(?:${blocks.join("|")})`;
-  return `re:(?:.*\\.)?layers\\.${which}$`;
+  return `re:(?:.*\\.)?(?:layers|h)\\.${which}$`;
 }
 
 /** Writes beside each number of a list whose it is. */

@@ -11,14 +11,18 @@ import {
   ShardError,
   TensorTypeError,
 } from "../errors.ts";
-import { firstNotFinite, FLOAT_BYTES, widen } from "../onnx/element_type.ts";
+import { firstNotFinite, FLOAT_BYTES, type FloatType, widen } from "../onnx/element_type.ts";
 import { readJson } from "../platform/files.ts";
 import { listFolder } from "../platform/folders.ts";
 import { exists, isFolder } from "../platform/paths.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";
 import { folderName } from "./folder_name.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
+import { isTurned } from "./turned.ts";
 import { readSafetensorsHeader, type TensorEntry } from "./safetensors.ts";
+
+/** Elements of a matrix that is stored turned, that are read at a time. */
+const TURNED_AT_A_TIME = 1 << 20;
 
 /** Bytes of the largest JSON file (config, index) that is read. */
 const LARGEST_JSON = 64 << 20;
@@ -29,6 +33,8 @@ const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string())
 export interface CheckpointTensor extends TensorEntry {
   /** Name of the safetensors file, without its folder. */
   readonly file: string;
+  /** Whether it is a matrix that is stored turned: its shape is then not that of the file, which is the other way. */
+  readonly isTurned?: true;
 }
 
 /** An open checkpoint. Weights are read when asked for; {@linkcode close} it when done. */
@@ -103,7 +109,13 @@ export class Checkpoint {
           if (tensors.has(entry.name)) {
             throw new ShardError(`${folder}: tensor ${entry.name} is in more than one shard`);
           }
-          tensors.set(entry.name, { ...entry, file });
+          const isOther = isTurned(config, entry.name) && entry.shape.length === 2;
+          tensors.set(
+            entry.name,
+            isOther
+              ? { ...entry, shape: entry.shape.toReversed(), file, isTurned: true }
+              : { ...entry, file },
+          );
         }
       }
       for (const [name, file] of weightMap ?? []) {
@@ -146,6 +158,7 @@ export class Checkpoint {
         `${name} is stored as ${tensor.dtype}; weights must be F32, F16 or BF16`,
       );
     }
+    if (tensor.isTurned) return this.#readTurned(tensor, tensor.type, target, first);
     const size = FLOAT_BYTES[tensor.type];
     // In pieces, so that the bytes of a large tensor are never in memory beside its values.
     const piece = (4 << 20) / size;
@@ -156,6 +169,35 @@ export class Checkpoint {
       this.file(tensor.file).read(bytes, tensor.offset + (first + done) * size);
       assertFinite(bytes, tensor, first + done);
       widen(bytes, tensor.type, target.subarray(done, done + count));
+    }
+  }
+
+  /** Fills `target` with elements of a matrix that is stored turned, going through all of it. */
+  #readTurned(
+    tensor: CheckpointTensor,
+    type: FloatType,
+    target: Float32Array,
+    first: number,
+  ): void {
+    const [rows, columns] = tensor.shape;
+    const [begin, end] = [first, first + target.length];
+    const [firstRow, behind] = [Math.floor(begin / columns), Math.ceil(end / columns)];
+    const perPiece = Math.max(1, Math.floor(TURNED_AT_A_TIME / rows));
+    const bytes = new Uint8Array(perPiece * rows * FLOAT_BYTES[type]);
+    const values = new Float32Array(perPiece * rows);
+    for (let column = 0; column < columns; column += perPiece) {
+      const some = Math.min(perPiece, columns - column);
+      const piece = bytes.subarray(0, some * rows * FLOAT_BYTES[type]);
+      this.file(tensor.file).read(piece, tensor.offset + column * rows * FLOAT_BYTES[type]);
+      assertFinite(piece, tensor, column * rows);
+      widen(piece, type, values.subarray(0, some * rows));
+      for (let r = firstRow; r < behind; r++) {
+        const to = r * columns + column - begin;
+        for (let c = 0; c < some; c++) {
+          const at = to + c;
+          if (at >= 0 && at < target.length) target[at] = values[c * rows + r];
+        }
+      }
     }
   }
 
@@ -177,7 +219,8 @@ export function assertFinite(bytes: Uint8Array, tensor: CheckpointTensor, first:
   if (!tensor.type) return;
   const at = firstNotFinite(bytes, tensor.type);
   if (at < 0) return;
-  const row = tensor.shape.at(-1) || 1;
+  // As it is stored.
+  const row = (tensor.isTurned ? tensor.shape[0] : tensor.shape.at(-1)) || 1;
   const index = first + at;
   throw new NotFiniteError(
     `${tensor.file}: tensor ${tensor.name} holds NaN or infinity at row ${

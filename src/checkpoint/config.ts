@@ -208,6 +208,22 @@ export const cohere2Config = cohereConfig.extend({
   sliding_window_pattern: dimension.default(4),
 });
 
+/** Fields of GPT-2. */
+export const gpt2Config = z.looseObject({
+  n_embd: dimension,
+  n_inner: dimension.nullish(),
+  n_layer: layerCount,
+  n_head: dimension,
+  vocab_size: dimension,
+  n_positions: dimension,
+  layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
+  activation_function: z.string().default("gelu_new"),
+  scale_attn_weights: z.boolean().default(true),
+  scale_attn_by_inverse_layer_idx: z.boolean().default(false),
+  add_cross_attention: z.boolean().default(false),
+  tie_word_embeddings: z.boolean().default(true),
+});
+
 /** Fields of Phi 1, 1.5 and 2. */
 export const phiConfig = z.looseObject({
   hidden_size: dimension,

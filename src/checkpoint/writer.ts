@@ -15,6 +15,7 @@ import { PositionedFile } from "../platform/positioned_file.ts";
 import type { Mask } from "../prune/types.ts";
 import { assertFinite, type Checkpoint } from "./checkpoint.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
+import { turned } from "./turned.ts";
 
 /** Bytes that are copied or masked at a time; a multiple of every element's size. */
 const PIECE = 4 << 20;
@@ -113,7 +114,15 @@ export class CheckpointWriter {
         ? new Uint16Array(bytes.buffer, 0, count)
         : new Uint32Array(bytes.buffer, 0, count);
       const first = at / size;
-      for (let i = 0; i < count; i++) if (mask[first + i] === 0) values[i] = 0;
+      if (tensor.isTurned) {
+        const [rows, columns] = tensor.shape;
+        for (let i = 0; i < count; i++) {
+          const [c, r] = [Math.floor((first + i) / rows), (first + i) % rows];
+          if (mask[r * columns + c] === 0) values[i] = 0;
+        }
+      } else {
+        for (let i = 0; i < count; i++) if (mask[first + i] === 0) values[i] = 0;
+      }
       to.write(bytes, tensor.offset + at);
     }
   }
@@ -122,7 +131,8 @@ export class CheckpointWriter {
    * Puts other values in the place of a tensor's.
    *
    * @param name The tensor.
-   * @param values As many as it has, or those from `begin` on; those its type can hold are written exactly.
+   * @param values As many as it has, or, but of one that is stored turned, those from `begin` on; those its type can
+   *   hold are written exactly.
    * @throws {NotFiniteError} When one is too great for the tensor's type.
    */
   replace(name: string, values: Float32Array, begin = 0): void {
@@ -130,8 +140,9 @@ export class CheckpointWriter {
     const type = tensor.type!;
     const to = this.#files.get(tensor.file)!;
     const count = PIECE / FLOAT_BYTES[type];
-    for (let first = 0; first < values.length; first += count) {
-      const bytes = narrowTo(values.subarray(first, first + count), type);
+    const stored = tensor.isTurned ? turned(values, tensor.shape[0]) : values;
+    for (let first = 0; first < stored.length; first += count) {
+      const bytes = narrowTo(stored.subarray(first, first + count), type);
       assertFinite(bytes, tensor, begin + first);
       to.write(bytes, tensor.offset + (begin + first) * FLOAT_BYTES[type]);
     }

@@ -51,7 +51,7 @@ describe("where a linear joins the residual stream", () => {
     const [name, bias] of [["llama", false], ["qwen3", false], ["opt", true], [
       "gpt-neox",
       true,
-    ]] as const
+    ], ["gpt2", true]] as const
   ) {
     test(`is found for attention's and the MLP's last linear of ${name}, and for no other`, async () => {
       const { model, close } = await load(`test/fixtures/architectures/${name}`, "wasm");
@@ -62,7 +62,7 @@ describe("where a linear joins the residual stream", () => {
       const joined = block.linears.filter((_, i) => found[i]).map((linear) => linear.name);
       expect(joined).toEqual(
         block.linears.map((linear) => linear.name).filter((linear) =>
-          /o_proj|out_proj|down_proj|fc2|attention.dense|4h_to_h/.test(linear)
+          /o_proj|out_proj|down_proj|fc2|attention.dense|4h_to_h|c_proj/.test(linear)
         ),
       );
       for (const each of found) if (each) expect(each.bias !== undefined).toBe(bias);

@@ -257,6 +257,7 @@ describe("config.json", () => {
         "gemma3_text",
         "glm",
         "glm4",
+        "gpt2",
         "gpt_neox",
         "granite",
         "helium",

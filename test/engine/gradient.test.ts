@@ -95,7 +95,7 @@ describe("the gradients of a section, against differences of what it computes", 
       const out = noise((await model.finish(activations)).length);
       const by = model.sections.finalNorms.map(({ weight }) => weight);
       expect(by.length).toBe(
-        model.sections.after.nodes.some(({ name }) => /norm/.test(name)) ? 1 : 0,
+        model.sections.after.nodes.some(({ name }) => /norm/i.test(name)) ? 1 : 0,
       );
       const { hidden: found, weights } = await new BackwardModel(model).finish(
         activations,

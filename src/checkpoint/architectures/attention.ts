@@ -130,7 +130,7 @@ export class WindowAttention implements Attention {
     const rotated = (x: string, count: number) =>
       shape(this.#turning.turn(b, spec, layer, x, count, this.#positions), [0, 0, count, headDim]);
 
-    const scale = spec.attention.scale ?? 1 / Math.sqrt(headDim);
+    const scale = scaleOf(spec, layer) ?? 1 / Math.sqrt(headDim);
     const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(scale)]);
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
     const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
@@ -229,6 +229,7 @@ export class CachedAttention implements Attention {
   attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
     const spec = this.#spec!;
     const { heads, keyValueHeads, attention } = spec;
+    const scale = scaleOf(spec, layer);
     const rotated = (x: string, count: number) =>
       this.#turning.turn(b, spec, layer, x, count, this.#positions);
     const [attended] = b.nodes("GroupQueryAttention", [
@@ -246,7 +247,7 @@ export class CachedAttention implements Attention {
         kv_num_heads: keyValueHeads,
         // ONNX Runtime counts the token itself, as transformers does; -1 is no window.
         local_window_size: attention.window(layer) ?? -1,
-        ...(attention.scale === undefined ? {} : { scale: float(attention.scale) }),
+        ...(scale === undefined ? {} : { scale: float(scale) }),
         ...(attention.cap === undefined ? {} : { softcap: float(attention.cap) }),
       },
       outputs: [`attended.${layer}`, `present.${layer}.key`, `present.${layer}.value`],
@@ -266,6 +267,11 @@ export class CachedAttention implements Attention {
       }
     }
   }
+}
+
+/** The factor of a layer's scores, where it is another than usual. */
+function scaleOf({ attention: { scale } }: DecoderSpec, layer: number): number | undefined {
+  return typeof scale === "function" ? scale(layer) : scale;
 }
 
 function positionsInput(b: GraphBuilder): string {

@@ -9,7 +9,7 @@ import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { Attention } from "./attention.ts";
-import { type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
+import { below, type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -48,7 +48,7 @@ class DecoderBuilder {
     const b = this.#b;
     const ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
     const positions = this.#attention.begin(b, this.#spec, ids);
-    const rootScope = root.replaceAll(".", "/");
+    const rootScope = (root || "decoder").replaceAll(".", "/");
     let hidden = b.within(rootScope, () => this.#embed(ids, positions));
     this.#describeHidden(hidden);
     for (let layer = 0; layer < layers; layer++) {
@@ -66,7 +66,7 @@ class DecoderBuilder {
 
   #embed(ids: string, positions: string): string {
     const b = this.#b;
-    const { root, vocabulary, hidden, embeddingWidth, learnedPositions, context, scales } =
+    const { root, names, vocabulary, hidden, embeddingWidth, learnedPositions, context, scales } =
       this.#spec;
     const width = embeddingWidth ?? hidden;
     const table = embeddingOf(this.#spec);
@@ -81,7 +81,8 @@ class DecoderBuilder {
       const shift = b.constant("position_offset", BigInt64Array.of(BigInt(offset)), []);
       const shifted = b.node("Add", [positions, shift]);
       const rows = context + offset;
-      const learned = this.#weights.rows(b, `${root}.embed_positions`, rows, hidden, shifted);
+      const table = below(root, names?.positions ?? "embed_positions");
+      const learned = this.#weights.rows(b, table, rows, hidden, shifted);
       return b.node("Add", [value, learned]);
     });
   }
@@ -89,7 +90,7 @@ class DecoderBuilder {
   #block(input: string, layer: number): string {
     const b = this.#b;
     const { root, names, norm, hidden, scales, sideBySide } = this.#spec;
-    const path = `${root}.${names?.layers ?? "layers"}.${layer}`;
+    const path = below(root, `${names?.layers ?? "layers"}.${layer}`);
     const attend = (value: string) => b.within("self_attn", () => this.#attend(value, path, layer));
     const normalise = (value: string, name: string | undefined): string =>
       name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
@@ -256,7 +257,7 @@ class DecoderBuilder {
     const { norm, root, hidden: width, embeddingWidth, scales } = this.#spec;
     const { final } = norm;
     let value = final
-      ? b.within(final, () => this.#norm(hidden, `${root}.${final}`, width))
+      ? b.within(final, () => this.#norm(hidden, below(root, final), width))
       : hidden;
     if (embeddingWidth !== undefined && embeddingWidth !== width) {
       value = this.#linear(value, `${root}.project_out`, embeddingWidth, width, false);

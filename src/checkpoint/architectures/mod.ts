@@ -9,6 +9,7 @@ import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
 import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
+import { gpt2, withRootOfGpt2 } from "./gpt2.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
 import { granite } from "./granite.ts";
@@ -41,6 +42,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma3_text", gemma3],
   ["glm", glm],
   ["glm4", glm4],
+  ["gpt2", gpt2],
   ["gpt_neox", gptNeox],
   ["granite", granite],
   ["helium", helium],
@@ -71,7 +73,8 @@ export const SUPPORTED = [...ARCHITECTURES.keys()].sort();
  * @throws {ConfigError} When the config does not describe such a decoder.
  */
 export function decoderOf(checkpoint: Checkpoint): DecoderSpec {
-  return withOwnHead(checkpoint, withOwnRoot(checkpoint, describe(checkpoint.config)));
+  const described = withRootOfGpt2(checkpoint, describe(checkpoint.config));
+  return withOwnHead(checkpoint, withOwnRoot(checkpoint, described));
 }
 
 /**

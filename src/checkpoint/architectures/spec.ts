@@ -29,10 +29,12 @@ export interface SublayerNorms {
   readonly ofSum?: string;
 }
 
-/** Names of modules: of the embedding, of its blocks, and of what a block attends with. */
+/** Names of modules: of the embedding and positions, of blocks, and of what a block attends with. */
 export interface ModuleNames {
   /** Default: `embed_tokens`. */
   readonly embedding?: string;
+  /** Of learned positions; default: `embed_positions`. */
+  readonly positions?: string;
   /** Default: `layers`. */
   readonly layers?: string;
   /** Default: `self_attn`. */
@@ -50,7 +52,7 @@ export interface DecoderSpec {
   readonly vocabulary: number;
   /** The longest context that the model was made for. */
   readonly context: number;
-  /** Name of everything but the head, e.g. `model`; `model.decoder` for OPT. */
+  /** Name of everything but the head, e.g. `model`; `model.decoder` for OPT; empty where names begin below it. */
   readonly root: string;
   /** Names of modules below the root, where they are others than Llama's. */
   readonly names?: ModuleNames;
@@ -98,8 +100,8 @@ export interface DecoderSpec {
     readonly outputBias: boolean;
     /** RMS norms of queries and keys: of each head (Qwen 3), or of all heads together (OLMo 2). */
     readonly norm?: "heads" | "whole";
-    /** Factor of the scores; 1 / √headDim if not given. */
-    readonly scale?: number;
+    /** Factor of the scores, of all layers or of each; 1 / √headDim if not given. */
+    readonly scale?: number | ((layer: number) => number);
     /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */
     readonly cap?: number;
     /** Positions that a token sees, itself included; undefined for all before it. */
@@ -119,7 +121,12 @@ export interface DecoderSpec {
 
 /** The embedding's tensor, without the `.weight` at its end. */
 export function embeddingOf({ root, names }: Pick<DecoderSpec, "root" | "names">): string {
-  return `${root}.${names?.embedding ?? "embed_tokens"}`;
+  return below(root, names?.embedding ?? "embed_tokens");
+}
+
+/** The name of something below the root. */
+export function below(root: string, name: string): string {
+  return root === "" ? name : `${root}.${name}`;
 }
 
 /** More elements than a head of any model has; rotary tables are made by it. */

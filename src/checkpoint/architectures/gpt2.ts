@@ -1,0 +1,74 @@
+/**
+ * GPT-2 and its relatives (DistilGPT2, DialoGPT, Cerebras-GPT): learned positions, layer norms with biases, a plain MLP,
+ * and queries, keys and values in one matrix. Matrices are stored turned: see `../turned.ts`.
+ * @module
+ */
+import { ConfigError } from "../../errors.ts";
+import type { Checkpoint } from "../checkpoint.ts";
+import { gpt2Config, parseConfig } from "../config.ts";
+import { activationOf, PLAIN } from "./activations.ts";
+import { below, checkHeads, type DecoderSpec } from "./spec.ts";
+
+const ROOT = "transformer";
+const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "attn" };
+
+/** The decoder that a `config.json` with `model_type` `gpt2` describes. */
+export function gpt2(json: unknown): DecoderSpec {
+  const config = parseConfig(gpt2Config, json);
+  if (config.add_cross_attention) {
+    throw new ConfigError(
+      "config.json: add_cross_attention is not supported: what such a decoder attends to is not its own text",
+    );
+  }
+  const { n_embd: hidden, n_head: heads } = config;
+  const headDim = hidden / heads;
+  checkHeads(hidden, heads, heads, headDim);
+  const scale = config.scale_attn_weights ? 1 / Math.sqrt(headDim) : 1;
+  return {
+    hidden,
+    intermediate: config.n_inner ?? 4 * hidden,
+    layers: config.n_layer,
+    heads,
+    keyValueHeads: heads,
+    headDim,
+    vocabulary: config.vocab_size,
+    context: config.n_positions,
+    root: ROOT,
+    names: NAMES,
+    head: config.tie_word_embeddings ? `${ROOT}.${NAMES.embedding}` : "lm_head",
+    learnedPositions: { offset: 0 },
+    rotary: () => undefined,
+    norm: {
+      kind: "layer",
+      epsilon: config.layer_norm_epsilon,
+      affine: true,
+      attention: { before: "ln_1" },
+      mlp: { before: "ln_2" },
+      final: "ln_f",
+    },
+    attention: {
+      out: "c_proj",
+      fused: "c_attn",
+      inputBias: true,
+      outputBias: true,
+      scale: config.scale_attn_by_inverse_layer_idx
+        ? (layer: number) => scale / (layer + 1)
+        : scale,
+      window: () => undefined,
+    },
+    mlp: {
+      up: "mlp.c_fc",
+      down: "mlp.c_proj",
+      bias: true,
+      activation: activationOf(config.activation_function, PLAIN, "activation_function"),
+    },
+  };
+}
+
+/** GPT-2 by the names of its tensors, which begin below the root in older files, those of `gpt2` itself among them. */
+export function withRootOfGpt2({ tensors }: Checkpoint, spec: DecoderSpec): DecoderSpec {
+  if (spec.names !== NAMES || tensors.has(`${ROOT}.${NAMES.embedding}.weight`)) return spec;
+  if (!tensors.has(`${NAMES.embedding}.weight`)) return spec;
+  const head = spec.head === "lm_head" ? spec.head : below("", NAMES.embedding);
+  return { ...spec, root: "", head };
+}
