@@ -2,6 +2,7 @@
  * `inspect`: what a checkpoint holds, and how sparse it is.
  * @module
  */
+import { isBuffer } from "../checkpoint/buffers.ts";
 import { cutIntoSections } from "../onnx/sections.ts";
 import { atOnce, type Steps } from "../platform/steps.ts";
 import { countZeros } from "../prune/mask.ts";
@@ -102,7 +103,8 @@ export function* inspectInSteps(options: InspectOptions): Steps<InspectReport> {
       headDim: spec.headDim,
       vocabulary: spec.vocabulary,
       context: spec.context,
-      parameters: tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      parameters: tensors.filter(({ name }) => !isBuffer(name))
+        .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
       bytes: tensors.reduce((sum, { length }) => sum + length, 0),
       files: [...checkpoint.shards],
       linears: {

@@ -13,6 +13,7 @@ import { makeFolder, pathsIn } from "../platform/folders.ts";
 import { isHidden } from "../platform/paths.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";
 import type { Mask } from "../prune/types.ts";
+import { isBuffer } from "./buffers.ts";
 import { assertFinite, type Checkpoint } from "./checkpoint.ts";
 import { INDEX, SINGLE } from "./file_names.ts";
 import { turned } from "./turned.ts";
@@ -29,9 +30,6 @@ const OTHER_SAVING = /^(pytorch_model|flax_model|tf_model).*\.(bin|msgpack|h5)(\
 const OTHER_MODEL = /^consolidated.*\.pth$|\.(gguf|onnx|onnx[._]data(_\d+)?)$/;
 /** Where transformers.js looks for a model. */
 const OTHER_MODELS = "onnx";
-
-/** What masked scores were in GPT-NeoX and GPT-2, as a part of the model: -1e9, which float16 has no number for. */
-const MASKED_SCORE = /(^|\.)(attention|attn)\.masked_bias$/;
 
 /** A checkpoint in the making. */
 export class CheckpointWriter {
@@ -82,7 +80,7 @@ export class CheckpointWriter {
         for (let at = 0; at < length; at += PIECE) {
           const bytes = this.#piece.subarray(0, Math.min(PIECE, length - at));
           from.read(bytes, offset + at);
-          if (tensor?.type && !MASKED_SCORE.test(tensor.name)) {
+          if (tensor?.type && !isBuffer(tensor.name)) {
             assertFinite(bytes, tensor, at / FLOAT_BYTES[tensor.type]);
           }
           to.write(bytes, offset + at);

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { inspect } from "../../src/api/inspect.ts";
 import { OpenModel } from "../../src/api/shared.ts";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
@@ -87,7 +88,7 @@ test("GPT-NeoX with an MLP that gives nothing is the same one after the other an
   expect(await logits()).toEqual(beside);
 });
 
-test("files of Pythia hold masks and scores of masked tokens, infinite in float16: they are copied as they are", async () => {
+test("files of Pythia hold masks and scores of masked tokens, infinite in float16: they are copied as they are, and are no parameters", async () => {
   const folder = workshop.copy("gpt-neox");
   const { header, data } = parseSafetensors(fixtureBytes("gpt-neox"));
   const end = data.length;
@@ -103,6 +104,8 @@ test("files of Pythia hold masks and scores of masked tokens, infinite in float1
   writer.close();
   checkpoint.close();
   expect(filesOf(output)).toEqual(filesOf(folder));
+  const { parameters } = inspect({ model: fromRoot("test/fixtures/architectures/gpt-neox") });
+  expect(inspect({ model: folder }).parameters).toBe(parameters);
 });
 
 test("its head is found by the name that the files have for it", () => {
