@@ -264,6 +264,7 @@ describe("config.json", () => {
         "llama",
         "ministral",
         "mistral",
+        "nemotron",
         "olmo2",
         "olmo3",
         "opt",

@@ -146,3 +146,25 @@ describe("Arcee's config", () => {
     expect([attention.inputBias, attention.outputBias, mlp.bias]).toEqual([true, true, true]);
   });
 });
+
+describe("Nemotron's config", () => {
+  const config = configOf("nemotron");
+  const turned = (config: Config) => 2 * describeModel(config).rotary(0)!.frequencies.length;
+
+  test("says what part of heads is turned, inside its settings or outside, and a half where it does not", () => {
+    const bare = without(config, "partial_rotary_factor", "rope_scaling", "rope_theta");
+    expect([turned(config), turned(bare)]).toEqual([8, 8]);
+    expect(turned({ ...bare, partial_rotary_factor: 0.25 })).toBe(4);
+    const rope_parameters = { rope_type: "default", rope_theta: 10000, partial_rotary_factor: 1 };
+    expect(turned({ ...bare, rope_parameters, partial_rotary_factor: 0.5 })).toBe(16);
+  });
+
+  test("has no biases on linears and squares what ReLU leaves where it does not say otherwise", () => {
+    const { attention, mlp, norm } = describeModel(
+      without(config, "attention_bias", "mlp_bias", "hidden_act", "norm_eps"),
+    );
+    expect([attention.inputBias, attention.outputBias, mlp.bias]).toEqual([false, false, false]);
+    expect([mlp.activation, mlp.gate]).toEqual(["relu_squared", undefined]);
+    expect(norm).toMatchObject({ kind: "layer", epsilon: 1e-5, aboveOne: true });
+  });
+});

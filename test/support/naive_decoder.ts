@@ -69,7 +69,7 @@ export class NaiveDecoder {
       case "layerNorm":
         return layerNorm(
           values[step.input],
-          this.#weights.vector(step.weight),
+          this.#weights.vector(step.weight).map((weight) => weight + (step.above ?? 0)),
           step.bias === undefined ? undefined : this.#weights.vector(step.bias),
           step.epsilon,
         );

@@ -226,12 +226,13 @@ class DecoderBuilder {
   #norm(value: string, name: string, width: number): string {
     const b = this.#b;
     const { kind, epsilon, affine, biased = true, aboveOne } = this.#spec.norm;
+    const weightOf = () => {
+      const stored = this.#weights.vector(b, name, "weight", width);
+      return aboveOne ? b.node("Add", [stored, b.scalar(1)]) : stored;
+    };
     if (kind === "layer") {
       const [weight, bias] = affine
-        ? [
-          this.#weights.vector(b, name, "weight", width),
-          biased ? this.#weights.vector(b, name, "bias", width) : "",
-        ]
+        ? [weightOf(), biased ? this.#weights.vector(b, name, "bias", width) : ""]
         : [b.constant(`ones_${width}`, new Float32Array(width).fill(1), [width]), ""];
       return b.node("LayerNormalization", [value, weight, bias].filter(Boolean), {
         attributes: { axis: -1, epsilon: float(epsilon) },
@@ -242,9 +243,7 @@ class DecoderBuilder {
     const mean = b.node("ReduceMean", [square], { attributes: { axes: [-1], keepdims: 1 } });
     const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
     const normed = b.node("Div", [value, root]);
-    const stored = this.#weights.vector(b, name, "weight", width);
-    const weight = aboveOne ? b.node("Add", [stored, b.scalar(1)]) : stored;
-    return b.node("Mul", [normed, weight]);
+    return b.node("Mul", [normed, weightOf()]);
   }
 
   /** `x · factor`: no node where that changes nothing. */

@@ -16,6 +16,7 @@ import { granite } from "./granite.ts";
 import { helium } from "./helium.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
+import { nemotron } from "./nemotron.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
@@ -50,6 +51,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],
   ["mistral", mistral],
+  ["nemotron", nemotron],
   ["olmo2", olmo2],
   ["olmo3", olmo3],
   ["opt", opt],

@@ -90,6 +90,8 @@ export type Step =
     /** Tensors `[width]`; a missing bias is zeros. */
     readonly weight: string;
     readonly bias?: string;
+    /** What is added to the weight; 0 if not given. */
+    readonly above?: number;
   }
   /** W·x (+ bias). */
   | {

@@ -377,8 +377,10 @@ describe("a graph that is written down in another way", () => {
   });
 
   test("may add the number to a norm's weights as a list of one, in either order", async () => {
-    const { files } = await compiled("gemma", {}, "2:4");
-    for (const isFirst of [false, true]) {
+    for (
+      const [model, isFirst] of [["gemma", false], ["gemma", true], ["nemotron", true]] as const
+    ) {
+      const { files } = await compiled(model, {}, "2:4");
       const graph = changedGraph(files, (graph) => {
         const b = new GraphBuilder("one");
         const one = b.constant("one", Float32Array.of(1), [1]);

@@ -74,10 +74,14 @@ export function layerNorm(view: NodeView, steps: StepList): Meaning {
   view.expectInteger("stash_type", 1);
   const epsilon = checkedEpsilon(view, view.float("epsilon", Math.fround(1e-5)));
   const width = steps.widthOf(x.value);
-  const weight = vectorName(view, view.input(1, "tensor"), width);
+  const second = view.meaning(1);
+  const { stored, above } = second.kind === "tensor plus a number"
+    ? second
+    : { stored: view.input(1, "tensor"), above: undefined };
+  const weight = vectorName(view, stored, width);
   const bias = view.has(2) ? vectorName(view, view.input(2, "tensor"), width) : undefined;
   const output = steps.value(width);
-  steps.push({ op: "layerNorm", input: x.value, output, epsilon, weight, bias });
+  steps.push({ op: "layerNorm", input: x.value, output, epsilon, weight, bias, above });
   return { ...x, value: output };
 }
 

@@ -121,7 +121,7 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
     case "rmsNorm":
       return [{ name: step.weight, above: step.above ?? 0 }];
     case "layerNorm":
-      return plain(step.weight, step.bias);
+      return [{ name: step.weight, above: step.above ?? 0 }, ...plain(step.bias)];
     case "linear":
       return plain(step.bias);
     default:

@@ -215,7 +215,7 @@ class Planner {
         const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
         this.#program.norm(input, out, this.#decoder.widths[step.input], {
           groups: step.op === "rmsNorm" ? step.groups : 1,
-          weight: this.#vector(step.weight, step.op === "rmsNorm" ? step.above : 0),
+          weight: this.#vector(step.weight, step.above),
           bias: this.#vector(step.op === "layerNorm" ? step.bias : undefined),
           epsilon: step.epsilon,
           isLayer: step.op === "layerNorm",
