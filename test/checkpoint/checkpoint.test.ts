@@ -261,6 +261,7 @@ describe("config.json", () => {
         "gpt_neox",
         "granite",
         "helium",
+        "hunyuan_v1_dense",
         "llama",
         "ministral",
         "mistral",

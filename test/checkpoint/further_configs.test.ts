@@ -168,3 +168,30 @@ describe("Nemotron's config", () => {
     expect(norm).toMatchObject({ kind: "layer", epsilon: 1e-5, aboveOne: true });
   });
 });
+
+describe("Hunyuan's config", () => {
+  const config = configOf("hunyuan");
+  const second = (config: Config) => describeModel(config).rotary(0)!.frequencies[1];
+
+  test("stretches frequencies by alpha, which it calls dynamic, as transformers 4 and 5 write it", () => {
+    const base = 10000 * 50 ** (16 / 14);
+    expect(second(config)).toBeCloseTo(base ** (-2 / 16), 6);
+    const scaling = config.rope_scaling as Config;
+    const rope_parameters = { ...scaling, rope_type: "dynamic", rope_theta: 10000 };
+    const newer = { ...without(config, "rope_scaling", "rope_theta"), rope_parameters };
+    expect(second(newer)).toBe(second(config));
+    expect(second({ ...config, rope_scaling: null })).toBeCloseTo(1e4 ** (-2 / 16), 6);
+    // Without alpha, frequencies would change with the length.
+    refused({ ...config, rope_scaling: without(scaling, "alpha") }, '"dynamic" is not supported');
+    refused({ ...config, rope_scaling: { ...scaling, alpha: -1 } }, "alpha", "-1");
+    refused({ ...config, rope_scaling: { ...scaling, alpha: "50" } }, "alpha");
+  });
+
+  test("norms heads, and layers do not share keys and values", () => {
+    const { attention, norm } = describeModel(without(config, "rms_norm_eps", "use_qk_norm"));
+    expect(attention.norm).toBe("turned");
+    expect(norm.epsilon).toBe(1e-5);
+    refused({ ...config, use_qk_norm: false }, "use_qk_norm");
+    refused({ ...config, use_cla: true }, "use_cla");
+  });
+});

@@ -13,6 +13,8 @@ export interface Projections {
   readonly queries: string;
   readonly keys: string;
   readonly values: string;
+  /** What queries and keys go through once they are turned, where that is something. */
+  readonly normTurned?: (turned: string, part: "q" | "k") => string;
 }
 
 /** A form of attention. One object serves one graph. */
@@ -122,19 +124,28 @@ export class WindowAttention implements Attention {
     return positions;
   }
 
-  attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
+  attend(
+    b: GraphBuilder,
+    layer: number,
+    { queries, keys, values, normTurned }: Projections,
+  ): string {
     const spec = this.#spec!;
     const { heads, keyValueHeads, headDim } = spec;
     const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
     const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
-    const rotated = (x: string, count: number) =>
-      shape(this.#turning.turn(b, spec, layer, x, count, this.#positions), [0, 0, count, headDim]);
+    const rotated = (x: string, part: "q" | "k", count: number) => {
+      const turned = this.#turning.turn(b, spec, layer, x, count, this.#positions);
+      return shape(normTurned?.(turned, part) ?? turned, [0, 0, count, headDim]);
+    };
 
     const scale = scaleOf(spec, layer) ?? 1 / Math.sqrt(headDim);
-    const scaled = b.node("Mul", [rotated(queries, heads), b.scalar(scale)]);
+    const scaled = b.node("Mul", [rotated(queries, "q", heads), b.scalar(scale)]);
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
     const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
-    const scores = b.node("MatMul", [grouped, turn(rotated(keys, keyValueHeads), [0, 2, 3, 1])]);
+    const scores = b.node("MatMul", [
+      grouped,
+      turn(rotated(keys, "k", keyValueHeads), [0, 2, 3, 1]),
+    ]);
     const bounded = shape(capped(b, scores, spec.attention.cap), [0, heads, -1, 0]);
     const masked = b.node("Add", [bounded, this.#bias(b, layer)]);
     const weights = b.node("Softmax", [masked], { attributes: { axis: -1 } });
@@ -226,15 +237,21 @@ export class CachedAttention implements Attention {
     return this.#positions;
   }
 
-  attend(b: GraphBuilder, layer: number, { queries, keys, values }: Projections): string {
+  attend(
+    b: GraphBuilder,
+    layer: number,
+    { queries, keys, values, normTurned }: Projections,
+  ): string {
     const spec = this.#spec!;
     const { heads, keyValueHeads, attention } = spec;
     const scale = scaleOf(spec, layer);
-    const rotated = (x: string, count: number) =>
-      this.#turning.turn(b, spec, layer, x, count, this.#positions);
+    const rotated = (x: string, part: "q" | "k", count: number) => {
+      const turned = this.#turning.turn(b, spec, layer, x, count, this.#positions);
+      return normTurned?.(turned, part) ?? turned;
+    };
     const [attended] = b.nodes("GroupQueryAttention", [
-      rotated(queries, heads),
-      rotated(keys, keyValueHeads),
+      rotated(queries, "q", heads),
+      rotated(keys, "k", keyValueHeads),
       values,
       `past_key_values.${layer}.key`,
       `past_key_values.${layer}.value`,

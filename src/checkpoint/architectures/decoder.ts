@@ -133,22 +133,34 @@ class DecoderBuilder {
         this.#project(value, path, "k", keyValueHeads),
         this.#project(value, path, "v", keyValueHeads),
       ];
-    const attended = this.#attention.attend(this.#b, layer, { queries, keys, values });
+    const normTurned = (turned: string, part: "q" | "k") =>
+      this.#normHeads(turned, path, part, part === "q" ? heads : keyValueHeads);
+    const attended = this.#attention.attend(this.#b, layer, {
+      ...{ queries, keys, values },
+      normTurned: attention.norm === "turned" ? normTurned : undefined,
+    });
     const out = `${module}.${attention.out}`;
     return this.#linear(attended, out, hidden, heads * headDim, attention.outputBias);
   }
 
-  /** Queries, keys or values, `[batch, sequence, count · headDim]`, normed where they are. */
+  /** Queries, keys or values, `[batch, sequence, count · headDim]`, normed where they are before they are turned. */
   #project(value: string, path: string, part: "q" | "k" | "v", count: number): string {
-    const b = this.#b;
     const { hidden, headDim, attention } = this.#spec;
     const name = `${path}.self_attn.${part}_proj`;
     const projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
-    if (part === "v" || !attention.norm) return projected;
-    const norm = `${path}.self_attn.${part}_norm`;
-    return b.within(`${part}_norm`, () => {
-      if (attention.norm === "whole") return this.#norm(projected, norm, count * headDim);
-      const heads = b.node("Reshape", [projected, b.integers([0, 0, count, headDim])]);
+    const isNormed = part !== "v" && attention.norm && attention.norm !== "turned";
+    return isNormed ? this.#normHeads(projected, path, part, count) : projected;
+  }
+
+  /** Queries or keys, normed by head or all heads together. */
+  #normHeads(value: string, path: string, part: "q" | "k", count: number): string {
+    const b = this.#b;
+    const { headDim, attention } = this.#spec;
+    const name = attention.normNames?.[part] ?? `${part}_norm`;
+    const norm = `${path}.self_attn.${name}`;
+    return b.within(name, () => {
+      if (attention.norm === "whole") return this.#norm(value, norm, count * headDim);
+      const heads = b.node("Reshape", [value, b.integers([0, 0, count, headDim])]);
       const normed = this.#norm(heads, norm, headDim);
       return b.node("Reshape", [normed, b.integers([0, 0, count * headDim])]);
     });

@@ -34,7 +34,7 @@ export interface Differences {
   readonly norms?: Partial<
     Pick<DecoderSpec["norm"], "kind" | "epsilon" | "aboveOne" | "attention" | "mlp">
   >;
-  readonly attentionNorm?: "heads" | "whole";
+  readonly attentionNorm?: DecoderSpec["attention"]["norm"];
   readonly attentionScale?: number;
   readonly attentionCap?: number;
   readonly logitCap?: number;

@@ -14,6 +14,7 @@ import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
 import { granite } from "./granite.ts";
 import { helium } from "./helium.ts";
+import { hunyuan } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
 import { mistral } from "./mistral.ts";
 import { nemotron } from "./nemotron.ts";
@@ -47,6 +48,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gpt_neox", gptNeox],
   ["granite", granite],
   ["helium", helium],
+  ["hunyuan_v1_dense", hunyuan],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],

@@ -98,8 +98,13 @@ export interface DecoderSpec {
     readonly byHead?: boolean;
     readonly inputBias: boolean;
     readonly outputBias: boolean;
-    /** RMS norms of queries and keys: of each head (Qwen 3), or of all heads together (OLMo 2). */
-    readonly norm?: "heads" | "whole";
+    /**
+     * RMS norms of queries and keys: of each head (Qwen 3), of all heads together (OLMo 2), or of each head once it is
+     * turned (Hunyuan).
+     */
+    readonly norm?: "heads" | "whole" | "turned";
+    /** What their tensors are called; `q_norm` and `k_norm` if not given. */
+    readonly normNames?: { readonly q: string; readonly k: string };
     /** Factor of the scores, of all layers or of each; 1 / √headDim if not given. */
     readonly scale?: number | ((layer: number) => number);
     /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */

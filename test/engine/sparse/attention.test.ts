@@ -27,12 +27,16 @@ describe("attention", () => {
     readonly interleaved?: boolean;
     /** What scores are capped by. */
     readonly cap?: number;
+    /** Whether turned queries and keys are normed. */
+    readonly hasNorms?: boolean;
   }
 
   const LENGTH = 140;
   /** On both sides of the borders of pages, of groups of four positions, and of windows. */
   const CHECKED = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 62, 63, 64, 65, 100, 127, 128, 129, 139];
   const SCALE = 0.31;
+  /** Large enough to be seen, and another for keys. */
+  const QUERY_EPSILON = 0.25, KEY_EPSILON = 0.5;
 
   interface Inputs {
     readonly queries: number[][];
@@ -41,6 +45,9 @@ describe("attention", () => {
     /** `[position, turned / 2]` */
     readonly cosines: number[][];
     readonly sines: number[][];
+    /** Weights of the norms of turned heads. */
+    readonly queryNorm: number[];
+    readonly keyNorm: number[];
   }
 
   function inputsOf({ heads, keyValueHeads, headDim, turned = headDim }: Shape): Inputs {
@@ -63,6 +70,8 @@ describe("attention", () => {
       values,
       cosines: angles.map((row) => row.map((angle) => Math.fround(Math.cos(angle)))),
       sines: angles.map((row) => row.map((angle) => Math.fround(Math.sin(angle)))),
+      queryNorm: some(headDim)[0],
+      keyNorm: some(headDim)[0],
     };
   }
 
@@ -85,12 +94,15 @@ describe("attention", () => {
     garbage = 0,
   ): Float32Array[][] {
     const { heads, keyValueHeads, headDim, window = 0, isInt8 = false, cap = 0 } = shape;
-    const [{ given: { cosines, sines } }] = sequences;
+    const [{ given: { cosines, sines, queryNorm, keyNorm } }] = sequences;
     machine.reset();
     const flat = (rows: number[][]) => machine.place([rows.flat()]).address;
     const tables = shape.hasRotary
       ? { cosines: flat(cosines), sines: flat(sines) }
       : { cosines: 0, sines: 0 };
+    const [queryWeight, keyWeight] = [queryNorm, keyNorm].map((weight) =>
+      shape.hasNorms ? flat([weight]) : 0
+    );
     // As much as floats take, which is more than int8 does.
     const headBytes = headDim * 512 + 1024;
     // A layer before this one, so that the offset counts.
@@ -127,6 +139,8 @@ describe("attention", () => {
         out,
       }, {
         isLast: false,
+        queryNorm: { weight: queryWeight, epsilon: QUERY_EPSILON },
+        keyNorm: { weight: keyWeight, epsilon: KEY_EPSILON },
         heads,
         keyValueHeads,
         headDim,
@@ -208,20 +222,33 @@ describe("attention", () => {
 
   /** One head at one position. */
   function expected(shape: Shape, given: Inputs, position: number, head: number): number[] {
-    const { heads, keyValueHeads, headDim, window, isInt8, hasRotary, cap } = shape;
+    const { heads, keyValueHeads, headDim, window, isInt8, hasRotary, cap, hasNorms } = shape;
     const shared = Math.floor(head / (heads / keyValueHeads));
     const headOf = (row: number[], h: number) => row.slice(h * headDim, (h + 1) * headDim);
     const turn = (row: number[], p: number) =>
       hasRotary
         ? (shape.interleaved ? turnedInPairs : turned)(row, given.cosines[p], given.sines[p])
         : row;
+    const normed = (row: number[], weight: number[], epsilon: number) => {
+      if (!hasNorms) return row;
+      const root = Math.sqrt(row.reduce((sum, x) => sum + x * x, 0) / headDim + epsilon);
+      return row.map((x, i) => x / root * weight[i]);
+    };
     const stored = (row: number[]) => isInt8 ? rounded(row, 127) : row;
-    let query = turn(headOf(given.queries[position], head), position);
+    let query = normed(
+      turn(headOf(given.queries[position], head), position),
+      given.queryNorm,
+      QUERY_EPSILON,
+    );
     if (isInt8) query = rounded(spread(query), 63);
     const first = Math.max(0, position + 1 - (window ?? Infinity));
     const scores: number[] = [];
     for (let p = first; p <= position; p++) {
-      const turnedKey = turn(headOf(given.keys[p], shared), p);
+      const turnedKey = normed(
+        turn(headOf(given.keys[p], shared), p),
+        given.keyNorm,
+        KEY_EPSILON,
+      );
       const key = isInt8 ? rounded(spread(turnedKey), 127) : turnedKey;
       const score = SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0);
       scores.push(cap ? cap * Math.tanh(score / cap) : score);
@@ -267,6 +294,12 @@ describe("attention", () => {
         { heads: 4, keyValueHeads: 2, headDim: 8, window: 40, cap, isInt8 },
       ])
     ),
+    // Hunyuan's heads are normed once they are turned.
+    ...[false, true].flatMap((isInt8) => [
+      { heads: 4, keyValueHeads: 2, headDim: 32, hasNorms: true, isInt8 },
+      { heads: 2, keyValueHeads: 1, headDim: 12, turned: 6, hasNorms: true, isInt8 },
+    ]),
+    { heads: 3, keyValueHeads: 1, headDim: 6, hasNorms: true },
     // Heads that share a page's keys go through it in pairs, and one is left.
     ...[3, 5].flatMap((heads) =>
       [undefined, 40].map((window) => (
@@ -279,13 +312,14 @@ describe("attention", () => {
   ];
 
   for (const [i, shape] of SHAPES.entries()) {
-    const { heads, keyValueHeads, headDim, window, isInt8, turned: part, cap } = shape;
+    const { heads, keyValueHeads, headDim, window, isInt8, turned: part, cap, hasNorms } = shape;
     const withRotary = { ...shape, hasRotary: part !== undefined || i % 4 !== 1 };
     const what =
       `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
       (part ? `, ${part} of them turned${shape.interleaved ? " in pairs" : ""}` : "") +
       (window ? `, a window of ${window}` : "") +
-      (cap ? `, scores up to ${cap}` : "");
+      (cap ? `, scores up to ${cap}` : "") +
+      (hasNorms ? ", normed once they are turned" : "");
     test(`is right with ${what}`, () => {
       const given = inputsOf(withRotary);
       const pieces = [1, 3, 17, 2, 60, 1, 8];

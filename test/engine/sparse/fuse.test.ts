@@ -13,7 +13,7 @@ import { changedGraph, type Files, filesOf, lowerBytes } from "./support.ts";
 const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
 
-const MODELS = ["llama", "opt"] as const;
+const MODELS = ["llama", "opt", "hunyuan"] as const;
 const compiled = new Map<string, Files>();
 
 beforeAll(async () => {
@@ -75,6 +75,53 @@ describe("attention is refused where something else reads what it changes:", () 
       sum.input = sum.input.map((value) => value === made ? value : node.input[0]);
     }
   }, part);
+  refuses("queries that were turned and normed", "hunyuan", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) {
+      const { sum, made } = sumBehind(e.graph, node);
+      sum.input = sum.input.map((value) => value === made ? value : node.input[0]);
+    }
+  }, part);
+  refuses("queries that were turned and are normed for it alone", "hunyuan", (e) => {
+    for (const node of nodes(e, "GroupQueryAttention")) {
+      const { sum, made } = sumBehind(e.graph, node);
+      const [turned] = nodes(e, "RotaryEmbedding").find(({ name }) =>
+        name.startsWith(node.name.replace(/self_attn.*/, ""))
+      )!.output;
+      sum.input = sum.input.map((value) =>
+        value === made ? value : turned
+      );
+    }
+  }, part);
+});
+
+describe("norms of what was turned", () => {
+  const decoder = () => lowerBytes(compiled.get("hunyuan")!.graph);
+
+  test("are attention's own steps, with weights of their own", () => {
+    const { steps } = fuse(decoder());
+    const names = steps.flatMap((step) =>
+      step.op === "attention" ? [step.queryNorm?.weight, step.keyNorm?.weight] : []
+    );
+    expect(names).toEqual(
+      [0, 1, 2].flatMap((layer) =>
+        ["query", "key"].map((part) => `model.layers.${layer}.self_attn.${part}_layernorm.weight`)
+      ),
+    );
+    // Beside them, the two of each block and the last one.
+    expect(steps.filter(({ op }) => op === "rmsNorm")).toHaveLength(7);
+  });
+
+  test("are refused where they are not of attention's heads", () => {
+    const { steps, ...rest } = decoder();
+    const turned = new Set(steps.flatMap((step) => step.op === "rotary" ? [step.output] : []));
+    const asOne = steps.map((step) =>
+      step.op === "rmsNorm" && turned.has(step.input) ? { ...step, groups: 1 } : step
+    );
+    expect(thrownBy(() => fuse({ ...rest, steps: asOne }))).toMatchObject({
+      code: "OPERATOR_UNSUPPORTED",
+      message: expect.stringContaining("for each of attention's heads"),
+    });
+  });
 });
 
 describe("a rotary embedding is refused", () => {

@@ -41,7 +41,7 @@ import {
   WORK,
 } from "./page_int8";
 import { turnHalves, turnNeighbours } from "./rotary";
-import { share } from "./vectors";
+import { normHead, share } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. */
 const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, OUT: usize = 32;
@@ -64,6 +64,8 @@ const TURNED: usize = 84;
 const CAP: usize = 88;
 /** Not 0: neighbouring elements are turned together, not those of two halves. */
 const INTERLEAVED: usize = 92;
+/** Weights of the RMS norms of turned heads, each with its epsilon in the word behind it; 0 is no norm. */
+const QUERY_NORM: usize = 96, KEY_NORM: usize = 104;
 
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
@@ -117,7 +119,7 @@ function scratchOf(a: usize, thread: i32): usize {
 }
 
 /**
- * Turns queries in place, and puts turned keys, and values, into the cache.
+ * Turns queries in place, and puts turned keys, and values, into the cache; queries and keys may be normed on the way.
  *
  * Where the cache is int8, queries are quantised too, in their own place. Heads go to one thread after the other, those
  * of keys first, then those of values, which take the longest: so all threads have as many of each.
@@ -134,6 +136,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
     if (which >= 2 * kvHeads) {
       const q = headOf(a, QUERIES, token, which - 2 * kvHeads);
       turn(a, q, q, position, dim);
+      normTurned(a, QUERY_NORM, q, dim);
       if (!isInt8) continue;
       spread(q, dim);
       narrowQuery(q, dim, scale);
@@ -142,6 +145,7 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
     const to = partOf(a, token, position >> 6, which % kvHeads), place = position & 63;
     if (which < kvHeads) {
       turn(a, headOf(a, KEYS, token, which), turned, position, dim);
+      normTurned(a, KEY_NORM, turned, dim);
       if (isInt8) {
         spread(turned, dim);
         appendKeyInt8(turned, to, place, dim);
@@ -167,6 +171,12 @@ function turn(a: usize, from: usize, to: usize, position: i32, dim: i32): void {
   const c = cosines + <usize> position * half, s = load<usize>(a, SINES) + <usize> position * half;
   if (load<i32>(a, INTERLEAVED) != 0) return turnNeighbours(from, to, c, s, turned);
   turnHalves(from, to, c, s, half);
+}
+
+/** The RMS norm of a turned head, by the word that has the address of its weights: where there are any. */
+function normTurned(a: usize, word: usize, head: usize, dim: i32): void {
+  const weight = load<usize>(a + word);
+  if (weight != 0) normHead(head, dim, weight, load<f32>(a + word, 4));
 }
 
 /** First position that a token sees. */

@@ -117,6 +117,12 @@ export function norm(a: usize, tokens: i32, thread: i32, threads: i32): void {
   }
 }
 
+/** The RMS norm of one head, in its place. */
+export function normHead(at: usize, width: i32, weight: usize, epsilon: f32): void {
+  if (width & 3) slowNorm(at, at, width, weight, 0, epsilon, false);
+  else fastNorm(at, at, width, weight, 0, epsilon, false);
+}
+
 function fastNorm(
   from: usize,
   to: usize,

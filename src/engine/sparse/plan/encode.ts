@@ -204,6 +204,9 @@ export class Program {
       scale: number;
       /** 0 for none; in the units of scaled scores. */
       cap: number;
+      /** RMS norms of turned heads, by the address of their weights; 0 for none. */
+      queryNorm: HeadNorm;
+      keyNorm: HeadNorm;
       isInt8: boolean;
       /** Whether nothing that follows is needed where no logits are wanted. */
       isLast: boolean;
@@ -218,6 +221,9 @@ export class Program {
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],
       ...[options.turned, bits(options.cap), options.interleaved ? 1 : 0],
+      ...[options.queryNorm, options.keyNorm].flatMap((
+        { weight, epsilon },
+      ) => [weight, bits(epsilon)]),
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);
@@ -231,6 +237,13 @@ export class Program {
     this.#words.push(op, args.length + 2, ...args);
     this.#lastOp = op;
   }
+}
+
+/** An RMS norm of heads. */
+export interface HeadNorm {
+  /** Where its weights lie; 0 for no norm. */
+  readonly weight: number;
+  readonly epsilon: number;
 }
 
 /** What a product begins with. */

@@ -63,9 +63,16 @@ export interface LinearStep {
 type Attention = Extract<Step, { op: "attention" }>;
 type Rotary = Extract<Step, { op: "rotary" }>;
 
-/** Attention, with the rotary embedding of its queries and keys. */
+type RmsNorm = Extract<Step, { op: "rmsNorm" }>;
+
+/** The RMS norm of each head of turned queries or keys. */
+export type TurnedNorm = Pick<RmsNorm, "weight" | "above" | "epsilon">;
+
+/** Attention, with the rotary embedding of its queries and keys, and the norms of what comes out of that. */
 export type AttentionStep = Attention & {
   readonly rotary?: Pick<Rotary, "tables" | "turned" | "interleaved">;
+  readonly queryNorm?: TurnedNorm;
+  readonly keyNorm?: TurnedNorm;
   /** Whether what follows is for tokens alone whose logits are wanted. */
   readonly isLast: boolean;
 };
@@ -124,6 +131,9 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
       return [{ name: step.weight, above: step.above ?? 0 }, ...plain(step.bias)];
     case "linear":
       return plain(step.bias);
+    case "attention":
+      return [step.queryNorm, step.keyNorm].filter((norm) => norm !== undefined)
+        .map(({ weight, above }) => ({ name: weight, above: above ?? 0 }));
     default:
       return [];
   }
@@ -146,6 +156,8 @@ class Fuser {
   /** Products that may still take in what follows them, by the value that they make now. */
   readonly #open = new Map<Value, LinearStep>();
   readonly #rotaries = new Map<Value, Rotary>();
+  /** Norms of what RotaryEmbedding turned. */
+  readonly #turnedNorms = new Map<Value, RmsNorm>();
   /** The first of the steps at the end that treat each token alone: behind the last attention. */
   readonly #tail: number;
 
@@ -241,6 +253,14 @@ class Fuser {
         this.#close(step.input);
         this.#rotaries.set(step.output, step);
         return;
+      case "rmsNorm":
+        if (this.#rotaries.has(step.input)) {
+          this.#turnedNorms.set(step.output, step);
+          return;
+        }
+        this.#close(step.input);
+        this.#steps.push(step);
+        return;
       case "attention":
         return this.#attend(step, at === this.#tail - 1);
       default:
@@ -289,13 +309,20 @@ class Fuser {
   }
 
   #attend(step: Attention, isLast: boolean): void {
-    const queries = this.#rotaries.get(step.queries), keys = this.#rotaries.get(step.keys);
-    for (const value of [step.queries, step.keys, step.values]) {
-      if (!this.#rotaries.has(value)) this.#close(value);
-    }
+    const queryNorm = this.#turnedNorms.get(step.queries),
+      keyNorm = this.#turnedNorms.get(step.keys);
+    const queries = this.#rotaries.get(queryNorm?.input ?? step.queries);
+    const keys = this.#rotaries.get(keyNorm?.input ?? step.keys);
+    this.#close(step.values);
+    if (!queries) this.#close(step.queries);
+    if (!keys) this.#close(step.keys);
     this.#assertTurns(step, queries, keys);
+    this.#assertNorms(step, queryNorm, keyNorm);
     // Kernels turn queries and keys where they lie, and write those of 8 bits over the others.
-    const changed = [step.queries, queries?.input, keys && step.keys, keys?.input];
+    const changed = [
+      ...[step.queries, queries?.output, queries?.input],
+      ...[keys && step.keys, keys?.output, keys?.input],
+    ];
     if (changed.some((value) => value !== undefined && this.#uses[value] !== 1)) {
       throw new UnsupportedOperatorError(
         `layer ${step.layer}: attention is supported where nothing else reads its queries, or keys ` +
@@ -308,8 +335,24 @@ class Fuser {
       keys: keys?.input ?? step.keys,
       rotary: queries &&
         { tables: queries.tables, turned: queries.turned, interleaved: queries.interleaved },
+      queryNorm,
+      keyNorm,
       isLast,
     });
+  }
+
+  /** @throws {UnsupportedOperatorError} When norms of turned queries and keys are not of heads. */
+  #assertNorms(
+    step: Attention,
+    queryNorm: RmsNorm | undefined,
+    keyNorm: RmsNorm | undefined,
+  ): void {
+    const areOfHeads = (queryNorm?.groups ?? step.heads) === step.heads &&
+      (keyNorm?.groups ?? step.keyValueHeads) === step.keyValueHeads;
+    if (areOfHeads) return;
+    throw new UnsupportedOperatorError(
+      `layer ${step.layer}: norms of what RotaryEmbedding turned are supported for each of attention's heads`,
+    );
   }
 
   /** @throws {UnsupportedOperatorError} When not both queries and keys are turned, and as attention has them. */
@@ -328,7 +371,7 @@ class Fuser {
   #close(value: Value): void {
     const open = this.#open.get(value);
     if (!open) {
-      if (this.#rotaries.has(value)) {
+      if (this.#rotaries.has(value) || this.#turnedNorms.has(value)) {
         throw new UnsupportedOperatorError(
           "RotaryEmbedding is supported for queries and keys of attention only",
         );

@@ -12,7 +12,13 @@ import type { PlacedMatrix } from "../weights/placed.ts";
 import type { PlacedTables } from "../weights/rotary.ts";
 import { sketchBytes, sketchRoom } from "../weights/sketch.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
-import { Program, type QuantisedVectors, type Scratch, type Vectors } from "./encode.ts";
+import {
+  type HeadNorm,
+  Program,
+  type QuantisedVectors,
+  type Scratch,
+  type Vectors,
+} from "./encode.ts";
 import {
   type AttentionStep,
   type FusedDecoder,
@@ -20,6 +26,7 @@ import {
   type LinearStep,
   readBy,
   readNotOnlyByProducts,
+  type TurnedNorm,
   type VectorRef,
   vectorsOf,
 } from "./fuse.ts";
@@ -305,6 +312,10 @@ class Planner {
     return name === undefined ? 0 : this.#vectors.get(keyOf({ name, above }))!;
   }
 
+  #headNorm(norm: TurnedNorm | undefined): HeadNorm {
+    return { weight: this.#vector(norm?.weight, norm?.above), epsilon: norm?.epsilon ?? 0 };
+  }
+
   /** Whether inputs of 7 bits have made products less exact than some activation functions need be. */
   #isNear({ kind }: PlacedMatrix): boolean {
     return isQuantised(kind) && this.#options.activations === "int8";
@@ -330,6 +341,8 @@ class Planner {
       window: step.window ?? 0,
       scale: step.scale * Math.LOG2E,
       cap: (step.cap ?? 0) * Math.LOG2E,
+      queryNorm: this.#headNorm(step.queryNorm),
+      keyNorm: this.#headNorm(step.keyNorm),
       isInt8: isInt8Cache(step, kv),
       isLast: step.isLast,
       scratch: this.#scratch,
