@@ -192,14 +192,21 @@ export class CompiledWeights implements DecoderWeights {
     return b.node("Mul", [rows, b.node("Unsqueeze", [scales, b.integers([-1])])]);
   }
 
-  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string {
+  vector(
+    b: GraphBuilder,
+    name: string,
+    part: "weight" | "bias",
+    length: number,
+    heads?: number,
+  ): string {
     const full = `${name}.${part}`;
-    requireTensor(this.#checkpoint.tensors, full, [length]);
+    const dims = heads === undefined ? [length] : [heads, length];
+    requireTensor(this.#checkpoint.tensors, full, dims);
     let stored = this.#vectors.get(full);
     if (!stored) {
-      const values = new Float32Array(length);
+      const values = new Float32Array(length * (heads ?? 1));
       this.#checkpoint.readFloats(full, values);
-      stored = { type: DataType.FLOAT, dims: [length], range: this.#data.append(values) };
+      stored = { type: DataType.FLOAT, dims, range: this.#data.append(values) };
       this.#vectors.set(full, stored);
     }
     return b.external(full, stored.type, stored.dims, stored.range);

@@ -11,6 +11,12 @@ import { readJsonOf, thrownBy } from "./support.ts";
 const configOf = (name: string) =>
   readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
 
+function refused(config: Record<string, unknown>, field: string): void {
+  const error = thrownBy(() => describeModel(config));
+  expect(error).toBeInstanceOf(ConfigError);
+  expect(error.message).toContain(field);
+}
+
 describe("ERNIE 4.5's config", () => {
   test("means the same as transformers 4 and as transformers 5 write it", () => {
     const { rope_theta, rope_scaling: _, ...newer } = configOf("ernie4_5");
@@ -97,12 +103,16 @@ describe("Command R's config", () => {
     expect(spec.norm.mlp).toEqual(spec.norm.attention);
   });
 
-  test("must not norm queries and keys, nor have no scale of its logits", () => {
-    for (const [field, value] of [["use_qk_norm", true], ["logit_scale", null]] as const) {
-      const error = thrownBy(() => describeModel({ ...bare, [field]: value }));
-      expect(error).toBeInstanceOf(ConfigError);
-      expect(error.message).toContain(field);
-    }
+  test("norms heads of queries and keys where it says so, in cohere alone", () => {
+    const normOf = (use_qk_norm?: boolean | null) =>
+      describeModel({ ...bare, use_qk_norm }).attention.norm;
+    expect([true, false, null, undefined].map(normOf))
+      .toEqual(["own", undefined, undefined, undefined]);
+    refused({ ...configOf("cohere2"), use_qk_norm: true }, "use_qk_norm");
+  });
+
+  test("must have a scale of its logits", () => {
+    refused({ ...bare, logit_scale: null }, "logit_scale");
   });
 });
 

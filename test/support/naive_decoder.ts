@@ -71,6 +71,7 @@ export class NaiveDecoder {
           values[step.input],
           this.#weights.vector(step.weight).map((weight) => weight + (step.above ?? 0)),
           step.bias === undefined ? undefined : this.#weights.vector(step.bias),
+          step.groups,
           step.epsilon,
         );
       case "linear":
@@ -104,6 +105,10 @@ export class NaiveDecoder {
         return values[step.input].map(ACTIVATIONS[step.op]);
       case "part":
         return part(values[step.input], this.#decoder.widths[step.output], step);
+      case "weigh": {
+        const weight = this.#weights.vector(step.weight);
+        return values[step.input].map((x, i) => x * weight[i]);
+      }
       case "scale":
         return values[step.input].map((x) => step.factor * x);
       case "cap":
@@ -146,13 +151,17 @@ function layerNorm(
   x: Float64Array,
   weight: Float64Array,
   bias: Float64Array | undefined,
+  groups: number,
   epsilon: number,
 ): Float64Array {
-  const mean = sum(x.length, (i) => x[i]) / x.length;
-  const variance = sum(x.length, (i) => (x[i] - mean) ** 2) / x.length;
-  return x.map((value, i) =>
-    (value - mean) / Math.sqrt(variance + epsilon) * weight[i] + (bias?.[i] ?? 0)
-  );
+  const width = x.length / groups;
+  return x.map((value, i) => {
+    const part = x.subarray(i - i % width, i - i % width + width);
+    const mean = sum(width, (j) => part[j]) / width;
+    const variance = sum(width, (j) => (part[j] - mean) ** 2) / width;
+    const normed = (value - mean) / Math.sqrt(variance + epsilon);
+    return normed * weight[i % width] + (bias?.[i % width] ?? 0);
+  });
 }
 
 function linear(

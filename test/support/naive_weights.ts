@@ -32,6 +32,7 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
         await addVector(step.bias);
         break;
       case "rmsNorm":
+      case "weigh":
         await addVector(step.weight);
         break;
       case "layerNorm":

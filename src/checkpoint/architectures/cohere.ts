@@ -1,7 +1,7 @@
 /**
  * Cohere's models: attention and MLP side by side, of one layer norm without biases; neighbouring elements of queries
  * and keys are turned together. Command R7B and Command A (`cohere2`) have windows in three of four layers, which
- * alone turn queries and keys.
+ * alone turn queries and keys. Command R+ norms each head of queries and keys, with weights of its own.
  * @module
  */
 import { ConfigError } from "../../errors.ts";
@@ -20,13 +20,23 @@ const NORM = { before: "input_layernorm" };
 export function cohere(json: unknown): DecoderSpec {
   const config = parseConfig(cohereConfig, json);
   const settings = { ...config, rope_theta: config.rope_theta ?? USUAL_THETA };
-  return sideBySide(settings, { interleaved: true });
+  return sideBySide(settings, {
+    interleaved: true,
+    attentionNorm: config.use_qk_norm ? "own" : undefined,
+  });
 }
 
 /** The decoder that a `config.json` with `model_type` `cohere2` describes. */
 export function cohere2(json: unknown): DecoderSpec {
   const config = parseConfig(cohere2Config, json);
   const window = windowsOf(config, (layer) => (layer + 1) % config.sliding_window_pattern !== 0);
+  if (config.use_qk_norm) {
+    // transformers does not read the field, and norms nothing.
+    throw new ConfigError(
+      "config.json: use_qk_norm is not supported in cohere2, of which no model norms queries and keys: " +
+        "set it to false",
+    );
+  }
   return sideBySide(config, {
     window,
     rotary(headDim) {
@@ -40,15 +50,9 @@ function sideBySide(
   config: RotaryDecoderConfig & {
     readonly layer_norm_eps: number;
     readonly logit_scale: number;
-    readonly use_qk_norm?: boolean | null;
   },
   differs: Differences,
 ): DecoderSpec {
-  if (config.use_qk_norm) {
-    throw new ConfigError(
-      "config.json: use_qk_norm is not supported: queries and keys of this model are normed",
-    );
-  }
   const decoder = rotaryDecoder(config, {
     ...attentionBiases(config),
     ...differs,

@@ -161,9 +161,19 @@ class DecoderBuilder {
     return b.within(name, () => {
       if (attention.norm === "whole") return this.#norm(value, norm, count * headDim);
       const heads = b.node("Reshape", [value, b.integers([0, 0, count, headDim])]);
-      const normed = this.#norm(heads, norm, headDim);
+      const normed = attention.norm === "own"
+        ? this.#normByHead(heads, norm, count)
+        : this.#norm(heads, norm, headDim);
       return b.node("Reshape", [normed, b.integers([0, 0, count * headDim])]);
     });
+  }
+
+  /** Layer norms of heads that have weights of their own. */
+  #normByHead(value: string, name: string, count: number): string {
+    const b = this.#b;
+    const { headDim, norm: { epsilon } } = this.#spec;
+    const normed = this.#layerNorm(value, [onesOf(b, headDim)], epsilon);
+    return b.node("Mul", [normed, this.#weights.vector(b, name, "weight", headDim, count)]);
   }
 
   #mlp(value: string, path: string): string {
@@ -245,10 +255,8 @@ class DecoderBuilder {
     if (kind === "layer") {
       const [weight, bias] = affine
         ? [weightOf(), biased ? this.#weights.vector(b, name, "bias", width) : ""]
-        : [b.constant(`ones_${width}`, new Float32Array(width).fill(1), [width]), ""];
-      return b.node("LayerNormalization", [value, weight, bias].filter(Boolean), {
-        attributes: { axis: -1, epsilon: float(epsilon) },
-      });
+        : [onesOf(b, width), ""];
+      return this.#layerNorm(value, [weight, bias].filter(Boolean), epsilon);
     }
     // Spelled out, so that any ONNX tool understands it; ONNX Runtime fuses the six nodes into one.
     const square = b.node("Pow", [value, b.scalar(2)]);
@@ -256,6 +264,12 @@ class DecoderBuilder {
     const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
     const normed = b.node("Div", [value, root]);
     return b.node("Mul", [normed, weightOf()]);
+  }
+
+  #layerNorm(value: string, weights: readonly string[], epsilon: number): string {
+    return this.#b.node("LayerNormalization", [value, ...weights], {
+      attributes: { axis: -1, epsilon: float(epsilon) },
+    });
   }
 
   /** `x · factor`: no node where that changes nothing. */
@@ -323,4 +337,9 @@ class DecoderBuilder {
   #describeHidden(value: string): void {
     this.#b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", this.#spec.hidden]);
   }
+}
+
+/** Weights of a norm that has none. */
+function onesOf(b: GraphBuilder, width: number): string {
+  return b.constant(`ones_${width}`, () => new Float32Array(width).fill(1), [width]);
 }

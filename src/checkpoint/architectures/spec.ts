@@ -100,9 +100,9 @@ export interface DecoderSpec {
     readonly outputBias: boolean;
     /**
      * RMS norms of queries and keys: of each head (Qwen 3), of all heads together (OLMo 2), or of each head once it is
-     * turned (Hunyuan).
+     * turned (Hunyuan). Or layer norms of each head, which has weights of its own and no biases (Command R+).
      */
-    readonly norm?: "heads" | "whole" | "turned";
+    readonly norm?: "heads" | "whole" | "turned" | "own";
     /** What their tensors are called; `q_norm` and `k_norm` if not given. */
     readonly normNames?: { readonly q: string; readonly k: string };
     /** Factor of the scores, of all layers or of each; 1 / √headDim if not given. */

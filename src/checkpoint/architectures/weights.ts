@@ -21,8 +21,14 @@ export interface DecoderWeights {
   ): string;
   /** The rows of a table `[rows, width]` that `ids` name. */
   rows(b: GraphBuilder, name: string, rows: number, width: number, ids: string): string;
-  /** A vector as float32: a bias, or the weight of a norm. */
-  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string;
+  /** A vector as float32: a bias, or the weight of a norm; or one for each of so many heads, `[heads, length]`. */
+  vector(
+    b: GraphBuilder,
+    name: string,
+    part: "weight" | "bias",
+    length: number,
+    heads?: number,
+  ): string;
 }
 
 /**
@@ -82,8 +88,14 @@ export class CheckpointWeights implements DecoderWeights {
     return b.node("Gather", [this.#weight(b, `${name}.weight`, [rows, width]), ids]);
   }
 
-  vector(b: GraphBuilder, name: string, part: "weight" | "bias", length: number): string {
-    return this.#weight(b, `${name}.${part}`, [length]);
+  vector(
+    b: GraphBuilder,
+    name: string,
+    part: "weight" | "bias",
+    length: number,
+    heads?: number,
+  ): string {
+    return this.#weight(b, `${name}.${part}`, heads === undefined ? [length] : [heads, length]);
   }
 
   /** A tensor of the checkpoint as a float32 value. */

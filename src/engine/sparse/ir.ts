@@ -86,8 +86,9 @@ export type Step =
     readonly op: "layerNorm";
     readonly input: Value;
     readonly output: Value;
+    readonly groups: number;
     readonly epsilon: number;
-    /** Tensors `[width]`; a missing bias is zeros. */
+    /** Tensors `[width / groups]`; a missing bias is zeros. */
     readonly weight: string;
     readonly bias?: string;
     /** What is added to the weight; 0 if not given. */
@@ -157,6 +158,13 @@ export type Step =
     readonly offset: number;
     /** 1 if not given. */
     readonly heads?: number;
+  }
+  /** Element-wise by a tensor of as many elements. */
+  | {
+    readonly op: "weigh";
+    readonly input: Value;
+    readonly output: Value;
+    readonly weight: string;
   }
   /** All elements by one number. */
   | {

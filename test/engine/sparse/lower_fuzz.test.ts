@@ -35,7 +35,7 @@ afterAll(() => workshop.remove());
 /** Compiled models, of every architecture's form and every format. */
 const models: { readonly name: string; readonly output: string; readonly files: Files }[] = [];
 /** Those that multiply by numbers in the graph: with other ones, float32 overflows where doubles do not. */
-const WITH_FACTORS = ["gemma2", "gemma3", "granite"];
+const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite"];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -54,6 +54,7 @@ beforeAll(async () => {
     ["granite", { format: "csr", values: "f32" }],
     ["gpt-neox", { format: "dense", values: "f16" }],
     ["phi", { format: "bitmap", values: "f32" }],
+    ["cohere", { format: "bitmap", values: "f32" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);

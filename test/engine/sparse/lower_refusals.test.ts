@@ -30,6 +30,7 @@ const MODELS = {
   gemma2: ["gemma2", { format: "dense", values: "f16" }],
   phi3: ["phi3", { format: "dense", values: "f16" }],
   "gpt-neox": ["gpt-neox", { format: "dense", values: "f16" }],
+  cohere: ["cohere", { format: "dense", values: "f16" }],
 } satisfies Record<string, [string, How]>;
 type Name = keyof typeof MODELS;
 
@@ -443,6 +444,12 @@ describe("shapes that do not fit are refused:", () => {
   unsupported("a turned part of another size than its tables", "phi3", (e) => {
     e.set(e.node("RotaryEmbedding"), "rotary_embedding_dim", 14n);
   }, "rotary_embedding_dim");
+  damaged("weights of heads for other heads", "cohere", (e) => {
+    e.reshape("model.layers.0.self_attn.q_norm.weight", [2, 32]);
+  }, "[2,32]");
+  unsupported("a layer norm over heads", "cohere", (e) => {
+    e.set(e.named("q_norm/LayerNormalization"), "axis", 2n);
+  }, "axis 2");
   damaged("a turned part that is larger than a head", "phi3", (e) => {
     e.set(e.node("RotaryEmbedding"), "num_heads", 8n);
   }, "as 8 heads by tables for heads of 12");

@@ -5,7 +5,7 @@
 import type { Activation, Meaning, Moment, Normed, Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";
-import { flat, vectorName } from "./weights.ts";
+import { vectorName } from "./weights.ts";
 
 /** `Pow(x, 2)`. */
 export function square(view: NodeView): Meaning {
@@ -67,21 +67,22 @@ export function weighNorm(
   return { ...of, value: output };
 }
 
-/** `LayerNormalization` over the last axis. */
+/** `LayerNormalization` over the last axis, of heads each on its own. */
 export function layerNorm(view: NodeView, steps: StepList): Meaning {
-  const x = flat(view, 0);
-  view.expectInteger("axis", -1, 2);
+  const x = view.input(0, "activation");
+  view.expectInteger("axis", -1, x.heads === undefined ? 2 : 3);
   view.expectInteger("stash_type", 1);
   const epsilon = checkedEpsilon(view, view.float("epsilon", Math.fround(1e-5)));
   const width = steps.widthOf(x.value);
+  const groups = x.heads ?? 1, length = width / groups;
   const second = view.meaning(1);
   const { stored, above } = second.kind === "tensor plus a number"
     ? second
     : { stored: view.input(1, "tensor"), above: undefined };
-  const weight = vectorName(view, stored, width);
-  const bias = view.has(2) ? vectorName(view, view.input(2, "tensor"), width) : undefined;
+  const weight = vectorName(view, stored, length);
+  const bias = view.has(2) ? vectorName(view, view.input(2, "tensor"), length) : undefined;
   const output = steps.value(width);
-  steps.push({ op: "layerNorm", input: x.value, output, epsilon, weight, bias, above });
+  steps.push({ op: "layerNorm", input: x.value, output, groups, epsilon, weight, bias, above });
   return { ...x, value: output };
 }
 

@@ -26,6 +26,7 @@ import {
   scaleProduct,
   scaleRows,
   unsqueezeScales,
+  weighHeads,
   widenRows,
 } from "./weights.ts";
 
@@ -120,7 +121,14 @@ function mul(view: NodeView, steps: StepList): Meaning {
   const both = ordered(pair, "activation", "activation");
   if (both) return gate(view, steps, both);
   const scaled = ordered(pair, "activation", "tensor");
-  if (scaled) return scale(view, steps, scaled[0], pair[0].kind === "tensor" ? 0 : 1);
+  if (scaled) {
+    const [x, by] = scaled;
+    const { heads } = x;
+    if (heads !== undefined && by.tensor.dims.length === 2) {
+      return weighHeads(view, steps, { ...x, heads }, by);
+    }
+    return scale(view, steps, x, pair[0].kind === "tensor" ? 0 : 1);
+  }
   const norm = ordered(pair, "norm without weight", "tensor");
   if (norm) return weighNorm(view, steps, ...norm);
   const raised = ordered(pair, "norm without weight", "tensor plus a number");

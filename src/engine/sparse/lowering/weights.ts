@@ -229,6 +229,23 @@ export function addBias(
   return { ...activation, value: output };
 }
 
+/** `x · weights`, where each head of x has weights of its own: `[heads, elements of a head]`. */
+export function weighHeads(
+  view: NodeView,
+  steps: StepList,
+  x: Activation & { readonly heads: number },
+  { tensor, transposed }: Stored,
+): Meaning {
+  const width = steps.widthOf(x.value);
+  if (tensor.dataType !== DataType.FLOAT || transposed) {
+    throw view.unsupported(`weighs heads by ${quote(tensor.name)}, which is not float32`);
+  }
+  checkShape(view, tensor, [x.heads, width / x.heads]);
+  const output = steps.value(width);
+  steps.push({ op: "weigh", input: x.value, output, weight: tensor.name });
+  return { ...x, value: output };
+}
+
 /** The name of a float32 vector, checked. */
 export function vectorName(view: NodeView, { tensor, transposed }: Stored, length: number): string {
   if (tensor.dataType !== DataType.FLOAT || tensor.dims.length !== 1 || transposed) {

@@ -23,6 +23,8 @@ export type FusedStep =
     readonly a: Value;
     /** For `add` and `mul`. */
     readonly b?: Value;
+    /** For `mul`, in place of that: a tensor of the file. */
+    readonly weight?: string;
     readonly activation: Activation;
     /** What `a` is multiplied by; 1 if not given. */
     readonly factor?: number;
@@ -134,6 +136,8 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
     case "attention":
       return [step.queryNorm, step.keyNorm].filter((norm) => norm !== undefined)
         .map(({ weight, above }) => ({ name: weight, above: above ?? 0 }));
+    case "elementwise":
+      return plain(step.weight);
     default:
       return [];
   }
@@ -217,6 +221,19 @@ class Fuser {
           activation: "none",
           offset,
           heads,
+          output,
+        });
+        return;
+      }
+      case "weigh": {
+        const { input, weight, output } = step;
+        this.#close(input);
+        this.#steps.push({
+          op: "elementwise",
+          kind: "mul",
+          a: input,
+          weight,
+          activation: "none",
           output,
         });
         return;

@@ -221,7 +221,7 @@ class Planner {
         const isPrivate = !this.#readOtherwise.has(step.output);
         const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
         this.#program.norm(input, out, this.#decoder.widths[step.input], {
-          groups: step.op === "rmsNorm" ? step.groups : 1,
+          groups: step.groups,
           weight: this.#vector(step.weight, step.above),
           bias: this.#vector(step.op === "layerNorm" ? step.bias : undefined),
           epsilon: step.epsilon,
@@ -233,7 +233,9 @@ class Planner {
         const readBefore = this.#lastRead.get(step.a) ?? -1;
         const whole = this.#toRead(step.a, "tokens", at);
         const a = step.offset ? { ...whole, address: whole.address + 4 * step.offset } : whole;
-        const b = step.b === undefined ? undefined : this.#toRead(step.b, "tokens", at);
+        const b = step.b === undefined
+          ? this.#sameForAll(step.weight)
+          : this.#toRead(step.b, "tokens", at);
         if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
         // What nobody else reads any more is changed where it lies: logits are large.
         const inPlace = step.kind === "copy" && this.#readers[step.a] === 1 &&
@@ -314,6 +316,11 @@ class Planner {
 
   #headNorm(norm: TurnedNorm | undefined): HeadNorm {
     return { weight: this.#vector(norm?.weight, norm?.above), epsilon: norm?.epsilon ?? 0 };
+  }
+
+  /** A vector of the file as one that all tokens read. */
+  #sameForAll(name: string | undefined): Vectors | undefined {
+    return name === undefined ? undefined : { address: this.#vector(name), stride: 0, copy: 0 };
   }
 
   /** Whether inputs of 7 bits have made products less exact than some activation functions need be. */
