@@ -34,8 +34,11 @@ afterAll(() => workshop.remove());
 
 /** Compiled models, of every architecture's form and every format. */
 const models: { readonly name: string; readonly output: string; readonly files: Files }[] = [];
-/** Those that multiply by numbers in the graph: with other ones, float32 overflows where doubles do not. */
-const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite"];
+/**
+ * Those that multiply by numbers in the graph, or add them to weights: with other ones, float32 overflows where doubles
+ * do not.
+ */
+const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite", "nemotron"];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -55,6 +58,8 @@ beforeAll(async () => {
     ["gpt-neox", { format: "dense", values: "f16" }],
     ["phi", { format: "bitmap", values: "f32" }],
     ["cohere", { format: "bitmap", values: "f32" }],
+    ["nemotron", { format: "dense", values: "f32" }],
+    ["hunyuan", { format: "dense", values: "f16" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
