@@ -215,7 +215,7 @@ export const gpt2Config = z.looseObject({
   n_layer: layerCount,
   n_head: dimension,
   vocab_size: dimension,
-  n_positions: dimension,
+  n_positions: dimension.default(1024),
   layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
   activation_function: z.string().default("gelu_new"),
   scale_attn_weights: z.boolean().default(true),
