@@ -304,6 +304,7 @@ describe("a graph that is written down in another way", () => {
       "phi3",
       "gpt-neox",
       "phi",
+      "cohere",
     ]
   ) {
     test(`is the same decoder: ${model}`, async () => {
