@@ -9,6 +9,10 @@ import { urlSource } from "../engine/url_source.ts";
 import { UsageError } from "../errors.ts";
 import type { LoadSettings } from "./load_options.ts";
 
+/** The page of a model at the Hub, or of its files. */
+const HUB_PAGE =
+  /^https?:\/\/(?:www\.)?(?:huggingface\.co|hf\.co)\/([\w.-]+\/[\w.-]+)(?:\/tree\/([\w.-]+))?\/?$/i;
+
 /** The files of a compiled model by their paths in its folder, e.g. `onnx/model.onnx`. */
 export interface ModelFiles {
   readonly files: ReadonlyMap<string, FileContent> | Readonly<Record<string, FileContent>>;
@@ -55,6 +59,11 @@ export async function findPlace(
   }
   const url = urlOf(model);
   if (url && url.protocol !== "file:") {
+    const [, name, revision = "main"] = HUB_PAGE.exec(url.href) ?? [];
+    if (name !== undefined) {
+      const hf = `hf:${name}${revision === "main" ? "" : `@${revision}`}`;
+      throw new UsageError(`${url.href} is a page of the Hub, and no folder of files: write ${hf}`);
+    }
     // What a bundle has on a server lies in parts.
     const source = await partsSource(urlSource(url, { signal: hooks.signal }));
     return { name: modelName(source), source, dispose: () => {} };

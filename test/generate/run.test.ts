@@ -2,7 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { filesSource } from "../../src/engine/source.ts";
 import type { TextForm } from "../../src/text/structured/mod.ts";
-import { type ModelSource, runCompiled, type SparseOptions } from "../../src/generate/run.ts";
+import { load } from "../../src/generate/load.ts";
+import {
+  type ModelSource,
+  runCompiled,
+  type SparseOptions,
+  urlSource,
+} from "../../src/generate/run.ts";
 import { rejectionOf, thrownBy } from "../checkpoint/support.ts";
 import { toyModel } from "../server/toy_server.ts";
 import { babbler } from "./support.ts";
@@ -30,6 +36,41 @@ describe("runCompiled", () => {
     );
     expect([code, message]).toEqual(["USAGE", "unknown option contex"]);
   });
+});
+
+/** What loading from a server that has these files alone fails with. */
+function failureOf(...paths: string[]) {
+  const fetch = (url: string) => {
+    const isThere = paths.includes(new URL(url).pathname.slice("/llama/".length));
+    return Promise.resolve(new Response(isThere ? "{}" : "no", { status: isThere ? 200 : 404 }));
+  };
+  return rejectionOf(runCompiled(urlSource("http://models.example/llama/", { fetch })));
+}
+
+test("a URL that no compiled model lies under is told what does, and what to name", async () => {
+  for (const weights of ["model.safetensors", "model.safetensors.index.json"]) {
+    const checkpoint = await failureOf("config.json", weights);
+    expect(checkpoint.code).toBe("FILE_UNREADABLE");
+    expect(checkpoint.message).toContain("llama/onnx/model.onnx: the server answered 404");
+    expect(checkpoint.message).toContain("a checkpoint lies there, not what compile makes of one");
+  }
+  const nothing = await failureOf("config.json");
+  expect(nothing.message).toContain("404: name the URL of a folder that compile wrote");
+});
+
+test("the page of a model at the Hub is no folder of files: load says how the model is named", async () => {
+  for (
+    const [page, name] of [
+      ["https://huggingface.co/HuggingFaceTB/SmolLM2-135M", "hf:HuggingFaceTB/SmolLM2-135M"],
+      ["https://hf.co/a/b.c/", "hf:a/b.c"],
+      [new URL("https://huggingface.co/a/b/tree/main"), "hf:a/b"],
+      ["https://huggingface.co/a/b/tree/v1.0", "hf:a/b@v1.0"],
+    ] as const
+  ) {
+    const { code, message } = await rejectionOf(load(page));
+    expect([page, code]).toEqual([page, "USAGE"]);
+    expect(message.split(": ").at(-1)).toBe(`write ${name}`);
+  }
 });
 
 test("filesSource refuses what is no bytes, and names the file", () => {

@@ -2,7 +2,7 @@
  * A compiled model, read from wherever it is: its graph at once, its tensors when they are asked for.
  * @module
  */
-import { OnnxError, quote } from "../../errors.ts";
+import { FileReadError, OnnxError, quote } from "../../errors.ts";
 import { type ExternalRange, isExternal } from "../../onnx/external.ts";
 import type {
   GraphProto,
@@ -21,6 +21,8 @@ import type { ModelSource, SourceFile } from "../source.ts";
 
 /** Where a compiled model has its graph. */
 const GRAPH = "onnx/model.onnx";
+/** What tells a checkpoint from other folders. */
+const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
 /** Data files of one model: each is a connection or a descriptor. */
 const MOST_DATA_FILES = 64;
 
@@ -35,6 +37,24 @@ export interface TensorInfo {
 interface Entry extends TensorInfo {
   /** Its bytes in the graph, or where they lie. */
   readonly data: Uint8Array | { readonly file: SourceFile; readonly offset: number };
+}
+
+/** Reads the graph; where a server has none, its error says what lies there, and what to name. */
+async function readGraph(source: ModelSource, graph: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await source.read(graph, LARGEST_GRAPH);
+  } catch (error) {
+    if (!source.isFar || !(error instanceof FileReadError) || error.cause !== undefined) {
+      throw error;
+    }
+    const has = (path: string) => source.has(path).catch(() => undefined);
+    if (await has(graph) !== false) throw error;
+    const found = await Promise.all(WEIGHTS.map(has));
+    const advice = found.includes(true)
+      ? "a checkpoint lies there, not what compile makes of one: fetch it into a folder, and name that"
+      : "name the URL of a folder that compile wrote";
+    throw new FileReadError(`${error.message}: ${advice}`);
+  }
 }
 
 /** An open model; {@linkcode ModelReader.close} it when done. */
@@ -65,7 +85,7 @@ export class ModelReader {
    */
   static async open(source: ModelSource, graph = GRAPH): Promise<ModelReader> {
     const path = `${source.name}/${graph}`;
-    const model = parseModel(await source.read(graph, LARGEST_GRAPH), path);
+    const model = parseModel(await readGraph(source, graph), path);
     const tensors = model.graph!.initializer;
     const ranges = new Map(
       tensors.filter(isExternal).map((tensor) => [tensor, checkedRange(path, tensor)]),
