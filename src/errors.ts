@@ -25,7 +25,10 @@ export abstract class EspalierError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
     const isOf = (one: unknown) => Function.prototype[Symbol.hasInstance].call(one, value);
     if (isOf(this) || isOf(EspalierError)) return isOf(this);
-    return value instanceof Error && BRAND in value && namesOf(value).includes(this.name);
+    if (!(value instanceof Error && BRAND in value)) return false;
+    // A minifier's names say nothing.
+    const isNamed = this.name.endsWith("Error");
+    return this === EspalierError || (isNamed && namesOf(value).includes(this.name));
   }
 
   /** Stable identifier of the cause, e.g. `SAFETENSORS_INVALID`. */

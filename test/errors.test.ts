@@ -26,6 +26,13 @@ test("what is below a class is of it in another export, too", () => {
   expect(new errors.SchemaError("") instanceof ForeignError).toBe(false);
 });
 
+test("names that a minifier has made, which are alike by chance, make no error one of another's class", () => {
+  const mangled = class a extends errors.SchemaError {};
+  const error = new (class a extends others.UsageError {})("wrong");
+  expect(error instanceof mangled).toBe(false);
+  expect(error instanceof errors.EspalierError).toBe(true);
+});
+
 test("what only looks like such an error is none", () => {
   const alike = Object.assign(new Error("it is damaged"), { code: "INTEGRITY" });
   alike.name = "IntegrityError";
