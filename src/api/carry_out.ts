@@ -3,9 +3,10 @@
  * @module
  */
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
-import { roundedHead } from "../calibrate/round_head.ts";
+import { roundedEmbedding, roundedHead } from "../calibrate/round_head.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { OWN_HEADS } from "../checkpoint/architectures/own_head.ts";
+import { embeddingOf } from "../checkpoint/architectures/spec.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import { mends } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
@@ -124,7 +125,10 @@ async function pruneCopy(
     );
   });
   const { headGroup } = rules;
-  if (headGroup !== undefined) await roundHead(bench, writer, states.pruned!, headGroup);
+  if (headGroup !== undefined) {
+    await roundHead(bench, writer, states.pruned!, headGroup);
+    await roundEmbedding(bench, writer, headGroup);
+  }
   bench.freeAll(states);
   return zeros;
 }
@@ -149,6 +153,25 @@ async function roundHead(
   await bench.phases.run("round head", "rows", rows, async (step) => {
     for await (const piece of roundedHead(model, states, group, bench.signal)) {
       for (const each of names) writer.replace(each, piece.weight, piece.first * columns);
+      step(piece.first + piece.size);
+    }
+  });
+}
+
+/** Rounds the embedding, where it is no head: who stores the one in int4 stores the other so. */
+async function roundEmbedding(
+  bench: Workbench,
+  writer: CheckpointWriter,
+  group: number,
+): Promise<void> {
+  const name = `${embeddingOf(bench.spec)}.weight`;
+  const model = await bench.model();
+  if (name === model.sections.head.weight) return;
+  const [rows, columns] = model.weights.tensors.get(name)!.shape;
+  await bench.phases.run("round embedding", "rows", rows, async (step) => {
+    const shape = [rows, columns] as const;
+    for await (const piece of roundedEmbedding(model, name, shape, group, bench.signal)) {
+      writer.replace(name, piece.weight, piece.first * columns);
       step(piece.first + piece.size);
     }
   });

@@ -121,7 +121,7 @@ export const pruneSchema = z.strictObject({
       "int4: weights that stay and share a scale, 32 or 64",
     ),
   head: z.enum(["int4"]).optional().describe(
-    "int4: also round the output head, and the embedding where it is the same, for compile --head int4; with sparsegpt and espalier",
+    "int4: also round the output head and the embedding, for compile --head int4; with sparsegpt and espalier",
   ),
   calibration: path.optional().describe(
     'text: .txt, .jsonl with a "text" field, or .json {"windows": [[ids] …]}; self: text that the model writes itself',

@@ -5,6 +5,7 @@
 import type { PassHooks, PassStates } from "../calibrate/passes.ts";
 import { planFor, type Workload } from "../calibrate/plan.ts";
 import type { WindowStates } from "../calibrate/states.ts";
+import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
 import { evaluateWindows } from "../evaluate/perplexity.ts";
@@ -64,6 +65,11 @@ export class Workbench {
         `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes about a third of the time`,
       );
     }
+  }
+
+  /** The model's decoder. */
+  get spec(): DecoderSpec {
+    return this.#opened.spec;
   }
 
   /** The backend, once it is open. */

@@ -1,5 +1,5 @@
 /**
- * Rounding the output head to int4, by what comes into it.
+ * Rounding the output head to int4, by what comes into it, and the embedding, which nothing comes into.
  * @module
  */
 import { OrtAlgebra } from "../engine/ort/algebra.ts";
@@ -9,6 +9,7 @@ import { NotFiniteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { inverseFactor } from "../prune/cholesky.ts";
 import { roundOnMask } from "../prune/espalier.ts";
+import { groupColumns, matrixGrid, roundMatrix } from "../prune/int4_grid.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
 import { NEXT_TO_NOTHING, penalised, penaltyOf } from "../prune/repair.ts";
 import { int4Rounding } from "../prune/sparsegpt.ts";
@@ -42,6 +43,38 @@ export async function* roundedHead(
   }
 }
 
+/**
+ * An embedding that is not the head, each weight rounded to the nearest of its group's levels, as who stores it
+ * would round it: then what is measured before that holds afterwards.
+ *
+ * @param model The model.
+ * @param name The embedding's tensor.
+ * @param group Weights of a row that share a scale.
+ * @returns Pieces of it, from its first row to its last.
+ */
+export async function* roundedEmbedding(
+  model: StagedModel,
+  name: string,
+  [rows, columns]: readonly [number, number],
+  group: number,
+  signal?: AbortSignal,
+): AsyncGenerator<HeadPiece> {
+  const most = rowsOfPiece(columns);
+  for (let first = 0; first < rows; first += most) {
+    const size = Math.min(most, rows - first);
+    const weight = new Float32Array(size * columns);
+    model.weights.readFloats(name, weight, first * columns);
+    roundMatrix(weight, matrixGrid(weight, columns, groupColumns(1, group)));
+    yield { first, size, weight };
+    await letEventsIn();
+    throwIfAborted(signal);
+  }
+}
+
+function rowsOfPiece(columns: number): number {
+  return Math.max(1, Math.floor(PIECE_BYTES / (4 * columns)));
+}
+
 async function* rounded(
   model: StagedModel,
   states: WindowStates,
@@ -67,7 +100,7 @@ async function* rounded(
   }
   const all = { pattern: { kind: "unstructured" }, share: { density: 1 } } as const;
   const rounding = int4Rounding(all.share, group);
-  const most = Math.max(1, Math.floor(PIECE_BYTES / (4 * columns)));
+  const most = rowsOfPiece(columns);
   for (let first = 0; first < rows; first += most) {
     const count = Math.min(most, rows - first);
     const weights: Matrix = { data: new Float32Array(count * columns), rows: count, columns };
