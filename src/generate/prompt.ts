@@ -94,6 +94,12 @@ function encode(
   if (typeof (prompt as { length?: unknown } | undefined | null)?.length !== "number") {
     throw new UsageError("a prompt is text, a list of messages, or a list of token ids");
   }
+  if (typeof prompt[0] === "string") {
+    throw new UsageError(
+      "a prompt is one text, a list of messages, or a list of token ids, not a list of texts: each is a prompt",
+    );
+  }
+  if (prompt.length === 0) throw new UsageError("the prompt is an empty list");
   if (isConversation(prompt)) {
     const written = requireTemplate(template).render(prompt, { variables });
     assertShort(written, longestText);

@@ -135,6 +135,15 @@ describe("generate", () => {
     }
   });
 
+  test("refuses a list of texts, and an empty list, in words of its own", () => {
+    const model = writer("x", 1);
+    const refused = (prompt: unknown) =>
+      thrownBy(() => generate(model, text, prompt as string)).message;
+    expect(refused(["a", "b"])).toContain("not a list of texts");
+    expect(refused([])).toBe("the prompt is an empty list");
+    expect(model.opened).toBe(0);
+  });
+
   test("runs only the tokens that the engine does not have", async () => {
     const model = writer(" is", PROMPT_LENGTH, { reusesPrefix: true });
     const first = await outcome(model);
