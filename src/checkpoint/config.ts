@@ -151,8 +151,8 @@ export const phi3Config = rotaryDecoderConfig.extend({
   partial_rotary_factor: z.number().positive().max(1).default(1),
 });
 
-/** Fields of GPT-NeoX. */
-export const gptNeoxConfig = z.looseObject({
+/** Fields of decoders with layer norms, biases and rotary positions in a part of each head. */
+const partlyTurnedConfig = z.looseObject({
   hidden_size: dimension,
   intermediate_size: dimension,
   num_hidden_layers: layerCount,
@@ -160,14 +160,28 @@ export const gptNeoxConfig = z.looseObject({
   vocab_size: dimension,
   max_position_embeddings: dimension.default(2048),
   layer_norm_eps: z.number().positive().max(1).default(1e-5),
-  hidden_act: z.string().default("gelu"),
   tie_word_embeddings: z.boolean().default(false),
+  rope_scaling: ropeParameters.nullish(),
+  rope_parameters: ropeParameters.nullish(),
+});
+
+/** Fields of GPT-NeoX. */
+export const gptNeoxConfig = partlyTurnedConfig.extend({
+  hidden_act: z.string().default("gelu"),
   use_parallel_residual: z.boolean().default(true),
   attention_bias: z.boolean().default(true),
   rotary_pct: z.number().positive().max(1).default(0.25),
   rotary_emb_base: divisor.default(10_000),
-  rope_scaling: ropeParameters.nullish(),
-  rope_parameters: ropeParameters.nullish(),
+});
+
+/** Fields of Phi 1, 1.5 and 2. */
+export const phiConfig = partlyTurnedConfig.extend({
+  num_key_value_heads: dimension.nullish(),
+  head_dim: dimension.nullish(),
+  hidden_act: z.string().default("gelu_new"),
+  qk_layernorm: z.boolean().default(false),
+  partial_rotary_factor: z.number().positive().max(1).default(0.5),
+  rope_theta: divisor.nullish(),
 });
 
 /** Fields of ERNIE 4.5. */
@@ -222,26 +236,6 @@ export const gpt2Config = z.looseObject({
   scale_attn_by_inverse_layer_idx: z.boolean().default(false),
   add_cross_attention: z.boolean().default(false),
   tie_word_embeddings: z.boolean().default(true),
-});
-
-/** Fields of Phi 1, 1.5 and 2. */
-export const phiConfig = z.looseObject({
-  hidden_size: dimension,
-  intermediate_size: dimension,
-  num_hidden_layers: layerCount,
-  num_attention_heads: dimension,
-  num_key_value_heads: dimension.nullish(),
-  head_dim: dimension.nullish(),
-  vocab_size: dimension,
-  max_position_embeddings: dimension.default(2048),
-  layer_norm_eps: z.number().positive().max(1).default(1e-5),
-  hidden_act: z.string().default("gelu_new"),
-  tie_word_embeddings: z.boolean().default(false),
-  qk_layernorm: z.boolean().default(false),
-  partial_rotary_factor: z.number().positive().max(1).default(0.5),
-  rope_theta: divisor.nullish(),
-  rope_scaling: ropeParameters.nullish(),
-  rope_parameters: ropeParameters.nullish(),
 });
 
 /** Fields of OPT. */
