@@ -115,8 +115,9 @@ export class CheckpointWriter {
       if (tensor.isTurned) {
         const [rows, columns] = tensor.shape;
         for (let i = 0; i < count; i++) {
-          const [c, r] = [Math.floor((first + i) / rows), (first + i) % rows];
-          if (mask[r * columns + c] === 0) values[i] = 0;
+          const column = Math.floor((first + i) / rows);
+          const row = first + i - column * rows;
+          if (mask[row * columns + column] === 0) values[i] = 0;
         }
       } else {
         for (let i = 0; i < count; i++) if (mask[first + i] === 0) values[i] = 0;
