@@ -22,6 +22,7 @@ import {
 } from "../prune/sparsegpt.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
+import { roundedRows } from "./round_head.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll } from "./statistics.ts";
 
@@ -65,8 +66,11 @@ export async function reconstructPass(
   const last = model.blocks.length - 1;
   const advance = { norms: false, advance: true };
   try {
-    for (const each of [states.pruned, states.dense, states.heldOut]) {
-      if (each) await embedAll(model, each, signal);
+    const { dense, ...others } = states;
+    if (dense) await embedAll(model, dense, signal);
+    const change = roundedRows(model.sections.head.weight, rules.headGroup);
+    for (const each of [others.pruned, others.heldOut]) {
+      if (each) await embedAll(model, each, signal, change);
     }
     for (let index = 0; index <= last; index++) {
       const weights = model.readBlock(index);

@@ -4,7 +4,7 @@
  */
 import { OrtAlgebra } from "../engine/ort/algebra.ts";
 import type { HeadPiece } from "../engine/ort/head.ts";
-import type { StagedModel } from "../engine/ort/staged.ts";
+import type { RowsChange, StagedModel } from "../engine/ort/staged.ts";
 import { NotFiniteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { inverseFactor } from "../prune/cholesky.ts";
@@ -64,11 +64,28 @@ export async function* roundedEmbedding(
     const size = Math.min(most, rows - first);
     const weight = new Float32Array(size * columns);
     model.weights.readFloats(name, weight, first * columns);
-    roundMatrix(weight, matrixGrid(weight, columns, groupColumns(1, group)));
+    roundToNearest(weight, columns, group);
     yield { first, size, weight };
     await letEventsIn();
     throwIfAborted(signal);
   }
+}
+
+/**
+ * The same of the rows that some tokens name.
+ *
+ * @param head The head's tensor: where the embedding is that, its rows stay as they are.
+ * @param group Weights of a row that share a scale; undefined where nothing is rounded.
+ */
+export function roundedRows(head: string, group: number | undefined): RowsChange | undefined {
+  if (group === undefined) return undefined;
+  return (table, rows, width) => {
+    if (table !== head) roundToNearest(rows, width, group);
+  };
+}
+
+function roundToNearest(rows: Float32Array, width: number, group: number): void {
+  roundMatrix(rows, matrixGrid(rows, width, groupColumns(1, group)));
 }
 
 function rowsOfPiece(columns: number): number {

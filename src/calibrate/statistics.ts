@@ -2,7 +2,7 @@
  * Activation statistics of a block: what Wanda and DLP need to know of each linear's input.
  * @module
  */
-import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
+import type { BlockWeights, RowsChange, StagedModel } from "../engine/ort/staged.ts";
 import { NotFiniteError, throwIfAborted } from "../errors.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { InputNorms } from "../prune/importance.ts";
@@ -12,15 +12,20 @@ import type { WindowStates } from "./states.ts";
 /** Called after each run of a batch, so that long work can show where it is. */
 export type OnBatch = () => void;
 
-/** Puts the embeddings of all windows into `states`. */
+/**
+ * Puts the embeddings of all windows into `states`.
+ *
+ * @param change What becomes of the embedding's rows before; see {@linkcode StagedModel.embed}.
+ */
 export async function embedAll(
   model: StagedModel,
   states: WindowStates,
   signal?: AbortSignal,
+  change?: RowsChange,
 ): Promise<void> {
   for (let i = 0; i < states.batches.length; i++) {
     throwIfAborted(signal);
-    states.start(i, await model.embed(states.batches[i]));
+    states.start(i, await model.embed(states.batches[i], change));
   }
 }
 

@@ -6,9 +6,11 @@ import { WindowStates } from "../../src/calibrate/states.ts";
 import { embedAll, runAll } from "../../src/calibrate/statistics.ts";
 import { OrtAlgebra } from "../../src/engine/ort/algebra.ts";
 import { openBackend } from "../../src/engine/ort/backend.ts";
+import { StagedModel } from "../../src/engine/ort/staged.ts";
 import { measureLosses } from "../../src/evaluate/perplexity.ts";
 import { roundTo } from "../../src/onnx/element_type.ts";
 import { residualOf } from "../../src/onnx/residual.ts";
+import { gridScale, roundToGrid } from "../../src/prune/int4_grid.ts";
 import { plainAlgebra } from "../../src/prune/mod.ts";
 import type { Method } from "../../src/prune/types.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
@@ -164,6 +166,52 @@ describe("the pass of methods that mend", () => {
     },
     300_000,
   );
+
+  test("begins with the embedding that int4 leaves, where it is rounded and is not the head", async () => {
+    const backend = await openBackend(FAST, 1);
+    const { model, spec, checkpoint } = await load("test/fixtures/architectures/phi3", backend, 32);
+    const room = () =>
+      new WindowStates(
+        batchesOf([Int32Array.of(1, 5, 9, 200, 31, 77, 3, 12)], 1),
+        spec.hidden,
+        false,
+      );
+    const pass = async (from: StagedModel, headGroup?: number) => {
+      const states = { pruned: room(), heldOut: room() };
+      await prunePass(
+        from,
+        {
+          method: "sparsegpt",
+          pattern: { kind: "unstructured" },
+          shares: model.blocks.map(() => ({ density: 1 })),
+          skipped: () => true,
+          headGroup,
+        },
+        states,
+        () => {},
+      );
+      return (await measureLosses(from, states.heldOut)).perplexity;
+    };
+    const rounded = new StagedModel(model.graph, {
+      tensors: checkpoint.tensors,
+      readFloats: (name, target, first) => {
+        checkpoint.readFloats(name, target, first);
+        if (name !== "model.embed_tokens.weight") return;
+        for (let row = 0; row < target.length; row += spec.hidden) {
+          for (let at = row; at < row + spec.hidden; at += 32) {
+            const group = target.subarray(at, Math.min(at + 32, row + spec.hidden));
+            const scale = gridScale(group);
+            group.set(group.map((weight) => roundToGrid(weight, scale)));
+          }
+        }
+      },
+    }, backend);
+    const expected = await pass(rounded);
+    expect(await pass(model, 32)).toBeCloseTo(expected, 6);
+    expect(Math.abs(await pass(model) / expected - 1)).toBeGreaterThan(1e-3);
+    await rounded.close();
+    checkpoint.close();
+  });
 
   for (const method of ["sparsegpt", "espalier"] as const) {
     test(

@@ -24,6 +24,9 @@ export interface WeightSource {
   readFloats(name: string, target: Float32Array, first?: number): void;
 }
 
+/** Changes rows of a table, `[rows, width]`, in place. */
+export type RowsChange = (table: string, rows: Float32Array, width: number) => void;
+
 /** Weights that are put in the place of those on disk. */
 export interface OtherWeights {
   has(name: string): boolean;
@@ -112,8 +115,10 @@ export class StagedModel {
    * Runs what comes before the blocks: embeddings, and the values that all blocks share.
    *
    * Only the rows of the embedding that the batch's tokens name are read.
+   *
+   * @param change What becomes of those rows before they are looked up, in place.
    */
-  async embed(batch: Batch): Promise<Activations> {
+  async embed(batch: Batch, change: RowsChange = () => {}): Promise<Activations> {
     const { sections, backend } = this;
     const { tokens, windows, length } = batch;
     const hiddenIn = sections.blocks[0].hiddenIn;
@@ -131,9 +136,10 @@ export class StagedModel {
     const table = model.gathered.get("input_ids");
     let ids: ArrayLike<number> = tokens;
     if (table) {
-      const rows = this.#readRows(table, tokens);
-      ids = rows.positions;
-      feeds[model.rename(table)] = rows.tensor;
+      const { rows, width, positions } = this.#readRows(table, tokens);
+      change(table, rows, width);
+      ids = positions;
+      feeds[model.rename(table)] = backend.floats(rows, [rows.length / width, width]);
     }
     feeds.input_ids = backend.int64(BigInt64Array.from(ids, BigInt), dims);
     for (const [input, name] of model.weights) {
@@ -343,7 +349,10 @@ export class StagedModel {
   }
 
   /** Reads the rows of a table that `ids` name; `positions` are the ids' places among those rows. */
-  #readRows(table: string, ids: Int32Array): { tensor: Tensor; positions: Int32Array } {
+  #readRows(
+    table: string,
+    ids: Int32Array,
+  ): { rows: Float32Array; width: number; positions: Int32Array } {
     const width = this.#shape(table)[1];
     const unique = Int32Array.from(new Set(ids)).sort();
     const place = new Map<number, number>();
@@ -356,10 +365,7 @@ export class StagedModel {
       this.weights.readFloats(table, target, unique[from] * width);
       for (; from < to; from++) place.set(unique[from], from);
     }
-    return {
-      tensor: this.backend.floats(rows, [unique.length, width]),
-      positions: ids.map((id) => place.get(id)!),
-    };
+    return { rows, width, positions: ids.map((id) => place.get(id)!) };
   }
 
   /** Leaves out feeds that a model has no input for: runtimes refuse them. */
