@@ -123,44 +123,36 @@ export function addOne(
   return addSlots(sum, begin, v0, v1, i0, i1, y, y, step);
 }
 
-/** Adds both windows of a narrow segment at `w` of a token's inputs at `x`, to the sums at `to`. */
-// @ts-ignore: decorator
-@inline
-export function addNarrow(
-  to: usize,
-  x: usize,
-  w: usize,
-  v0: v128,
-  v1: v128,
-  i0: v128,
-  i1: v128,
-  v2: v128,
-  v3: v128,
-  i2: v128,
-  i3: v128,
-  step: v128,
-): void {
-  const y = v128.load(x), z = v128.load(x, 16), b = v128.load(w, 16);
-  v128.store(to, addBoth(v128.load(to), y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, step));
-}
-
-/** Adds a narrow segment at `w` to the sums of a tile of four tokens, or of eight: its inputs are at `x`. */
+/**
+ * Adds a narrow segment at `w` to the sums of a tile of four tokens, or of eight: its inputs are at `x`.
+ *
+ * Places are constants from the same address, not addresses of their own: where an engine checks each (V8 in Deno), a
+ * place that was written to before the loop is not checked again in it.
+ */
 // @ts-ignore: decorator
 @inline
 export function addNarrowTile(isEight: bool, to: usize, x: usize, step: usize, w: usize): void {
   const v0 = v128.load(w, 32), v1 = v128.load(w, 48), i0 = v128.load(w, 64), i1 = v128.load(w, 80);
   const v2 = v128.load(w, 112), v3 = v128.load(w, 128), i2 = v128.load(w, 144), i3 = v128.load(w, 160);
-  const s = v128.load(step);
-  addNarrow(to, x, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0));
-  addNarrow(to + SUMS, x + 32, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1));
-  addNarrow(to + 2 * SUMS, x + 64, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2));
-  addNarrow(to + 3 * SUMS, x + 96, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3));
+  const b = v128.load(w, 16), s = v128.load(step);
+  let y = v128.load(x), z = v128.load(x, 16), sum = v128.load(to);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0)));
+  y = v128.load(x, 32), z = v128.load(x, 48), sum = v128.load(to, SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1)), SUMS);
+  y = v128.load(x, 64), z = v128.load(x, 80), sum = v128.load(to, 2 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2)), 2 * SUMS);
+  y = v128.load(x, 96), z = v128.load(x, 112), sum = v128.load(to, 3 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3)), 3 * SUMS);
   if (!isEight) return;
   const t = v128.load(step, 16);
-  addNarrow(to + 4 * SUMS, x + 128, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0));
-  addNarrow(to + 5 * SUMS, x + 160, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1));
-  addNarrow(to + 6 * SUMS, x + 192, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2));
-  addNarrow(to + 7 * SUMS, x + 224, w, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3));
+  y = v128.load(x, 128), z = v128.load(x, 144), sum = v128.load(to, 4 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 0)), 4 * SUMS);
+  y = v128.load(x, 160), z = v128.load(x, 176), sum = v128.load(to, 5 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 1)), 5 * SUMS);
+  y = v128.load(x, 192), z = v128.load(x, 208), sum = v128.load(to, 6 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 2)), 6 * SUMS);
+  y = v128.load(x, 224), z = v128.load(x, 240), sum = v128.load(to, 7 * SUMS);
+  v128.store(to, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(t, 3)), 7 * SUMS);
 }
 
 /** The sums of a tile of four tokens, or of eight, at `x`, with narrow segments. */
@@ -182,13 +174,6 @@ function firstBeginning(w: usize): v128 {
   return subParts(v128.load(w, 16), v128.load(w, 96));
 }
 
-/** Adds a window at `x` of a token's inputs, times its weights and a step, to the sums at `to`. */
-// @ts-ignore: decorator
-@inline
-function addWindow(to: usize, x: usize, begin: v128, v: v128, w: v128, i: v128, j: v128, step: v128): void {
-  v128.store(to, addOne(v128.load(to), v128.load(x), begin, v, w, i, j, step));
-}
-
 /** Adds to the same sums what the others have, of which each window is multiplied with the step. */
 // @ts-ignore: decorator
 @inline
@@ -199,15 +184,15 @@ function addWide(isEight: bool, x: usize, steps: usize, from: usize, end: usize,
     let xp = x + offset, b = firstBeginning(w), v0 = v128.load(w, 32), v1 = v128.load(w, 48);
     let i0 = v128.load(w, 64), i1 = v128.load(w, 80);
     for (let window = 0; window < 2; window++) {
-      addWindow(to, xp, b, v0, v1, i0, i1, lane(s, 0));
-      addWindow(to + SUMS, xp + 32, b, v0, v1, i0, i1, lane(s, 1));
-      addWindow(to + 2 * SUMS, xp + 64, b, v0, v1, i0, i1, lane(s, 2));
-      addWindow(to + 3 * SUMS, xp + 96, b, v0, v1, i0, i1, lane(s, 3));
+      v128.store(to, addOne(v128.load(to), v128.load(xp), b, v0, v1, i0, i1, lane(s, 0)));
+      v128.store(to, addOne(v128.load(to, SUMS), v128.load(xp, 32), b, v0, v1, i0, i1, lane(s, 1)), SUMS);
+      v128.store(to, addOne(v128.load(to, 2 * SUMS), v128.load(xp, 64), b, v0, v1, i0, i1, lane(s, 2)), 2 * SUMS);
+      v128.store(to, addOne(v128.load(to, 3 * SUMS), v128.load(xp, 96), b, v0, v1, i0, i1, lane(s, 3)), 3 * SUMS);
       if (isEight) {
-        addWindow(to + 4 * SUMS, xp + 128, b, v0, v1, i0, i1, lane(t, 0));
-        addWindow(to + 5 * SUMS, xp + 160, b, v0, v1, i0, i1, lane(t, 1));
-        addWindow(to + 6 * SUMS, xp + 192, b, v0, v1, i0, i1, lane(t, 2));
-        addWindow(to + 7 * SUMS, xp + 224, b, v0, v1, i0, i1, lane(t, 3));
+        v128.store(to, addOne(v128.load(to, 4 * SUMS), v128.load(xp, 128), b, v0, v1, i0, i1, lane(t, 0)), 4 * SUMS);
+        v128.store(to, addOne(v128.load(to, 5 * SUMS), v128.load(xp, 160), b, v0, v1, i0, i1, lane(t, 1)), 5 * SUMS);
+        v128.store(to, addOne(v128.load(to, 6 * SUMS), v128.load(xp, 192), b, v0, v1, i0, i1, lane(t, 2)), 6 * SUMS);
+        v128.store(to, addOne(v128.load(to, 7 * SUMS), v128.load(xp, 224), b, v0, v1, i0, i1, lane(t, 3)), 7 * SUMS);
       }
       xp += 16, b = v128.load(w, 96), v0 = v128.load(w, 112), v1 = v128.load(w, 128);
       i0 = v128.load(w, 144), i1 = v128.load(w, 160);
