@@ -35,6 +35,8 @@ export const ropeParameters = z.looseObject({
   mscale: z.number().nonnegative().nullish(),
   mscale_all_dim: z.number().nonnegative().nullish(),
   truncate: z.boolean().nullish(),
+  /** How fast queries of Ministral 3 grow beyond the original context. */
+  llama_4_scaling_beta: z.number().nonnegative().nullish(),
 });
 
 /** Fields of the decoders with rotary embeddings and RMS normalisation. */
@@ -86,6 +88,18 @@ export const graniteConfig = rotaryDecoderConfig.extend({
   attention_multiplier: factor.default(1),
   residual_multiplier: factor.default(1),
   logits_scaling: factor.default(1),
+});
+
+/** A parsed {@linkcode graniteConfig}. */
+export type GraniteConfig = z.infer<typeof graniteConfig>;
+
+/** Fields of Granite 4: a layer of which no kind is said is none of attention, and experts are eight. */
+export const graniteHybridConfig = graniteConfig.extend({
+  // What those without experts have nothing of.
+  intermediate_size: dimension.default(1),
+  shared_intermediate_size: dimension.default(1024),
+  num_local_experts: z.int().nonnegative().default(8),
+  position_embedding_type: z.string().nullish(),
 });
 
 /** Fields of OLMo 2. */
@@ -143,6 +157,15 @@ export const gemma3Config = rotaryDecoderConfig.extend({
 
 /** Fields of Gemma 3 with images. */
 export const gemma3OfImagesConfig = z.looseObject({ text_config: z.looseObject({}) });
+
+/** Fields of Mistral 3, a decoder inside of a model that also reads images; older files say nothing of its kind. */
+export const mistralOfImagesConfig = z.looseObject({
+  tie_word_embeddings: z.boolean().nullish(),
+  text_config: z.looseObject({
+    model_type: z.string().default("mistral"),
+    tie_word_embeddings: z.boolean().nullish(),
+  }),
+});
 
 /** Fields of Phi 3. */
 export const phi3Config = rotaryDecoderConfig.extend({

@@ -1,4 +1,4 @@
-/** Configs of StarCoder 2 and those that came with it: older spellings, defaults, and what is refused. */
+/** Configs of StarCoder 2 and those that came with it or after it: older spellings, defaults, and what is refused. */
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { fromRoot } from "../support/paths.ts";
@@ -193,5 +193,64 @@ describe("Hunyuan's config", () => {
     expect(norm.epsilon).toBe(1e-5);
     refused({ ...config, use_qk_norm: false }, "use_qk_norm");
     refused({ ...config, use_cla: true }, "use_cla");
+  });
+});
+
+describe("Granite 4's config", () => {
+  const config = configOf("granitemoehybrid");
+
+  test("has an MLP of the size that experts would share, gate and up in one matrix", () => {
+    const { intermediate, mlp } = describeModel({ ...config, shared_intermediate_size: 80 });
+    expect(intermediate).toBe(80);
+    expect(mlp).toMatchObject({
+      fused: "shared_mlp.input_linear",
+      down: "shared_mlp.output_linear",
+    });
+  });
+
+  test("means attention by either name, and turns nothing where it does not say so", () => {
+    const layer_types = ["full_attention", "attention", "full_attention"];
+    expect(describeModel({ ...config, layer_types }).rotary(0)).toBeDefined();
+    for (const position_embedding_type of [null, "nope"]) {
+      expect(describeModel({ ...config, position_embedding_type }).rotary(1)).toBeUndefined();
+    }
+  });
+
+  test("must have no experts and no layers of another kind", () => {
+    refused({ ...config, num_local_experts: 64 }, "num_local_experts 64", "350M");
+    refused(without(config, "num_local_experts"), "num_local_experts 8");
+    const mixed = { ...config, layer_types: ["attention", "mamba", "attention"] };
+    refused(mixed, '"mamba"', "350M");
+    refused({ ...config, layer_types: ["attention"] }, '"mamba"');
+    refused(without(config, "layer_types"), '"mamba"');
+  });
+});
+
+describe("Ministral 3's config", () => {
+  const config = configOf("ministral3");
+  const rope = config.rope_parameters as Config;
+
+  test("has the context that its positions were stretched from, where queries grow beyond it", () => {
+    expect(describeModel(config).context).toBe(64);
+    const steady = { ...config, rope_parameters: without(rope, "llama_4_scaling_beta") };
+    expect(describeModel(steady).context).toBe(256);
+    const rope_parameters = without(rope, "original_max_position_embeddings");
+    refused({ ...config, rope_parameters }, "llama_4_scaling_beta");
+  });
+
+  test("has a window where it names one alone", () => {
+    expect(windowsOf(without(config, "sliding_window"))).toEqual(new Array(3).fill(undefined));
+    expect(windowsOf({ ...config, sliding_window: 8 })).toEqual([8, 8, 8]);
+  });
+
+  test("may lie in that of a model that reads images, beside other decoders that may not", () => {
+    const text_config = without(config, "tie_word_embeddings");
+    const heads = [{}, { tie_word_embeddings: true }, { tie_word_embeddings: false }].map((tied) =>
+      describeModel({ model_type: "mistral3", text_config, ...tied }).head
+    );
+    const tied = "language_model.model.embed_tokens";
+    expect(heads).toEqual([tied, tied, "lm_head"]);
+    const other = { model_type: "mistral3", text_config: { ...config, model_type: "qwen3" } };
+    refused(other, '"qwen3"', "mistral and ministral3 are");
   });
 });

@@ -74,35 +74,56 @@ test("a head that the config ties to the embedding, and that differs from it, is
 });
 
 describe("the decoder inside of a model of images and text", () => {
-  for (const root of ["language_model.model", "model.language_model"]) {
-    test(`gives what it gives alone, by the names ${root}.…`, async () => {
-      const folder = workshop.copy("gemma3");
-      const alone = fixtureBytes("gemma3");
-      const { header, data } = parseSafetensors(alone);
-      const inner = Object.fromEntries(
-        Object.entries(header).map((
-          [name, tensor],
-        ) => [name.replace(/^model\./, `${root}.`), tensor]),
-      );
-      // Of what reads images, a tensor.
-      const end = data.length + 4;
-      inner["vision_tower.bias"] = { dtype: "F32", shape: [1], data_offsets: [data.length, end] };
-      const all = Buffer.concat([data, new Uint8Array(4)]);
-      writeFileSync(`${folder}/model.safetensors`, safetensors(inner, all));
-      editJson(folder, "config.json", (config) => ({
-        model_type: "gemma3",
-        architectures: ["Gemma3ForConditionalGeneration"],
-        text_config: config,
-      }));
-      const loaded = await load(folder, "wasm");
-      try {
-        expect(loaded.spec.head).toBe(`${root}.embed_tokens`);
-        expect(await largestDifference(loaded, expected("gemma3"))).toBeLessThan(2e-4);
-      } finally {
-        await loaded.close();
-      }
-    });
+  /** A copy of a checkpoint in a larger model: with other names, and a tensor of what reads images. */
+  function inside(type: string, name: string, named: (tensor: string) => string): string {
+    const folder = workshop.copy(name);
+    const { header, data } = parseSafetensors(fixtureBytes(name));
+    const inner = Object.fromEntries(
+      Object.entries(header).filter(([tensor]) => tensor !== "__metadata__")
+        .map(([tensor, where]) => [named(tensor), where]),
+    );
+    const end = data.length + 4;
+    inner["vision_tower.bias"] = { dtype: "F32", shape: [1], data_offsets: [data.length, end] };
+    const all = Buffer.concat([data, new Uint8Array(4)]);
+    writeFileSync(`${folder}/model.safetensors`, safetensors(inner, all));
+    editJson(folder, "config.json", (config) => ({ model_type: type, text_config: config }));
+    return folder;
   }
+
+  async function givesWhatItGivesAlone(folder: string, name: string, head: string) {
+    const loaded = await load(folder, "wasm");
+    try {
+      expect(loaded.spec.head).toBe(head);
+      expect(await largestDifference(loaded, expected(name))).toBeLessThan(2e-4);
+    } finally {
+      await loaded.close();
+    }
+  }
+
+  for (const [type, name] of [["gemma3", "gemma3"], ["mistral3", "ministral3"]]) {
+    for (const root of ["language_model.model", "model.language_model"]) {
+      test(`gives what it gives alone: ${name}, by the names ${root}.…`, async () => {
+        const folder = inside(type, name, (tensor) => tensor.replace(/^model\./, `${root}.`));
+        await givesWhatItGivesAlone(folder, name, `${root}.embed_tokens`);
+      });
+    }
+  }
+
+  test("has a head of its own where the files hold one, below the names of older files, too", async () => {
+    const names: [string, string][] = [["language_model.", "language_model.lm_head"], [
+      "",
+      "lm_head",
+    ]];
+    for (const [prefix, head] of names) {
+      const folder = inside(
+        "mistral3",
+        "mistral-sliding",
+        (tensor) =>
+          prefix + (prefix ? tensor : tensor.replace(/^model\./, "model.language_model.")),
+      );
+      await givesWhatItGivesAlone(folder, "mistral-sliding", head);
+    }
+  });
 });
 
 /**

@@ -12,11 +12,11 @@ import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { gpt2, withRootOfGpt2 } from "./gpt2.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
-import { granite } from "./granite.ts";
+import { granite, graniteHybrid } from "./granite.ts";
 import { helium } from "./helium.ts";
 import { hunyuan } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
-import { mistral } from "./mistral.ts";
+import { ministral3, mistral, mistralOfImages } from "./mistral.ts";
 import { nemotron } from "./nemotron.ts";
 import { olmo2, olmo3 } from "./olmo2.ts";
 import { opt } from "./opt.ts";
@@ -47,12 +47,15 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gpt2", gpt2],
   ["gpt_neox", gptNeox],
   ["granite", granite],
+  ["granitemoehybrid", graniteHybrid],
   ["helium", helium],
   ["hunyuan_v1_dense", hunyuan],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],
+  ["ministral3", ministral3],
   ["mistral", mistral],
+  ["mistral3", mistralOfImages],
   ["nemotron", nemotron],
   ["olmo2", olmo2],
   ["olmo3", olmo3],

@@ -10,9 +10,10 @@ import type { DecoderSpec } from "./spec.ts";
 
 /**
  * Names of heads that have tensors of their own, without the `.weight` at their ends. GPT-NeoX's is the second; some
- * of its files call it as all others do.
+ * of its files call it as all others do. The last is that of decoders inside of larger models, where files have the
+ * names of transformers up to version 4.51.
  */
-export const OWN_HEADS: readonly string[] = ["lm_head", "embed_out"];
+export const OWN_HEADS: readonly string[] = ["lm_head", "embed_out", "language_model.lm_head"];
 /** Elements of each that are compared at a time. */
 const PIECE = 1 << 20;
 

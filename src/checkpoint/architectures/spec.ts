@@ -15,7 +15,10 @@ export interface Rotary {
   readonly factor: number;
   /** Whether neighbouring elements are a pair; else, one of the first half and one of the second are. */
   readonly interleaved?: boolean;
-  /** Positions that are turned so, where sequences of more would be turned by other angles from their beginning on. */
+  /**
+   * Positions that are turned so, where sequences of more would be turned by other angles from their beginning on, or
+   * later positions would be turned otherwise.
+   */
   readonly positions?: number;
 }
 
