@@ -261,6 +261,27 @@ export const gpt2Config = z.looseObject({
   tie_word_embeddings: z.boolean().default(true),
 });
 
+/** Fields of GPT-Neo. */
+export const gptNeoConfig = z.looseObject({
+  hidden_size: dimension,
+  intermediate_size: dimension.nullish(),
+  num_layers: layerCount,
+  num_heads: dimension,
+  vocab_size: dimension,
+  max_position_embeddings: dimension.default(2048),
+  window_size: dimension.default(256),
+  attention_types: z.array(z.tuple([z.array(z.string()).min(1).max(10_000), layerCount])).max(
+    10_000,
+  )
+    .nullish().transform((types) => types ?? [[["global", "local"], 12] as [string[], number]]),
+  layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
+  activation_function: z.string().default("gelu_new"),
+  tie_word_embeddings: z.boolean().default(true),
+});
+
+/** A parsed {@linkcode gptNeoConfig}. */
+export type GptNeoConfig = z.infer<typeof gptNeoConfig>;
+
 /** Fields of OPT. */
 export const optConfig = z.looseObject({
   hidden_size: dimension,

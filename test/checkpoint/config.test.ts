@@ -75,6 +75,7 @@ describe("config.json", () => {
         "glm",
         "glm4",
         "gpt2",
+        "gpt_neo",
         "gpt_neox",
         "granite",
         "granitemoehybrid",
@@ -97,7 +98,7 @@ describe("config.json", () => {
         "stablelm",
         "starcoder2",
       ]);
-    for (const model_type of ["gpt_neo", "Llama", "", "__proto__", "constructor"]) {
+    for (const model_type of ["gptj", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
     }

@@ -254,3 +254,32 @@ describe("Ministral 3's config", () => {
     refused(other, '"qwen3"', "mistral and ministral3 are");
   });
 });
+
+describe("GPT-Neo's config", () => {
+  const config = configOf("gpt-neo");
+
+  test("says by patterns which layers have a window, and every other does where it does not", () => {
+    expect(windowsOf(config)).toEqual([undefined, 8, undefined]);
+    const attention_types = [[["local"], 2], [["global"], 1]];
+    expect(windowsOf({ ...config, attention_types })).toEqual([8, 8, undefined]);
+    const usual = { ...without(config, "attention_types", "window_size"), num_layers: 24 };
+    expect(windowsOf(usual)).toEqual(
+      new Array(24).fill(0).map((_, layer) => layer % 2 === 1 ? 256 : undefined),
+    );
+  });
+
+  test("must name the kind of every layer's attention, and none that is not known", () => {
+    const types = (attention_types: unknown) => ({ ...config, attention_types });
+    refused(types([[["global"], 2]]), "2 of num_layers 3");
+    refused(types([[["global", "local"], 2]]), "more than num_layers 3");
+    refused(types([[["global", "local"], 10_000]]), "more than num_layers 3");
+    refused(types([[["global", "sparse", "local"], 1]]), '"sparse"', "global and local are");
+    refused(types([["global", 3]]), "attention_types");
+  });
+
+  test("multiplies scores by nothing, with biases behind attention and in the MLP", () => {
+    const { attention, mlp, intermediate } = describeModel(without(config, "intermediate_size"));
+    expect(attention).toMatchObject({ scale: 1, inputBias: false, outputBias: true });
+    expect([mlp.bias, intermediate]).toEqual([true, 256]);
+  });
+});

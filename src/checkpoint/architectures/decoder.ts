@@ -129,12 +129,12 @@ class DecoderBuilder {
         ),
       )
       : [
-        this.#project(value, path, "q", heads),
-        this.#project(value, path, "k", keyValueHeads),
-        this.#project(value, path, "v", keyValueHeads),
+        this.#project(value, module, "q", heads),
+        this.#project(value, module, "k", keyValueHeads),
+        this.#project(value, module, "v", keyValueHeads),
       ];
     const normTurned = (turned: string, part: "q" | "k") =>
-      this.#normHeads(turned, path, part, part === "q" ? heads : keyValueHeads);
+      this.#normHeads(turned, module, part, part === "q" ? heads : keyValueHeads);
     const attended = this.#attention.attend(this.#b, layer, {
       ...{ queries, keys, values },
       normTurned: attention.norm === "turned" ? normTurned : undefined,
@@ -144,20 +144,20 @@ class DecoderBuilder {
   }
 
   /** Queries, keys or values, `[batch, sequence, count · headDim]`, normed where they are before they are turned. */
-  #project(value: string, path: string, part: "q" | "k" | "v", count: number): string {
+  #project(value: string, module: string, part: "q" | "k" | "v", count: number): string {
     const { hidden, headDim, attention } = this.#spec;
-    const name = `${path}.self_attn.${part}_proj`;
+    const name = `${module}.${part}_proj`;
     const projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
     const isNormed = part !== "v" && attention.norm && attention.norm !== "turned";
-    return isNormed ? this.#normHeads(projected, path, part, count) : projected;
+    return isNormed ? this.#normHeads(projected, module, part, count) : projected;
   }
 
   /** Queries or keys, normed by head or all heads together. */
-  #normHeads(value: string, path: string, part: "q" | "k", count: number): string {
+  #normHeads(value: string, module: string, part: "q" | "k", count: number): string {
     const b = this.#b;
     const { headDim, attention } = this.#spec;
     const name = attention.normNames?.[part] ?? `${part}_norm`;
-    const norm = `${path}.self_attn.${name}`;
+    const norm = `${module}.${name}`;
     return b.within(name, () => {
       if (attention.norm === "whole") return this.#norm(value, norm, count * headDim);
       const heads = b.node("Reshape", [value, b.integers([0, 0, count, headDim])]);

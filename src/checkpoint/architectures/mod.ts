@@ -10,6 +10,7 @@ import { ernie45 } from "./ernie4_5.ts";
 import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
 import { gpt2, withRootOfGpt2 } from "./gpt2.ts";
+import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
 import { granite, graniteHybrid } from "./granite.ts";
@@ -45,6 +46,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["glm", glm],
   ["glm4", glm4],
   ["gpt2", gpt2],
+  ["gpt_neo", gptNeo],
   ["gpt_neox", gptNeox],
   ["granite", granite],
   ["granitemoehybrid", graniteHybrid],
