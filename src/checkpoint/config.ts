@@ -102,6 +102,12 @@ export const graniteHybridConfig = graniteConfig.extend({
   position_embedding_type: z.string().nullish(),
 });
 
+/** Fields of OLMo. */
+export const olmoConfig = rotaryDecoderConfig.extend({
+  max_position_embeddings: dimension.default(2048),
+  clip_qkv: z.number().nullish(),
+});
+
 /** Fields of OLMo 2. */
 export const olmo2Config = rotaryDecoderConfig.extend({
   rms_norm_eps: z.number().positive().max(1).default(1e-5),
@@ -259,6 +265,15 @@ export const gpt2Config = z.looseObject({
   scale_attn_by_inverse_layer_idx: z.boolean().default(false),
   add_cross_attention: z.boolean().default(false),
   tie_word_embeddings: z.boolean().default(true),
+});
+
+/** A parsed {@linkcode gpt2Config}. */
+export type Gpt2Config = z.infer<typeof gpt2Config>;
+
+/** Fields of GPT-BigCode. */
+export const gptBigcodeConfig = gpt2Config.extend({
+  activation_function: z.string().default("gelu_pytorch_tanh"),
+  multi_query: z.boolean().default(true),
 });
 
 /** Fields of GPT-Neo. */

@@ -283,3 +283,39 @@ describe("GPT-Neo's config", () => {
     expect([mlp.bias, intermediate]).toEqual([true, 256]);
   });
 });
+
+describe("GPT-BigCode's config", () => {
+  const config = configOf("gpt-bigcode");
+
+  test("has one head of keys and values, or as many as of queries, head by head", () => {
+    const shared = describeModel(without(config, "multi_query"));
+    expect([shared.keyValueHeads, shared.attention.byHead]).toEqual([1, false]);
+    const own = describeModel({ ...config, multi_query: false });
+    expect([own.keyValueHeads, own.attention.byHead]).toEqual([4, true]);
+  });
+
+  test("divides scores alike in all layers, and has GELU by tanh where it does not say otherwise", () => {
+    const { attention, mlp } = describeModel(
+      without({ ...config, scale_attn_by_inverse_layer_idx: true }, "activation_function"),
+    );
+    expect([attention.scale, mlp.activation]).toEqual([0.25, "gelu_tanh"]);
+    expect(describeModel({ ...config, scale_attn_weights: false }).attention.scale).toBe(1);
+  });
+});
+
+describe("OLMo's config", () => {
+  const config = configOf("olmo");
+
+  test("has layer norms without weights", () => {
+    expect(describeModel(config).norm).toMatchObject({
+      kind: "layer",
+      affine: false,
+      epsilon: 1e-5,
+    });
+  });
+
+  test("must not clip queries, keys and values", () => {
+    describeModel(without(config, "clip_qkv"));
+    refused({ ...config, clip_qkv: 8 }, "clip_qkv 8");
+  });
+});

@@ -1,11 +1,12 @@
 /**
  * GPT-2 and its relatives (DistilGPT2, DialoGPT, Cerebras-GPT): learned positions, layer norms with biases, a plain MLP,
- * and queries, keys and values in one matrix. Matrices are stored turned: see `../turned.ts`.
+ * and queries, keys and values in one matrix. Matrices are stored turned: see `../turned.ts`. GPT-BigCode (StarCoder,
+ * SantaCoder): the same, not turned, with one head of keys and values for all queries.
  * @module
  */
 import { ConfigError } from "../../errors.ts";
 import type { Checkpoint } from "../checkpoint.ts";
-import { gpt2Config, parseConfig } from "../config.ts";
+import { type Gpt2Config, gpt2Config, gptBigcodeConfig, parseConfig } from "../config.ts";
 import { activationOf, PLAIN } from "./activations.ts";
 import { below, checkHeads, type DecoderSpec } from "./spec.ts";
 
@@ -15,6 +16,32 @@ const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "att
 /** The decoder that a `config.json` with `model_type` `gpt2` describes. */
 export function gpt2(json: unknown): DecoderSpec {
   const config = parseConfig(gpt2Config, json);
+  const { attention, ...decoder } = decoderOf(config);
+  const scale = config.scale_attn_weights ? 1 / Math.sqrt(decoder.headDim) : 1;
+  const ofLayer = (layer: number) => scale / (layer + 1);
+  return {
+    ...decoder,
+    attention: { ...attention, scale: config.scale_attn_by_inverse_layer_idx ? ofLayer : scale },
+  };
+}
+
+/** The decoder that a `config.json` with `model_type` `gpt_bigcode` describes. */
+export function gptBigcode(json: unknown): DecoderSpec {
+  const config = parseConfig(gptBigcodeConfig, json);
+  const { attention, ...decoder } = decoderOf(config);
+  return {
+    ...decoder,
+    keyValueHeads: config.multi_query ? 1 : decoder.heads,
+    attention: {
+      ...attention,
+      byHead: !config.multi_query,
+      scale: config.scale_attn_weights ? 1 / Math.sqrt(decoder.headDim) : 1,
+    },
+  };
+}
+
+/** What both have. */
+function decoderOf(config: Gpt2Config): DecoderSpec {
   if (config.add_cross_attention) {
     throw new ConfigError(
       "config.json: add_cross_attention is not supported: what such a decoder attends to is not its own text",
@@ -23,7 +50,6 @@ export function gpt2(json: unknown): DecoderSpec {
   const { n_embd: hidden, n_head: heads } = config;
   const headDim = hidden / heads;
   checkHeads(hidden, heads, heads, headDim);
-  const scale = config.scale_attn_weights ? 1 / Math.sqrt(headDim) : 1;
   return {
     hidden,
     intermediate: config.n_inner ?? 4 * hidden,
@@ -51,9 +77,6 @@ export function gpt2(json: unknown): DecoderSpec {
       fused: "c_attn",
       inputBias: true,
       outputBias: true,
-      scale: config.scale_attn_by_inverse_layer_idx
-        ? (layer: number) => scale / (layer + 1)
-        : scale,
       window: () => undefined,
     },
     mlp: {

@@ -32,7 +32,7 @@ export interface Differences {
   /** Activations by the names that configs have for them; default: SiLU alone. */
   readonly activations?: ReadonlyMap<string, Activation>;
   readonly norms?: Partial<
-    Pick<DecoderSpec["norm"], "kind" | "epsilon" | "aboveOne" | "attention" | "mlp">
+    Pick<DecoderSpec["norm"], "kind" | "epsilon" | "affine" | "aboveOne" | "attention" | "mlp">
   >;
   readonly attentionNorm?: DecoderSpec["attention"]["norm"];
   readonly attentionScale?: number;

@@ -9,7 +9,7 @@ import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
 import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
-import { gpt2, withRootOfGpt2 } from "./gpt2.ts";
+import { gpt2, gptBigcode, withRootOfGpt2 } from "./gpt2.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
@@ -19,7 +19,7 @@ import { hunyuan } from "./hunyuan.ts";
 import { llama } from "./llama.ts";
 import { ministral3, mistral, mistralOfImages } from "./mistral.ts";
 import { nemotron } from "./nemotron.ts";
-import { olmo2, olmo3 } from "./olmo2.ts";
+import { olmo, olmo2, olmo3 } from "./olmo.ts";
 import { opt } from "./opt.ts";
 import { withOwnHead } from "./own_head.ts";
 import { withOwnRoot } from "./own_root.ts";
@@ -46,6 +46,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["glm", glm],
   ["glm4", glm4],
   ["gpt2", gpt2],
+  ["gpt_bigcode", gptBigcode],
   ["gpt_neo", gptNeo],
   ["gpt_neox", gptNeox],
   ["granite", granite],
@@ -59,6 +60,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["mistral", mistral],
   ["mistral3", mistralOfImages],
   ["nemotron", nemotron],
+  ["olmo", olmo],
   ["olmo2", olmo2],
   ["olmo3", olmo3],
   ["opt", opt],

@@ -35,7 +35,7 @@ afterAll(() => workshop.remove());
 const ARCHITECTURES = readdirSync(fromRoot(ROOT));
 
 /** Those whose queries, keys and values are one matrix, and gate and up another or not there. */
-const FOUR_A_BLOCK = ["phi3", "gpt-neox", "gpt2"];
+const FOUR_A_BLOCK = ["phi3", "gpt-neox", "gpt2", "gpt-bigcode"];
 
 /** What transformers computes in float32 from the stored weights. */
 interface Expected {

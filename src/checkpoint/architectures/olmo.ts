@@ -1,9 +1,16 @@
 /**
- * OLMo 2 and 3: Llama that norms what comes out of attention and MLP instead of what goes in, and queries and keys
+ * OLMo: Llama with layer norms that have no weights. OLMo 2 and 3: Llama that norms what comes out of attention and MLP instead of what goes in, and queries and keys
  * as a whole. OLMo 3 has sliding windows, in three of four layers where its config names none.
  * @module
  */
-import { olmo2Config, olmo3Config, parseConfig, type RotaryDecoderConfig } from "../config.ts";
+import { ConfigError } from "../../errors.ts";
+import {
+  olmo2Config,
+  olmo3Config,
+  olmoConfig,
+  parseConfig,
+  type RotaryDecoderConfig,
+} from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
@@ -11,6 +18,24 @@ import { windowsOf } from "./windows.ts";
 
 /** OLMo 3's base of rotary frequencies where its config names none. */
 const USUAL_THETA = 500_000;
+
+/**
+ * The decoder that a `config.json` with `model_type` `olmo` describes.
+ *
+ * @throws {ConfigError} When it clips queries, keys and values.
+ */
+export function olmo(json: unknown): DecoderSpec {
+  const config = parseConfig(olmoConfig, json);
+  if (config.clip_qkv) {
+    throw new ConfigError(
+      `config.json: clip_qkv ${config.clip_qkv}: models that clip queries, keys and values are not supported`,
+    );
+  }
+  return rotaryDecoder(config, {
+    ...attentionBiases(config),
+    norms: { kind: "layer", affine: false, epsilon: 1e-5 },
+  });
+}
 
 /** The decoder that a `config.json` with `model_type` `olmo2` describes. */
 export function olmo2(json: unknown): DecoderSpec {
