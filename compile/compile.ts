@@ -32,6 +32,7 @@ import { encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, ValueOptions } from "./packed/types.ts";
+import { configForTransformersJs, unknownToTransformersJs } from "./transformers_js.ts";
 import { readMatrix, type Stored, storeDense } from "./weights.ts";
 
 /** Files of a checkpoint that go along: what tokenizes, templates and generates. */
@@ -172,6 +173,8 @@ export async function compile(
             "there, transformers.js would write something else",
         );
       }
+      const unknown = unknownToTransformersJs(checkpoint.config);
+      if (unknown !== undefined) phases.note(unknown);
       const bytes = graphOf(checkpoint, spec, data, matrices, {
         context,
         logits: settings.logits,
@@ -336,14 +339,7 @@ function copyCompanions(checkpoint: Checkpoint, folder: string): void {
     if (kind !== "file" || !(COMPANIONS.has(name) || LICENCES.test(name))) continue;
     copyFile(join(checkpoint.folder, name), join(folder, name));
   }
-  // How transformers.js is to load the model: the file without a suffix, and one data file.
-  const config = {
-    ...checkpoint.config,
-    "transformers.js_config": {
-      dtype: "fp32",
-      use_external_data_format: { "model.onnx": 1 },
-    },
-  };
+  const config = configForTransformersJs(checkpoint.config);
   writeText(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
 }
 

@@ -269,6 +269,13 @@ test("a context that is longer than the model's is told of, and is the model's",
   expect(notes.join()).toContain("context 128: the model has no more, and 4096 were asked for");
 });
 
+test("a model that transformers.js does not load comes with a word on that, and others with none", async () => {
+  const notesOf = async (name: string) =>
+    (await workshop.compile(sourceOf(name), { format: "dense" })).notes.join();
+  expect(await notesOf("nemotron")).toContain("does not load models of type nemotron");
+  expect(await notesOf("starcoder2")).not.toContain("transformers.js");
+});
+
 test("a model that caps its scores comes with a word on who does not", async () => {
   const { notes } = await workshop.compile(sourceOf("gemma2"), { format: "dense" });
   expect(notes.join()).toContain("not on WebGPU");

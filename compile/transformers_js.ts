@@ -1,0 +1,35 @@
+/**
+ * What transformers.js has to be told of a compiled model, and which models it does not load.
+ * @module
+ */
+
+/**
+ * Types of models that transformers.js 4.3 does not know, or whose caches it names otherwise. All other supported types
+ * were tried there, and wrote what Python's transformers writes.
+ */
+const UNKNOWN: ReadonlySet<unknown> = new Set([
+  "exaone4",
+  "glm4",
+  "gpt_bigcode",
+  "mistral3",
+  "nemotron",
+]);
+
+/** A word on a model that transformers.js does not load, by its config; nothing where it does. */
+export function unknownToTransformersJs(
+  { model_type: type }: { readonly model_type?: unknown },
+): string | undefined {
+  if (!UNKNOWN.has(type)) return undefined;
+  return `transformers.js does not load models of type ${type}: our own engine runs it, and ONNX Runtime`;
+}
+
+/** The config of a compiled model, with how transformers.js is to load it: without a suffix, and one data file. */
+export function configForTransformersJs(config: Record<string, unknown>): Record<string, unknown> {
+  return {
+    ...config,
+    "transformers.js_config": {
+      dtype: "fp32",
+      use_external_data_format: { "model.onnx": 1 },
+    },
+  };
+}
