@@ -2,9 +2,8 @@
  * What JavaScript asks of a build before it trusts it: some processors and engines have relaxed
  * instructions that give other results than these kernels count on.
  */
-import { dot, lane, ones, pick } from "./simd";
-import { addBoth } from "./slots_sorted";
-import { SUMS } from "./sums";
+import { dot, ones, pick } from "./simd";
+import { addNarrowTile } from "./slots_sorted";
 
 /** Weights and inputs at the ends of their ranges, and between. */
 // @ts-ignore: decorator
@@ -65,18 +64,8 @@ export function race(at: usize, rounds: i32): i32 {
   const sums = at + 832;
   for (let i = 0; i < rounds; i++) {
     // A segment as `unpackSorted` leaves it, a vector of steps, and four tokens.
-    const w = at + (<usize> (i & 31) << 4), s = v128.load(w, 176);
-    const v0 = v128.load(w, 32), v1 = v128.load(w, 48), i0 = v128.load(w, 64), i1 = v128.load(w, 80);
-    const v2 = v128.load(w, 112), v3 = v128.load(w, 128), i2 = v128.load(w, 144), i3 = v128.load(w, 160);
-    const b = v128.load(w, 16);
-    let y = v128.load(w, 192), z = v128.load(w, 208), sum = v128.load(sums);
-    v128.store(sums, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 0)));
-    y = v128.load(w, 224), z = v128.load(w, 240), sum = v128.load(sums, SUMS);
-    v128.store(sums, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 1)), SUMS);
-    y = v128.load(w, 256), z = v128.load(w, 272), sum = v128.load(sums, 2 * SUMS);
-    v128.store(sums, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 2)), 2 * SUMS);
-    y = v128.load(w, 288), z = v128.load(w, 304), sum = v128.load(sums, 3 * SUMS);
-    v128.store(sums, addBoth(sum, y, z, b, v0, v1, i0, i1, v2, v3, i2, i3, lane(s, 3)), 3 * SUMS);
+    const w = at + (<usize> (i & 31) << 4);
+    addNarrowTile(false, sums, w + 192, w + 176, w);
   }
   return load<i32>(sums);
 }
