@@ -285,10 +285,8 @@ export const gptNeoConfig = z.looseObject({
   vocab_size: dimension,
   max_position_embeddings: dimension.default(2048),
   window_size: dimension.default(256),
-  attention_types: z.array(z.tuple([z.array(z.string()).min(1).max(10_000), layerCount])).max(
-    10_000,
-  )
-    .nullish().transform((types) => types ?? [[["global", "local"], 12] as [string[], number]]),
+  attention_types: z.array(z.tuple([z.array(z.string()).min(1).max(10_000), layerCount]))
+    .max(10_000).nullish(),
   layer_norm_epsilon: z.number().positive().max(1).default(1e-5),
   activation_function: z.string().default("gelu_new"),
   tie_word_embeddings: z.boolean().default(true),

@@ -14,7 +14,7 @@ import {
   parseConfig,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
-import { INNER_ROOT } from "./own_root.ts";
+import { INNER_ROOT, withRoot } from "./own_root.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { Activation, DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
@@ -118,9 +118,7 @@ export function gemma3(json: unknown): DecoderSpec {
  */
 export function gemma3OfImages(json: unknown): DecoderSpec {
   const { text_config } = parseConfig(gemma3OfImagesConfig, json);
-  const decoder = gemma3(text_config);
-  const head = decoder.head.replace(decoder.root, INNER_ROOT);
-  return { ...decoder, root: INNER_ROOT, head };
+  return withRoot(gemma3(text_config), INNER_ROOT);
 }
 
 /** Embedding models made of Gemma read texts in both directions: they write none. */

@@ -16,32 +16,35 @@ const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "att
 /** The decoder that a `config.json` with `model_type` `gpt2` describes. */
 export function gpt2(json: unknown): DecoderSpec {
   const config = parseConfig(gpt2Config, json);
-  const { attention, ...decoder } = decoderOf(config);
-  const scale = config.scale_attn_weights ? 1 / Math.sqrt(decoder.headDim) : 1;
+  const decoder = gpt2Decoder(config);
+  if (!config.scale_attn_by_inverse_layer_idx) return decoder;
+  const scale = scaleOf(config);
   const ofLayer = (layer: number) => scale / (layer + 1);
-  return {
-    ...decoder,
-    attention: { ...attention, scale: config.scale_attn_by_inverse_layer_idx ? ofLayer : scale },
-  };
+  return { ...decoder, attention: { ...decoder.attention, scale: ofLayer } };
 }
 
 /** The decoder that a `config.json` with `model_type` `gpt_bigcode` describes. */
 export function gptBigcode(json: unknown): DecoderSpec {
   const config = parseConfig(gptBigcodeConfig, json);
-  const { attention, ...decoder } = decoderOf(config);
+  const decoder = gpt2Decoder(config);
   return {
     ...decoder,
     keyValueHeads: config.multi_query ? 1 : decoder.heads,
-    attention: {
-      ...attention,
-      byHead: !config.multi_query,
-      scale: config.scale_attn_weights ? 1 / Math.sqrt(decoder.headDim) : 1,
-    },
+    attention: { ...decoder.attention, byHead: !config.multi_query },
   };
 }
 
-/** What both have. */
-function decoderOf(config: Gpt2Config): DecoderSpec {
+/** What scores are multiplied with. */
+function scaleOf({ scale_attn_weights, n_embd, n_head }: Gpt2Config): number {
+  return scale_attn_weights ? 1 / Math.sqrt(n_embd / n_head) : 1;
+}
+
+/**
+ * The decoder that all these are.
+ *
+ * @throws {ConfigError} When it attends to something else than its own text.
+ */
+export function gpt2Decoder(config: Gpt2Config): DecoderSpec {
   if (config.add_cross_attention) {
     throw new ConfigError(
       "config.json: add_cross_attention is not supported: what such a decoder attends to is not its own text",
@@ -77,6 +80,7 @@ function decoderOf(config: Gpt2Config): DecoderSpec {
       fused: "c_attn",
       inputBias: true,
       outputBias: true,
+      scale: scaleOf(config),
       window: () => undefined,
     },
     mlp: {

@@ -5,11 +5,11 @@
  */
 import { ConfigError, quote } from "../../errors.ts";
 import { type GptNeoConfig, gptNeoConfig, parseConfig } from "../config.ts";
-import { activationOf, PLAIN } from "./activations.ts";
-import { checkHeads, type DecoderSpec } from "./spec.ts";
+import { gpt2Decoder } from "./gpt2.ts";
+import type { DecoderSpec } from "./spec.ts";
 
-const ROOT = "transformer";
-const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "attn.attention" };
+/** Kinds of attention where a config names none. */
+const USUAL_TYPES: NonNullable<GptNeoConfig["attention_types"]> = [[["global", "local"], 12]];
 
 /**
  * The decoder that a `config.json` with `model_type` `gpt_neo` describes.
@@ -18,44 +18,27 @@ const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "att
  */
 export function gptNeo(json: unknown): DecoderSpec {
   const config = parseConfig(gptNeoConfig, json);
-  const { hidden_size: hidden, num_heads: heads, num_layers: layers } = config;
-  const headDim = hidden / heads;
-  checkHeads(hidden, heads, heads, headDim);
   const kinds = kindsOf(config);
+  const decoder = gpt2Decoder({
+    ...config,
+    n_embd: config.hidden_size,
+    n_inner: config.intermediate_size,
+    n_layer: config.num_layers,
+    n_head: config.num_heads,
+    n_positions: config.max_position_embeddings,
+    scale_attn_weights: false,
+    scale_attn_by_inverse_layer_idx: false,
+    add_cross_attention: false,
+  });
   return {
-    hidden,
-    intermediate: config.intermediate_size ?? 4 * hidden,
-    layers,
-    heads,
-    keyValueHeads: heads,
-    headDim,
-    vocabulary: config.vocab_size,
-    context: config.max_position_embeddings,
-    root: ROOT,
-    names: NAMES,
-    head: config.tie_word_embeddings ? `${ROOT}.${NAMES.embedding}` : "lm_head",
-    learnedPositions: { offset: 0 },
-    rotary: () => undefined,
-    norm: {
-      kind: "layer",
-      epsilon: config.layer_norm_epsilon,
-      affine: true,
-      attention: { before: "ln_1" },
-      mlp: { before: "ln_2" },
-      final: "ln_f",
-    },
+    ...decoder,
+    names: { ...decoder.names, attention: "attn.attention" },
     attention: {
+      ...decoder.attention,
       out: "out_proj",
+      fused: undefined,
       inputBias: false,
-      outputBias: true,
-      scale: 1,
       window: (layer) => kinds[layer] === "local" ? config.window_size : undefined,
-    },
-    mlp: {
-      up: "mlp.c_fc",
-      down: "mlp.c_proj",
-      bias: true,
-      activation: activationOf(config.activation_function, PLAIN, "activation_function"),
     },
   };
 }
@@ -63,7 +46,7 @@ export function gptNeo(json: unknown): DecoderSpec {
 /** The kind of every layer's attention: `attention_types` has them as patterns, each with how often it comes. */
 function kindsOf({ num_layers: layers, attention_types: types }: GptNeoConfig): string[] {
   const kinds: string[] = [];
-  for (const [pattern, times] of types) {
+  for (const [pattern, times] of types ?? USUAL_TYPES) {
     // No more than are compared: a pattern may come as often as a file says.
     for (let i = 0; i < times && kinds.length <= layers; i++) kinds.push(...pattern);
   }

@@ -7,7 +7,7 @@
 import { ConfigError, quote } from "../../errors.ts";
 import { mistralOfImagesConfig, parseConfig, rotaryDecoderConfig } from "../config.ts";
 import { rotaryDecoder } from "./llama.ts";
-import { INNER_ROOT } from "./own_root.ts";
+import { INNER_ROOT, withRoot } from "./own_root.ts";
 import { ropeOf, rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
@@ -67,6 +67,5 @@ export function mistralOfImages(json: unknown): DecoderSpec {
     ...text,
     tie_word_embeddings: (text.tie_word_embeddings ?? false) || (tied ?? true),
   });
-  const head = decoder.head.replace(decoder.root, INNER_ROOT);
-  return { ...decoder, root: INNER_ROOT, head };
+  return withRoot(decoder, INNER_ROOT);
 }

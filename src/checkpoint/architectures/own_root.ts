@@ -20,5 +20,10 @@ export const [INNER_ROOT] = ROOTS;
 export function withOwnRoot({ tensors }: Checkpoint, spec: DecoderSpec): DecoderSpec {
   if (spec.root !== INNER_ROOT) return spec;
   const found = ROOTS.find((root) => tensors.has(`${root}.embed_tokens.weight`)) ?? INNER_ROOT;
-  return { ...spec, root: found, head: spec.head.replace(spec.root, found) };
+  return withRoot(spec, found);
+}
+
+/** The decoder with another root; a head that is tied to the embedding has it, too. */
+export function withRoot(spec: DecoderSpec, root: string): DecoderSpec {
+  return { ...spec, root, head: spec.head.replace(spec.root, root) };
 }
