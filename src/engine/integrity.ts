@@ -9,6 +9,7 @@
  */
 import { z } from "zod";
 import { IntegrityError } from "../errors.ts";
+import { giveBack } from "../platform/garbage.ts";
 import { sha256Of } from "../platform/sha256.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
 import type { SourceFile } from "./source.ts";
@@ -213,6 +214,7 @@ class CheckedFile implements SourceFile {
   readonly #spare: ArrayBuffer[] = [];
   /** The piece that was asked for last. */
   #latest = -1;
+  #isClosed = false;
 
   /** @param most Pieces that are kept. */
   constructor(
@@ -260,8 +262,9 @@ class CheckedFile implements SourceFile {
   }
 
   close(): void {
-    this.#kept.clear();
-    this.#spare.length = 0;
+    this.#isClosed = true;
+    for (const index of [...this.#kept.keys()]) this.#forget(index);
+    for (const room of this.#spare.splice(0)) giveBack(room);
     this.#file.close();
   }
 
@@ -314,7 +317,9 @@ class CheckedFile implements SourceFile {
   /** One is done with a piece. */
   #leave(piece: Piece): void {
     piece.users--;
-    if (piece.users === 0) this.#spare.push(piece.room);
+    if (piece.users > 0) return;
+    if (this.#isClosed) giveBack(piece.room);
+    else this.#spare.push(piece.room);
   }
 
   async #readPiece(

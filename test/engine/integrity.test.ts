@@ -7,8 +7,9 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { folderSource } from "../../src/engine/folder_source.ts";
 import { checkedSource, checkFiles } from "../../src/engine/integrity.ts";
-import { filesSource } from "../../src/engine/source.ts";
+import { filesSource, type ModelSource } from "../../src/engine/source.ts";
 import { load } from "../../src/generate/load.ts";
+import { sleep } from "../../src/platform/sleep.ts";
 import { editJson } from "../checkpoint/support.ts";
 import { CompileWorkshop, LONG } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
@@ -56,6 +57,36 @@ function madeUp(content: Uint8Array, change: (hashes: string[]) => void = () => 
     data: content,
     "espalier.json": new TextEncoder().encode(JSON.stringify({ files })),
   }, "made-up");
+}
+
+/** A source of one file, checked, and the rooms that it is read into: each read after so many milliseconds. */
+async function watched(below: ModelSource, delay: (offset: number) => number) {
+  const rooms = new Set<ArrayBufferLike>();
+  const { source } = await checkedSource({
+    name: below.name,
+    has: (path) => below.has(path),
+    read: (path, largest) => below.read(path, largest),
+    async open(path) {
+      const file = await below.open(path);
+      return {
+        size: file.size,
+        async read(offset, target) {
+          rooms.add(target.buffer);
+          if (delay(offset) > 0) await sleep(delay(offset));
+          await file.read(offset, target);
+        },
+        close: () => file.close(),
+      };
+    },
+  });
+  return { source, rooms };
+}
+
+/** Whether buffers hold no memory any more, once what was read ahead is there; all that can be asked in Node 20. */
+async function areGivenBack(rooms: Set<ArrayBufferLike>): Promise<boolean> {
+  await sleep(50);
+  const canGiveBack = "transfer" in ArrayBuffer.prototype;
+  return rooms.size > 0 && (!canGiveBack || [...rooms].every((room) => room.byteLength === 0));
 }
 
 describe("what compile writes", () => {
@@ -243,25 +274,8 @@ describe("a checked source", () => {
     const pieces = 60, length = 1 << 16;
     const content = Uint8Array.from({ length: pieces * length }, (_, i) => (i * 2654435761) >>> 24);
     const below = madeUp(content);
-    const rooms = new Set<ArrayBufferLike>();
-    const { source } = await checkedSource({
-      name: below.name,
-      has: (path) => below.has(path),
-      read: (path, largest) => below.read(path, largest),
-      async open(path) {
-        const file = await below.open(path);
-        return {
-          size: file.size,
-          async read(offset, target) {
-            rooms.add(target.buffer);
-            // Some that are read ahead are still on their way when others are asked for.
-            if (offset % 3 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-            await file.read(offset, target);
-          },
-          close: () => file.close(),
-        };
-      },
-    });
+    // Some that are read ahead are still on their way when others are asked for.
+    const { source, rooms } = await watched(below, (offset) => offset % 3 === 0 ? 5 : 0);
     const file = await source.open("data");
     const target = new Uint8Array(length / 2);
     // As matrices are read: the head first, then layers, whose tensors lie side by side; and at random.
@@ -273,5 +287,23 @@ describe("a checked source", () => {
     }
     file.close();
     expect(rooms.size).toBeLessThanOrEqual(4);
+    expect(await areGivenBack(rooms)).toBe(true);
+  });
+
+  test("closed while it reads, gives what was asked for, and its rooms back", async () => {
+    const length = 1 << 16;
+    const content = Uint8Array.from({ length: 6 * length }, (_, i) => (i * 2654435761) >>> 24);
+    for (const delays of [[5, 20], [20, 5]]) {
+      const below = madeUp(content);
+      const { source, rooms } = await watched(below, (offset) => delays[offset / length & 1]);
+      const file = await source.open("data");
+      const target = new Uint8Array(2 * length);
+      const reading = file.read(0, target.subarray(0, length));
+      const more = file.read(length, target.subarray(length));
+      file.close();
+      await Promise.all([reading, more]);
+      expect(Buffer.compare(target, content.subarray(0, target.length))).toBe(0);
+      expect(await areGivenBack(rooms)).toBe(true);
+    }
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import process from "node:process";
-import { collectGarbage, collectorOf } from "../../src/platform/garbage.ts";
+import { collectGarbage, collectorOf, giveBack } from "../../src/platform/garbage.ts";
 import { sleep } from "../../src/platform/sleep.ts";
 
 /** References to many objects that nobody else holds. */
@@ -55,5 +55,16 @@ describe("collecting garbage", () => {
     };
     const getBuiltinModule = () => ({ setFlagsFromString: fail, runInNewContext: fail });
     expect(collectorOf({ process: { getBuiltinModule } })).toBeUndefined();
+  });
+});
+
+describe("giving a buffer back", () => {
+  test("leaves nothing of it, where the runtime has a way, and does nothing where it has none", () => {
+    const buffer = new ArrayBuffer(1000);
+    giveBack(buffer);
+    expect(buffer.byteLength).toBe("transfer" in buffer ? 0 : 1000);
+    const old = { byteLength: 1000 } as ArrayBuffer;
+    giveBack(old);
+    expect(old.byteLength).toBe(1000);
   });
 });

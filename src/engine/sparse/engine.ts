@@ -3,7 +3,6 @@
  * @module
  */
 import { throwIfAborted, UnsupportedOperatorError } from "../../errors.ts";
-import { collectGarbage } from "../../platform/garbage.ts";
 import type { EngineModel } from "../model.ts";
 import type { ModelSource } from "../source.ts";
 import { contextWithin } from "../tokens.ts";
@@ -20,9 +19,6 @@ import { precisionOf } from "./precision.ts";
 import { setUp } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
-
-/** Bytes of weights whose reading leaves so much that collecting it pays. */
-const MANY_BYTES = 16 << 20;
 
 /**
  * Loads a compiled model.
@@ -42,13 +38,6 @@ export async function loadSparse(
   options: SparseOptions = {},
 ): Promise<EngineModel> {
   checkOptions(options);
-  const model = await readModel(source, options);
-  // Before there are sequences: pieces of the files, and a list of the graph's.
-  if (model.info.weightBytes > MANY_BYTES) collectGarbage();
-  return model;
-}
-
-async function readModel(source: ModelSource, options: SparseOptions): Promise<EngineModel> {
   // Kernels are compiled and threads start while the graph is read.
   const settingUp = setUp(options);
   settingUp.catch(() => {});
