@@ -1,10 +1,10 @@
 /**
  * Constraints for text that is JSON: any object, or what a JSON schema describes.
  *
- * The parts: `schema.ts` reads a schema into values (`value.ts`), `containers.ts` and the scalars
- * (`string.ts`, `number.ts`, `literal.ts`, `pattern.ts`) say what bytes each may be written with,
- * `states.ts` follows a text through them, `vocabulary.ts` finds the tokens that may come next. It is
- * our own, all in TypeScript: it needs no module to be instantiated, runs wherever the rest runs, and
+ * The parts: `schema.ts` reads a schema into values (`value.ts`), `containers.ts` (`arrays.ts`,
+ * `objects.ts`) and the scalars (`string.ts`, `number.ts`, `literal.ts`, `pattern.ts`) say what bytes
+ * each may be written with, `states.ts` follows a text through them, `vocabulary.ts` finds the tokens
+ * that may come next. It is our own, all in TypeScript: it needs no module to be instantiated, runs wherever the rest runs, and
  * what a schema from a stranger can cost is bounded at every step.
  *
  * Loaded when it is first asked for: import it with `import()`. `serve` alone has it from the start.

@@ -24,23 +24,16 @@ import {
 import {
   appendKeyInt8,
   appendValueInt8,
-  capInt8,
-  chooseScales,
-  highestInt8,
   mixInt8,
   mixInt8OfTwo,
-  narrowAll,
   narrowQuery,
-  PROBABILITIES,
   scoresInt8,
   scoresInt8OfTwo,
-  spread,
-  spreadGain,
   touchInt8,
-  weigh,
-  WORK,
 } from "./page_int8";
+import { capInt8, chooseScales, highestInt8, narrowAll, PROBABILITIES, weigh, WORK } from "./probabilities";
 import { turnHalves, turnNeighbours } from "./rotary";
+import { spread, spreadGain } from "./spread";
 import { normHead, share } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. */

@@ -19,8 +19,8 @@
 import { SEGMENT_BYTES } from "./dense";
 import { COLUMNS, LISTS_OUT, OUT, ROWS, SCALES, SCRATCH, VALUES } from "./decode";
 import { SEGMENT } from "./linear";
-import { spread } from "./page_int8";
 import { maxLane, sumLanes } from "./simd";
+import { spread } from "./spread";
 
 /** Columns that are spread together, and bytes of them in 16 bits. */
 export const BLOCK = 64;

@@ -34,11 +34,11 @@ import {
   SKETCH_SEGMENT,
   sketchBytes,
 } from "./pack_sketch";
-import { spread } from "./page_int8";
 import { capped } from "./math";
 import { partOf, placesOf } from "./places";
 import { addSumOfTwo, maxLane, ones, sumLanes, sumOfLanes, upper } from "./simd";
 import { NIBBLES, WITHIN } from "./control";
+import { spread } from "./spread";
 
 /** Outliers among the inputs reach as far as int16. */
 const MOST: f32 = 32767;
