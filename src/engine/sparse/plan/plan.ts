@@ -33,6 +33,7 @@ import {
 import { type Sketch, sketchOf } from "./head.ts";
 import { isInt8Cache, layerBytes, layoutOfPages } from "./pages.ts";
 import { QuantisedForms } from "./quantised.ts";
+import { Values } from "./values.ts";
 
 /** What a plan is made for. */
 export interface PlanOptions {
@@ -91,17 +92,6 @@ function keyOf({ name, above }: VectorRef): string {
   return `${above} ${name}`;
 }
 
-/** Who has written a value since threads last met. */
-type Dirt =
-  /** Nobody: all threads see it. */
-  | "clean"
-  /** Each thread some rows: those that it has taken of a run of products. */
-  | "rows"
-  /** Each thread its tokens; with one token, each thread its own copy. */
-  | "tokens"
-  /** Each thread some of it, by another rule. */
-  | "scattered";
-
 /** Where weights lie. */
 interface PlacedWeights {
   readonly matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
@@ -111,40 +101,25 @@ interface PlacedWeights {
   readonly sketch: Sketch | undefined;
 }
 
-interface Placed extends Vectors {
-  readonly buffer: Buffer;
-}
-
 class Planner {
   readonly #decoder: FusedDecoder;
   readonly #options: PlanOptions;
   readonly #program = new Program();
-  readonly #buffers: Buffers;
   readonly #memory: EngineMemory;
   readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   readonly #vectors: ReadonlyMap<string, number>;
   readonly #tables: ReadonlyMap<FusedStep, PlacedTables>;
   readonly #sketch: Sketch | undefined;
   #sketchRooms: Scratch | undefined;
-  readonly #placed = new Map<Value, Placed>();
-  readonly #dirt = new Map<Value, Dirt>();
-  /** The run of products that has written a value. */
-  readonly #writtenBy = new Map<Value, number>();
-  /** Steps that have still to read a value. */
-  readonly #readers: number[];
-  /** When threads last met, and when a value was last read, in steps. */
-  #met = -1;
-  readonly #lastRead = new Map<Value, number>();
+  readonly #values: Values;
   /** Values that not only products multiply. */
   readonly #readOtherwise: ReadonlySet<Value>;
-  readonly #quantised: QuantisedForms;
-  #selected = false;
   readonly #pages: PageLayout;
   /** Bytes from a page's beginning to the next layer's part. */
   #layerOffset = 0;
   readonly #scratch: Scratch;
-  /** Whether threads may still be reading what attention has left in the first one's room, with one token. */
-  #isCombining = false;
+  /** How often threads had met when attention was written last: with one token, its first thread's room is read after. */
+  #attended = -1;
 
   constructor(
     decoder: FusedDecoder,
@@ -160,18 +135,16 @@ class Planner {
     this.#sketch = sketch;
     this.#memory = memory;
     this.#options = options;
-    this.#buffers = new Buffers(memory, {
+    const buffers = new Buffers(memory, {
       address: roundUp(spare.address, 64),
       bytes: spare.bytes,
     });
     memory.bytes(spare.address, spare.bytes).fill(0);
-    this.#quantised = new QuantisedForms(this.#program, this.#buffers, {
+    const quantised = new QuantisedForms(this.#program, buffers, {
       ...options,
       needsSums: [...matrices.values()].some(({ kind }) => kind === KIND.DENSE_INT4),
     });
-    this.#readers = new Array(decoder.widths.length).fill(0);
-    for (const step of decoder.steps) for (const value of readBy(step)) this.#readers[value]++;
-    this.#readers[decoder.logits]++;
+    this.#values = new Values(decoder, this.#program, buffers, quantised, options);
     this.#readOtherwise = readNotOnlyByProducts(decoder.steps);
     this.#scratch = this.#reserveScratch();
     this.#pages = layoutOfPages(decoder.steps, options, memory);
@@ -181,14 +154,14 @@ class Planner {
     const { steps, logits } = this.#decoder;
     steps.forEach((step, i) => {
       this.#encode(step, i);
-      for (const value of readBy(step)) this.#done(value, i);
+      for (const value of readBy(step)) this.#values.done(value, i);
     });
     const words = this.#program.finish();
     const program = this.#memory.reserve(words.byteLength);
     this.#memory.words(program, words.length).set(words);
     return {
       program,
-      logits: this.#placed.get(logits)!,
+      logits: this.#values.get(logits),
       tokenBytes: this.#tokenBytes(),
       pages: this.#pages,
       sketchRooms: this.#sketchRooms,
@@ -208,7 +181,7 @@ class Planner {
   #encode(step: FusedStep, at: number): void {
     switch (step.op) {
       case "embed": {
-        const out = this.#place(step.output, "scattered");
+        const out = this.#values.place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
         const table = this.#matrices.get(step)!;
         this.#program.embed(out, width, table, step.of === "positions", step.offset);
@@ -216,10 +189,10 @@ class Planner {
       }
       case "rmsNorm":
       case "layerNorm": {
-        const input = this.#toRead(step.input, "tokens", at);
+        const input = this.#values.toRead(step.input, "tokens", at);
         // With one token every thread norms for itself, where only products read the result.
         const isPrivate = !this.#readOtherwise.has(step.output);
-        const out = this.#place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
+        const out = this.#values.place(step.output, isPrivate ? "tokens" : "scattered", isPrivate);
         this.#program.norm(input, out, this.#decoder.widths[step.input], {
           groups: step.groups,
           weight: this.#vector(step.weight, step.above),
@@ -230,19 +203,18 @@ class Planner {
         return;
       }
       case "elementwise": {
-        const readBefore = this.#lastRead.get(step.a) ?? -1;
-        const whole = this.#toRead(step.a, "tokens", at);
+        const readBefore = this.#values.lastRead(step.a);
+        const whole = this.#values.toRead(step.a, "tokens", at);
         const a = step.offset ? { ...whole, address: whole.address + 4 * step.offset } : whole;
         const b = step.b === undefined
           ? this.#sameForAll(step.weight)
-          : this.#toRead(step.b, "tokens", at);
+          : this.#values.toRead(step.b, "tokens", at);
         if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
         // What nobody else reads any more is changed where it lies: logits are large.
-        const inPlace = step.kind === "copy" && this.#readers[step.a] === 1 &&
-          readBefore < this.#met && whole.copy === 0;
+        const inPlace = step.kind === "copy" && this.#values.mayBeReplaced(step.a, readBefore);
         const out = inPlace
-          ? this.#move(step.a, step.output, "scattered")
-          : this.#place(step.output, "scattered");
+          ? this.#values.move(step.a, step.output, "scattered")
+          : this.#values.place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
         const { heads = 1 } = step;
         const apart = this.#decoder.widths[step.a] / heads;
@@ -261,44 +233,40 @@ class Planner {
 
   /** Threads meet inside, but where all tokens stay where they are: so who reads the values has to wait as before. */
   #encodeSelect(values: readonly Value[]): void {
-    this.#program.select(values.map((value) => this.#placed.get(value)!));
-    this.#selected = true;
-    // What is quantised does not move: it is made anew.
-    for (const value of values) this.#quantised.forget(value);
+    this.#program.select(values.map((value) => this.#values.get(value)));
+    this.#values.select(values);
   }
 
   #encodeLinear(step: LinearStep, at: number): void {
     const matrix = this.#matrices.get(step)!;
     const input = isQuantised(matrix.kind)
-      ? this.#quantise(step.input, at)
-      : this.#toRead(step.input, "all", at);
-    const floats = hasListsBeside(matrix) ? this.#toRead(step.input, "all", at) : undefined;
-    const times = step.times === undefined ? undefined : this.#toRead(step.times, "rows", at);
-    const readBefore = step.plus === undefined ? at : this.#lastRead.get(step.plus) ?? -1;
-    const plus = step.plus === undefined ? undefined : this.#toRead(step.plus, "rows", at);
+      ? this.#values.toMultiply(step.input, at)
+      : this.#values.toRead(step.input, "all", at);
+    const floats = hasListsBeside(matrix) ? this.#values.toRead(step.input, "all", at) : undefined;
+    const times = step.times === undefined
+      ? undefined
+      : this.#values.toRead(step.times, "rows", at);
+    const readBefore = step.plus === undefined ? at : this.#values.lastRead(step.plus);
+    const plus = step.plus === undefined ? undefined : this.#values.toRead(step.plus, "rows", at);
     // A thread has the same rows of all products of a run, and of none of another.
-    const isOthers = (value: Value | undefined) =>
-      value !== undefined && this.#dirt.get(value) === "rows" &&
-      this.#writtenBy.get(value) !== this.#program.run;
-    if (isOthers(step.times) || isOthers(step.plus)) this.#barrier(at);
+    const added = [step.times, step.plus].filter((value) => value !== undefined);
+    if (added.some((value) => this.#values.isOfOtherRows(value))) this.#values.barrier(at);
     // Products write into that room.
-    if (this.#isCombining) this.#program.barrier("forOne");
-    this.#isCombining = false;
+    if (this.#isCombining()) this.#program.barrier("forOne");
+    this.#attended = -1;
     // A sum takes the place of what it is added to, unless another thread may still be reading that.
     const inPlace = step.plus !== undefined && step.plus !== step.input &&
-      this.#readers[step.plus] === 1 &&
-      readBefore < this.#met && plus!.copy === 0 &&
-      step.plus !== step.times;
+      step.plus !== step.times && this.#values.mayBeReplaced(step.plus, readBefore);
     const out = inPlace
-      ? this.#move(step.plus!, step.output, "rows")
-      : this.#place(step.output, "rows");
+      ? this.#values.move(step.plus!, step.output, "rows")
+      : this.#values.place(step.output, "rows");
     if (this.#sketch?.step === step) {
       const bytes = roundUp(sketchRoom(matrix), 64);
       const rooms = { address: this.#memory.reserve(bytes * this.#options.threads), bytes };
       this.#program.sketch(matrix, this.#sketch, input as QuantisedVectors, out, rooms);
       this.#sketchRooms = rooms;
     }
-    this.#writtenBy.set(step.output, this.#program.run);
+    this.#values.writtenByRun(step.output);
     this.#program.linear(matrix, input, floats, out, this.#scratch, {
       bias: this.#vector(step.bias),
       activation: this.#isNear(matrix) && step.activation === "silu"
@@ -329,11 +297,11 @@ class Planner {
   }
 
   #encodeAttention(step: AttentionStep, at: number): void {
-    if (this.#isCombining) this.#barrier(at);
-    const queries = this.#toRead(step.queries, "all", at);
-    const keys = this.#toRead(step.keys, "all", at);
-    const values = this.#toRead(step.values, "all", at);
-    const out = this.#place(step.output, "scattered");
+    if (this.#isCombining()) this.#values.barrier(at);
+    const queries = this.#values.toRead(step.queries, "all", at);
+    const keys = this.#values.toRead(step.keys, "all", at);
+    const values = this.#values.toRead(step.values, "all", at);
+    const out = this.#values.place(step.output, "scattered");
     const { kv } = this.#options;
     const tables = this.#tables.get(step);
     this.#program.attention({ queries, keys, values, out }, {
@@ -355,82 +323,15 @@ class Planner {
       scratch: this.#scratch,
     });
     // There is a barrier inside.
-    this.#meet(at);
-    this.#isCombining = true;
-    this.#dirt.set(step.output, "scattered");
+    this.#values.meet(at);
+    this.#attended = this.#values.meetings;
+    this.#values.writtenByAll(step.output);
     this.#layerOffset += layerBytes(step, kv) * this.#pages.together;
   }
 
-  /** Where a value lies, after a barrier if the reader needs what other threads have written. */
-  #toRead(value: Value, by: "rows" | "tokens" | "all", at: number): Placed {
-    const dirt = this.#dirt.get(value) ?? "clean";
-    const isOwn = dirt === "clean" || dirt === by;
-    if (!isOwn) {
-      // Each thread has its own copy when there is one token: then nobody need wait.
-      if (dirt === "tokens") this.#program.barrier("forMany");
-      else this.#barrier(at);
-      if (dirt === "tokens") this.#dirt.set(value, "clean");
-    }
-    this.#lastRead.set(value, at);
-    return this.#placed.get(value)!;
-  }
-
-  #barrier(at: number): void {
-    this.#program.barrier("always");
-    this.#meet(at);
-  }
-
-  #meet(at: number): void {
-    this.#met = at;
-    this.#isCombining = false;
-    this.#dirt.clear();
-    this.#quantised.met();
-    this.#buffers.barrier();
-  }
-
-  /** The quantised form of a value. */
-  #quantise(value: Value, at: number): QuantisedVectors {
-    const width = this.#decoder.widths[value];
-    return this.#quantised.of(value, width, this.#rows(), () => this.#toRead(value, "tokens", at));
-  }
-
-  /** Vectors that a buffer must have room for. */
-  #rows(): number {
-    const { tokens, tokensWithLogits, threads } = this.#options;
-    // Quantised inputs are in tiles of eight tokens, and each thread may have a copy.
-    return roundUp(Math.max(this.#selected ? tokensWithLogits : tokens, threads), 8);
-  }
-
-  #place(value: Value, dirt: Dirt, isPrivate = false): Placed {
-    const stride = roundUp(this.#decoder.widths[value], 32) * 4;
-    const buffer = this.#buffers.take(this.#rows() * stride);
-    const placed = {
-      address: buffer.address,
-      stride,
-      copy: isPrivate ? stride : 0,
-      buffer,
-    };
-    this.#placed.set(value, placed);
-    this.#dirt.set(value, dirt);
-    return placed;
-  }
-
-  /** Lets a value take the place of another. */
-  #move(from: Value, to: Value, dirt: Dirt): Placed {
-    const placed = this.#placed.get(from)!;
-    this.#placed.delete(from);
-    this.#placed.set(to, placed);
-    this.#dirt.set(to, dirt);
-    return placed;
-  }
-
-  /** A step has read a value; the last gives its place back. */
-  #done(value: Value, at: number): void {
-    this.#lastRead.set(value, at);
-    if (--this.#readers[value] > 0) return;
-    const placed = this.#placed.get(value);
-    if (placed) this.#buffers.give(placed.buffer);
-    this.#quantised.forget(value);
+  /** Whether threads may still be reading what attention has left in the first one's room, with one token. */
+  #isCombining(): boolean {
+    return this.#attended === this.#values.meetings;
   }
 
   /** Room for each thread: scores of a page and partial results of all pages, or what products unpack. */
