@@ -4,6 +4,7 @@
  * @module
  */
 import { AbortError, FileReadError } from "../errors.ts";
+import { retryAfter } from "../platform/retry_after.ts";
 import { sleep } from "../platform/sleep.ts";
 
 /** Milliseconds before each further attempt, as long as none brings anything. */
@@ -11,8 +12,10 @@ export const WAITS: readonly number[] = [250, 1000, 4000];
 
 /** Statuses of servers, and of what stands before them, that are busy, or away for a moment. */
 const BUSY = [429, 502, 503, 504];
-/** Errors that tell of such an answer. */
-const busy = new WeakSet<FileReadError>();
+/** Milliseconds that a server may ask to be left alone; one that asks for more is not waited for. */
+const LONGEST_WAIT = 60_000;
+/** Errors that tell of such an answer, and the milliseconds that it asks to be left alone. */
+const busy = new WeakMap<FileReadError, number>();
 
 /** How it is done. */
 export interface Again {
@@ -41,7 +44,9 @@ export async function again<T>(attempt: () => Promise<T>, how: Again): Promise<T
       fruitless = done() > before ? 1 : fruitless + 1;
       const waits = how.waits();
       if (fruitless > waits.length) throw fruitless === 1 ? error : toldOften(error, fruitless);
-      await sleep(waits[fruitless - 1], signal).catch((cause) => {
+      const asked = busy.get(error) ?? 0;
+      if (asked > LONGEST_WAIT) throw toldLater(error, asked);
+      await sleep(Math.max(waits[fruitless - 1], asked), signal).catch((cause) => {
         throw new AbortError(`stopped before the end: ${error.message}`, { cause });
       });
     }
@@ -49,9 +54,9 @@ export async function again<T>(attempt: () => Promise<T>, how: Again): Promise<T
 }
 
 /** The error for an answer that is no success: that of a server that is busy may be another one soon. */
-export function refused(message: string, status: number): FileReadError {
+export function refused(message: string, { status, headers }: Response): FileReadError {
   const error = new FileReadError(message);
-  if (BUSY.includes(status)) busy.add(error);
+  if (BUSY.includes(status)) busy.set(error, 1000 * (retryAfter(headers) ?? 0));
   return error;
 }
 
@@ -62,6 +67,10 @@ function mayPass(error: unknown): error is FileReadError {
 /** Whether a failure is the network's: there was no answer, or none to its end. */
 export function isBroken(error: unknown): error is FileReadError {
   return error instanceof FileReadError && error.cause !== undefined;
+}
+
+function toldLater({ message }: FileReadError, asked: number): FileReadError {
+  return new FileReadError(`${message}, and asks to be left alone for ${asked / 1000} s`);
 }
 
 function toldOften({ message, cause }: FileReadError, times: number): FileReadError {

@@ -297,9 +297,9 @@ class UrlSource implements ModelSource {
     );
   }
 
-  #failed(path: string, { status, statusText }: Response): FileReadError {
-    const reason = `${status} ${statusText}`.trim();
-    return refused(`cannot read ${this.#place(path)}: the server answered ${reason}`, status);
+  #failed(path: string, response: Response): FileReadError {
+    const reason = `${response.status} ${response.statusText}`.trim();
+    return refused(`cannot read ${this.#place(path)}: the server answered ${reason}`, response);
   }
 
   #place(path: string): string {
@@ -364,7 +364,7 @@ class RangedFile implements SourceFile {
       await discard(response);
       const { status } = response;
       if (!range && !response.ok) {
-        throw refused(`cannot read ${this.#place}: the server answered ${status}`, status);
+        throw refused(`cannot read ${this.#place}: the server answered ${status}`, response);
       }
       throw new FileReadError(
         `${this.#place}: the server answered ${status} to a request for bytes ${offset} to ` +

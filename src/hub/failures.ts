@@ -14,6 +14,7 @@ import {
   RevisionNotFoundError,
   UnauthorizedError,
 } from "../errors.ts";
+import { retryAfter } from "../platform/retry_after.ts";
 import type { HubReference } from "./reference.ts";
 
 /** What was asked for: messages name it. */
@@ -121,10 +122,8 @@ function whatOf({ subject: { repository, path } }: Refusal): string {
 
 /** Seconds that a server asks to be left alone, at least 0. */
 function waitAskedFor(headers: Headers): number | undefined {
-  const after = headers.get("retry-after")?.trim();
-  if (after && /^\d{1,9}$/.test(after)) return Number(after);
-  const date = after ? Date.parse(after) : NaN;
-  if (!Number.isNaN(date)) return Math.max(0, Math.ceil((date - Date.now()) / 1000));
+  const after = retryAfter(headers);
+  if (after !== undefined) return after;
   // The Hub says in how many seconds its window ends: "api";r=0;t=120.
   const window = /(?:^|;)\s*t=(\d{1,9})\b/.exec(headers.get("ratelimit") ?? "");
   return window ? Number(window[1]) : undefined;

@@ -151,4 +151,32 @@ describe("a web server", () => {
     await rejectionOf(file.read(0, new Uint8Array(1)));
     expect(server.requests).toHaveLength(2);
   });
+
+  test("that says when to ask again is left alone so long, or given up where that is too long", async () => {
+    for (
+      const [after, least] of [["1", 1000], ["Tue, 01 Jan 2019 00:00:00 GMT", 0], [
+        "soon",
+        0,
+      ]] as const
+    ) {
+      const { server, file } = await opened("gives", [0]);
+      let busyAt: number | undefined;
+      server.change = (r) => {
+        if (busyAt !== undefined) return r;
+        busyAt = performance.now();
+        return new Response("busy", { status: 503, headers: { "retry-after": after } });
+      };
+      const target = new Uint8Array(100);
+      await file.read(7, target);
+      expect(target).toEqual(DATA.slice(7, 107));
+      // Clocks and timers may differ by a millisecond.
+      expect(performance.now() - busyAt!).toBeGreaterThanOrEqual(least - 2);
+    }
+    const { server, file } = await opened("gives", [0, 0]);
+    server.change = () => new Response("busy", { status: 429, headers: { "retry-after": "3600" } });
+    const { code, message } = await rejectionOf(file.read(0, new Uint8Array(1)));
+    expect(code).toBe("FILE_UNREADABLE");
+    expect(message).toContain("the server answered 429, and asks to be left alone for 3600 s");
+    expect(server.requests).toHaveLength(2);
+  });
 });
