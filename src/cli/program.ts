@@ -47,17 +47,18 @@ export async function runProgram(
 ): Promise<never> {
   const stop = new AbortController();
   let running: Command | undefined;
-  const onSignal = () => {
-    if (stop.signal.aborted) process.exit(130);
+  /** @param number The signal's, by which shells tell what has ended a process. */
+  const onSignal = (number: number) => {
+    if (stop.signal.aborted) process.exit(128 + number);
     stop.abort();
     if (!running?.tellsOfItsEnd) tell("\nstopping …\n");
   };
   // An exit removes what must not stay, and nobody is left to be told of more.
-  onHangup((terminalHasGone) => terminalHasGone ? process.exit(129) : onSignal());
+  onHangup((terminalHasGone) => terminalHasGone ? process.exit(129) : onSignal(1));
   process.on("SIGINT", () => {
-    if (!offerInterrupt()) onSignal();
+    if (!offerInterrupt()) onSignal(2);
   });
-  process.on("SIGTERM", onSignal);
+  process.on("SIGTERM", () => onSignal(15));
   onOutputFailure((error) => process.exit(error ? report(error, running) : 0));
   const code = await runWords(program, words, stop.signal, (command) => running = command);
   const isRead = await Promise.race([allPrinted().then(() => true), stopped(stop.signal)]);

@@ -161,10 +161,12 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
       const atEnd = endIds.has(token);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);
       const ended = atEnd || constraint?.complete === true;
-      const stopString = stream.stopString ?? (atEnd ? undefined : stopTokens.get(token));
+      const stopped = stream.stopString ?? (atEnd ? undefined : stopTokens.get(token));
 
-      if (ended || stopString !== undefined || count === most) {
+      if (ended || stopped !== undefined || count === most) {
         piece.text += stream.end();
+        // Bytes that are no character may be what a stop string ends with.
+        const stopString = stream.stopString ?? stopped;
         yield piece.done();
         yield {
           type: "end",

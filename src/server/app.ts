@@ -117,10 +117,13 @@ export function appOf(
   addTokens(app, service);
   addState(app, service);
   addPages(app);
-  app.openAPIRegistry.registerComponent("securitySchemes", "key", {
-    type: "http",
-    scheme: "bearer",
-  });
+  const hasKeys = settings.keys.length > 0;
+  if (hasKeys) {
+    app.openAPIRegistry.registerComponent("securitySchemes", "key", {
+      type: "http",
+      scheme: "bearer",
+    });
+  }
   app.doc31("/openapi.json", {
     openapi: "3.1.0",
     info: {
@@ -128,6 +131,8 @@ export function appOf(
       version: VERSION,
       description: "A pruned language model behind OpenAI's interface.",
     },
+    // Routes that ask for none say so.
+    security: hasKeys ? [{ key: [] }] : [],
   });
 
   for (const { method, path } of app.routes) {

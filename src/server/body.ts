@@ -2,7 +2,7 @@
  * Reading the body of a request, within limits of size and time.
  * @module
  */
-import type { MiddlewareHandler } from "hono";
+import type { HonoRequest, MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { AppEnv } from "./context.ts";
 import { ApiError, badRequest } from "./errors.ts";
@@ -26,10 +26,10 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
     },
   });
   return async (context, next) => {
-    const type = context.req.header("content-type") ?? "";
-    if (!/^application\/([\w.-]+\+)?json\b/i.test(type)) {
+    if (!isJson(context.req.header("content-type"))) {
       throw badRequest("the body must be JSON: send Content-Type: application/json");
     }
+    sayJson(context.req);
     const { signal } = context.get("work");
     let timer: ReturnType<typeof setTimeout> | undefined;
     let onStop = () => {};
@@ -55,4 +55,19 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
     }
     await next();
   };
+}
+
+/** Whether a `Content-Type` is that of JSON, whatever parameters it has. */
+function isJson(type = ""): boolean {
+  return /^application\/([\w.-]+\+)?json$/i.test(type.split(";")[0].trim());
+}
+
+/** Has a request say that it is JSON: who reads it behind us asks again, and knows fewer ways to say so. */
+function sayJson(request: HonoRequest): void {
+  const header = request.header.bind(request) as (name?: string) => unknown;
+  request.header =
+    ((name?: string) =>
+      name?.toLowerCase() === "content-type"
+        ? "application/json"
+        : header(name)) as typeof request.header;
 }

@@ -307,6 +307,19 @@ describe("serve", () => {
     expect([code, stderr.includes("requests were stopped")]).toEqual([0, true]);
   }, LONG);
 
+  test("asked twice by SIGTERM ends at once, and says by what", async () => {
+    const server = await serve([model, ...ANY, "--drain", "60", "--parallel", "32"]);
+    const body = { prompt: "The", n: 32, stream: true, logit_bias: { "0": -100 }, max_tokens: 500 };
+    const response = await server.fetch(TEXT, jsonRequest(body));
+    const reader = response.body!.getReader();
+    await reader.read();
+    server.kill("SIGTERM");
+    await server.says("stopping:");
+    server.kill("SIGTERM");
+    await reader.cancel().catch(() => {});
+    expect((await server.ended).code).toBe(143);
+  }, LONG);
+
   test(
     "ends with 0 after Ctrl-C while the model is being made, and says meanwhile that it loads",
     async () => {

@@ -240,6 +240,21 @@ describe("stop strings", () => {
     expect([cut.text, cut.end.finishReason]).toEqual([answer, "length"]);
   });
 
+  test("may end with half of a character, which is known at the end alone", async () => {
+    const half = tokenizer.encode("é").filter((id) => tokenizer.decode([id]) === "\ufffd").slice(
+      0,
+      1,
+    );
+    expect(half).toHaveLength(1);
+    const ids = [...tokenizer.encode(" is long"), ...half];
+    const model = new ToyModel({
+      vocabulary: VOCABULARY,
+      logits: (tokens) => certainly(ids[tokens.length - PROMPT_LENGTH] ?? END, VOCABULARY),
+    });
+    const { text, end } = await outcome(model, { stop: ["g\ufffd"], maxTokens: ids.length });
+    expect([text, end.finishReason, end.stopString]).toEqual([" is lon", "stop", "g\ufffd"]);
+  });
+
   test("do not lie in the prompt", async () => {
     const { text, end } = await outcome(writer(" flows", PROMPT_LENGTH), { stop: "river flows" });
     expect([text, end.finishReason]).toEqual([" flows", "stop"]);

@@ -3,9 +3,11 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, test } from "bun:test";
 import { eventsOf, read } from "./behaviour/support.ts";
-import { CHAT, TEXT, ToyServer } from "./toy_server.ts";
+import { CHAT, guarded, pause, TEXT, ToyServer, until } from "./toy_server.ts";
 
 const server = new ToyServer();
+/** Of a text that has no end. */
+const LONG_TEXT = { max_tokens: 500, logit_bias: { "0": -100 } };
 // deno-lint-ignore no-explicit-any
 type Json = any;
 
@@ -49,14 +51,19 @@ describe("/openapi.json", () => {
     ]);
   });
 
-  test("says which routes want a key", async () => {
-    const { paths, components } = await description();
+  test("says which routes want a key, where the server has keys", async () => {
+    const { server: guardedServer } = await guarded();
+    const { paths, components, security: usual } =
+      (await read(await guardedServer.fetch("/openapi.json"))).json as Json;
     expect(components.securitySchemes).toEqual({ key: { type: "http", scheme: "bearer" } });
     for (const [path, methods] of Object.entries(paths as Record<string, Json>)) {
-      const [{ security }] = Object.values(methods) as Json[];
+      const [{ security = usual }] = Object.values(methods) as Json[];
       const isGuarded = path.startsWith("/v1/") || path.endsWith("tokenize");
-      expect([path, security]).toEqual([path, isGuarded ? [{ key: [] }] : undefined]);
+      expect([path, security]).toEqual([path, isGuarded ? [{ key: [] }] : []]);
     }
+    const open = await description();
+    expect([open.security, open.components.securitySchemes]).toEqual([[], undefined]);
+    expect(JSON.stringify(open.paths)).not.toContain('"key"');
   });
 
   test("has examples that are right, by their schemas and by the server", async () => {
@@ -91,15 +98,37 @@ describe("/openapi.json", () => {
       ["/v1/models/{id}", 200, undefined, "/v1/models/toy"],
       ["/v1/models/{id}", 404, undefined, "/v1/models/nobody"],
       ["/health", 200],
+      ["/health", 403],
       ["/ready", 200],
+      ["/ready", 403],
+      ["/metrics", 403],
     ];
+    const elsewhere = new ToyServer({ allowHost: ["llm.example.com"] });
     for (const [path, status, body, url = path] of cases) {
-      const answer = body ? await server.post(url, body) : await read(await server.fetch(url));
+      const asked = status === 403 ? elsewhere : server;
+      const headers: Record<string, string> = status === 403 ? { host: "evil.example" } : {};
+      const answer = body
+        ? await asked.post(url, body)
+        : await read(await asked.fetch(url, { headers }));
       expect([path, answer.status]).toEqual([path, status]);
       const { responses } = Object.values(api.paths[path] as Json)[0] as Json;
       const { schema } = responses[status].content["application/json"];
       expect(check(schema, answer.json)).toEqual([]);
     }
+  });
+
+  test("tells the form of the event that says what went wrong in the middle", async () => {
+    const api = await description();
+    const check = await checker();
+    const { schema } = api.paths[TEXT].post.responses[200].content["text/event-stream"];
+    const stopping = new ToyServer({}, { beforeRun: () => pause(3) });
+    const answer = stopping.complete({ ...LONG_TEXT, stream: true });
+    await until(() => stopping.toy.opened > 0, "it has begun");
+    expect(await stopping.service.drain(0.05)).toBe(false);
+    const events = eventsOf((await answer).text);
+    expect(JSON.parse(events.at(-1)!).error.code).toBe("server_stopping");
+    expect(events.length).toBeGreaterThan(1);
+    for (const event of events) expect(check(schema, JSON.parse(event))).toEqual([]);
   });
 
   test("tells the form of each event that the server sends", async () => {

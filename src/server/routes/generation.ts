@@ -2,11 +2,11 @@
  * What the two routes that generate have in common: their description, and how an answer is sent.
  * @module
  */
-import { createRoute, type z } from "@hono/zod-openapi";
+import { createRoute, z } from "@hono/zod-openapi";
 import { answer, type AnswerPiece, type Wanted } from "../answers.ts";
 import type { AppContext } from "../context.ts";
 import { sendEvents } from "../events.ts";
-import { errorResponses } from "../schemas/common.ts";
+import { errorResponses, errorSchema } from "../schemas/common.ts";
 import type { SamplingRequest } from "../schemas/sampling.ts";
 import { FINGERPRINT, type Served, type Service } from "../service.ts";
 
@@ -28,14 +28,14 @@ export function generationRoute<
     path,
     tags: ["completions"],
     summary,
-    security: [{ key: [] }],
     request: { body: { required: true, content: { "application/json": { schema: request } } } },
     responses: {
       200: {
         description: "The answer; with `stream` events, the last of them `[DONE]`",
         content: {
           "application/json": { schema: whole },
-          "text/event-stream": { schema: chunk },
+          // What goes wrong when the answer has begun is an event, too, and the last one.
+          "text/event-stream": { schema: z.union([chunk, errorSchema]) },
         },
       },
       ...errorResponses,

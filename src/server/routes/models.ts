@@ -13,7 +13,6 @@ const list = createRoute({
   path: "/v1/models",
   tags: ["models"],
   summary: "All models of the server",
-  security: [{ key: [] }],
   responses: {
     200: {
       description: "The models; the first is taken where a request names none",
@@ -28,7 +27,6 @@ const one = createRoute({
   path: "/v1/models/{id}",
   tags: ["models"],
   summary: "One model",
-  security: [{ key: [] }],
   request: { params: z.object({ id: z.string() }) },
   responses: {
     200: { description: "The model", content: { "application/json": { schema: modelSchema } } },

@@ -4,6 +4,7 @@
  */
 import { createRoute, z } from "@hono/zod-openapi";
 import type { App } from "../context.ts";
+import { errorResponse } from "../schemas/common.ts";
 import type { Service } from "../service.ts";
 
 const stateSchema = z.object({
@@ -14,9 +15,11 @@ const health = createRoute({
   method: "get",
   path: "/health",
   tags: ["operation"],
+  security: [],
   summary: "Whether the server lives",
   responses: {
     200: { description: "It does", content: { "application/json": { schema: stateSchema } } },
+    403: errorResponse(403),
   },
 });
 
@@ -24,9 +27,11 @@ const ready = createRoute({
   method: "get",
   path: "/ready",
   tags: ["operation"],
+  security: [],
   summary: "Whether the server takes requests",
   responses: {
     200: { description: "It does", content: { "application/json": { schema: stateSchema } } },
+    403: errorResponse(403),
     503: {
       description: "Models are being loaded, one answers no more, or the server is about to stop",
       content: { "application/json": { schema: stateSchema } },
@@ -38,12 +43,14 @@ const metrics = createRoute({
   method: "get",
   path: "/metrics",
   tags: ["operation"],
+  security: [],
   summary: "Metrics for Prometheus",
   responses: {
     200: {
       description: "Prometheus' text format",
       content: { "text/plain": { schema: z.string() } },
     },
+    403: errorResponse(403),
   },
 });
 

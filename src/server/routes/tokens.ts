@@ -21,7 +21,6 @@ const tokenize = createRoute({
   path: "/tokenize",
   tags: ["tokens"],
   summary: "The tokens of a text",
-  security: [{ key: [] }],
   request: {
     body: { required: true, content: { "application/json": { schema: tokenizeRequestSchema } } },
   },
@@ -39,7 +38,6 @@ const detokenize = createRoute({
   path: "/detokenize",
   tags: ["tokens"],
   summary: "The text of tokens",
-  security: [{ key: [] }],
   request: {
     body: { required: true, content: { "application/json": { schema: detokenizeRequestSchema } } },
   },

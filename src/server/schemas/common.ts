@@ -42,21 +42,28 @@ export const errorSchema = z.object({
   }),
 }).openapi("Error");
 
+/** What errors there are, by status. */
+const ERRORS = {
+  400: "The request is wrong",
+  401: "The key is missing or wrong",
+  403: "The server is not to be asked by the name in `Host`",
+  404: "There is no such model",
+  408: "The request did not arrive in time",
+  413: "The request is too large",
+  429: "Too many requests are waiting; `Retry-After` says when to try again",
+  500: "The server failed",
+  503: "The server is loading, overloaded or about to stop",
+  504: "The request took too long",
+};
+
+/** The answer that is an error of a status. */
+export function errorResponse(status: keyof typeof ERRORS) {
+  return { description: ERRORS[status], content: { "application/json": { schema: errorSchema } } };
+}
+
 /** What every route with a model may answer beside what it should. */
 export const errorResponses = Object.fromEntries(
-  ([
-    [400, "The request is wrong"],
-    [401, "The key is missing or wrong"],
-    [403, "The server is not to be asked by the name in `Host`"],
-    [404, "There is no such model"],
-    [408, "The request did not arrive in time"],
-    [413, "The request is too large"],
-    [429, "Too many requests are waiting; `Retry-After` says when to try again"],
-    [500, "The server failed"],
-    [503, "The server is loading, overloaded or about to stop"],
-    [504, "The request took too long"],
-  ] as const).map(([status, description]) => [
+  Object.keys(ERRORS).map((
     status,
-    { description, content: { "application/json": { schema: errorSchema } } },
-  ]),
+  ) => [status, errorResponse(Number(status) as keyof typeof ERRORS)]),
 );

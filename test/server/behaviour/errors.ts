@@ -165,7 +165,10 @@ const bodies: Check = {
         isError(await post(server, path, body), { status: 400 }, body);
       }
       for (
-        const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""]
+        const type of [
+          ...["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""],
+          ...["application/json-seq", "text/plain; application/json"],
+        ]
       ) {
         const init = { ...jsonRequest({ prompt: "x" }), headers: { "content-type": type } };
         isError(await read(await server.fetch(path, init)), wrong, `type ${type}`);
@@ -173,9 +176,23 @@ const bodies: Check = {
       const init = { method: "POST" };
       isError(await read(await server.fetch(path, init)), { status: 400 }, "no body");
     }
-    const charset = { "content-type": "application/json; charset=utf-8" };
-    const { status } = await post(server, "/tokenize", { prompt: "x" }, charset);
-    equal(status, 200);
+    for (
+      const type of [
+        ...[
+          "application/json; charset=utf-8",
+          "application/json ; charset=utf-8",
+          "application/json;",
+        ],
+        ...[
+          "Application/JSON;charset=utf-8;",
+          'application/json; a_b="c;d"',
+          "application/vnd.api2+json",
+        ],
+      ]
+    ) {
+      const { status } = await post(server, "/tokenize", { prompt: "x" }, { "content-type": type });
+      equal(status, 200, type);
+    }
   },
 };
 
