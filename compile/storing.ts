@@ -73,7 +73,7 @@ export function headGroup(
  */
 export function tableValues(
   name: string,
-  spec: Pick<DecoderSpec, "root" | "names" | "head">,
+  spec: Pick<DecoderSpec, "root" | "names" | "embedding" | "head">,
   { head }: Pick<Storing, "head">,
 ): Storing["head"] {
   const named = name === `${embeddingOf(spec)}.weight` || name === `${spec.head}.weight`;

@@ -49,6 +49,7 @@ export const rotaryDecoderConfig = z.looseObject({
   head_dim: dimension.nullish(),
   vocab_size: dimension,
   max_position_embeddings: dimension,
+  original_max_position_embeddings: dimension.nullish(),
   rms_norm_eps: z.number().positive().max(1).default(1e-6),
   hidden_act: z.string().default("silu"),
   tie_word_embeddings: z.boolean().default(false),
@@ -162,7 +163,21 @@ export const gemma3Config = rotaryDecoderConfig.extend({
 });
 
 /** Fields of Gemma 3 with images. */
-export const gemma3OfImagesConfig = z.looseObject({ text_config: z.looseObject({}) });
+export const gemma3OfImagesConfig = z.looseObject({
+  tie_word_embeddings: z.boolean().nullish(),
+  text_config: z.looseObject({ tie_word_embeddings: z.boolean().nullish() }),
+});
+
+/** Fields of Mistral. */
+export const mistralConfig = rotaryDecoderConfig.extend({
+  num_key_value_heads: dimension.nullable().default(8),
+});
+
+/** Fields of Ministral 3. */
+export const ministral3Config = mistralConfig.extend({
+  head_dim: dimension.nullable().default(128),
+  rms_norm_eps: z.number().positive().max(1).default(1e-5),
+});
 
 /** Fields of Mistral 3, a decoder inside of a model that also reads images; older files say nothing of its kind. */
 export const mistralOfImagesConfig = z.looseObject({
@@ -188,6 +203,7 @@ const partlyTurnedConfig = z.looseObject({
   num_attention_heads: dimension,
   vocab_size: dimension,
   max_position_embeddings: dimension.default(2048),
+  original_max_position_embeddings: dimension.nullish(),
   layer_norm_eps: z.number().positive().max(1).default(1e-5),
   tie_word_embeddings: z.boolean().default(false),
   rope_scaling: ropeParameters.nullish(),
@@ -311,6 +327,18 @@ export const optConfig = z.looseObject({
   tie_word_embeddings: z.boolean().default(true),
   _remove_final_layer_norm: z.boolean().default(false),
 });
+
+/**
+ * A config whose fields may have other names, which count where they are there: those of `attribute_map` in
+ * transformers.
+ *
+ * @param names What a field may be called, and what it is called.
+ */
+export function named(json: unknown, names: Readonly<Record<string, string>>): unknown {
+  const config = json as Record<string, unknown>;
+  const found = Object.entries(names).filter(([other]) => config[other] !== undefined);
+  return { ...config, ...Object.fromEntries(found.map(([other, name]) => [name, config[other]])) };
+}
 
 /**
  * Checks a config against a schema.

@@ -74,7 +74,9 @@ class DecoderBuilder {
       const rows = this.#weights.rows(b, table, vocabulary, width, ids);
       return this.#scale(rows, scales?.embedding);
     });
-    if (width !== hidden) value = this.#linear(value, `${root}.project_in`, hidden, width, false);
+    if (width !== hidden) {
+      value = this.#linear(value, below(root, "project_in"), hidden, width, false);
+    }
     if (!learnedPositions) return value;
     return b.within("embed_positions", () => {
       const { offset } = learnedPositions;
@@ -285,7 +287,7 @@ class DecoderBuilder {
       ? b.within(final, () => this.#norm(hidden, below(root, final), width))
       : hidden;
     if (embeddingWidth !== undefined && embeddingWidth !== width) {
-      value = this.#linear(value, `${root}.project_out`, embeddingWidth, width, false);
+      value = this.#linear(value, below(root, "project_out"), embeddingWidth, width, false);
     }
     // Not the logits themselves: there are more of them.
     value = this.#scale(value, scales?.logits);

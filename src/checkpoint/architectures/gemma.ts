@@ -117,8 +117,12 @@ export function gemma3(json: unknown): DecoderSpec {
  * @throws {ConfigError} As for {@linkcode gemma3}.
  */
 export function gemma3OfImages(json: unknown): DecoderSpec {
-  const { text_config } = parseConfig(gemma3OfImagesConfig, json);
-  return withRoot(gemma3(text_config), INNER_ROOT);
+  const { tie_word_embeddings: tied, text_config: text } = parseConfig(gemma3OfImagesConfig, json);
+  // Where either says so, which is the default.
+  const tie_word_embeddings = (text.tie_word_embeddings ?? true) || (tied ?? true);
+  const decoder = gemma3({ ...text, tie_word_embeddings });
+  // Gemma 3 caps its logits only where it is by itself.
+  return withRoot({ ...decoder, logitCap: undefined }, INNER_ROOT);
 }
 
 /** Embedding models made of Gemma read texts in both directions: they write none. */

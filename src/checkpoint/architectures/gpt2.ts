@@ -5,17 +5,24 @@
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import type { Checkpoint } from "../checkpoint.ts";
-import { type Gpt2Config, gpt2Config, gptBigcodeConfig, parseConfig } from "../config.ts";
+import { type Gpt2Config, gpt2Config, gptBigcodeConfig, named, parseConfig } from "../config.ts";
 import { activationOf, PLAIN } from "./activations.ts";
-import { below, checkHeads, type DecoderSpec } from "./spec.ts";
+import { checkHeads, type DecoderSpec } from "./spec.ts";
 
 const ROOT = "transformer";
 const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "attn" };
 
+/** What fields are called in other models' configs, and sometimes here. */
+const OTHER_NAMES = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
 /** The decoder that a `config.json` with `model_type` `gpt2` describes. */
 export function gpt2(json: unknown): DecoderSpec {
-  const config = parseConfig(gpt2Config, json);
+  const config = parseConfig(gpt2Config, named(json, OTHER_NAMES));
   const decoder = gpt2Decoder(config);
   if (!config.scale_attn_by_inverse_layer_idx) return decoder;
   const scale = scaleOf(config);
@@ -25,7 +32,7 @@ export function gpt2(json: unknown): DecoderSpec {
 
 /** The decoder that a `config.json` with `model_type` `gpt_bigcode` describes. */
 export function gptBigcode(json: unknown): DecoderSpec {
-  const config = parseConfig(gptBigcodeConfig, json);
+  const config = parseConfig(gptBigcodeConfig, named(json, OTHER_NAMES));
   const decoder = gpt2Decoder(config);
   return {
     ...decoder,
@@ -90,12 +97,4 @@ export function gpt2Decoder(config: Gpt2Config): DecoderSpec {
       activation: activationOf(config.activation_function, PLAIN, "activation_function"),
     },
   };
-}
-
-/** GPT-2 by the names of its tensors, which begin below the root in older files, those of `gpt2` itself among them. */
-export function withRootOfGpt2({ tensors }: Checkpoint, spec: DecoderSpec): DecoderSpec {
-  if (spec.names !== NAMES || tensors.has(`${ROOT}.${NAMES.embedding}.weight`)) return spec;
-  if (!tensors.has(`${NAMES.embedding}.weight`)) return spec;
-  const head = spec.head === "lm_head" ? spec.head : below("", NAMES.embedding);
-  return { ...spec, root: "", head };
 }

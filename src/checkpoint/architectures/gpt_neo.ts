@@ -4,12 +4,15 @@
  * @module
  */
 import { ConfigError, quote } from "../../errors.ts";
-import { type GptNeoConfig, gptNeoConfig, parseConfig } from "../config.ts";
+import { type GptNeoConfig, gptNeoConfig, named, parseConfig } from "../config.ts";
 import { gpt2Decoder } from "./gpt2.ts";
 import type { DecoderSpec } from "./spec.ts";
 
 /** Kinds of attention where a config names none. */
 const USUAL_TYPES: NonNullable<GptNeoConfig["attention_types"]> = [[["global", "local"], 12]];
+
+/** What fields are called in other models' configs, and sometimes here. */
+const OTHER_NAMES = { num_attention_heads: "num_heads", num_hidden_layers: "num_layers" };
 
 /**
  * The decoder that a `config.json` with `model_type` `gpt_neo` describes.
@@ -17,7 +20,7 @@ const USUAL_TYPES: NonNullable<GptNeoConfig["attention_types"]> = [[["global", "
  * @throws {ConfigError} When its kinds of attention are not those of every layer, or one is not known.
  */
 export function gptNeo(json: unknown): DecoderSpec {
-  const config = parseConfig(gptNeoConfig, json);
+  const config = parseConfig(gptNeoConfig, named(json, OTHER_NAMES));
   const kinds = kindsOf(config);
   const decoder = gpt2Decoder({
     ...config,

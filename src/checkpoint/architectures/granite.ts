@@ -4,7 +4,13 @@
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import { type GraniteConfig, graniteConfig, graniteHybridConfig, parseConfig } from "../config.ts";
+import {
+  type GraniteConfig,
+  graniteConfig,
+  graniteHybridConfig,
+  named,
+  parseConfig,
+} from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -20,7 +26,10 @@ export function granite(json: unknown): DecoderSpec {
  * @throws {ConfigError} When it has experts, or layers other than those of attention.
  */
 export function graniteHybrid(json: unknown): DecoderSpec {
-  const config = parseConfig(graniteHybridConfig, json);
+  const config = parseConfig(
+    graniteHybridConfig,
+    named(json, { layers_block_type: "layer_types" }),
+  );
   const { num_hidden_layers: layers, layer_types: kinds, num_local_experts: experts } = config;
   if (experts > 0) {
     throw new ConfigError(

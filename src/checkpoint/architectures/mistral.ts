@@ -5,16 +5,35 @@
  * @module
  */
 import { ConfigError, quote } from "../../errors.ts";
-import { mistralOfImagesConfig, parseConfig, rotaryDecoderConfig } from "../config.ts";
+import {
+  ministral3Config,
+  mistralConfig,
+  mistralOfImagesConfig,
+  parseConfig,
+  type RopeParameters,
+} from "../config.ts";
 import { rotaryDecoder } from "./llama.ts";
 import { INNER_ROOT, withRoot } from "./own_root.ts";
 import { ropeOf, rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
-import { windowsOf } from "./windows.ts";
+import { everywhere, windowsOf } from "./windows.ts";
+
+/** How Ministral 3 turns where its config does not say it. */
+const USUAL_ROPE: RopeParameters = {
+  rope_type: "yarn",
+  rope_theta: 1_000_000,
+  factor: 16,
+  original_max_position_embeddings: 16_384,
+  beta_fast: 32,
+  beta_slow: 1,
+  mscale: 1,
+  mscale_all_dim: 1,
+  llama_4_scaling_beta: 0.1,
+};
 
 /** The decoder that a `config.json` with `model_type` `mistral` or `ministral` describes. */
 export function mistral(json: unknown): DecoderSpec {
-  const config = parseConfig(rotaryDecoderConfig, json);
+  const config = parseConfig(mistralConfig, json);
   return rotaryDecoder(config, { window: windowsOf(config, () => true) });
 }
 
@@ -25,7 +44,9 @@ export function mistral(json: unknown): DecoderSpec {
  * @throws {ConfigError} When it does not say how long that is.
  */
 export function ministral3(json: unknown): DecoderSpec {
-  const config = parseConfig(rotaryDecoderConfig, json);
+  const said = parseConfig(ministral3Config, json);
+  const isSaid = said.rope_parameters || Object.keys(said.rope_scaling ?? {}).length > 0;
+  const config = isSaid ? said : { ...said, rope_parameters: USUAL_ROPE };
   const { llama_4_scaling_beta: growth, original_max_position_embeddings: original } = ropeOf(
     config,
   );
@@ -35,7 +56,7 @@ export function ministral3(json: unknown): DecoderSpec {
     );
   }
   return rotaryDecoder(config, {
-    window: windowsOf({ ...config, sliding_window: config.sliding_window ?? null }, () => true),
+    window: everywhere(config),
     rotary(headDim) {
       const rotary = rotaryOf(config, headDim);
       const within = growth ? { ...rotary, positions: original } : rotary;
@@ -44,8 +65,11 @@ export function ministral3(json: unknown): DecoderSpec {
   });
 }
 
-/** The decoders that there are inside of Mistral 3. */
-const INNER = new Map([["mistral", mistral], ["ministral3", ministral3]]);
+/** The decoders that there are inside of Mistral 3. Mistral's own config has nothing to say of single layers. */
+const INNER = new Map([
+  ["mistral", (text: object) => mistral({ ...text, layer_types: undefined })],
+  ["ministral3", ministral3],
+]);
 
 /**
  * The decoder inside of a model that also reads images (`model_type` `mistral3`): text alone.

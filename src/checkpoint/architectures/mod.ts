@@ -9,7 +9,7 @@ import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
 import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
-import { gpt2, gptBigcode, withRootOfGpt2 } from "./gpt2.ts";
+import { gpt2, gptBigcode } from "./gpt2.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
@@ -84,8 +84,7 @@ export const SUPPORTED = [...ARCHITECTURES.keys()].sort();
  * @throws {ConfigError} When the config does not describe such a decoder.
  */
 export function decoderOf(checkpoint: Checkpoint): DecoderSpec {
-  const described = withRootOfGpt2(checkpoint, describe(checkpoint.config));
-  return withOwnHead(checkpoint, withOwnRoot(checkpoint, described));
+  return withOwnHead(checkpoint, withOwnRoot(checkpoint, describe(checkpoint.config)));
 }
 
 /**
@@ -102,6 +101,7 @@ export function describe(config: Record<string, unknown>): DecoderSpec {
       "config.json: the checkpoint is quantized; prune the unquantized weights",
     );
   }
+  for (const part of [config, config.text_config]) refuseBothDirections(part);
   const architecture = ARCHITECTURES.get(type);
   if (!architecture) {
     throw new ArchitectureError(
@@ -109,6 +109,13 @@ export function describe(config: Record<string, unknown>): DecoderSpec {
     );
   }
   return withinAngles(architecture(config));
+}
+
+/** Embedding models made of decoders read texts in both directions: they write none. */
+function refuseBothDirections(config: unknown): void {
+  const { is_causal: isCausal = true } = (config ?? {}) as { is_causal?: unknown };
+  if (isCausal === true) return;
+  throw new ConfigError("config.json: is_causal is false: the model reads texts and writes none");
 }
 
 /** The decoder with a context that ends where sequences would be turned by other angles. */

@@ -19,7 +19,8 @@ const PIECE = 1 << 20;
 
 /**
  * The decoder of a checkpoint with its head by the name that the files have for it; where the config ties head and
- * embedding, with a head of its own where the files hold one with other values.
+ * embedding, with a head of its own where the files hold one with other values, and by the head's name where they hold
+ * that alone.
  *
  * @param spec As the config describes it.
  */
@@ -28,8 +29,10 @@ export function withOwnHead(checkpoint: Checkpoint, spec: DecoderSpec): DecoderS
   if (found === undefined) return spec;
   if (OWN_HEADS.includes(spec.head)) return { ...spec, head: found };
   const embedding = checkpoint.tensors.get(`${spec.head}.weight`);
+  // Who writes tensors that are one keeps the first name in the alphabet.
+  if (!embedding) return { ...spec, head: found, embedding: found };
   const own = checkpoint.tensors.get(`${found}.weight`);
-  const mayDiffer = embedding?.type && own?.type && embedding.shape.join() === own.shape.join();
+  const mayDiffer = embedding.type && own?.type && embedding.shape.join() === own.shape.join();
   return mayDiffer && !areEqual(checkpoint, embedding, own) ? { ...spec, head: found } : spec;
 }
 

@@ -1,29 +1,36 @@
 /**
- * Decoders inside of models of several parts, of images and text for instance: versions of transformers have given
- * their tensors different names.
+ * What a checkpoint's tensors have in front of their names: versions of transformers, and who saves the model without
+ * its head, have given the same decoder different roots.
  * @module
  */
 import type { Checkpoint } from "../checkpoint.ts";
-import type { DecoderSpec } from "./spec.ts";
+import { type DecoderSpec, embeddingOf } from "./spec.ts";
 
-/** Up to version 4.51, as most files have them; and since. */
-const ROOTS = ["language_model.model", "model.language_model"];
+/** Of decoders inside of larger models: up to version 4.51, as most files have them; and since. */
+const INNER_ROOTS = ["language_model.model", "model.language_model"];
 
 /** The root that a decoder inside of a larger model has where nothing is known of its files. */
-export const [INNER_ROOT] = ROOTS;
+export const [INNER_ROOT] = INNER_ROOTS;
 
 /**
- * The decoder by the names that a checkpoint's files have for its tensors.
- *
- * @param spec As the config describes it; where its root is no {@linkcode INNER_ROOT}, it stays as it is.
+ * The decoder by the names that a checkpoint's files have for its tensors; as the config describes it where they have
+ * none that is known.
  */
 export function withOwnRoot({ tensors }: Checkpoint, spec: DecoderSpec): DecoderSpec {
-  if (spec.root !== INNER_ROOT) return spec;
-  const found = ROOTS.find((root) => tensors.has(`${root}.embed_tokens.weight`)) ?? INNER_ROOT;
-  return withRoot(spec, found);
+  const roots = spec.root === INNER_ROOT ? INNER_ROOTS : [spec.root, withoutBase(spec.root)];
+  const found = roots.map((root) => withRoot(spec, root))
+    .find((decoder) => tensors.has(`${embeddingOf(decoder)}.weight`));
+  return found ?? spec;
+}
+
+/** The root of a decoder that was saved without its head, and before 2020 of all GPT-2: `decoder` for `model.decoder`. */
+function withoutBase(root: string): string {
+  return root.split(".").slice(1).join(".");
 }
 
 /** The decoder with another root; a head that is tied to the embedding has it, too. */
 export function withRoot(spec: DecoderSpec, root: string): DecoderSpec {
-  return { ...spec, root, head: spec.head.replace(spec.root, root) };
+  const decoder = { ...spec, root };
+  const isTied = spec.head === embeddingOf(spec);
+  return isTied ? { ...decoder, head: embeddingOf(decoder) } : decoder;
 }

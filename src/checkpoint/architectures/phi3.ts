@@ -7,7 +7,7 @@ import { parseConfig, phi3Config } from "../config.ts";
 import { rotaryDecoder } from "./llama.ts";
 import { ropeOf, rotaryBy } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
-import { windowsOf } from "./windows.ts";
+import { everywhere } from "./windows.ts";
 
 /** What configs have called LongRoPE. */
 const LONG = new Set(["longrope", "su", "yarn"]);
@@ -24,7 +24,7 @@ export function phi3(json: unknown): DecoderSpec {
     ...(isLong ? { rope_type: "longrope", original_max_position_embeddings: original } : {}),
   };
   const decoder = rotaryDecoder(config, {
-    window: windowsOf({ ...config, sliding_window: config.sliding_window ?? null }, () => true),
+    window: everywhere(config),
     rotary(headDim) {
       const theta = config.rope_theta ?? 10_000;
       const rotary = rotaryBy(settings, { headDim, theta, context: longest });

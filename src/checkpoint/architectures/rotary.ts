@@ -19,13 +19,25 @@ export interface RotaryHead {
   readonly context: number;
 }
 
+/** What there may be of settings in a config that has one set of them. */
+type OneRope = Pick<
+  RotaryDecoderConfig,
+  "rope_scaling" | "rope_parameters" | "original_max_position_embeddings"
+>;
+
+/** Types that ask how long a model's context was at first. */
+const STRETCHED: ReadonlySet<string> = new Set(["llama3", "yarn", "longrope"]);
+
 /** The settings of a config that has one set of them. */
 export function ropeOf(
-  { rope_scaling, rope_parameters }: Pick<RotaryDecoderConfig, "rope_scaling" | "rope_parameters">,
+  { rope_scaling, rope_parameters, original_max_position_embeddings: original }: OneRope,
 ): RopeParameters {
   // A config with both is a newer one to which somebody added what older ones have: that counts.
   const added = rope_scaling && Object.keys(rope_scaling).length > 0 ? rope_scaling : undefined;
-  return added ?? rope_parameters ?? {};
+  const rope = added ?? rope_parameters ?? {};
+  const isStretched = STRETCHED.has(rope.rope_type ?? rope.type ?? "default");
+  // What stands outside of the settings counts more (`standardize_rope_params`).
+  return original && isStretched ? { ...rope, original_max_position_embeddings: original } : rope;
 }
 
 /**
@@ -214,7 +226,8 @@ function yarn(
   /** The dimension of the pair that turns so often. */
   const dimensionOf = (turns: number) =>
     dim * Math.log(original / (turns * 2 * Math.PI)) / (2 * Math.log(theta));
-  const rounds = rope.truncate ?? true;
+  // Null is no, as nothing is yes.
+  const rounds = rope.truncate === undefined || rope.truncate === true;
   const first = dimensionOf(rope.beta_fast || 32), last = dimensionOf(rope.beta_slow || 1);
   const low = Math.max(rounds ? Math.floor(first) : first, 0);
   const high = Math.min(rounds ? Math.ceil(last) : last, dim - 1);

@@ -29,7 +29,8 @@ export function smollm3(json: unknown): DecoderSpec {
   // The list says which layers do, whatever its name.
   const turns = (layer: number) => turned ? turned[layer] !== 0 : (layer + 1) % interval !== 0;
   const windows = windowsOf(config, (layer) => !turns(layer));
-  const slides = config.use_sliding_window && config.sliding_window;
+  // Whether there are windows at all is not asked where it says which layers have one.
+  const slides = config.sliding_window && (config.use_sliding_window || config.layer_types);
   const settings = { ...config, rope_theta: config.rope_theta ?? USUAL_THETA };
   return rotaryDecoder(settings, {
     ...attentionBiases(config),

@@ -59,6 +59,8 @@ export interface DecoderSpec {
   readonly root: string;
   /** Names of modules below the root, where they are others than Llama's. */
   readonly names?: ModuleNames;
+  /** Tensor of the embedding, where it has none below the root: files that hold the head alone. */
+  readonly embedding?: string;
   /** Whether attention and MLP read the same hidden states, each through its norm, and both add to them. */
   readonly sideBySide?: boolean;
   /** Tensor of the output head; the embedding's own where they are tied. */
@@ -128,8 +130,10 @@ export interface DecoderSpec {
 }
 
 /** The embedding's tensor, without the `.weight` at its end. */
-export function embeddingOf({ root, names }: Pick<DecoderSpec, "root" | "names">): string {
-  return below(root, names?.embedding ?? "embed_tokens");
+export function embeddingOf(
+  { root, names, embedding }: Pick<DecoderSpec, "root" | "names" | "embedding">,
+): string {
+  return embedding ?? below(root, names?.embedding ?? "embed_tokens");
 }
 
 /** The name of something below the root. */

@@ -38,3 +38,11 @@ export function windowsOf(
   return (layer) =>
     (layer_types ? layer_types[layer] === "sliding_attention" : slides(layer)) ? window : undefined;
 }
+
+/** The window of all layers alike, if a config names one: types of layers such models pass over. */
+export function everywhere(
+  config: RotaryDecoderConfig,
+): (layer: number) => number | undefined {
+  const { sliding_window: window = null } = config;
+  return windowsOf({ ...config, sliding_window: window, layer_types: undefined }, () => true);
+}

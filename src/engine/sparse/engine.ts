@@ -20,6 +20,8 @@ import { setUp } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
 
+const CONFIG = "config.json";
+
 /**
  * Loads a compiled model.
  *
@@ -45,7 +47,7 @@ export async function loadSparse(
   try {
     reader = await ModelReader.open(source);
     const decoder = lower(reader.graph, reader.path);
-    const context = contextOf(decoder, options.context);
+    const context = await contextOf(decoder, options.context, source);
     const setup = await settingUp;
     const { memory, kernels, team, threads, background, device } = setup;
     const fused = fuse(decoder);
@@ -97,11 +99,37 @@ export async function loadSparse(
   }
 }
 
-/** @throws {ContextOverflowError} When more is wanted than the model's tables hold. */
-function contextOf({ positions }: Decoder, wanted: number | undefined): number {
+/**
+ * How many positions there are: as many as are wanted, of those that the graph has; where it has no tables of them, of
+ * those that the model was made for.
+ */
+async function contextOf(
+  { positions }: Decoder,
+  wanted: number | undefined,
+  source: ModelSource,
+): Promise<number> {
   if (positions !== undefined) return contextWithin(wanted, positions);
-  if (wanted !== undefined) return wanted;
+  const context = wanted ?? await contextSaid(source);
+  if (context !== undefined) return context;
   throw new UnsupportedOperatorError(
     "the model does not say how long a sequence may be: give a context",
   );
+}
+
+/** The context that a model's `config.json` names, if there is one that does. */
+async function contextSaid(source: ModelSource): Promise<number | undefined> {
+  if (!await source.has(CONFIG)) return undefined;
+  const bytes = await source.read(CONFIG);
+  const config = jsonOf(new TextDecoder().decode(bytes)) as Record<string, unknown> | undefined;
+  const context = config?.max_position_embeddings;
+  return Number.isSafeInteger(context) && context as number > 0 ? context as number : undefined;
+}
+
+/** What a text says as JSON; nothing where it is none. */
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text) ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
