@@ -8,6 +8,7 @@ import { type Backend, type BackendName, openBackend } from "../engine/ort/backe
 import { StagedModel } from "../engine/ort/staged.ts";
 import { TextError } from "../errors.ts";
 import type { GraphProto } from "../onnx/generated/onnx_pb.ts";
+import { giveLargeBack } from "../platform/malloc.ts";
 import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer } from "../text/folder.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
@@ -77,6 +78,8 @@ export class OpenModel {
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
     const work = { length, hidden, intermediate, heads, blockBytes };
     const lean = blockBytes > LARGE_BLOCK || changes || !sessionsMayKeep(work, memory);
+    // What is given back is to be the system's again, where somebody counts it.
+    if (lean && memory !== undefined) giveLargeBack();
     return openBackend(wanted, threads, { lean });
   }
 

@@ -4,6 +4,7 @@
  */
 import type { Tensor } from "../engine/ort/backend.ts";
 import type { Activations, Batch } from "../engine/ort/staged.ts";
+import { giveBack } from "../platform/garbage.ts";
 import { temporaryFile } from "../platform/positioned_file.ts";
 
 /** The activations of many batches, one of which is in use at a time. */
@@ -48,7 +49,14 @@ export class WindowStates {
         name in before && isSame(before[name], tensor) ? before[name] : tensor,
       ]),
     );
-    this.store(index, activations.hidden);
+    this.take(index, activations.hidden);
+  }
+
+  /** Replaces the hidden states of a batch by those that a run gave, whose memory is free from then on. */
+  take(index: number, hidden: Float32Array): void {
+    this.store(index, hidden);
+    // Who waits for it to be collected has hundreds of megabytes of it.
+    if (hidden.byteLength === hidden.buffer.byteLength) giveBack(hidden.buffer as ArrayBuffer);
   }
 
   /** Replaces the hidden states of a batch. */
@@ -57,7 +65,7 @@ export class WindowStates {
       const bytes = new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength);
       this.#file.write(bytes, this.#offsets[index]);
     } else if (this.#kept[index]?.length === hidden.length) {
-      // Copied, so that the runtime's own buffer is free at once.
+      // Copied, so that the runtime's own buffer may be given back.
       this.#kept[index].set(hidden);
     } else {
       this.#kept[index] = hidden.slice();

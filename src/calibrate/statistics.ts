@@ -64,7 +64,7 @@ export async function runAll(
       }
       gathered.set(input, norms);
     }
-    if (result.hidden) states.store(i, result.hidden);
+    if (result.hidden) states.take(i, result.hidden);
     onBatch();
   }
   const norms = new Map(Array.from(gathered, ([input, of]) => [input, of.norms()]));
