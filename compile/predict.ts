@@ -31,6 +31,9 @@ const OTHER_NODE = 64;
 /** What is less likely than this does not come about. */
 const LEAST_CHANCE = 1e-6;
 
+/** Slots that a window has at most. */
+const SLOTS_OF_WINDOW = 4;
+
 /** Longest distance between two entries of CSR. */
 const GREATEST_GAP = 255;
 
@@ -284,8 +287,10 @@ function zerosOf({ rows, columns }: Shape, kept: Kept | undefined): Zeros {
   if (!kept) return { nonzeros: all, entries: all };
   if (kept.kind === "slots") {
     const nonzeros = 16 * kept.slots;
-    // At most every window stores its bits; those with all or none of their slots do not.
-    const slots = { slots: kept.slots, partial: rows / SLOT_ROWS * (columns / SLOT_COLUMNS) };
+    // Windows with all or none of their slots do not store their bits, of which each other one has some and lacks some.
+    const windows = rows / SLOT_ROWS * (columns / SLOT_COLUMNS);
+    const lacking = windows * SLOTS_OF_WINDOW - kept.slots;
+    const slots = { slots: kept.slots, partial: Math.min(windows, kept.slots, lacking) };
     return { nonzeros, entries: nonzeros, slots };
   }
   const nonzeros = kept.kind === "nm" ? all / kept.m * kept.n : kept.weights;

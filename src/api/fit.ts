@@ -213,7 +213,10 @@ class Planner {
     }
     if (smallest <= bytes) return;
     throw new SizeUnreachableError(
-      `nothing fits into ${bytes} bytes: the smallest possible is ${smallest} (${how}), embeddings and ` +
+      // How many bytes slots take, the weights decide.
+      `nothing fits into ${bytes} bytes: the smallest ${
+        how.startsWith("slots") ? "that is certain" : "possible"
+      } is ${smallest} (${how}), embeddings and ` +
         `head included, which pruning leaves as they are: ask for more${
           request.settings.skip.length > 0 ? ", or skip less" : ""
         }`,

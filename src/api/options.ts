@@ -73,7 +73,7 @@ const DISTILL_STEPS = 96;
 /** Options of `prune`. */
 export const pruneSchema = z.strictObject({
   model: path.describe("folder of the checkpoint"),
-  output: path.optional().describe("folder to write (default: MODEL_DIR-pruned)"),
+  output: path.optional().describe("folder to write (default: NAME-pruned in the current folder)"),
   sparsity: z.number().min(0).lt(1).optional().describe(
     "fraction of weights to prune (default: 0.7, or what N:M says)",
   ),

@@ -294,7 +294,7 @@ function modelCard(report: PruneReport, settings: PruneSettings): string {
   const lines = [
     "## Pruning",
     "",
-    `Pruned from \`${report.model}\` with [Espalier](https://www.npmjs.com/package/espalier) ${VERSION}; ${
+    `Pruned from \`${report.model}\` with Espalier ${VERSION}; ${
       report.distillation
         ? `the weights that stay and the last norm were distilled from it in ${report.distillation.steps} steps on the calibration text.`
         : mends(settings.method)

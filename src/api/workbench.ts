@@ -62,7 +62,7 @@ export class Workbench {
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
       this.phases.note(
-        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes about a third of the time`,
+        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes a sixth to a third of the time`,
       );
     }
   }

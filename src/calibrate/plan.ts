@@ -211,5 +211,5 @@ export function batchesOf(windows: readonly Int32Array[], perBatch: number): Bat
 }
 
 function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1e6)} MB`;
+  return bytes < 1e6 ? `${bytes} bytes` : `${Math.ceil(bytes / 1e6)} MB`;
 }

@@ -128,9 +128,10 @@ function describe(report: PruneReport): string {
   return `\n${parts.join("\n\n")}`;
 }
 
-function blocksOf({ blocks, sparsity }: PruneReport): string {
+function blocksOf({ blocks }: PruneReport): string {
   const width = Math.max(12, Math.min(48, columns() - 48));
-  const uniform = 1 - sparsity.asked;
+  // Not what was asked: bounds of single blocks may move it.
+  const mean = blocks.reduce((sum, { density }) => sum + density, 0) / blocks.length;
   const rows = blocks.map((block) => [
     String(block.index),
     bar(block.density, width),
@@ -141,7 +142,7 @@ function blocksOf({ blocks, sparsity }: PruneReport): string {
   ]);
   const header = [
     "block",
-    `density (all together ${percent(uniform)})`.padEnd(width),
+    `density (all together ${percent(mean)})`.padEnd(width),
     "kept",
     "zeros",
     "score S",
@@ -204,12 +205,9 @@ function summaryOf(report: PruneReport): string {
     ]);
   }
   if (report.backend) rows.push(["ran on", report.backend]);
-  rows.push([
-    "time",
-    `${formatSeconds(phases.reduce((sum, [, s]) => sum + s, 0))} (${
-      phases.map(([phase, s]) => `${phase} ${formatSeconds(s)}`).join(", ")
-    })`,
-  ]);
+  const parts = phases.map(([phase, s]) => `${phase} ${formatSeconds(s)}`).join(", ");
+  const all = formatSeconds(phases.reduce((sum, [, s]) => sum + s, 0));
+  rows.push(["time", parts === "" ? all : `${all} (${parts})`]);
   rows.push(["peak memory", formatBytes(report.peakBytes)]);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${style.dim(name.padEnd(width))}  ${value}`).join("\n");

@@ -70,7 +70,7 @@ export function owl(
 }
 
 /**
- * ATP (arXiv 2505.03469): sparsity grows by the same step from block to block, since errors of the
+ * ATP (arXiv 2502.14770): sparsity grows by the same step from block to block, since errors of the
  * first blocks are carried through all others.
  *
  * @param blocks Number of blocks.

@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import { parseOptions, type RunHooks } from "../../api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/shared.ts";
 import { SELF } from "../../api/calibration_writer.ts";
-import { SizeUnreachableError, throwIfAborted, UsageError } from "../../errors.ts";
+import { AbortError, SizeUnreachableError, throwIfAborted, UsageError } from "../../errors.ts";
 import { median } from "../../generate/bench.ts";
 import { exists } from "../../platform/paths.ts";
 import { hashFile } from "../../platform/hash.ts";
@@ -148,6 +148,12 @@ export async function compare(
       const found = state.get(keys.get(variant)!);
       if (found) measured.set(variant.name, { ...found, name: variant.name });
     }
+  } catch (error) {
+    if (!(error instanceof AbortError) || fresh === 0) throw error;
+    throw new AbortError(
+      `stopped before the end: what was measured is kept in ${state.path}, and the same command goes on from there`,
+      { cause: error },
+    );
   } finally {
     temporary.remove();
   }
