@@ -40,14 +40,15 @@ export type { PulledFile, PullOptions, PullReport } from "./src/hub/pull.ts";
 export type { BenchReport } from "./src/generate/bench.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
 export type { LoadOptions } from "./src/generate/load_options.ts";
+export type { ModelCard } from "./src/generate/card.ts";
 export type { LoadedInfo, Model } from "./src/generate/model.ts";
 export type { GenerationOptions } from "./src/generate/options.ts";
 export type { ModelFiles, ModelLocation } from "./src/generate/place.ts";
-export type { Prompt } from "./src/generate/prompt.ts";
+export type { Prompt, PromptTokens } from "./src/generate/prompt.ts";
 export type { Message } from "./src/text/chat_template.ts";
 export type { TokenConstraint } from "./src/text/constraint.ts";
 export type { TextForm } from "./src/text/structured/mod.ts";
-export type { ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
+export type { CacheUse, ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
 export type {
   BlockReport,
   CalibrationReport,

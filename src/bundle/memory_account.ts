@@ -43,8 +43,9 @@ const SMALLER = [
   { how: "pruned to 8:16 and compiled as int8", linears: 0.75, others: 1.06 },
   {
     how: "pruned by `prune --method espalier --pattern 8:16 --values int4 --head int4`",
-    linears: 0.53,
-    others: 0.53,
+    // What is foretold must hold: a little more than 0.53.
+    linears: 0.54,
+    others: 0.54,
   },
   { how: "pruned to 4:16 and compiled as int8", linears: 0.38, others: 1.06 },
 ] as const;

@@ -53,6 +53,16 @@ export async function again<T>(attempt: () => Promise<T>, how: Again): Promise<T
   }
 }
 
+/** Errors of connections: there was no answer, or none to its end. */
+const broken = new WeakSet<FileReadError>();
+
+/** The error for a connection that broke off, or never came about. */
+export function brokenOff(message: string, cause: unknown): FileReadError {
+  const error = new FileReadError(message, { cause });
+  broken.add(error);
+  return error;
+}
+
 /** The error for an answer that is no success: that of a server that is busy may be another one soon. */
 export function refused(message: string, { status, headers }: Response): FileReadError {
   const error = new FileReadError(message);
@@ -65,8 +75,8 @@ function mayPass(error: unknown): error is FileReadError {
 }
 
 /** Whether a failure is the network's: there was no answer, or none to its end. */
-export function isBroken(error: unknown): error is FileReadError {
-  return error instanceof FileReadError && error.cause !== undefined;
+export function isBroken(error: unknown): boolean {
+  return broken.has(error as FileReadError);
 }
 
 function toldLater({ message }: FileReadError, asked: number): FileReadError {
@@ -77,5 +87,5 @@ function toldOften({ message, cause }: FileReadError, times: number): FileReadEr
   const told = `${message} (${times} times one after the other`;
   return cause === undefined
     ? new FileReadError(`${told}: try again later)`)
-    : new FileReadError(`${told}: see to the connection, and try again)`, { cause });
+    : brokenOff(`${told}: see to the connection, and try again)`, cause);
 }

@@ -11,7 +11,7 @@
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
 import { reasonOf } from "../platform/fetch_raw.ts";
-import { again, refused, WAITS } from "./again.ts";
+import { again, brokenOff, refused, WAITS } from "./again.ts";
 import { discard, isHtml, lengthOf, rangeOf, startsPage } from "./answer.ts";
 import {
   checkBounds,
@@ -235,7 +235,7 @@ class UrlSource implements ModelSource {
     if (this.#options.signal?.aborted) {
       return new AbortError(`${this.#place(path)}: stopped before the end`, { cause });
     }
-    return new FileReadError(`cannot read ${this.#place(path)}: ${reasonOf(cause)}`, { cause });
+    return brokenOff(`cannot read ${this.#place(path)}: ${reasonOf(cause)}`, cause);
   }
 
   async #eachChunk(

@@ -21,6 +21,18 @@ import { Model } from "./model.ts";
 import { readText } from "./read_text.ts";
 
 export type { KernelModules, ModelSource, SparseOptions };
+// What the signatures of a model name.
+export type { CacheUse, ModelInfo, RunOptions, Sequence } from "../engine/model.ts";
+export type { FileContent, SourceFile } from "../engine/source.ts";
+export type { Fetch, UrlSourceOptions } from "../engine/url_source.ts";
+export type { Message } from "../text/chat_template.ts";
+export type { TokenConstraint } from "../text/constraint.ts";
+export type { TextForm } from "../text/structured/mod.ts";
+export type { ModelCard } from "./card.ts";
+export type { EndPiece, GenerationPiece, TextPiece } from "./generate.ts";
+export type { LoadedInfo } from "./model.ts";
+export type { GenerationOptions } from "./options.ts";
+export type { Prompt, PromptTokens } from "./prompt.ts";
 export { filesSource } from "../engine/source.ts";
 export { urlSource } from "../engine/url_source.ts";
 export { partsSource } from "../engine/parts_source.ts";

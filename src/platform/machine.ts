@@ -17,6 +17,11 @@ export function processors(group = GROUP): number {
   return Math.max(1, Math.floor(Math.min(all, allowedIn(group))));
 }
 
+/** Whether threads may share memory: in browsers, where the page is cross-origin isolated. */
+export function mayShareMemory(): boolean {
+  return (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false;
+}
+
 /**
  * Processors whose time a container may have: threads beyond them would use it up by waiting for each other, and then
  * all stand still. Not every runtime counts that in.

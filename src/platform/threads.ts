@@ -16,6 +16,9 @@ export interface ThreadListener {
   onError: (reason: string) => void;
 }
 
+const NOT_STARTED =
+  "it was not let in: a page's Content-Security-Policy must allow worker-src blob:";
+
 /**
  * Starts a thread.
  *
@@ -37,7 +40,8 @@ export async function startThread(source: string, listener: ThreadListener): Pro
   worker.onmessage = (event) => listener.onMessage(event.data);
   worker.onerror = (event) => {
     event.preventDefault?.();
-    listener.onError(event.message);
+    // One that was never started has nothing to say.
+    listener.onError(event.message || NOT_STARTED);
   };
   return {
     post: (message) => worker.postMessage(message),

@@ -18,8 +18,13 @@ const TYPESCRIPT = "typescript@5.9.3";
 /** A module that only types which say something let through. */
 const TYPED = `
 import { dlp, EspalierError } from "espalier/prune";
-import { runCompiled, urlSource } from "espalier/run";
+import { type Model, runCompiled, urlSource } from "espalier/run";
 import { createApp } from "espalier/server";
+
+// Their types have names that declarations can import.
+export const written = (model: Model) => model.generate("x");
+export const told = (model: Model) => [model.info, model.card, model.cacheUse()] as const;
+export const opened = (model: Model) => [model.open(), model.constrain("json")] as const;
 
 export function codeOf(error: unknown): string {
   return error instanceof EspalierError ? error.code : "none";
@@ -86,6 +91,7 @@ const TSCONFIG = {
     module: "nodenext",
     target: "es2022",
     noEmit: true,
+    declaration: true,
     types: [],
   },
   files: ["typed.ts"],

@@ -11,6 +11,7 @@ import {
 } from "../../src/generate/run.ts";
 import { rejectionOf, thrownBy } from "../checkpoint/support.ts";
 import { toyModel } from "../server/toy_server.ts";
+import { fromRoot } from "../support/paths.ts";
 import { babbler } from "./support.ts";
 
 describe("runCompiled", () => {
@@ -36,6 +37,20 @@ describe("runCompiled", () => {
     );
     expect([code, message]).toEqual(["USAGE", "unknown option contex"]);
   });
+});
+
+test("a page that is not isolated, whose threads cannot share memory, has one", async () => {
+  const isolated = (value: boolean | undefined) =>
+    Object.defineProperty(globalThis, "crossOriginIsolated", { value, configurable: true });
+  const before = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated;
+  const llama = fromRoot("test/fixtures/architectures/llama");
+  try {
+    isolated(false);
+    await using model = await load(llama, { engine: "sparse" });
+    expect(model.info.threads).toBe(1);
+  } finally {
+    isolated(before);
+  }
 });
 
 /** What loading from a server that has these files alone fails with. */

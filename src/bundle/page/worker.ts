@@ -3,6 +3,7 @@
  * engine's first thread is one that may sleep.
  * @module
  */
+import { isBroken } from "../../engine/again.ts";
 import { BackendError, EspalierError, FileReadError } from "../../errors.ts";
 import { cachedSource, type Model, runCompiled } from "../../generate/run.ts";
 import { processors } from "../../platform/machine.ts";
@@ -76,6 +77,8 @@ function failureOf(error: unknown): Failure {
       ? { code: "MEMORY_BUDGET" }
       : {}),
     message: error instanceof Error ? error.message : String(error),
-    offline: error instanceof FileReadError && error.cause !== undefined,
+    // What fetch throws where it has no answer is of that class.
+    offline: error instanceof FileReadError &&
+      (isBroken(error) || error.cause instanceof TypeError),
   };
 }

@@ -157,8 +157,9 @@ async function assertCompiles(): Promise<void> {
     await WebAssembly.compile(EMPTY);
   } catch (cause) {
     throw new BackendError(
-      "this runtime compiles no WebAssembly from bytes: import the kernels as modules, from " +
-        "espalier/wasm/, and hand them over as the option `kernels`",
+      "this runtime compiles no WebAssembly from bytes: in a page, its Content-Security-Policy must allow " +
+        "'wasm-unsafe-eval'; elsewhere, import the kernels as modules, from espalier/wasm/, and hand them over " +
+        "as the option `kernels`",
       { cause },
     );
   }

@@ -2,6 +2,7 @@
  * A compiled model, read from wherever it is: its graph at once, its tensors when they are asked for.
  * @module
  */
+import { isBroken } from "../again.ts";
 import { FileReadError, OnnxError, quote } from "../../errors.ts";
 import { type ExternalRange, isExternal } from "../../onnx/external.ts";
 import type {
@@ -44,7 +45,7 @@ async function readGraph(source: ModelSource, graph: string): Promise<Uint8Array
   try {
     return await source.read(graph, LARGEST_GRAPH);
   } catch (error) {
-    if (!source.isFar || !(error instanceof FileReadError) || error.cause !== undefined) {
+    if (!source.isFar || !(error instanceof FileReadError) || isBroken(error)) {
       throw error;
     }
     const has = (path: string) => source.has(path).catch(() => undefined);

@@ -2,7 +2,12 @@
  * What a program runs on: memory, kernels, threads.
  * @module
  */
-import { mainMaySleep, prefersFixedMemory, processors } from "../../platform/machine.ts";
+import {
+  mainMaySleep,
+  mayShareMemory,
+  prefersFixedMemory,
+  processors,
+} from "../../platform/machine.ts";
 import {
   type Build,
   chooseBuild,
@@ -88,7 +93,7 @@ export interface Setup {
  * @throws {BackendError} When the kernels do not run here, or the threads do not start.
  */
 export async function setUp(options: SetupOptions): Promise<Setup> {
-  const threads = options.threads ?? processors();
+  const threads = options.threads ?? (mayShareMemory() ? processors() : 1);
   if (!options.background) return await start(options, threads, false);
   try {
     return await start(options, threads, true);

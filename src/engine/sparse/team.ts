@@ -138,7 +138,12 @@ export class Team {
       this.#end(false);
     };
     this.#threads.push(thread);
-    thread.post({ module, memory: this.#memory.memory, thread: number });
+    try {
+      thread.post({ module, memory: this.#memory.memory, thread: number });
+    } catch (cause) {
+      // A page that is not isolated shares no memory.
+      settle(String(cause));
+    }
     await ready;
   }
 
