@@ -5,6 +5,7 @@
 import type { ExecutionContext } from "hono";
 import { partsSource } from "../engine/parts_source.ts";
 import type { ModelSource } from "../engine/source.ts";
+import { EspalierError } from "../errors.ts";
 import { runCompiled, type SparseOptions } from "../generate/run.ts";
 import { appOf } from "../server/app.ts";
 import { executionOf } from "../server/context.ts";
@@ -75,8 +76,10 @@ export function makeHandler(options: HandlerOptions): Handler {
     } catch (error) {
       service.fail();
       const { stack, message } = error as Error;
+      // Classes have no names in a bundle.
+      const why = error instanceof EspalierError ? `${error.code}: ${message}` : stack ?? message;
       const time = new Date().toISOString();
-      log({ time, event: "error", message: `the model could not be loaded: ${stack ?? message}` });
+      log({ time, event: "error", message: `the model could not be loaded: ${why}` });
     }
   };
   const app = appOf(service, log, async (context, next) => {

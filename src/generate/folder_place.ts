@@ -8,6 +8,7 @@ import { CompiledModel } from "../../compile/compiled_model.ts";
 import type { RunHooks } from "../api/options.ts";
 import { folderName } from "../checkpoint/folder_name.ts";
 import { folderSource } from "../engine/folder_source.ts";
+import { UsageError } from "../errors.ts";
 import { localFolder } from "../hub/local_folder.ts";
 import { bytesIn } from "../platform/folders.ts";
 import { compileFirst } from "./compile_first.ts";
@@ -25,9 +26,7 @@ export async function folderPlace(
   settings: LoadSettings,
   hooks: RunHooks,
 ): Promise<Place> {
-  const path = location instanceof URL
-    ? fileURLToPath(location)
-    : await localFolder(location, hooks);
+  const path = location instanceof URL ? pathOf(location) : await localFolder(location, hooks);
   const isCompiled = CompiledModel.isAt(path);
   if (isCompiled) tellWhatIsSettled(path, settings, hooks);
   const { folder, dispose } = isCompiled
@@ -40,6 +39,15 @@ export async function folderPlace(
     bytes: bytesIn(join(folder, "onnx")),
     dispose,
   };
+}
+
+/** @throws {UsageError} When it is no path on this machine. */
+function pathOf(url: URL): string {
+  try {
+    return fileURLToPath(url);
+  } catch (cause) {
+    throw new UsageError(`${url.href} is no path: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** Says of options for checkpoints that a compiled model has its own. */

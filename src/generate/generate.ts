@@ -88,6 +88,10 @@ export function generate(
   prompt: Prompt | PromptTokens,
   options: GenerationOptions = {},
 ): AsyncGenerator<GenerationPiece, void, undefined> {
+  // Who writes JavaScript may hand over anything.
+  if (typeof options !== "object" || options === null) {
+    throw new UsageError("options must be an object, e.g. { maxTokens: 50 }");
+  }
   const { signal, constraint, promptLimit, longestText, templateVariables, ...rest } = options;
   assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);

@@ -146,6 +146,7 @@ export class Model implements AsyncDisposable {
    * @throws {TokenizerError} When the model has no tokenizer.
    */
   text(tokens: ArrayLike<number>): string {
+    assertList(tokens);
     return this.#requireText().tokenizer.decode(tokens);
   }
 
@@ -168,6 +169,7 @@ export class Model implements AsyncDisposable {
     tokens: ArrayLike<number>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array> {
+    assertList(tokens);
     const sequence = this.#engine.open();
     try {
       return await sequence.run(tokens, { ...options, logits: "all" });
@@ -239,4 +241,10 @@ export class Model implements AsyncDisposable {
         `model that it was made from beside it`,
     );
   }
+}
+
+/** Who writes JavaScript may hand over anything for tokens. */
+function assertList(tokens: unknown): void {
+  const isList = typeof tokens === "object" && tokens !== null && "length" in tokens;
+  if (!isList) throw new UsageError("tokens must be a list of token ids");
 }

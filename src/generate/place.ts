@@ -6,7 +6,7 @@ import type { RunHooks } from "../api/options.ts";
 import { partsSource } from "../engine/parts_source.ts";
 import { type FileContent, filesSource, modelName, type ModelSource } from "../engine/source.ts";
 import { urlSource } from "../engine/url_source.ts";
-import { UsageError } from "../errors.ts";
+import { quote, UsageError } from "../errors.ts";
 import type { LoadSettings } from "./load_options.ts";
 
 /** The page of a model at the Hub, or of its files. */
@@ -79,5 +79,7 @@ export async function findPlace(
 /** The URL that a location is; a word before a colon may also be a drive of Windows. */
 function urlOf(model: string | URL): URL | undefined {
   if (model instanceof URL) return model;
-  return /^(https?|file):\/\//i.test(model) && URL.canParse(model) ? new URL(model) : undefined;
+  if (!/^(https?|file):\/\//i.test(model)) return undefined;
+  if (!URL.canParse(model)) throw new UsageError(`${quote(model)} is no URL`);
+  return new URL(model);
 }

@@ -23,7 +23,7 @@ interface Foreign {
  * @returns Whether it does.
  */
 export function giveLargeBack(): boolean {
-  const { Deno: deno } = globalThis as { Deno?: Foreign };
+  const { Deno: deno } = globalThis as unknown as { Deno?: Foreign };
   // Without the permission, somebody would be asked for it.
   if (process.platform !== "linux" || !deno || !mayCall(deno)) return false;
   try {

@@ -53,6 +53,19 @@ test("a page that is not isolated, whose threads cannot share memory, has one", 
   }
 });
 
+test("what is no list of tokens, no options, and no location of a model is told so", async () => {
+  const model = toyModel(babbler());
+  const nothing = null as unknown as number[];
+  expect(thrownBy(() => model.generate("x", nothing as object)).code).toBe("USAGE");
+  expect(thrownBy(() => model.text(nothing)).code).toBe("USAGE");
+  expect((await rejectionOf(model.logits(nothing))).code).toBe("USAGE");
+  for (const location of ["http://", "file://host/x", "file:///tmp%2Fx"]) {
+    const { code, message } = await rejectionOf(load(location));
+    expect([location, code]).toEqual([location, "USAGE"]);
+    expect(message).toMatch(/is no (URL|path)/);
+  }
+});
+
 /** What loading from a server that has these files alone fails with. */
 function failureOf(...paths: string[]) {
   const fetch = (url: string) => {
