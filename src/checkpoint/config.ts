@@ -334,7 +334,7 @@ export const optConfig = z.looseObject({
  *
  * @param names What a field may be called, and what it is called.
  */
-export function named(json: unknown, names: Readonly<Record<string, string>>): unknown {
+export function withOtherNames(json: unknown, names: Readonly<Record<string, string>>): unknown {
   const config = json as Record<string, unknown>;
   const found = Object.entries(names).filter(([other]) => config[other] !== undefined);
   return { ...config, ...Object.fromEntries(found.map(([other, name]) => [name, config[other]])) };

@@ -1,13 +1,9 @@
 /** Configs of StarCoder 2 and those that came with it or after it: older spellings, defaults, and what is refused. */
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
-import { fromRoot } from "../support/paths.ts";
-import { readJsonOf, thrownBy } from "./support.ts";
+import { configOf, thrownBy } from "./support.ts";
 
 type Config = Record<string, unknown>;
-
-const configOf = (name: string): Config =>
-  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
 
 /** The config without some of its fields. */
 function without(config: Config, ...fields: string[]): Config {

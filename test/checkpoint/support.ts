@@ -209,3 +209,8 @@ export function largestAllocation(run: () => void): number {
   }
   return largest;
 }
+
+/** The config of a fixture. */
+export function configOf(name: string): Record<string, unknown> {
+  return readJsonOf(join(FIXTURES, name), "config.json");
+}

@@ -10,8 +10,8 @@ import { OpenModel } from "../../src/api/shared.ts";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { load } from "../../src/generate/load.ts";
 import { forward, load as loadWindows } from "../support/models.ts";
-import { fromRoot } from "../support/paths.ts";
 import {
+  configOf,
   editJson,
   fixtureBytes,
   parseSafetensors,
@@ -25,9 +25,6 @@ const workshop = new Workshop();
 afterAll(() => workshop.remove());
 
 type Config = Record<string, unknown>;
-
-const configOf = (name: string): Config =>
-  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
 
 /** The window of each layer. */
 function windowsOf(config: Config): (number | undefined)[] {

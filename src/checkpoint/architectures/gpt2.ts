@@ -5,7 +5,13 @@
  * @module
  */
 import { ConfigError } from "../../errors.ts";
-import { type Gpt2Config, gpt2Config, gptBigcodeConfig, named, parseConfig } from "../config.ts";
+import {
+  type Gpt2Config,
+  gpt2Config,
+  gptBigcodeConfig,
+  parseConfig,
+  withOtherNames,
+} from "../config.ts";
 import { activationOf, PLAIN } from "./activations.ts";
 import { checkHeads, type DecoderSpec } from "./spec.ts";
 
@@ -22,7 +28,7 @@ const OTHER_NAMES = {
 
 /** The decoder that a `config.json` with `model_type` `gpt2` describes. */
 export function gpt2(json: unknown): DecoderSpec {
-  const config = parseConfig(gpt2Config, named(json, OTHER_NAMES));
+  const config = parseConfig(gpt2Config, withOtherNames(json, OTHER_NAMES));
   const decoder = gpt2Decoder(config);
   if (!config.scale_attn_by_inverse_layer_idx) return decoder;
   const scale = scaleOf(config);
@@ -32,7 +38,7 @@ export function gpt2(json: unknown): DecoderSpec {
 
 /** The decoder that a `config.json` with `model_type` `gpt_bigcode` describes. */
 export function gptBigcode(json: unknown): DecoderSpec {
-  const config = parseConfig(gptBigcodeConfig, named(json, OTHER_NAMES));
+  const config = parseConfig(gptBigcodeConfig, withOtherNames(json, OTHER_NAMES));
   const decoder = gpt2Decoder(config);
   return {
     ...decoder,

@@ -4,7 +4,7 @@
  * @module
  */
 import { ConfigError, quote } from "../../errors.ts";
-import { type GptNeoConfig, gptNeoConfig, named, parseConfig } from "../config.ts";
+import { type GptNeoConfig, gptNeoConfig, parseConfig, withOtherNames } from "../config.ts";
 import { gpt2Decoder } from "./gpt2.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -20,7 +20,7 @@ const OTHER_NAMES = { num_attention_heads: "num_heads", num_hidden_layers: "num_
  * @throws {ConfigError} When its kinds of attention are not those of every layer, or one is not known.
  */
 export function gptNeo(json: unknown): DecoderSpec {
-  const config = parseConfig(gptNeoConfig, named(json, OTHER_NAMES));
+  const config = parseConfig(gptNeoConfig, withOtherNames(json, OTHER_NAMES));
   const kinds = kindsOf(config);
   const decoder = gpt2Decoder({
     ...config,

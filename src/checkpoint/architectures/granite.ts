@@ -8,8 +8,8 @@ import {
   type GraniteConfig,
   graniteConfig,
   graniteHybridConfig,
-  named,
   parseConfig,
+  withOtherNames,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import type { DecoderSpec } from "./spec.ts";
@@ -28,7 +28,7 @@ export function granite(json: unknown): DecoderSpec {
 export function graniteHybrid(json: unknown): DecoderSpec {
   const config = parseConfig(
     graniteHybridConfig,
-    named(json, { layers_block_type: "layer_types" }),
+    withOtherNames(json, { layers_block_type: "layer_types" }),
   );
   const { num_hidden_layers: layers, layer_types: kinds, num_local_experts: experts } = config;
   if (experts > 0) {
