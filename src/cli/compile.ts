@@ -134,6 +134,8 @@ async function prunedExample(hooks: RunHooks): Promise<{ model: string; output: 
 function describeCompiled(report: CompileReport): string {
   const { bytes, linears, options } = report;
   const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+  // With a scale for each row.
+  const dense = linears.reduce((sum, { shape }) => sum + shape[0] * (shape[1] + 4), 0);
   const formats = new Map<string, { count: number; bytes: number; weights: number }>();
   for (const { format, pattern, bytes, shape } of linears) {
     const key = pattern ? `${format} ${pattern}` : format;
@@ -157,7 +159,7 @@ function describeCompiled(report: CompileReport): string {
     "",
     `${style.dim("linears")}      ${formatBytes(bytes.linears)} for ${
       (weights / 1e6).toFixed(1)
-    } million weights, ${percent(report.sparsity)} of them 0 (dense int8: ${formatBytes(weights)})`,
+    } million weights, ${percent(report.sparsity)} of them 0 (dense int8: ${formatBytes(dense)})`,
     `${style.dim("embeddings")}   ${formatBytes(bytes.embeddings)}, ${options.head}`,
     `${style.dim("in all")}       ${
       formatBytes(bytes.graph + bytes.data)
