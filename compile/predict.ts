@@ -16,7 +16,7 @@ import { contextOf, definitionBytes, graphOf, tablesOf } from "./graph.ts";
 import { TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
-import { SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
+import { MOST_SLOTS, SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
 import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
 import { headGroup, type Storing, tableValues } from "./storing.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
@@ -30,9 +30,6 @@ const OTHER_NODE = 64;
 
 /** What is less likely than this does not come about. */
 const LEAST_CHANCE = 1e-6;
-
-/** Slots that a window has at most. */
-const SLOTS_OF_WINDOW = 4;
 
 /** Longest distance between two entries of CSR. */
 const GREATEST_GAP = 255;
@@ -289,7 +286,7 @@ function zerosOf({ rows, columns }: Shape, kept: Kept | undefined): Zeros {
     const nonzeros = 16 * kept.slots;
     // Windows with all or none of their slots do not store their bits, of which each other one has some and lacks some.
     const windows = rows / SLOT_ROWS * (columns / SLOT_COLUMNS);
-    const lacking = windows * SLOTS_OF_WINDOW - kept.slots;
+    const lacking = windows * MOST_SLOTS - kept.slots;
     const slots = { slots: kept.slots, partial: Math.min(windows, kept.slots, lacking) };
     return { nonzeros, entries: nonzeros, slots };
   }

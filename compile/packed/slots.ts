@@ -33,7 +33,7 @@ export const SLOT_DEPTH = 4;
 /** Weights in a slot. */
 const SLOT_WEIGHTS = SLOT_ROWS * SLOT_DEPTH;
 /** Slots of a window that is stored whole. */
-const MOST_SLOTS = SLOT_COLUMNS / SLOT_DEPTH;
+export const MOST_SLOTS = SLOT_COLUMNS / SLOT_DEPTH;
 /** Bytes of a window's bits: two a row. */
 const MASK_BYTES = SLOT_ROWS * SLOT_COLUMNS / 8;
 /** Windows at the head of `masks` that belong to no window of the matrix: none and all of 64 bits. */

@@ -201,7 +201,7 @@ class Planner {
   assertReachable(): void {
     const { sizes, bytes, request } = this.#order;
     let smallest = Infinity;
-    let how = "";
+    let how = "", kind = "";
     for (const choice of this.#choices) {
       for (const pattern of this.#patterns) {
         const [least] = stepsOf(pattern);
@@ -209,14 +209,13 @@ class Planner {
         if (size >= smallest) continue;
         smallest = size;
         how = `${nameOf(pattern, least)} in ${storedAs(choice)}`;
+        // How many bytes slots take, the weights decide.
+        kind = pattern.kind === "slots" ? "that is certain" : "possible";
       }
     }
     if (smallest <= bytes) return;
     throw new SizeUnreachableError(
-      // How many bytes slots take, the weights decide.
-      `nothing fits into ${bytes} bytes: the smallest ${
-        how.startsWith("slots") ? "that is certain" : "possible"
-      } is ${smallest} (${how}), embeddings and ` +
+      `nothing fits into ${bytes} bytes: the smallest ${kind} is ${smallest} (${how}), embeddings and ` +
         `head included, which pruning leaves as they are: ask for more${
           request.settings.skip.length > 0 ? ", or skip less" : ""
         }`,

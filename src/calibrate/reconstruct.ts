@@ -166,7 +166,7 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       await gram.add(x, x);
       const y = aimed ? residualTarget(aimed, aim, now, weights) : aim.taps.get(input)!;
       await cross.add(y, x);
-      if (aim.hidden) dense.store(i, aim.hidden);
+      if (aim.hidden) dense.take(i, aim.hidden);
       hooks.onBatch?.();
     }
     const sum = gram.sum(input);

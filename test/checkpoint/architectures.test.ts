@@ -1,11 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { ConfigError } from "../../src/errors.ts";
-import { fromRoot } from "../support/paths.ts";
-import { readJsonOf, thrownBy } from "./support.ts";
-
-const configOf = (name: string) =>
-  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
+import { configOf, thrownBy } from "./support.ts";
 
 /** What describes the layers of a decoder. */
 function layersOf(config: Record<string, unknown>) {

@@ -4,12 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
-import { fromRoot } from "../support/paths.ts";
 import { ConfigError } from "../../src/errors.ts";
-import { readJsonOf, thrownBy } from "./support.ts";
-
-const configOf = (name: string) =>
-  readJsonOf(fromRoot(`test/fixtures/architectures/${name}`), "config.json");
+import { configOf, thrownBy } from "./support.ts";
 
 function refused(config: Record<string, unknown>, field: string): void {
   const error = thrownBy(() => describeModel(config));

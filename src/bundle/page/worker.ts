@@ -6,7 +6,7 @@
 import { isBroken } from "../../engine/again.ts";
 import { BackendError, EspalierError, FileReadError } from "../../errors.ts";
 import { cachedSource, type Model, runCompiled } from "../../generate/run.ts";
-import { processors } from "../../platform/machine.ts";
+import { mayShareMemory, processors } from "../../platform/machine.ts";
 import type { Failure, PageSettings, Reply, Request } from "./protocol.ts";
 
 /** Threads beyond which phones get hot, and memory has nothing more to give. */
@@ -31,7 +31,7 @@ async function load(url: string, { context, kv }: PageSettings): Promise<void> {
       onProgress: (loaded) => scope.postMessage({ type: "progress", ...loaded }),
     });
     const run = (threads: number) => runCompiled(source, { threads, context, kv });
-    const threads = globalThis.crossOriginIsolated ? Math.min(processors(), MOST_THREADS) : 1;
+    const threads = mayShareMemory() ? Math.min(processors(), MOST_THREADS) : 1;
     model = await run(threads).catch((error) => {
       if (threads === 1 || !isOfThreads(error)) throw error;
       return run(1);

@@ -2,6 +2,7 @@
  * The sparse engine: a compiled model, computed on its packed weights.
  * @module
  */
+import { z } from "zod";
 import { throwIfAborted, UnsupportedOperatorError } from "../../errors.ts";
 import type { EngineModel } from "../model.ts";
 import type { ModelSource } from "../source.ts";
@@ -21,6 +22,7 @@ import { SparseModel } from "./sparse_model.ts";
 import { WeightLoader } from "./weights/loader.ts";
 
 const CONFIG = "config.json";
+const configSchema = z.looseObject({ max_position_embeddings: z.int().positive() });
 
 /**
  * Loads a compiled model.
@@ -119,17 +121,11 @@ async function contextOf(
 /** The context that a model's `config.json` names, if there is one that does. */
 async function contextSaid(source: ModelSource): Promise<number | undefined> {
   if (!await source.has(CONFIG)) return undefined;
-  const bytes = await source.read(CONFIG);
-  const config = jsonOf(new TextDecoder().decode(bytes)) as Record<string, unknown> | undefined;
-  const context = config?.max_position_embeddings;
-  return Number.isSafeInteger(context) && context as number > 0 ? context as number : undefined;
-}
-
-/** What a text says as JSON; nothing where it is none. */
-function jsonOf(text: string): unknown {
+  const text = new TextDecoder().decode(await source.read(CONFIG));
   try {
-    return JSON.parse(text) ?? undefined;
+    return configSchema.safeParse(JSON.parse(text)).data?.max_position_embeddings;
   } catch {
+    // It is no JSON.
     return undefined;
   }
 }

@@ -2,7 +2,6 @@
  * A compiled model, read from wherever it is: its graph at once, its tensors when they are asked for.
  * @module
  */
-import { isBroken } from "../again.ts";
 import { FileReadError, OnnxError, quote } from "../../errors.ts";
 import { type ExternalRange, isExternal } from "../../onnx/external.ts";
 import type {
@@ -18,6 +17,7 @@ import {
   LARGEST_GRAPH,
   parseModel,
 } from "../../onnx/graph_check.ts";
+import { isBroken } from "../again.ts";
 import type { ModelSource, SourceFile } from "../source.ts";
 
 /** Where a compiled model has its graph. */
