@@ -25,6 +25,8 @@ const LONGEST_PIECE = 128;
 const TOGETHER = 4;
 /** Milliseconds that a piece may hold up those who generate, beyond what one turn of theirs takes. */
 const HOLD_UP = 6;
+/** Turns of the event loop in which whoever has got logits comes back for the next run. */
+const COMING_BACK = 3;
 /** Part of the latest measurement in a mean of measurements. */
 const NEWEST = 0.3;
 
@@ -90,7 +92,7 @@ export class Turns {
         waiting.chooses = false;
         // Who got logits chooses a token now, and comes back for the next turn, some after a pause.
         if (!isFirst || this.#due.size > 0) await letEventsIn();
-        if (this.#due.size > 0) await letEventsIn();
+        for (let i = 1; i < COMING_BACK && this.#due.size > 0; i++) await letEventsIn();
         this.#due.clear();
         this.#giveTurn();
       } else if (waiting.hasTurn) {

@@ -12,6 +12,8 @@ const LOOK_EVERY = 5;
 const isDeno = "Deno" in globalThis;
 /** When Deno has looked last. */
 let lastLook = -Infinity;
+/** What it does while it looks: whoever comes then goes on together with the others, not before them. */
+let looking: Promise<void> | undefined;
 
 /**
  * Waits until signals, timers, requests and output have had their turn.
@@ -20,13 +22,16 @@ let lastLook = -Infinity;
  * pause between them, Ctrl-C would wait for the end of all work.
  */
 export function letEventsIn(): Promise<void> {
-  return isDeno && performance.now() - lastLook > LOOK_EVERY ? look() : turn();
+  if (looking) return looking;
+  if (!isDeno || performance.now() - lastLook <= LOOK_EVERY) return turn();
+  return looking = look();
 }
 
 /** As many turns as Deno needs to look. */
 async function look(): Promise<void> {
   for (let i = 0; i < TURNS_OF_DENO; i++) await turn();
   lastLook = performance.now();
+  looking = undefined;
 }
 
 /** A turn of the event loop. */

@@ -38,8 +38,29 @@ test("requests come in between pieces of work, a few pieces after they were sent
   }
 }, 60_000);
 
+test("nobody goes on before those who have waited longer", async () => {
+  // So long that Deno looks at its sockets when the first one comes, which takes many turns.
+  compute(2 * COMPUTES);
+  const order: number[] = [];
+  const come = async (number: number) => {
+    await letEventsIn();
+    order.push(number);
+  };
+  const all: Promise<void>[] = [];
+  for (let number = 0; number < 200; number++) {
+    all.push(come(number));
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+  await Promise.all(all);
+  expect(order).toEqual(order.toSorted((a, b) => a - b));
+});
+
 async function work(): Promise<void> {
-  const end = performance.now() + COMPUTES;
-  while (performance.now() < end);
+  compute(COMPUTES);
   await letEventsIn();
+}
+
+function compute(milliseconds: number): void {
+  const end = performance.now() + milliseconds;
+  while (performance.now() < end);
 }
