@@ -8,13 +8,19 @@
 export const AHEAD: usize = 96 << 10;
 
 /**
- * Reads a word of each line from `from` to `end`.
+ * Reads a word of each line from `from` to `end`, in four places at once: what processors fetch ahead by themselves is
+ * of each place for itself.
  *
  * @returns All of them together, to be written somewhere: else compilers would leave the loads out.
  */
 export function touch(from: usize, end: usize): i32 {
-  let touched = 0;
-  for (let at = from; at < end; at += 64) touched |= load<i32>(at);
+  const part = (end - from) >> 8 << 6, second = from + part;
+  let at = from, touched = 0;
+  for (; at < second; at += 64) {
+    const third = at + 2 * part;
+    touched |= load<i32>(at) | load<i32>(at + part) | load<i32>(third) | load<i32>(third + part);
+  }
+  for (at += 3 * part; at < end; at += 64) touched |= load<i32>(at);
   return touched;
 }
 
