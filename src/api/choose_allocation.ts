@@ -3,6 +3,7 @@
  * @module
  */
 import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts";
+import { MOST_DENSE } from "../prune/allocation.ts";
 import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Share } from "../prune/block.ts";
 import type { AllocationName } from "../prune/types.ts";
@@ -14,6 +15,9 @@ import { searchDensities } from "./search_allocation.ts";
 import type { SearchState } from "./search_state.ts";
 import { TRIAL_WINDOWS, tryRules } from "./trial.ts";
 import type { Workbench } from "./workbench.ts";
+
+/** How far from what was asked for the bounds of an allocation may move it before that is told. */
+const TOLD_FROM = 0.0005;
 
 /** The allocation that will be carried out, and how it was found. */
 export interface Chosen {
@@ -56,6 +60,10 @@ export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): P
   return { method, pattern, shares, skipped, store, int4Group, headGroup };
 }
 
+function percent(fraction: number): string {
+  return `${(100 * fraction).toFixed(1)} %`;
+}
+
 /** Finds the allocation of a request, judging or trying what it needs. */
 export class AllocationChooser {
   readonly #request: PruneRequest;
@@ -70,6 +78,23 @@ export class AllocationChooser {
 
   /** The allocation that will be carried out. */
   async choose(windows: PruneWindows | undefined): Promise<Chosen> {
+    const chosen = await this.#choose(windows);
+    const { allocation, importance } = chosen;
+    if (allocation === "given" || allocation === "search") return chosen;
+    const { sparsity, pruned } = this.#request;
+    const densities = this.#densities(allocation, importance);
+    const mean = pruned.reduce((sum, block) => sum + densities[block], 0) / pruned.length;
+    const reached = 1 - mean;
+    if (Math.abs(reached - sparsity) >= TOLD_FROM) {
+      this.#bench.phases.note(
+        `${allocation} leaves no block denser than ${MOST_DENSE}: all together they lose ` +
+          `${percent(reached)} of their weights, not ${percent(sparsity)}`,
+      );
+    }
+    return chosen;
+  }
+
+  async #choose(windows: PruneWindows | undefined): Promise<Chosen> {
     const { allocation, pattern } = this.#request.settings;
     const { given, sparsity } = this.#request;
     if (given) return { allocation: "given", shares: given, trials: [] };

@@ -182,6 +182,10 @@ class PruneRun {
     const heldOut = text
       ? heldOutWindows(this.#settings, this.#opened, windows?.length, this.#phases)
       : undefined;
+    if (dryRun && text) {
+      const passedOver = compare ? "--text and --compare are" : "--text is";
+      this.#phases.note(`a dry run measures no perplexity: ${passedOver} passed over`);
+    }
     const length = Math.max(windows?.length ?? 0, heldOut?.length ?? 0);
     if (length > 0) await this.#bench.open(length);
     if (steps > 0 && !dryRun) {

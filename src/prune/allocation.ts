@@ -5,7 +5,7 @@
 import { AllocationError } from "../errors.ts";
 
 /** A block is never left denser than this by an allocation: something must be pruned (released code). */
-const LEAST_SPARSITY = 0.01;
+export const MOST_DENSE = 0.99;
 
 /**
  * Every block keeps the same.
@@ -163,7 +163,7 @@ function bounded(
           `what it is judged by is no number either; take another allocation`,
     );
   }
-  return densities.map((density) => Math.min(density, 1 - LEAST_SPARSITY));
+  return densities.map((density) => Math.min(density, MOST_DENSE));
 }
 
 function sum(values: ArrayLike<number>): number {

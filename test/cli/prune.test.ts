@@ -184,6 +184,30 @@ describe("prune", () => {
     expect(existsSync(join(ROOT, "tiny-pruned"))).toBe(false);
   });
 
+  test("says that a dry run measures nothing, where it was asked to", async () => {
+    const place = workshop.folder();
+    const words = ["prune", TINY, ...CALIBRATED, "-o", join(place, "out"), "--dry-run"];
+    expect((await succeed(...words)).stderr).not.toContain("measures no perplexity");
+    const text = ["--text", join(ROOT, "examples/tiny/evaluation.txt"), "--windows", "1"];
+    expect((await succeed(...words, ...text)).stderr).toContain("--text is passed over");
+    const both = await succeed(...words, ...text, "--compare");
+    expect(both.stderr).toContain("--text and --compare are passed over");
+  });
+
+  test("says when bounds of an allocation move what was asked for", async () => {
+    const words = ["prune", TINY, ...CALIBRATED, "--dry-run"];
+    expect((await succeed(...words)).stderr).not.toContain("denser");
+    for (const allocation of ["dlp", "owl", "atp"]) {
+      const few = [...words, "--allocation", allocation, "--sparsity", "0.05"];
+      const { blocks } = await report(...few);
+      const densities: number[] = blocks.map(({ density }: { density: number }) => density);
+      const reached = 100 - 100 * densities.reduce((a, b) => a + b) / 8;
+      expect(reached).toBeGreaterThan(5.05);
+      const { stderr } = await succeed(...few);
+      expect(stderr).toContain(`lose ${reached.toFixed(1)} % of their weights, not 5.0 %`);
+    }
+  });
+
   test("needs no calibration text for magnitudes in equal shares", async () => {
     const output = join(workshop.folder(), "out");
     const found = await report("prune", TINY, `-o${output}`, ...PLAIN, "--sparsity", "0.5");
