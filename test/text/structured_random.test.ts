@@ -76,7 +76,18 @@ const scalarValue = fc.oneof(
   fc.boolean(),
   fc.constant(null),
 );
-const given = fc.oneof(scalarValue, fc.json({ maxDepth: 2 }).map((text) => JSON.parse(text)));
+const given = fc.oneof(scalarValue, fc.json({ maxDepth: 2 }).map((text) => JSON.parse(text)))
+  .filter(isExact);
+
+/** Whether all whole numbers in a value are read exactly: others are refused. */
+function isExact(value: unknown): boolean {
+  let exact = true;
+  JSON.stringify(value, (_, inner) => {
+    if (Number.isInteger(inner) && !Number.isSafeInteger(inner)) exact = false;
+    return inner;
+  });
+  return exact;
+}
 
 const leaf: fc.Arbitrary<object> = fc.oneof(
   fc.constantFrom({ type: "boolean" }, { type: "null" }, { type: "integer" }, { type: "number" }),

@@ -17,6 +17,19 @@ class LiteralPlace extends ScalarPlace {
   }
 }
 
+/** A whole number in a value that may have been another one before it was read: past 2^53 not all of them are held. */
+export function inexactIn(value: unknown): number | undefined {
+  if (typeof value === "number") {
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? value : undefined;
+  }
+  if (typeof value !== "object" || value === null) return undefined;
+  for (const inner of Object.values(value)) {
+    const found = inexactIn(inner);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 /** The place before one of several values, written as `JSON.stringify` writes them; one at least. */
 export function literalPlace(values: readonly unknown[]): Place {
   const start = new LiteralPlace();

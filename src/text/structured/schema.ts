@@ -38,6 +38,7 @@ import {
   stringParts,
   TYPES,
 } from "./keywords.ts";
+import { inexactIn } from "./literal.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
 import { jsonOf } from "./schema_json.ts";
 import { referenceOf, referredTo } from "./reference.ts";
@@ -261,6 +262,10 @@ class Reader implements SchemaContext {
   /** Values that are given, those of the right type. */
   #values_(given: readonly unknown[], schema: Schema, at: string): Value[] {
     this.countGiven(given.length, at);
+    const inexact = given.map(inexactIn).find((number) => number !== undefined);
+    if (inexact !== undefined) {
+      throw this.refuse(at, `${inexact} is beyond 2^53: such whole numbers are not read exactly`);
+    }
     const types = this.#types(schema, at);
     const fitting = given.filter((value) =>
       !types || types.includes(typeOf(value)) ||

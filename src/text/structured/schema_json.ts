@@ -35,6 +35,9 @@ export function jsonOf(schema: unknown, name = "the schema"): string {
 }
 
 function assertShallow(value: unknown, name: string, depth: number): void {
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    throw new SchemaError(`${name} has a number that is too large, ${value}`);
+  }
   if (typeof value !== "object" || value === null) return;
   if (depth >= DEEPEST_JSON) {
     throw new SchemaError(

@@ -35,6 +35,9 @@ export class State {
   #next: (State | null | undefined)[] | undefined;
   /** The same for states that few bytes were tried in: there are many, and a table has 2 kB. */
   #few: Map<number, State | null> | undefined;
+  /** The walk that was here last, and a bit for each byte that it has come by. */
+  #walk: unknown;
+  #walked: Uint32Array | undefined;
   /** The tokens that may follow, once they are known. */
   mask: Uint32Array | undefined;
 
@@ -42,6 +45,19 @@ export class State {
     this.mayEnd = cells.some(({ place, below }) => !below && place.mayEnd);
     this.complete = cells.every(({ place }) => place === END_PLACE);
     this.weight = cells.reduce((sum, { place }) => sum + place.weight, 0);
+  }
+
+  /** Whether a walk comes by a byte for the first time. */
+  isFirst(walk: unknown, byte: number): boolean {
+    if (this.#walk !== walk) {
+      this.#walk = walk;
+      if (this.#walked) this.#walked.fill(0);
+      else this.#walked = new Uint32Array(8);
+    }
+    const word = this.#walked![byte >> 5];
+    const bit = 1 << (byte & 31);
+    this.#walked![byte >> 5] = word | bit;
+    return (word & bit) === 0;
   }
 
   /** The state after a byte; null where it is not allowed. */

@@ -9,8 +9,9 @@ import type { State } from "./states.ts";
 /** Bytes of the longest token that is used; those of text are shorter. */
 const LONGEST_TOKEN = 256;
 /**
- * Work on the tokens after one state, as a multiple of the beginnings that there are. Behind it tokens
- * are left out, always the same ones: whatever a schema asks for, a token takes no longer than this.
+ * Work on the tokens after one state, as a multiple of the beginnings that there are. Behind it tokens of several
+ * bytes are left out, always the same ones: whatever a schema asks for, a token takes no longer than this. Those of
+ * one byte never are, so that a text can go on, and end, as it could without.
  */
 const MOST_WORK = 4;
 
@@ -84,29 +85,47 @@ export class Vocabulary {
   allowed(state: State): Uint32Array {
     const mask = new Uint32Array(this.words);
     if (state.mayEnd) { for (const id of this.endIds) mask[id >>> 5] |= 1 << (id & 31); }
-    const count = this.#byte.length;
+    const walk = new Walk(MOST_WORK * this.#byte.length);
+    const take = (at: number) => {
+      for (let i = this.#first[at]; i < this.#first[at + 1]; i++) {
+        const id = this.#tokens[i];
+        mask[id >>> 5] |= 1 << (id & 31);
+      }
+    };
+    for (let at = 0; at < this.#byte.length; at = this.#next[at]) {
+      if (walk.step(state, this.#byte[at])) take(at);
+    }
     const states: State[] = [state];
-    let work = MOST_WORK * count;
-    let found = false;
-    for (let at = 0; at < count;) {
+    for (let at = 0; at < this.#byte.length && walk.goesOn;) {
       const depth = this.#depth[at];
-      const from = states[depth];
-      work -= from.weight;
-      if (work < 0 && found) break;
-      const to = from.step(this.#byte[at]);
+      const to = walk.step(states[depth], this.#byte[at]);
       if (to === null) {
         at = this.#next[at];
         continue;
       }
       states[depth + 1] = to;
-      const end = this.#first[at + 1];
-      for (let i = this.#first[at]; i < end; i++) {
-        const id = this.#tokens[i];
-        mask[id >>> 5] |= 1 << (id & 31);
-        found = true;
-      }
-      at++;
+      take(at++);
     }
     return mask;
+  }
+}
+
+/** Counts what a walk through beginnings takes, the same whatever is known from walks before. */
+class Walk {
+  #left: number;
+
+  /** @param most Steps. */
+  constructor(most: number) {
+    this.#left = most;
+  }
+
+  get goesOn(): boolean {
+    return this.#left > 0;
+  }
+
+  /** The state after a byte, as `State.step` gives it: what was looked up in this walk is known. */
+  step(from: State, byte: number): State | null {
+    this.#left -= from.weight > 1 && from.isFirst(this, byte) ? from.weight : 1;
+    return from.step(byte);
   }
 }
