@@ -34,6 +34,8 @@ const OF_PART = ["length", "first", "last", "default"];
 const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
 /** Filters that go through all that is in what they are given. */
 const OF_WHOLE = [...OF_TEXT, "tojson", "join", "sort", "unique"];
+/** Filters that leave some of a list: by an attribute of each, or by each itself. */
+const SELECTING = /^(select|reject)(attr)?$/;
 /** Other names of filters. */
 const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "default" };
 
@@ -86,7 +88,9 @@ export class TemplateInterpreter extends Interpreter {
     const iterable = node.iterable as Node;
     const isSelected = iterable.type === "SelectExpression";
     const over = (isSelected ? iterable.lhs : iterable) as Statement;
-    const items = this.evaluate(over, environment);
+    const given = this.evaluate(over, environment);
+    if (isText(given)) this.#count((given.value as string).length);
+    const items = loopedOver(given);
     this.#count(sizeOf(items));
     const counted = {
       ...node,
@@ -106,6 +110,11 @@ export class TemplateInterpreter extends Interpreter {
     if (operator === "~" || (operator === "+" && (isText(left) || isText(right)))) {
       // Of texts, what is made of them is counted.
       for (const side of [left, right]) if (!isText(side)) this.#countWhole(side);
+    }
+    if (operator === "+" && isText(left) !== isText(right)) {
+      // JavaScript would make a text of whatever it is, Python does not.
+      const other = isText(left) ? right : left;
+      throw new Error(`+ needs two texts, and ${shortTextOf(other)} is none: ~ makes a text of it`);
     }
     if (operator === "~") return valueOf(textOf(left) + textOf(right));
     if (operator === "==" || operator === "!=") {
@@ -168,11 +177,12 @@ export class TemplateInterpreter extends Interpreter {
     }
     if (name === "title") return valueOf(titled(textOf(given)));
     const operand = known(operandOf(name, given));
-    if ((name === "selectattr" || name === "rejectattr") && isList(given)) {
-      const [attribute, ...test] = (args as Node[]).map((arg) =>
+    if (SELECTING.test(name) && isList(given)) {
+      const values = (args as Node[]).map((arg) =>
         this.evaluate(arg as unknown as Statement, environment)
       );
-      const items = selected(given, attribute, test, environment, name === "selectattr");
+      const attribute = name.endsWith("attr") ? values.shift() ?? valueOf(undefined) : undefined;
+      const items = selected(given, attribute, values, environment, name.startsWith("select"));
       const list = { type: "ArrayLiteral", value: items.map(known) };
       return super.evaluate(list as unknown as Statement, environment);
     }
@@ -240,8 +250,20 @@ function attributeOf(value: Value, path: string): Value {
   return found;
 }
 
+/** What a loop goes through: letters of a text, nothing of what is undefined. */
+function loopedOver(value: Value): Value {
+  if (value.type === "UndefinedValue") return valueOf([]);
+  return isText(value) ? valueOf(Array.from(value.value as string)) : value;
+}
+
+/** A value as a message says it. */
+function shortTextOf(value: Value): string {
+  const text = textOf(value);
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text || "what is undefined";
+}
+
 /**
- * The items of a list whose attribute passes a test, or those whose attribute does not. The package's own tests
+ * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's own tests
  * nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
  */
 function selected(
@@ -253,7 +275,8 @@ function selected(
 ): Value[] {
   const test = named === undefined ? isTrue : testOf(named, tests);
   return (list.value as Value[]).filter((item) => {
-    return test(attributeOf(item, String(attribute?.value)), ...others) === isWanted;
+    const tested = attribute ? attributeOf(item, String(attribute.value)) : item;
+    return test(tested, ...others) === isWanted;
   });
 }
 

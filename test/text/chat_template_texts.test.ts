@@ -1,6 +1,8 @@
 /** Texts and numbers in chat templates, as jinja2 3.1 has them: what it wrote stands beside each expression. @module */
 import { expect, test } from "bun:test";
+import { ChatTemplateError } from "../../src/errors.ts";
 import { ChatTemplate } from "../../src/text/chat_template.ts";
+import { thrownBy } from "../checkpoint/support.ts";
 
 const MESSAGES = [{ role: "user", content: "x😀y" }];
 
@@ -47,4 +49,37 @@ test("int cuts off what is behind the point", () => {
     ["true | int", "1"],
     ["'-4' | int", "-4"],
   ]);
+});
+
+test("select and reject leave what passes a test, and what does not", () => {
+  check([
+    ["[1, none, 'a', ''] | select | join(',')", "1,a"],
+    ["['a', 'b', 'a'] | reject('equalto', 'a') | join(', ')", "b"],
+    ["[1, 2, 3] | select('ne', 2) | list | length", "2"],
+    ["[1, none] | reject | list | length", "1"],
+    ["['a', 'b'] | select('in', ['b', 'c']) | first", "b"],
+    ["[1, 'a', 2.5] | select('string') | join(',')", "a"],
+  ]);
+});
+
+test("loops go through the letters of a text, and through nothing of what is undefined", () => {
+  const cases = [
+    ["{% for t in messages[0].tool_calls %}x{% endfor %}ok", "ok"],
+    ["{% for t in messages[0].tool_calls %}x{% else %}none{% endfor %}", "none"],
+    ["{% for c in messages[0].content %}[{{ c }}{{ loop.index }}]{% endfor %}", "[x1][😀2][y3]"],
+    ["{% for c in '' %}x{% else %}none{% endfor %}", "none"],
+    ["{% for c in 'abc' if c != 'b' %}{{ c }}{% endfor %}", "ac"],
+  ];
+  for (const [template, text] of cases) {
+    expect([template, new ChatTemplate(template).render(MESSAGES)]).toEqual([template, text]);
+  }
+});
+
+test("what is no text is not added to one", () => {
+  const cases = ["'n: ' + 5", "'x' + messages", "none + 'x'", "'x' + messages[0].no", "5 + 'x'"];
+  for (const expression of cases) {
+    const render = () => new ChatTemplate(`{{ ${expression} }}`).render(MESSAGES);
+    expect(thrownBy(render)).toBeInstanceOf(ChatTemplateError);
+    expect(thrownBy(render).message).toContain("+ needs two texts");
+  }
 });
