@@ -3,6 +3,7 @@
  * @module
  */
 import { join } from "node:path";
+import type { NodeProto } from "../src/onnx/generated/onnx_pb.ts";
 import { fileSize } from "../src/platform/paths.ts";
 import { atOnce, type Steps } from "../src/platform/steps.ts";
 import type { CompiledLinear } from "./compile.ts";
@@ -39,8 +40,10 @@ export interface CompiledInspectReport {
 /** Bytes a weight of dense int4 in blocks of 32 with a float16 scale each. */
 const INT4_BYTES = 0.5 + 2 / 32;
 
-/** Names of what belongs to a block. */
-const IN_A_BLOCK = /\.layers\.\d+\./;
+/** Names of what belongs to a block: `model.layers.3.…`, `transformer.h.3.…`. */
+const IN_A_BLOCK = /\.\d+\./;
+/** What a matrix may go through before it is multiplied with. */
+const ON_THE_WAY = new Set(["DequantizeLinear", "Cast", "Transpose"]);
 
 /**
  * Looks into a compiled model: every packed tensor is read and checked.
@@ -77,8 +80,11 @@ export function* inspectCompiledInSteps(folder: string): Steps<CompiledInspectRe
       });
       yield;
     }
+    const multiplied = multipliedIn(model.file.graph.node);
     const dense = [...model.file.tensors.values()]
       .filter(({ name }) => IN_A_BLOCK.test(name) && name.endsWith(".weight"))
+      // Norms of heads may have two dimensions, too.
+      .filter(({ name }) => multiplied.has(name))
       .filter(({ dims }) => dims.length === 2 && dims.every((dim) => dim > 0n));
     for (const tensor of dense) {
       const [rows, columns] = tensor.dims.map(Number);
@@ -128,4 +134,17 @@ export function* inspectCompiledInSteps(folder: string): Steps<CompiledInspectRe
   } finally {
     model.close();
   }
+}
+
+/** Names of what matrices are multiplied with, and of what becomes of it on the way. */
+function multipliedIn(nodes: readonly NodeProto[]): ReadonlySet<string> {
+  const found = new Set<string>();
+  // Nodes come behind those whose outputs they take.
+  for (const { opType, input, output } of nodes.toReversed()) {
+    const passesOn = ON_THE_WAY.has(opType) && output.some((name) => found.has(name));
+    if (opType === "MatMul" || opType === "Gemm" || passesOn) {
+      for (const name of input) found.add(name);
+    }
+  }
+  return found;
 }

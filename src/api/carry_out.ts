@@ -10,6 +10,7 @@ import { embeddingOf } from "../checkpoint/architectures/spec.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import { mends } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
+import { withPauses } from "../platform/steps.ts";
 import { countZeros, packMask } from "../prune/mask.ts";
 import type { Mask } from "../prune/types.ts";
 import { type DistillReport, distillWritten } from "./distill.ts";
@@ -17,6 +18,7 @@ import { distillSteps, type PruneSettings } from "./options.ts";
 import type { BlockLinear } from "./prune_report.ts";
 import { OpenModel } from "./shared.ts";
 import { runsPerBlock, type Workbench } from "./workbench.ts";
+import { zerosOf } from "./zeros.ts";
 
 /** What is decided, and where it is written. */
 export interface Decided {
@@ -39,8 +41,18 @@ export interface Done {
   readonly distilled?: DistillReport;
 }
 
-/** Nothing was changed. */
-export const NOTHING_DONE: Done = { zeros: new Map() };
+/** Changes nothing: the zeros are those that were there. */
+export async function leaveAsItIs(
+  { checkpoint }: OpenModel,
+  linears: readonly BlockLinear[],
+  signal: AbortSignal | undefined,
+): Promise<Done> {
+  const zeros = new Map<string, number>();
+  for (const linear of linears) {
+    zeros.set(linear.weight, await withPauses(zerosOf(checkpoint, linear), signal));
+  }
+  return { zeros };
+}
 
 /**
  * Prunes the copy, and distills it where that is asked for.

@@ -5,9 +5,9 @@
 import { isBuffer } from "../checkpoint/buffers.ts";
 import { cutIntoSections } from "../onnx/sections.ts";
 import { atOnce, type Steps } from "../platform/steps.ts";
-import { countZeros } from "../prune/mask.ts";
 import { type InspectOptions, inspectSchema, parseOptions } from "./options.ts";
 import { OpenModel } from "./shared.ts";
+import { zerosOf } from "./zeros.ts";
 
 /** One linear of a checkpoint. */
 export interface LinearReport {
@@ -46,9 +46,6 @@ export interface InspectReport {
   }[];
 }
 
-/** Elements that are counted at a time. */
-const PIECE = 1 << 20;
-
 /**
  * Looks into a checkpoint: every weight of every linear is read.
  *
@@ -65,19 +62,12 @@ export function* inspectInSteps(options: InspectOptions): Steps<InspectReport> {
   const { checkpoint, spec, graph } = new OpenModel(settings.model);
   try {
     const sections = cutIntoSections(graph);
-    const buffer = new Float32Array(PIECE);
     const blocks: InspectReport["blocks"] = [];
     for (const block of sections.blocks) {
       const linears: LinearReport[] = [];
       for (const { name, weight, rows, columns } of block.linears) {
         const size = rows * columns;
-        let zeros = 0;
-        for (let first = 0; first < size; first += PIECE) {
-          const values = buffer.subarray(0, Math.min(PIECE, size - first));
-          checkpoint.readFloats(weight, values, first);
-          zeros += countZeros(values);
-          yield;
-        }
+        const zeros = yield* zerosOf(checkpoint, { weight, rows, columns });
         const { dtype, length } = checkpoint.tensors.get(weight)!;
         linears.push({
           name,

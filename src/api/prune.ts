@@ -22,7 +22,7 @@ import {
 } from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
-import { carryOut, NOTHING_DONE } from "./carry_out.ts";
+import { carryOut, leaveAsItIs } from "./carry_out.ts";
 import { assertDistillable } from "./distill.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
 import { fit } from "./fit.ts";
@@ -244,14 +244,17 @@ class PruneRun {
           if (steps > 0) this.#phases.note("of the allocations only the one written is distilled");
         }
         // A dense model that fits stays as it is.
-        const done = writer && (fitted?.unchanged ? NOTHING_DONE : await carryOut(this.#bench, {
-          settings,
-          rules: rulesFor(request, shares),
-          linears,
-          windows: windows?.windows,
-          writer,
-          folder: pending.path,
-        }));
+        const done = writer &&
+          await (fitted?.unchanged
+            ? leaveAsItIs(this.#opened, linears, this.#signal)
+            : carryOut(this.#bench, {
+              settings,
+              rules: rulesFor(request, shares),
+              linears,
+              windows: windows?.windows,
+              writer,
+              folder: pending.path,
+            }));
         writer?.close();
         const pruned = heldOut && pending
           ? await this.#measurePruned(pending.path, heldOut.windows)

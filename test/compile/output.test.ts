@@ -392,3 +392,19 @@ describe("--format auto", () => {
     }
   }
 });
+
+describe("inspect of a compiled model", () => {
+  // Their linears are named otherwise, or have norms of two dimensions beside them.
+  for (const model of ["gpt2", "gpt-neo", "gpt-bigcode", "gpt-neox", "opt", "cohere", "llama"]) {
+    for (const values of ["f16", "int8", "int4"] as const) {
+      test(`finds the linears that compile stored dense: ${model}, ${values}`, async () => {
+        const { output, linears, bytes } = await workshop.compile(sourceOf(model), { values });
+        const found = inspectCompiled(output);
+        const named = (all: readonly { name: string }[]) =>
+          all.map(({ name }) => name.replace(/\.weight$/, "")).sort();
+        expect(named(found.linears)).toEqual(named(linears));
+        expect(found.totals.bytes).toBe(bytes.linears);
+      }, LONG);
+    }
+  }
+});

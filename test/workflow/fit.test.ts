@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { compile } from "../../compile/compile.ts";
+import { inspect } from "../../src/api/inspect.ts";
 import { prune as pruneAlone } from "../../src/api/prune.ts";
 import type { PruneOptions } from "../../src/api/options.ts";
 import { bytesIn } from "../../src/platform/folders.ts";
@@ -80,7 +81,8 @@ describe("prune --fit", () => {
       fit: "4.5MB",
       allocation: "uniform",
     });
-    expect(sparsity).toEqual({ asked: 0, reached: 0 });
+    // A few of its weights are 0 as it is.
+    expect(sparsity).toEqual({ asked: 0, reached: inspect({ model: TINY }).linears.sparsity });
     // A number of kept weights is that of M, where there is one.
     for (const block of blocks) expect(block).toMatchObject({ density: 1, kept: undefined });
     // Which is better, a little text decides.
@@ -95,6 +97,24 @@ describe("prune --fit", () => {
     expect(bytesIn(join(report.output, "onnx"))).toBe(fit!.bytes);
     // It has been pruned for this: nobody need be told to prune first.
     expect(report.notes).toEqual([]);
+  }, LONG);
+
+  test("counts the zeros that were there, where nothing is changed", async () => {
+    const zeros = { pattern: "2:4", method: "magnitude", allocation: "uniform" } as const;
+    const before = workshop.fresh("sparse");
+    await prune({ ...zeros, model: TINY, output: before });
+    const report = await prune({
+      ...LITTLE,
+      model: before,
+      output: workshop.fresh("fitted"),
+      fit: "4.5MB",
+      method: "magnitude",
+      allocation: "uniform",
+    });
+    expect(report.fit!.trials[0].sparsity).toBe(0);
+    expect(report.sparsity.reached).toBeCloseTo(0.5, 3);
+    const { linears } = inspect({ model: before });
+    expect(report.sparsity.reached).toBeCloseTo(linears.sparsity, 9);
   }, LONG);
 
   test("takes a head in int4 where a method rounds it, and counts its bytes", async () => {
