@@ -117,7 +117,7 @@ export async function compile(
   let pending: PendingFolder | undefined;
   try {
     const settings = { ...asked, ...storingFor(checkpoint.folder, asked) };
-    checkInt4Group(settings);
+    checkGroupFits(settings);
     assertApart(output, checkpoint.folder);
     assertFree(output, asked.force);
     pending = new PendingFolder(output, { force: asked.force });
@@ -321,9 +321,14 @@ function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitEr
   );
 }
 
-function checkInt4Group({ values, group }: Storing): void {
-  if (values !== "int4" || group === undefined || group === 32 || group === 64) return;
-  throw new UsageError(`--group ${group} is none of int4: take 32 or 64`);
+function checkGroupFits({ values, group }: Storing): void {
+  if (group === undefined) return;
+  if (values === "f32" || values === "f16") {
+    throw new UsageError(`--group ${group} is for int8 and int4: ${values} has no scales to share`);
+  }
+  if (values === "int4" && group !== 32 && group !== 64) {
+    throw new UsageError(`--group ${group} is none of int4: take 32 or 64`);
+  }
 }
 
 function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void {

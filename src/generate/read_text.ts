@@ -41,8 +41,14 @@ export async function readText(source: ModelSource): Promise<ModelText | undefin
 
 /** The text of a model, and how many characters its `tokenizer.json` has. */
 async function readFiles(source: ModelSource): Promise<{ text: ModelText; length: number }> {
-  const read = async (path: string, largest: number) =>
-    new TextDecoder().decode(await source.read(path, largest));
+  const read = async (path: string, largest: number) => {
+    const bytes = await source.read(path, largest);
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    } catch (cause) {
+      throw new TokenizerError(`${source.name}: ${path} is not UTF-8 text`, { cause });
+    }
+  };
   const [needed, ...others] = TEXT_FILES;
   const [tokenizer, ...optional] = await Promise.all([
     read(needed, LARGEST_TOKENIZER),

@@ -46,6 +46,14 @@ describe("what cannot be compiled", () => {
     expect(error.message).toContain("take 32 or 64");
   });
 
+  test("is a group of floats, which have no scales", async () => {
+    for (const values of ["f32", "f16"] as const) {
+      const error = await refused({ model: sourceOf("tiny"), values, group: 32 });
+      expect(error.code).toBe("USAGE");
+      expect(error.message).toContain(`${values} has no scales`);
+    }
+  });
+
   test("is a weight that float16 cannot hold, as float16", async () => {
     const error = await refused({ model: workshop.withLargeWeight(), values: "f16" });
     expect(error.code).toBe("FORMAT_UNFIT");

@@ -3,7 +3,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { cpSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -344,6 +344,15 @@ describe("a loaded model", () => {
       type: "end",
       promptTokens: model.tokens("user: The population of\n").length,
     });
+  });
+
+  test("takes no chat template that is not UTF-8", async () => {
+    const folder = await copyOfTiny();
+    const template = new Uint8Array([0xff, 0xfe, ...new TextEncoder().encode("{{ messages }}")]);
+    writeFileSync(join(folder, "chat_template.jinja"), template);
+    const error = await thrown(() => load(folder, ORT));
+    expect(error.code).toBe("TOKENIZER_INVALID");
+    expect(error.message).toContain("chat_template.jinja is not UTF-8 text");
   });
 
   test("cannot be used when it is closed", async () => {
