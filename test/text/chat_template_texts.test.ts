@@ -83,3 +83,14 @@ test("what is no text is not added to one", () => {
     expect(thrownBy(render).message).toContain("+ needs two texts");
   }
 });
+
+test("dict makes a dictionary of named values", () => {
+  check([
+    ["dict(a=1, b='x')", "{'a': 1, 'b': 'x'}"],
+    ["dict()", "{}"],
+    ["dict(a=dict(b=[2])).a.b[0] ~ dict(a=1)['a']", "21"],
+    ["dict(a=messages[0].role) | tojson", '{"a": "user"}'],
+    ["{'k': dict(a=1)}['k'].a", "1"],
+    ["{'k': 'xxaxx'.strip('x')}['k']", "a"],
+  ]);
+});
