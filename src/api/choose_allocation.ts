@@ -9,6 +9,7 @@ import type { Share } from "../prune/block.ts";
 import type { AllocationName } from "../prune/types.ts";
 import { ALLOCATIONS, type Blocks, densitiesOf, needsImportance, sharesOf } from "./allocate.ts";
 import type { PruneSettings, RunHooks } from "./options.ts";
+import { percent } from "./percent.ts";
 import { type SearchRecord, type Trial, writtenAllocation } from "./prune_report.ts";
 import type { PruneWindows } from "./prune_windows.ts";
 import { searchDensities } from "./search_allocation.ts";
@@ -58,10 +59,6 @@ export function rulesFor(request: PruneRequest, shares: PruneRules["shares"]): P
   // Beside int8 values compile takes the usual group.
   const headGroup = head === "int4" ? int4Group ?? INT4_GROUP : undefined;
   return { method, pattern, shares, skipped, store, int4Group, headGroup };
-}
-
-function percent(fraction: number): string {
-  return `${(100 * fraction).toFixed(1)} %`;
 }
 
 /** Finds the allocation of a request, judging or trying what it needs. */

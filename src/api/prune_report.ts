@@ -10,6 +10,7 @@ import type { Linear } from "../onnx/sections.ts";
 import { mends, type Share } from "../prune/block.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
 import { VERSION } from "../version.ts";
+import { percent } from "./percent.ts";
 import type { StoreChoice } from "./compiled_sizes.ts";
 import type { FitReport, Fitted } from "./fit.ts";
 import type { Sampling } from "./calibration_writer.ts";
@@ -290,7 +291,6 @@ export function calibrationText({ windows, seqlen, file }: CalibrationReport): s
 /** A section in Markdown to paste into the model's card. */
 function modelCard(report: PruneReport, settings: PruneSettings): string {
   const { skip } = settings;
-  const percent = (fraction: number) => `${(fraction * 100).toFixed(1)} %`;
   const lines = [
     "## Pruning",
     "",

@@ -2,6 +2,7 @@
  * `compile`, `expand` and `verify`: the commands.
  * @module
  */
+import { percent } from "../api/percent.ts";
 import { compile, type CompileReport } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
 import { compileSchema, expandSchema, verifySchema } from "../../compile/options.ts";
@@ -15,7 +16,7 @@ import { checkOptions, type CommandSchema, readCommandLine, readConfigFile } fro
 import { type Command, program } from "./help.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";
 import { withFolders } from "./pull.ts";
-import { percent, style, table } from "./table.ts";
+import { style, table } from "./table.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
 /** The `compile` command. */

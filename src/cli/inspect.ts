@@ -2,6 +2,7 @@
  * `inspect`: the command.
  * @module
  */
+import { percent } from "../api/percent.ts";
 import { CompiledModel } from "../../compile/compiled_model.ts";
 import { type CompiledInspectReport, inspectCompiledInSteps } from "../../compile/inspect.ts";
 import { inspectInSteps, type InspectReport } from "../api/inspect.ts";
@@ -11,7 +12,7 @@ import { withPauses } from "../platform/steps.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { withFolders } from "./pull.ts";
-import { bar, percent, table } from "./table.ts";
+import { bar, table } from "./table.ts";
 import { formatBytes, ProgressView } from "./terminal.ts";
 
 /** The `inspect` command. */

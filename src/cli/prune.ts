@@ -3,6 +3,7 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
+import { percent } from "../api/percent.ts";
 import { pruneSchema, type RunHooks } from "../api/options.ts";
 import type { FitReport } from "../api/fit.ts";
 import { storedAs } from "../api/compiled_sizes.ts";
@@ -14,7 +15,7 @@ import { checkOptions, readCommandLine } from "./args.ts";
 import { type Command, program } from "./help.ts";
 import { takeInterrupts } from "./interrupts.ts";
 import { withFolders } from "./pull.ts";
-import { bar, percent, style, table } from "./table.ts";
+import { bar, style, table } from "./table.ts";
 import { columns, formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
 /** What a bare `prune` does: the example that comes with the code. */

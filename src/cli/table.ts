@@ -45,8 +45,3 @@ export function bar(fraction: number, width: number): string {
   const text = "█".repeat(eighths >> 3) + EIGHTHS[eighths & 7];
   return text.padEnd(width, "·");
 }
-
-/** A fraction as percent with one digit. */
-export function percent(fraction: number): string {
-  return `${(fraction * 100).toFixed(1)} %`;
-}

@@ -229,7 +229,7 @@ function argumentOf(args: readonly Node[], name: string, place: number): Node | 
 /** What Python's loops go through: items of a list, letters of a text, keys of a dictionary. */
 function partsOf(value: Value): Value[] {
   if (isList(value)) return value.value as Value[];
-  if (isText(value)) return Array.from(value.value as string, valueOf);
+  if (isText(value)) return lettersOf(value).value as Value[];
   if (value.value instanceof Map) return Array.from(value.value.keys(), valueOf);
   if (value.type === "UndefinedValue") return [];
   throw new Error(`join needs a list, not ${textOf(value)}`);
@@ -253,7 +253,12 @@ function attributeOf(value: Value, path: string): Value {
 /** What a loop goes through: letters of a text, nothing of what is undefined. */
 function loopedOver(value: Value): Value {
   if (value.type === "UndefinedValue") return valueOf([]);
-  return isText(value) ? valueOf(Array.from(value.value as string)) : value;
+  return isText(value) ? lettersOf(value) : value;
+}
+
+/** The letters of a text, a list. */
+function lettersOf(text: Value): Value {
+  return valueOf([...text.value as string]);
 }
 
 /** A value as a message says it. */
@@ -263,8 +268,8 @@ function shortTextOf(value: Value): string {
 }
 
 /**
- * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's own tests
- * nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
+ * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's
+ * own tests nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
  */
 function selected(
   list: Value,
@@ -349,7 +354,7 @@ function operandOf(filter: string, value: Value): Value {
     return valueOf(Math.trunc(value.value as number) + 0);
   }
   if (OF_LETTERS.includes(filter)) {
-    if (value.type === "StringValue") return valueOf([...value.value as string]);
+    if (isText(value)) return lettersOf(value);
     if (value.type === "ObjectValue") {
       return valueOf([...(value.value as Map<string, Value>).keys()]);
     }

@@ -41,44 +41,42 @@ export interface Node {
 export function programOf(source: string): Program {
   const lines = source.replace(/\r\n?/g, "\n");
   const program = parse(tokenize(lines, { lstrip_blocks: true, trim_blocks: true }));
-  callStrips(program);
-  makeDictionaries(program);
+  changeCalls(program);
   markPrinted(program);
   program.body = new Loops().block(program.body as unknown as Node[]) as unknown as Program["body"];
   return program;
 }
 
-/** What is in a part of a program: dictionaries have their keys and values in a map. */
-function partsIn(part: object): unknown[] {
-  return part instanceof Map ? [...part].flat() : Object.values(part);
-}
-
-/** Makes calls of {@linkcode PROGRAM_FUNCTIONS} of `text.strip()` and the like, wherever they are. */
-function callStrips(part: unknown): void {
+/** Makes what the package knows of calls that it does not, wherever they are. */
+function changeCalls(part: unknown): void {
   if (typeof part !== "object" || part === null) return;
-  for (const inner of partsIn(part)) callStrips(inner);
+  // Dictionaries have their keys and values in a map.
+  const parts = part instanceof Map ? [...part].flat() : Object.values(part);
+  for (const inner of parts) changeCalls(inner);
   const { type, callee, args } = part as Partial<Node>;
   if (type !== "CallExpression" || !Array.isArray(args)) return;
-  const { type: kind, object, property, computed } = callee as Node;
+  callStrip(part, callee as Node, args);
+  makeDictionary(part, callee as Node, args);
+}
+
+/** Makes a call of one of {@linkcode PROGRAM_FUNCTIONS} of `text.strip()` and the like. */
+function callStrip(call: object, callee: Node, args: readonly Node[]): void {
+  const { type: kind, object, property, computed } = callee;
   if (kind !== "MemberExpression" || computed) return;
   const value = `${(property as Node).value}()`;
   if (!Object.hasOwn(PROGRAM_FUNCTIONS, value)) return;
-  Object.assign(part, { callee: identifier(value), args: [object, ...args] });
+  Object.assign(call, { callee: identifier(value), args: [object, ...args] });
 }
 
-/** Makes dictionaries of calls of `dict(name=value, …)`, of which the package has only the other form. */
-function makeDictionaries(part: unknown): void {
-  if (typeof part !== "object" || part === null) return;
-  for (const inner of partsIn(part)) makeDictionaries(inner);
-  const { type, callee, args } = part as Partial<Node>;
-  if (type !== "CallExpression" || !Array.isArray(args)) return;
-  const { type: kind, value: name } = callee as Node;
+/** Makes a dictionary as it is written in braces of `dict(name=value, …)`. */
+function makeDictionary(call: object, callee: Node, args: readonly Node[]): void {
+  const { type: kind, value: name } = callee;
   if (kind !== "Identifier" || name !== "dict") return;
   if (!args.every((arg) => arg.type === "KeywordArgumentExpression")) return;
   const value = new Map(
-    args.map(({ key, value }) => [{ type: "StringLiteral", value: key.value }, value]),
+    args.map(({ key, value }) => [{ type: "StringLiteral", value: (key as Node).value }, value]),
   );
-  Object.assign(part, { type: "ObjectLiteral", value });
+  Object.assign(call, { type: "ObjectLiteral", value });
 }
 
 /** What stands among statements and is no expression, and texts, which are written as they are. */

@@ -2,6 +2,7 @@
  * What was compared, as rows of text; in Markdown where that is asked for.
  * @module
  */
+import { percent } from "../../api/percent.ts";
 import type { ComparedVariant, CompareReport } from "./compare.ts";
 
 /** Names of the columns of {@linkcode rowsOf}. */
@@ -21,7 +22,7 @@ export const HEADER = [
 export function rowsOf({ variants, frontier }: CompareReport): string[][] {
   return variants.map((variant) => [
     variant.name,
-    variant.sparsity === 0 ? "none" : `${(100 * variant.sparsity).toFixed(1)} %`,
+    variant.sparsity === 0 ? "none" : percent(variant.sparsity),
     variant.values,
     (variant.bytes / 1e6).toFixed(1),
     variant.bytesPerWeight.toFixed(3),
