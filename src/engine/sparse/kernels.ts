@@ -167,8 +167,8 @@ async function assertCompiles(): Promise<void> {
 
 /** Where kernels that are tried may write. */
 const ADDRESS = 4096;
-/** Times that products of each build are timed. */
-const RACES = 20;
+/** Times that products of each build are timed, and how many rounds of them each time: a millisecond. */
+const RACES = 20, ROUNDS = 20_000;
 
 /** The kernels of a module; nothing when they are wrong, or for the other kind of memory. */
 function tried(module: WebAssembly.Module, shared: boolean): Kernels | undefined {
@@ -182,7 +182,7 @@ function tried(module: WebAssembly.Module, shared: boolean): Kernels | undefined
   kernels.setUp();
   for (let i = 0; i < 2; i++) {
     if (!kernels.isRight(ADDRESS)) return undefined;
-    kernels.race(ADDRESS, 20_000);
+    kernels.race(ADDRESS, ROUNDS);
   }
   return kernels.isRight(ADDRESS) ? kernels : undefined;
 }
@@ -201,7 +201,7 @@ function fastest(candidates: readonly Candidate[]): Candidate | undefined {
   for (let round = 0; round < RACES; round++) {
     for (const [i, { kernels }] of candidates.entries()) {
       const started = performance.now();
-      kernels.race(ADDRESS, 100_000);
+      kernels.race(ADDRESS, ROUNDS);
       best[i] = Math.min(best[i], performance.now() - started);
     }
   }

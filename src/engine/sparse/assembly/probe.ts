@@ -2,6 +2,8 @@
  * What JavaScript asks of a build before it trusts it: some processors and engines have relaxed
  * instructions that give other results than these kernels count on.
  */
+import { scoresInt8OfTwo } from "./page_int8";
+import { WORK } from "./probabilities";
 import { dot, ones, pick } from "./simd";
 import { addNarrowTile } from "./slots_sorted";
 
@@ -52,20 +54,23 @@ export function isRight(at: usize): bool {
 }
 
 /**
- * Work to be timed, as prefill has it: a segment of two slots a window that meets four tokens, with their sums in
- * memory.
+ * Work to be timed, as prompts have it: a segment of two slots a window that meets eight tokens, with their sums in
+ * memory, and the products of two queries with sixteen keys. Builds may be as fast at the one, and far apart at the
+ * other.
  *
  * All is loaded, from another place in each round, and no two of it alike: what compilers find to be the same
  * they compute once, and how much of it that is differs from build to build.
  *
- * @param at 1056 bytes, of any content.
+ * @param at 8 kB: zeros, but for what {@link isRight} has left. Numbers that are floats here must not be what an earlier
+ * round left of integers: processors take hundreds of cycles for floats that are nearly 0.
  */
 export function race(at: usize, rounds: i32): i32 {
-  const sums = at + 832;
+  const sums = at + 1024, scores = at + 2048, queries = at + 3072;
   for (let i = 0; i < rounds; i++) {
-    // A segment as `unpackSorted` leaves it, a vector of steps, and four tokens.
-    const w = at + (<usize> (i & 31) << 4);
-    addNarrowTile(false, sums, w + 192, w + 176, w);
+    // A segment as `unpackSorted` leaves it, two vectors of steps, and eight tokens.
+    const moved = <usize> (i & 31) << 4, w = at + moved;
+    addNarrowTile(true, sums, w + 208, w + 176, w);
+    scoresInt8OfTwo(w, queries + moved, scores, scores + WORK, 0, 15, 32);
   }
   return load<i32>(sums);
 }
