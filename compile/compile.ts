@@ -28,7 +28,7 @@ import { type CompileOptions, compileSchema } from "./options.ts";
 import { encodeBitmap } from "./packed/bitmap.ts";
 import { countEntries, encodeCsr } from "./packed/csr.ts";
 import { int4Columns } from "./packed/int4.ts";
-import { encodeNm, findPattern } from "./packed/nm.ts";
+import { CANDIDATES, encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, ValueOptions } from "./packed/types.ts";
@@ -316,7 +316,9 @@ function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitEr
   return new FormatUnfitError(
     `${name} does not fit --format nm: its zeros (${
       (100 * (1 - nonzeros / (rows * columns))).toFixed(1)
-    } %) leave a full group for every M from 2 to 32; bitmap, csr and auto take any zeros, ` +
+    } %) leave a full group for M = ${CANDIDATES.slice(0, -1).join(", ")} and ${
+      CANDIDATES.at(-1)
+    }; bitmap, csr and auto take any zeros, ` +
       `or prune with --pattern 8:16`,
   );
 }

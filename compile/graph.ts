@@ -75,11 +75,20 @@ export function definitionBytes(name: string): number {
 
 /**
  * Matrices that are not linears of blocks: embeddings, positions, projections, the head. A checkpoint
- * may hold more than its graph uses, e.g. a head beside the embedding that it is tied to.
+ * may hold more than its graph uses, e.g. a head beside the embedding that it is tied to. Norms that have weights of
+ * their own for each head are no matrices, though they have two dimensions.
  */
 export function tablesOf(graph: GraphProto, linears: readonly string[]): string[] {
-  const packed = new Set(linears);
+  const others = new Set([...linears, ...factorsOf(graph)]);
   return graph.initializer
-    .filter((tensor) => isExternal(tensor) && tensor.dims.length === 2 && !packed.has(tensor.name))
+    .filter((tensor) => isExternal(tensor) && tensor.dims.length === 2 && !others.has(tensor.name))
     .map(({ name }) => name);
+}
+
+/** What is multiplied element by element, as a norm's weights are; behind a Cast, too. */
+function factorsOf({ node }: GraphProto): string[] {
+  const casts = node.filter(({ opType }) => opType === "Cast");
+  const made = new Map(casts.map(({ input, output }) => [output[0], input[0]]));
+  return node.flatMap(({ opType, input }) => opType === "Mul" ? input : [])
+    .map((name) => made.get(name) ?? name);
 }

@@ -3,6 +3,7 @@
  * @module
  */
 import { type Importance, judge, type PruneRules } from "../calibrate/passes.ts";
+import { AllocationError } from "../errors.ts";
 import { MOST_DENSE } from "../prune/allocation.ts";
 import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Share } from "../prune/block.ts";
@@ -227,7 +228,8 @@ export class AllocationChooser {
     try {
       densities = this.#densities(allocation, importance);
     } catch (error) {
-      this.#bench.phases.note(`${allocation} is left out: ${(error as Error).message}`);
+      if (!(error instanceof AllocationError)) throw error;
+      this.#bench.phases.note(`${allocation} is left out: ${error.message}`);
       return undefined;
     }
     const shares = sharesOf(densities, this.#request.settings.pattern);

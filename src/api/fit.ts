@@ -86,10 +86,18 @@ export interface FitOrder {
 }
 
 /**
- * Finds the plan.
+ * Refuses what cannot fit, which takes no time.
+ *
+ * @throws {SizeUnreachableError} With the smallest size that there is.
+ */
+export function assertReachable(order: FitOrder): void {
+  new Planner(order).assertReachable();
+}
+
+/**
+ * Finds the plan; {@linkcode assertReachable} has found that there is one.
  *
  * @param windows Calibration windows, with others kept apart.
- * @throws {SizeUnreachableError} With the smallest size that there is, when nothing fits.
  */
 export async function fit(
   order: FitOrder,
@@ -99,10 +107,14 @@ export async function fit(
   const { request, sizes } = order;
   const allocation = request.settings.allocation as AllocationName;
   const planner = new Planner(order);
-  // Before anything is run: what cannot fit takes no time.
-  planner.assertReachable();
   const importance = needsImportance(allocation)
-    ? await judgeBlocks(request, bench, windows.windows, allocation)
+    ? await judgeBlocks(
+      request,
+      bench,
+      windows.windows,
+      // Those that it will be compared with ask for what they are judged by, too.
+      request.settings.compare ? "both" : allocation,
+    )
     : undefined;
   const plans = planner.plans(importance, (text) => bench.phases.note(text));
   const calibration = windows.windows.slice(0, TRIAL_WINDOWS);

@@ -25,7 +25,7 @@ import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, leaveAsItIs } from "./carry_out.ts";
 import { assertDistillable } from "./distill.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
-import { fit } from "./fit.ts";
+import { assertReachable, fit } from "./fit.ts";
 import {
   distillSteps,
   parseOptions,
@@ -156,6 +156,10 @@ class PruneRun {
     let { request } = checked;
     const output = this.#checkOutput();
     const sizes = asked === undefined ? undefined : (this.#given.sizes ?? noSizes)(this.#opened);
+    const order = sizes && { request, linears, bytes: asked!, pattern: this.#wished, sizes };
+    // Before a text is read, or written: what cannot fit takes no time.
+    if (order) assertReachable(order);
+    this.#noteIdle();
     throwIfAborted(this.#signal);
 
     const fixed = asked === undefined && (pattern.kind === "nm" || densities !== undefined);
@@ -198,11 +202,7 @@ class PruneRun {
     const method = triesOrWrites ? this.#settings.method : undefined;
     if (windows) await this.#bench.assertRoom(windows.windows, method);
     if (heldOut && !dryRun) await this.#bench.assertRoom(heldOut.windows);
-    const fitted = sizes && await fit(
-      { request, linears, bytes: asked!, pattern: this.#wished, sizes },
-      windows!,
-      this.#bench,
-    );
+    const fitted = order && await fit(order, windows!, this.#bench);
     let settings = this.#settings;
     if (fitted) {
       request = fitted.request;
@@ -238,10 +238,17 @@ class PruneRun {
         const chosen = fitted?.chosen ?? await chooser.choose(windows);
         const { shares } = chosen;
         const trials = [...chosen.trials];
-        const allocated = pattern.kind !== "nm" && request.sparsity > 0;
-        if (heldOut && compare && !dryRun && !fixed && allocated) {
+        const allocated = !fixed && pattern.kind !== "nm" && request.sparsity > 0;
+        if (heldOut && compare && !dryRun && allocated) {
           trials.push(...await chooser.compare(windows!, heldOut.windows, chosen));
           if (steps > 0) this.#phases.note("of the allocations only the one written is distilled");
+        } else if (heldOut && compare && !dryRun) {
+          this.#phases.note(
+            "--compare is passed over: no allocation was made that others could do",
+          );
+        }
+        if (fitted?.unchanged && steps > 0) {
+          this.#phases.note("--distill is passed over: nothing is pruned");
         }
         // A dense model that fits stays as it is.
         const done = writer &&
@@ -299,6 +306,21 @@ class PruneRun {
 
   close(): Promise<void> {
     return this.#bench.close();
+  }
+
+  /** Says which options do nothing beside the others. */
+  #noteIdle(): void {
+    const { allocation, searchBudget, searchState, text, windows } = this.#settings;
+    const isSearch = allocation === "search";
+    const idle = [
+      ...(searchBudget !== undefined && !isSearch ? ["--search-budget"] : []),
+      ...(searchState !== undefined && !isSearch ? ["--search-state"] : []),
+      ...(windows !== undefined && text === undefined ? ["--windows"] : []),
+    ];
+    for (const option of idle) {
+      const needed = option === "--windows" ? "--text" : "--allocation search";
+      this.#phases.note(`${option} does nothing without ${needed}`);
+    }
   }
 
   /** Everything that can be refused before work begins; returns the linears that will be pruned. */

@@ -26,10 +26,7 @@ export async function tryRules(
   heldOut: readonly Int32Array[],
   onLinear: (linear: PrunedLinear) => void = () => {},
 ): Promise<number> {
-  const states = {
-    ...await bench.roomFor(rules.method, calibration),
-    heldOut: await bench.room(heldOut),
-  };
+  const states = await bench.roomForTrial(rules.method, calibration, heldOut);
   try {
     return await bench.overBlocks(
       phase,

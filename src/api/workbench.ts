@@ -32,6 +32,11 @@ export function runsPerBlock(method: Method, { pruned, heldOut }: PassStates): n
   return rounds * (pruned?.batches.length ?? 0.25) + (heldOut?.batches.length ?? 0);
 }
 
+/** Tokens of windows. */
+function tokensIn(windows: readonly Int32Array[]): number {
+  return windows.reduce((sum, { length }) => sum + length, 0);
+}
+
 /** A model and what it needs to run; {@linkcode close} it when done. */
 export class Workbench {
   readonly phases: Phases;
@@ -124,6 +129,26 @@ export class Workbench {
     if (!windows || method === "magnitude") return {};
     const pruned = await this.room(windows, method);
     return method === "espalier" ? { pruned, dense: await this.room(windows, method) } : { pruned };
+  }
+
+  /**
+   * Makes room for what a trial carries at the same time: the calibration windows, and those that it is measured on.
+   */
+  async roomForTrial(
+    method: Method,
+    calibration: readonly Int32Array[],
+    heldOut: readonly Int32Array[],
+  ): Promise<PassStates & { readonly heldOut: WindowStates }> {
+    await this.model();
+    const copies = method === "magnitude" ? 0 : method === "espalier" ? 2 : 1;
+    const carried = copies * tokensIn(calibration), measured = tokensIn(heldOut);
+    const make = () =>
+      this.makeRoom(calibration, { method, copies: copies + measured / tokensIn(calibration) });
+    return {
+      pruned: copies > 0 ? make() : undefined,
+      dense: copies > 1 ? make() : undefined,
+      heldOut: this.makeRoom(heldOut, { method, copies: 1 + carried / measured }),
+    };
   }
 
   /** Gives the room of a pass back. */

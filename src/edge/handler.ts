@@ -8,7 +8,8 @@ import type { ModelSource } from "../engine/source.ts";
 import { EspalierError } from "../errors.ts";
 import { runCompiled, type SparseOptions } from "../generate/run.ts";
 import { appOf } from "../server/app.ts";
-import { executionOf } from "../server/context.ts";
+import { type AppContext, executionOf } from "../server/context.ts";
+import { QueueFullError } from "../server/errors.ts";
 import { hostsOf } from "../server/hosts.ts";
 import { jsonLine, type Log } from "../server/log.ts";
 import { Service } from "../server/service.ts";
@@ -26,6 +27,9 @@ export interface Bundle {
   /** How the engine runs it. */
   readonly engine: Pick<SparseOptions, "context" | "kv" | "memory">;
 }
+
+/** Seconds after which to ask again where too many wait for the model. */
+const LOADING_RETRY = 5;
 
 /** What makes a handler. */
 export interface HandlerOptions {
@@ -67,6 +71,12 @@ export function makeHandler(options: HandlerOptions): Handler {
   });
   let isServed = false;
   const load = async (execution?: Execution) => {
+    // Nobody replaces a process here whose model is lost: it loads it again.
+    if (service.hasLost) {
+      service.drop();
+      loading.drop();
+      isServed = false;
+    }
     try {
       const model = await loading.get(execution);
       if (isServed) return;
@@ -82,8 +92,27 @@ export function makeHandler(options: HandlerOptions): Handler {
       log({ time, event: "error", message: `the model could not be loaded: ${why}` });
     }
   };
+  let waiting = 0;
+  /** As long as a request may take, and its client is there: what is then not loaded is told to wait. */
+  const awaitModel = async (context: AppContext) => {
+    const { parallel, queue, requestTimeout } = settings;
+    if (waiting >= parallel + queue) throw new QueueFullError(waiting, LOADING_RETRY);
+    const { signal } = context.get("work");
+    let end = () => {};
+    const ended = new Promise<void>((resolve) => end = resolve);
+    const timer = setTimeout(end, 1000 * requestTimeout);
+    signal.addEventListener("abort", end);
+    waiting++;
+    try {
+      await Promise.race([load(executionOf(context)), ended]);
+    } finally {
+      waiting--;
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+    }
+  };
   const app = appOf(service, log, async (context, next) => {
-    if (!isServed) await load(executionOf(context));
+    if (!isServed || service.hasLost) await awaitModel(context);
     await next();
   });
   return {

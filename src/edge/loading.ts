@@ -69,6 +69,15 @@ export class Loading {
     }
   }
 
+  /** Lets go of the model that is there: the next call loads it anew. */
+  drop(): void {
+    const flight = this.#flight;
+    this.#flight = undefined;
+    flight?.abort.abort();
+    // Its threads end; what it says of that is nobody's.
+    flight?.model.then((model) => model.close()).catch(() => {});
+  }
+
   #start(execution: Execution | undefined): Flight {
     const abort = new AbortController();
     const hooks = { signal: abort.signal, onProgress: () => flight.progress = Date.now() };

@@ -72,5 +72,7 @@ export async function measureLosses(
     }
   });
   const mean = losses.reduce((a, b) => a + b) / losses.length;
-  return { perplexity: Math.exp(mean), losses: Float64Array.from(losses) };
+  // What is no number is worse than any: it must not win where models are compared.
+  const perplexity = Number.isNaN(mean) ? Infinity : Math.exp(mean);
+  return { perplexity, losses: Float64Array.from(losses) };
 }

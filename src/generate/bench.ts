@@ -3,7 +3,7 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { Sampler } from "../text/sampler.ts";
@@ -45,6 +45,9 @@ export async function bench(
   hooks: RunHooks = {},
 ): Promise<BenchReport> {
   const { repeat = 3, ...loading } = options;
+  if (!Number.isSafeInteger(repeat) || repeat < 1) {
+    throw new UsageError(`repeat: a whole number from 1 on was expected, got ${repeat}`);
+  }
   const loaded = await load(model, loading, hooks);
   try {
     const { context } = loaded.info;

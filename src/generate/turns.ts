@@ -87,6 +87,27 @@ export class Turns {
     this.#due.delete(sequence);
     this.#lineOf(waiting).push(waiting);
     this.#goOn();
+    const { signal } = options;
+    const stop = () => this.#withdraw(waiting, stopped(waiting.done, tokens.length));
+    // Behind a long prompt, who has been stopped would hold its place for as long as that takes. Short runs come soon.
+    if (!waiting.isShort) signal?.addEventListener("abort", stop);
+    try {
+      await this.#takeTurns(waiting, stop);
+      const logits = await waiting.result;
+      // Nobody else has looked.
+      assertGoingOn(signal, tokens.length, tokens.length);
+      return logits;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /**
+   * Chooses, computes and waits until a run is over.
+   *
+   * @param stop Takes the run out of its line, when it is stopped.
+   */
+  async #takeTurns(waiting: Waiting, stop: () => void): Promise<void> {
     for (let isFirst = true; !waiting.isOver || waiting.chooses; isFirst = false) {
       if (waiting.chooses) {
         waiting.chooses = false;
@@ -103,15 +124,13 @@ export class Turns {
         this.#goOn();
       } else if (waiting.isParked) {
         waiting.isParked = false;
-        this.#watch(waiting);
+        const { signal } = waiting.options;
+        if (signal?.aborted) stop();
+        else signal?.addEventListener("abort", stop);
       } else {
         await waiting.called();
       }
     }
-    const logits = await waiting.result;
-    // Nobody else has looked.
-    assertGoingOn(options.signal, tokens.length, tokens.length);
-    return logits;
   }
 
   leave(sequence: TurnSequence): void {
@@ -258,14 +277,6 @@ export class Turns {
     holders.at(-1)!.sequence.release();
     // It waits for one who ends, itself: to begin again at once would take from the others what they got.
     this.#unpark(holders.slice(0, -1));
-  }
-
-  /** Lets go of a run that waits for memory when it is stopped. */
-  #watch(waiting: Waiting): void {
-    const { done, tokens, options: { signal } } = waiting;
-    const stop = () => this.#withdraw(waiting, stopped(done, tokens.length));
-    if (signal?.aborted) stop();
-    else signal?.addEventListener("abort", stop, { once: true });
   }
 
   #byAge(some: readonly Waiting[]): Waiting[] {

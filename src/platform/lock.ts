@@ -8,14 +8,13 @@
  * @module
  */
 import * as fs from "node:fs";
-import { hostname } from "node:os";
 import { dirname } from "node:path";
 import process from "node:process";
 import { FileWriteError, throwIfAborted } from "../errors.ts";
 import { letEventsIn } from "./events.ts";
 import { writeError } from "./file_errors.ts";
 import { makeFolder, remove } from "./folders.ts";
-import { isRunning } from "./running.ts";
+import { hostName, isRunning } from "./running.ts";
 import { sleep } from "./sleep.ts";
 
 /** Milliseconds between two touches of a lock that is held. */
@@ -48,7 +47,7 @@ export async function lockFile(
   path: string,
   options: { readonly signal?: AbortSignal; readonly onWait?: () => void } = {},
 ): Promise<FileLock> {
-  const mark = JSON.stringify({ process: process.pid, host: hostname(), id: crypto.randomUUID() });
+  const mark = JSON.stringify({ process: process.pid, host: hostName(), id: crypto.randomUUID() });
   let told = false;
   // Turns in which it was somebody's, and gone at the next look, or nobody's: others may be as quick as we are.
   let misses = 0;
@@ -145,7 +144,9 @@ function isStale({ mark, age }: { mark: string; age: number }): boolean {
     // Made a moment ago, and not written yet; or by somebody else, who does not touch it.
     return false;
   }
-  if (holder?.host !== hostname() || typeof holder.process !== "number") return false;
+  const here = hostName();
+  // Machines without a name are not the same one.
+  if (here === "" || holder?.host !== here || typeof holder.process !== "number") return false;
   return !isRunning(holder.process);
 }
 

@@ -4,7 +4,6 @@
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import { hostname } from "node:os";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import process from "node:process";
 import { clearInterval, setInterval } from "node:timers";
@@ -12,7 +11,10 @@ import { OutputExistsError } from "../errors.ts";
 import { writeError } from "./file_errors.ts";
 import { makeFolder, remove } from "./folders.ts";
 import { exists, realPath, statOf } from "./paths.ts";
-import { isRunning } from "./running.ts";
+import { hostName, isRunning } from "./running.ts";
+
+/** What the name of a former output ends with while another takes its place. */
+const FORMER = ".former";
 
 /** The file that tells the folder of a model. */
 const MODEL_MARKER = "config.json";
@@ -68,7 +70,10 @@ export class PendingFolder {
     for (let above = place; !exists(above); above = dirname(above)) this.#made.push(above);
     makeFolder(place);
     remove(this.path);
-    for (const path of leftIn(place, this.#target)) removeLeft(path);
+    for (const path of leftIn(place, this.#target)) {
+      // Until another output is whole, it is the only one; and it says that what is there was one.
+      if (!path.endsWith(FORMER)) removeLeft(path);
+    }
     makeFolder(this.path);
     underWay.add(this.path);
     // The last net, for an exit that no handler sees coming.
@@ -82,8 +87,10 @@ export class PendingFolder {
   commit(): void {
     assertFree(this.#target, this.#replace, this.#marker);
     try {
-      if (exists(this.#target)) replaceContent(this.#target, this.path);
-      else fs.renameSync(this.path, this.#target);
+      if (exists(this.#target)) {
+        replaceContent(this.#target, this.path);
+        for (const path of leftIn(this.#target, this.#target)) removeLeft(path);
+      } else fs.renameSync(this.path, this.#target);
     } catch (cause) {
       throw writeError(this.#target, cause);
     }
@@ -116,7 +123,7 @@ export class PendingFolder {
  * at work on there stays.
  */
 function replaceContent(target: string, source: string): void {
-  const former = `${source}.former`;
+  const former = `${source}${FORMER}`;
   const moved: [from: string, to: string][] = [];
   const moveAll = (from: string, to: string) => {
     for (const name of fs.readdirSync(from)) {
@@ -167,8 +174,9 @@ export function assertFree(target: string, force: boolean, marker = MODEL_MARKER
       `output folder ${target} is not empty: name another one, or pass --force to replace it`,
     );
   }
-  // --force must not turn a mistyped `-o ~` into an empty home.
-  if (!exists(join(target, marker))) {
+  // --force must not turn a mistyped `-o ~` into an empty home. What a process that was killed had begun to replace was
+  // an earlier output.
+  if (!exists(join(target, marker)) && !left.some((path) => path.endsWith(FORMER))) {
     throw new OutputExistsError(
       `output folder ${target} is not empty and holds no ${
         marker === MODEL_MARKER ? "model" : marker
@@ -200,23 +208,17 @@ function pendingPrefix(target: string): string {
   return `.${basename(resolve(target))}.`;
 }
 
-/** Which machine and process a name of unfinished work on a target is of; undefined for other names. */
+/** Which machine and process a name of unfinished work on a target is of, or of what it replaces; undefined for others. */
 function workerOf(target: string, name: string): { machine: string; process: number } | undefined {
   const prefix = pendingPrefix(target);
   if (!name.startsWith(prefix)) return undefined;
-  const parts = /^([0-9a-f]{8})\.(\d+)\.tmp$/.exec(name.slice(prefix.length));
+  const parts = /^([0-9a-f]{8})\.(\d+)\.tmp(?:\.former)?$/.exec(name.slice(prefix.length));
   return parts ? { machine: parts[1], process: Number(parts[2]) } : undefined;
 }
 
 /** What tells this machine from others that share a volume with it; processes of two have the same numbers. */
 function machine(): string {
-  let name = "";
-  try {
-    name = hostname();
-  } catch {
-    // Deno was not told to allow it.
-  }
-  return createHash("sha256").update(name).digest("hex").slice(0, 8);
+  return createHash("sha256").update(hostName()).digest("hex").slice(0, 8);
 }
 
 function touch(path: string): void {

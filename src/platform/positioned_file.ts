@@ -39,7 +39,8 @@ export class PositionedFile {
    * Opens a file.
    *
    * @param path Where it is.
-   * @param mode `read` an existing file, `update` one in place, or `create` a new, empty one.
+   * @param mode `read` an existing file, `update` one in place, `create` a new, empty one, or a
+   *   `temporary` one where there is none, for nobody else.
    * @param elsewhere How a message says where else there may be room for it.
    * @returns The open file; call {@linkcode close} when done.
    * @throws {FileReadError} When a file to read cannot be opened.
@@ -47,14 +48,18 @@ export class PositionedFile {
    */
   static open(
     path: string,
-    mode: "read" | "update" | "create",
+    mode: "read" | "update" | "create" | "temporary",
     elsewhere: string = elsewhereThan(path),
   ): PositionedFile {
-    const flags = { read: "r", update: "r+", create: "w+" }[mode];
+    const flags = { read: "r", update: "r+", create: "w+", temporary: "wx+" }[mode];
     // To open a pipe waits for whoever writes to it, and Ctrl-C does not end that.
     if (mode === "read" && fileSize(path) === undefined && exists(path)) throw noFile(path);
     try {
-      return new PositionedFile(path, fs.openSync(path, flags), elsewhere);
+      return new PositionedFile(
+        path,
+        fs.openSync(path, flags, mode === "temporary" ? 0o600 : 0o666),
+        elsewhere,
+      );
     } catch (cause) {
       throw mode === "read" ? readError(path, cause) : writeError(path, cause, elsewhere);
     }
@@ -138,8 +143,9 @@ export class PositionedFile {
  * @param purpose Part of its name for as long as it has one.
  */
 export function temporaryFile(purpose: string): PositionedFile {
-  const path = join(tmpdir(), `espalier-${purpose}-${process.pid}-${temporaryCount++}`);
-  const file = PositionedFile.open(path, "create", TEMPORARY_ELSEWHERE);
+  // Nobody can guess the name: the folder is for all users, and for other containers that have it.
+  const path = join(tmpdir(), `espalier-${purpose}-${process.pid}-${crypto.randomUUID()}`);
+  const file = PositionedFile.open(path, "temporary", TEMPORARY_ELSEWHERE);
   try {
     fs.unlinkSync(path);
   } catch {
@@ -148,5 +154,3 @@ export function temporaryFile(purpose: string): PositionedFile {
   }
   return file;
 }
-
-let temporaryCount = 0;

@@ -75,7 +75,7 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
     });
     return together(answering, sequences);
   } catch (error) {
-    if (isEndOfModel(error)) service.lose();
+    if (isEndOfModel(error)) service.lose(served);
     throw apiErrorOf(error, field);
   }
 }
@@ -89,7 +89,8 @@ async function* sequence(
   const { metrics, gate } = service;
   const model = served.id;
   const came = performance.now();
-  const leave = await gate.enter(work.signal);
+  // Patience is for getting in. Once the first of a request has had a place, the others are not to be in vain with it.
+  const leave = await gate.enter(work.signal, index === 0 ? undefined : Infinity);
   let reason: string = "failed";
   try {
     metrics.queueSeconds.observe((performance.now() - came) / 1000);
@@ -124,7 +125,7 @@ async function* sequence(
 
 /** All sequences, within the time that a request may take, and errors as a client is told of them. */
 async function* together(
-  { service, work, field, record }: Answering,
+  { service, served, work, field, record }: Answering,
   sequences: readonly AsyncGenerator<AnswerPiece, void, undefined>[],
 ): AsyncGenerator<AnswerPiece, void, undefined> {
   const { parallel, requestTimeout } = service.settings;
@@ -146,7 +147,7 @@ async function* together(
   } catch (error) {
     // The first to fail tells why; the others end with it.
     const { reason } = work.signal;
-    if (isEndOfModel(error)) service.lose();
+    if (isEndOfModel(error)) service.lose(served);
     throw apiErrorOf(
       isError(error, "ABORTED") && reason instanceof ApiError ? reason : error,
       field,

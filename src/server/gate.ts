@@ -70,13 +70,15 @@ export class Gate {
    * Waits for a place.
    *
    * @param signal Leaves the line.
+   * @param patience Milliseconds to wait at most; `Infinity` is for as long as it takes.
    * @throws {QueueTimeoutError} When it took too long.
    * @throws {AbortError} When the signal says so.
    */
-  async enter(signal?: AbortSignal): Promise<Leave> {
+  async enter(signal?: AbortSignal, patience = this.#options.patience): Promise<Leave> {
     if (signal?.aborted) throw new AbortError("the client has gone");
-    if (this.#inside >= this.#options.parallel || this.#line.length > 0) await this.#queue(signal);
-    else this.#inside++;
+    if (this.#inside >= this.#options.parallel || this.#line.length > 0) {
+      await this.#queue(signal, patience);
+    } else this.#inside++;
     const since = performance.now();
     let isHeld = true;
     return () => {
@@ -90,8 +92,7 @@ export class Gate {
     };
   }
 
-  async #queue(signal: AbortSignal | undefined): Promise<void> {
-    const { patience } = this.#options;
+  async #queue(signal: AbortSignal | undefined, patience: number): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let onAbort = () => {};
     try {
@@ -104,7 +105,9 @@ export class Gate {
           reject(error);
         };
         onAbort = () => leave(new AbortError("the client has gone"));
-        timer = setTimeout(() => leave(new QueueTimeoutError(patience, this.wait)), patience);
+        if (patience < Infinity) {
+          timer = setTimeout(() => leave(new QueueTimeoutError(patience, this.wait)), patience);
+        }
         signal?.addEventListener("abort", onAbort);
         this.#line.push(waiting);
       });

@@ -47,12 +47,13 @@ export function completionLogprobs(
   return {
     tokens,
     token_logprobs: logprobs.map(({ logprob }) => finite(logprob)),
-    top_logprobs: alternatives === 0 ? null : logprobs.map(({ top }) => {
+    top_logprobs: alternatives === 0 ? null : logprobs.map(({ token, logprob, top }) => {
       const told = new Map<string, number>();
-      for (const { token, logprob } of top) {
-        const text = word(token);
+      // The one that was chosen is always there, be it likely or not: one more than was asked for, then.
+      for (const { token: one, logprob: its } of [...top, { token, logprob }]) {
+        const text = word(one);
         // Of tokens that look the same, as parts of characters do, the likeliest.
-        if (!told.has(text)) told.set(text, finite(logprob));
+        if (!told.has(text)) told.set(text, finite(its));
       }
       return Object.fromEntries(told);
     }),

@@ -9,8 +9,8 @@ import { badRequest } from "./errors.ts";
 interface Refusal {
   readonly field: string;
   readonly why: string;
-  /** Values that ask for nothing. */
-  readonly harmless?: (value: unknown) => boolean;
+  /** Values that ask for nothing, in this request. */
+  readonly harmless?: (value: unknown, request: Readonly<Record<string, unknown>>) => boolean;
 }
 
 const isEmpty = (value: unknown) => Array.isArray(value) && value.length === 0;
@@ -45,7 +45,12 @@ const IN_COMPLETIONS: readonly Refusal[] = [
     why: "text cannot be inserted before a suffix",
     harmless: (value) => value === "",
   },
-  { field: "best_of", why: "best_of is not supported: use n", harmless: (value) => value === 1 },
+  {
+    field: "best_of",
+    why: "best_of is not supported: use n",
+    // As many as are given out: none is to be left out for a better one.
+    harmless: (value, { n }) => value === (n ?? 1),
+  },
   {
     field: "response_format",
     why: "a text is continued as it is: ask /v1/chat/completions for a form",
@@ -66,7 +71,7 @@ export function refuseInCompletions(request: Readonly<Record<string, unknown>>):
 function refuse(request: Readonly<Record<string, unknown>>, refusals: readonly Refusal[]): void {
   for (const { field, why, harmless } of refusals) {
     const value = request[field];
-    if (value === undefined || value === null || harmless?.(value)) continue;
+    if (value === undefined || value === null || harmless?.(value, request)) continue;
     throw badRequest(`${field}: ${why}`, field, "unsupported_parameter");
   }
 }

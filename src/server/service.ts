@@ -94,9 +94,21 @@ export class Service {
     this.#state = "failed";
   }
 
-  /** A model answers no more; the others do. */
-  lose(): void {
-    this.#hasLost = true;
+  /** Whether one of the models answers no more: only another process has it again, or who drops it and loads it anew. */
+  get hasLost(): boolean {
+    return this.#hasLost;
+  }
+
+  /** A model answers no more; the others do. One that was dropped before is nobody's any more. */
+  lose(served: Served): void {
+    if (this.#models.get(served.id) === served) this.#hasLost = true;
+  }
+
+  /** Forgets all models, to be given others. */
+  drop(): void {
+    this.#models.clear();
+    this.#hasLost = false;
+    if (this.#state !== "draining") this.#state = "loading";
   }
 
   /**

@@ -36,7 +36,7 @@ import { sizeTeller } from "./size_teller.ts";
 export async function prune(options: PruneOptions, hooks: RunHooks = {}): Promise<PruneReport> {
   return await pruneCheckpoint(options, hooks, {
     // Not before the options have been checked.
-    write: (order) => writerFor(options.model, options.threads, hooks)(order),
+    write: (order) => writerFor(options.model, options, hooks)(order),
     sizes: sizeTeller,
   });
 }

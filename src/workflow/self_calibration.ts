@@ -3,7 +3,7 @@
  * @module
  */
 import type { CalibrationWriter } from "../api/calibration_writer.ts";
-import type { RunHooks } from "../api/options.ts";
+import type { PruneOptions, RunHooks } from "../api/options.ts";
 import { TextError } from "../errors.ts";
 import { load } from "../generate/load.ts";
 import { openTokenizer } from "../text/folder.ts";
@@ -17,12 +17,12 @@ const VALUES = "int8";
  * folder that is gone when the text is there.
  *
  * @param model Its folder.
- * @param threads Threads of the engine; all processors when left out.
+ * @param how `threads` of the engine, all processors when left out; `memory` that it may take, in bytes.
  * @param hooks Progress of the compiling; the writing tells the phases of its order.
  */
 export function writerFor(
   model: string,
-  threads: number | undefined,
+  { threads, memory }: Pick<PruneOptions, "threads" | "memory">,
   hooks: RunHooks,
 ): CalibrationWriter {
   return async ({ windows, length, seed, phases, signal }) => {
@@ -34,7 +34,7 @@ export function writerFor(
           `give --calibration a file`,
       );
     }
-    const loaded = await load(model, { values: VALUES, context: length, threads }, {
+    const loaded = await load(model, { values: VALUES, context: length, threads, memory }, {
       signal,
       // Notes are for who asked for a compiled model: that it is dense is no news to who will prune it.
       onProgress: (event) => event.type === "progress" && hooks.onProgress?.(event),

@@ -17,6 +17,7 @@ import { pathsIn } from "../../src/platform/folders.ts";
 import type { LogEntry } from "../../src/server/log.ts";
 import { makeKey } from "../../src/server/keys.ts";
 import { CompileWorkshop } from "../compile/support.ts";
+import { watchThreads } from "../engine/sparse/watch_threads.ts";
 import { makeFolders } from "../server/models.ts";
 
 const workshop = new CompileWorkshop();
@@ -56,12 +57,13 @@ const textOf = async (response: Response) => (await response.json()).choices?.[0
 function made(
   read = readFile,
   variables: Record<string, unknown> = {},
+  threads = 1,
 ): { handler: Handler; reads: Map<string, number>; log: LogEntry[] } {
   const reads = new Map<string, number>();
   const log: LogEntry[] = [];
   const handler = makeHandler({
     bundle,
-    engine: { threads: 1 },
+    engine: { threads },
     variables,
     open: () =>
       bundledSource("plain", bundle.files, (path) => {
@@ -96,6 +98,37 @@ describe("a model that is loaded at the first request", () => {
     expect(told).toContain("the line is dead");
     expect(told).toContain("deploy the bundle again");
     broken = false;
+    expect(await textOf(await handler.fetch(request()))).toBe(expected);
+  });
+
+  test("is loaded again once it is lost", async () => {
+    const { handler, reads } = made(readFile, {}, 2);
+    const { workers } = await watchThreads(async () =>
+      expect(await textOf(await handler.fetch(request()))).toBe(expected)
+    );
+    expect(workers.length).toBeGreaterThan(0);
+    for (const worker of workers) worker.terminate();
+    expect((await handler.fetch(request())).status).toBe(500);
+    expect(await textOf(await handler.fetch(request()))).toBe(expected);
+    expect(reads.get("config.json")).toBe(2);
+  }, 60_000);
+
+  test("holds up no more than may wait, nor longer than a request may take", async () => {
+    let arrive = () => {};
+    const arrived = new Promise<void>((resolve) => arrive = resolve);
+    const variables = { ESPALIER_QUEUE: "1", ESPALIER_REQUEST_TIMEOUT: "0.2" };
+    const { handler } = made(async (path) => {
+      await arrived;
+      return await readFile(path);
+    }, variables);
+    const answers = [1, 2, 3, 4].map(() => handler.fetch(request()));
+    const told = await Promise.all(answers.map(async (answer) => {
+      const { status, headers } = await answer;
+      return `${status} ${(await (await answer).json()).error.code} ${headers.get("retry-after")}`;
+    }));
+    const late = "503 server_loading 2";
+    expect(told.sort()).toEqual(["429 queue_full 5", late, late, late]);
+    arrive();
     expect(await textOf(await handler.fetch(request()))).toBe(expected);
   });
 

@@ -194,6 +194,21 @@ describe("prune", () => {
     expect(both.stderr).toContain("--text and --compare are passed over");
   });
 
+  test("says which options do nothing beside the others", async () => {
+    const words = ["prune", TINY, ...CALIBRATED, "--dry-run"];
+    const idle = ["--search-budget", "3", "--windows", "1"];
+    const { stderr } = await succeed(...words, ...idle);
+    expect(stderr).toContain("--search-budget does nothing without --allocation search");
+    expect(stderr).toContain("--windows does nothing without --text");
+    const text = ["--text", join(ROOT, "examples/tiny/evaluation.txt"), "--windows", "1"];
+    const output = ["-o", join(workshop.folder(), "out")];
+    const compared = await succeed(
+      ...["prune", TINY, ...CALIBRATED, ...output, ...text],
+      ...["--pattern", "8:16", "--method", "magnitude", "--compare"],
+    );
+    expect(compared.stderr).toContain("--compare is passed over");
+  });
+
   test("says when bounds of an allocation move what was asked for", async () => {
     const words = ["prune", TINY, ...CALIBRATED, "--dry-run"];
     expect((await succeed(...words)).stderr).not.toContain("denser");

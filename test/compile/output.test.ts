@@ -109,6 +109,16 @@ describe("the output folder", () => {
     expect(JSON.stringify(record)).not.toContain(workshop.path);
   });
 
+  test("counts what is gathered or multiplied as embeddings, and no norms, which heads may have their own of", async () => {
+    // The norms of Command R+ have two dimensions.
+    const { output, bytes } = await workshop.compile(sourceOf("cohere"), { values: "int8" });
+    const lengths = modelOf(output).graph!.initializer
+      .filter(({ name }) => name.includes("embed_tokens"))
+      .map((tensor) => externalRange(tensor)!.length);
+    expect(lengths.length).toBeGreaterThan(0);
+    expect(bytes.embeddings).toBe(lengths.reduce((sum, length) => sum + length, 0));
+  });
+
   test("has its tensors at pages of their own in the data file, small ones close together, none over another", async () => {
     const { output } = await workshop.compile(await workshop.pruned("opt", 0.7), {
       values: "int8",

@@ -201,6 +201,18 @@ describe("who waits for a turn", () => {
     for (const sequence of [runs, waits]) sequence.close();
   });
 
+  test("and is stopped hears of it at once, however long the others take", async () => {
+    const stop = new AbortController();
+    const { release, runs, waits, first, second } = await waiting(stop.signal);
+    stop.abort();
+    // The run that is held has not ended.
+    expect(await Promise.race([failure(second), pause(5000)])).toBeInstanceOf(AbortError);
+    release();
+    await first;
+    expect((await runs.run([2])).length).toBe(VOCABULARY);
+    for (const sequence of [runs, waits]) sequence.close();
+  });
+
   for (const together of [1, 4]) {
     test(`is not hurt by another's failure, ${together} at once`, async () => {
       const breaks = (more: readonly number[]) => {

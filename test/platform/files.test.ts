@@ -11,10 +11,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { FileReadError } from "../../src/errors.ts";
+import { FileReadError, FileWriteError } from "../../src/errors.ts";
 import { readText, replaceText } from "../../src/platform/files.ts";
 import { pathsIn } from "../../src/platform/folders.ts";
 import { exists } from "../../src/platform/paths.ts";
+import { PositionedFile } from "../../src/platform/positioned_file.ts";
 import { Workshop } from "../checkpoint/support.ts";
 
 const workshop = new Workshop();
@@ -34,6 +35,21 @@ test.if(process.platform !== "win32")(
     expect(lstatSync(link).isSymbolicLink()).toBe(true);
     expect(readFileSync(file, "utf8")).toBe("newer");
     expect(statSync(file).mode & 0o777).toBe(0o664);
+    expect(readdirSync(place).sort()).toEqual(["file", "link"]);
+  },
+);
+
+test.if(process.platform !== "win32")(
+  "a temporary file is a new one, for nobody else",
+  () => {
+    const place = workshop.folder();
+    const [file, link] = [join(place, "file"), join(place, "link")];
+    PositionedFile.open(file, "temporary").close();
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    symlinkSync("planted", link);
+    for (const taken of [file, link]) {
+      expect(() => PositionedFile.open(taken, "temporary")).toThrow(FileWriteError);
+    }
     expect(readdirSync(place).sort()).toEqual(["file", "link"]);
   },
 );

@@ -38,7 +38,7 @@ function workOf(pid: number, machine?: string): string {
 
 /** Writes a model of two files, one in a folder. */
 function fill(folder: string, text: string): void {
-  mkdirSync(join(folder, "onnx"));
+  mkdirSync(join(folder, "onnx"), { recursive: true });
   writeFileSync(join(folder, "config.json"), text);
   writeFileSync(join(folder, "onnx", "model.onnx"), text);
 }
@@ -95,6 +95,22 @@ test("what a process that was killed left in the folder is no obstacle, and goes
     fill(pending.path, "ours");
     pending.commit();
     expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+  }));
+
+test("an output that a process was killed over while it replaced it is replaced by the next one", () =>
+  inFolder((place) => {
+    const target = join(place, "out");
+    const { pid } = spawnSync(process.execPath, ["--version"]);
+    // What was there has been moved away, and of what comes in its place the first file has come.
+    fill(join(target, `${workOf(pid)}.former`), "old");
+    fill(join(target, workOf(pid)), "half");
+    mkdirSync(join(target, "onnx"));
+    expect(() => new PendingFolder(target, { force: false })).toThrow("is not empty");
+    const pending = new PendingFolder(target, { force: true });
+    fill(pending.path, "ours");
+    pending.commit();
+    expect(readdirSync(target).sort()).toEqual(["config.json", "onnx"]);
+    expect(readFileSync(join(target, "config.json"), "utf8")).toContain("ours");
   }));
 
 test("what a process that was killed left beside a folder that is not there yet goes, and nothing else", () =>

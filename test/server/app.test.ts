@@ -76,13 +76,14 @@ describe("a model that answers no more", () => {
         const response = await app.fetch(new Request("http://server.test/ready"));
         return [response.status, (await response.json()).status];
       };
+      const lives = async () => (await app.fetch(new Request("http://server.test/health"))).status;
       const ask = async (model: string) => {
         const body = jsonRequest({ model, prompt: "The river", max_tokens: 2 });
         return (await app.fetch(new Request(`http://server.test${TEXT}`, body))).status;
       };
-      expect(await ready()).toEqual([200, "ready"]);
+      expect([await ready(), await lives()]).toEqual([[200, "ready"], 200]);
       expect(await ask("toy")).toBe(500);
-      expect(await ready()).toEqual([503, "failed"]);
+      expect([await ready(), await lives()]).toEqual([[503, "failed"], 503]);
       // Until then, the others are of use.
       expect(await ask("other")).toBe(200);
     });

@@ -22,6 +22,20 @@ describe("a request for more answers than generate at once", () => {
     });
   }
 
+  test("does not lose what it has when others take the place between two of them", async () => {
+    const server = new ToyServer({ parallel: 1, queue: 2, queueTimeout: 0.6 }, {
+      beforeRun: () => pause(50),
+    });
+    const two = server.complete({ n: 2, max_tokens: 12 });
+    await until(() => server.toy.runs.length >= 8, "the first is well on its way");
+    // It takes longer than the second has patience.
+    const other = server.complete({ max_tokens: 20 });
+    expect((await other).status).toBe(200);
+    const { status, json } = await two;
+    expect([status, json.choices?.length]).toEqual([200, 2]);
+    await server.quiet();
+  });
+
   test("sends all of them when it streams, too", async () => {
     const server = narrow(2);
     const body = { prompt: "The river", max_tokens: 4, n: 7, stream: true };

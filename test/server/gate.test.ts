@@ -63,6 +63,16 @@ describe("a gate", () => {
     expect(one.inside).toBe(0);
   });
 
+  test("has those wait for as long as it takes who are that patient", async () => {
+    const one = gate({ patience: 5 });
+    const leave = await one.enter();
+    const [patient, other] = [one.enter(undefined, Infinity), one.enter()];
+    await expect(other).rejects.toBeInstanceOf(QueueTimeoutError);
+    leave();
+    (await patient)();
+    expect([one.inside, one.waiting]).toEqual([0, 0]);
+  });
+
   test("sends those away for whom there is no room in line", async () => {
     const one = gate({ parallel: 1, queue: 2 });
     // Nobody is there: what is asked for at once may be more.

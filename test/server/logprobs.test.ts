@@ -19,6 +19,20 @@ test("of tokens that look the same, the likeliest is told", () => {
   ]);
 });
 
+test("of a text, the token that was chosen is among those that are told, likely or not", () => {
+  const model = { bytes: (token: number) => Uint8Array.of(0x61 + token) } as Model;
+  const top = [{ token: 0, logprob: -0.5 }];
+  const piece = {
+    type: "text",
+    text: "c",
+    tokens: [2],
+    logprobs: [{ token: 2, logprob: -4, top }],
+  };
+  expect(completionLogprobs(model, piece as unknown as TextPiece, 1, 0).top_logprobs).toEqual([
+    { a: -0.5, c: -4 },
+  ]);
+});
+
 test("a token that begins with a byte order mark has it, as the text has", () => {
   const bytes = [[0xef, 0xbb, 0xbf], [0xef, 0xbb, 0xbf, 0x61]];
   const model = { bytes: (token: number) => Uint8Array.from(bytes[token]) } as Model;

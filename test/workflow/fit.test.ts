@@ -76,6 +76,23 @@ describe("prune --fit", () => {
     LONG,
   );
 
+  test("measures the other allocations beside the one that it was given", async () => {
+    for (const allocation of ["dlp", "owl"] as const) {
+      const { trials, notes } = await pruned({
+        fit: "2.6MB",
+        pattern: "unstructured",
+        method: "magnitude",
+        allocation,
+        text: CALIBRATION,
+        windows: 1,
+        compare: true,
+      });
+      const others = ["uniform", "dlp", "owl", "atp"].filter((other) => other !== allocation);
+      expect(trials.map((trial): string => trial.allocation)).toEqual(others);
+      expect(notes.filter((note) => /^(uniform|dlp|owl|atp) is left out/.test(note))).toEqual([]);
+    }
+  }, LONG);
+
   test("leaves a model dense that fits as it is", async () => {
     const { sparsity, blocks, output, compile: stored, fit } = await pruned({
       fit: "4.5MB",

@@ -5,6 +5,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { ProgressEvent } from "../../src/api/options.ts";
 import { prune as pruneAlone } from "../../src/api/prune.ts";
 import { writeWindows, type WritingOrder } from "../../src/workflow/self_text.ts";
 import { prune } from "../../src/workflow/prune.ts";
@@ -151,6 +152,30 @@ describe("prune --calibration self", () => {
     expect(calibration).toBeUndefined();
     expect(Object.keys(seconds)).not.toContain("write calibration text");
   }, LONG);
+
+  test(
+    "is refused before it begins where there is no room, or nothing comes down to a size",
+    async () => {
+      for (
+        const [limits, code] of [
+          [{ memory: "1MB" }, "MEMORY_BUDGET"],
+          [{ fit: "100kB", pattern: undefined }, "SIZE_UNREACHABLE"],
+        ] as const
+      ) {
+        const phases = new Set<string>();
+        const output = workshop.fresh("none");
+        const order = { ...options, ...limits, output };
+        const hooks = {
+          onProgress: (event: ProgressEvent) =>
+            void (event.type === "progress" && phases.add(event.phase)),
+        };
+        const error = await rejectionOf(prune(order, hooks));
+        expect(error.code).toBe(code);
+        expect([...phases]).not.toContain("write calibration text");
+      }
+    },
+    LONG,
+  );
 
   test("needs an engine, which the pruning alone has not", async () => {
     const error = await rejectionOf(pruneAlone({ ...options, output: workshop.fresh("none") }));

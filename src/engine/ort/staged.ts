@@ -80,8 +80,9 @@ export class StagedModel {
   readonly backend: Backend;
   readonly weights: WeightSource;
   readonly graph: GraphProto;
-  readonly #sessions = new Map<string, Promise<Session>>();
-  readonly #sessionOf = new Map<ExtractedModel, Promise<Session>>();
+  readonly #sessions = new Map<Uint8Array, Promise<Session>>();
+  /** Each model that was asked for, by its content: blocks of one form share its bytes. */
+  readonly #forms = new Map<string, Uint8Array>();
   readonly #extracted = new Map<string, ExtractedModel>();
   readonly #buffers = new Map<string, Float32Array>();
 
@@ -145,7 +146,7 @@ export class StagedModel {
     for (const [input, name] of model.weights) {
       if (name !== table) feeds[input] = this.#read(input, name);
     }
-    const outputs = await (await this.#session(model)).run(this.#declared(model, feeds));
+    const outputs = await (await this.#sessionOf(model.bytes)).run(this.#declared(model, feeds));
     const shared: Record<string, Tensor> = {};
     for (const name of sections.shared) shared[name] = outputs[name];
     return { batch, hidden: outputs[hiddenIn].data as Float32Array, shared };
@@ -257,14 +258,13 @@ export class StagedModel {
     for (const [input, name] of section.weights) {
       all[input] = this.backend.floats(weights.get(name)!, this.#shape(name));
     }
-    return await (await this.#session(section)).run(this.#declared(section, all));
+    return await (await this.#sessionOf(section.bytes)).run(this.#declared(section, all));
   }
 
   /** Frees all sessions with what they keep; the next run loads those that it needs. */
   async freeSessions(): Promise<void> {
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
-    this.#sessionOf.clear();
     for (const session of sessions) await (await session).release();
   }
 
@@ -276,17 +276,22 @@ export class StagedModel {
 
   /** Loads a model once, however many sections have its form. */
   session(bytes: Uint8Array): Promise<Session> {
-    const key = textOf(bytes);
-    let session = this.#sessions.get(key);
-    if (!session) this.#sessions.set(key, session = this.backend.load(bytes));
+    return this.#sessionOf(this.#formOf(bytes));
+  }
+
+  /** The session of a model that {@linkcode #formOf} gave: bytes are not compared at every run. */
+  #sessionOf(form: Uint8Array): Promise<Session> {
+    let session = this.#sessions.get(form);
+    if (!session) this.#sessions.set(form, session = this.backend.load(form));
     return session;
   }
 
-  /** The session of a section, found without comparing bytes at every run. */
-  #session(model: ExtractedModel): Promise<Session> {
-    let session = this.#sessionOf.get(model);
-    if (!session) this.#sessionOf.set(model, session = this.session(model.bytes));
-    return session;
+  /** The first bytes of that content: a section has rotary tables in it, and there is one for each block. */
+  #formOf(bytes: Uint8Array): Uint8Array {
+    const key = textOf(bytes);
+    let form = this.#forms.get(key);
+    if (!form) this.#forms.set(key, form = bytes);
+    return form;
   }
 
   /**
@@ -311,16 +316,23 @@ export class StagedModel {
 
   #extractBlock(block: Block, want: BlockWants): ExtractedModel {
     const inside = insideOf(block, want);
-    return this.blockSection(block, `${want.squares} ${want.output} ${inside.join(" ")}`, () => ({
-      outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
-      squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
-    }));
+    return this.blockSection(
+      block,
+      `${!!want.squares} ${!!want.output} ${inside.join(" ")}`,
+      () => ({
+        outputs: [...(want.output ? [block.hiddenOut] : []), ...inside],
+        squaresOf: want.squares ? [...new Set(block.linears.map(({ input }) => input))] : [],
+      }),
+    );
   }
 
   /** Extracts a section the first time that it is asked for. */
   once(key: string, make: () => ExtractedModel): ExtractedModel {
     let model = this.#extracted.get(key);
-    if (!model) this.#extracted.set(key, model = make());
+    if (!model) {
+      const made = make();
+      this.#extracted.set(key, model = { ...made, bytes: this.#formOf(made.bytes) });
+    }
     return model;
   }
 

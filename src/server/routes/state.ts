@@ -20,6 +20,10 @@ const health = createRoute({
   responses: {
     200: { description: "It does", content: { "application/json": { schema: stateSchema } } },
     403: errorResponse(403),
+    503: {
+      description: "A model answers no more, which another process alone mends",
+      content: { "application/json": { schema: stateSchema } },
+    },
   },
 });
 
@@ -56,7 +60,10 @@ const metrics = createRoute({
 
 /** Adds the routes. */
 export function addState(app: App, service: Service): void {
-  app.openapi(health, (context) => context.json({ status: service.state }, 200));
+  app.openapi(
+    health,
+    (context) => context.json({ status: service.state }, service.hasLost ? 503 : 200),
+  );
   app.openapi(ready, (context) => {
     const isReady = service.state === "ready";
     if (!isReady) context.header("Retry-After", "2");

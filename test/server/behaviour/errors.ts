@@ -66,6 +66,7 @@ const refusals: Check = {
         { echo: true },
         { suffix: "end" },
         { best_of: 2 },
+        { best_of: 3, n: 2 },
         { response_format: { type: "json_object" } },
         { response_format: "json" },
       ]

@@ -78,7 +78,7 @@ describe("whether a server is ready", () => {
       expect(await client.ready()).toEqual({ status: "loading", retryAfter: 2 });
       server.load();
       expect(await client.ready()).toEqual({ status: "ready" });
-      server.service.lose();
+      server.service.lose(server.service.models[0]);
       expect(await client.ready()).toEqual({ status: "failed", retryAfter: 2 });
       expect((await client.models()).map(({ id }: { id: string }) => id)).toEqual(["toy"]);
       await server.service.drain(1);
