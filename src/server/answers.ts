@@ -75,7 +75,7 @@ export function answer(answering: Answering): AsyncGenerator<AnswerPiece, void, 
     });
     return together(answering, sequences);
   } catch (error) {
-    if (isEndOfModel(error)) service.lose(served);
+    if (isEndOfModel(error, served.model.info)) service.lose(served);
     throw apiErrorOf(error, field);
   }
 }
@@ -147,7 +147,7 @@ async function* together(
   } catch (error) {
     // The first to fail tells why; the others end with it.
     const { reason } = work.signal;
-    if (isEndOfModel(error)) service.lose(served);
+    if (isEndOfModel(error, served.model.info)) service.lose(served);
     throw apiErrorOf(
       isError(error, "ABORTED") && reason instanceof ApiError ? reason : error,
       field,

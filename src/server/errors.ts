@@ -2,8 +2,10 @@
  * What can go wrong with a request, as clients of OpenAI's interface are told of it.
  * @module
  */
+import type { ModelInfo } from "../engine/model.ts";
 import {
   type AbortError,
+  type BackendError,
   type ChatTemplateError,
   type ContextOverflowError,
   EspalierError,
@@ -28,6 +30,7 @@ type PromptError =
 /** What the server knows of, beside what it tells the log alone. */
 type KnownError =
   | AbortError
+  | BackendError
   | ContextOverflowError
   | MemoryBudgetError
   | ModelClosedError
@@ -136,8 +139,10 @@ export function isError<C extends KnownError["code"]>(
 }
 
 /** Whether an error is of a model that answers no more, whatever it is asked. */
-export function isEndOfModel(error: unknown): boolean {
-  return isError(error, "WORKER_LOST") || isError(error, "MODEL_CLOSED");
+export function isEndOfModel(error: unknown, { engine }: Pick<ModelInfo, "engine">): boolean {
+  // Our own engine does not go on once its program has broken off; ONNX Runtime may.
+  const isBroken = isError(error, "BACKEND_FAILED") && engine === "sparse";
+  return isBroken || isError(error, "WORKER_LOST") || isError(error, "MODEL_CLOSED");
 }
 
 /** Codes of what is wrong with a prompt. */
