@@ -91,6 +91,11 @@ export const serveCommand: Command = {
       if (keys.length === 0 && !isLoopback(options.host)) {
         tell("warning: whoever reaches this address may use the models: no --key-file was given");
       }
+      if ((options.model?.length ?? 1) > 1 && options.memory === undefined) {
+        tell(
+          "warning: the cache of each model may take all that is free: say how much each may have with --memory",
+        );
+      }
       for (const model of options.model ?? [undefined]) {
         models.push(await open(model, options, tell, signal));
         service.add(models.at(-1)!);

@@ -136,7 +136,12 @@ describe("serve", () => {
       const { json } = await server.post(TEXT, { model: asked, prompt: "x", max_tokens: 1 });
       expect(json.model).toBe(found);
     }
+    // Each counts what is free for its own.
     await server.stop("SIGINT");
+    expect(server.heard.stderr).toContain("each may have with --memory");
+    const told = await serve([model, model, "--memory", "100MB", ...ANY]);
+    await told.stop();
+    expect(told.heard.stderr).not.toContain("--memory");
   }, LONG);
 
   test("takes flags over the environment, and that over the config file", async () => {
