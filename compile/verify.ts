@@ -45,8 +45,9 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
   const settings = parseOptions(verifySchema, options);
   const phases = new Phases(hooks);
   const compiled = CompiledModel.open(settings.model);
-  const opened = new OpenModel(settings.against);
+  let opened: OpenModel | undefined;
   try {
+    opened = new OpenModel(settings.against);
     assertMadeOf(compiled, opened);
     assertRunsInOrt(compiled, opened);
     const source = opened.read(settings.text);
@@ -103,7 +104,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
     }
   } finally {
     compiled.close();
-    opened.checkpoint.close();
+    opened?.checkpoint.close();
   }
 }
 

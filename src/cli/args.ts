@@ -31,6 +31,9 @@ export interface Flag {
   readonly choices?: readonly string[];
 }
 
+/** What begins as these is asked for where it lies. */
+const ADDRESS = /^(?:https?|file):\/\//i;
+
 /** Words for a field that are shorter than its name, for commands that have it. */
 const ALIASES: Record<string, string> = { o: "output" };
 /** What a flag looks like, known or not, and what ends flags. */
@@ -298,8 +301,10 @@ export function readConfigFile(path: string): Record<string, unknown> {
   delete options.$schema;
   for (const field of PATHS) {
     const value = options[field];
+    // What is none on the command line is none here: an address, standard input, a model's own text.
     const isFile = (name: string) =>
-      !isAbsolute(name) && !isHubReference(name) && !(field === "calibration" && name === SELF);
+      name !== "-" && !isAbsolute(name) && !isHubReference(name) && !ADDRESS.test(name) &&
+      !(field === "calibration" && name === SELF);
     const placed = (name: unknown) =>
       typeof name === "string" && isFile(name) ? join(dirname(path), name) : name;
     if (value !== undefined) {

@@ -22,7 +22,7 @@ import {
   type Options,
   say,
 } from "./model.ts";
-import { style } from "./table.ts";
+import { aside } from "./table.ts";
 import { ProgressView } from "./terminal.ts";
 
 /** The `chat` command. */
@@ -61,7 +61,7 @@ export const chatCommand: Command = {
     try {
       if (!line.json) say(describeEngine(model.info));
       if (!model.canChat) note("the model has no chat template: it continues what you write");
-      if (isTerminal()) say(style.dim("Ctrl-C stops an answer, /reset forgets, /exit ends"));
+      if (isTerminal()) say(aside("Ctrl-C stops an answer, /reset forgets, /exit ends"));
       const turns = await talk(model, lines, options, signal, !line.json);
       if (line.json) {
         const { name, ...engine } = model.info;
@@ -155,10 +155,10 @@ async function takeTurn(
   conversation.keep(said, answer);
   const turn = { user: said, assistant: answer };
   if (!end) {
-    if (shown) say(style.dim("stopped"));
+    if (shown) say(aside("stopped"));
     return { ...turn, finishReason: "stopped" };
   }
   const figures = figuresOf(end);
-  if (shown && isTerminal()) say(style.dim(describeFigures(figures)));
+  if (shown && isTerminal()) say(aside(describeFigures(figures)));
   return { ...turn, finishReason: end.finishReason, ...figures };
 }

@@ -6,6 +6,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { setImmediate } from "node:timers";
 import { tell } from "../platform/output.ts";
+import { inputError, notUtf8, standardInput } from "./input.ts";
 
 /** Lines of standard input. */
 export interface LineReader {
@@ -22,9 +23,15 @@ export interface LineReader {
   close(): void;
 }
 
-/** Reads standard input in the way that suits it. */
+/**
+ * Reads standard input in the way that suits it. A terminal's line is edited on standard error: where that goes
+ * elsewhere, the terminal itself shows what is typed.
+ *
+ * @throws {FileReadError} When there is none that can be read.
+ */
 export function openLines(signal: AbortSignal): LineReader {
-  return process.stdin.isTTY ? new TerminalLines(signal) : new PipedLines(signal);
+  const isEdited = standardInput().isTTY && process.stderr.isTTY;
+  return isEdited ? new TerminalLines(signal) : new PipedLines(signal);
 }
 
 /** Whether a person sits before it. */
@@ -101,39 +108,84 @@ class TerminalLines implements LineReader {
   close(): void {}
 }
 
-/** A pipe or a file: lines may come before they are asked for. */
+/** A pipe or a file: lines may come before they are asked for. They end with LF, or CR and LF, and nothing else. */
 class PipedLines implements LineReader {
   readonly #lines: string[] = [];
+  /** What has come of the next line. */
+  #begun = "";
+  // It takes away the mark that editors put before all text.
+  readonly #decoder = new TextDecoder("utf-8", { fatal: true });
+  #failure: Error | undefined;
   #ended = false;
   #wake = () => {};
-  readonly #input = createInterface({ input: process.stdin, terminal: false });
+  readonly #input: typeof process.stdin;
+  readonly #signal: AbortSignal;
 
   constructor(signal: AbortSignal) {
-    const end = () => {
-      this.#ended = true;
-      this.#wake();
-    };
-    let isFirst = true;
-    this.#input.on("line", (line: string) => {
-      // Editors put a mark before all text, which is none of it.
-      this.#lines.push(isFirst ? line.replace(/^\uFEFF/, "") : line);
-      isFirst = false;
-      this.#wake();
-    });
-    this.#input.on("close", end);
-    signal.addEventListener("abort", end);
+    this.#signal = signal;
+    this.#input = standardInput();
+    this.#input.on("data", this.#take);
+    this.#input.on("end", this.#last);
+    this.#input.on("close", this.#end);
+    this.#input.on("error", this.#fail);
+    signal.addEventListener("abort", this.#end);
   }
 
+  readonly #take = (part: Uint8Array) => {
+    const [first, ...others] = this.#text(part).split("\n");
+    this.#begun += first;
+    for (const other of others) {
+      this.#lines.push(this.#begun.replace(/\r$/, ""));
+      this.#begun = other;
+    }
+    this.#wake();
+  };
+
+  /** The text of some bytes; of none at the end, where a character that is not whole is none. */
+  #text(part?: Uint8Array): string {
+    try {
+      return part ? this.#decoder.decode(part, { stream: true }) : this.#decoder.decode();
+    } catch (cause) {
+      this.#failure ??= notUtf8(cause);
+      this.#end();
+      return "";
+    }
+  }
+
+  readonly #last = () => {
+    this.#begun += this.#text();
+    if (this.#begun !== "") this.#lines.push(this.#begun.replace(/\r$/, ""));
+    this.#begun = "";
+    this.#end();
+  };
+
+  readonly #fail = (cause: unknown) => {
+    this.#failure ??= inputError(cause);
+    this.#end();
+  };
+
+  readonly #end = () => {
+    this.#ended = true;
+    this.#wake();
+  };
+
+  /** @throws {FileReadError} When standard input cannot be read, or is no text. */
   async next(): Promise<string | undefined> {
     while (this.#lines.length === 0 && !this.#ended) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
-    return this.#lines.shift();
+    const line = this.#lines.shift();
+    if (line === undefined && this.#failure) throw this.#failure;
+    return line;
   }
 
   drop(): void {}
 
   close(): void {
-    this.#input.close();
+    this.#signal.removeEventListener("abort", this.#end);
+    this.#input.off("data", this.#take);
+    this.#input.off("end", this.#last);
+    this.#input.off("close", this.#end);
+    this.#input.pause();
   }
 }

@@ -2,17 +2,23 @@
  * Tables and bars in text.
  * @module
  */
+import process from "node:process";
 import { colours } from "./terminal.ts";
 
-/** Escape codes, where the terminal shows them. */
+/** Escape codes, where the terminal shows them that standard output goes to. */
 export const style = {
   bold: (text: string): string => wrap(text, 1, 22),
   dim: (text: string): string => wrap(text, 2, 22),
   green: (text: string): string => wrap(text, 32, 39),
 };
 
-function wrap(text: string, on: number, off: number): string {
-  return colours() ? `\x1b[${on}m${text}\x1b[${off}m` : text;
+/** The same for what is said on standard error. */
+export function aside(text: string): string {
+  return wrap(text, 2, 22, process.stderr);
+}
+
+function wrap(text: string, on: number, off: number, stream?: { isTTY?: boolean }): string {
+  return colours(stream) ? `\x1b[${on}m${text}\x1b[${off}m` : text;
 }
 
 /**

@@ -12,9 +12,9 @@ const REDRAW = 100;
 /** Least milliseconds between two plain lines of one phase. */
 const PLAIN = 10_000;
 
-/** Whether standard output is a terminal that shows colours. */
-export function colours(): boolean {
-  return Boolean(process.stdout.isTTY) && !process.env.NO_COLOR && !isDumb();
+/** Whether a stream, standard output where none is named, is a terminal that shows colours. */
+export function colours(stream: { isTTY?: boolean } = process.stdout): boolean {
+  return Boolean(stream.isTTY) && !process.env.NO_COLOR && !isDumb();
 }
 
 /** Whether the terminal says that it only writes on, as those of editors do. */
@@ -33,6 +33,9 @@ export class ProgressView {
   #phase = "";
   #started = 0;
   #drawn = 0;
+  /** How far the phase was, and whether that was its end. */
+  #done = 0;
+  #complete = false;
   #lineOpen = false;
 
   /** Takes an event. */
@@ -44,13 +47,16 @@ export class ProgressView {
       return;
     }
     const { phase, done, total, unit } = event;
-    if (phase !== this.#phase || done === 0) {
+    // One that begins again is another; several workers may each say that they begin.
+    if (phase !== this.#phase || done < this.#done || (this.#complete && done === 0)) {
       this.#endLine();
       this.#phase = phase;
       this.#started = now;
       this.#drawn = this.#live ? -Infinity : now;
     }
     const complete = total > 0 && done >= total;
+    this.#done = done;
+    this.#complete = complete;
     if (!complete && now - this.#drawn < (this.#live ? REDRAW : PLAIN)) return;
     this.#drawn = now;
     const line = progressLine(phase, done, total, unit, (now - this.#started) / 1000);

@@ -115,7 +115,9 @@ class CachedSource implements ModelSource {
       this.#record = await this.#network.read(RECORD, LARGEST_RECORD);
     } catch (error) {
       if (!isBroken(error)) throw error;
-      this.#record = await this.#keptRecord(storage, prefix);
+      // A cache that cannot be read is none.
+      this.#record = await this.#keptRecord(storage, prefix)
+        .catch((cause) => void this.#giveUp(cause));
       if (!this.#record) throw error;
       this.#isAway = true;
     }

@@ -133,6 +133,7 @@ export async function checkFiles(source: ModelSource, paths: readonly string[]):
 
 class Checking implements ModelSource {
   readonly name: string;
+  readonly isFar: boolean | undefined;
   readonly #source: ModelSource;
   /** The record, which has been read already: others look into it as well. */
   readonly #record: Uint8Array<ArrayBuffer>;
@@ -146,6 +147,7 @@ class Checking implements ModelSource {
     chunk: number,
   ) {
     this.name = source.name;
+    this.isFar = source.isFar;
     this.#source = source;
     this.#record = record;
     this.#known = known;

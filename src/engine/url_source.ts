@@ -10,6 +10,7 @@
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
+import { LONGEST_TIMER } from "../platform/timers.ts";
 import { reasonOf } from "../platform/fetch_raw.ts";
 import { again, brokenOff, refused, WAITS } from "./again.ts";
 import { discard, isHtml, lengthOf, rangeOf, startsPage } from "./answer.ts";
@@ -265,7 +266,7 @@ class UrlSource implements ModelSource {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const silence = new Promise<never>((_, fail) => {
       const reason = `nothing has come for ${patience / 1000} s`;
-      timer = setTimeout(() => fail(new Error(reason)), patience);
+      timer = setTimeout(() => fail(new Error(reason)), Math.min(patience, LONGEST_TIMER));
     });
     try {
       return await Promise.race([promise, silence]);
@@ -278,9 +279,14 @@ class UrlSource implements ModelSource {
   async #isPage(path: string, response: Response): Promise<boolean> {
     if (!isHtml(response)) return false;
     // What there is may be one byte.
-    const reader = (await this.request(path)).body?.getReader();
+    const again = await this.request(path);
+    if (!again.ok) {
+      await again.body?.cancel().catch(() => {});
+      throw this.#failed(path, again);
+    }
+    const reader = again.body?.getReader();
     try {
-      const first = await reader?.read();
+      const first = reader && await this.#inTime(reader.read());
       return first?.value !== undefined && startsPage(first.value);
     } catch (cause) {
       throw this.broken(path, cause);

@@ -88,9 +88,9 @@ export function replaceText(
   }
 }
 
-/** Where a file's new content stands until it is whole. */
+/** Where a file's new content stands until it is whole: processes of two containers may have the same number. */
 function pendingOf(file: string): string {
-  return `${file}.${process.pid}.part`;
+  return `${file}.${process.pid}.${crypto.randomUUID().slice(0, 8)}.part`;
 }
 
 /**

@@ -51,6 +51,29 @@ const server = z.strictObject({
   port: z.int().default(1),
 });
 
+test("what is no path on the command line is none in a config file", () => {
+  const words = z.strictObject({
+    model: z.string(),
+    promptFile: z.string(),
+    calibration: z.string(),
+    text: z.string(),
+  });
+  const config = {
+    model: "https://models.example/a",
+    promptFile: "-",
+    calibration: "self",
+    text: "texts/a.txt",
+  };
+  withConfig(config, (path) => {
+    const { options } = readCommandLine(["--config", path], words, { modelIsOptional: true });
+    expect(options).toEqual({ ...config, text: join(path, "..", "texts/a.txt") });
+  });
+  withConfig({ ...config, model: "file:///models/a" }, (path) => {
+    const { options } = readCommandLine(["--config", path], words, { modelIsOptional: true });
+    expect(options.model).toBe("file:///models/a");
+  });
+});
+
 test("one of what may be several needs no list in a config file, as in a variable", () => {
   withConfig({ model: "../small", cors: "https://a.example" }, (path) => {
     const { options } = readCommandLine(["--config", path], server, {

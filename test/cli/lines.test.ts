@@ -23,7 +23,8 @@ describe("lines at a terminal", () => {
     stop = new AbortController();
     Object.defineProperty(process, "stdin", { value: keyboard, configurable: true });
     // What is shown is no part of the test's own output.
-    Object.defineProperty(process, "stderr", { value: new PassThrough(), configurable: true });
+    const shown = Object.assign(new PassThrough(), { isTTY: true });
+    Object.defineProperty(process, "stderr", { value: shown, configurable: true });
     lines = openLines(stop.signal);
   });
 
@@ -83,17 +84,51 @@ describe("lines at a terminal", () => {
   });
 });
 
-test("lines of a file begin behind the mark of UTF-8 that editors put before them", async () => {
+/** What is read of a pipe, a line at a time. */
+async function linesOf(write: (pipe: PassThrough) => void): Promise<string[]> {
   const stdin = Object.getOwnPropertyDescriptor(process, "stdin")!;
-  const file = new PassThrough();
-  Object.defineProperty(process, "stdin", { value: file, configurable: true });
+  const pipe = new PassThrough();
+  Object.defineProperty(process, "stdin", { value: pipe, configurable: true });
   try {
     const lines = openLines(new AbortController().signal);
-    file.end("\uFEFFone\r\n\uFEFFtwo");
-    expect(await lines.next("> ")).toBe("one");
-    expect(await lines.next("> ")).toBe("\uFEFFtwo");
-    expect(await lines.next("> ")).toBeUndefined();
+    write(pipe);
+    const read: string[] = [];
+    for (let line = await lines.next(""); line !== undefined; line = await lines.next("")) {
+      read.push(line);
+    }
+    lines.close();
+    return read;
   } finally {
     Object.defineProperty(process, "stdin", stdin);
   }
+}
+
+describe("lines of a pipe or a file", () => {
+  test("begin behind the mark of UTF-8 that editors put before them", async () => {
+    expect(await linesOf((pipe) => pipe.end("\uFEFFone\r\n\uFEFFtwo")))
+      .toEqual(["one", "\uFEFFtwo"]);
+  });
+
+  test("end where a line ends, and at nothing else that may look like it", async () => {
+    expect(await linesOf((pipe) => pipe.end("a\u2028b\u2029c\u0085d\rb\n\n\nlast\r\n")))
+      .toEqual(["a\u2028b\u2029c\u0085d\rb", "", "", "last"]);
+  });
+
+  test("are whole however their bytes come", async () => {
+    const bytes = new TextEncoder().encode("über\r\nein 🙂\r\nende");
+    const read = await linesOf((pipe) => {
+      for (const byte of bytes) pipe.write(Uint8Array.of(byte));
+      pipe.end();
+    });
+    expect(read).toEqual(["über", "ein 🙂", "ende"]);
+  });
+
+  test("are refused where they are no UTF-8, and where they cannot be read", async () => {
+    const latin = linesOf((pipe) => pipe.end(Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x0a)));
+    await expect(latin).rejects.toThrow("standard input is not UTF-8 text");
+    const folder = linesOf((pipe) =>
+      void pipe.destroy(Object.assign(new Error("EISDIR: illegal operation"), { code: "EISDIR" }))
+    );
+    await expect(folder).rejects.toThrow("cannot read standard input: it is a folder");
+  });
 });

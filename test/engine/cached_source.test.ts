@@ -225,6 +225,22 @@ describe("a model whose files are kept", () => {
     expect(reasons.length).toBe(2);
   });
 
+  test("is not there without a network where nothing may be kept, and the network is what is told of", async () => {
+    const site = new FakeSite();
+    site.isAway = true;
+    const reasons: string[] = [];
+    const refuse = () => Promise.reject(new DOMException("insecure", "SecurityError"));
+    const storage = { keys: refuse, open: refuse, delete: refuse } as unknown as CacheStorage;
+    const error = await rejectionOf(cachedSource(BASE, {
+      fetch: site.fetch,
+      caches: storage,
+      waits: [],
+      onUncached: (reason) => void reasons.push(reason),
+    }));
+    expect(error.code).toBe("FILE_UNREADABLE");
+    expect(reasons).toEqual(["SecurityError: insecure"]);
+  });
+
   test("says so once where several files that are read at once find it full", async () => {
     const [site, caches] = [new FakeSite(), new FakeCaches()];
     const reasons: string[] = [];

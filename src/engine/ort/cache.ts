@@ -48,7 +48,8 @@ export class Cache {
     const tensors = new Map<string, Tensor>();
     for (const [part, tensor] of this.tensors) {
       const [, heads, total, width] = tensor.dims;
-      const whole = await tensor.getData() as Float32Array;
+      // What is on a device goes at once: read without that, nothing would free it any more.
+      const whole = await tensor.getData(true) as Float32Array;
       const cut = new Float32Array(heads * length * width);
       for (let head = 0; head < heads; head++) {
         const start = head * total * width;

@@ -11,6 +11,7 @@ import {
   type Session,
   type Tensor,
 } from "./backend.ts";
+import { roomForLogits } from "../logits.ts";
 import { assertRunnable, commonLength, contextWithin } from "../tokens.ts";
 import { Cache } from "./cache.ts";
 import { type DecoderFile, readDecoderFile, refusalOfHeads, takesHeads } from "./decoder_file.ts";
@@ -294,7 +295,7 @@ class OrtSequence implements Sequence {
     const largest = logits === "all" && file.lastOnly
       ? 1
       : Math.min(LARGEST_PIECE[backend.name], fitting);
-    const all = logits === "all" ? new Float32Array(tokens.length * vocabulary) : undefined;
+    const all = logits === "all" ? roomForLogits(tokens.length, vocabulary) : undefined;
     let given: Float32Array = new Float32Array(0);
     for (let first = 0; first < tokens.length; first += largest) {
       if (signal?.aborted) {

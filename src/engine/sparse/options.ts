@@ -29,7 +29,7 @@ export interface SparseOptions extends SetupOptions {
 /** Options that are whole numbers: the least and the most that they may be. */
 const COUNTS = { threads: [1, 256], context: [1, 2 ** 20], keptSequences: [0, 10_000] } as const;
 /** Options that are bytes or milliseconds: the least. */
-const AMOUNTS = { memory: 0, shortRun: 0, patience: 0 } as const;
+const AMOUNTS = { memory: 0, shortRun: 0, patience: 1 } as const;
 /** Options that are words, and which. */
 const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
 

@@ -4,6 +4,7 @@
  */
 import { AbortError, ModelClosedError, UsageError } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
+import { roomForLogits } from "../logits.ts";
 import type { RunOptions, Sequence } from "../model.ts";
 import { BATCH, BATCH_WITH_LOGITS, type Piece } from "./batches.ts";
 import type { CachedTokens } from "./cache.ts";
@@ -77,7 +78,7 @@ export class SparseSequence implements Sequence {
     { signal, logits, within }: RunOptions,
   ): Promise<Float32Array> {
     const { vocabulary, background } = this.#steps;
-    const all = logits === "all" ? new Float32Array(ids.length * vocabulary) : undefined;
+    const all = logits === "all" ? roomForLogits(ids.length, vocabulary) : undefined;
     const most = all ? BATCH_WITH_LOGITS : BATCH;
     let given: Float32Array = all ?? new Float32Array(0);
     for (let done = 0;;) {

@@ -8,6 +8,7 @@ import {
   prefersFixedMemory,
   processors,
 } from "../../platform/machine.ts";
+import { LONGEST_TIMER } from "../../platform/timers.ts";
 import {
   type Build,
   chooseBuild,
@@ -125,6 +126,11 @@ async function chooseMemory(
   return { build, module, memory: new EngineMemory(isShared, options.memory) };
 }
 
+/** Milliseconds that a thread is waited for. Kernels count them in 32 bits, as timers do. */
+function patienceOf({ patience = PATIENCE }: SetupOptions): number {
+  return Math.min(patience, LONGEST_TIMER);
+}
+
 /** Memory and kernels, ready for threads. */
 async function prepare(options: SetupOptions, threads: number, background: boolean) {
   const chosen = await chooseMemory(options, background || threads > 1);
@@ -133,7 +139,7 @@ async function prepare(options: SetupOptions, threads: number, background: boole
   configure(chosen.memory, {
     threads,
     spins: threads > processors() ? SPINS_OF_MANY : SPINS,
-    patience: options.patience ?? PATIENCE,
+    patience: patienceOf(options),
     // The thread that leads in the background is none that may not sleep.
     mainMaySleep: background || mainMaySleep(),
   });
@@ -145,7 +151,7 @@ async function start(
   threads: number,
   background: boolean,
 ): Promise<Setup> {
-  const { patience = PATIENCE, shortRun = SHORT_RUN } = options;
+  const { shortRun = SHORT_RUN } = options, patience = patienceOf(options);
   const prepared = prepare(options, threads, background);
   const team = await Team.start(prepared, { threads, background, patience });
   const { build, memory, kernels } = await prepared;

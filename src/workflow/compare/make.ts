@@ -66,9 +66,9 @@ export class VariantMaker {
    * @throws {EspalierError} As `prune` and `compile` do.
    */
   async make(variant: Variant, hooks: RunHooks): Promise<Made> {
-    if (variant.kind === "dense" && variant.values === REFERENCE) {
-      return await this.reference(hooks);
-    }
+    const isReference = variant.kind === "dense" && variant.values === REFERENCE &&
+      variant.head === undefined;
+    if (isReference) return await this.reference(hooks);
     const options = this.pruningOf(variant);
     const pruned = options && await this.#prune(options, hooks);
     const folder = join(this.#folder, "compiled");

@@ -48,6 +48,8 @@ export type MeasuredVariant = z.output<typeof measuredSchema>;
 export class CompareState {
   readonly path: string;
   readonly #variants: Map<string, MeasuredVariant>;
+  /** Keys of results that are to be measured again. */
+  readonly #stale = new Set<string>();
 
   private constructor(path: string, variants: Map<string, MeasuredVariant>) {
     this.path = path;
@@ -57,7 +59,7 @@ export class CompareState {
   /**
    * Opens the file, or begins one.
    *
-   * @param options `fresh`: what it holds is not used.
+   * @param options `fresh`: what it holds is not used, and stays until it is measured again.
    * @throws {CompareStateError} When it is there and is no such file.
    * @throws {FileReadError} When it cannot be read.
    */
@@ -74,7 +76,9 @@ export class CompareState {
       );
     }
     const { variants } = parsed.data;
-    return new CompareState(path, new Map(options.fresh ? [] : Object.entries(variants)));
+    const state = new CompareState(path, new Map(Object.entries(variants)));
+    if (options.fresh) { for (const key of Object.keys(variants)) state.#stale.add(key); }
+    return state;
   }
 
   /**
@@ -88,11 +92,12 @@ export class CompareState {
 
   /** What was measured under a key. */
   get(key: string): MeasuredVariant | undefined {
-    return this.#variants.get(key);
+    return this.#stale.has(key) ? undefined : this.#variants.get(key);
   }
 
   /** Keeps a result, and writes the file: all of it or nothing. */
   set(key: string, variant: MeasuredVariant): void {
+    this.#stale.delete(key);
     this.#variants.delete(key);
     this.#variants.set(key, variant);
     const kept = [...this.#variants].slice(-MOST_VARIANTS);

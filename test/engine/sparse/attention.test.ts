@@ -4,6 +4,7 @@
  * @module
  */
 import { afterAll, beforeAll, describe, test } from "bun:test";
+import { roundUp } from "../../../src/engine/sparse/layout.ts";
 import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
 import { expectNear, Machines, normal } from "./kernel_support.ts";
@@ -108,8 +109,11 @@ describe("attention", () => {
     // A layer before this one, so that the offset counts.
     const layerOffset = 3 * headDim * 128;
     const pageBytes = layerOffset + keyValueHeads * headBytes;
-    const bytes = 1024 + heads * 1024 * 4;
+    const perPage = Math.ceil(LENGTH / 64) * (headDim * 4 + 16);
+    const groups = heads / keyValueHeads;
+    const bytes = roundUp(groups * (512 + perPage) + headDim * 4, 64);
     const scratch = { address: machine.reserve(bytes * machine.threads), bytes };
+    const partials = machine.reserve(heads * perPage);
     const states = sequences.map(({ given, pieces }) => ({
       given,
       pieces,
@@ -154,6 +158,7 @@ describe("attention", () => {
         cap: cap * Math.LOG2E,
         isInt8,
         scratch,
+        partials,
       });
       machine.run(program, {
         tokens: count,

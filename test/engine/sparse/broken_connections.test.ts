@@ -112,6 +112,16 @@ describe("a web server", () => {
       }).read("config.json"),
     );
     expect(message).toContain("nothing has come for 0.05 s");
+    // Who is that patient is not in a hurry: timers do not wait for so long.
+    const patient = urlSource(BASE, {
+      fetch: async (url, init) => {
+        await new Promise((resolve) => setTimeout(resolve, 30));
+        return await new FakeServer("gives").fetch(url, init);
+      },
+      patience: Infinity,
+      waits: [],
+    });
+    expect((await patient.read("config.json")).length).toBeGreaterThan(0);
     let cancelled = false;
     let answer = (_: Response) => {};
     const late = new Promise<Response>((resolve) => answer = resolve);
@@ -122,6 +132,23 @@ describe("a web server", () => {
     answer(new Response(new ReadableStream({ cancel: () => void (cancelled = true) })));
     await new Promise((resolve) => setTimeout(resolve, 10));
     expect(cancelled).toBe(true);
+  });
+
+  test("that says it has a page, and then nothing, or that it is busy, has not answered", async () => {
+    const headers = { "content-type": "text/html" };
+    const silent = () => Promise.resolve(new Response(new ReadableStream({}), { headers }));
+    const source = urlSource(BASE, { fetch: silent, patience: 50, waits: [] });
+    expect((await rejectionOf(source.has("config.json"))).message)
+      .toContain("nothing has come for 0.05 s");
+    let asked = 0;
+    const busy = urlSource(BASE, {
+      fetch: () => {
+        const page = "<!DOCTYPE html><html>busy</html>";
+        return Promise.resolve(new Response(page, { headers, status: asked++ === 0 ? 200 : 503 }));
+      },
+      waits: [],
+    });
+    expect((await rejectionOf(busy.has("config.json"))).message).toContain("503");
   });
 
   test("that is busy for a moment is asked again, and the last answer is told", async () => {

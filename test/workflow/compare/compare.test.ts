@@ -104,6 +104,17 @@ describe("compare", () => {
     expect(stderr).not.toContain("prune first");
   }, LONG);
 
+  test("measures a dense model whose head is int4 as one of its own", async () => {
+    const file = join(workshop.folder(), "state.json");
+    const found = await report(...words(file, "--variants", "dense:int8,dense:int8:int4-head"));
+    const bytes = Object.fromEntries(
+      found.variants.map((
+        variant: { name: string; bytes: number },
+      ) => [variant.name, variant.bytes]),
+    );
+    expect(bytes["dense:int8:int4-head"]).toBeLessThan(0.95 * bytes["dense:int8"]);
+  }, LONG);
+
   test("takes weights that are rounded to 0 for no pruning", async () => {
     const { variants } = await report(...words(state, "--variants", "dense:int4:sparsegpt"));
     expect(variants[0]).toMatchObject({ kind: "dense", values: "int4", sparsity: 0 });

@@ -50,6 +50,17 @@ describe("the state file", () => {
     expect([state.get(KEY)?.bytes, state.get(other)?.bytes]).toEqual([VARIANT.bytes, 1]);
   });
 
+  test("that is measured anew keeps what is not measured again", () => {
+    const path = join(workshop.folder(), "state.json");
+    const other = keyOf({ model: "two" });
+    for (const key of [KEY, other]) CompareState.open(path, { fresh: false }).set(key, VARIANT);
+    const fresh = CompareState.open(path, { fresh: true });
+    fresh.set(KEY, { ...VARIANT, bytes: 1 });
+    expect([fresh.get(KEY)?.bytes, fresh.get(other)]).toEqual([1, undefined]);
+    const state = CompareState.open(path, { fresh: false });
+    expect([state.get(KEY)?.bytes, state.get(other)?.bytes]).toEqual([1, VARIANT.bytes]);
+  });
+
   test("that is something else is named with what to do, and left as it is", () => {
     const path = join(workshop.folder(), "state.json");
     for (const text of ["{}", "[]", "null", '{"format":1,"kind":"compiled","variants":{}}']) {

@@ -48,7 +48,7 @@ const WINDOW: usize = 64;
 const SCALE: usize = 68;
 /** Not 0: the cache is int8. */
 const IS_INT8: usize = 72;
-/** Room for a thread, and bytes of it: scores and probabilities of a page, then partial results. */
+/** Room for a thread, and bytes of it: scores and probabilities of a page, then, of several tokens, partial results. */
 const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
 /** Elements of a head that are turned. */
@@ -59,6 +59,8 @@ const CAP: usize = 88;
 const INTERLEAVED: usize = 92;
 /** Weights of the RMS norms of turned heads, each with its epsilon in the word behind it; 0 is no norm. */
 const QUERY_NORM: usize = 96, KEY_NORM: usize = 104;
+/** Room for the partial results of one token, of all heads, which threads fill together. */
+const PARTIALS: usize = 112;
 
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
@@ -230,7 +232,7 @@ function attendOne(a: usize, thread: i32, threads: i32): void {
   const heads = load<i32>(a, HEADS), dim = <usize> load<u32>(a, DIM), position = positionOf(0);
   const perGroup = heads / load<i32>(a, KV_HEADS);
   const first = firstSeen(a, position) >> 6, pages = pagesSeen(a, position);
-  const partials = scratchOf(a, 0) + workBytes(dim, perGroup), apart = <usize> pages * partialBytes(dim);
+  const partials = load<usize>(a, PARTIALS), apart = <usize> pages * partialBytes(dim);
   const end = firstUnit(a, thread + 1, threads);
   for (let unit = firstUnit(a, thread, threads), touched = 0; unit < end;) {
     const index = unit / heads, head = unit % heads;
@@ -292,9 +294,7 @@ function touchPages(a: usize, first: i32, unit: i32, end: i32, thread: i32): i32
 export function combine(a: usize, tokens: i32, thread: i32, threads: i32): void {
   if (tokens > 1) return;
   const dim = <usize> load<u32>(a, DIM), position = positionOf(0);
-  const pages = pagesSeen(a, position);
-  const perGroup = load<i32>(a, HEADS) / load<i32>(a, KV_HEADS);
-  const partials = scratchOf(a, 0) + workBytes(dim, perGroup);
+  const pages = pagesSeen(a, position), partials = load<usize>(a, PARTIALS);
   for (let head = thread; head < load<i32>(a, HEADS); head += threads) {
     combineOne(a, 0, head, partials + <usize> (head * pages) * partialBytes(dim), pages);
   }

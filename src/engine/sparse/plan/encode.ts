@@ -211,6 +211,8 @@ export class Program {
       /** Whether nothing that follows is needed where no logits are wanted. */
       isLast: boolean;
       scratch: Scratch;
+      /** Address of room for what one token's heads make of each page. */
+      partials: number;
     },
   ): void {
     const { queries, keys, values, out } = parts;
@@ -224,6 +226,7 @@ export class Program {
       ...[options.queryNorm, options.keyNorm].flatMap((
         { weight, epsilon },
       ) => [weight, bits(epsilon)]),
+      options.partials,
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);

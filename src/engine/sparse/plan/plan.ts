@@ -118,8 +118,7 @@ class Planner {
   /** Bytes from a page's beginning to the next layer's part. */
   #layerOffset = 0;
   readonly #scratch: Scratch;
-  /** How often threads had met when attention was written last: with one token, its first thread's room is read after. */
-  #attended = -1;
+  readonly #partials: number;
 
   constructor(
     decoder: FusedDecoder,
@@ -147,6 +146,7 @@ class Planner {
     this.#values = new Values(decoder, this.#program, buffers, quantised, options);
     this.#readOtherwise = readNotOnlyByProducts(decoder.steps);
     this.#scratch = this.#reserveScratch();
+    this.#partials = this.#reservePartials();
     this.#pages = layoutOfPages(decoder.steps, options, memory);
   }
 
@@ -251,9 +251,6 @@ class Planner {
     // A thread has the same rows of all products of a run, and of none of another.
     const added = [step.times, step.plus].filter((value) => value !== undefined);
     if (added.some((value) => this.#values.isOfOtherRows(value))) this.#values.barrier(at);
-    // Products write into that room.
-    if (this.#isCombining()) this.#program.barrier("forOne");
-    this.#attended = -1;
     // A sum takes the place of what it is added to, unless another thread may still be reading that.
     const inPlace = step.plus !== undefined && step.plus !== step.input &&
       step.plus !== step.times && this.#values.mayBeReplaced(step.plus, readBefore);
@@ -297,7 +294,6 @@ class Planner {
   }
 
   #encodeAttention(step: AttentionStep, at: number): void {
-    if (this.#isCombining()) this.#values.barrier(at);
     const queries = this.#values.toRead(step.queries, "all", at);
     const keys = this.#values.toRead(step.keys, "all", at);
     const values = this.#values.toRead(step.values, "all", at);
@@ -321,29 +317,40 @@ class Planner {
       isInt8: isInt8Cache(step, kv),
       isLast: step.isLast,
       scratch: this.#scratch,
+      partials: this.#partials,
     });
     // There is a barrier inside.
     this.#values.meet(at);
-    this.#attended = this.#values.meetings;
     this.#values.writtenByAll(step.output);
     this.#layerOffset += layerBytes(step, kv) * this.#pages.together;
   }
 
-  /** Whether threads may still be reading what attention has left in the first one's room, with one token. */
-  #isCombining(): boolean {
-    return this.#attended === this.#values.meetings;
+  /** Bytes of what a head makes of the pages that a token sees. */
+  #partialBytes({ headDim, window = 0 }: AttentionStep): number {
+    const seen = Math.min(this.#options.context, window || Infinity);
+    return (Math.ceil(seen / PAGE) + 1) * (headDim * 4 + 16);
   }
 
-  /** Room for each thread: scores of a page and partial results of all pages, or what products unpack. */
+  /** Room for what one token's heads make of pages: one for all threads, and all layers. */
+  #reservePartials(): number {
+    const bytes = this.#decoder.steps.map((step) =>
+      step.op === "attention" ? step.heads * this.#partialBytes(step) : 0
+    );
+    return this.#memory.reserve(roundUp(Math.max(0, ...bytes), 64));
+  }
+
+  /**
+   * Room for each thread: scores of a page, and what the heads of a group make of all pages that one of several tokens
+   * sees; or what products unpack.
+   */
   #reserveScratch(): Scratch {
-    const { context, threads, tokens } = this.#options;
-    const pages = Math.ceil(context / PAGE) + 1;
+    const { threads, tokens } = this.#options;
     let bytes = 0;
     for (const step of this.#decoder.steps) {
       if (step.op === "attention") {
-        const partial = step.headDim * 4 + 16;
-        const work = step.heads / step.keyValueHeads * 512 + step.headDim * 4;
-        bytes = Math.max(bytes, work + step.heads * pages * partial);
+        const heads = step.heads / step.keyValueHeads;
+        const work = heads * 512 + step.headDim * 4;
+        bytes = Math.max(bytes, work + heads * this.#partialBytes(step));
       } else if (step.op === "linear") {
         bytes = Math.max(bytes, scratchBytes(this.#matrices.get(step)!, tokens));
       }

@@ -49,7 +49,6 @@ export class Values {
   /** When threads last met, and when a value was last read. */
   #met = -1;
   readonly #lastRead = new Map<Value, number>();
-  #meetings = 0;
   #selected = false;
 
   constructor(
@@ -67,11 +66,6 @@ export class Values {
     this.#readers = new Array(widths.length).fill(0);
     for (const step of steps) for (const value of readBy(step)) this.#readers[value]++;
     this.#readers[logits]++;
-  }
-
-  /** How often threads have met. */
-  get meetings(): number {
-    return this.#meetings;
   }
 
   /** Where a value lies, whoever has written it. */
@@ -173,7 +167,6 @@ export class Values {
   /** Says that all threads meet in the step that is being written. */
   meet(at: number): void {
     this.#met = at;
-    this.#meetings++;
     this.#dirt.clear();
     this.#quantised.met();
     this.#buffers.barrier();
