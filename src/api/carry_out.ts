@@ -4,6 +4,7 @@
  */
 import { prunePass, type PruneRules } from "../calibrate/passes.ts";
 import { roundedEmbedding, roundedHead } from "../calibrate/round_head.ts";
+import { runBlocks } from "../calibrate/statistics.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { OWN_HEADS } from "../checkpoint/architectures/own_head.ts";
 import { embeddingOf } from "../checkpoint/architectures/spec.ts";
@@ -57,7 +58,7 @@ export async function leaveAsItIs(
 /**
  * Prunes the copy, and distills it where that is asked for.
  *
- * What is pruned and rounded is rounded after it has learned: on a grid of int4 a weight that learns moves
+ * What is pruned and rounded is rounded after it has learned, and so is a head, which is rounded by what comes into it: on a grid of int4 a weight that learns moves
  * by half a step or not at all, which is further than it may go in a model of some size.
  */
 export async function carryOut(bench: Workbench, decided: Decided): Promise<Done> {
@@ -67,26 +68,55 @@ export async function carryOut(bench: Workbench, decided: Decided): Promise<Done
   if (steps === 0) return { zeros: await pruneCopy(bench, decided) };
   // Where nothing is pruned there is nothing to learn before it is rounded.
   const roundsLater = rules.int4Group !== undefined && prunes;
-  const first = roundsLater
-    ? { ...decided, rules: { ...rules, int4Group: undefined, headGroup: undefined } }
-    : decided;
+  const int4Group = roundsLater ? undefined : rules.int4Group;
+  const first = { ...decided, rules: { ...rules, int4Group, headGroup: undefined } };
   const masks = new Map<string, Uint8Array>();
   const zeros = await pruneCopy(bench, first, {
     onMask: (weight, mask) => masks.set(weight, packMask(mask)),
   });
   const distilled = await distillCopy(bench, first, steps, masks, zeros);
-  return { zeros: roundsLater ? await roundCopy(bench, decided) : zeros, distilled };
+  if (roundsLater) return { zeros: await roundCopy(bench, decided), distilled };
+  const { headGroup } = rules;
+  if (headGroup !== undefined) await roundHeadOfCopy(bench, decided, headGroup);
+  return { zeros, distilled };
 }
 
 /**
  * Rounds the copy, in which the weights that stay have learned: each linear to what gives the same as the
  * learned one, on inputs from the rounded ones before it.
  */
-async function roundCopy(bench: Workbench, decided: Decided): Promise<Map<string, number>> {
-  const written = new OpenModel(decided.folder);
-  const rounding = bench.beside(written, decided.windows![0].length);
+function roundCopy(bench: Workbench, decided: Decided): Promise<Map<string, number>> {
+  return besideCopy(
+    bench,
+    decided,
+    (rounding) => pruneCopy(rounding, decided, { phase: "round weights" }),
+  );
+}
+
+/** Rounds nothing but the head of the copy, and its embedding, by what the weights that have learned give it. */
+function roundHeadOfCopy(bench: Workbench, decided: Decided, group: number): Promise<void> {
+  return besideCopy(bench, decided, async (rounding) => {
+    const states = await rounding.room(decided.windows!);
+    const model = await rounding.model();
+    await rounding.overBlocks("run learned model", states.batches.length, async ({ onBlock }) => {
+      await runBlocks(model, states, (done) => onBlock?.(done - 1), rounding.signal);
+    });
+    await roundHead(rounding, decided.writer, states, group);
+    await roundEmbedding(rounding, decided.writer, group);
+    rounding.free(states);
+  });
+}
+
+/** Calls `work` with a bench for the copy as it is now. */
+async function besideCopy<T>(
+  bench: Workbench,
+  { folder, windows }: Decided,
+  work: (rounding: Workbench) => Promise<T>,
+): Promise<T> {
+  const written = new OpenModel(folder);
+  const rounding = bench.beside(written, windows![0].length);
   try {
-    return await pruneCopy(rounding, decided, { phase: "round weights" });
+    return await work(rounding);
   } finally {
     await rounding.close();
     written.checkpoint.close();

@@ -96,3 +96,23 @@ export function weightOf(
     norms: norms.get(input) ?? new Float32Array(columns).fill(1),
   };
 }
+
+/**
+ * Runs a model over windows, up to what lies behind its last block.
+ *
+ * @param states Room for the windows' hidden states; after it, those behind the last block.
+ * @param onBlock Called after each block, with the blocks done.
+ */
+export async function runBlocks(
+  model: StagedModel,
+  states: WindowStates,
+  onBlock: (done: number) => void,
+  signal?: AbortSignal,
+): Promise<void> {
+  await embedAll(model, states, signal);
+  for (let index = 0; index < model.blocks.length; index++) {
+    const weights = model.readBlock(index);
+    await runAll(model, index, weights, states, { norms: false, advance: true }, undefined, signal);
+    onBlock(index + 1);
+  }
+}

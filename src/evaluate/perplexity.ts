@@ -2,7 +2,7 @@
  * Perplexity: how well a model foresees a text.
  * @module
  */
-import { embedAll, runAll } from "../calibrate/statistics.ts";
+import { runBlocks } from "../calibrate/statistics.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { type HeadPiece, negativeLogLikelihoods } from "../engine/ort/head.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
@@ -29,15 +29,9 @@ export async function evaluateWindows(
   onStep: (done: number, total: number) => void = () => {},
   signal?: AbortSignal,
 ): Promise<Evaluation> {
-  await embedAll(model, states, signal);
   const blocks = model.blocks.length;
-  for (let index = 0; index < blocks; index++) {
-    const weights = model.readBlock(index);
-    const want = { norms: false, advance: true };
-    await runAll(model, index, weights, states, want, undefined, signal);
-    // The head costs about as much as a few blocks: it is counted as one step.
-    onStep(index + 1, blocks + 1);
-  }
+  // The head costs about as much as a few blocks: it is counted as one step.
+  await runBlocks(model, states, (done) => onStep(done, blocks + 1), signal);
   const evaluation = await measureLosses(model, states, signal);
   onStep(blocks + 1, blocks + 1);
   return evaluation;

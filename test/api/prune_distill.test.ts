@@ -53,6 +53,31 @@ describe("prune --distill", () => {
     300_000,
   );
 
+  test(
+    "rounds a head that is rounded alone by what the weights give it that have learned",
+    async () => {
+      const { output, seconds } = await run({
+        ...{ method: "espalier", pattern: "4:16", head: "int4", distill: 4 },
+      });
+      const phases = Object.keys(seconds);
+      expect(phases.indexOf("distill")).toBeGreaterThan(-1);
+      expect(phases.indexOf("round head")).toBeGreaterThan(phases.indexOf("distill"));
+      const checkpoint = Checkpoint.open(output!);
+      const [rows, columns] = checkpoint.tensors.get("model.embed_tokens.weight")!.shape;
+      const values = new Float32Array(rows * columns);
+      checkpoint.readFloats("model.embed_tokens.weight", values);
+      checkpoint.close();
+      const { scales } = matrixGrid(values, columns, 32);
+      const groups = Array.from(
+        scales,
+        (scale, i) => liesOnGrid(values.subarray(i * 32, (i + 1) * 32), scale),
+      );
+      expect([columns % 32, groups.length, groups.every(Boolean)])
+        .toEqual([0, values.length / 32, true]);
+    },
+    300_000,
+  );
+
   test("is told in the report, in espalier.json and in the model's card", async () => {
     const report = await run({ method: "espalier", pattern: "4:16", distill: 8 });
     const { steps, divergence } = report.distillation!;

@@ -12,6 +12,7 @@ import { median } from "../../generate/bench.ts";
 import { exists } from "../../platform/paths.ts";
 import { hashFile } from "../../platform/hash.ts";
 import { TemporaryFolder } from "../../platform/temporary.ts";
+import { processors } from "../../platform/machine.ts";
 import { VERSION } from "../../version.ts";
 import { type BestAt, bestAt, sizeFrontier, speedFrontier } from "./frontier.ts";
 import { type Made, VariantMaker } from "./make.ts";
@@ -227,7 +228,8 @@ function readInputs(settings: CompareSettings, phases: Phases) {
     const files = [...checkpoint.shards, "config.json", "tokenizer.json"];
     const model = files.map((file) => join(checkpoint.folder, file)).filter(exists)
       .map((path) => hashFile(path, CHUNK).sha256);
-    const { calibration, samples, seqlen, seed, alpha, skip, threads } = settings;
+    const { calibration, samples, seqlen, seed, alpha, skip, backend } = settings;
+    const threads = settings.threads ?? processors();
     const distill = settings.distill ?? "as prune does";
     const calibrated = calibration === undefined || calibration === SELF
       ? calibration
@@ -240,9 +242,11 @@ function readInputs(settings: CompareSettings, phases: Phases) {
         espalier: VERSION,
         model,
         windows: sha256,
-        threads: threads ?? "all",
+        // Speeds of another machine would be compared with those of this one.
+        threads,
       },
-      calibration: { text: calibrated, samples, seqlen, seed, alpha, skip, distill },
+      // Backends differ in the last bits of what they compute.
+      calibration: { text: calibrated, samples, seqlen, seed, alpha, skip, distill, backend },
     };
   } finally {
     opened.checkpoint.close();
