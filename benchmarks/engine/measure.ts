@@ -2,6 +2,9 @@
  * Times all engines in turn, so that whatever else the machine does meets them alike.
  * @module
  */
+import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { pathsIn } from "../../src/platform/folders.ts";
 import { counted } from "../support/print.ts";
 import { ProgramError, throwIfInterrupted } from "../support/process.ts";
 import type { Generated, Prompt } from "./adapters/engine.ts";
@@ -148,6 +151,21 @@ export async function measureGroup(
   }
 }
 
+/**
+ * Reads what an engine will load, so that the system has it in memory: a file with those that are called as it and more,
+ * as its weights are, or all of a folder.
+ */
+function readFiles(path: string): void {
+  const isFolder = statSync(path).isDirectory(), folder = isFolder ? path : dirname(path);
+  const buffer = new Uint8Array(1 << 24);
+  for (const name of pathsIn(folder)) {
+    if (!isFolder && !name.startsWith(basename(path))) continue;
+    const file = openSync(join(folder, name), "r");
+    while (readSync(file, buffer) > 0);
+    closeSync(file);
+  }
+}
+
 /** Starts an engine, warms it up, and gives it the long prompt to hold if it is needed. */
 async function begin(
   engine: Measured,
@@ -156,6 +174,7 @@ async function begin(
   hold: boolean,
 ): Promise<Child> {
   const { runtime, adapter, config, file } = start;
+  readFiles(file.path);
   const full = { ...config, threads: engine.threads, context: ROOM };
   const { child, loaded } = await Child.start(runtime, adapter, full);
   try {

@@ -4,6 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { findProgram, findRuntime, ProgramError, type RuntimeName } from "../support/process.ts";
 import type { EngineConfig } from "./adapters/engine.ts";
@@ -15,8 +16,14 @@ const TRANSFORMERS = ["@huggingface/transformers@4.3.1"];
 const PLAYWRIGHT = "playwright-core@1.65.1";
 const NODE_LLAMA = ["node-llama-cpp@3.22.1"];
 /** What node-llama-cpp brings for this machine; it would also bring builds for GPUs. */
-const NODE_LLAMA_BUILD = `@node-llama-cpp/linux-x64@3.22.1`;
+const NODE_LLAMA_BUILD = `@node-llama-cpp/${nodeLlamaBuild()}@3.22.1`;
 const BROWSERS = ["chromium", "chromium-browser", "google-chrome"];
+
+function nodeLlamaBuild(): string {
+  const { platform, arch } = process;
+  if (platform === "darwin") return arch === "arm64" ? "mac-arm64-metal" : "mac-x64";
+  return `${platform === "win32" ? "win" : "linux"}-${arch}`;
+}
 
 /** A peer: how it is run, on which file. */
 interface Peer {

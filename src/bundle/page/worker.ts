@@ -17,6 +17,8 @@ const scope = self as unknown as {
   postMessage(reply: Reply): void;
 };
 let model: Model | undefined;
+/** What was loaded: it is loaded again where the engine has broken off. */
+let wanted: { readonly url: string; readonly settings: PageSettings } | undefined;
 const running = new Map<number, AbortController>();
 
 scope.onmessage = ({ data }) => {
@@ -25,22 +27,35 @@ scope.onmessage = ({ data }) => {
   else running.get(data.id)?.abort();
 };
 
-async function load(url: string, { context, kv }: PageSettings): Promise<void> {
+async function load(url: string, settings: PageSettings): Promise<void> {
   try {
-    const source = await cachedSource(url, {
-      onProgress: (loaded) => scope.postMessage({ type: "progress", ...loaded }),
-    });
-    const run = (threads: number) => runCompiled(source, { threads, context, kv });
-    const threads = mayShareMemory() ? Math.min(processors(), MOST_THREADS) : 1;
-    model = await run(threads).catch((error) => {
-      if (threads === 1 || !isOfThreads(error)) throw error;
-      return run(1);
-    });
+    wanted = { url, settings };
+    model = await open(wanted);
     const { info, canChat, card } = model;
     scope.postMessage({ type: "loaded", info, canChat, card });
   } catch (error) {
     scope.postMessage({ type: "unloaded", failure: failureOf(error) });
   }
+}
+
+async function open(
+  { url, settings: { context, kv } }: NonNullable<typeof wanted>,
+): Promise<Model> {
+  const source = await cachedSource(url, {
+    onProgress: (loaded) => scope.postMessage({ type: "progress", ...loaded }),
+  });
+  const run = (threads: number) => runCompiled(source, { threads, context, kv });
+  const threads = mayShareMemory() ? Math.min(processors(), MOST_THREADS) : 1;
+  return await run(threads).catch((error) => {
+    if (threads === 1 || !isOfThreads(error)) throw error;
+    return run(1);
+  });
+}
+
+/** Whether a model answers no more, whatever it is asked. */
+function isEnd(error: unknown): boolean {
+  return error instanceof EspalierError &&
+    ["BACKEND_FAILED", "WORKER_LOST", "MODEL_CLOSED"].includes(error.code);
 }
 
 /** Whether it may be that one thread works where several do not: shared memory is reserved as a whole. */
@@ -54,7 +69,9 @@ async function generate(
   const stop = new AbortController();
   running.set(id, stop);
   try {
-    if (!model) throw new Error("the model is not there yet");
+    if (!wanted) throw new Error("the model is not there yet");
+    // It lies in the page's cache.
+    model ??= await open(wanted);
     const constraint = json ? await model.constrain("json") : undefined;
     for await (
       const piece of model.generate(prompt, { ...options, constraint, signal: stop.signal })
@@ -63,6 +80,11 @@ async function generate(
       else if (piece.text !== "") scope.postMessage({ type: "text", id, text: piece.text });
     }
   } catch (error) {
+    if (isEnd(error)) {
+      // Nobody else can load it again, and what was said so far need not be lost with it.
+      model?.close().catch(() => {});
+      model = undefined;
+    }
     scope.postMessage({ type: "failed", id, failure: failureOf(error) });
   } finally {
     running.delete(id);

@@ -11,7 +11,7 @@ import type { Target } from "../target.ts";
 import { tryModel } from "../try_model.ts";
 import { denoReadme } from "./deno_readme.ts";
 
-/** All that it may do: listen, read itself, and see its own variables. */
+/** All that it may do: use the network, on which it listens, read itself, and see its own variables. */
 const PERMISSIONS = [
   "--no-prompt",
   "--allow-net",

@@ -10,7 +10,7 @@ deno task serve      # the same by deno serve, which has its own --host and --po
 deno task compile    # one binary: ./model-server
 \`\`\`
 
-It needs Deno and nothing else: no package is fetched. What it may do stands in deno.json: listen, read this folder, and see its own variables.
+It needs Deno and nothing else: no package is fetched. What it may do stands in deno.json: use the network, read this folder, and see its own variables.
 
 - **Deno Deploy**: put this folder into a repository or upload it with Deno's tool; the entry point is \`main.js\`. A program has 512 MB there. Where there are no threads, the engine computes on one.
 - **Address**: \`ESPALIER_HOST\` (default 127.0.0.1) and \`ESPALIER_PORT\` (8080). On this machine alone and without keys it answers only to \`localhost\` and addresses; behind a proxy, \`ESPALIER_ALLOW_HOST\` has the names that it is asked by.

@@ -86,7 +86,9 @@ export class Client {
   async ready() {
     const response = await this.#fetch("ready", {});
     const retryAfter = retryAfterOf(response);
-    if (response.status !== 503) {
+    // What stands before the server does not reach it.
+    if (response.status === 502 || response.status === 504) throw await refusalOf(response);
+    if (response.status !== 503 && response.status !== 429) {
       await response.body?.cancel();
       return { status: "ready", retryAfter };
     }
@@ -133,7 +135,10 @@ export class Client {
         isWhole = next.value === "[DONE]";
         if (isWhole) return;
         const chunk = JSON.parse(next.value);
-        if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+        if (chunk.error) {
+          const { message = "The server broke off.", code } = chunk.error;
+          throw new ApiError(message, { code });
+        }
         yield chunk;
       }
     } finally {
@@ -185,7 +190,9 @@ async function refusalOf(response) {
   const retryAfter = retryAfterOf(response);
   try {
     const { error } = await response.json();
-    return new ApiError(error.message, { status, code: error.code, retryAfter });
+    const message = typeof error === "string" ? error : error.message;
+    if (typeof message !== "string" || message === "") throw new TypeError("it says nothing");
+    return new ApiError(message, { status, code: error.code, retryAfter });
   } catch {
     // Something between us and the server answered in its own way.
     return new ApiError(`The server answered ${status}.`, { status, retryAfter });

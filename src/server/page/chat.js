@@ -4,7 +4,7 @@
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, copyButton, make } from "./dom.js";
+import { button, byId, composes, copyButton, make } from "./dom.js";
 import { TextView } from "./text.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
@@ -34,6 +34,8 @@ export class Chat {
   /** Of the answer that is coming. @type {AbortController | undefined} */
   #running;
   #follows = true;
+  /** Where the conversation was scrolled to when that was looked at last, and how much of it could be seen. */
+  #seen = { top: 0, height: 0 };
 
   /** @param {Context} context */
   constructor(context) {
@@ -44,7 +46,7 @@ export class Chat {
     });
     this.#prompt.addEventListener("keydown", (event) => {
       // Enter that ends an input method's word sends nothing.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
       event.preventDefault();
       this.#submit();
     });
@@ -52,6 +54,10 @@ export class Chat {
     this.#stop.addEventListener("click", () => this.stop());
     this.#latest.addEventListener("click", () => this.#toLatest());
     this.#scroll.addEventListener("scroll", () => this.#noteScroll(), { passive: true });
+    // A keyboard that comes up on a phone takes room from it, as does a message of several lines.
+    new ResizeObserver(() => this.#follows ? this.#keepUp() : this.#noteScroll()).observe(
+      this.#scroll,
+    );
   }
 
   /** @param {boolean} visible */
@@ -73,7 +79,7 @@ export class Chat {
     this.#entries = [];
     this.#list.replaceChildren();
     this.#greeting.hidden = false;
-    this.#follows = true;
+    this.#note();
     this.#noteScroll();
     this.focus();
   }
@@ -231,7 +237,9 @@ export class Chat {
   }
 
   #keepUp() {
-    if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    if (!this.#follows) return;
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#note();
   }
 
   #toLatest() {
@@ -242,7 +250,15 @@ export class Chat {
 
   #noteScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
-    this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    // However slowly: each new piece of an answer would take back what is less than that.
+    const goesUp = scrollTop < this.#seen.top && clientHeight === this.#seen.height;
+    this.#follows = !goesUp && scrollHeight - scrollTop - clientHeight < NEAR;
     this.#latest.hidden = this.#follows;
+    this.#note();
+  }
+
+  #note() {
+    const { scrollTop, clientHeight } = this.#scroll;
+    this.#seen = { top: scrollTop, height: clientHeight };
   }
 }

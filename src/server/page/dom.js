@@ -130,3 +130,13 @@ export function byId(id, kind) {
   if (element instanceof kind) return element;
   throw new TypeError(`the page has no ${kind.name} with the id ${id}`);
 }
+
+/**
+ * Whether a key belongs to an input method, which makes a word of several: Safari says of the Enter that ends one that
+ * nothing is composed, and gives it this number.
+ *
+ * @param {KeyboardEvent} event
+ */
+export function composes(event) {
+  return event.isComposing || event.keyCode === 229;
+}

@@ -4,7 +4,7 @@
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, copyButton, make } from "./dom.js";
+import { button, byId, composes, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./shell.js").Context} Context */
 
@@ -38,7 +38,7 @@ export class Editor {
       void this.#run();
     });
     this.#text.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || composes(event)) return;
       event.preventDefault();
       void this.#run();
     });
@@ -95,6 +95,8 @@ export class Editor {
     const running = new AbortController();
     const before = this.#text.value;
     this.#running = running;
+    // What was written before is the user's by now: only this attempt can be taken back.
+    this.#last = undefined;
     this.#failure.hidden = true;
     this.#measures.replaceChildren();
     this.#text.readOnly = true;
@@ -144,7 +146,8 @@ export class Editor {
     this.#failure.replaceChildren(
       make("p", {}, explain(error)),
       button("Try again", () => {
-        this.#takeBack();
+        // What was edited since would be lost.
+        if (this.#last?.after === this.#text.value) this.#takeBack();
         void this.#run();
       }, { class: "button" }),
     );

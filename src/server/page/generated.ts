@@ -514,7 +514,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "5e93554029824876",
+    hash: "e612c648317ca74e",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -603,7 +603,9 @@ export class Client {
   async ready() {
     const response = await this.#fetch("ready", {});
     const retryAfter = retryAfterOf(response);
-    if (response.status !== 503) {
+    // What stands before the server does not reach it.
+    if (response.status === 502 || response.status === 504) throw await refusalOf(response);
+    if (response.status !== 503 && response.status !== 429) {
       await response.body?.cancel();
       return { status: "ready", retryAfter };
     }
@@ -650,7 +652,10 @@ export class Client {
         isWhole = next.value === "[DONE]";
         if (isWhole) return;
         const chunk = JSON.parse(next.value);
-        if (chunk.error) throw new ApiError(chunk.error.message, { code: chunk.error.code });
+        if (chunk.error) {
+          const { message = "The server broke off.", code } = chunk.error;
+          throw new ApiError(message, { code });
+        }
         yield chunk;
       }
     } finally {
@@ -702,7 +707,9 @@ async function refusalOf(response) {
   const retryAfter = retryAfterOf(response);
   try {
     const { error } = await response.json();
-    return new ApiError(error.message, { status, code: error.code, retryAfter });
+    const message = typeof error === "string" ? error : error.message;
+    if (typeof message !== "string" || message === "") throw new TypeError("it says nothing");
+    return new ApiError(message, { status, code: error.code, retryAfter });
   } catch {
     // Something between us and the server answered in its own way.
     return new ApiError(\`The server answered \${status}.\`, { status, retryAfter });
@@ -1366,14 +1373,14 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "a0bc9b128ee2f791",
+    hash: "50db7be317dbb609",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, copyButton, make } from "./dom.js";
+import { button, byId, composes, copyButton, make } from "./dom.js";
 import { TextView } from "./text.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
@@ -1403,6 +1410,8 @@ export class Chat {
   /** Of the answer that is coming. @type {AbortController | undefined} */
   #running;
   #follows = true;
+  /** Where the conversation was scrolled to when that was looked at last, and how much of it could be seen. */
+  #seen = { top: 0, height: 0 };
 
   /** @param {Context} context */
   constructor(context) {
@@ -1413,7 +1422,7 @@ export class Chat {
     });
     this.#prompt.addEventListener("keydown", (event) => {
       // Enter that ends an input method's word sends nothing.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
       event.preventDefault();
       this.#submit();
     });
@@ -1421,6 +1430,10 @@ export class Chat {
     this.#stop.addEventListener("click", () => this.stop());
     this.#latest.addEventListener("click", () => this.#toLatest());
     this.#scroll.addEventListener("scroll", () => this.#noteScroll(), { passive: true });
+    // A keyboard that comes up on a phone takes room from it, as does a message of several lines.
+    new ResizeObserver(() => this.#follows ? this.#keepUp() : this.#noteScroll()).observe(
+      this.#scroll,
+    );
   }
 
   /** @param {boolean} visible */
@@ -1442,7 +1455,7 @@ export class Chat {
     this.#entries = [];
     this.#list.replaceChildren();
     this.#greeting.hidden = false;
-    this.#follows = true;
+    this.#note();
     this.#noteScroll();
     this.focus();
   }
@@ -1600,7 +1613,9 @@ export class Chat {
   }
 
   #keepUp() {
-    if (this.#follows) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    if (!this.#follows) return;
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#note();
   }
 
   #toLatest() {
@@ -1611,8 +1626,16 @@ export class Chat {
 
   #noteScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
-    this.#follows = scrollHeight - scrollTop - clientHeight < NEAR;
+    // However slowly: each new piece of an answer would take back what is less than that.
+    const goesUp = scrollTop < this.#seen.top && clientHeight === this.#seen.height;
+    this.#follows = !goesUp && scrollHeight - scrollTop - clientHeight < NEAR;
     this.#latest.hidden = this.#follows;
+    this.#note();
+  }
+
+  #note() {
+    const { scrollTop, clientHeight } = this.#scroll;
+    this.#seen = { top: scrollTop, height: clientHeight };
   }
 }
 `,
@@ -2119,7 +2142,7 @@ void start();
   },
   "/page/dom.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "65deafd1e47a9842",
+    hash: "5134d469f194d7c6",
     body: `// @ts-check
 /**
  * Builds elements. Text enters pages as text nodes only: nothing here takes markup.
@@ -2252,18 +2275,28 @@ export function byId(id, kind) {
   if (element instanceof kind) return element;
   throw new TypeError(\`the page has no \${kind.name} with the id \${id}\`);
 }
+
+/**
+ * Whether a key belongs to an input method, which makes a word of several: Safari says of the Enter that ends one that
+ * nothing is composed, and gives it this number.
+ *
+ * @param {KeyboardEvent} event
+ */
+export function composes(event) {
+  return event.isComposing || event.keyCode === 229;
+}
 `,
   },
   "/page/editor.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "0422656848301a6e",
+    hash: "8c9d9604194574f4",
     body: `// @ts-check
 /**
  * The view of a model without a chat template: a text, which the model writes on.
  * @module
  */
 import { ask, explain, measures } from "./answer.js";
-import { button, byId, copyButton, make } from "./dom.js";
+import { button, byId, composes, copyButton, make } from "./dom.js";
 
 /** @typedef {import("./shell.js").Context} Context */
 
@@ -2297,7 +2330,7 @@ export class Editor {
       void this.#run();
     });
     this.#text.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || composes(event)) return;
       event.preventDefault();
       void this.#run();
     });
@@ -2354,6 +2387,8 @@ export class Editor {
     const running = new AbortController();
     const before = this.#text.value;
     this.#running = running;
+    // What was written before is the user's by now: only this attempt can be taken back.
+    this.#last = undefined;
     this.#failure.hidden = true;
     this.#measures.replaceChildren();
     this.#text.readOnly = true;
@@ -2403,7 +2438,8 @@ export class Editor {
     this.#failure.replaceChildren(
       make("p", {}, explain(error)),
       button("Try again", () => {
-        this.#takeBack();
+        // What was edited since would be lost.
+        if (this.#last?.after === this.#text.value) this.#takeBack();
         void this.#run();
       }, { class: "button" }),
     );
@@ -2436,13 +2472,13 @@ export class Editor {
   },
   "/page/panel.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "74c4d92ae4f31277",
+    hash: "64b55dc99eaa2f64",
     body: `// @ts-check
 /**
  * The panel of model and settings: two tabs, and on narrow screens a sheet over the page.
  * @module
  */
-import { byId } from "./dom.js";
+import { byId, composes } from "./dom.js";
 
 const NARROW = "(max-width: 62rem)";
 
@@ -2495,11 +2531,15 @@ export function setUpPanel() {
     closer.focus();
   });
   closer.addEventListener("click", close);
-  panel.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !panel.classList.contains("open")) return;
-    // An answer that is being written goes on.
+  const isSheet = () => narrow.matches && panel.classList.contains("open");
+  // Before others hear of it, wherever the focus is: an answer that is being written goes on.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !isSheet() || composes(event)) return;
     event.stopPropagation();
     close();
+  }, true);
+  document.addEventListener("pointerdown", (event) => {
+    if (isSheet() && event.target instanceof Node && !panel.contains(event.target)) close();
   });
   narrow.addEventListener("change", () => setOpen(false));
   setOpen(false);
@@ -3399,7 +3439,7 @@ legend,
   },
   "/page/playground.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "913f8855ab438119",
+    hash: "cdf8509b1a238c74",
     body: `// @ts-check
 /**
  * The playground of a server: waits for it, asks for a key where it wants one.
@@ -3413,6 +3453,8 @@ import { startPlayground } from "./shell.js";
 const KEY = "espalier.key";
 /** Seconds to wait for the server when it does not say how long. */
 const PATIENCE = 2;
+/** Seconds after which it is asked again whatever it said. */
+const LONGEST = 30;
 
 /** The server serves nothing. */
 class NoModelError extends Error {}
@@ -3484,7 +3526,7 @@ async function untilReady(tell) {
       } else {
         tell("The model is loading", "The page begins as soon as it is there.");
       }
-      await pause(retryAfter ?? PATIENCE);
+      await pause(Math.min(LONGEST, Math.max(1, retryAfter ?? PATIENCE)));
     } catch {
       tell("The server cannot be reached", "Is it running? The page tries again by itself.");
       await pause(PATIENCE);
@@ -3959,7 +4001,7 @@ function wordsFor(input) {
   },
   "/page/shell.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "36a5bf18ec76428f",
+    hash: "ebbaf258766da2b2",
     body: `// @ts-check
 /**
  * The playground around its views: shows how the beginning goes, then the model with the view that fits
@@ -3970,7 +4012,7 @@ function wordsFor(input) {
 import { Announcer } from "./announcer.js";
 import { sentence, showCard } from "./card.js";
 import { Chat } from "./chat.js";
-import { button, byId, make } from "./dom.js";
+import { button, byId, composes, make } from "./dom.js";
 import { Editor } from "./editor.js";
 import { setUpPanel } from "./panel.js";
 import { Settings } from "./settings.js";
@@ -4091,6 +4133,8 @@ export function startPlayground({ client, ready, explain }) {
     newButton.hidden = false;
     showChoice();
     choose(models[0]);
+    // A sheet on a phone would come up with its keyboard. Who chooses another model stays where they are.
+    if (matchMedia("(hover: hover)").matches) view().focus();
   }
 
   /** Shows the model's name, or a choice where there are several. */
@@ -4117,8 +4161,6 @@ export function startPlayground({ client, ready, explain }) {
     if (text) text.textContent = chats ? "New chat" : "New text";
     newButton.title = chats ? "New chat" : "New text";
     show(chosen, false);
-    // A sheet on a phone would come up with its keyboard.
-    if (matchMedia("(hover: hover)").matches) view().focus();
     client.model(chosen.id).then(
       (whole) => {
         if (model === chosen) show(whole, true);
@@ -4157,9 +4199,9 @@ export function startPlayground({ client, ready, explain }) {
     context.say(view() === chat ? "New chat" : "New text");
   });
   noticeRetry.addEventListener("click", () => void start());
-  document.addEventListener("keydown", ({ key, isComposing }) => {
+  document.addEventListener("keydown", (event) => {
     // Escape that ends an input method's word stops nothing.
-    if (key === "Escape" && !isComposing) view().stop();
+    if (event.key === "Escape" && !composes(event)) view().stop();
   });
   void start();
 }

@@ -3,7 +3,7 @@
  * The panel of model and settings: two tabs, and on narrow screens a sheet over the page.
  * @module
  */
-import { byId } from "./dom.js";
+import { byId, composes } from "./dom.js";
 
 const NARROW = "(max-width: 62rem)";
 
@@ -56,11 +56,15 @@ export function setUpPanel() {
     closer.focus();
   });
   closer.addEventListener("click", close);
-  panel.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !panel.classList.contains("open")) return;
-    // An answer that is being written goes on.
+  const isSheet = () => narrow.matches && panel.classList.contains("open");
+  // Before others hear of it, wherever the focus is: an answer that is being written goes on.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !isSheet() || composes(event)) return;
     event.stopPropagation();
     close();
+  }, true);
+  document.addEventListener("pointerdown", (event) => {
+    if (isSheet() && event.target instanceof Node && !panel.contains(event.target)) close();
   });
   narrow.addEventListener("change", () => setOpen(false));
   setOpen(false);

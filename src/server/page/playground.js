@@ -11,6 +11,8 @@ import { startPlayground } from "./shell.js";
 const KEY = "espalier.key";
 /** Seconds to wait for the server when it does not say how long. */
 const PATIENCE = 2;
+/** Seconds after which it is asked again whatever it said. */
+const LONGEST = 30;
 
 /** The server serves nothing. */
 class NoModelError extends Error {}
@@ -82,7 +84,7 @@ async function untilReady(tell) {
       } else {
         tell("The model is loading", "The page begins as soon as it is there.");
       }
-      await pause(retryAfter ?? PATIENCE);
+      await pause(Math.min(LONGEST, Math.max(1, retryAfter ?? PATIENCE)));
     } catch {
       tell("The server cannot be reached", "Is it running? The page tries again by itself.");
       await pause(PATIENCE);

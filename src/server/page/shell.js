@@ -8,7 +8,7 @@
 import { Announcer } from "./announcer.js";
 import { sentence, showCard } from "./card.js";
 import { Chat } from "./chat.js";
-import { button, byId, make } from "./dom.js";
+import { button, byId, composes, make } from "./dom.js";
 import { Editor } from "./editor.js";
 import { setUpPanel } from "./panel.js";
 import { Settings } from "./settings.js";
@@ -129,6 +129,8 @@ export function startPlayground({ client, ready, explain }) {
     newButton.hidden = false;
     showChoice();
     choose(models[0]);
+    // A sheet on a phone would come up with its keyboard. Who chooses another model stays where they are.
+    if (matchMedia("(hover: hover)").matches) view().focus();
   }
 
   /** Shows the model's name, or a choice where there are several. */
@@ -155,8 +157,6 @@ export function startPlayground({ client, ready, explain }) {
     if (text) text.textContent = chats ? "New chat" : "New text";
     newButton.title = chats ? "New chat" : "New text";
     show(chosen, false);
-    // A sheet on a phone would come up with its keyboard.
-    if (matchMedia("(hover: hover)").matches) view().focus();
     client.model(chosen.id).then(
       (whole) => {
         if (model === chosen) show(whole, true);
@@ -195,9 +195,9 @@ export function startPlayground({ client, ready, explain }) {
     context.say(view() === chat ? "New chat" : "New text");
   });
   noticeRetry.addEventListener("click", () => void start());
-  document.addEventListener("keydown", ({ key, isComposing }) => {
+  document.addEventListener("keydown", (event) => {
     // Escape that ends an input method's word stops nothing.
-    if (key === "Escape" && !isComposing) view().stop();
+    if (event.key === "Escape" && !composes(event)) view().stop();
   });
   void start();
 }

@@ -106,6 +106,28 @@ export async function checkFailures(browser, results, fakes) {
     results.same("text that comes does not move who reads above", await top(), 0);
     await page.getByRole("button", { name: "To the latest" }).click();
     results.that("a button leads to the latest", await top() > 0);
+
+    const fromEnd = () =>
+      page.locator("#scroll").evaluate(({ scrollHeight, scrollTop, clientHeight }) =>
+        Math.round(scrollHeight - scrollTop - clientHeight)
+      );
+    const { width, height } = page.viewportSize();
+    await page.setViewportSize({ width, height: height - 250 });
+    await page.waitForTimeout(100);
+    results.same("the end stays in sight when a keyboard takes room", await fromEnd(), 0);
+    await page.setViewportSize({ width, height });
+
+    await send(page, "and all of it once more !long");
+    await page.locator(".message.model").nth(2).locator(".text *").first().waitFor();
+    const { x, y } = await page.locator("#scroll").boundingBox();
+    await page.mouse.move(x + 100, y + 100);
+    for (let i = 0; i < 20; i++) {
+      await page.mouse.wheel(0, -15);
+      await page.waitForTimeout(15);
+    }
+    results.that("who scrolls up slowly gets there", await fromEnd() > 150, await fromEnd());
+    results.that("and is led back", await page.locator("#latest").isVisible());
+    await answered(page, 3);
   });
 
   await on("motion", async (page) => {
@@ -193,6 +215,16 @@ export async function checkFailures(browser, results, fakes) {
     await page.getByRole("button", { name: "Undo" }).click();
     results.same("and what was written is taken back", await value(), "Once upon a time. ");
 
+    await page.locator("#text").press("Control+Enter");
+    await page.locator("#again:enabled").waitFor();
+    const mine = ` and MY OWN WORDS ${Math.random()} !429`;
+    await page.locator("#text").fill(`${await value()}${mine}`);
+    const typed = await value();
+    await page.locator("#text").press("Control+Enter");
+    await page.locator("#editor-failure button").click();
+    await page.locator("#again:enabled").waitFor();
+    results.that("trying again keeps what one has written", (await value()).startsWith(typed));
+
     await page.locator("#text").fill("");
     await page.locator("#text").press("Control+Enter");
     await page.waitForFunction(() => document.querySelector("#text").value.length > 10);
@@ -224,6 +256,8 @@ export async function checkFailures(browser, results, fakes) {
     await page.locator("#text").fill("!slow");
     await page.locator("#text").press("Control+Enter");
     await page.locator("#open-panel").click();
+    // On nothing that takes the focus.
+    await page.locator("#panel legend").first().click();
     await page.keyboard.press("Escape");
     await page.waitForTimeout(100);
     results.same(
