@@ -58,8 +58,9 @@ export async function leaveAsItIs(
 /**
  * Prunes the copy, and distills it where that is asked for.
  *
- * What is pruned and rounded is rounded after it has learned, and so is a head, which is rounded by what comes into it: on a grid of int4 a weight that learns moves
- * by half a step or not at all, which is further than it may go in a model of some size.
+ * What is pruned and rounded is rounded after it has learned: on a grid of int4 a weight that learns moves
+ * by half a step or not at all, which is further than it may go in a model of some size. So is a head: how it is
+ * rounded depends on what comes into it.
  */
 export async function carryOut(bench: Workbench, decided: Decided): Promise<Done> {
   const { settings, rules } = decided;
