@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url";
 import { ProgramError, ROOT } from "../support/process.ts";
 import type { EngineConfig, Generated, Prompt } from "./adapters/engine.ts";
 
+/** Milliseconds after which an engine hangs: the longest prompt takes the slowest a minute. */
+const LONGEST_ANSWER = 10 * 60_000;
 /** Milliseconds that a process has to end by itself. */
 const PATIENCE = 5000;
 /** What answers begin with; other lines are what the runtimes have to say. */
@@ -130,7 +132,23 @@ export class Child {
   #wait<T>(): Promise<T> {
     if (!running.has(this)) return Promise.reject(new ProgramError("it has ended"));
     return new Promise((resolve, reject) => {
-      this.#waiting = { resolve: resolve as (value: unknown) => void, reject };
+      const late = setTimeout(() => {
+        this.#waiting?.reject(
+          new ProgramError(`no answer for ${LONGEST_ANSWER / 60_000} minutes: it hangs`),
+        );
+        this.#waiting = undefined;
+        this.stop();
+      }, LONGEST_ANSWER);
+      this.#waiting = {
+        resolve: (value) => {
+          clearTimeout(late);
+          resolve(value as T);
+        },
+        reject: (error) => {
+          clearTimeout(late);
+          reject(error);
+        },
+      };
     });
   }
 

@@ -246,8 +246,8 @@ export function describeSpeed({ machine, options, peers }: SpeedResult): string 
         ]),
       ),
       "Seconds are medians. The reference's are without loading the model; ours are with everything:\n" +
-        "copying and checking the weights, and writing the result. Ratios are of runs that followed\n" +
-        "each other.",
+        "copying and checking the weights, and writing the result. Ratios are of runs of the\n" +
+        "same round.",
       markdownTable(
         ["phase", "seconds"],
         ran.flatMap(({ name, runs }) =>
