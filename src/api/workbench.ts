@@ -124,11 +124,22 @@ export class Workbench {
     return states;
   }
 
-  /** Makes room for what a method carries of the calibration windows. */
-  async roomFor(method: Method, windows: readonly Int32Array[] | undefined): Promise<PassStates> {
+  /**
+   * Makes room for what a method carries of the calibration windows.
+   *
+   * @param beside Tokens of other windows that are carried at the same time.
+   */
+  async roomFor(
+    method: Method,
+    windows: readonly Int32Array[] | undefined,
+    beside = 0,
+  ): Promise<PassStates> {
     if (!windows || method === "magnitude") return {};
-    const pruned = await this.room(windows, method);
-    return method === "espalier" ? { pruned, dense: await this.room(windows, method) } : { pruned };
+    await this.model();
+    const times = method === "espalier" ? 2 : 1;
+    const make = () =>
+      this.makeRoom(windows, { method, copies: times + beside / tokensIn(windows) });
+    return times > 1 ? { pruned: make(), dense: make() } : { pruned: make() };
   }
 
   /**
@@ -140,13 +151,11 @@ export class Workbench {
     heldOut: readonly Int32Array[],
   ): Promise<PassStates & { readonly heldOut: WindowStates }> {
     await this.model();
-    const copies = method === "magnitude" ? 0 : method === "espalier" ? 2 : 1;
-    const carried = copies * tokensIn(calibration), measured = tokensIn(heldOut);
-    const make = () =>
-      this.makeRoom(calibration, { method, copies: copies + measured / tokensIn(calibration) });
+    const measured = tokensIn(heldOut);
+    const states = await this.roomFor(method, calibration, measured);
+    const carried = Object.keys(states).length * tokensIn(calibration);
     return {
-      pruned: copies > 0 ? make() : undefined,
-      dense: copies > 1 ? make() : undefined,
+      ...states,
       heldOut: this.makeRoom(heldOut, { method, copies: 1 + carried / measured }),
     };
   }

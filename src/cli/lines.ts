@@ -135,11 +135,16 @@ class PipedLines implements LineReader {
     const [first, ...others] = this.#text(part).split("\n");
     this.#begun += first;
     for (const other of others) {
-      this.#lines.push(this.#begun.replace(/\r$/, ""));
+      this.#endLine();
       this.#begun = other;
     }
     this.#wake();
   };
+
+  #endLine(): void {
+    this.#lines.push(this.#begun.replace(/\r$/, ""));
+    this.#begun = "";
+  }
 
   /** The text of some bytes; of none at the end, where a character that is not whole is none. */
   #text(part?: Uint8Array): string {
@@ -154,8 +159,7 @@ class PipedLines implements LineReader {
 
   readonly #last = () => {
     this.#begun += this.#text();
-    if (this.#begun !== "") this.#lines.push(this.#begun.replace(/\r$/, ""));
-    this.#begun = "";
+    if (this.#begun !== "") this.#endLine();
     this.#end();
   };
 

@@ -281,7 +281,7 @@ class UrlSource implements ModelSource {
     // What there is may be one byte.
     const again = await this.request(path);
     if (!again.ok) {
-      await again.body?.cancel().catch(() => {});
+      await discard(again);
       throw this.#failed(path, again);
     }
     const reader = again.body?.getReader();
