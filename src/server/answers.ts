@@ -2,10 +2,11 @@
  * From a request to pieces of text: a place for each sequence, the generation, and its figures.
  * @module
  */
+import { isEndOfModel } from "../engine/end_of_model.ts";
 import type { GenerationPiece } from "../generate/generate.ts";
 import type { GenerationOptions } from "../generate/options.ts";
 import type { Prompt, PromptTokens } from "../generate/prompt.ts";
-import { ApiError, apiErrorOf, isEndOfModel, isError, RequestTimeoutError } from "./errors.ts";
+import { ApiError, apiErrorOf, isError, RequestTimeoutError } from "./errors.ts";
 import type { RequestRecord } from "./log.ts";
 import type { Served, Service } from "./service.ts";
 

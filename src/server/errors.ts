@@ -2,10 +2,8 @@
  * What can go wrong with a request, as clients of OpenAI's interface are told of it.
  * @module
  */
-import type { ModelInfo } from "../engine/model.ts";
 import {
   type AbortError,
-  type BackendError,
   type ChatTemplateError,
   type ContextOverflowError,
   EspalierError,
@@ -30,7 +28,6 @@ type PromptError =
 /** What the server knows of, beside what it tells the log alone. */
 type KnownError =
   | AbortError
-  | BackendError
   | ContextOverflowError
   | MemoryBudgetError
   | ModelClosedError
@@ -136,13 +133,6 @@ export function isError<C extends KnownError["code"]>(
   code: C,
 ): error is Extract<KnownError, { readonly code: C }> {
   return hasCode(error, code);
-}
-
-/** Whether an error is of a model that answers no more, whatever it is asked. */
-export function isEndOfModel(error: unknown, { engine }: Pick<ModelInfo, "engine">): boolean {
-  // Our own engine does not go on once its program has broken off; ONNX Runtime may.
-  const isBroken = isError(error, "BACKEND_FAILED") && engine === "sparse";
-  return isBroken || isError(error, "WORKER_LOST") || isError(error, "MODEL_CLOSED");
 }
 
 /** Codes of what is wrong with a prompt. */

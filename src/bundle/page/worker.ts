@@ -4,6 +4,7 @@
  * @module
  */
 import { isBroken } from "../../engine/again.ts";
+import { isEndOfModel } from "../../engine/end_of_model.ts";
 import { BackendError, EspalierError, FileReadError } from "../../errors.ts";
 import { cachedSource, type Model, runCompiled } from "../../generate/run.ts";
 import { mayShareMemory, processors } from "../../platform/machine.ts";
@@ -52,12 +53,6 @@ async function open(
   });
 }
 
-/** Whether a model answers no more, whatever it is asked. */
-function isEnd(error: unknown): boolean {
-  return error instanceof EspalierError &&
-    ["BACKEND_FAILED", "WORKER_LOST", "MODEL_CLOSED"].includes(error.code);
-}
-
 /** Whether it may be that one thread works where several do not: shared memory is reserved as a whole. */
 function isOfThreads(error: unknown): boolean {
   return error instanceof RangeError || error instanceof BackendError;
@@ -80,9 +75,9 @@ async function generate(
       else if (piece.text !== "") scope.postMessage({ type: "text", id, text: piece.text });
     }
   } catch (error) {
-    if (isEnd(error)) {
+    if (model && isEndOfModel(error, model.info)) {
       // Nobody else can load it again, and what was said so far need not be lost with it.
-      model?.close().catch(() => {});
+      model.close().catch(() => {});
       model = undefined;
     }
     scope.postMessage({ type: "failed", id, failure: failureOf(error) });
