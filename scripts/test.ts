@@ -2,12 +2,13 @@
  * Runs the tests in every runtime the project is for, and adds up what they report.
  *
  * ```
- * bun scripts/test.ts [--only bun|deno|node] [--all] [--serial] [paths or parts of paths…]
+ * bun scripts/test.ts [--only bun|deno|node] [--all] [--serial] [--twice] [paths or parts of paths…]
  * ```
  *
  * - Bun runs all of `test/`.
  * - Deno runs all of `test/`, a process for each folder, if there is a Deno: on PATH, in
- *   `node_modules/.bin`, or, with `--all` or `CI=true`, fetched by npx.
+ *   `node_modules/.bin`, or, with `--all` or `CI=true`, fetched by npx. Where both run, a few files that take
+ *   minutes run in one of them (`test/once.ts`), unless paths are named, or `--twice`.
  * - Node runs `test/prune/`, bundled to JavaScript, if there is a Node on PATH.
  *
  * Most tests keep one core busy, or wait. So, where there are two or more, Deno and Node run their tests
@@ -22,11 +23,13 @@
  */
 
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
+import { shareOf } from "./test/once.ts";
 import {
+  installedDeno,
   type LeftOut,
   type Plan,
   planRuns,
@@ -41,12 +44,17 @@ import { runWatched } from "./test/run_watched.ts";
 /** A runner that prints nothing for so long hangs: the limit that holds for each test did not end it. */
 const SILENCE_MS = 2 * TEST_TIMEOUT_MS;
 
+/** Where tests of all runtimes keep what ONNX Runtime made of compiled models; see `test/compile/references.ts`. */
+const REFERENCES = "references";
+
 interface Options {
   runtimes: readonly Runtime[];
   /** Whether Deno may be fetched if it is not installed. */
   fetchDeno: boolean;
   /** Whether one runtime begins when the one before has ended. */
   serial: boolean;
+  /** Whether Bun and Deno run all files, those too that one of them would do for. */
+  twice: boolean;
   filters: string[];
 }
 
@@ -69,6 +77,7 @@ function parseArguments(args: readonly string[]): Options {
     runtimes: RUNTIMES,
     fetchDeno: ["true", "1"].includes(process.env.CI ?? ""),
     serial: availableParallelism() < 2,
+    twice: false,
     filters: [],
   };
   const rest = [...args];
@@ -77,13 +86,15 @@ function parseArguments(args: readonly string[]): Options {
       options.fetchDeno = true;
     } else if (arg === "--serial") {
       options.serial = true;
+    } else if (arg === "--twice") {
+      options.twice = true;
     } else if (arg === "--only" || arg.startsWith("--only=")) {
       const value = arg === "--only" ? rest.shift() : arg.slice("--only=".length);
       const runtime = RUNTIMES.find((each) => each === value);
       if (runtime === undefined) throw new UsageError(`--only takes ${RUNTIMES.join(", ")}`);
       options.runtimes = [runtime];
     } else if (arg.startsWith("-")) {
-      throw new UsageError(`unknown option ${arg}; there are --only, --all and --serial`);
+      throw new UsageError(`unknown option ${arg}; there are --only, --all, --serial and --twice`);
     } else {
       options.filters.push(arg);
     }
@@ -114,11 +125,16 @@ async function findTests(filters: readonly string[]): Promise<string[]> {
  * Runs a process to its end. One that hangs runs a second time: it is the runtime that hangs where the limit of a
  * test does not end it. That is told, and does not fail alone.
  */
-async function execute(plan: Plan, write: Write): Promise<Outcome> {
+async function execute(plan: Plan, references: string, write: Write): Promise<Outcome> {
   const once = () =>
     runWatched(plan.command, {
       cwd: ROOT,
-      env: { ...process.env, DENO_NO_UPDATE_CHECK: "1", DENO_NO_PROMPT: "1" },
+      env: {
+        ...process.env,
+        DENO_NO_UPDATE_CHECK: "1",
+        DENO_NO_PROMPT: "1",
+        ESPALIER_TEST_REFERENCES: references,
+      },
       write,
       silence: SILENCE_MS,
     });
@@ -129,6 +145,12 @@ async function execute(plan: Plan, write: Write): Promise<Outcome> {
   const outcome = await judge(plan, await once());
   const hung = `the runner of ${folders} hung: it ${first.ending}, and was started a second time`;
   return { ...outcome, troubles: [hung, ...outcome.troubles] };
+}
+
+/** Whether Bun and Deno both run all tests there are, so that one of them will do for some. */
+function isShared({ runtimes, fetchDeno, twice, filters }: Options): boolean {
+  const both = runtimes.includes("bun") && runtimes.includes("deno");
+  return both && !twice && filters.length === 0 && (fetchDeno || installedDeno() !== undefined);
 }
 
 /** Carries out the runs of one runtime, or says why it is left out. */
@@ -142,9 +164,10 @@ async function runRuntime(
   const start = performance.now();
   const { fetchDeno, filters } = options;
   try {
+    const share = runtime !== "node" && isShared(options) ? shareOf(runtime, files) : files;
     const plans = await planRuns(runtime, {
-      files,
-      filtered: filters.length > 0,
+      files: share,
+      filtered: filters.length > 0 || share.length < files.length,
       temporary,
       fetchDeno,
     });
@@ -153,8 +176,9 @@ async function runRuntime(
     write(
       `\n=== ${runtime} ${version}: ${sumOf(plans, ({ files }) => files.length)} test files\n\n`,
     );
+    const references = join(temporary, REFERENCES);
     const outcomes: Outcome[] = [];
-    for (const plan of plans) outcomes.push(await execute(plan, write));
+    for (const plan of plans) outcomes.push(await execute(plan, references, write));
     return {
       runtime,
       version,
@@ -225,6 +249,7 @@ async function main(): Promise<number> {
   if (files.length > 0) {
     const temporary = await mkdtemp(join(tmpdir(), "espalier-test-"));
     try {
+      await mkdir(join(temporary, REFERENCES));
       const run = (runtime: Runtime, write: Write) =>
         runRuntime(runtime, options, files, temporary, write);
       if (options.serial) {

@@ -2,12 +2,14 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import process from "node:process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ONCE, shareOf } from "../scripts/test/once.ts";
 import type { Plan } from "../scripts/test/plans.ts";
 import { judge } from "../scripts/test/report.ts";
 import { runWatched } from "../scripts/test/run_watched.ts";
+import { fromRoot } from "./support/paths.ts";
 
 /** Runs a program of this runtime, with so many milliseconds of silence allowed. */
 async function run(program: string, silence: number) {
@@ -74,6 +76,26 @@ import process from "node:process"; console.log("out"); console.error("err"); pr
     });
     expect(code).toBe(1);
     expect(ending).toContain("could not start");
+  });
+});
+
+describe("files that take minutes, of what no runtime has a part in", () => {
+  const all = readdirSync(fromRoot("test"), { recursive: true })
+    .map((entry) => `test/${String(entry).replaceAll("\\", "/")}`)
+    .filter((file) => file.endsWith(".test.ts"));
+
+  test("are there, and run in one runtime where two run, and all others in both", () => {
+    const [bun, deno] = [shareOf("bun", all), shareOf("deno", all)];
+    for (const file of ONCE) {
+      const runs = [bun, deno].filter((files) => files.includes(file)).length;
+      expect([file, all.includes(file), runs]).toEqual([file, true, 1]);
+    }
+    expect(bun.length + deno.length).toBe(2 * all.length - ONCE.length);
+  });
+
+  test("are none that try the runtime: commands, threads, requests, the released code's results", () => {
+    expect(ONCE.filter((file) => /test\/(cli|server|platform|bundle|oracle)|serving/.test(file)))
+      .toEqual([]);
   });
 });
 

@@ -81,6 +81,13 @@ function versionOf(command: string): string | undefined {
   return status === 0 ? /\d+\.\d+\.\d+\S*/.exec(stdout)?.[0] : undefined;
 }
 
+/** The Deno on PATH, or among installed packages. */
+export function installedDeno(): { command: string; version?: string } | undefined {
+  return ["deno", `${ROOT}/node_modules/.bin/deno`]
+    .map((command) => ({ command, version: versionOf(command) }))
+    .find(({ version }) => version !== undefined);
+}
+
 /** The version of Node on PATH. Where there is none, `bun run` puts Bun there by that name. */
 function nodeVersion(): string | undefined {
   const probe = "process.versions.bun ? '' : process.versions.node";
@@ -123,9 +130,7 @@ function planBun(files: string[], filtered: boolean, temporary: string): Plan[] 
  * that hangs does not take the others' results with it.
  */
 function planDeno(files: string[], temporary: string, fetchDeno: boolean): Plan[] | LeftOut {
-  const installed = ["deno", `${ROOT}/node_modules/.bin/deno`]
-    .map((command) => ({ command, version: versionOf(command) }))
-    .find(({ version }) => version !== undefined);
+  const installed = installedDeno();
   if (installed === undefined && !fetchDeno) {
     return {
       runtime: "deno",

@@ -10,7 +10,7 @@ import { liesOnGrid, matrixGrid } from "../../src/prune/int4_grid.ts";
 import { fromRoot } from "../support/paths.ts";
 import { exampleRuns } from "./support.ts";
 
-const { folder, text, run } = exampleRuns("distill", 4, { threads: 1 });
+const { folder, text, run } = exampleRuns("distill", 4, { threads: 1 }, 4);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Every tensor of a checkpoint. */

@@ -24,17 +24,19 @@ export interface ExampleRuns {
  * @param name What it is called after.
  * @param held Windows to measure on.
  * @param always Options of every run.
+ * @param seen Windows to calibrate on.
  */
 export function exampleRuns(
   name: string,
   held: number,
   always: Partial<PruneOptions>,
+  seen = 8,
 ): ExampleRuns {
   const folder = mkdtempSync(join(tmpdir(), `espalier-${name}-`));
   const oracle = readOracle("tiny");
   const calibration = join(folder, "calibration.json");
   const text = join(folder, "text.json");
-  writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens.slice(0, 8) }));
+  writeFileSync(calibration, JSON.stringify({ windows: oracle.calibration.tokens.slice(0, seen) }));
   writeFileSync(text, JSON.stringify({ windows: oracle.evaluation.tokens.slice(0, held) }));
   let count = 0;
   const run = (options: Partial<PruneOptions>) => {

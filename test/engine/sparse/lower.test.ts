@@ -15,7 +15,6 @@ import {
   TensorProto_DataType as DataType,
 } from "../../../src/onnx/generated/onnx_pb.ts";
 import {
-  compiledLogits,
   CompileWorkshop,
   distance,
   formatsFor,
@@ -25,6 +24,7 @@ import {
   sourceOf,
   TOKENS,
 } from "../../compile/support.ts";
+import { referenceLogits } from "../../compile/references.ts";
 import { Dice } from "../../support/fuzz.ts";
 import { fromRoot } from "../../support/paths.ts";
 import { changedGraph, filesOf, logitsOf, lowerBytes, naiveOf } from "./support.ts";
@@ -94,12 +94,14 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
       test(`${model}, ${JSON.stringify(how)}`, async () => {
         /** In all formats but dense, which has no groups, the weights are the same. */
         let reference: Float32Array | undefined;
-        for (const format of formatsFor("2:4")) {
+        // That which ONNX Runtime opens soonest comes first.
+        const formats = formatsFor("2:4").sort((a, b) => Number(b === "csr") - Number(a === "csr"));
+        for (const format of formats) {
           const { output, files } = await compiled(model, { ...how, format }, "2:4");
           const { decoder, naive } = await naiveOf(files);
           const linears = decoder.steps.flatMap((step) => step.op === "linear" ? [step] : []);
           expect(linears.length).toBeGreaterThanOrEqual(3 * (FOUR_A_BLOCK.includes(model) ? 4 : 6));
-          if (format === "dense" || !reference) reference = await compiledLogits(output);
+          if (format === "dense" || !reference) reference = await referenceLogits(output);
           expect(distance(logitsOf(naive, TOKENS), reference)).toBeLessThan(1e-4);
         }
       }, LONG);
@@ -243,7 +245,7 @@ describe("the steps", () => {
       checkDecoder(decoder);
       expect(decoder.lastOnly).toBe(true);
       const last = Float32Array.from(naive.run(TOKENS).at(-1)!);
-      expect(distance(last, await compiledLogits(output))).toBeLessThan(1e-4);
+      expect(distance(last, await referenceLogits(output))).toBeLessThan(1e-4);
     }
   });
 
