@@ -31,6 +31,8 @@ export class PagePool {
   readonly #layout: PageLayout;
   readonly #free: number[] = [];
   readonly #holders = new Map<number, number>();
+  /** Who writes behind all that others who hold a page share of it, and so needs no copy. */
+  readonly #writers = new Map<number, CachedTokens>();
   /** Gives pages up that are only kept for later; false when there are none. */
   #reclaim: () => boolean = () => false;
 
@@ -69,11 +71,12 @@ export class PagePool {
    *
    * @throws {MemoryBudgetError} When there is no memory for one.
    */
-  take(): number {
+  take(writer: CachedTokens): number {
     let page = this.#free.pop();
     if (page === undefined && this.#made >= this.#plenty) page = this.#reclaimed();
     page ??= this.#reserve();
     this.#holders.set(page, 1);
+    this.#writers.set(page, writer);
     return page;
   }
 
@@ -104,7 +107,8 @@ export class PagePool {
     this.#holders.set(page, this.#holders.get(page)! + 1);
   }
 
-  give(page: number): void {
+  give(page: number, holder: CachedTokens): void {
+    this.resign(page, holder);
     const holders = this.#holders.get(page)! - 1;
     if (holders > 0) this.#holders.set(page, holders);
     else {
@@ -113,32 +117,38 @@ export class PagePool {
     }
   }
 
+  /** Who goes back within a page would write to what others may share of it. */
+  resign(page: number, writer: CachedTokens): void {
+    if (this.#writers.get(page) === writer) this.#writers.delete(page);
+  }
+
   isShared(page: number): boolean {
     return this.#holders.get(page)! > 1;
   }
 
   /**
-   * A page of one's own with what is in a page that one holds, and gives back for it: the same page where
-   * nobody else holds it.
+   * A page to write to behind what one has in a page that one holds: the same where nobody else holds it, or where
+   * others share only what one has had, and otherwise a copy, for which that is given back.
    *
    * @throws {MemoryBudgetError} When there is no memory for one.
    */
-  own(page: number): number {
-    while (this.isShared(page)) {
+  own(page: number, writer: CachedTokens): number {
+    while (this.isShared(page) && this.#writers.get(page) !== writer) {
       // To give up what is kept may make room, and may leave nobody else who holds the page.
       if (this.#free.length === 0 && this.#made >= this.#plenty && this.#reclaim()) continue;
       let own: number;
       try {
-        own = this.take();
+        own = this.take(writer);
       } catch (error) {
         // Those who held it, too, may have been given up for want of memory.
         if (this.isShared(page)) throw error;
-        return page;
+        break;
       }
       this.#copy(page, own);
-      this.give(page);
+      this.give(page, writer);
       return own;
     }
+    this.#writers.set(page, writer);
     return page;
   }
 
@@ -167,8 +177,8 @@ export class CachedTokens {
   /**
    * Begins with the first `length` tokens of another, or a few less.
    *
-   * It takes no memory: a page that is not full is copied when it is written to, and the other may be
-   * given up before that.
+   * It takes no memory: a page that is not full is copied when this one writes to it, and the other may be
+   * given up before that. The other goes on in its page as before.
    */
   share(other: CachedTokens, length: number): void {
     const rest = length % PAGE;
@@ -188,9 +198,9 @@ export class CachedTokens {
   grow(count: number): void {
     const first = Math.floor(this.tokens.length / PAGE);
     try {
-      if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first]);
+      if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first], this);
       while (this.#pages.length * PAGE < this.tokens.length + count) {
-        this.#pages.push(this.#pool.take());
+        this.#pages.push(this.#pool.take(this));
       }
     } catch (error) {
       this.trim();
@@ -199,14 +209,16 @@ export class CachedTokens {
   }
 
   truncate(length: number): void {
-    this.tokens.length = Math.min(length, this.tokens.length);
+    if (length >= this.tokens.length) return this.trim();
+    this.tokens.length = length;
     this.trim();
+    if (length % PAGE > 0) this.#pool.resign(this.#pages.at(-1)!, this);
   }
 
   /** Gives pages back that were taken for tokens which then were not run. */
   trim(): void {
     const pages = Math.ceil(this.tokens.length / PAGE);
-    for (const page of this.#pages.splice(pages)) this.#pool.give(page);
+    for (const page of this.#pages.splice(pages)) this.#pool.give(page, this);
   }
 }
 

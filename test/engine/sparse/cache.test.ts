@@ -77,9 +77,10 @@ class Sequences {
   }
 
   begin(prompt: readonly number[]): CachedTokens {
-    const found = this.kept.find(prompt, prompt.length - 1);
+    const found = this.kept.find(prompt, prompt.length - 1, this.open);
     let cached = new CachedTokens(this.pool);
-    if (found && found.length === found.cached.tokens.length) {
+    const isEnded = found && !this.open.includes(found.cached);
+    if (isEnded && found.length === found.cached.tokens.length) {
       cached = found.cached;
       this.kept.remove(cached);
     } else if (found) cached.share(found.cached, found.length);
@@ -189,12 +190,15 @@ test("a page is copied without giving up what is kept, up to as many pages as ar
 
 test("pages that are made together lie side by side, and are all there before others are made", () => {
   const { memory, pool } = new Sequences(undefined, TOGETHER);
-  const pages = Array.from({ length: 7 }, () => pool.take());
+  const cached = new CachedTokens(pool);
+  const pages = Array.from({ length: 7 }, () => pool.take(cached));
   expect(pool.made).toBe(9);
   const apart = pages.slice(1).map((page, i) => page - pages[i]);
   expect([apart[0], apart[1], apart[3], apart[4]]).toEqual(new Array(4).fill(LAYER_BYTES));
   const { used } = memory;
-  expect([pool.take(), pool.take()]).toEqual([1, 2].map((i) => pages[6] + i * LAYER_BYTES));
+  expect([pool.take(cached), pool.take(cached)]).toEqual(
+    [1, 2].map((i) => pages[6] + i * LAYER_BYTES),
+  );
   expect(memory.used).toBe(used);
   expect(pool.most).toBe(9 + 3 * Math.floor(memory.left / (3 * TOGETHER.bytes)));
 });
@@ -260,6 +264,30 @@ describe("where memory is short", () => {
       expect(sequences.pool.held).toBe(2);
     });
   }
+
+  test("who is shared goes on in its page, and who shares needs one of its own", () => {
+    const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES, SINGLE, Infinity);
+    const { memory } = sequences;
+    const first = sequences.begin([1]);
+    run(memory, first, Array.from({ length: 20 }, (_, i) => i));
+    const [second, third] = [12, 20].map((length) => {
+      const cached = new CachedTokens(sequences.pool);
+      cached.share(first, length);
+      return cached;
+    });
+    run(memory, first, [500, 501]);
+    expect(sequences.pool.held).toBe(1);
+    run(memory, second, [600]);
+    for (const each of [first, second, third]) check(memory, each);
+    // There is none left for the third, until who was there first has gone back behind what it shares.
+    expect(() => run(memory, third, [700])).toThrow(MemoryBudgetError);
+    run(memory, first, [502]);
+    first.truncate(18);
+    expect(() => run(memory, first, [503])).toThrow(MemoryBudgetError);
+    first.truncate(0);
+    run(memory, third, [700]);
+    for (const each of [second, third]) check(memory, each);
+  });
 
   test("a page of two open sequences is copied, or it is an error and both have what they had", () => {
     const sequences = new Sequences(FIRST_FREE + 2 * LAYER_BYTES, SINGLE, Infinity);
