@@ -6,9 +6,10 @@ import { distill, type Lessons, prepareLessons, windowsPerStep } from "../calibr
 import { Parameters } from "../calibrate/parameters.ts";
 import { batchesOf, type DistillationWork, planForDistillation } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
-import { roundTo } from "../onnx/element_type.ts";
+import { type FloatType, roundTo } from "../onnx/element_type.ts";
 import { type GroupColumns, matrixGrid } from "../prune/int4_grid.ts";
 import { countZeros, packMask } from "../prune/mask.ts";
 import type { BlockLinear } from "./prune_report.ts";
@@ -71,73 +72,104 @@ export async function assertDistillable(
  * @throws {MemoryBudgetError} When one step needs more memory than it may take.
  */
 export async function distillWritten(bench: Workbench, task: DistillTask): Promise<DistillReport> {
-  const { steps, seed, windows, linears, writer } = task;
-  const { phases, signal } = bench;
   const model = await bench.model();
   const written = new OpenModel(task.folder);
-  const work = workOf(model, written, task);
-  const plan = planForDistillation(work, task.memory);
-  const parameters = new Parameters(plan.spillParameters);
-  const hidden = new WindowStates(
-    batchesOf(windows, 1),
-    model.sections.head.columns,
-    plan.spillLessons,
-  );
+  let parameters: Parameters | undefined;
+  let hidden: WindowStates | undefined;
   try {
-    const { tensors } = written.checkpoint;
-    const { finalNorms } = model.sections;
-    const valuesOf = (weight: string, length: number) => {
-      const values = new Float32Array(length);
-      written.checkpoint.readFloats(weight, values);
-      return values;
-    };
-    for (const { weight, rows, columns } of linears) {
-      const values = valuesOf(weight, rows * columns);
-      const group = task.groups?.get(weight);
-      const grid = group && matrixGrid(values, columns, group);
-      parameters.add(weight, values, task.masks.get(weight)!, grid);
-    }
-    for (const { weight, length } of finalNorms) {
-      parameters.add(weight, valuesOf(weight, length), packMask(new Uint8Array(length).fill(1)));
-    }
-    const lessons = await prepare(bench, model, windows, hidden);
-    const losses: number[] = [];
-    await phases.run(
-      "distill",
-      "steps",
-      steps,
-      (step) =>
-        distill(model, parameters, windows, lessons, { steps, seed }, {
-          signal,
-          onStep: (done, loss) => {
-            losses.push(loss);
-            step(done);
-          },
-        }),
+    const plan = planForDistillation(workOf(model, written, task), task.memory);
+    parameters = new Parameters(plan.spillParameters);
+    addParameters(parameters, written.checkpoint, model, task);
+    hidden = new WindowStates(
+      batchesOf(task.windows, 1),
+      model.sections.head.columns,
+      plan.spillLessons,
     );
-    const write = (weight: string, length: number) => {
-      const values = new Float32Array(length);
-      parameters.read(weight, values);
-      roundTo(values, tensors.get(weight)!.type!);
-      writer.replace(weight, values);
-      return values;
-    };
-    for (const { weight, rows, columns } of linears) {
-      task.zeros.set(weight, countZeros(write(weight, rows * columns)));
-    }
-    for (const { weight, length } of finalNorms) write(weight, length);
-    const eighth = Math.ceil(steps / 8);
+    const losses = await learn(bench, model, task, parameters, hidden);
+    const tensors = written.checkpoint.tensors;
+    writeParameters(parameters, model, task, (weight) => tensors.get(weight)!.type!);
+    const eighth = Math.ceil(task.steps / 8);
     const mean = (part: number[]) => part.reduce((sum, loss) => sum + loss, 0) / part.length;
     return {
-      steps,
+      steps: task.steps,
       divergence: { start: mean(losses.slice(0, eighth)), end: mean(losses.slice(-eighth)) },
     };
   } finally {
     await model.freeSessions();
-    parameters.close();
-    hidden.close();
+    parameters?.close();
+    hidden?.close();
     written.checkpoint.close();
   }
+}
+
+/** Takes in what is to learn: the kept weights of linears, and all of the last norms. */
+function addParameters(
+  parameters: Parameters,
+  checkpoint: Checkpoint,
+  { sections: { finalNorms } }: StagedModel,
+  { linears, groups, masks }: DistillTask,
+): void {
+  const valuesOf = (weight: string, length: number) => {
+    const values = new Float32Array(length);
+    checkpoint.readFloats(weight, values);
+    return values;
+  };
+  for (const { weight, rows, columns } of linears) {
+    const values = valuesOf(weight, rows * columns);
+    const group = groups?.get(weight);
+    const grid = group && matrixGrid(values, columns, group);
+    parameters.add(weight, values, masks.get(weight)!, grid);
+  }
+  for (const { weight, length } of finalNorms) {
+    parameters.add(weight, valuesOf(weight, length), packMask(new Uint8Array(length).fill(1)));
+  }
+}
+
+/** Has the dense model teach; returns the loss of each step. */
+async function learn(
+  bench: Workbench,
+  model: StagedModel,
+  { steps, seed, windows }: DistillTask,
+  parameters: Parameters,
+  hidden: WindowStates,
+): Promise<number[]> {
+  const { phases, signal } = bench;
+  const lessons = await prepare(bench, model, windows, hidden);
+  const losses: number[] = [];
+  await phases.run(
+    "distill",
+    "steps",
+    steps,
+    (step) =>
+      distill(model, parameters, windows, lessons, { steps, seed }, {
+        signal,
+        onStep: (done, loss) => {
+          losses.push(loss);
+          step(done);
+        },
+      }),
+  );
+  return losses;
+}
+
+/** Writes what has been learnt, and counts its zeros. */
+function writeParameters(
+  parameters: Parameters,
+  { sections: { finalNorms } }: StagedModel,
+  { linears, writer, zeros }: DistillTask,
+  typeOf: (weight: string) => FloatType,
+): void {
+  const write = (weight: string, length: number) => {
+    const values = new Float32Array(length);
+    parameters.read(weight, values);
+    roundTo(values, typeOf(weight));
+    writer.replace(weight, values);
+    return values;
+  };
+  for (const { weight, rows, columns } of linears) {
+    zeros.set(weight, countZeros(write(weight, rows * columns)));
+  }
+  for (const { weight, length } of finalNorms) write(weight, length);
 }
 
 /** Runs the dense model over the calibration windows. */
