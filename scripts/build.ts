@@ -10,7 +10,7 @@
  * @module
  */
 
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { BUILDS } from "../src/engine/sparse/kernels.ts";
 import { unshared } from "../src/engine/sparse/module_bytes.ts";
@@ -119,6 +119,9 @@ async function writeKernels(from: string, to: string): Promise<void> {
 async function main(): Promise<void> {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const outdir = `${root}dist`;
+  // A build that is cut short must not be taken for one: see `src/bundle/dist.ts`.
+  const complete = `${outdir}/complete.json`;
+  await rm(complete, { force: true });
   await bundle({
     entrypoints: [`${root}src/prune/mod.ts`],
     outdir,
@@ -148,12 +151,15 @@ async function main(): Promise<void> {
     });
   }
   await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
+  const bytes: Record<string, number> = {};
   for (
     const file of ["prune.js", "run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"]
   ) {
-    const { size } = await stat(`${root}dist/${file}`);
+    const { size } = await stat(`${outdir}/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
+    bytes[file] = size;
   }
+  await writeFile(complete, `${JSON.stringify({ bytes }, undefined, 2)}\n`);
 }
 
 if (import.meta.main) await main();

@@ -36,8 +36,8 @@ import {
   ROOT,
   type Runtime,
   RUNTIMES,
-  TEST_TIMEOUT_MS,
 } from "./test/plans.ts";
+import { TEST_TIMEOUT_MS } from "../test/support/limit.ts";
 import { judge, type Outcome } from "./test/report.ts";
 import { runWatched } from "./test/run_watched.ts";
 
@@ -126,6 +126,8 @@ async function findTests(filters: readonly string[]): Promise<string[]> {
  * test does not end it. That is told, and does not fail alone.
  */
 async function execute(plan: Plan, references: string, write: Write): Promise<Outcome> {
+  let printed = "";
+  const decoder = new TextDecoder();
   const once = () =>
     runWatched(plan.command, {
       cwd: ROOT,
@@ -135,14 +137,18 @@ async function execute(plan: Plan, references: string, write: Write): Promise<Ou
         DENO_NO_PROMPT: "1",
         ESPALIER_TEST_REFERENCES: references,
       },
-      write,
+      write: (text) => {
+        printed += typeof text === "string" ? text : decoder.decode(text, { stream: true });
+        write(text);
+      },
       silence: SILENCE_MS,
     });
   const first = await once();
-  if (!first.hung) return await judge(plan, first);
+  if (!first.hung) return await judge(plan, first, printed);
   await rm(plan.reportPath, { force: true });
   const folders = [...new Set(plan.files.map((file) => dirname(file)))].join(", ");
-  const outcome = await judge(plan, await once());
+  printed = "";
+  const outcome = await judge(plan, await once(), printed);
   const hung = `the runner of ${folders} hung: it ${first.ending}, and was started a second time`;
   return { ...outcome, troubles: [hung, ...outcome.troubles] };
 }

@@ -105,11 +105,16 @@ describe("a runner's report", () => {
   let count = 0;
 
   /** What is made of a report, or of none, after an exit code. */
-  async function judged(runtime: Plan["runtime"], report: string | undefined, code: number) {
+  async function judged(
+    runtime: Plan["runtime"],
+    report: string | undefined,
+    code: number,
+    printed = "",
+  ) {
     const reportPath = join(folder, `${count++}.xml`);
     if (report !== undefined) writeFileSync(reportPath, report);
     const plan = { runtime, version: "1", files: ["test/a.test.ts"], command: [], reportPath };
-    return await judge(plan, { code, ending: `exited with code ${code}`, hung: false });
+    return await judge(plan, { code, ending: `exited with code ${code}`, hung: false }, printed);
   }
   const file = 'file="test/a.test.ts"';
 
@@ -130,6 +135,17 @@ describe("a runner's report", () => {
     expect(await judged("deno", undefined, 0)).toMatchObject({ passed: 0, failed: 1 });
     expect(await judged("deno", one, 1)).toMatchObject({ passed: 1, failed: 1 });
     expect(await judged("deno", one, 0)).toMatchObject({ passed: 1, failed: 0, troubles: [] });
+  });
+
+  test("with a file of Deno's in which there are no tests counts that as a failed test", async () => {
+    const one = `<testcase name="one" ${file} />`;
+    const printed = (tests: number) =>
+      `running 1 test from ./test/b.test.ts\nrunning ${tests} tests from ./test/a.test.ts\n`;
+    expect(await judged("deno", one, 0, printed(2))).toMatchObject({ passed: 1, failed: 0 });
+    for (const text of [printed(0), `\x1b[0m\x1b[38;5;245m${printed(0)}`]) {
+      const { failed, troubles } = await judged("deno", one, 0, text);
+      expect([failed, troubles.join()]).toEqual([1, "test/a.test.ts holds no test"]);
+    }
   });
 
   test("without a word on one of Bun's files counts as a failed test", async () => {

@@ -4,6 +4,7 @@ import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { TEST_TIMEOUT_MS } from "./support/limit.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -167,6 +168,10 @@ describe("the pinned runtimes", () => {
   test("are the Bun that @types/bun describes", () => {
     expect(pin(".ci/run", "bun_version")).toBe(packageJson.devDependencies["@types/bun"]);
   });
+});
+
+test("a test that names no limit has the same in every runtime", () => {
+  expect(/^timeout = (\d+)$/m.exec(readText("bunfig.toml"))?.[1]).toBe(`${TEST_TIMEOUT_MS}`);
 });
 
 describe("the program", () => {

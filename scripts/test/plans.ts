@@ -9,16 +9,11 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { TEST_TIMEOUT_MS } from "../../test/support/limit.ts";
 import { bundle, type BundlerPlugin } from "../build.ts";
 
 /** The Deno that npx fetches; `.ci/run` installs the same. */
 const DENO_VERSION = "2.9.6";
-
-/**
- * The limit for a test that names none. Bun's own is 5 s, too short for tests that load models; beside
- * another runtime's tests, on two cores, the longest took 88 s.
- */
-export const TEST_TIMEOUT_MS = 240_000;
 
 /** The first Node whose test runner writes JUnit reports and supports hooks as the tests need. */
 const MIN_NODE_MAJOR = 20;

@@ -6,6 +6,7 @@
 
 import { readFile } from "node:fs/promises";
 import { basename, relative, resolve } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { type Plan, ROOT } from "./plans.ts";
 import type { Ending } from "./run_watched.ts";
 
@@ -59,10 +60,15 @@ function parseReport(xml: string): TestCase[] {
   return cases;
 }
 
-/** Reads a run's report, and turns all that went wrong without a failed test into a failure. */
+/**
+ * Reads a run's report, and turns all that went wrong without a failed test into a failure.
+ *
+ * @param printed What the runner printed.
+ */
 export async function judge(
   plan: Plan,
   exit: Ending,
+  printed: string,
 ): Promise<Outcome> {
   const tally = { passed: 0, failed: 0, skipped: 0 };
   const troubles: string[] = [];
@@ -90,6 +96,12 @@ export async function judge(
     } else {
       trouble(`${bundled} reported no test: it exited early, or holds none`);
     }
+  }
+  // Deno's report has no files; it prints how many tests it found in each.
+  if (plan.runtime === "deno") {
+    const lines = stripVTControlCharacters(printed)
+      .matchAll(/^running 0 tests from (?:\.\/)?(\S+)/gm);
+    for (const [, file] of lines) trouble(`${file} holds no test`);
   }
   // A test that calls process.exit() ends all of Bun's run, with whatever code it likes.
   if (plan.runtime === "bun") {

@@ -12,8 +12,11 @@ import { lockFile } from "../platform/lock.ts";
 import { runToEnd } from "../platform/run_to_end.ts";
 import { findBun } from "./bun.ts";
 
-/** What a build has besides its kernels. */
-export const BUILT = ["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"];
+/** What a build has: some of it, and what is written when all of it is there. */
+export const BUILT = [
+  ...["run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"],
+  "complete.json",
+];
 /** Lines of a failed build that are told. */
 const TOLD = 3;
 

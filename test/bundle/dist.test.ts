@@ -3,7 +3,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BUILT, distribution } from "../../src/bundle/dist.ts";
 import { ToolMissingError } from "../../src/errors.ts";
@@ -62,6 +62,15 @@ describe("the build", () => {
     await Promise.all([distribution(hooks, root), distribution(hooks, root)]);
     expect(notes.length).toBe(1);
     expect(existsSync(join(root, "dist/.lock"))).toBe(false);
+  }, 60_000);
+
+  test("is made again where one was cut short: not all that it writes was there", async () => {
+    const root = packageWith(BUILD);
+    const { notes, hooks } = watcher();
+    await distribution(hooks, root);
+    rmSync(join(root, "dist/complete.json"));
+    await distribution(hooks, root);
+    expect(notes.length).toBe(2);
   }, 60_000);
 
   test("that came with an installed package is taken, in whatever order it was unpacked", async () => {

@@ -11,7 +11,7 @@ import { partsSource } from "../../src/engine/parts_source.ts";
 import { pathsIn } from "../../src/platform/folders.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
 import { addUnknownOperator, CompileWorkshop, forgetHashes, LONG } from "../compile/support.ts";
-import { smallDisk } from "../support/disks.ts";
+import { hasSmallDisks, smallDisk } from "../support/disks.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const workshop = new CompileWorkshop();
@@ -149,11 +149,10 @@ describe("a folder that cannot be written", () => {
     expect(readFileSync(file, "utf8")).toBe("mine");
   }, LONG);
 
-  test("for the disk is full, leaves nothing on it", async () => {
+  test.if(hasSmallDisks())("for the disk is full, leaves nothing on it", async () => {
     const { model } = await site();
     const disk = workshop.folder();
-    const limited = smallDisk(disk, "6m");
-    if (!limited) return;
+    const limited = smallDisk(disk, "6m")!;
     try {
       const options = { model, target: "static", output: join(disk, "site") } as const;
       expect(await rejectionOf(bundle(options))).toMatchObject({ code: "DISK_FULL" });

@@ -12,9 +12,7 @@
 import { Buffer } from "node:buffer";
 // @ts-ignore: deno-std ships no types; `expect` below gets its signature by hand.
 import { expect as stdExpect } from "@std/expect";
-
-/** How long a test or hook may take when it names no limit; `scripts/test.ts` gives Bun the same. */
-const DEFAULT_TIMEOUT_MS = 120_000;
+import { TEST_TIMEOUT_MS } from "./limit.ts";
 
 /** The body of a test or a hook. */
 export type Body = () => void | Promise<unknown>;
@@ -193,7 +191,7 @@ function register(name: string, body: Body, timeoutMs: number | undefined, ignor
     // onnxruntime keeps its Workers between sessions, which the sanitizers would report as leaks.
     sanitizeOps: false,
     sanitizeResources: false,
-    fn: () => runTest(group, () => withTimeout(body, timeoutMs ?? DEFAULT_TIMEOUT_MS)),
+    fn: () => runTest(group, () => withTimeout(body, timeoutMs ?? TEST_TIMEOUT_MS)),
   });
 }
 
@@ -233,7 +231,7 @@ export function describe(name: string, block: () => void): void {
 }
 
 function hook(kind: "beforeAll" | "afterAll" | "beforeEach" | "afterEach") {
-  return (body: Body, timeoutMs: number = DEFAULT_TIMEOUT_MS): void => {
+  return (body: Body, timeoutMs: number = TEST_TIMEOUT_MS): void => {
     current[kind].push(() => withTimeout(body, timeoutMs));
   };
 }

@@ -17,9 +17,7 @@ import {
 import type { expect as BunExpect } from "bun:test";
 // @ts-ignore: deno-std ships no types; `expect` below has those of bun:test.
 import { expect as stdExpect } from "@std/expect";
-
-/** How long a test or hook may take when it names no limit; `scripts/test.ts` gives Bun the same. */
-const DEFAULT_TIMEOUT_MS = 120_000;
+import { TEST_TIMEOUT_MS } from "./limit.ts";
 
 /** The body of a test or a hook. */
 type Body = () => void | Promise<unknown>;
@@ -30,7 +28,7 @@ type Register = (name: string, body: Body, timeoutMs?: number) => void;
 // node:test takes a body's parameters for a context and a callback, so `body` is never handed over
 // itself. It also returns a promise of the test's end, which nothing here awaits.
 const registerIf = (condition: boolean): Register => (name, body, timeoutMs) => {
-  const timeout = timeoutMs ?? DEFAULT_TIMEOUT_MS;
+  const timeout = timeoutMs ?? TEST_TIMEOUT_MS;
   void nodeTest(name, { skip: !condition, timeout }, async () => {
     await body();
   });
@@ -55,7 +53,7 @@ export function describe(name: string, block: () => void): void {
 
 type NodeHook = (fn: () => Promise<void>, options: { timeout: number }) => void;
 
-const hook = (register: NodeHook) => (body: Body, timeoutMs: number = DEFAULT_TIMEOUT_MS): void =>
+const hook = (register: NodeHook) => (body: Body, timeoutMs: number = TEST_TIMEOUT_MS): void =>
   register(async () => {
     await body();
   }, { timeout: timeoutMs });

@@ -1,6 +1,8 @@
 /** Folders in which nothing can be written, or not much. @module */
 import { spawnSync } from "node:child_process";
-import { chmodSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 
 /** A folder with a limit; `release` lifts it. */
@@ -16,6 +18,15 @@ export interface Limited {
  */
 export function smallDisk(folder: string, size: string): Limited | undefined {
   return mounted(folder, `size=${size}`);
+}
+
+/** Whether {@linkcode smallDisk} works here. */
+export function hasSmallDisks(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), "espalier-disk-"));
+  const limited = smallDisk(folder, "1m");
+  limited?.release();
+  rmSync(folder, { recursive: true });
+  return limited !== undefined;
 }
 
 /** Takes the right to write in an empty folder away, from the administrator as well. */

@@ -7,9 +7,10 @@ function runsOf(
   tokens: number,
   count: number,
   each: (isAlone: boolean, run: number) => number,
+  isOneAlone = true,
 ): boolean[] {
   return Array.from({ length: count }, (_, run) => {
-    const isAlone = alone.choose(tokens, true);
+    const isAlone = alone.choose(tokens, isOneAlone);
     alone.took(tokens, isAlone, tokens * each(isAlone, run));
     return isAlone;
   });
@@ -19,12 +20,26 @@ const countOf = (runs: readonly boolean[], isAlone: boolean) =>
   runs.filter((run) => run === isAlone).length;
 
 describe("a run of several tokens", () => {
-  test("is never alone where one token is not", () => {
-    const alone = new Alone();
-    for (let run = 0; run < 100; run++) {
-      expect(alone.choose(8, false)).toBe(false);
-      alone.took(8, false, 100);
+  test("is never alone where one token is not, but for few tokens: they try it by themselves", () => {
+    for (const [tokens, least, most] of [[17, 0, 0], [128, 0, 0], [2, 980, 991], [16, 980, 991]]) {
+      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 10 : 100, false);
+      expect(countOf(runs, true), `${tokens} tokens`).toBeGreaterThanOrEqual(least);
+      expect(countOf(runs, true), `${tokens} tokens`).toBeLessThanOrEqual(most);
     }
+  });
+
+  test("of few tokens costs next to nothing where together is faster", () => {
+    for (const tokens of [2, 3, 5, 8, 16]) {
+      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 20 : 10, false);
+      expect(countOf(runs, true)).toBeLessThanOrEqual(4);
+      expect(runs.slice(0, 8)).toEqual(new Array(8).fill(false));
+    }
+  });
+
+  test("of few tokens goes back at once where a lucky run had it alone", () => {
+    const lucky = (isAlone: boolean, run: number) => isAlone && run > 8 ? 20 : isAlone ? 5 : 10;
+    const runs = runsOf(new Alone(), 8, 250, lucky, false);
+    expect(countOf(runs, true)).toBeLessThan(8);
   });
 
   test("is alone, or not, as it takes less, and the other is tried now and then", () => {

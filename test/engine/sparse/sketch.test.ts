@@ -107,6 +107,38 @@ function tokensBelow(count: number, vocabulary: number): number[] {
   return Array.from({ length: count }, () => dice.below(vocabulary));
 }
 
+/**
+ * Rows of which two give nearly as much with the input, and their root mean square is 1.
+ *
+ * @param amplitude Of row 7, by columns.
+ * @param likeness Cosine of the input, row 5, and row 7.
+ * @param less Part by which row 333 gives less than row 7.
+ */
+function alikeRows(
+  columns: number,
+  amplitude: (column: number) => number,
+  likeness: number,
+  less: number,
+): Map<number, Float64Array> {
+  const dice = new Dice(SEED + 3);
+  const product = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+  const random = () => Float64Array.from({ length: columns }, () => normal(dice));
+  const unit = (v: Float64Array) => {
+    const size = Math.sqrt(product(v, v) / columns);
+    return v.map((x) => x / size);
+  };
+  const without = (v: Float64Array, u: Float64Array) => {
+    const part = product(v, u) / product(u, u);
+    return v.map((x, i) => x - part * u[i]);
+  };
+  const likeliest = unit(random().map((x, c) => x * amplitude(c)));
+  const beside = unit(without(random(), likeliest));
+  const input = likeliest.map((x, c) => likeness * x + Math.sqrt(1 - likeness ** 2) * beside[c]);
+  const other = unit(without(without(random(), input), likeliest));
+  const rival = input.map((x, c) => (1 - less) * likeness * x + 0.7 * other[c]);
+  return new Map([[5, input], [7, likeliest], [333, rival]]);
+}
+
 describe("a sketch", () => {
   for (const [what, embedding] of Object.entries(HEADS)) {
     test(`finds the largest logits of heads with ${what}`, async () => {
@@ -138,6 +170,55 @@ describe("a sketch", () => {
       }
     }
   }, LONG);
+
+  test(
+    "finds the largest logit where the input goes its row's way, and rows are louder in some blocks",
+    async () => {
+      // A row is normal in one block of 64 columns of `every`, and a part of that elsewhere. The input is the row of token
+      // 5: that of token 7, more or less. Row 333 gives a little less than row 7 does.
+      const cases = [[576, 3, 0], [768, 4, 0], [1024, 4, 0], [1024, 2, 0.2], [2048, 4, 0.3], [
+        8192,
+        1,
+        1,
+      ]];
+      for (const [columns, every, quiet] of cases) {
+        for (const [likeness, less] of [[1, 0.005], [1, 0.02], [0.9, 0.06], [0.7, 0.06]]) {
+          const rows = alikeRows(
+            columns,
+            (c) => (c >> 6) % every === 0 ? 1 : quiet,
+            likeness,
+            less,
+          );
+          const folder = await modelOf({
+            ...{
+              hidden: columns,
+              intermediate: 8,
+              heads: 1,
+              headDim: 8,
+              layers: 1,
+              vocabulary: 400,
+            },
+            // Nothing but the head: what it is given is the input.
+            zeros: 1,
+            lastNorm: 25 / columns,
+            embedding: (row, column, dice) => rows.get(row)?.[column] ?? 0.3 * normal(dice),
+          });
+          const [found, all] = await Promise.all(
+            [true, false].map((sketch) =>
+              withSparse(folder, { ...INT8, sketch }, async (model) => {
+                const sequence = model.open();
+                const logits = await logitsOf(sequence, [5], sketch ? 1e-6 : undefined);
+                return { logits, likeliest: sequence.likeliest };
+              })
+            ),
+          );
+          expectWithin(found.logits, all.logits, 1e-6, `${columns} columns, ${quiet}, ${likeness}`);
+          expect(found.likeliest).toBe(greedy(all.logits));
+        }
+      }
+    },
+    LONG,
+  );
 
   test("leaves most of a head alone where few tokens are likely", async () => {
     // What a token is followed by points the same way as its own embedding.

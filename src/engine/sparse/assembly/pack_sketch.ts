@@ -8,7 +8,12 @@
  *
  * Each block of 64 of the other weights of a row is multiplied with a Hadamard matrix, as `spread` does it with
  * inputs: weights are then nearly normal, which four bits serve well. And what all rows have in common is
- * taken out of them, the mean of some. What is lost is a tenth of a row's norm, and it favours no inputs.
+ * taken out of them, the mean of some. What is lost is a tenth of a row's norm.
+ *
+ * Rounding loses most where a row is largest, so what is lost is not without regard to inputs: those that go the row's
+ * way, as those of the largest logit do, find it too small. A level is therefore worth as much as makes the sketch
+ * exact for the row itself as input; what is lost is at right angles to it, and favours no inputs that differ from
+ * it by chance. Where it has more of the row's way in some blocks, and less in others, more is counted.
  *
  * Layout, for each four rows: what a level is worth, `[4]`; the error's standard deviation for inputs of norm
  * 1, `[4]`; the rows' scales, `[4]`; for each segment of 32 columns `[4 rows, 16 bytes]`, a column of the first
@@ -132,9 +137,16 @@ export function packSketch(d: usize): void {
     const errors = packRow(room, columns, half, four + SKETCH_HEAD + (lane << 2));
     // Products of what is spread are 64 times what they were.
     const unit = load<f32>(scales + (<usize> row << 2)) / <f32> BLOCK;
-    store<f32>(four + lane, 2 * <f32> half * unit);
-    const deviation = sqrt<f32>(max(errors, LEAST_ERROR * norm) / <f32> columns);
-    store<f32>(four + lane, deviation * lumpiness(room, columns, deviation) * unit, 16);
+    const kept = norm - along, gain: f32 = kept > 0 ? norm / kept : 1;
+    store<f32>(four + lane, 2 * <f32> half * unit * gain);
+    // What is lost of the row, less what the gain makes up for: |v - gain q|², with v q = kept.
+    const across = max(errors, gain * gain * (kept - along + errors) - norm);
+    const deviation = sqrt<f32>(max(across, LEAST_ERROR * norm) / <f32> columns);
+    // Of that, what goes each block's own way: ((v - gain q) v)² / v², over all blocks.
+    const less: f32 = 1 - gain;
+    const blocks: f32 = less * (less * norm + 2 * gain * along) + gain * gain * alongBlocks;
+    const times = max(lumpiness(room, columns, deviation), sqrt<f32>(max(blocks, 0)) / (DEVIATIONS * deviation));
+    store<f32>(four + lane, deviation * times * unit, 16);
     store<f32>(four + lane, unit, 32);
     copyOutliers(from, outliers, four + size - OUTLIER_BYTES + (lane << 2));
     if (lane == 12) four += size;
@@ -246,6 +258,9 @@ function inItself(v: v128): v128 {
   );
 }
 
+/** Of the last row, what its weights are off by times what they are; and that squared, over the squares, by blocks. */
+let along: f32 = 0, alongBlocks: f32 = 0;
+
 /**
  * Writes the levels of a row, and leaves in its room what its weights are off by.
  *
@@ -258,11 +273,27 @@ function packRow(room: usize, columns: i32, half: i32, to: usize): f32 {
   // q15mulr rounds: half a level less makes that the level below.
   const inverse = i16x8.splat(<i16> min(32767, 16384 / half));
   let errors = f32x4.splat(0), out = to;
+  let products = i32x4.splat(0), norms = f32x4.splat(0);
+  along = 0;
+  alongBlocks = 0;
   for (let at = room, end = room + (<usize> columns << 1); at < end; at += SEGMENT << 1) {
     const a = v128.load(at), b = v128.load(at, 16), c = v128.load(at, 32), d = v128.load(at, 48);
     const k = levelsOf(a, halves, inverse), l = levelsOf(b, halves, inverse);
     const m = levelsOf(c, halves, inverse), n = levelsOf(d, halves, inverse);
     const e = offBy(a, k, halves), f = offBy(b, l, halves), g = offBy(c, m, halves), h = offBy(d, n, halves);
+    products = i32x4.add(products, i32x4.add(i32x4.dot_i16x8_s(e, a), i32x4.dot_i16x8_s(f, b)));
+    products = i32x4.add(products, i32x4.add(i32x4.dot_i16x8_s(g, c), i32x4.dot_i16x8_s(h, d)));
+    let own = i32x4.add(i32x4.dot_i16x8_s(a, a), i32x4.dot_i16x8_s(b, b));
+    own = i32x4.add(own, i32x4.add(i32x4.dot_i16x8_s(c, c), i32x4.dot_i16x8_s(d, d)));
+    norms = f32x4.add(norms, f32x4.convert_i32x4_s(own));
+    // Two segments are a block.
+    if ((at - room & BLOCK) != 0) {
+      const product = sumLanes(f32x4.convert_i32x4_s(products)), block = sumLanes(norms);
+      along += product;
+      if (block > 0) alongBlocks += product * product / block;
+      products = i32x4.splat(0);
+      norms = f32x4.splat(0);
+    }
     v128.store(at, e);
     v128.store(at, f, 16);
     v128.store(at, g, 32);
