@@ -32,6 +32,7 @@ import { CANDIDATES, encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, ValueOptions } from "./packed/types.ts";
+import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { configForTransformersJs, unknownToTransformersJs } from "./transformers_js.ts";
 import { readMatrix, type Stored, storeDense } from "./weights.ts";
 
@@ -346,8 +347,8 @@ function copyCompanions(checkpoint: Checkpoint, folder: string): void {
     if (kind !== "file" || !(COMPANIONS.has(name) || LICENCES.test(name))) continue;
     copyFile(join(checkpoint.folder, name), join(folder, name));
   }
-  const config = configForTransformersJs(checkpoint.config);
-  writeText(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  const config = changeConfig(join(checkpoint.folder, "config.json"), configForTransformersJs);
+  writeText(join(folder, "config.json"), config);
 }
 
 /** What `espalier.json` says: no times and no paths, so that the same command gives the same bytes. */

@@ -3,8 +3,10 @@
  * @module
  */
 import { join, resolve } from "node:path";
+import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
+import type { FloatType } from "../src/onnx/element_type.ts";
 import { copyFile, writeText } from "../src/platform/files.ts";
 import { listFolder } from "../src/platform/folders.ts";
 import { isTurned, turned } from "../src/checkpoint/turned.ts";
@@ -13,6 +15,9 @@ import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { Phases } from "../src/api/shared.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { type ExpandOptions, expandSchema } from "./options.ts";
+
+/** What transformers calls types of weights. */
+const TORCH_NAMES: Record<FloatType, string> = { f32: "float32", f16: "float16", bf16: "bfloat16" };
 
 /** What `expand` did. */
 export interface ExpandReport {
@@ -57,9 +62,11 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
           step(done);
         }),
     );
-    const config = { ...model.config };
-    delete config["transformers.js_config"];
-    writeText(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+    const config = changeConfig(
+      join(model.folder, "config.json"),
+      (config) => configOfDense(config, settings.dtype),
+    );
+    writeText(join(folder, "config.json"), config);
     for (const { name, kind } of listFolder(model.folder)) {
       if (kind !== "file" || name === "config.json" || name === "espalier.json") continue;
       copyFile(join(model.folder, name), join(folder, name));
@@ -113,4 +120,21 @@ function turnedAgain(tensor: OutgoingTensor): OutgoingTensor {
     shape: tensor.shape.toReversed(),
     read: () => turned(tensor.read(), rows),
   };
+}
+
+/** The config of a dense checkpoint: nothing for transformers.js, and the type of its weights where that is another. */
+function configOfDense(
+  { "transformers.js_config": _, ...config }: Record<string, unknown>,
+  dtype: FloatType | undefined,
+): Record<string, unknown> {
+  if (dtype === undefined) return config;
+  const typed = (part: object): Record<string, unknown> =>
+    Object.fromEntries(
+      Object.entries(part).map(([name, value]) => {
+        if (name === "dtype" || name === "torch_dtype") return [name, TORCH_NAMES[dtype]];
+        const isText = name === "text_config" && typeof value === "object" && value !== null;
+        return [name, isText ? typed(value) : value];
+      }),
+    );
+  return typed(config);
 }

@@ -11,7 +11,8 @@ import { inspect } from "../../src/api/inspect.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
 import { filesOf, readJsonOf, rejectionOf } from "../checkpoint/support.ts";
-import { checkpointLogits, CompileWorkshop, type How, LONG, sourceOf } from "./support.ts";
+import { fromRoot } from "../support/paths.ts";
+import { checkpointLogits, CompileWorkshop, type How, LONG, ROOT, sourceOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
@@ -156,6 +157,20 @@ describe("a model that is expanded", () => {
     expect(error.get(byGroup.output)!).toBeLessThan(error.get(byRow.output)!);
   });
 
+  for (const model of readdirSync(fromRoot(ROOT))) {
+    test(`has the config of the checkpoint as it was written, whole floats too: ${model}`, async () => {
+      const { output } = await workshop.compile(sourceOf(model), { format: "csr", values: "f32" });
+      const dense = workshop.fresh("expanded");
+      await expand({ model: output, output: dense });
+      const [found, expected] = [dense, sourceOf(model)].map((folder) =>
+        readFileSync(join(folder, "config.json"), "utf8").replace(/\s+/g, "")
+      );
+      expect(found).toBe(expected);
+      expect(readFileSync(join(output, "config.json"), "utf8").replace(/\s+/g, ""))
+        .toContain(expected.slice(0, -1));
+    });
+  }
+
   test("takes another type where that is asked for, and carries the tokenizer", async () => {
     const { output } = await workshop.compile(await workshop.pruned("tiny", "2:4"), {
       values: "f16",
@@ -164,6 +179,8 @@ describe("a model that is expanded", () => {
     const report = await expand({ model: output, output: dense, dtype: "bf16" });
     expect(report.dtype).toBe("bf16");
     expect(inspect({ model: dense }).blocks[0].linears[0].dtype).toBe("BF16");
+    const config = readJsonOf(dense, "config.json");
+    expect([config.dtype, config.torch_dtype].filter(Boolean)).toEqual(["bfloat16"]);
     expect(readdirSync(dense).sort()).toEqual([
       "config.json",
       "generation_config.json",
