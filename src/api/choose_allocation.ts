@@ -89,7 +89,21 @@ export class AllocationChooser {
           `${percent(reached)} of their weights, not ${percent(sparsity)}`,
       );
     }
+    this.#tellOfWholeNumbers(mean, chosen.shares);
     return chosen;
+  }
+
+  /** Of M neighbours one is kept at least: blocks that would have less lose less than was asked for. */
+  #tellOfWholeNumbers(wanted: number, shares: readonly Share[]): void {
+    const { settings: { pattern }, pruned } = this.#request;
+    if (pattern.kind !== "mixed") return;
+    const kept = pruned.reduce((sum, block) => sum + shares[block].density, 0) / pruned.length;
+    // Whole numbers are right to half a one of all blocks together.
+    if (kept - wanted <= 0.5 / (pattern.m * pruned.length) + 1e-9) return;
+    this.#bench.phases.note(
+      `mixed:${pattern.m} keeps at least 1 of ${pattern.m} weights: all together they lose ` +
+        `${percent(1 - kept)} of their weights, not ${percent(1 - wanted)}`,
+    );
   }
 
   async #choose(windows: PruneWindows | undefined): Promise<Chosen> {

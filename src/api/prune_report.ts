@@ -251,8 +251,9 @@ function blockReports({ linears, shares, importance, counts }: RunFacts): BlockR
       kept: share.kept,
       densities: share.linears &&
         Object.fromEntries(own.map(({ name }, i) => [name, share.linears![i]])),
-      score: importance?.scores?.[index],
-      outlierPercent: importance?.outliers?.[index],
+      // A block of which all is left dense is not judged.
+      score: own.length > 0 ? importance?.scores?.[index] : undefined,
+      outlierPercent: own.length > 0 ? importance?.outliers?.[index] : undefined,
       sparsity: counts && sparsityOf(sizes),
       linears: counts && Object.fromEntries(
         own.map(({ name, rows, columns }, i) => [name, sizes[i].zeros / (rows * columns)]),

@@ -8,7 +8,7 @@
  * @module
  */
 import { z } from "zod";
-import { IntegrityError } from "../errors.ts";
+import { IntegrityError, throwIfAborted } from "../errors.ts";
 import { giveBack } from "../platform/garbage.ts";
 import { sha256Of } from "../platform/sha256.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
@@ -129,6 +129,22 @@ export async function checkFiles(source: ModelSource, paths: readonly string[]):
       file.close();
     }
   }
+}
+
+/**
+ * Reads all files of a model that there are hashes of; those that are not there are missed by who needs them.
+ *
+ * @returns The source, checked.
+ * @throws {IntegrityError} When one differs from its hashes.
+ * @throws {AbortError} When the signal says so.
+ */
+export async function checkModel(source: ModelSource, signal?: AbortSignal): Promise<ModelSource> {
+  const { source: checked, paths } = await checkedSource(source);
+  for (const path of paths) {
+    throwIfAborted(signal);
+    if (await checked.has(path)) await checkFiles(checked, [path]);
+  }
+  return checked;
 }
 
 class Checking implements ModelSource {

@@ -223,6 +223,14 @@ describe("prune", () => {
     }
   });
 
+  test("says when whole numbers of M keep more than was asked for", async () => {
+    const words = ["prune", TINY, ...PLAIN, "--dry-run", "--pattern"];
+    expect((await succeed(...words, "mixed:4", "--sparsity", "0.7")).stderr).not.toContain("keeps");
+    const { stderr } = await succeed(...words, "mixed:4", "--sparsity", "0.9");
+    expect(stderr).toContain("mixed:4 keeps at least 1 of 4 weights");
+    expect(stderr).toContain("lose 75.0 % of their weights, not 90.0 %");
+  });
+
   test("needs no calibration text for magnitudes in equal shares", async () => {
     const output = join(workshop.folder(), "out");
     const found = await report("prune", TINY, `-o${output}`, ...PLAIN, "--sparsity", "0.5");
@@ -283,6 +291,10 @@ describe("prune", () => {
       const distance = { uniform: 0, dlp: 0.3, owl: 0.16, atp: 0.3 }[allocation]!;
       expect(Math.max(...others) - Math.min(...others)).toBeCloseTo(distance, 9);
     }
+    // What is not pruned is not judged.
+    const { blocks: judged } = await report(...words, "--allocation", "dlp");
+    expect(judged.map(({ score }: { score?: number }) => score !== undefined))
+      .toEqual([0, 1, 2, 3, 4, 5, 6, 7].map((index) => index !== 0 && index !== 5));
     const { blocks } = await report(...words, "--pattern", "mixed:16");
     const kept: number[] = blocks.map(({ kept }: { kept: number }) => kept);
     expect([kept[0], kept[5]]).toEqual([16, 16]);

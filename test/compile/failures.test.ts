@@ -3,12 +3,14 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compile } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
 import type { CompileOptions } from "../../compile/options.ts";
+import { verify } from "../../compile/verify.ts";
 import { editSafetensors, filesOf, rejectionOf } from "../checkpoint/support.ts";
+import { fromRoot } from "../support/paths.ts";
 import { CompileWorkshop, sourceOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
@@ -119,6 +121,29 @@ describe("an output folder that is there", () => {
     expect(error.message).toContain("in one another");
     expect(filesOf(output)).toEqual(after);
   });
+});
+
+test("a compiled model of which one bit has changed is neither expanded nor verified", async () => {
+  const against = await workshop.pruned("tiny", "2:4");
+  const { output: model } = await workshop.compile(against, {});
+  const place = workshop.folder();
+  for (const file of ["onnx/model.onnx_data", "onnx/model.onnx", "config.json"]) {
+    const path = join(model, file), bytes = readFileSync(path);
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(path, bytes);
+    const refusals = [
+      expand({ model, output: join(place, "out") }),
+      verify({ model, against, text: fromRoot("examples/tiny/evaluation.txt") }),
+    ].map(rejectionOf);
+    for (const error of await Promise.all(refusals)) {
+      expect([file, error.code]).toEqual([file, "INTEGRITY"]);
+      expect(error.message).toContain(file);
+    }
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(path, bytes);
+  }
+  expect(readdirSync(place)).toEqual([]);
+  await expand({ model, output: join(place, "out") });
 });
 
 describe("work that is stopped in the middle", () => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import type { BuildPlan } from "../../binary/build.ts";
 import { emptyPlaces } from "../../binary/places.ts";
 import { folderSource } from "../../engine/folder_source.ts";
-import { checkedSource, checkFiles } from "../../engine/integrity.ts";
+import { checkedSource, checkModel } from "../../engine/integrity.ts";
 import { lower } from "../../engine/sparse/lower.ts";
 import { ModelReader } from "../../engine/sparse/model_reader.ts";
 import { contextWithin } from "../../engine/tokens.ts";
@@ -118,13 +118,8 @@ function isForLinux(platform: string | undefined): boolean {
  * @throws {AbortError} When the signal says so.
  */
 async function assertSound(model: string, signal?: AbortSignal): Promise<void> {
-  const { source, paths } = await checkedSource(folderSource(model));
-  await readText(source);
-  for (const path of paths) {
-    throwIfAborted(signal);
-    // A file that is not there is asked for by nobody, or missed in a better way.
-    if (await source.has(path)) await checkFiles(source, [path]);
-  }
+  await readText((await checkedSource(folderSource(model))).source);
+  await checkModel(folderSource(model), signal);
 }
 
 /**
