@@ -45,7 +45,8 @@ import { Workbench } from "./workbench.ts";
  * Prunes a checkpoint.
  *
  * The result has the input's form: sharding, dtypes and all other files are kept, pruned weights are
- * 0, and `espalier.json` beside them says how it was made. The same options give the same bytes.
+ * 0, and `espalier.json` beside them says how it was made. The same options give the same bytes on as many
+ * threads.
  *
  * @param options See `deno run mod.ts prune --help`.
  * @param hooks Progress and abort.
