@@ -152,7 +152,9 @@ export class TurnSequence implements Sequence {
   }
 
   truncate(length: number): void {
-    if (!this.#isReleased || length < this.#inner.length) this.#inner.truncate(length);
+    // A sequence of the engine that was given up is closed.
+    const isShorter = !this.#isGone && length < this.#inner.length;
+    if (!this.#isReleased || isShorter) this.#inner.truncate(length);
     this.#tokens.length = Math.min(this.#tokens.length, length);
   }
 

@@ -136,6 +136,20 @@ describe("where memory runs out", () => {
     }
   });
 
+  test("one that is stopped while its run finds no memory does not wait for any", async () => {
+    const stop = new AbortController();
+    const { model } = shared({}, 50);
+    const [one, two] = [model.open(), model.open()];
+    await one.run(tokens(30));
+    await two.run(tokens(20));
+    // Runs of a token look at their signals before they come, and not again.
+    const waits = failure(within(two.run([1], { signal: stop.signal })));
+    stop.abort();
+    expect(await waits).toBeInstanceOf(AbortError);
+    two.close();
+    one.close();
+  });
+
   test("nobody waits for ever, whoever is stopped or closed at whatever moment", async () => {
     const run = fc.record({
       length: fc.integer({ min: 1, max: 150 }),

@@ -77,11 +77,13 @@ export class ToyModel implements EngineModel {
       return logits;
     };
     return {
+      // As a sequence of our engine: what it had belongs to others then.
       get length() {
-        return tokens.length;
+        return open ? tokens.length : 0;
       },
       run,
       truncate: (length) => {
+        if (!open) throw new ModelClosedError("the sequence is closed");
         tokens.length = Math.min(tokens.length, length);
       },
       close: () => {

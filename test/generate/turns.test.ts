@@ -2,8 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { AbortError, ModelClosedError } from "../../src/errors.ts";
+import { Turns } from "../../src/generate/turns.ts";
 import { VOCABULARY } from "./support.ts";
-import { alone, failure, pause, pauseOrNot, shared, tokens } from "./turns_support.ts";
+import { alone, failure, pause, pauseOrNot, shared, thinker, tokens } from "./turns_support.ts";
 describe("turns", () => {
   test("let a short answer end while a long one is being written", async () => {
     const { engine, make } = shared();
@@ -145,6 +146,31 @@ describe("turns", () => {
       }
     });
   }
+
+  test("are never had by sequences of two engines at once", async () => {
+    const turns = new Turns();
+    const computing = new Set<string>();
+    let most = 0;
+    const engineOf = (name: string) =>
+      turns.share(thinker({
+        together: 4,
+        beforeRun: async () => {
+          computing.add(name);
+          most = Math.max(most, computing.size);
+          await pause(1);
+          computing.delete(name);
+        },
+      }));
+    const sequences = ["a", "b"].flatMap((name) => {
+      const engine = engineOf(name);
+      return [engine.open(), engine.open()];
+    });
+    await Promise.all(sequences.map(async (sequence) => {
+      for (let i = 0; i < 10; i++) await sequence.run([1 + i]);
+    }));
+    expect(most).toBe(1);
+    for (const sequence of sequences) sequence.close();
+  });
 
   test("wait for nobody who does not come back", async () => {
     const { engine, model } = shared({}, undefined, 8);

@@ -42,7 +42,14 @@ export class Watched implements EngineModel {
     const number = this.opened++;
     const inner = this.#engine.open(prompt);
     // What another has left it, and it gives back.
-    this.tokens += inner.length;
+    let held = inner.length;
+    this.tokens += held;
+    let isClosed = false;
+    const count = () => {
+      if (isClosed) return;
+      this.tokens += inner.length - held;
+      held = inner.length;
+    };
     const run = async (tokens: ArrayLike<number>, options?: RunOptions) => {
       if (this.#running.size === (this.info.together ?? 1)) {
         throw new Error("too many runs at once");
@@ -53,11 +60,10 @@ export class Watched implements EngineModel {
       this.batches.at(-1)!.push(number);
       this.#running.add(number);
       this.runs.push([number, tokens.length]);
-      const before = inner.length;
       try {
         return await inner.run(tokens, options);
       } finally {
-        this.tokens += inner.length - before;
+        count();
         this.#running.delete(number);
       }
     };
@@ -66,9 +72,13 @@ export class Watched implements EngineModel {
         return inner.length;
       },
       run,
-      truncate: (length) => inner.truncate(length),
+      truncate: (length) => {
+        inner.truncate(length);
+        count();
+      },
       close: () => {
-        this.tokens -= inner.length;
+        this.tokens -= held;
+        isClosed = true;
         inner.close();
       },
     };
