@@ -12,6 +12,7 @@ import {
   int4Columns,
   lookUpScales,
   packNibbles,
+  scalesOf,
   toInt4,
   unpackNibbleRows,
   unpackNibbles,
@@ -115,6 +116,19 @@ describe("int4", () => {
     expect(int4Columns(random(16, 256, 0.5), 64)).toBe(128);
     expect(int4Columns(random(16, 256, 0.1))).toBe(128);
     expect(int4Columns({ ...named, rows: 2, columns: 3, values: new Float32Array(6) })).toBe(128);
+  });
+
+  test("takes no few weights for a grid, on which a single one of a group always lies", () => {
+    const single: Matrix = { ...named, rows: 1, columns: 32, values: new Float32Array(32) };
+    single.values[7] = 0.3;
+    expect(int4Columns(single, 1)).toBe(32);
+  });
+
+  test("counts no scale of a group that has no weights", () => {
+    const matrix = random(2, 64, 1);
+    matrix.values.fill(0, 32, 64);
+    const scales = scalesOf(matrix, 32);
+    expect([...scales].map((scale) => scale === 0)).toEqual([false, true, false, false]);
   });
 
   test("finds the groups that weights were rounded with, and loses nothing of them", () => {

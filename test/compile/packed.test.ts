@@ -390,6 +390,7 @@ describe("a damaged", () => {
     const gapped = (...gaps: number[]) => ({ ...csr, gaps: Uint8Array.from(gaps) });
     refused(() => decodeCsr(gapped()), "gaps are empty");
     refused(() => decodeCsr(gapped(0, 2, 4, 0)), "gaps are 0 at entry 3");
+    refused(() => decodeCsr(gapped(0, 0, 2, 4)), "gaps are 0 at entry 1");
     refused(() => decodeCsr(gapped(0, 2, 4, 4)), "gaps lead out of the matrix at entry 3");
     refused(() => decodeCsr(gapped(10, 2, 4, 4)), "gaps lead out of the matrix at entry 0");
     refused(() => decodeCsr(gapped(0, 2, 4)), "values has 4 elements, not 3");

@@ -131,6 +131,10 @@ describe("whole numbers of M", () => {
     expect(wholeNumbersOf([0.25, 0.5, 0.75], 4)).toEqual([1, 2, 3]);
   });
 
+  test("leave a block dense that is to stay so, whatever others lack", () => {
+    expect(wholeNumbersOf([1, 0.01, 0.01, 0.01], 4)).toEqual([4, 1, 1, 1]);
+  });
+
   test("never fall below one, however small the density", () => {
     expect(wholeNumbersOf([0.01, 0.01], 4)).toEqual([1, 1]);
   });

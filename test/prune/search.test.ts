@@ -85,6 +85,54 @@ describe("the search for densities", () => {
     }
   });
 
+  /** Where the first move goes from some densities: the logarithms of slopes a weight, less their mean. */
+  function firstMove(start: number[], slopes: number[], sizes: number[], length: number): number[] {
+    const each = slopes.map((slope, i) => slope / sizes[i] * sum(sizes) / sizes.length);
+    const floor = 0.25 * sum(each) / each.length;
+    const logs = each.map((slope) => Math.log(Math.max(slope, floor)));
+    const middle = sum(logs.map((log, i) => log * sizes[i])) / sum(sizes);
+    const most = Math.max(...logs.map((log) => Math.abs(log - middle)));
+    return start.map((density, i) => density + length * (logs[i] - middle) / most);
+  }
+
+  test("moves first by a fifth of what is scarcer, as slopes a weight say, and heeds no noise", () => {
+    const sizes = [2, 3, 1, 4];
+    for (const mean of [0.3, 0.7]) {
+      // The third is so flat that it is taken for a quarter of the mean.
+      const start = new Array(4).fill(mean), slopes = [1.8, 0.6, 0.001, 5];
+      const more = { sizes, slopes: () => Float64Array.from(slopes) };
+      const { asked } = run(start, () => 1, 3, more);
+      expect(asked.map(({ kind }) => kind)).toEqual(["start", "slopes", "move"]);
+      const length = 0.2 * Math.min(mean, 1 - mean);
+      const wanted = firstMove(start, slopes, sizes, length);
+      for (const [i, density] of wanted.entries()) {
+        expect(asked[2].densities[i]).toBeCloseTo(density, 9);
+      }
+    }
+  });
+
+  test("moves to the nearest whole numbers of the same sum, which trying all of them shows", () => {
+    const dice = uniformNumbers(5);
+    for (let repeat = 0; repeat < 20; repeat++) {
+      const start = new Array(4).fill(0.5);
+      const slopes = start.map(() => 0.3 + 3 * dice());
+      const more = { quantum: 1 / 16, slopes: () => Float64Array.from(slopes) };
+      const [, , { densities }] = run(start, () => 1, 3, more).asked;
+      const exact = firstMove(start, slopes, [1, 1, 1, 1], 2 / 16).map((density) => density * 16);
+      const distance = (counts: number[]) => sum(counts.map((count, i) => (count - exact[i]) ** 2));
+      let least = Infinity;
+      for (let a = 1; a <= 16; a++) {
+        for (let b = 1; b <= 16; b++) {
+          for (let c = 1; c <= 16; c++) {
+            const d = 32 - a - b - c;
+            if (d >= 1 && d <= 16) least = Math.min(least, distance([a, b, c, d]));
+          }
+        }
+      }
+      expect(distance(densities.map((density) => density * 16))).toBeCloseTo(least, 9);
+    }
+  });
+
   test("comes near the optimum where losses bend otherwise, and depend on each other", () => {
     // Quadratic about densities that no rule would give, with neighbours that must not both be sparse.
     const centre = [0.62, 0.31, 0.44, 0.55, 0.35, 0.4, 0.53, 0.8];

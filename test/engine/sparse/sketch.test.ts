@@ -362,7 +362,9 @@ describe("a sketch", () => {
     const narrow = await modelOf({ vocabulary: 300, hidden: 96, embedding });
     const checkpoint = workshop.checkpoint({ ...SIZES, vocabulary: 300, embedding });
     const floats = await workshop.compiled(checkpoint, { values: "f32", format: "nm" });
-    for (const folder of [narrow, floats]) {
+    // Its head has biases, which a sketch knows nothing of.
+    const biased = await workshop.compiled("phi", { values: "int8", format: "dense" });
+    for (const folder of [narrow, floats, biased]) {
       const [plain, sketched] = await Promise.all(
         [false, true].map((sketch) =>
           withSparse(folder, { sketch }, async (model) => {
