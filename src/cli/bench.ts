@@ -160,8 +160,9 @@ async function measureAll(
   });
   const [first] = reports;
   if (!first) {
-    const reasons = missing.map(({ engine, device, reason }) =>
-      `${engine} on ${device}: ${reason}`
+    // What is wrong with the model is the same for all.
+    const reasons = [...Map.groupBy(missing, ({ reason }) => reason)].map(([reason, those]) =>
+      `${those.map(({ engine, device }) => `${engine} on ${device}`).join(", ")}: ${reason}`
     );
     throw new BackendError(`no engine runs this model here: ${reasons.join("; ")}`);
   }

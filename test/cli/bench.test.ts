@@ -3,12 +3,20 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
-import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
+import { fail, failAll, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -141,6 +149,22 @@ describe("bench", () => {
     expect(stderr).toContain("error ABORTED: ");
     expect(code).toBe(1);
     expect(readdirSync(folder)).toEqual([]);
+  }, LONG);
+
+  test("says once what is wrong with a model for all engines", async () => {
+    const damaged = workshop.folder();
+    cpSync(compiled, damaged, { recursive: true });
+    const path = join(damaged, "onnx/model.onnx_data"), bytes = readFileSync(path);
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(path, bytes);
+    const words = ["bench", damaged, ...ONCE];
+    const stderr = await fail(
+      1,
+      "BACKEND_FAILED",
+      words,
+      "sparse on wasm, ort on wasm, ort on cpu: ",
+    );
+    expect(stderr.split("INTEGRITY").length).toBe(2);
   }, LONG);
 
   test(
