@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { filesSource } from "../../../src/engine/source.ts";
 import { loadSparse } from "../../../src/engine/sparse/engine.ts";
+import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
 import {
   BARRIER,
   ELEMENTWISE,
@@ -15,11 +16,15 @@ import {
   segmentsOf,
 } from "../../../src/engine/sparse/layout.ts";
 import { Program } from "../../../src/engine/sparse/plan/encode.ts";
+import type { FusedStep } from "../../../src/engine/sparse/plan/fuse.ts";
+import { makePlan } from "../../../src/engine/sparse/plan/plan.ts";
 import { type How, LONG, ROOT } from "../../compile/support.ts";
 import { Dice } from "../../support/fuzz.ts";
 import { fromRoot } from "../../support/paths.ts";
 import { SparseWorkshop } from "./engines.ts";
+import { Machine } from "./machine.ts";
 import { filesOf } from "./support.ts";
+import { Tensors } from "./tensors.ts";
 
 const workshop = new SparseWorkshop();
 afterAll(() => workshop.remove());
@@ -45,8 +50,8 @@ interface Step {
   readonly words: Int32Array;
 }
 
-/** The programs of a model, as it is planned for several threads. */
-async function programOf(model: string, how: How): Promise<Step[]> {
+/** The steps of the program that is planned meanwhile. */
+async function stepsOf(planning: () => Promise<unknown>): Promise<Step[]> {
   const { finish } = Program.prototype;
   const steps: Step[] = [];
   Program.prototype.finish = function (this: Program) {
@@ -57,14 +62,42 @@ async function programOf(model: string, how: How): Promise<Step[]> {
     return words;
   };
   try {
-    const { graph, data } = filesOf(await workshop.compiled(model, how, "8:16"));
-    const source = filesSource({ "onnx/model.onnx": graph, "onnx/model.onnx_data": data });
-    const options = { threads: THREADS, activations: "int8", kv: "int8", sketch: false } as const;
-    await (await loadSparse(source, options)).close();
+    await planning();
   } finally {
     Program.prototype.finish = finish;
   }
   return steps;
+}
+
+/** The program of a model, as it is planned for several threads. */
+async function programOf(model: string, how: How): Promise<Step[]> {
+  const { graph, data } = filesOf(await workshop.compiled(model, how, "8:16"));
+  const source = filesSource({ "onnx/model.onnx": graph, "onnx/model.onnx_data": data });
+  const options = { threads: THREADS, activations: "int8", kv: "int8", sketch: false } as const;
+  return await stepsOf(async () => await (await loadSparse(source, options)).close());
+}
+
+const WIDTH = 64;
+
+/** The program of steps that no model has, with one matrix for all products; the first gives value 1. */
+async function planOf(stepsWith: (matrix: MatrixRef) => FusedStep[]): Promise<Step[]> {
+  const machine = (await Machine.start("simd", 1))!;
+  const file = new Tensors();
+  const elements = Float64Array.from({ length: WIDTH * WIDTH }, (_, i) => i % 23 - 11);
+  const matrix = file.matrix({ rows: WIDTH, columns: WIDTH, type: "f32", elements }, false);
+  const table = matrix as MatrixRef & { kind: "dense" };
+  const steps: FusedStep[] = [
+    { op: "embed", table, of: "tokens", offset: 0, output: 0 },
+    ...stepsWith(matrix),
+  ];
+  const widths = new Array(steps.length).fill(WIDTH);
+  const decoder = { widths, steps, logits: steps.length - 1 };
+  const loader = machine.loader(await file.open(), [matrix]);
+  const sizes = { threads: THREADS, tokens: 32, tokensWithLogits: 32, context: 64 };
+  const options = { ...sizes, kv: "f32", activations: "int8" } as const;
+  const found = await stepsOf(() => makePlan(decoder, loader, machine.memory, options));
+  machine.stop();
+  return found;
 }
 
 const share = (count: number, part: number, parts: number) => Math.floor(count * part / parts);
@@ -303,6 +336,33 @@ describe("no two threads touch the same between two barriers:", () => {
       }
     }, LONG);
   }
+
+  test("steps that change a value where it lies, though others read it just before", async () => {
+    const copy = { op: "elementwise", kind: "copy", a: 0, factor: 2, activation: "none" } as const;
+    const linear = (
+      matrix: MatrixRef,
+      input: number,
+      output: number,
+      plus?: number,
+    ): FusedStep => ({ op: "linear", input, output, matrix, activation: "none", plus });
+    const plans = [
+      await planOf((matrix) => [
+        linear(matrix, 0, 1),
+        { ...copy, output: 2 },
+        linear(matrix, 2, 3, 1),
+      ]),
+      // What it is added to is what it multiplies.
+      await planOf((matrix) => [linear(matrix, 0, 1), linear(matrix, 1, 2, 1)]),
+      // Another product of the same run reads all of what this one is added to.
+      await planOf((matrix) => [
+        linear(matrix, 0, 1),
+        linear(matrix, 1, 2),
+        linear(matrix, 0, 3, 1),
+        linear(matrix, 3, 4, 2),
+      ]),
+    ];
+    for (const steps of plans) expect(racesOf(steps)).toEqual([]);
+  }, LONG);
 
   test("and where a barrier is left out, two do", async () => {
     for (const how of hows) {
