@@ -32,6 +32,8 @@ const HEADS: Readonly<Record<string, (row: number, column: number, dice: Dice) =
   "rows that are nearly alike": (row, column, dice) =>
     Math.sin(column * 7) + 0.01 * Math.sin(row * column) + 0.001 * dice.next(),
   "equal rows": (row, column) => Math.sin((row % 5) * 100 + column),
+  "rows that are all the same": (_row, column) => Math.sin(column),
+  "nothing but 0": () => 0,
   "rows of 0 among others": (row, _column, dice) => row % 3 === 0 ? 0 : normal(dice),
   "one large weight a row": (row, column, dice) =>
     column === row % 128 ? 30 * (row % 2 ? 1 : -1) : normal(dice),

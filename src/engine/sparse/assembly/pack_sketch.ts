@@ -145,8 +145,8 @@ export function packSketch(d: usize): void {
     // Of that, what goes each block's own way: ((v - gain q) v)² / v², over all blocks.
     const less: f32 = 1 - gain;
     const blocks: f32 = less * (less * norm + 2 * gain * along) + gain * gain * alongBlocks;
-    const times = max(lumpiness(room, columns, deviation), sqrt<f32>(max(blocks, 0)) / (DEVIATIONS * deviation));
-    store<f32>(four + lane, deviation * times * unit, 16);
+    const counted = max(deviation * lumpiness(room, columns, deviation), sqrt<f32>(max(blocks, 0)) / DEVIATIONS);
+    store<f32>(four + lane, counted * unit, 16);
     store<f32>(four + lane, unit, 32);
     copyOutliers(from, outliers, four + size - OUTLIER_BYTES + (lane << 2));
     if (lane == 12) four += size;
