@@ -8,6 +8,7 @@ import { cpSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync
 import { basename, join } from "node:path";
 import { prune } from "../../src/api/prune.ts";
 import { editJson, filesOf, readJsonOf, Workshop } from "../checkpoint/support.ts";
+import { forgetHashes } from "../compile/support.ts";
 import { fromRoot } from "../support/paths.ts";
 import { failAll, HELD_OUT, matches, report, start, succeed, TINY } from "./support.ts";
 
@@ -312,15 +313,22 @@ describe("a command that fails", () => {
     const out = ["-o", workshop.fresh("never")];
     const cut = damaged("model.onnx", (bytes) => bytes.slice(0, bytes.length >> 1));
     const short = damaged("model.onnx_data", (bytes) => bytes.slice(0, -1));
+    // The first linear's values take 192 · 96 bytes; its codes begin at the next page.
+    const start = Math.ceil(192 * 96 / 4096) * 4096;
+    const flipped = damaged("model.onnx_data", (bytes) => bytes.fill(0xff, start, start + 96));
+    await failAll(1, "INTEGRITY", [
+      [["expand", cut, ...out], join(cut, "onnx", "model.onnx")],
+      [["verify", short, "--against", pruned, "--text", HELD_OUT], "model.onnx_data"],
+      [["expand", flipped, ...out], "model.onnx_data"],
+    ]);
+    // What others have compiled may have no hashes.
+    for (const folder of [cut, short, flipped]) forgetHashes(folder);
     await failAll(1, "ONNX_INVALID", [
       [["inspect", cut], join(cut, "onnx", "model.onnx")],
       [["expand", cut, ...out], "is not an ONNX model"],
       [["inspect", short], "model.onnx_data", "truncated"],
       [["verify", short, "--against", pruned, "--text", HELD_OUT], "truncated"],
     ]);
-    // The first linear's values take 192 · 96 bytes; its codes begin at the next page.
-    const start = Math.ceil(192 * 96 / 4096) * 4096;
-    const flipped = damaged("model.onnx_data", (bytes) => bytes.fill(0xff, start, start + 96));
     await failAll(1, "PACKED_INVALID", [
       [["inspect", flipped], "model.layers.0.self_attn.q_proj", "codes"],
       [["expand", flipped, ...out], "model.layers.0.self_attn.q_proj", "codes"],
