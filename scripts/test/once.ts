@@ -15,6 +15,7 @@ const IN_ONE: Readonly<Record<"bun" | "deno", readonly string[]>> = {
     "test/api/prune_slots.test.ts",
     "test/calibrate/distill.test.ts",
     "test/engine/sparse/build.test.ts",
+    "test/workflow/compare/compare.test.ts",
   ],
   deno: [
     "test/api/prune_distill.test.ts",
@@ -23,7 +24,6 @@ const IN_ONE: Readonly<Record<"bun" | "deno", readonly string[]>> = {
     "test/search/masked_slice.test.ts",
     "test/search/search.test.ts",
     "test/text/structured_random.test.ts",
-    "test/workflow/compare/compare.test.ts",
     "test/workflow/fit.test.ts",
   ],
 };
