@@ -5,6 +5,7 @@
 import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { FormatUnfitError, throwIfAborted, UsageError } from "../src/errors.ts";
@@ -32,7 +33,6 @@ import { CANDIDATES, encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, ValueOptions } from "./packed/types.ts";
-import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { configForTransformersJs, unknownToTransformersJs } from "./transformers_js.ts";
 import { readMatrix, type Stored, storeDense } from "./weights.ts";
 

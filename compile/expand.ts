@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { folderSource } from "../src/engine/folder_source.ts";
-import { checkModel } from "../src/engine/integrity.ts";
+import { checkedSource, checkModel } from "../src/engine/integrity.ts";
 import { OnnxError, quote, throwIfAborted } from "../src/errors.ts";
 import type { FloatType } from "../src/onnx/element_type.ts";
 import { copyFile, writeText } from "../src/platform/files.ts";
@@ -40,7 +40,7 @@ export interface ExpandReport {
 export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Promise<ExpandReport> {
   const settings = parseOptions(expandSchema, options);
   const phases = new Phases(hooks);
-  await checkModel(folderSource(settings.model), hooks.signal);
+  await checkModel(await checkedSource(folderSource(settings.model)), hooks.signal);
   const model = CompiledModel.open(resolve(settings.model));
   let pending: PendingFolder | undefined;
   try {

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { type Backend, openBackend, type Session, type Tensor } from "../src/engine/ort/backend.ts";
 import { folderSource } from "../src/engine/folder_source.ts";
-import { checkModel } from "../src/engine/integrity.ts";
+import { checkedSource, checkModel } from "../src/engine/integrity.ts";
 import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { windowLogits } from "../src/engine/ort/head.ts";
 import { BackendError, OnnxError, throwIfAborted } from "../src/errors.ts";
@@ -46,7 +46,7 @@ export interface VerifyReport {
 export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Promise<VerifyReport> {
   const settings = parseOptions(verifySchema, options);
   const phases = new Phases(hooks);
-  await checkModel(folderSource(settings.model), hooks.signal);
+  await checkModel(await checkedSource(folderSource(settings.model)), hooks.signal);
   const compiled = CompiledModel.open(settings.model);
   let opened: OpenModel | undefined;
   try {

@@ -151,15 +151,13 @@ async function main(): Promise<void> {
     });
   }
   await writeKernels(`${root}src/engine/sparse/wasm/`, `${root}dist/wasm/`);
-  const bytes: Record<string, number> = {};
   for (
     const file of ["prune.js", "run.js", "server.js", "edge.js", "page/page.js", "page/worker.js"]
   ) {
     const { size } = await stat(`${outdir}/${file}`);
     console.log(`dist/${file}: ${(size / 1024).toFixed(1)} KiB`);
-    bytes[file] = size;
   }
-  await writeFile(complete, `${JSON.stringify({ bytes }, undefined, 2)}\n`);
+  await writeFile(complete, "{}\n");
 }
 
 if (import.meta.main) await main();

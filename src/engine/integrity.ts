@@ -134,17 +134,17 @@ export async function checkFiles(source: ModelSource, paths: readonly string[]):
 /**
  * Reads all files of a model that there are hashes of; those that are not there are missed by who needs them.
  *
- * @returns The source, checked.
  * @throws {IntegrityError} When one differs from its hashes.
  * @throws {AbortError} When the signal says so.
  */
-export async function checkModel(source: ModelSource, signal?: AbortSignal): Promise<ModelSource> {
-  const { source: checked, paths } = await checkedSource(source);
+export async function checkModel(
+  { source, paths }: CheckedSource,
+  signal?: AbortSignal,
+): Promise<void> {
   for (const path of paths) {
     throwIfAborted(signal);
-    if (await checked.has(path)) await checkFiles(checked, [path]);
+    if (await source.has(path)) await checkFiles(source, [path]);
   }
-  return checked;
 }
 
 class Checking implements ModelSource {

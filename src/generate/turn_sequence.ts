@@ -152,9 +152,9 @@ export class TurnSequence implements Sequence {
   }
 
   truncate(length: number): void {
-    // A sequence of the engine that was given up is closed.
-    const isShorter = !this.#isGone && length < this.#inner.length;
-    if (!this.#isReleased || isShorter) this.#inner.truncate(length);
+    // A sequence of the engine that was given up is closed; one that is not whole again may be shorter.
+    const isCut = !this.#isReleased || length < this.#inner.length;
+    if (isCut && !this.#isGone) this.#inner.truncate(length);
     this.#tokens.length = Math.min(this.#tokens.length, length);
   }
 

@@ -3,19 +3,12 @@
  * @module
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from "node:fs";
+import { appendFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Workshop } from "../checkpoint/support.ts";
+import { flipBit } from "../compile/support.ts";
 import { fail, failAll, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
@@ -154,9 +147,7 @@ describe("bench", () => {
   test("says once what is wrong with a model for all engines", async () => {
     const damaged = workshop.folder();
     cpSync(compiled, damaged, { recursive: true });
-    const path = join(damaged, "onnx/model.onnx_data"), bytes = readFileSync(path);
-    bytes[bytes.length >> 1] ^= 1;
-    writeFileSync(path, bytes);
+    flipBit(join(damaged, "onnx/model.onnx_data"));
     const words = ["bench", damaged, ...ONCE];
     const stderr = await fail(
       1,

@@ -3,7 +3,7 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compile } from "../../compile/compile.ts";
 import { expand } from "../../compile/expand.ts";
@@ -11,7 +11,7 @@ import type { CompileOptions } from "../../compile/options.ts";
 import { verify } from "../../compile/verify.ts";
 import { editSafetensors, filesOf, rejectionOf } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
-import { CompileWorkshop, sourceOf } from "./support.ts";
+import { CompileWorkshop, flipBit, sourceOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
@@ -128,9 +128,7 @@ test("a compiled model of which one bit has changed is neither expanded nor veri
   const { output: model } = await workshop.compile(against, {});
   const place = workshop.folder();
   for (const file of ["onnx/model.onnx_data", "onnx/model.onnx", "config.json"]) {
-    const path = join(model, file), bytes = readFileSync(path);
-    bytes[bytes.length >> 1] ^= 1;
-    writeFileSync(path, bytes);
+    flipBit(join(model, file));
     const refusals = [
       expand({ model, output: join(place, "out") }),
       verify({ model, against, text: fromRoot("examples/tiny/evaluation.txt") }),
@@ -139,8 +137,7 @@ test("a compiled model of which one bit has changed is neither expanded nor veri
       expect([file, error.code]).toEqual([file, "INTEGRITY"]);
       expect(error.message).toContain(file);
     }
-    bytes[bytes.length >> 1] ^= 1;
-    writeFileSync(path, bytes);
+    flipBit(join(model, file));
   }
   expect(readdirSync(place)).toEqual([]);
   await expand({ model, output: join(place, "out") });

@@ -218,6 +218,13 @@ export function distance(found: Float32Array, expected: Float32Array): number {
   return largest / top;
 }
 
+/** Changes one bit in the middle of a file; a second time it is what it was. */
+export function flipBit(path: string): void {
+  const bytes = readFileSync(path);
+  bytes[bytes.length >> 1] ^= 1;
+  writeFileSync(path, bytes);
+}
+
 /** Takes the hashes out of a compiled model's record, so that its files can be changed. */
 export function forgetHashes(folder: string): void {
   const path = join(folder, "espalier.json");

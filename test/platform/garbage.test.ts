@@ -8,19 +8,24 @@ function abandoned(): WeakRef<Uint8Array>[] {
   return Array.from({ length: 500 }, () => new WeakRef(new Uint8Array(1000)));
 }
 
+/** Collects where the process says this of its memory. */
+function collectWhere(memoryUsage: () => unknown): void {
+  const { memoryUsage: own } = process;
+  process.memoryUsage = memoryUsage as typeof own;
+  try {
+    collectGarbage();
+  } finally {
+    process.memoryUsage = own;
+  }
+}
+
 describe("collecting garbage", () => {
   test("gives back what nobody holds, at once", async () => {
     const references = abandoned();
     // Who has looked at an object keeps it until the next job.
     await sleep(1);
     // Other tests may have left more objects in this process than it is worth to look at.
-    const { memoryUsage } = process;
-    process.memoryUsage = (() => ({ heapUsed: 1 << 20 })) as unknown as typeof memoryUsage;
-    try {
-      collectGarbage();
-    } finally {
-      process.memoryUsage = memoryUsage;
-    }
+    collectWhere(() => ({ heapUsed: 1 << 20 }));
     const left = references.filter((reference) => reference.deref() !== undefined);
     expect(left.length).toBeLessThan(references.length / 10);
   });
@@ -38,17 +43,11 @@ describe("collecting garbage", () => {
   });
 
   test("does not need to know how much there is: without /proc that is an error", async () => {
-    const { memoryUsage } = process;
     const references = abandoned();
     await sleep(1);
-    process.memoryUsage = (() => {
+    collectWhere(() => {
       throw new Error("ENOENT: no such file or directory, uv_resident_set_memory");
-    }) as unknown as typeof memoryUsage;
-    try {
-      collectGarbage();
-    } finally {
-      process.memoryUsage = memoryUsage;
-    }
+    });
     const left = references.filter((reference) => reference.deref() !== undefined);
     expect(left.length).toBeLessThan(references.length / 10);
   });

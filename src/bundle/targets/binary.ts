@@ -118,8 +118,9 @@ function isForLinux(platform: string | undefined): boolean {
  * @throws {AbortError} When the signal says so.
  */
 async function assertSound(model: string, signal?: AbortSignal): Promise<void> {
-  await readText((await checkedSource(folderSource(model))).source);
-  await checkModel(folderSource(model), signal);
+  const checked = await checkedSource(folderSource(model));
+  await readText(checked.source);
+  await checkModel(checked, signal);
 }
 
 /**

@@ -3,41 +3,26 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { filesSource } from "../../../src/engine/source.ts";
 import { loadSparse } from "../../../src/engine/sparse/engine.ts";
 import { OP } from "../../../src/engine/sparse/layout.ts";
-import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import { logitsInPieces, SparseWorkshop } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
+import { nameOf, sourceOf, stepsPlannedBy } from "./planned.ts";
 import { changedGraph, type Files, filesOf } from "./support.ts";
 
 const LONG = 120_000;
 const workshop = new SparseWorkshop();
 afterAll(() => workshop.remove());
 
-const NAMES = new Map(Object.entries(OP).map(([name, number]) => [number as number, name]));
-
-const sourceOf = ({ graph, data }: Files) =>
-  filesSource({ "onnx/model.onnx": graph, "onnx/model.onnx_data": data });
-
 /** The steps of the program that a model is planned as; of barriers with when threads meet. */
 async function stepsOf(files: Files): Promise<string[]> {
-  const { finish } = Program.prototype;
-  const steps: string[] = [];
-  Program.prototype.finish = function (this: Program) {
-    const words = finish.call(this);
-    for (let at = 0; words[at] !== OP.END; at += words[at + 1]) {
-      const name = NAMES.get(words[at])!;
-      steps.push(words[at] === OP.BARRIER ? `${name} ${words[at + 2]}` : name);
-    }
-    return words;
-  };
-  try {
-    await (await loadSparse(sourceOf(files), { threads: 1, activations: "int8" })).close();
-  } finally {
-    Program.prototype.finish = finish;
-  }
-  return steps;
+  const options = { threads: 1, activations: "int8" } as const;
+  const steps = await stepsPlannedBy(async () =>
+    await (await loadSparse(sourceOf(files), options)).close()
+  );
+  return steps.map((step) =>
+    step.op === OP.BARRIER ? `${nameOf(step)} ${step.words[0]}` : nameOf(step)
+  );
 }
 
 /** How often threads meet between what one token's heads are combined by and the next step of a kind. */

@@ -5,7 +5,6 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import { filesSource } from "../../../src/engine/source.ts";
 import { loadSparse } from "../../../src/engine/sparse/engine.ts";
 import type { MatrixRef } from "../../../src/engine/sparse/ir.ts";
 import {
@@ -15,7 +14,6 @@ import {
   SEGMENT,
   segmentsOf,
 } from "../../../src/engine/sparse/layout.ts";
-import { Program } from "../../../src/engine/sparse/plan/encode.ts";
 import type { FusedStep } from "../../../src/engine/sparse/plan/fuse.ts";
 import { makePlan } from "../../../src/engine/sparse/plan/plan.ts";
 import { type How, LONG, ROOT } from "../../compile/support.ts";
@@ -23,6 +21,7 @@ import { Dice } from "../../support/fuzz.ts";
 import { fromRoot } from "../../support/paths.ts";
 import { SparseWorkshop } from "./engines.ts";
 import { Machine } from "./machine.ts";
+import { nameOf, type ProgramStep, sourceOf, stepsPlannedBy } from "./planned.ts";
 import { filesOf } from "./support.ts";
 import { Tensors } from "./tensors.ts";
 
@@ -32,7 +31,6 @@ afterAll(() => workshop.remove());
 const THREADS = 3;
 /** One of those that go through a step together, but nobody knows which. */
 const SOME = -1;
-const NAMES = new Map(Object.entries(OP).map(([name, number]) => [number as number, name]));
 
 /** What is touched by a thread in a step. */
 interface Access {
@@ -44,43 +42,17 @@ interface Access {
   readonly isWrite: boolean;
 }
 
-/** A step's operation and what follows its two first words. */
-interface Step {
-  readonly op: number;
-  readonly words: Int32Array;
-}
-
-/** The steps of the program that is planned meanwhile. */
-async function stepsOf(planning: () => Promise<unknown>): Promise<Step[]> {
-  const { finish } = Program.prototype;
-  const steps: Step[] = [];
-  Program.prototype.finish = function (this: Program) {
-    const words = finish.call(this);
-    for (let at = 0; words[at] !== OP.END; at += words[at + 1]) {
-      steps.push({ op: words[at], words: words.slice(at + 2, at + words[at + 1]) });
-    }
-    return words;
-  };
-  try {
-    await planning();
-  } finally {
-    Program.prototype.finish = finish;
-  }
-  return steps;
-}
-
 /** The program of a model, as it is planned for several threads. */
-async function programOf(model: string, how: How): Promise<Step[]> {
-  const { graph, data } = filesOf(await workshop.compiled(model, how, "8:16"));
-  const source = filesSource({ "onnx/model.onnx": graph, "onnx/model.onnx_data": data });
+async function programOf(model: string, how: How): Promise<ProgramStep[]> {
+  const source = sourceOf(filesOf(await workshop.compiled(model, how, "8:16")));
   const options = { threads: THREADS, activations: "int8", kv: "int8", sketch: false } as const;
-  return await stepsOf(async () => await (await loadSparse(source, options)).close());
+  return await stepsPlannedBy(async () => await (await loadSparse(source, options)).close());
 }
 
 const WIDTH = 64;
 
 /** The program of steps that no model has, with one matrix for all products; the first gives value 1. */
-async function planOf(stepsWith: (matrix: MatrixRef) => FusedStep[]): Promise<Step[]> {
+async function planOf(stepsWith: (matrix: MatrixRef) => FusedStep[]): Promise<ProgramStep[]> {
   const machine = (await Machine.start("simd", 1))!;
   const file = new Tensors();
   const elements = Float64Array.from({ length: WIDTH * WIDTH }, (_, i) => i % 23 - 11);
@@ -95,7 +67,7 @@ async function planOf(stepsWith: (matrix: MatrixRef) => FusedStep[]): Promise<St
   const loader = machine.loader(await file.open(), [matrix]);
   const sizes = { threads: THREADS, tokens: 32, tokensWithLogits: 32, context: 64 };
   const options = { ...sizes, kv: "f32", activations: "int8" } as const;
-  const found = await stepsOf(() => makePlan(decoder, loader, machine.memory, options));
+  const found = await stepsPlannedBy(() => makePlan(decoder, loader, machine.memory, options));
   machine.stop();
   return found;
 }
@@ -104,7 +76,7 @@ const share = (count: number, part: number, parts: number) => Math.floor(count *
 
 /** Goes through a program as threads do, and says what two touch at once. */
 class Walk {
-  readonly #steps: readonly Step[];
+  readonly #steps: readonly ProgramStep[];
   readonly #dice: Dice;
   #tokens: number;
   #phase: Access[] = [];
@@ -113,7 +85,7 @@ class Walk {
   #takers: number[] = [];
   readonly races: string[] = [];
 
-  constructor(steps: readonly Step[], tokens: number, dice: Dice) {
+  constructor(steps: readonly ProgramStep[], tokens: number, dice: Dice) {
     this.#steps = steps;
     this.#tokens = tokens;
     this.#dice = dice;
@@ -142,7 +114,7 @@ class Walk {
   }
 
   #touch(thread: number, begin: number, bytes: number, isWrite: boolean): void {
-    const name = NAMES.get(this.#steps[this.#at].op)!;
+    const name = nameOf(this.#steps[this.#at]);
     this.#phase.push({ step: this.#at, name, thread, begin, end: begin + bytes, isWrite });
   }
 
@@ -309,7 +281,7 @@ function formsOf(words: Int32Array, thread: number): [number, number][] {
 }
 
 /** Races in a program, for runs of one token and of several, of which all logits are wanted, or one token's. */
-function racesOf(steps: readonly Step[]): string[] {
+function racesOf(steps: readonly ProgramStep[]): string[] {
   const found = new Set<string>();
   for (const [tokens, logits] of [[1, 1], [2, 2], [5, 5], [5, 1], [5, 2], [20, 4]]) {
     for (let seed = 0; seed < 6; seed++) {
