@@ -13,6 +13,7 @@ import type {
   ValueOptions,
   Values,
 } from "../../compile/packed/types.ts";
+import { doubles, floats } from "../support/numbers.ts";
 
 export const F32 = { type: "f32" } as const;
 export const F16 = { type: "f16" } as const;
@@ -31,9 +32,9 @@ export const labelOf = ({ type, group }: ValueOptions) => group ? `${type} by ${
 
 /** Finite weights that every value type holds, zeros and numbers below float16's normal ones too. */
 export const weight = fc.oneof(
-  { weight: 8, arbitrary: fc.float({ min: -4, max: 4, noNaN: true }) },
-  fc.float({ min: -65504, max: 65504, noNaN: true }),
-  fc.float({ min: Math.fround(-1e-4), max: Math.fround(1e-4), noNaN: true }),
+  { weight: 8, arbitrary: floats(-4, 4) },
+  floats(-65504, 65504),
+  floats(Math.fround(-1e-4), Math.fround(1e-4)),
 );
 
 /** A weight or a zero, as it is in a row of one kind. */
@@ -63,7 +64,7 @@ const sparse = fc.record({
 const distant = fc.record({
   rows: fc.integer({ min: 1, max: 1200 }),
   columns: fc.integer({ min: 1, max: 1200 }),
-  places: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), weight), { maxLength: 6 }),
+  places: fc.array(fc.tuple(doubles(0, 1), weight), { maxLength: 6 }),
   exact: fc.constantFrom(0, 254, 255, 256, 509, 510, 511, 512, 765),
 })
   // Either side may be long, not both.

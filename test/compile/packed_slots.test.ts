@@ -16,6 +16,7 @@ import {
 } from "../../compile/packed/slots.ts";
 import type { Matrix, ValueOptions } from "../../compile/packed/types.ts";
 import { FormatUnfitError, NotFiniteError, PackedFormatError } from "../../src/errors.ts";
+import { floats } from "../support/numbers.ts";
 
 const OPTIONS: readonly ValueOptions[] = [
   { type: "f32" },
@@ -35,7 +36,7 @@ const matrices = fc.record({
       minLength: groups * windows,
       maxLength: groups * windows,
     }),
-    weights: fc.array(fc.tuple(fc.float({ min: -4, max: 4, noNaN: true }), fc.nat(99)), {
+    weights: fc.array(fc.tuple(floats(-4, 4), fc.nat(99)), {
       minLength: weights,
       maxLength: weights,
     }),

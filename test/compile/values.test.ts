@@ -16,6 +16,7 @@ import {
   rounded,
   weight,
 } from "./matrices.ts";
+import { floats } from "../support/numbers.ts";
 
 describe("float16", () => {
   test("widens and narrows every finite number without a change", () => {
@@ -70,10 +71,10 @@ describe("int8", () => {
   /** Groups of weights, some with one that is far greater than the others. */
   const groups = fc.oneof(
     fc.array(weight, { maxLength: 60 }),
-    fc.array(fc.float({ noNaN: true, min: Math.fround(-1e30), max: Math.fround(1e30) }), {
+    fc.array(floats(Math.fround(-1e30), Math.fround(1e30)), {
       maxLength: 8,
     }),
-    fc.tuple(fc.array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 60 }), weight)
+    fc.tuple(fc.array(floats(-1, 1), { maxLength: 60 }), weight)
       .map(([many, one]) => [...many, one]),
   ).filter((group) => group.length > 0);
 

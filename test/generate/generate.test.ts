@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import process from "node:process";
 import { AbortError, ContextOverflowError } from "../../src/errors.ts";
 import { generate, type GenerationPiece } from "../../src/generate/generate.ts";
 import type { GenerationOptions } from "../../src/generate/options.ts";
@@ -228,6 +229,23 @@ describe("stop strings", () => {
     expect(end.completionTokens).toBeLessThan(tokenizer.encode(answer).length);
   });
 
+  test("leave the beginning that was none to the next piece, which says how long it is", async () => {
+    const answer = " is long. The river is wide.";
+    const stop = ["g; it", "ver wide", "er was"];
+    const { pieces, text } = await outcome(writer(answer, PROMPT_LENGTH), { stop });
+    expect(text).toBe(answer);
+    let before = "";
+    for (const piece of pieces) {
+      const own = tokenizer.decode(piece.tokens.filter((id) => id !== END));
+      const carried = piece.carried ?? 0;
+      // With what was carried, and what is left to the next piece, it has the text of its tokens.
+      expect((before + own).startsWith(piece.text)).toBe(true);
+      expect(before).toHaveLength(carried);
+      before = (before + own).slice(piece.text.length);
+    }
+    expect(pieces.some(({ carried = 0 }) => carried > 0)).toBe(true);
+  });
+
   test("that do not come take nothing away", async () => {
     const answer = " is long. EN";
     const { text, end } = await outcome(writer(answer, PROMPT_LENGTH), { stop: "END" });
@@ -325,6 +343,39 @@ describe("a generation that is stopped", () => {
     const count = shown.reduce((sum, p) => sum + (p.type === "text" ? p.tokens.length : 0), 0);
     expect(error.message).toContain(`${count} generated`);
     expect([model.opened, model.closed, model.runs.length]).toEqual([1, 1, count]);
+  });
+
+  test("lets what else is to be done have its turn, so that a timer can stop it", async () => {
+    const controller = new AbortController();
+    const model = babbler({ context: 20_000 });
+    setTimeout(() => controller.abort(), 1);
+    const options = { signal: controller.signal, ignoreEos: true };
+    expect(await failure(() => take(generate(model, text, PROMPT, options)))).toBeInstanceOf(
+      AbortError,
+    );
+  });
+
+  test("by its consumer while the next token fails elsewhere is told of no error", async () => {
+    const lost: unknown[] = [];
+    const listen = (reason: unknown) => lost.push(reason);
+    process.on("unhandledRejection", listen);
+    try {
+      const model = babbler({
+        background: true,
+        beforeRun: (_, run) => {
+          if (run === 3) throw new Error("of the engine");
+        },
+      });
+      let pieces = 0;
+      for await (const _ of generate(model, text, PROMPT, { ignoreEos: true })) {
+        if (++pieces === 2) break;
+      }
+      expect([model.runs.length, model.closed]).toEqual([3, 1]);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    } finally {
+      process.off("unhandledRejection", listen);
+    }
+    expect(lost).toEqual([]);
   });
 
   test("by its consumer closes the sequence", async () => {

@@ -19,6 +19,8 @@ export interface ToyOptions {
   readonly reusesPrefix?: boolean;
   /** Sequences that run at once, each with logits of its own. */
   readonly together?: number;
+  /** Whether it says that it computes elsewhere. */
+  readonly background?: boolean;
 }
 
 /** A model that keeps its promises by the letter, and writes down what it is asked to do. */
@@ -42,6 +44,7 @@ export class ToyModel implements EngineModel {
       weightBytes: 0,
       cacheBytesPerToken: 0,
       together: options.together,
+      background: options.background,
     };
   }
 

@@ -3,9 +3,10 @@ import fc from "fast-check";
 import { atp, dlp, owl, uniform, wholeNumbersOf } from "../../src/prune/mod.ts";
 import { AllocationError } from "../../src/errors.ts";
 import { readOracle } from "../support/oracle.ts";
+import { doubles } from "../support/numbers.ts";
 
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
-const scores = fc.array(fc.double({ min: 0.01, max: 100, noNaN: true }), {
+const scores = fc.array(doubles(0.01, 100), {
   minLength: 2,
   maxLength: 40,
 });
@@ -113,7 +114,7 @@ describe("allocations", () => {
 
 describe("whole numbers of M", () => {
   test("keep the sum and stay within one of the density", () => {
-    const densities = fc.array(fc.double({ min: 0.07, max: 1, noNaN: true }), {
+    const densities = fc.array(doubles(0.07, 1), {
       minLength: 1,
       maxLength: 50,
     });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { blockScore, InputNorms, outlierPercent, type Weight } from "../../src/prune/mod.ts";
+import { floats } from "../support/numbers.ts";
 
 /** A block of random weights. */
 const block = fc.array(
@@ -9,11 +10,11 @@ const block = fc.array(
 ).chain((shapes) =>
   fc.tuple(...shapes.map(({ rows, columns }) =>
     fc.record({
-      values: fc.array(fc.float({ min: -4, max: 4, noNaN: true }), {
+      values: fc.array(floats(-4, 4), {
         minLength: rows * columns,
         maxLength: rows * columns,
       }),
-      norms: fc.array(fc.float({ min: 0, max: 8, noNaN: true }), {
+      norms: fc.array(floats(0, 8), {
         minLength: columns,
         maxLength: columns,
       }),

@@ -12,10 +12,11 @@ import {
   wandaMask,
   type Weight,
 } from "../../src/prune/mod.ts";
+import { doubles, floats } from "../support/numbers.ts";
 
 /** Few different values, so that ties are the rule. */
 const coarse = fc.integer({ min: -6, max: 6 }).map((n) => n / 2);
-const fine = fc.float({ min: -3, max: 3, noNaN: true });
+const fine = floats(-3, 3);
 
 function weights(columns: fc.Arbitrary<number>): fc.Arbitrary<Weight> {
   return fc.record({ rows: fc.integer({ min: 1, max: 6 }), columns, coarse: fc.boolean() }).chain((
@@ -26,7 +27,7 @@ function weights(columns: fc.Arbitrary<number>): fc.Arbitrary<Weight> {
         minLength: rows * columns,
         maxLength: rows * columns,
       }),
-      norms: fc.array(ties ? fc.constantFrom(1, 2) : fc.float({ min: 0, max: 4, noNaN: true }), {
+      norms: fc.array(ties ? fc.constantFrom(1, 2) : floats(0, 4), {
         minLength: columns,
         maxLength: columns,
       }),
@@ -41,7 +42,7 @@ function weights(columns: fc.Arbitrary<number>): fc.Arbitrary<Weight> {
 }
 
 const anyWeight = weights(fc.integer({ min: 1, max: 40 }));
-const sparsity = fc.double({ min: 0, max: 0.999, noNaN: true });
+const sparsity = doubles(0, 0.999);
 
 /** Columns of a row in the order in which they go: lowest score first, of equals the lower column. */
 function order(weight: Weight, row: number, scored: boolean): number[] {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { DensitySearch, LEAST_DENSITY, withMean } from "../../src/prune/mod.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
+import { doubles } from "../support/numbers.ts";
 
 const sum = (values: Iterable<number>) => [...values].reduce((a, b) => a + b, 0);
 
@@ -149,7 +150,7 @@ describe("the search for densities", () => {
   test("keeps the mean, and each block within its bounds, in all that can become the result", () => {
     fc.assert(
       fc.property(
-        fc.array(fc.double({ min: LEAST_DENSITY, max: 1, noNaN: true }), {
+        fc.array(doubles(LEAST_DENSITY, 1), {
           minLength: 2,
           maxLength: 40,
         }),
@@ -257,8 +258,8 @@ describe("the search for densities", () => {
 describe("densities of a wanted mean", () => {
   test("are the nearest within the bounds", () => {
     fc.assert(fc.property(
-      fc.array(fc.double({ min: -2, max: 3, noNaN: true }), { minLength: 1, maxLength: 40 }),
-      fc.double({ min: 0.02, max: 1, noNaN: true }),
+      fc.array(doubles(-2, 3), { minLength: 1, maxLength: 40 }),
+      doubles(0.02, 1),
       (values, mean) => {
         const found = withMean(values, mean, 0.02, 1);
         expect(Math.abs(sum(found) / found.length - mean)).toBeLessThan(1e-9);

@@ -14,11 +14,12 @@ import {
   slotsOf,
   type Weight,
 } from "../../src/prune/mod.ts";
+import { doubles, floats } from "../support/numbers.ts";
 
 /** Few different scores, so that ties are the rule, or many. */
 const score = fc.oneof(
   fc.integer({ min: 0, max: 5 }),
-  fc.float({ min: 0, max: 9, noNaN: true }).map((x) => x === 0 ? 0 : x),
+  floats(0, 9).map((x) => x === 0 ? 0 : x),
 );
 
 const matrices = fc.record({
@@ -30,7 +31,7 @@ const matrices = fc.record({
     columns: fc.constant(windows * 16),
     scores: fc.array(score, { minLength: groups * windows * 64, maxLength: groups * windows * 64 })
       .map((scores) => Float32Array.from(scores)),
-    share: fc.double({ min: 0, max: 1, noNaN: true }),
+    share: doubles(0, 1),
   })
 );
 
@@ -101,6 +102,26 @@ describe("slots", () => {
     }));
   });
 
+  test("that are left over go to the fours of rows whose next one gains most", () => {
+    fc.assert(fc.property(matrices, (matrix) => {
+      const { rows, columns, scores } = matrix;
+      const slots = Math.round(matrix.share * slotsOf(matrix));
+      const counts = countsOf(slotsMask(scores, rows, columns, slots), matrix);
+      const even = Math.floor(slots / counts.length);
+      const next = counts.map((windows, group) => {
+        const gains = windows.flatMap((_, window) =>
+          Array.from({ length: 4 }, (_, k) => gainOf(matrix, group, window, k))
+        );
+        return { gain: gains.sort((a, b) => b - a)[even], hasMore: sum(windows) > even };
+      });
+      const more = next.filter(({ hasMore }) => hasMore).map(({ gain }) => gain);
+      const others = next.filter(({ hasMore }) => !hasMore).map(({ gain }) => gain);
+      if (more.length === 0 || others.length === 0) return;
+      const most = Math.max(...others);
+      expect(Math.min(...more)).toBeGreaterThanOrEqual(most - 1e-5 * (1 + most));
+    }));
+  });
+
   test("stay where they gain most", () => {
     fc.assert(fc.property(matrices, (matrix) => {
       const { rows, columns, scores } = matrix;
@@ -158,7 +179,7 @@ describe("a block's slots", () => {
   ).chain((shapes) =>
     fc.tuple(
       ...shapes.map(({ groups, windows, size }) =>
-        fc.array(fc.float({ min: -1, max: 1, noNaN: true }), {
+        fc.array(floats(-1, 1), {
           minLength: groups * windows * 64,
           maxLength: groups * windows * 64,
         }).map((values): Weight => ({
@@ -175,7 +196,7 @@ describe("a block's slots", () => {
   for (const method of ["wanda", "magnitude"] as const) {
     test(`are as many as the density says, those that keep most of their rows' scores: ${method}`, () => {
       fc.assert(
-        fc.property(blocks, fc.double({ min: 0, max: 1, noNaN: true }), (weights, density) => {
+        fc.property(blocks, doubles(0, 1), (weights, density) => {
           const total = weights.reduce((all, weight) => all + slotsOf(weight), 0);
           const shares = slotShares(weights, method, density);
           expect(sum(shares.map((share) => sum([...share])))).toBe(Math.round(density * total));

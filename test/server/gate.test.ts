@@ -126,6 +126,11 @@ describe("a gate", () => {
     const waits = Array.from({ length: 9 }, () => one.enter());
     expect(one.wait).toBeGreaterThan(first);
     expect(gate({ parallel: 4 }).wait).toBe(1);
+    // Where five leave in the time of one, a fifth of the wait.
+    const five = gate({ parallel: 5, queue: 100 });
+    const more = Array.from({ length: 14 }, () => five.enter());
+    expect([one.wait, five.wait]).toEqual([10, 2]);
+    for (const place of more) (await place)();
     leave();
     for (const wait of waits) (await wait)();
     // Ten places were held for no time.

@@ -7,6 +7,7 @@ import { type SamplingOptions, samplingSchema } from "../../src/text/sampling_op
 import { uniformNumbers } from "../../src/text/windows.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { SEED } from "../support/fuzz.ts";
+import { doubles, floats } from "../support/numbers.ts";
 
 function sampler(options: SamplingOptions, vocabulary: number, prompt: number[] = []): Sampler {
   return new Sampler(samplingSchema.parse(options), vocabulary, prompt);
@@ -152,7 +153,7 @@ describe("a drawn token", () => {
   test("is that of a full sort for any logits, also with many ties", () => {
     const logit = fc.oneof(
       fc.integer({ min: -3, max: 3 }),
-      fc.float({ min: -30, max: 30, noNaN: true }),
+      floats(-30, 30),
       fc.constantFrom(-0, 0, -1e30, 1e-30),
     );
     fc.assert(
@@ -414,7 +415,7 @@ describe("how far below the largest logit others may be", () => {
           seed: fc.nat(),
         }),
         fc.nat(),
-        fc.double({ min: 0, max: 1000, noNaN: true }),
+        doubles(0, 1000),
         (options, seed, further) => {
           const logits = bellShaped(200, seed);
           const one = sampler(options, 200), other = sampler(options, 200);

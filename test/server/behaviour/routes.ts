@@ -75,9 +75,17 @@ const metrics: Check = {
     };
     const prompt = "The population of the town is said to have been";
     const body = { prompt, temperature: 0, max_tokens: 7 };
+    const hits = `espalier_prefix_hits_total{model="${server.plain.id}"}`;
+    const none = (await look()).get(hits) ?? 0;
     // So that the cache has it when it counts.
-    await ask(server, "/v1/completions", body);
+    const { usage: first } = await ask(server, "/v1/completions", body);
     const before = await look();
+    const cached = first.prompt_tokens_details.cached_tokens;
+    equal(
+      (before.get(hits) ?? 0) - none,
+      cached > 0 ? 1 : 0,
+      "who has nothing of it in the cache is no hit",
+    );
     const { usage } = await ask(server, "/v1/completions", body);
     await post(server, "/v1/completions", { prompt: 5 });
     await post(server, "/nowhere/at/all", {});
@@ -93,7 +101,7 @@ const metrics: Check = {
         more(`espalier_generated_tokens_total{model="${id}"}`),
         more(`espalier_prompt_tokens_total{model="${id}"}`),
         more(`espalier_cached_tokens_total{model="${id}"}`),
-        more(`espalier_prefix_hits_total{model="${id}"}`),
+        more(hits),
         more(`espalier_answers_total{model="${id}",reason="length"}`),
         more(`espalier_time_to_first_token_seconds_count{model="${id}"}`),
         more("espalier_queue_seconds_count"),
