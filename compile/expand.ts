@@ -28,6 +28,8 @@ export interface ExpandReport {
   readonly dtype: string;
   readonly tensors: number;
   readonly seconds: number;
+  /** What a person should know. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -70,6 +72,12 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
       (config) => configOfDense(config, settings.dtype),
     );
     writeText(join(folder, "config.json"), config);
+    if (model.config.text_config !== undefined) {
+      phases.note(
+        `the model reads texts and more, and the decoder of its texts is all that was compiled: what reads the rest ` +
+          `is missing here, and transformers makes it anew, at random`,
+      );
+    }
     for (const { name, kind } of listFolder(model.folder)) {
       if (kind !== "file" || name === "config.json" || name === "espalier.json") continue;
       copyFile(join(model.folder, name), join(folder, name));
@@ -81,6 +89,7 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
       dtype,
       tensors: tensors.length,
       seconds: phases.seconds.expand,
+      notes: phases.notes,
     };
   } finally {
     pending?.discard();

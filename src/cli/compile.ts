@@ -56,7 +56,7 @@ export const expandCommand: Command = {
   summary: "Turn a compiled model back into a dense checkpoint.",
   usage: "expand OUT [-o DIR] [OPTIONS]",
   schema: expandSchema,
-  details: "With --json: model, output, dtype, tensors, seconds.",
+  details: "With --json: model, output, dtype, tensors, seconds, notes.",
   examples: [["expand OUT -o DIR", "a checkpoint that transformers and PEFT load"]],
   run: (words, signal) =>
     runCommand(

@@ -10,7 +10,7 @@ import { expand } from "../../compile/expand.ts";
 import { inspect } from "../../src/api/inspect.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
-import { filesOf, readJsonOf, rejectionOf } from "../checkpoint/support.ts";
+import { editJson, filesOf, readJsonOf, rejectionOf } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 import { checkpointLogits, CompileWorkshop, type How, LONG, ROOT, sourceOf } from "./support.ts";
 
@@ -170,6 +170,23 @@ describe("a model that is expanded", () => {
         .toContain(expected.slice(0, -1));
     });
   }
+
+  test("says that what reads images is missing, where a decoder is a part of such a model", async () => {
+    const model = workshop.copy("gemma3");
+    const { tensors } = readTensors(model);
+    const inner = tensors.map((tensor) => ({
+      ...tensor,
+      name: tensor.name.replace(/^model/, "language_model.model"),
+    }));
+    await writeSafetensors(join(model, "model.safetensors"), inner, "f32");
+    editJson(model, "config.json", (config) => ({ model_type: "gemma3", text_config: config }));
+    const { output } = await workshop.compile(model, { format: "csr", values: "f32" });
+    const { notes } = await expand({ model: output, output: workshop.fresh("expanded") });
+    expect(notes.join()).toContain("what reads the rest is missing");
+    const alone = await workshop.compile(sourceOf("gemma3"), { format: "csr", values: "f32" });
+    const other = await expand({ model: alone.output, output: workshop.fresh("expanded") });
+    expect(other.notes).toEqual([]);
+  });
 
   test("takes another type where that is asked for, and carries the tokenizer", async () => {
     const { output } = await workshop.compile(await workshop.pruned("tiny", "2:4"), {
