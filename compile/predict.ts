@@ -13,7 +13,7 @@ import { CountingSink, nextPage, PAGE, type TensorSink } from "./data_file.ts";
 import { type Packed, scalingOf, store, valueTypeOf } from "./emit.ts";
 import { operatorName } from "./functions.ts";
 import { contextOf, definitionBytes, graphOf, tablesOf } from "./graph.ts";
-import { TABLE_LENGTH } from "./packed/int4.ts";
+import { gridColumns, rowsSeen, TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { MOST_SLOTS, SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
@@ -40,6 +40,8 @@ export class CompiledSizes {
   readonly #context: number;
   readonly #linears: readonly Linear[];
   readonly #tables: readonly string[];
+  /** Columns of the grid that linears lie on already, by the names of their weights. */
+  readonly #grids = new Map<string, number>();
   /** Stands for tensors of any length: nobody reads it. */
   #scratch = new ArrayBuffer(0);
 
@@ -90,7 +92,7 @@ export class CompiledSizes {
       const shape = { rows, columns };
       const zeros = zerosOf(shape, stays);
       const { nonzeros, entries } = zeros;
-      const options = optionsOf(shape, zeros, storing);
+      const options = this.#optionsOf(weight, shape, zeros, storing);
       const left = { ...zeros, nonzeros: nonzeros * LEAST_LEFT, entries: entries * LEAST_LEFT };
       const formats: Format[] = stays.fewer ? [smallestFormat(shape, left, options)] : [];
       if (stays.kind === "any" && mayBeNm(shape, zeros, options)) {
@@ -132,7 +134,7 @@ export class CompiledSizes {
       const shape = { rows, columns };
       const stays = kept.get(weight);
       const zeros = zerosOf(shape, stays);
-      const options = optionsOf(shape, zeros, storing);
+      const options = this.#optionsOf(weight, shape, zeros, storing);
       const chosen = format === "auto" ? smallestFormat(shape, zeros, options) : format;
       matrices.set(
         weight,
@@ -213,6 +215,34 @@ export class CompiledSizes {
     }
   }
 
+  /** How the values of a linear are stored. What lies on a grid of int4 keeps its groups, which may be smaller. */
+  #optionsOf(
+    weight: string,
+    { rows, columns }: Shape,
+    { nonzeros }: Zeros,
+    { values, group }: Storing,
+  ): ValueOptions {
+    if (values !== "int4") return { type: values, group };
+    const byDensity = groupColumns(nonzeros / (rows * columns), group ?? INT4_GROUP);
+    return { type: values, group: Math.min(byDensity, this.#gridOf(weight)) };
+  }
+
+  /** The columns that share a scale where a linear lies on a grid already; infinite where it does not. */
+  #gridOf(weight: string): number {
+    const known = this.#grids.get(weight);
+    if (known !== undefined) return known;
+    const { checkpoint } = this.#opened;
+    const [rows, columns] = checkpoint.tensors.get(weight)!.shape;
+    const seen = rowsSeen(rows);
+    const values = new Float32Array(seen.length * columns);
+    for (const [i, row] of seen.entries()) {
+      checkpoint.readFloats(weight, values.subarray(i * columns, (i + 1) * columns), row * columns);
+    }
+    const found = gridColumns({ name: weight, rows: seen.length, columns, values }) ?? Infinity;
+    this.#grids.set(weight, found);
+    return found;
+  }
+
   #tableOptions(name: string, storing: Storing): ValueOptions {
     const type = tableValues(name, this.#opened.spec, storing);
     return {
@@ -268,16 +298,6 @@ export class CompiledSizes {
   }
 }
 
-/** How the values of a linear are stored. */
-function optionsOf(
-  { rows, columns }: Shape,
-  { nonzeros }: Zeros,
-  { values, group }: Storing,
-): ValueOptions {
-  if (values !== "int4") return { type: values, group };
-  return { type: values, group: groupColumns(nonzeros / (rows * columns), group ?? INT4_GROUP) };
-}
-
 /** What the formats will find in a matrix. */
 function zerosOf({ rows, columns }: Shape, kept: Kept | undefined): Zeros {
   const all = rows * columns;
@@ -315,8 +335,8 @@ function mayBeNm(shape: Shape, zeros: Zeros, options: ValueOptions): boolean {
     for (let n = 1; n < m; n++) {
       chance *= (m - n + 1) / n * density / (1 - density);
       atMost += chance;
-      // A larger N takes more bytes.
-      if (atMost ** groups >= LEAST_CHANCE) {
+      // A larger N takes more bytes. Where each row keeps so many in all, no group of it has more.
+      if (n >= zeros.nonzeros / rows || atMost ** groups >= LEAST_CHANCE) {
         return smallestFormat(shape, { ...zeros, pattern: { n, m } }, options) === "nm";
       }
     }

@@ -45,18 +45,28 @@ const LEAST_SEEN = 32;
  * @param kept Kept weights that are to share a scale.
  */
 export function int4Columns(matrix: Matrix, kept = INT4_GROUP): GroupColumns {
-  const onGrid = ([128, 64, 32] as const).find((group) => isRounded(matrix, group));
+  const onGrid = gridColumns(matrix);
   if (onGrid) return onGrid;
   let count = 0;
   for (const value of matrix.values) count += value !== 0 ? 1 : 0;
   return groupColumns(count / matrix.values.length, kept);
 }
 
+/** The most columns that share a scale of a grid on which the weights lie already; nothing where they lie on none. */
+export function gridColumns(matrix: Matrix): GroupColumns | undefined {
+  return ([128, 64, 32] as const).find((group) => isRounded(matrix, group));
+}
+
+/** The rows that are looked at for that: others need not be read. */
+export function rowsSeen(rows: number): number[] {
+  const step = Math.ceil(rows / ROWS_SEEN);
+  return Array.from({ length: Math.ceil(rows / step) }, (_, i) => i * step);
+}
+
 /** Whether some rows of a matrix lie on grids of so many columns. */
 function isRounded({ values, rows, columns }: Matrix, group: GroupColumns): boolean {
   let seen = 0;
-  const step = Math.ceil(rows / ROWS_SEEN);
-  for (let row = 0; row < rows; row += step) {
+  for (const row of rowsSeen(rows)) {
     const rowEnd = (row + 1) * columns;
     for (let start = row * columns; start < rowEnd; start += group) {
       const kept = values.subarray(start, Math.min(start + group, rowEnd)).filter((w) => w !== 0);

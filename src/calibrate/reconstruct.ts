@@ -62,7 +62,7 @@ export async function reconstructPass(
   hooks: PassHooks = {},
 ): Promise<void> {
   const { signal, onBatch, onBlock } = hooks;
-  const algebra = new OrtAlgebra(model.backend);
+  const algebra = new OrtAlgebra(model.backend, signal);
   const last = model.blocks.length - 1;
   const advance = { norms: false, advance: true };
   try {

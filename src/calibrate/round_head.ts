@@ -35,7 +35,7 @@ export async function* roundedHead(
   group: number,
   signal?: AbortSignal,
 ): AsyncGenerator<HeadPiece> {
-  const algebra = new OrtAlgebra(model.backend);
+  const algebra = new OrtAlgebra(model.backend, signal);
   try {
     yield* rounded(model, states, group, algebra, signal);
   } finally {

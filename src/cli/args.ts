@@ -97,12 +97,13 @@ export function readCommandLine(
   const byName = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
   const known = [...byName.keys(), "config", "json", "help"];
-  const parsed = parseArgs(joinValues(words, flags), {
-    boolean: [
-      ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
-      "json",
-      "help",
-    ],
+  const switches = [
+    ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
+    "json",
+    "help",
+  ];
+  const parsed = parseArgs(readSwitches(joinValues(words, flags), switches), {
+    boolean: switches,
     // "_": a folder may be called 007. A value that is given twice is the last, as aliases of shells rely on.
     string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
@@ -227,6 +228,21 @@ function joinValues(words: readonly string[], flags: readonly Flag[]): string[] 
     else joined.push(word);
   }
   return joined;
+}
+
+/**
+ * Reads what `--force=0` says of a flag that is on or off, as a variable says it: the parser takes any word but `false`
+ * for true.
+ *
+ * @throws {UsageError} Naming the flag whose word is neither true nor false.
+ */
+function readSwitches(words: readonly string[], switches: readonly string[]): string[] {
+  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  return words.map((word, at) => {
+    const [, name, value] = /^--([^=]+)=(.*)$/s.exec(word) ?? [];
+    if (at > end || !switches.includes(name)) return word;
+    return `--${name}=${booleanOf(`--${name}`, value)}`;
+  });
 }
 
 /**

@@ -8,9 +8,11 @@ import { compile } from "../../compile/compile.ts";
 import { decoderOf } from "../checkpoint/architectures/mod.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { folderName } from "../checkpoint/folder_name.ts";
+import { folderSource } from "../engine/folder_source.ts";
 import { contextWithin } from "../engine/tokens.ts";
 import { TemporaryFolder } from "../platform/temporary.ts";
 import type { LoadSettings } from "./load_options.ts";
+import { readText } from "./read_text.ts";
 
 /** A compiled model in a temporary folder. */
 export interface CompiledFirst {
@@ -25,6 +27,7 @@ export interface CompiledFirst {
  * @param checkpoint Its folder.
  * @param settings How weights are stored, and the longest context.
  * @throws {ContextOverflowError} When the context is more than the model has.
+ * @throws {TokenizerError | ChatTemplateError} When there is a tokenizer or a chat template that cannot be used.
  * @throws {EspalierError} As `compile` does; nothing is left behind then.
  */
 export async function compileFirst(
@@ -33,6 +36,8 @@ export async function compileFirst(
   hooks: RunHooks,
 ): Promise<CompiledFirst> {
   assertContext(checkpoint, context);
+  // As there: what is read is read again where it then lies, in a folder whose name says nothing to who reads of it.
+  await readText(folderSource(checkpoint));
   const temporary = new TemporaryFolder("compiled");
   try {
     const { output } = await compile({

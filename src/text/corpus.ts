@@ -27,10 +27,9 @@ const windowsSchema = z.looseObject({
  * @throws {FileReadError} When it cannot be read.
  */
 export function readCorpus(path: string): Corpus {
-  const name = path.toLowerCase();
-  if (name.endsWith(".json")) return { kind: "windows", windows: readWindows(path) };
+  if (fixesWindows(path)) return { kind: "windows", windows: readWindows(path) };
   const text = readText(path, LARGEST_TEXT);
-  if (!name.endsWith(".jsonl")) return { kind: "text", text };
+  if (!path.toLowerCase().endsWith(".jsonl")) return { kind: "text", text };
   const documents: string[] = [];
   text.split("\n").forEach((line, i) => {
     if (line.trim() === "") return;
@@ -47,6 +46,11 @@ export function readCorpus(path: string): Corpus {
     documents.push(document.data.text);
   });
   return { kind: "text", text: documents.join("\n\n") };
+}
+
+/** Whether a corpus holds windows of token ids, told by the end of its name. */
+export function fixesWindows(path: string): boolean {
+  return path.toLowerCase().endsWith(".json");
 }
 
 function readWindows(path: string): Int32Array[] {

@@ -7,6 +7,7 @@
  * @module
  */
 import { z } from "zod";
+import { TokenizerError } from "../errors.ts";
 
 /** Cuts a part of a text into words. */
 export type PreTokenizer = (text: string, options?: { section_index?: number }) => string[];
@@ -38,6 +39,7 @@ const configSchema = z.looseObject({
   invert: z.boolean().nullish(),
   replacement: z.string().nullish(),
   split: z.boolean().nullish(),
+  length: z.unknown().optional(),
 });
 
 /**
@@ -50,14 +52,33 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
   const cutter = preTokenizer as Cutter | null;
   const parsed = configSchema.safeParse(config);
   if (!cutter || !parsed.success) return;
-  const { type, pretokenizers, individual_digits, behavior, invert, replacement, split } =
-    parsed.data;
+  const {
+    type,
+    pretokenizers,
+    individual_digits,
+    behavior,
+    invert,
+    replacement,
+    split,
+    length = 5,
+  } = parsed.data;
   const { pattern } = cutter;
   const cut = cutter.pre_tokenize_text.bind(cutter);
   switch (type) {
     case "Sequence":
       cutter.tokenizers?.forEach((one, i) => cutAsPython(one, pretokenizers?.[i]));
+      cutter.pre_tokenize_text = (text, options) => inTurn(cutter.tokenizers ?? [], text, options);
       break;
+    case "FixedLength": {
+      if (!Number.isSafeInteger(length) || (length as number) < 1) {
+        throw new TokenizerError(
+          `tokenizer.json cannot be used: the length of a FixedLength pre-tokenizer must be a whole number above 0`,
+        );
+      }
+      const parts = new RegExp(`[^]{1,${length}}`, "gu");
+      cutter.pre_tokenize_text = (text) => text.match(parts) ?? [];
+      break;
+    }
     case "ByteLevel":
       cutter.pattern = BYTE_LEVEL;
       break;
@@ -89,6 +110,26 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
       break;
     }
   }
+}
+
+/** Cuts a text by several, one after the other; what is behind the first word is not where the text begins. */
+function inTurn(
+  cutters: readonly (Cutter | null)[],
+  text: string,
+  options: { section_index?: number } | undefined,
+): string[] {
+  return cutters.reduce<string[]>(
+    (words, cutter) =>
+      cutter
+        ? words.flatMap((word, i) =>
+          cutter.pre_tokenize_text(
+            word,
+            i === 0 && text.startsWith(word) ? options : { ...options, section_index: 1 },
+          )
+        )
+        : words,
+    [text],
+  );
 }
 
 /**

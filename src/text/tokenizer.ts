@@ -9,9 +9,11 @@
  */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { TokenizerError } from "../errors.ts";
+import { quote, TokenizerError } from "../errors.ts";
 import { findAdded } from "./added_tokens.ts";
 import { Detokenizer, type DetokenizerOptions, type DetokenizerSource } from "./detokenizer.ts";
+import { normalizeAsPython } from "./normalizers.ts";
+import { spellTokens } from "./post_processors.ts";
 import { cutAsPython } from "./pre_tokenizers.ts";
 import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
 
@@ -83,12 +85,16 @@ const tokenizerSchema = z.looseObject({
     rstrip: z.boolean().nullish(),
     normalized: z.boolean().nullish(),
   })).default([]),
+  normalizer: z.unknown(),
   pre_tokenizer: z.unknown(),
   decoder: z.unknown(),
   model: z.looseObject({
     type: z.string().nullish(),
     byte_fallback: z.boolean().nullish(),
+    unk_token: z.string().nullish(),
+    continuing_subword_prefix: z.string().nullish(),
   }).default({}),
+  post_processor: z.unknown().optional(),
 });
 
 /**
@@ -106,11 +112,20 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
     files.generationConfig,
   );
   const hub = usable(() => new HubTokenizer(files.tokenizer as object, { ...named, ...NOT_ASKED }));
-  const { added_tokens, pre_tokenizer, decoder, model: algorithm } = checked(
-    "tokenizer.json",
-    tokenizerSchema,
-    files.tokenizer,
-  );
+  const { added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model: algorithm } =
+    checked(
+      "tokenizer.json",
+      tokenizerSchema,
+      files.tokenizer,
+    );
+  if (algorithm.continuing_subword_prefix && (hub.model as { merges?: unknown }).merges) {
+    throw new TokenizerError(
+      "tokenizer.json cannot be used: a continuing_subword_prefix is not known of BPE",
+    );
+  }
+  knowUnknown(hub, algorithm.unk_token);
+  spellTokens(hub, hub.post_processor, post_processor);
+  normalizeAsPython(hub.normalizer, normalizer);
   cutAsPython(hub.pre_tokenizer, pre_tokenizer);
   findAdded(hub, added_tokens);
   // Some of what is wrong in the file is found with the first text.
@@ -160,6 +175,20 @@ function usable<T>(make: () => T): T {
   }
 }
 
+/**
+ * Gives a model of whole words its token for words that it does not know, where the package asks `tokenizer_config.json`
+ * for it, and makes one of the unknown letters of a word, not of those of several words.
+ */
+function knowUnknown(hub: HubTokenizer, unknown: string | null | undefined): void {
+  const model = hub.model as unknown as {
+    unk_token_id?: number;
+    _call(words: string[]): string[];
+  };
+  if (typeof unknown === "string") model.unk_token_id ??= hub.token_to_id(unknown);
+  const tokensOf = model._call;
+  model._call = (words) => words.flatMap((word) => tokensOf.call(model, [word]));
+}
+
 /** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */
 function byteIdsOf(hub: HubTokenizer): number[] | undefined {
   const ids = Array.from({ length: 256 }, (_, byte) => {
@@ -170,6 +199,8 @@ function byteIdsOf(hub: HubTokenizer): number[] | undefined {
 }
 
 const utf8 = new TextEncoder();
+/** What fits into the tensors of ids. */
+const LARGEST_ID = 0x7fffffff;
 
 class ModelTokenizer implements Tokenizer {
   readonly specialIds: ReadonlySet<number>;
@@ -203,15 +234,23 @@ class ModelTokenizer implements Tokenizer {
       add_special_tokens: options.addSpecialTokens ?? false,
     });
     const byteIds = this.#byteIds;
-    if (!byteIds) return Int32Array.from(ids);
     // What is not in the vocabulary stands among the tokens as it is in the text.
-    return Int32Array.from(
-      ids.flatMap((id, i) =>
+    const all = !byteIds
+      ? ids
+      : ids.flatMap((id, i) =>
         this.idOf(tokens[i]) === undefined
           ? Array.from(utf8.encode(tokens[i]), (byte) => byteIds[byte])
           : id
-      ),
-    );
+      );
+    const odd = all.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id <= LARGEST_ID));
+    if (odd >= 0) {
+      throw new TokenizerError(
+        `tokenizer.json cannot be used for this text: it has no token ${
+          byteIds ? "for a part of it" : quote(String(tokens[odd]))
+        }, and none for what it does not know`,
+      );
+    }
+    return Int32Array.from(all);
   }
 
   decode(ids: ArrayLike<number>, options: DetokenizerOptions = {}): string {

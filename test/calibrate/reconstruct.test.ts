@@ -7,9 +7,11 @@ import { embedAll, runAll } from "../../src/calibrate/statistics.ts";
 import { OrtAlgebra } from "../../src/engine/ort/algebra.ts";
 import { openBackend } from "../../src/engine/ort/backend.ts";
 import { StagedModel } from "../../src/engine/ort/staged.ts";
+import { AbortError } from "../../src/errors.ts";
 import { measureLosses } from "../../src/evaluate/perplexity.ts";
 import { roundTo } from "../../src/onnx/element_type.ts";
 import { residualOf } from "../../src/onnx/residual.ts";
+import { inverseFactor } from "../../src/prune/cholesky.ts";
 import { gridScale, roundToGrid } from "../../src/prune/int4_grid.ts";
 import { plainAlgebra } from "../../src/prune/mod.ts";
 import type { Method } from "../../src/prune/types.ts";
@@ -46,6 +48,20 @@ describe("products by ONNX Runtime", () => {
       await algebra.close();
     }
   });
+});
+
+test("products stop when they are told to, in the midst of a matrix", async () => {
+  const size = 256;
+  const hessian = new Float32Array(size * size);
+  for (let i = 0; i < size; i++) hessian[i * size + i] = 1;
+  const stop = new AbortController();
+  const algebra = new OrtAlgebra(await openBackend("wasm", 1), stop.signal);
+  setTimeout(() => stop.abort(), 0);
+  const factors = async () => {
+    for (;;) await inverseFactor({ data: hessian, rows: size, columns: size }, 0.01, algebra);
+  };
+  await expect(factors()).rejects.toThrow(AbortError);
+  await algebra.close();
 });
 
 describe("where a linear joins the residual stream", () => {

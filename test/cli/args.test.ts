@@ -20,6 +20,24 @@ test("whether JSON is printed can be said by a variable, which --json goes over"
   expect(() => jsonOf([], "perhaps")).toThrow(UsageError);
 });
 
+test("a flag that is on or off takes the words that a variable takes, and no others", () => {
+  const switched = z.object({ model: z.string(), force: z.boolean().default(false) });
+  const forceOf = (...words: string[]) =>
+    readCommandLine(["MODEL", ...words], switched).options.force;
+  expect([forceOf("--force"), forceOf("--force=1"), forceOf("--force=true")])
+    .toEqual([true, true, true]);
+  expect([forceOf("--force=0"), forceOf("--force=false"), forceOf("--force", "--force=0")])
+    .toEqual([false, false, false]);
+  for (const word of ["--force=no", "--force=False", "--force=", "--json=maybe"]) {
+    const error = thrownBy(() => forceOf(word));
+    expect([error.name, error.message]).toEqual([
+      "UsageError",
+      expect.stringContaining(word.split("=")[0]),
+    ]);
+  }
+  expect(readCommandLine(["--", "--force=no"], switched).options.model).toBe("--force=no");
+});
+
 /** What a command line gives with a config file. */
 function withConfig<T>(config: object, use: (path: string) => T): T {
   const folder = mkdtempSync(join(tmpdir(), "espalier-args-"));

@@ -6,6 +6,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
+import { expand } from "../../compile/expand.ts";
 import { CompiledSizes } from "../../compile/predict.ts";
 import { type Storing, storingFor } from "../../compile/storing.ts";
 import { prune } from "../../src/api/prune.ts";
@@ -137,6 +138,35 @@ describe("the most that weights take which may stay anywhere", () => {
     }
     expect(patterns.has("2:16")).toBe(true);
   }, LONG);
+
+  test("is foretold where a row keeps as many as N:M does, since it is as long as M", async () => {
+    const source = await smallModel(64, 32);
+    const sparsity = 0.94;
+    const checkpoint = await wanda({ model: source, sparsity, ...windowsOf32() });
+    const storing = STORINGS[2];
+    const size = foretold(source, "unstructured", 1 - sparsity, storing);
+    const { output, linears } = await workshop.compile(checkpoint, storing);
+    expect(new Set(linears.map(({ format }) => format))).toEqual(new Set(["nm", "bitmap"]));
+    const file = bytesIn(join(output, "onnx"));
+    expect({ size, file, fits: file <= size }).toEqual({ size, file, fits: true });
+  }, LONG);
+});
+
+describe("the most that weights take which lie on a grid of int4 already", () => {
+  test("is foretold with the groups of that grid", async () => {
+    const dense = await workshop.compile(await smallModel(256, 512), { values: "int4" });
+    const source = workshop.fresh("expanded");
+    await expand({ model: dense.output, output: source });
+    const storing = STORINGS[4];
+    for (const [pattern, sparsity] of [["4:16", 0.75], ["unstructured", 0.8]] as const) {
+      const checkpoint = await wanda({ model: source, pattern, sparsity, ...windowsOf32() });
+      const size = foretold(source, pattern, 1 - sparsity, storing);
+      const file = await reached(checkpoint, storing);
+      const where = { pattern, size, file };
+      expect({ ...where, fits: file <= size && file > 0.99 * size })
+        .toEqual({ ...where, fits: true });
+    }
+  }, LONG);
 });
 
 describe("the most that slots can take", () => {
@@ -187,10 +217,9 @@ describe("the most that a method leaves which rounds weights to 0", () => {
   }, LONG);
 });
 
-/** A Llama of four blocks that is 16 wide. */
-async function smallModel(): Promise<string> {
+/** A Llama of four blocks. */
+async function smallModel(width = 16, inner = width): Promise<string> {
   const folder = workshop.folder();
-  const width = 16;
   const random = uniformNumbers(1);
   const tensors: OutgoingTensor[] = [];
   const add = (name: string, ...shape: number[]) =>
@@ -207,13 +236,14 @@ async function smallModel(): Promise<string> {
       add(`${within}.${norm}`, width);
     }
     for (const part of ["q", "k", "v", "o"]) add(`${within}.self_attn.${part}_proj`, width, width);
-    for (const part of ["gate", "up", "down"]) add(`${within}.mlp.${part}_proj`, width, width);
+    for (const part of ["gate", "up"]) add(`${within}.mlp.${part}_proj`, inner, width);
+    add(`${within}.mlp.down_proj`, width, inner);
   }
   await writeSafetensors(join(folder, "model.safetensors"), tensors, "f32", () => {});
   const config = {
     model_type: "llama",
     hidden_size: width,
-    intermediate_size: width,
+    intermediate_size: inner,
     num_hidden_layers: 4,
     num_attention_heads: 1,
     vocab_size: 32,
@@ -222,6 +252,14 @@ async function smallModel(): Promise<string> {
   };
   writeFileSync(join(folder, "config.json"), JSON.stringify(config));
   return folder;
+}
+
+/** Calibration for models of 32 tokens. */
+function windowsOf32(): Pick<PruneOptions, "calibration" | "seqlen"> {
+  const calibration = `${workshop.fresh("windows")}.json`;
+  const windows = [TOKENS, TOKENS.toReversed()].map((ids) => ids.map((id) => id % 32));
+  writeFileSync(calibration, JSON.stringify({ windows }));
+  return { calibration, seqlen: 20 };
 }
 
 async function wanda(options: Partial<PruneOptions>): Promise<string> {

@@ -193,6 +193,18 @@ describe("load", () => {
     expect(message).toBe("a context of 513 tokens was asked for: the model allows 512");
   });
 
+  test("refuses a tokenizer that is broken before a checkpoint is compiled, and says where it is", async () => {
+    const folder = workshop.fresh("broken");
+    cpSync(TINY, folder, { recursive: true });
+    writeFileSync(join(folder, "tokenizer_config.json"), "{");
+    const events: ProgressEvent[] = [];
+    const { code, message } = await thrown(() =>
+      load(folder, {}, { onProgress: (event) => events.push(event) })
+    );
+    expect([code, events]).toEqual(["TOKENIZER_INVALID", []]);
+    expect(message).toContain(`${folder}: tokenizer_config.json is not valid JSON`);
+  });
+
   test("refuses it for the sparse engine too", async () => {
     const { code, message } = await thrown(async () =>
       load(await compiledTiny(), { engine: "sparse", memory: "2MB", context: 64 })

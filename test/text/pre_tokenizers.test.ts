@@ -1,8 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { readFileSync } from "node:fs";
+import { TokenizerError } from "../../src/errors.ts";
 import { cutAsPython } from "../../src/text/pre_tokenizers.ts";
 import { tokenizerFrom } from "../../src/text/tokenizer.ts";
+import { thrownBy } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
 
 const tinyJson = JSON.parse(readFileSync(fromRoot("examples/tiny/tokenizer.json"), "utf8"));
@@ -72,6 +74,27 @@ describe("a text is cut as the library for Python cuts it, by", () => {
   for (const [name, config, expected] of cases) {
     test(name, () => expect(words(config, text)).toEqual(expected));
   }
+
+  test("signs for spaces at the beginning of a text alone, also behind others", () => {
+    const pretokenizers = [
+      { type: "Digits", individual_digits: true },
+      { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: true },
+    ];
+    const cut = (text: string) => words({ type: "Sequence", pretokenizers }, text);
+    expect(cut("café 12 a")).toEqual(["▁café", "▁", "1", "2", "▁a"]);
+    expect(cut("1a")).toEqual(["▁1", "a"]);
+    const behind = [{ type: "WhitespaceSplit" }, pretokenizers[1]];
+    expect(words({ type: "Sequence", pretokenizers: behind }, " a b")).toEqual(["a", "b"]);
+  });
+
+  test("so many characters, and refused where those are none", () => {
+    expect(words({ type: "FixedLength", length: 3 }, "a🌳🌳🌳\nb")).toEqual(["a🌳🌳", "🌳\nb"]);
+    for (const length of [0, -1, 0.5, "3"]) {
+      const pre_tokenizer = { type: "FixedLength", length };
+      const error = thrownBy(() => tokenizerFrom({ tokenizer: { ...tinyJson, pre_tokenizer } }));
+      expect(error).toBeInstanceOf(TokenizerError);
+    }
+  });
 
   test("no other pattern where a byte order mark or a next line stands", () => {
     const tokenizer = tokenizerFrom({ tokenizer: tinyJson });

@@ -3,11 +3,13 @@
  * @module
  */
 import { toBinary } from "@bufbuild/protobuf";
+import { throwIfAborted } from "../../errors.ts";
 import { GraphBuilder, modelOf } from "../../onnx/builder.ts";
 import {
   ModelProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
+import { letEventsIn } from "../../platform/events.ts";
 import type { Algebra, Matrix, ProductOptions } from "../../prune/matrix.ts";
 import type { Backend, Session } from "./backend.ts";
 
@@ -16,12 +18,19 @@ export class OrtAlgebra implements Algebra {
   readonly #backend: Backend;
   readonly #sessions = new Map<string, Promise<Session>>();
 
-  constructor(backend: Backend) {
+  readonly #signal: AbortSignal | undefined;
+
+  /** @param signal Stops between two products: there are hundreds of a linear, of a wide one for minutes. */
+  constructor(backend: Backend, signal?: AbortSignal) {
     this.#backend = backend;
+    this.#signal = signal;
   }
 
+  /** @throws {AbortError} When the signal says so. */
   async product(a: Matrix, b: Matrix, options: ProductOptions = {}): Promise<Matrix> {
     const { transposeA = false, transposeB = false } = options;
+    if (this.#signal) await letEventsIn();
+    throwIfAborted(this.#signal);
     const session = await this.#session(transposeA, transposeB);
     const { y } = await session.run({
       a: this.#backend.floats(a.data, [a.rows, a.columns]),

@@ -9,6 +9,7 @@ import { type PruneOptions, pruneSchema, type RunHooks } from "../../api/options
 import type { PruneReport } from "../../api/prune_report.ts";
 import { mends } from "../../prune/block.ts";
 import { remove } from "../../platform/folders.ts";
+import { fixesWindows } from "../../text/corpus.ts";
 import { prune } from "../prune.ts";
 import type { CompareSettings } from "./options.ts";
 import type { Variant } from "./variants.ts";
@@ -49,7 +50,7 @@ export class VariantMaker {
     return {
       ...{ model, calibration, samples, seed, alpha, skip, distill, threads, backend, memory },
       // Windows that a file fixes are as long as they are.
-      seqlen: calibration?.endsWith(".json") ? undefined : seqlen,
+      seqlen: calibration !== undefined && fixesWindows(calibration) ? undefined : seqlen,
       // Methods that mend round while they do; others leave that to compile.
       values: pruning && mends(pruning.method)
         ? ROUNDED.find((rounded) => rounded === (values as string))

@@ -8,6 +8,9 @@ import { join } from "node:path";
 import { load } from "../../../src/generate/load.ts";
 import { bytesIn } from "../../../src/platform/folders.ts";
 import { compile } from "../../../compile/compile.ts";
+import { VariantMaker } from "../../../src/workflow/compare/make.ts";
+import { compareSchema } from "../../../src/workflow/compare/options.ts";
+import { defaultVariants } from "../../../src/workflow/compare/variants.ts";
 import { prune } from "../../../src/workflow/prune.ts";
 import { editJson, Workshop } from "../../checkpoint/support.ts";
 import { fail, report, run, start, succeed } from "../../cli/support.ts";
@@ -191,4 +194,13 @@ describe("compare", () => {
       limited.release();
     }
   }, LONG);
+});
+
+test("windows that a file fixes are as long as they are, however its name is written", () => {
+  const defaults = { method: "wanda", allocation: "uniform" } as const;
+  const sparse = defaultVariants(defaults).find(({ pruning }) => pruning !== undefined)!;
+  const seqlenOf = (calibration: string) =>
+    new VariantMaker(compareSchema.parse({ model: TINY, text: TEXT, calibration }), "")
+      .pruningOf(sparse)!.seqlen;
+  expect(["a.txt", "a.json", "A.JSON"].map(seqlenOf)).toEqual([512, undefined, undefined]);
 });
