@@ -14,7 +14,8 @@ import { listFolder, makeFolder, pathsIn } from "../src/platform/folders.ts";
 import { exists } from "../src/platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { letEventsIn } from "../src/platform/events.ts";
-import { type FileHashes, hashFile } from "../src/platform/hash.ts";
+import { type FileHashes, hashFileInSteps } from "../src/platform/hash.ts";
+import { atOnce, withPauses } from "../src/platform/steps.ts";
 import { peakResidentBytes } from "../src/platform/runtime.ts";
 import { INT4_GROUP } from "../src/prune/int4_grid.ts";
 import { VERSION } from "../src/version.ts";
@@ -155,7 +156,10 @@ export async function compile(
         for (const [i, name] of tables.entries()) {
           throwIfAborted(hooks.signal);
           const values = tableValues(name, spec, settings);
-          const stored = storeDense(checkpoint, name, values, data, headGroup(settings));
+          const stored = await withPauses(
+            storeDense(checkpoint, name, values, data, headGroup(settings)),
+            hooks.signal,
+          );
           matrices.set(name, stored);
           embeddings += bytesOf(stored);
           step(i + 1);
@@ -209,7 +213,7 @@ export async function compile(
         },
       };
       data.close();
-      const record = recordOf(checkpoint, common, hashesIn(folder));
+      const record = recordOf(checkpoint, common, await hashesIn(folder, hooks.signal));
       writeText(join(folder, RECORD), `${JSON.stringify(record, null, 2)}\n`);
       throwIfAborted(hooks.signal);
       pending.commit();
@@ -278,7 +282,7 @@ function pack(
   const write = (elements: ArrayBufferView) => data.append(elements);
   let stored: Stored;
   if (format === "dense") {
-    stored = storeDense(checkpoint, name, settings.values, data, settings.group);
+    stored = atOnce(storeDense(checkpoint, name, settings.values, data, settings.group));
   } else {
     if (format === "nm" && !pattern) throw unfit(matrix, nonzeros);
     checkGroup(matrix, settings);
@@ -376,7 +380,13 @@ function typesOf(checkpoint: Checkpoint): object {
 }
 
 /** Hashes of all files in a folder and below, by path: loaders check what they read against them. */
-function hashesIn(folder: string): { chunkBytes: number; hashes: Record<string, FileHashes> } {
-  const hashes = pathsIn(folder).map((path) => [path, hashFile(join(folder, path), CHUNK)]);
-  return { chunkBytes: CHUNK, hashes: Object.fromEntries(hashes) };
+async function hashesIn(
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<{ chunkBytes: number; hashes: Record<string, FileHashes> }> {
+  const hashes: Record<string, FileHashes> = {};
+  for (const path of pathsIn(folder)) {
+    hashes[path] = await withPauses(hashFileInSteps(join(folder, path), CHUNK), signal);
+  }
+  return { chunkBytes: CHUNK, hashes };
 }

@@ -3,6 +3,7 @@
  * @module
  */
 import { join } from "node:path";
+import { UsageError } from "../src/errors.ts";
 import type { NodeProto } from "../src/onnx/generated/onnx_pb.ts";
 import { fileSize } from "../src/platform/paths.ts";
 import { atOnce, type Steps } from "../src/platform/steps.ts";
@@ -49,6 +50,7 @@ const ON_THE_WAY = new Set(["DequantizeLinear", "Cast", "Transpose"]);
  * Looks into a compiled model: every packed tensor is read and checked.
  *
  * @param folder Its folder.
+ * @throws {UsageError} When that is no path.
  * @throws {OnnxError} When its graph or data are damaged.
  * @throws {PackedFormatError} When a packed tensor is.
  */
@@ -58,6 +60,10 @@ export function inspectCompiled(folder: string): CompiledInspectReport {
 
 /** The same, with a step for each linear. */
 export function* inspectCompiledInSteps(folder: string): Steps<CompiledInspectReport> {
+  // Who writes JavaScript may hand over options, as `inspect` takes them.
+  if (typeof folder !== "string" || folder === "") {
+    throw new UsageError('inspectCompiled takes the path of a folder: inspectCompiled("ONNX")');
+  }
   const model = CompiledModel.open(folder);
   try {
     // Tables in int4 have operators too.

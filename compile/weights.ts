@@ -8,6 +8,7 @@ import { type DecoderWeights, requireTensor } from "../src/checkpoint/architectu
 import { toHalves } from "../src/onnx/half.ts";
 import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
+import type { Steps } from "../src/platform/steps.ts";
 import type { TensorSink } from "./data_file.ts";
 import { emit, type StoredSparse, type StoredTensor, valueTypeOf } from "./emit.ts";
 import { DOMAIN, GATHER_INT4, operatorName } from "./functions.ts";
@@ -49,14 +50,14 @@ const PIECE = 4 << 20;
  * @param type How it is stored; int8 has a scale for each row.
  * @param kept For int4: kept weights that share a scale, unless the matrix lies on a grid already.
  */
-export function storeDense(
+export function* storeDense(
   checkpoint: Checkpoint,
   name: string,
   type: ValueType,
   data: TensorSink,
   kept?: number,
-): StoredDense {
-  if (type === "int4") return storeDenseInt4(checkpoint, name, data, kept);
+): Steps<StoredDense> {
+  if (type === "int4") return yield* storeDenseInt4(checkpoint, name, data, kept);
   const [rows, columns] = checkpoint.tensors.get(name)!.shape;
   const writer = data.begin(rows * columns * VALUE_BYTES[type]);
   const int8Scales = new Float32Array(type === "int8" ? rows : 0);
@@ -64,6 +65,7 @@ export function storeDense(
     const stored = narrow(piece, { type });
     writer.write(stored.data);
     if (stored.type === "int8") int8Scales.set(stored.scales, first);
+    yield;
   }
   const { range } = writer;
   const values = { type: valueTypeOf(type), dims: [rows, columns], range };
@@ -74,12 +76,12 @@ export function storeDense(
 }
 
 /** The same as int4. All scales are found before the first weight is written: they share a table. */
-function storeDenseInt4(
+function* storeDenseInt4(
   checkpoint: Checkpoint,
   name: string,
   data: TensorSink,
   kept: number | undefined,
-): StoredDense {
+): Steps<StoredDense> {
   const [rows, columns] = checkpoint.tensors.get(name)!.shape;
   let group = 0;
   let perRow = 0;
@@ -92,6 +94,7 @@ function storeDenseInt4(
       scales = new Float32Array(rows * perRow);
     }
     scales.set(scalesOf(piece, group), first * perRow);
+    yield;
   }
   boundScales(scales);
   const rowBytes = Math.ceil(columns / 2);
@@ -99,6 +102,7 @@ function storeDenseInt4(
   for (const { first, ...piece } of piecesOf(checkpoint, name)) {
     const ofPiece = scales.subarray(first * perRow, (first + piece.rows) * perRow);
     writer.write(packNibbleRows(levelsOf(piece, ofPiece, group), piece));
+    yield;
   }
   const halves = new Uint16Array(scales.length);
   toHalves(scales, halves);

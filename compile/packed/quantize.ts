@@ -76,7 +76,9 @@ export function narrow(matrix: Matrix, options: ValueOptions): Values {
  * @param shape The matrix's shape.
  */
 export function widen(values: Values, shape: Shape): Float32Array<ArrayBuffer> {
-  const dense = elementsOf(values).slice();
+  const elements = elementsOf(values);
+  // Those of other types are new already: of an embedding they take a gigabyte and more.
+  const dense = values.type === "f32" ? elements.slice() : elements as Float32Array<ArrayBuffer>;
   applyScales(dense, values, shape);
   return dense;
 }

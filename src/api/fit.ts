@@ -139,6 +139,9 @@ export async function fit(
         const { rows, columns } = order.linears.find((linear) => linear.weight === weight)!;
         sizes.round({ name: weight, values, rows, columns }, plan.compile);
       },
+      // compile knows no names to skip.
+      ({ weight, rows, columns }, values) =>
+        sizes.round({ name: weight, values, rows, columns }, plan.compile),
     );
     tried.push({ plan, perplexity });
   }

@@ -309,9 +309,16 @@ class PruneRun {
     return this.#bench.close();
   }
 
-  /** Says which options do nothing beside the others. */
+  /** Says which options do nothing beside the others, and what one does not do. */
   #noteIdle(): void {
     const { allocation, searchBudget, searchState, text, windows } = this.#settings;
+    const { skip, values } = this.#settings;
+    if (values === "int4" && skip.length > 0) {
+      this.#phases.note(
+        "what --skip leaves dense is not rounded here: compile --values int4 rounds it to nearest, " +
+          "which no perplexity that is measured here counts",
+      );
+    }
     const isSearch = allocation === "search";
     const idle = [
       ...(searchBudget !== undefined && !isSearch ? ["--search-budget"] : []),

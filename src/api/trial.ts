@@ -2,7 +2,12 @@
  * Pruning in memory only, to see what it costs.
  * @module
  */
-import { type PrunedLinear, prunePass, type PruneRules } from "../calibrate/passes.ts";
+import {
+  type PassHooks,
+  type PrunedLinear,
+  prunePass,
+  type PruneRules,
+} from "../calibrate/passes.ts";
 import { roundedHead } from "../calibrate/round_head.ts";
 import { measureLosses } from "../evaluate/perplexity.ts";
 import { runsPerBlock, type Workbench } from "./workbench.ts";
@@ -17,6 +22,7 @@ export const TRIAL_WINDOWS = 16;
  * @param calibration Windows to take statistics of.
  * @param heldOut Windows to measure on.
  * @param onLinear Takes each pruned linear before its block runs on, and may change its weights.
+ * @param onDense Takes each linear that is left dense, likewise.
  */
 export async function tryRules(
   bench: Workbench,
@@ -25,6 +31,7 @@ export async function tryRules(
   calibration: readonly Int32Array[],
   heldOut: readonly Int32Array[],
   onLinear: (linear: PrunedLinear) => void = () => {},
+  onDense?: PassHooks["onDense"],
 ): Promise<number> {
   const states = await bench.roomForTrial(rules.method, calibration, heldOut);
   try {
@@ -33,7 +40,7 @@ export async function tryRules(
       runsPerBlock(rules.method, states),
       async (hooks) => {
         const model = await bench.model();
-        await prunePass(model, rules, states, onLinear, hooks);
+        await prunePass(model, rules, states, onLinear, { ...hooks, onDense });
         const { headGroup } = rules;
         const head = headGroup === undefined
           ? undefined

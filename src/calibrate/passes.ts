@@ -6,8 +6,9 @@
  * statistics of its dense weights, as far as its last linear's input, and once with the pruned ones.
  * @module
  */
-import type { StagedModel } from "../engine/ort/staged.ts";
+import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
 import { throwIfAborted } from "../errors.ts";
+import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, mends, type Share, sharesOfLinears } from "../prune/block.ts";
 import { blockScore, outlierPercent } from "../prune/importance.ts";
@@ -44,6 +45,8 @@ export interface PassHooks {
   readonly onBlock?: (index: number) => void;
   /** Told what a person should know. */
   readonly onNote?: (text: string) => void;
+  /** Given each linear that is left dense, before its block runs on; it may change the values. */
+  readonly onDense?: (linear: Linear, values: Float32Array) => void;
 }
 
 /**
@@ -169,10 +172,24 @@ export async function prunePass(
       await letEventsIn();
       throwIfAborted(signal);
     }
+    giveDense(model.blocks[index].linears, weights, rules, hooks);
     if (states && index < last) {
       await runAll(model, index, weights, states, advance, onBatch, signal);
     }
     if (heldOut) await runAll(model, index, weights, heldOut, advance, onBatch, signal);
     onBlock?.(index);
+  }
+}
+
+/** Gives the linears of a block that are left dense to who asked for them. */
+export function giveDense(
+  linears: readonly Linear[],
+  weights: BlockWeights,
+  { skipped }: PruneRules,
+  { onDense }: PassHooks,
+): void {
+  if (!onDense) return;
+  for (const linear of linears) {
+    if (skipped(linear.weight)) onDense(linear, weights.get(linear.weight)!);
   }
 }

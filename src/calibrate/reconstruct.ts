@@ -21,7 +21,13 @@ import {
   sparseGpt,
 } from "../prune/sparsegpt.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
-import type { PassHooks, PassStates, PrunedLinear, PruneRules } from "./passes.ts";
+import {
+  giveDense,
+  type PassHooks,
+  type PassStates,
+  type PrunedLinear,
+  type PruneRules,
+} from "./passes.ts";
 import { roundedRows } from "./round_head.ts";
 import type { WindowStates } from "./states.ts";
 import { embedAll, runAll } from "./statistics.ts";
@@ -76,6 +82,7 @@ export async function reconstructPass(
       const weights = model.readBlock(index);
       const work = { model, index, rules, states, weights, algebra, hooks, onLinear };
       await (states.dense ? repairBlock(work, states.dense) : sparseGptBlock(work));
+      giveDense(model.blocks[index].linears, weights, rules, hooks);
       if (index < last || rules.headGroup !== undefined) {
         await runAll(model, index, weights, states.pruned, advance, onBatch, signal);
       }

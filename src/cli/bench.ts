@@ -39,7 +39,7 @@ export const benchCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, benchCommandSchema, { modelIsOptional: true });
-    const options = checkOptions(benchCommandSchema, line.options);
+    const options = checkOptions(benchCommandSchema, line.options, line.sources);
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await measure(options, hooks).finally(() => view.finish());

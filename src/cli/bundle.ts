@@ -34,7 +34,7 @@ export const bundleCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, bundleSchema, { modelIsOptional: true });
-    const options = checkOptions(bundleSchema, line.options);
+    const options = checkOptions(bundleSchema, line.options, line.sources);
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: view.show.bind(view) };
     const given = line.options as { readonly target: "binary" };

@@ -46,7 +46,7 @@ export const chatCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, chatCommandSchema, { modelIsOptional: true });
-    const options = checkOptions(chatCommandSchema, line.options);
+    const options = checkOptions(chatCommandSchema, line.options, line.sources);
     const view = new ProgressView();
     const notes: string[] = [];
     const note = (text: string) => {

@@ -55,7 +55,7 @@ export const compareCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, compareCommandSchema);
-    const { svg, markdown, force } = checkOptions(compareCommandSchema, line.options);
+    const { svg, markdown, force } = checkOptions(compareCommandSchema, line.options, line.sources);
     // Before hours of work.
     if (svg !== undefined && exists(svg) && !force) {
       throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);

@@ -114,7 +114,7 @@ async function runCommand<T>(
   const bare = schema === compileSchema;
   const line = readCommandLine(words, schema, { modelIsOptional: bare });
   // Before the example is pruned, which takes its time: a model will be there by then.
-  checkOptions(schema, { model: ".", ...line.options });
+  checkOptions(schema, { model: ".", ...line.options }, line.sources);
   const view = new ProgressView();
   const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
   const report = await withFolders(line.options, hooks)

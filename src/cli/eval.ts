@@ -31,7 +31,7 @@ export const evaluateCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, evaluateSchema);
-    checkOptions(evaluateSchema, line.options);
+    checkOptions(evaluateSchema, line.options, line.sources);
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await withFolders(line.options, hooks)

@@ -47,7 +47,7 @@ export const exportCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, exportCommandSchema, { modelIsOptional: true });
-    const { model, ...options } = checkOptions(exportCommandSchema, line.options);
+    const { model, ...options } = checkOptions(exportCommandSchema, line.options, line.sources);
     if (model === undefined) {
       throw new UsageError(
         "name an allocation: a pruned checkpoint, or a file; - is standard input",

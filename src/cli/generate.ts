@@ -66,7 +66,7 @@ export const generateCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, generateCommandSchema, { modelIsOptional: true });
-    const options = checkOptions(generateCommandSchema, line.options);
+    const options = checkOptions(generateCommandSchema, line.options, line.sources);
     const prompt = await readPrompt(options, signal);
     const form = await readForm(options);
     if (isExample(options) && !line.json) say(`prompt: ${prompt}`);

@@ -32,7 +32,10 @@ export const inspectCommand: Command = {
     const line = readCommandLine(words, inspectSchema);
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
-    const options = await withFolders(checkOptions(inspectSchema, line.options), hooks)
+    const options = await withFolders(
+      checkOptions(inspectSchema, line.options, line.sources),
+      hooks,
+    )
       .finally(() => view.finish());
     let text: string;
     if (CompiledModel.isAt(options.model)) {

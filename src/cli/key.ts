@@ -37,7 +37,7 @@ export const keyCommand: Command = {
   examples: [["key --name till-3 --key-file keys.txt", "a key for one more client"]],
   run: async (words) => {
     const line = readCommandLine(words, keyCommandSchema, { modelIsOptional: true });
-    const { name, keyFile } = checkOptions(keyCommandSchema, line.options);
+    const { name, keyFile } = checkOptions(keyCommandSchema, line.options, line.sources);
     const { key, line: entry } = await makeKey(name);
     if (keyFile === undefined) {
       if (!line.json) say(`for the key file: ${entry}`);

@@ -81,7 +81,7 @@ export const pruneCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, pruneSchema, { config: EXAMPLE_CONFIG });
-    checkOptions(pruneSchema, line.options);
+    checkOptions(pruneSchema, line.options, line.sources);
     const view = new ProgressView();
     const hooks: RunHooks = {
       signal,

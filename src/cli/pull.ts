@@ -31,7 +31,7 @@ export const pullCommand: Command = {
   ],
   run: async (words, signal) => {
     const line = readCommandLine(words, pullSchema);
-    const options = checkOptions(pullSchema, line.options);
+    const options = checkOptions(pullSchema, line.options, line.sources);
     const view = new ProgressView();
     const report = await pull(options, { signal, onProgress: (event) => view.show(event) })
       .finally(() => view.finish());

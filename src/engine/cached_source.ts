@@ -97,7 +97,7 @@ class CachedSource implements ModelSource {
     this.#network = urlSource(base, {
       ...options,
       fetch: async (url, init) =>
-        this.#counted(url, await fetch(url, { ...init, ...this.#how(url) })),
+        this.#counted(url, await fetch(url, { ...this.#how(url), ...init })),
     });
     this.name = this.#network.name;
     this.#base = new URL(base);

@@ -10,6 +10,7 @@
  * @module
  */
 import { AbortError, FileReadError, UsageError } from "../errors.ts";
+import { isInPage } from "../platform/page.ts";
 import { LONGEST_TIMER } from "../platform/timers.ts";
 import { reasonOf } from "../platform/fetch_raw.ts";
 import { again, brokenOff, refused, WAITS } from "./again.ts";
@@ -29,6 +30,8 @@ import {
 const LARGEST_WHOLE = 2 ** 32;
 /** Milliseconds without a byte after which a connection counts as broken off: some break without a word. */
 const PATIENCE = 30_000;
+/** Asks whether there is a file, and how large it is. */
+const FIRST_BYTE = "bytes=0-0";
 /** Bytes of a body that are gathered before they go into a Blob. */
 const PIECE = 16 << 20;
 /** The part of `fetch` that is used. */
@@ -107,7 +110,7 @@ class UrlSource implements ModelSource {
 
   async #has(path: string): Promise<boolean> {
     // Not HEAD: servers that sign URLs allow one method.
-    const response = await this.request(path, "bytes=0-0");
+    const response = await this.request(path, FIRST_BYTE);
     await discard(response);
     // 416: there is a file, and it has no first byte.
     if (response.ok || response.status === 416) return !await this.#isPage(path, response);
@@ -129,7 +132,7 @@ class UrlSource implements ModelSource {
 
   async #open(path: string): Promise<SourceFile> {
     const place = this.#place(path);
-    const response = await this.request(path, "bytes=0-0");
+    const response = await this.request(path, FIRST_BYTE);
     if (response.ok && await this.#isPage(path, response)) {
       await discard(response);
       throw this.#isNotThere(path);
@@ -159,7 +162,11 @@ class UrlSource implements ModelSource {
     url.pathname = `${folder}/${checkedPath(path).split("/").map(encodeURIComponent).join("/")}`;
     // Ranges are of the file's own bytes; browsers see to that by themselves.
     const own: Record<string, string> = range ? { range, "accept-encoding": "identity" } : {};
-    const answer = this.#ask(url, { headers: { ...headers, ...own }, signal });
+    const init: RequestInit = { headers: { ...headers, ...own }, signal };
+    // A browser would keep that byte, and ask for the others only: of a server that compresses, Chromium then gives
+    // the byte alone. Other runtimes keep nothing, and not all of them know the word.
+    if (range === FIRST_BYTE && isInPage()) init.cache = "no-store";
+    const answer = this.#ask(url, init);
     try {
       const response = await this.#inTime(answer);
       if (response.ok) this.#hasAnswered = true;

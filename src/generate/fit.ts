@@ -45,8 +45,8 @@ export function assertFitsOrt(
  */
 export function assertFitsSparse(name: string, folder: string, settings: LoadSettings): number {
   const file = readDecoderFile(folder);
-  // Of larger ones it depends on the weights: those of floats take more.
-  const isFloat = settings.kv === "f32" || (settings.kv === "auto" && file.fileBytes <= SMALL);
+  const isFloat = settings.kv === "f32" ||
+    (settings.kv === "auto" && (file.fileBytes <= SMALL || !file.isQuantised));
   const cachePerToken = (isFloat ? 4 : 1) * elementsPerToken(file);
   const context = countedContext(file, settings);
   const budget = budgetOf(settings);

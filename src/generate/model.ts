@@ -134,9 +134,11 @@ export class Model implements AsyncDisposable {
    * Token ids of a text.
    *
    * @param options `addSpecialTokens`: also those that the model wants around a text, as a prompt has.
+   * @throws {UsageError} When it is no text.
    * @throws {TokenizerError} When the model has no tokenizer.
    */
   tokens(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array {
+    if (typeof text !== "string") throw new UsageError("text must be a string");
     return this.#requireText().tokenizer.encode(text, options);
   }
 
@@ -196,6 +198,7 @@ export class Model implements AsyncDisposable {
     } = {},
   ): Promise<number> {
     const tokens = typeof text === "string" ? this.tokens(text) : text;
+    assertList(tokens);
     const seqlen = options.seqlen ??
       Math.max(2, Math.min(DEFAULT_SEQLEN, this.info.context, tokens.length));
     const most = options.windows ?? Infinity;

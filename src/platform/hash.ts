@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { PositionedFile } from "./positioned_file.ts";
+import { atOnce, type Steps } from "./steps.ts";
 
 /** Hashes of a file, in hexadecimal. */
 export interface FileHashes {
@@ -22,6 +23,11 @@ export interface FileHashes {
  * @throws {FileReadError} When it cannot be read.
  */
 export function hashFile(path: string, chunk: number): FileHashes {
+  return atOnce(hashFileInSteps(path, chunk));
+}
+
+/** The same, with a step for each piece. */
+export function* hashFileInSteps(path: string, chunk: number): Steps<FileHashes> {
   const file = PositionedFile.open(path, "read");
   try {
     const bytes = file.size;
@@ -33,6 +39,7 @@ export function hashFile(path: string, chunk: number): FileHashes {
       file.read(piece, at);
       whole.update(piece);
       chunks.push(createHash("sha256").update(piece).digest("hex"));
+      yield;
     }
     return { bytes, sha256: whole.digest("hex"), chunks };
   } finally {

@@ -3,7 +3,7 @@
  * @module
  */
 import type { HonoRequest, MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
+import { quote } from "../errors.ts";
 import type { AppEnv } from "./context.ts";
 import { ApiError, badRequest } from "./errors.ts";
 
@@ -17,17 +17,17 @@ import { ApiError, badRequest } from "./errors.ts";
  */
 export function readBody(limit: number, patience: number): MiddlewareHandler<AppEnv> {
   const maxSize = Math.floor(limit);
-  const limited = bodyLimit({
-    maxSize,
-    onError: () => {
-      throw new ApiError(413, `the request is larger than ${maxSize} bytes`, {
-        code: "request_too_large",
-      });
-    },
-  });
   return async (context, next) => {
     if (!isJson(context.req.header("content-type"))) {
       throw badRequest("the body must be JSON: send Content-Type: application/json");
+    }
+    const encoding = context.req.header("content-encoding") || "identity";
+    if (encoding.toLowerCase() !== "identity") {
+      throw badRequest(
+        `the body must be sent as it is: Content-Encoding ${
+          quote(encoding.slice(0, 40))
+        } is not read`,
+      );
     }
     sayJson(context.req);
     const { signal } = context.get("work");
@@ -41,11 +41,8 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
       onStop = () => fail(signal.reason);
       signal.addEventListener("abort", onStop);
     });
-    // What has been read is kept, and given to whoever asks for it as JSON. The limit reads a body of
-    // unknown length by itself, so that its time counts, too.
-    const read = limited(context, async () => void await context.req.text());
     try {
-      await Promise.race([read, ended]);
+      await Promise.race([readWithin(context.req, maxSize), ended]);
     } catch (error) {
       if (error instanceof ApiError) throw error;
       throw badRequest("the body could not be read to its end");
@@ -55,6 +52,36 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
     }
     await next();
   };
+}
+
+/** Reads a body of at most so many bytes. What has been read is kept, and given to whoever asks for it as JSON. */
+async function readWithin(request: HonoRequest, most: number): Promise<void> {
+  const { body, headers } = request.raw;
+  const tooLarge = () =>
+    new ApiError(413, `the request is larger than ${most} bytes`, { code: "request_too_large" });
+  const length = headers.get("content-length");
+  if (!body || (length !== null && !headers.has("transfer-encoding"))) {
+    if (Number(length) > most) throw tooLarge();
+    await request.text();
+    return;
+  }
+  const reader = body.getReader();
+  const pieces: Uint8Array<ArrayBuffer>[] = [];
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    size += value.length;
+    if (size > most) {
+      // Deno takes no more of a body that is neither read nor let go, and many clients send all before they
+      // read an answer. They need not be waited for.
+      reader.cancel().catch(() => {});
+      throw tooLarge();
+    }
+    pieces.push(value);
+  }
+  request.raw = new Request(request.raw, { body: new Blob(pieces) });
+  await request.text();
 }
 
 /** Whether a `Content-Type` is that of JSON, whatever parameters it has. */

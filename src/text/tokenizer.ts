@@ -16,6 +16,7 @@ import { normalizeAsPython } from "./normalizers.ts";
 import { spellTokens } from "./post_processors.ts";
 import { cutAsPython } from "./pre_tokenizers.ts";
 import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
+import { findAsPython } from "./word_models.ts";
 
 /** The files of a checkpoint that say how text goes in and out. JSON is parsed. */
 export interface TextFiles {
@@ -123,7 +124,7 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
       "tokenizer.json cannot be used: a continuing_subword_prefix is not known of BPE",
     );
   }
-  knowUnknown(hub, algorithm.unk_token);
+  findAsPython(hub, algorithm.unk_token);
   spellTokens(hub, hub.post_processor, post_processor);
   normalizeAsPython(hub.normalizer, normalizer);
   cutAsPython(hub.pre_tokenizer, pre_tokenizer);
@@ -173,20 +174,6 @@ function usable<T>(make: () => T): T {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
   }
-}
-
-/**
- * Gives a model of whole words its token for words that it does not know, where the package asks `tokenizer_config.json`
- * for it, and makes one of the unknown letters of a word, not of those of several words.
- */
-function knowUnknown(hub: HubTokenizer, unknown: string | null | undefined): void {
-  const model = hub.model as unknown as {
-    unk_token_id?: number;
-    _call(words: string[]): string[];
-  };
-  if (typeof unknown === "string") model.unk_token_id ??= hub.token_to_id(unknown);
-  const tokensOf = model._call;
-  model._call = (words) => words.flatMap((word) => tokensOf.call(model, [word]));
 }
 
 /** The ids of the tokens that stand for a byte each, by byte; undefined where there are not all. */

@@ -20,7 +20,7 @@ import { INT4_GROUP } from "../../src/prune/int4_grid.ts";
 import { VERSION } from "../../src/version.ts";
 import { compareCommandSchema } from "../../src/workflow/compare/options.ts";
 import { thrownBy, Workshop } from "../checkpoint/support.ts";
-import { CALIBRATED, failAll, succeed, TEXT, TINY } from "./support.ts";
+import { CALIBRATED, fail, failAll, succeed, TEXT, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -133,6 +133,33 @@ describe("a command that cannot be right", () => {
     await told("dry-run", "did you mean dryRun?");
     await told("toString");
   });
+
+  test(
+    "is refused where a config file has a wrong value, which is told by the file in every command",
+    async () => {
+      const config = join(place, "..", "wrong-value.json");
+      const told = async (command: string, field: string, beside: object = {}) => {
+        writeFileSync(config, JSON.stringify({ ...beside, [field]: [] }));
+        const model = field === "model" || command === "key" ? [] : [TINY];
+        await fail(2, "USAGE", [command, ...model, "--config", config], `${config}: ${field}: `);
+      };
+      await told("prune", "samples");
+      await told("compare", "samples", { text: TEXT });
+      await told("compile", "context");
+      await told("eval", "seqlen", { text: TEXT });
+      await told("inspect", "model");
+      await told("verify", "seqlen", { against: TINY, text: TEXT });
+      await told("expand", "dtype");
+      await told("generate", "maxTokens");
+      await told("chat", "maxTokens");
+      await told("bench", "repeat");
+      await told("bundle", "context", { target: "static" });
+      await told("pull", "output");
+      await told("export", "method");
+      await told("key", "name");
+    },
+    60_000,
+  );
 
   test("is refused where a value is out of its range", async () => {
     const bad = (flag: string, value: string, ...parts: string[]): [string[], ...string[]] => [

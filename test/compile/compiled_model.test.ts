@@ -121,6 +121,12 @@ function refused(code: string, folder: string, ...parts: string[]): void {
   }
 }
 
+test("inspectCompiled says that it takes a folder where it is given options", () => {
+  for (const given of [undefined, null, "", 5, { model: "ONNX" }]) {
+    expect(thrownBy(() => inspectCompiled(given as string)).name).toBe("UsageError");
+  }
+});
+
 describe("a compiled model that is read back", () => {
   test("has the linears that were packed, with shape, format and bytes", async () => {
     const source = await workshop.pruned("qwen2", "8:16");

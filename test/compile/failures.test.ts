@@ -168,6 +168,26 @@ describe("work that is stopped in the middle", () => {
     });
   }
 
+  test("stops inside an embedding, which may take minutes", async () => {
+    const stop = new AbortController();
+    let done = 0;
+    const error = await rejectionOf(
+      compile(
+        { model: await workshop.pruned("llama", "2:4"), output: join(workshop.folder(), "out") },
+        {
+          signal: stop.signal,
+          onProgress: (event) => {
+            if (event.type !== "progress" || event.phase !== "pack embeddings") return;
+            done = event.done;
+            setImmediate(() => stop.abort());
+          },
+        },
+      ),
+    );
+    expect(error.code).toBe("ABORTED");
+    expect(done).toBe(0);
+  });
+
   test("leaves nothing of a checkpoint that is expanded, either", async () => {
     const { output: model } = await workshop.compile(await workshop.pruned("llama", "2:4"), {});
     const place = workshop.folder();

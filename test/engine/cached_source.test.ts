@@ -161,6 +161,27 @@ describe("a model whose files are kept", () => {
     expect(asked(site)).toEqual(["espalier.json", "parts.json"]);
   });
 
+  test("is not asked for its first byte through the browser's own cache, which would keep that", async () => {
+    const site = new FakeSite();
+    const asked: string[] = [];
+    const page = globalThis as { location?: unknown };
+    const before = page.location;
+    page.location = {};
+    try {
+      const fetch: CachedOptions["fetch"] = (url, { headers, cache }) => {
+        asked.push(`${url.slice(BASE.length)} ${new Headers(headers).get("range")} ${cache}`);
+        return site.fetch(url);
+      };
+      await cachedSource(BASE, { fetch, caches: new FakeCaches().storage });
+    } finally {
+      page.location = before;
+    }
+    expect(asked.slice(0, 2)).toEqual([
+      "espalier.json bytes=0-0 no-store",
+      "espalier.json null no-cache",
+    ]);
+  });
+
   test("is kept without the user and password of its URL, which no cache takes", async () => {
     const [{ fetch }, caches] = [new FakeSite(), new FakeCaches()];
     const base = BASE.replace("//", "//me:secret@");

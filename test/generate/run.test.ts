@@ -36,6 +36,8 @@ describe("runCompiled", () => {
       runCompiled(filesSource({}), { contex: 64 } as SparseOptions),
     );
     expect([code, message]).toEqual(["USAGE", "unknown option contex"]);
+    const none = await rejectionOf(runCompiled(filesSource({}), null as unknown as SparseOptions));
+    expect(none.code).toBe("USAGE");
   });
 });
 
@@ -58,6 +60,8 @@ test("what is no list of tokens, no options, and no location of a model is told 
   const nothing = null as unknown as number[];
   expect(thrownBy(() => model.generate("x", nothing as object)).code).toBe("USAGE");
   expect(thrownBy(() => model.text(nothing)).code).toBe("USAGE");
+  expect(thrownBy(() => model.tokens(undefined as unknown as string)).code).toBe("USAGE");
+  expect((await rejectionOf(model.perplexity(undefined as unknown as string))).code).toBe("USAGE");
   expect((await rejectionOf(model.logits(nothing))).code).toBe("USAGE");
   for (const location of ["http://", "file://host/x", "file:///tmp%2Fx"]) {
     const { code, message } = await rejectionOf(load(location));

@@ -267,6 +267,19 @@ describe("a body", () => {
     await place.isWell();
   });
 
+  test("that is compressed is refused as what it is", async () => {
+    const place = new Place();
+    for (const [encoding, status] of [["identity", 200], ["gzip", 400]] as const) {
+      const client = await place.client(
+        postText(TEXT, BODY, [`Content-Encoding: ${encoding}`]),
+      );
+      const answer = await client.answer();
+      expect(answer?.status).toBe(status);
+      if (status === 400) expect(JSON.parse(answer!.body).error.message).toContain('"gzip"');
+    }
+    await place.isWell();
+  });
+
   test("that ends before its length is no request", async () => {
     const place = new Place();
     const client = await place.client(head(`Content-Length: ${json.length + 10}`) + json);
@@ -282,6 +295,18 @@ describe("a body", () => {
     const client = await place.client(chunkedHead());
     for (let i = 0; i < 20; i++) client.send(chunk("a".repeat(1000)));
     expect((await client.answer())?.status).toBe(413);
+    await place.isWell();
+  });
+
+  test("far larger than the limit is taken from those who send all before they read", async () => {
+    const place = new Place({ bodyLimit: 10_000 });
+    const client = await place.client(chunkedHead());
+    // More than what lies between the two holds.
+    const piece = chunk("a".repeat(1 << 16));
+    for (let i = 0; i < 400; i++) client.send(piece);
+    client.send("0\r\n\r\n");
+    expect((await client.answer())?.status).toBe(413);
+    await until(() => client.unsent === 0 || client.isClosed, "all has been taken");
     await place.isWell();
   });
 });

@@ -56,6 +56,11 @@ export class RawClient {
     return this.#received;
   }
 
+  /** Bytes that were to be sent and have not been taken yet. */
+  get unsent(): number {
+    return this.#socket.writableLength;
+  }
+
   get isClosed(): boolean {
     return this.#isClosed;
   }

@@ -431,6 +431,17 @@ describe("what a vocabulary does not know", () => {
   });
 });
 
+test("a text without spaces may have any length with a vocabulary of pieces", () => {
+  const tokenizer = tokenizerFrom({
+    tokenizer: {
+      ...{ added_tokens: [], normalizer: null, decoder: null, post_processor: null },
+      pre_tokenizer: { type: "Metaspace", replacement: "▁", prepend_scheme: "never" },
+      model: { type: "Unigram", unk_id: 0, vocab: [["<unk>", 0], ["字", -1]] },
+    },
+  });
+  expect(tokenizer.encode("字".repeat(200_000)).length).toBe(200_000);
+});
+
 describe("files of a model", () => {
   test("that cannot be used are named", () => {
     const tokenizer = tinyJson;

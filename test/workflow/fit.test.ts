@@ -116,6 +116,23 @@ describe("prune --fit", () => {
     expect(report.notes).toEqual([]);
   }, LONG);
 
+  test("rounds what is left dense in its trials too, as compile will", async () => {
+    const options = {
+      fit: "4.5MB",
+      pattern: "unstructured",
+      allocation: "uniform",
+      dryRun: true,
+    } as const;
+    const denseTrials = async (skip: string[]) => {
+      const { fit } = await pruned({ ...options, skip });
+      return fit!.trials.filter(({ sparsity }) => sparsity === 0);
+    };
+    const [all, fewer] = [await denseTrials([]), await denseTrials(["*.mlp.*"])];
+    // Nothing is pruned of either, so they are the same models.
+    expect(all.length).toBe(2);
+    expect(fewer).toEqual(all);
+  }, LONG);
+
   test("counts the zeros that were there, where nothing is changed", async () => {
     const zeros = { pattern: "2:4", method: "magnitude", allocation: "uniform" } as const;
     const before = workshop.fresh("sparse");
@@ -190,3 +207,15 @@ describe("prune --fit", () => {
     await fail(2, "USAGE", ["prune", TINY, "--fit", "lots"], "--fit");
   }, LONG);
 });
+
+test("prune says that what it leaves dense is rounded by compile, and not before", async () => {
+  const options = {
+    method: "sparsegpt" as const,
+    pattern: "8:16",
+    dryRun: true,
+    skip: ["*.mlp.*"],
+  };
+  const said = (notes: readonly string[]) => notes.some((note) => note.includes("to nearest"));
+  expect(said((await pruned({ ...options, values: "int4" })).notes)).toBe(true);
+  expect(said((await pruned(options)).notes)).toBe(false);
+}, LONG);

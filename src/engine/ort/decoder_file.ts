@@ -44,6 +44,8 @@ export interface DecoderFile {
   readonly lastOnly: boolean;
   /** Bytes of the weights as they are stored. */
   readonly fileBytes: number;
+  /** Whether there are weights in int8 or int4: then our engine may keep its cache in int8. */
+  readonly isQuantised: boolean;
   /** Bytes of the weights as ONNX Runtime holds them: what is multiplied by is dense float32 there. */
   readonly weightBytes: number;
   /** Bytes that ONNX Runtime needs to load it, as far as that can be foretold. */
@@ -200,8 +202,8 @@ function positionsIn(folder: string): number {
   return config.data.max_position_embeddings ?? Infinity;
 }
 
-/** What the weights take in ONNX Runtime: for good, and while it loads them. */
-function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
+/** What the weights take in ONNX Runtime: for good, and while it loads them; and whether they are whole numbers. */
+function needsOf(file: ModelFile): Pick<DecoderFile, "isQuantised" | "weightBytes" | "loadBytes"> {
   const { graph, tensors } = file;
   const readers = readersOf(graph);
   let kept = 0;
@@ -218,6 +220,7 @@ function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
     }
   }
   let unpacking = 0;
+  let isQuantised = [...tensors.values()].some(({ dataType }) => dataType === DataType.INT8);
   for (const node of graph.node) {
     if (node.domain !== DOMAIN) continue;
     if (isRotaryTables(node)) {
@@ -227,6 +230,7 @@ function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
       continue;
     }
     const { format, scaling, rows, columns, bytes } = readPackedNode(node, tensors, file.path);
+    isQuantised ||= scaling === "int4";
     if (node.opType === GATHER_INT4) {
       kept += bytes;
       continue;
@@ -234,7 +238,7 @@ function needsOf(file: ModelFile): { weightBytes: number; loadBytes: number } {
     kept += 4 * rows * columns;
     unpacking += (UNPACK_BYTES[format] + SCALING_BYTES[scaling]) * rows * columns;
   }
-  return { weightBytes: kept, loadBytes: LOAD_FACTOR * kept + unpacking };
+  return { isQuantised, weightBytes: kept, loadBytes: LOAD_FACTOR * kept + unpacking };
 }
 
 function readersOf(graph: GraphProto): Map<string, NodeProto[]> {

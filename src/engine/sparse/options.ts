@@ -45,6 +45,10 @@ const OTHERS: Readonly<Record<Exclude<keyof SparseOptions, Checked>, true>> = {
 
 /** @throws {UsageError} Naming an option that is out of its range, or that there is not. */
 export function checkOptions(options: SparseOptions): void {
+  // Who writes JavaScript may hand over anything.
+  if (typeof options !== "object" || options === null) {
+    throw new UsageError("options must be an object, e.g. { threads: 1 }");
+  }
   const unknown = Object.keys(options).filter((name) =>
     ![COUNTS, AMOUNTS, WORDS, OTHERS].some((known) => Object.hasOwn(known, name))
   );

@@ -76,6 +76,8 @@ export class Chat {
   /** Begins anew. */
   clear() {
     this.stop();
+    // An engine in this page may be busy with a prompt for a while yet: who asks anew need not wait for that.
+    this.#setRunning(undefined);
     this.#entries = [];
     this.#list.replaceChildren();
     this.#greeting.hidden = false;

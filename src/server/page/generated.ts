@@ -1373,7 +1373,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "50db7be317dbb609",
+    hash: "5473431df87f22e7",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1452,6 +1452,8 @@ export class Chat {
   /** Begins anew. */
   clear() {
     this.stop();
+    // An engine in this page may be busy with a prompt for a while yet: who asks anew need not wait for that.
+    this.#setRunning(undefined);
     this.#entries = [];
     this.#list.replaceChildren();
     this.#greeting.hidden = false;
@@ -2555,7 +2557,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "1b2baa3f37a45872",
+    hash: "0c5730be82048b9b",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -3334,6 +3336,17 @@ legend,
   margin-block-start: 1.25rem;
 }
 
+/* Each paragraph in the direction that its own words have. */
+
+.said,
+.text p,
+.text li,
+.composer textarea,
+.editor textarea,
+.field textarea {
+  unicode-bidi: plaintext;
+}
+
 /* Colours of the system alone */
 
 @media (forced-colors: active) {
@@ -3433,6 +3446,45 @@ legend,
   .editor-tools .button {
     padding: 0 0.75rem;
     font-size: 0.875rem;
+  }
+}
+
+/* On paper: all of the conversation, dark on white, and nothing to press. */
+
+@media print {
+  :root,
+  :root[data-theme] {
+    color-scheme: light;
+  }
+
+  html,
+  body,
+  main,
+  .view,
+  .scroll,
+  .scroll > .column {
+    display: block;
+    height: auto;
+    min-height: 0;
+    overflow: visible;
+  }
+
+  .bar-end,
+  .panel,
+  .composer,
+  .tools button,
+  .code-top button,
+  .editor-tools {
+    display: none;
+  }
+
+  .editor textarea {
+    width: 100%;
+    field-sizing: content;
+  }
+
+  .code pre {
+    white-space: pre-wrap;
   }
 }
 `,

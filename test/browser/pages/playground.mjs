@@ -270,6 +270,30 @@ async function look(page, results, what, name, { axe, pictures }) {
   }
 }
 
+/** On paper, and in scripts that are written from right to left. */
+async function checkPrint(page, results) {
+  await send(page, "\u05e9\u05dc\u05d5\u05dd (a) !long");
+  await page.locator(".message.model .text").waitFor();
+  await page.waitForFunction(() => {
+    const { scrollHeight, clientHeight } = document.getElementById("scroll");
+    return scrollHeight > 2 * clientHeight;
+  });
+  await page.keyboard.press("Escape");
+  await answered(page, 1);
+  const bidi = await page.evaluate(() =>
+    [".said", ".text p", "#prompt"].map((one) =>
+      getComputedStyle(document.querySelector(one)).unicodeBidi
+    )
+  );
+  results.same("a text has the direction of its words", bidi, Array(3).fill("plaintext"));
+  await page.emulateMedia({ media: "print" });
+  const isCut = await page.evaluate(() => {
+    const { scrollHeight, clientHeight } = document.getElementById("scroll");
+    return scrollHeight > clientHeight + 1;
+  });
+  results.that("all of a conversation is printed", !isCut);
+}
+
 /** All of the above. */
 export async function checkPlayground(browser, results, about) {
   // The page asks without a key first, and the browser reports the refusal.
@@ -292,6 +316,7 @@ export async function checkPlayground(browser, results, about) {
     await settings(page, results);
     await theme(page, results);
   });
+  await on("print", {}, (page) => checkPrint(page, results));
   for (const screen of ["desktop", "phone"]) {
     for (const theme of ["light", "dark"]) {
       const what = `${screen}, ${theme}`;
