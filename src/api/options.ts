@@ -221,6 +221,31 @@ export interface RunHooks {
   onSearch?: (end: () => void) => () => void;
 }
 
+/**
+ * Checks what stops work, and who is told of it: who writes JavaScript may hand over anything.
+ *
+ * @throws {UsageError} When there is something else.
+ */
+export function checkHooks(hooks: RunHooks): void {
+  if (typeof hooks !== "object" || hooks === null) {
+    throw new UsageError("hooks must be an object, e.g. { signal, onProgress }");
+  }
+  checkSignal(hooks.signal);
+  for (const name of ["onProgress", "onSearch"] as const) {
+    if (hooks[name] !== undefined && typeof hooks[name] !== "function") {
+      throw new UsageError(`${name} must be a function`);
+    }
+  }
+}
+
+/** @throws {UsageError} When it is something else than an `AbortSignal`, e.g. the controller that has one. */
+export function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal === undefined) return;
+  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
+  if (typeof aborted === "boolean" && typeof addEventListener === "function") return;
+  throw new UsageError("signal must be an AbortSignal: of an AbortController, its signal");
+}
+
 /** A step of long work, or something a person should know. */
 export type ProgressEvent =
   | {

@@ -27,6 +27,7 @@ import { assertDistillable } from "./distill.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
 import { assertReachable, fit } from "./fit.ts";
 import {
+  checkHooks,
   distillSteps,
   parseOptions,
   type PruneOptions,
@@ -73,6 +74,7 @@ export async function prune(
   given: PruneGivens = {},
 ): Promise<PruneReport> {
   const settings = parseOptions(pruneSchema, options);
+  checkHooks(hooks);
   // The default pattern is no wish: a fit then tries others.
   const wished = options.pattern === undefined ? undefined : settings.pattern;
   assertFitGoesWith(settings);

@@ -13,7 +13,7 @@ import { type Corpus, readCorpus } from "../text/corpus.ts";
 import { openTokenizer } from "../text/folder.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { assertInVocabulary, consecutiveWindows } from "../text/windows.ts";
-import type { ProgressEvent, RunHooks } from "./options.ts";
+import { checkHooks, type ProgressEvent, type RunHooks } from "./options.ts";
 
 /** Windows are this long unless the caller, the model or the text says otherwise. */
 const DEFAULT_SEQLEN = 2048;
@@ -211,7 +211,9 @@ export class Phases {
   readonly notes: string[] = [];
   readonly #hooks: RunHooks;
 
+  /** @throws {UsageError} When they are none. */
   constructor(hooks: RunHooks) {
+    checkHooks(hooks);
     this.#hooks = hooks;
   }
 

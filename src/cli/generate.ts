@@ -44,7 +44,8 @@ export const generateCommand: Command = {
   details: [
     "The text goes to standard output as it is made, figures to standard error.",
     "Without MODEL the example is pruned, compiled and run, all in temporary folders. Without --prompt",
-    "and --prompt-file the prompt is read from standard input (the example has one of its own).",
+    "and --prompt-file the prompt is read from standard input, where that is no terminal (the example",
+    "has one of its own).",
     "With --json-schema the text ends with the value; --max-tokens may end it before.",
     "With --json: model, prompt, text, tokens, logprobs [{token, logprob, top [{token, logprob}]}],",
     "finishReason, stopString, promptTokens, cachedTokens, completionTokens, secondsToFirstToken,",

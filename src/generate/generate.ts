@@ -2,7 +2,7 @@
  * The loop that makes text: run the prompt, choose a token, run the token, choose the next.
  * @module
  */
-import { parseOptions } from "../api/options.ts";
+import { checkSignal, parseOptions } from "../api/options.ts";
 import type { EngineModel } from "../engine/model.ts";
 import { AbortError, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
@@ -93,6 +93,7 @@ export function generate(
     throw new UsageError("options must be an object, e.g. { maxTokens: 50 }");
   }
   const { signal, constraint, promptLimit, longestText, templateVariables, ...rest } = options;
+  checkSignal(signal);
   assertUnused(constraint);
   const settings = parseOptions(generationSchema, rest);
   const { info } = model;

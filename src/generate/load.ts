@@ -2,7 +2,7 @@
  * `load`: a model from wherever it lies, ready to generate.
  * @module
  */
-import { parseOptions, type RunHooks } from "../api/options.ts";
+import { checkHooks, parseOptions, type RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../errors.ts";
 import { readCard } from "./card.ts";
 import { chooseEngine, prefetchEngine } from "./choose_engine.ts";
@@ -46,6 +46,7 @@ export async function load(
 ): Promise<Model> {
   const started = performance.now();
   const settings = parseOptions(loadSchema, options);
+  checkHooks(hooks);
   throwIfAborted(hooks.signal);
   prefetchEngine(settings);
   const found = await findPlace(model, settings, hooks);

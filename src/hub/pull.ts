@@ -4,7 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { parseOptions, type RunHooks } from "../api/options.ts";
+import { checkHooks, parseOptions, type RunHooks } from "../api/options.ts";
 import {
   AbortError,
   HubFailedError,
@@ -88,6 +88,7 @@ export interface PullReport {
  */
 export async function pull(options: PullOptions, hooks: RunHooks = {}): Promise<PullReport> {
   const { model, output, force } = parseOptions(pullSchema, options);
+  checkHooks(hooks);
   const wanted = parseReference(model);
   const settings = await readSettings();
   return await pullWith(settings, wanted, { output, force }, hooks);

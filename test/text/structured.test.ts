@@ -162,6 +162,14 @@ describe("a text of a schema", () => {
       "[1,2,4]",
     ]);
     check({ type: "array", items: false }, ["[]"], ["[1]"]);
+    // As draft 7 has it.
+    const old = { type: "array", items: [{ const: 1 }, { const: 2 }] };
+    check(old, ["[]", "[1]", "[1,2]"], ["[2]", "[1,2,3]"]);
+    check({ ...old, additionalItems: { const: 3 }, minItems: 2 }, ["[1,2]", "[1,2,3,3]"], [
+      "[1]",
+      "[1,2,4]",
+    ]);
+    check({ ...old, additionalItems: false, minItems: 2 }, ["[1,2]"], ["[1]", "[1,2,3]"]);
     check({ type: "array", maxItems: 0 }, ["[]"], ["[1]"]);
   });
 

@@ -116,7 +116,7 @@ describe("a schema that cannot be kept", () => {
         [{ properties: { a: 1 } }, "#/properties/a", "must be an object"],
         [{ properties: [] }, "#/properties"],
         [{ required: "a", type: "object" }, "#/required"],
-        [{ items: [{}] }, "prefixItems"],
+        [{ items: [{}], prefixItems: [{}] }, "prefixItems"],
         [{ properties: { a: { $id: "x" } } }, "$id"],
         [1, "must be an object"],
         [undefined, "no JSON"],

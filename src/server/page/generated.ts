@@ -7,7 +7,7 @@ import type { PageFile } from "./mod.ts";
 export const files: Record<string, PageFile> = {
   "/": {
     type: "text/html; charset=utf-8",
-    hash: "c9099edd6f304348",
+    hash: "2930e716c5f76873",
     body: `<!doctype html>
 <html lang="en">
   <head>
@@ -83,6 +83,7 @@ export const files: Record<string, PageFile> = {
         </svg>
         <p class="notice-title" id="notice-title">Asking the server</p>
         <p class="notice-text" id="notice-text"></p>
+        <p class="without-files">This page lacks its files: does its address end with a slash?</p>
         <progress class="notice-progress" id="notice-progress" max="1" aria-label="Loaded"
           hidden></progress>
         <p class="notice-figures" id="notice-figures" aria-hidden="true"></p>
@@ -2557,7 +2558,7 @@ export function setUpPanel() {
   },
   "/page/playground.css": {
     type: "text/css; charset=utf-8",
-    hash: "0c5730be82048b9b",
+    hash: "73989b2e42ff00c9",
     body: `/* The playground: a conversation, and beside it a panel, which on narrow screens is a sheet. */
 
 html,
@@ -2647,6 +2648,11 @@ main {
   margin-block: 0.5rem 1.25rem;
   overflow-wrap: anywhere;
   color: var(--soft);
+}
+
+/* Seen where this file is not: links are relative, and some hosts give a folder's page without the slash. */
+.without-files {
+  display: none;
 }
 
 .notice-progress {

@@ -48,6 +48,13 @@ export function refusedKeyword(schema: Schema): string | undefined {
   );
 }
 
+/** The same schema with the words that tuples have since 2020: until then `items` listed what is first. */
+export function withTuple(schema: Schema): Schema {
+  if (!Array.isArray(schema.items) || schema.prefixItems !== undefined) return schema;
+  const { items: prefixItems, additionalItems: items, ...rest } = schema;
+  return { ...rest, prefixItems, ...(items === undefined ? {} : { items }) };
+}
+
 /** The names that `propertyNames` lists, as zod lists those of a record; undefined where it says anything else. */
 export function listedNames({ propertyNames }: Schema): ReadonlySet<string> | undefined {
   if (typeOf(propertyNames) !== "object") return undefined;

@@ -14,7 +14,7 @@
  *   `additionalProperties` there are no names that match none, and one that matches several is never written);
  *   `propertyNames` that lists the names, or says of them what is said of strings, or refers to what does;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
- *   there are no others; `uniqueItems` where all that items may be is given, as by `enum`;
+ *   there are no others; the same as draft 7 has it, by a list of `items` and `additionalItems`; `uniqueItems` where all that items may be is given, as by `enum`;
  * - strings: `minLength`, `maxLength`, `pattern`, `format` (`formats.ts` has those; others, which JSON Schema
  *   does not know either, say nothing beside a pattern), and `contentEncoding` (the same file has those), also
  *   together, where strings may be shorter than they might;
@@ -37,6 +37,7 @@ import {
   type Schema,
   stringParts,
   TYPES,
+  withTuple,
 } from "./keywords.ts";
 import { inexactIn } from "./literal.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
@@ -179,7 +180,7 @@ class Reader implements SchemaContext {
 
   /** What a schema says, as values of which each will do. */
   #members(given: Schema, at: string, depth: number): Value[] {
-    const schema = this.#withNames(given, at);
+    const schema = withTuple(this.#withNames(given, at));
     const has = (keyword: string) =>
       Object.hasOwn(schema, keyword) && !(keyword === "uniqueItems" && schema[keyword] === false);
     const refused = refusedKeyword(schema);
@@ -307,7 +308,7 @@ class Reader implements SchemaContext {
     const { prefixItems = [], items } = schema;
     if (!Array.isArray(prefixItems)) throw this.refuse(`${at}/prefixItems`, "must be a list");
     if (Array.isArray(items)) {
-      throw this.refuse(`${at}/items`, "a list of schemas is called prefixItems");
+      throw this.refuse(`${at}/items`, "a list of schemas is what prefixItems is, too");
     }
     const first = prefixItems.map((item, i) =>
       this.schema(item, `${at}/prefixItems/${i}`, depth + 1)
