@@ -176,6 +176,9 @@ export class TemplateInterpreter extends Interpreter {
       return valueOf(charactersIn(given.value as string));
     }
     if (name === "title") return valueOf(titled(textOf(given)));
+    if (name === "tojson" || name === "indent") {
+      this.#checkIndent(name, given, args as Node[], environment);
+    }
     const operand = known(operandOf(name, given));
     if (SELECTING.test(name) && isList(given)) {
       const values = (args as Node[]).map((arg) =>
@@ -202,6 +205,18 @@ export class TemplateInterpreter extends Interpreter {
     return super.evaluate(filtered as unknown as Statement, environment);
   }
 
+  /** @throws {Error} When the spaces before lines alone would be a text that is too long. */
+  #checkIndent(name: string, given: Value, args: readonly Node[], environment: Environment): void {
+    const isJson = name === "tojson";
+    const arg = argumentOf(args, isJson ? "indent" : "width", 0);
+    if (arg === undefined) return;
+    const { value: width } = this.evaluate(arg as unknown as Statement, environment);
+    const indents = isJson ? indentsOf(given, 1) : textOf(given).split("\n").length;
+    if (typeof width === "number" && indents * width > LONGEST) {
+      throw new Error("it makes a text that is too long");
+    }
+  }
+
   /** The parts of a value as one text, or those of an attribute of each, which the package's own passes over. */
   #join(given: Value, args: readonly Node[], environment: Environment): Value {
     const [between, attribute] = ["d", "attribute"].map((name, place) => {
@@ -224,6 +239,13 @@ function argumentOf(args: readonly Node[], name: string, place: number): Node | 
   const isNamed = (arg: Node | undefined) => arg?.type === "KeywordArgumentExpression";
   const named = args.find((arg) => isNamed(arg) && (arg.key as Node).value === name);
   return named ? named.value as Node : isNamed(args[place]) ? undefined : args[place];
+}
+
+/** How often lines of a value's JSON are indented, deeper ones several times. */
+function indentsOf({ value }: Value, depth: number): number {
+  if (!Array.isArray(value) && !(value instanceof Map)) return 0;
+  const parts = [...value.values()] as Value[];
+  return parts.reduce((sum, part) => sum + depth + indentsOf(part, depth + 1), 0);
 }
 
 /** What Python's loops go through: items of a list, letters of a text, keys of a dictionary. */

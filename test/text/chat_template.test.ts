@@ -148,6 +148,10 @@ describe("a chat template", () => {
         ],
         [doubled("n.s + n.s", "[1]"), "too many steps"],
         [doubled("n.s ~ n.s", "'x'"), "too long"],
+        ["{{ [1, [2]] | tojson(indent=400000000) }}", "too long"],
+        ["{{ {'a': [[1]]} | tojson(indent=9000000) }}", "too long"],
+        ["{{ 'a\\nb' | indent(999999999) }}", "too long"],
+        ["{{ 'a\\nb' | indent(width=9000000) }}", "too long"],
         // Lists that hold one twice are small until all that is in them is gone through.
         ...["{{ n.s | tojson }}", "{{ n.s }}", "{{ 'x' ~ n.s }}", "{{ 'x' + n.s }}"].map((end) => [
           doubled("[n.s, n.s]", "[1]", 40) + end,
@@ -169,6 +173,13 @@ describe("a chat template", () => {
       expect(message).toContain(`chat template fails: it`);
       expect(message).toContain(reason);
     }
+  });
+
+  test("may indent", () => {
+    const written = (expression: string) => new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
+    expect(written("[1, [2]] | tojson(indent=2)")).toBe("[\n  1,\n  [\n    2\n  ]\n]");
+    expect(written("'a\\nb' | indent(3)")).toBe("a\n   b");
+    expect(written("'a\\nb' | indent(width=2, first=true)")).toBe("  a\n  b");
   });
 
   test("may have a conversation of ten thousand messages", () => {
