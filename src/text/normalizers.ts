@@ -9,6 +9,7 @@
  */
 import { z } from "zod";
 import { TokenizerError } from "../errors.ts";
+import { withoutPattern } from "./pre_tokenizers.ts";
 
 /** A normalizer of the package. */
 interface Normalizer {
@@ -63,7 +64,8 @@ export function normalizeAsPython(normalizer: unknown, config: unknown): void {
       };
       break;
     case "Replace":
-      if (pattern) changed.normalize = (text) => text.replaceAll(pattern, () => content ?? "");
+      if (!pattern) throw withoutPattern("Replace normalizer");
+      changed.normalize = (text) => text.replaceAll(pattern, () => content ?? "");
       break;
     case "Precompiled":
       if (precompiled_charsmap) changed.normalize = normalizerOf(precompiled_charsmap);

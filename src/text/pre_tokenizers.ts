@@ -95,7 +95,8 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
       cutter.pre_tokenize_text = (text) => pieces(text, PUNCTUATION, false, behavior);
       break;
     case "Split":
-      if (!pattern || (behavior === "Isolated" && !invert)) break;
+      if (!pattern) throw withoutPattern("Split pre-tokenizer");
+      if (behavior === "Isolated" && !invert) break;
       cutter.pre_tokenize_text = (text) => pieces(text, pattern, invert === true, behavior);
       break;
     case "Metaspace": {
@@ -110,6 +111,13 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
       break;
     }
   }
+}
+
+/** Says that the file names none of the patterns that there are. */
+export function withoutPattern(part: string): TokenizerError {
+  return new TokenizerError(
+    `tokenizer.json cannot be used: a ${part} needs a pattern, a String or a Regex`,
+  );
 }
 
 /** Cuts a text by several, one after the other; what is behind the first word is not where the text begins. */

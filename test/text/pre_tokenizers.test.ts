@@ -96,6 +96,30 @@ describe("a text is cut as the library for Python cuts it, by", () => {
     }
   });
 
+  test("a pattern, which is refused where it is none", () => {
+    const said = console.warn;
+    console.warn = () => {};
+    try {
+      for (const pattern of [{}, { Unknown: "a" }]) {
+        const split = { type: "Split", pattern, behavior: "Isolated" };
+        const replace = { type: "Replace", pattern, content: "a" };
+        for (
+          const part of [
+            { pre_tokenizer: split },
+            { pre_tokenizer: { type: "Sequence", pretokenizers: [split] } },
+            { normalizer: replace },
+          ]
+        ) {
+          const error = thrownBy(() => tokenizerFrom({ tokenizer: { ...tinyJson, ...part } }));
+          expect(error).toBeInstanceOf(TokenizerError);
+          expect(error.message).toContain("needs a pattern");
+        }
+      }
+    } finally {
+      console.warn = said;
+    }
+  });
+
   test("no other pattern where a byte order mark or a next line stands", () => {
     const tokenizer = tokenizerFrom({ tokenizer: tinyJson });
     const cases: [string, number[]][] = [
