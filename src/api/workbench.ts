@@ -25,11 +25,15 @@ export interface WorkbenchSettings {
   readonly distill?: number;
 }
 
-/** How often a pass reports a run of a batch for each block, about. */
+/** Linears of a block that are solved for, and their inputs: seven and four, mostly. */
+const SOLVED = 11;
+
+/** How often a pass reports a run of a batch for each block, or something that is solved for, about. */
 export function runsPerBlock(method: Method, { pruned, heldOut }: PassStates): number {
   // The repair looks at a block's linears one input after the other: at four of them, mostly.
   const rounds = method === "espalier" ? 5 : 2;
-  return rounds * (pruned?.batches.length ?? 0.25) + (heldOut?.batches.length ?? 0);
+  const runs = rounds * (pruned?.batches.length ?? 0.25) + (heldOut?.batches.length ?? 0);
+  return runs + (mends(method) ? SOLVED : 0);
 }
 
 /** Tokens of windows. */
@@ -189,7 +193,7 @@ export class Workbench {
       return work({
         signal: this.signal,
         onNote: (text) => this.phases.note(text),
-        onBatch: () => step(Math.min(blocksDone + ++runs / runsPerBlock, blocksDone + 0.99)),
+        onPart: () => step(Math.min(blocksDone + ++runs / runsPerBlock, blocksDone + 0.99)),
         onBlock: (index) => {
           blocksDone = index + 1;
           runs = 0;

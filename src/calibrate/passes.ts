@@ -39,8 +39,8 @@ export interface Questions {
 /** Hooks of a pass. */
 export interface PassHooks {
   readonly signal?: AbortSignal;
-  /** Called after each run of a batch. */
-  readonly onBatch?: () => void;
+  /** Called after each run of a batch, and when something has been solved for. */
+  readonly onPart?: () => void;
   /** Called when a block is done. */
   readonly onBlock?: (index: number) => void;
   /** Told what a person should know. */
@@ -62,7 +62,7 @@ export async function judge(
   questions: Questions,
   hooks: PassHooks = {},
 ): Promise<Importance> {
-  const { signal, onBatch, onBlock } = hooks;
+  const { signal, onPart, onBlock } = hooks;
   const { reducer, threshold } = questions;
   await embedAll(model, states, signal);
   const count = model.blocks.length;
@@ -72,7 +72,7 @@ export async function judge(
     const weights = model.readBlock(index);
     // Nobody reads what the last block puts out.
     const want = { norms: true, advance: index < count - 1 };
-    const norms = await runAll(model, index, weights, states, want, onBatch, signal);
+    const norms = await runAll(model, index, weights, states, want, onPart, signal);
     const linears = model.blocks[index].linears
       .filter(({ weight }) => !questions.skipped(weight))
       .map((linear) => weightOf(linear, weights, norms));
@@ -133,7 +133,7 @@ export async function prunePass(
   onLinear: (linear: PrunedLinear) => void,
   hooks: PassHooks = {},
 ): Promise<void> {
-  const { signal, onBatch, onBlock } = hooks;
+  const { signal, onPart, onBlock } = hooks;
   const { method } = rules;
   if (mends(method)) {
     return await reconstructPass(
@@ -157,7 +157,7 @@ export async function prunePass(
         weights,
         states,
         { norms: true, advance: false },
-        onBatch,
+        onPart,
         signal,
       )
       : new Map<string, Float32Array>();
@@ -174,9 +174,9 @@ export async function prunePass(
     }
     giveDense(model.blocks[index].linears, weights, rules, hooks);
     if (states && index < last) {
-      await runAll(model, index, weights, states, advance, onBatch, signal);
+      await runAll(model, index, weights, states, advance, onPart, signal);
     }
-    if (heldOut) await runAll(model, index, weights, heldOut, advance, onBatch, signal);
+    if (heldOut) await runAll(model, index, weights, heldOut, advance, onPart, signal);
     onBlock?.(index);
   }
 }

@@ -67,7 +67,7 @@ export async function reconstructPass(
   onLinear: (linear: PrunedLinear) => void,
   hooks: PassHooks = {},
 ): Promise<void> {
-  const { signal, onBatch, onBlock } = hooks;
+  const { signal, onPart, onBlock } = hooks;
   const algebra = new OrtAlgebra(model.backend, signal);
   const last = model.blocks.length - 1;
   const advance = { norms: false, advance: true };
@@ -84,10 +84,10 @@ export async function reconstructPass(
       await (states.dense ? repairBlock(work, states.dense) : sparseGptBlock(work));
       giveDense(model.blocks[index].linears, weights, rules, hooks);
       if (index < last || rules.headGroup !== undefined) {
-        await runAll(model, index, weights, states.pruned, advance, onBatch, signal);
+        await runAll(model, index, weights, states.pruned, advance, onPart, signal);
       }
       if (states.heldOut) {
-        await runAll(model, index, weights, states.heldOut, advance, onBatch, signal);
+        await runAll(model, index, weights, states.heldOut, advance, onPart, signal);
       }
       onBlock?.(index);
     }
@@ -108,7 +108,7 @@ async function sparseGptBlock(work: Work): Promise<void> {
     throwIfAborted(hooks.signal);
     const { taps } = await model.runBlock(index, weights, states.pruned.load(i), { taps: inputs });
     for (const [input, gram] of grams) await gram.add(taps.get(input)!, taps.get(input)!);
-    hooks.onBatch?.();
+    hooks.onPart?.();
   }
   for (const group of groupsOf(linears)) {
     const hessian = grams.get(group[0].input)!.sum(group[0].input);
@@ -147,7 +147,7 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
   if (groups.length === 0) {
     // The dense states go on with the last group, and here is none.
     const advance = { norms: false, advance: true };
-    await runAll(model, index, weights, dense, advance, hooks.onBatch, hooks.signal);
+    await runAll(model, index, weights, dense, advance, hooks.onPart, hooks.signal);
   }
   const done: Linear[] = block.linears.filter(({ weight }) => rules.skipped(weight));
   for (const [g, group] of groups.entries()) {
@@ -174,7 +174,7 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       const y = aimed ? residualTarget(aimed, aim, now, weights) : aim.taps.get(input)!;
       await cross.add(y, x);
       if (aim.hidden) dense.take(i, aim.hidden);
-      hooks.onBatch?.();
+      hooks.onPart?.();
     }
     const sum = gram.sum(input);
     const penalty = penaltyOf(sum, gram.tokens);
@@ -223,6 +223,7 @@ async function finish(
   onLinear({ weight, mask, values });
   // After whoever takes it: a trial rounds values to what they will be stored as.
   weights.get(weight)!.set(values);
+  hooks.onPart?.();
   await letEventsIn();
   throwIfAborted(hooks.signal);
 }
@@ -247,6 +248,7 @@ async function factorOf(
 ): Promise<InverseFactor> {
   const of = `block ${index}, ${group.map(({ name }) => name).join(", ")}`;
   const factor = await inverseFactor(hessian, fraction, algebra);
+  hooks.onPart?.();
   if (!factor) {
     throw new NotFiniteError(
       `the Hessian of ${of} is not positive definite with any damping: its activations are damaged`,

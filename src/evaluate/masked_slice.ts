@@ -51,13 +51,13 @@ export async function prunedStatistics(
   states: WindowStates,
   hooks: PassHooks = {},
 ): Promise<BlockNorms[]> {
-  const { signal, onBatch, onBlock } = hooks;
+  const { signal, onPart, onBlock } = hooks;
   await embedAll(model, states, signal);
   const all: BlockNorms[] = [];
   for (let index = 0; index < model.blocks.length; index++) {
     const weights = model.readBlock(index);
     const take = { norms: true, advance: false };
-    const norms = await runAll(model, index, weights, states, take, onBatch, signal);
+    const norms = await runAll(model, index, weights, states, take, onPart, signal);
     all.push(norms);
     if (index < model.blocks.length - 1) {
       const linears = prunedLinears(model, index, weights, norms, rules);
@@ -67,7 +67,7 @@ export async function prunedStatistics(
         await letEventsIn();
       }
       const go = { norms: false, advance: true };
-      await runAll(model, index, weights, states, go, onBatch, signal);
+      await runAll(model, index, weights, states, go, onPart, signal);
     }
     onBlock?.(index);
   }

@@ -54,6 +54,29 @@ async function copyWith(path: string, name: string, values: Float32Array): Promi
   return copy;
 }
 
+test("methods that mend tell of each linear that they have solved for, with little text, too", async () => {
+  const model = fromRoot("examples/tiny");
+  for (const method of ["sparsegpt", "espalier"] as const) {
+    const done: number[] = [];
+    const how = {
+      samples: 1,
+      seqlen: 32,
+      allocation: "uniform",
+      distill: 0,
+    } as const;
+    const output = join(folder, `told-${method}`);
+    const calibration = join(model, "calibration.txt");
+    await prune({ model, output, calibration, method, backend: FAST, ...how }, {
+      onProgress: (event) => {
+        if (event.type === "progress" && event.phase === "prune blocks") done.push(event.done);
+      },
+    });
+    expect(done).toEqual(done.toSorted((a, b) => a - b));
+    const blocks = Math.max(...done);
+    expect(new Set(done).size / blocks).toBeGreaterThan(10);
+  }
+});
+
 describe("prune --method espalier", () => {
   test(
     "ends below SparseGPT on text that it was not calibrated on, and writes the same bytes each time",
