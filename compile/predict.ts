@@ -17,10 +17,10 @@ import { gridColumns, rowsSeen, TABLE_LENGTH } from "./packed/int4.ts";
 import { CANDIDATES, codeBits } from "./packed/nm.ts";
 import { VALUE_BYTES } from "./packed/quantize.ts";
 import { MOST_SLOTS, SLOT_COLUMNS, SLOT_ROWS } from "./packed/slots.ts";
-import type { NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
+import type { Matrix, NmPattern, Shape, ValueOptions, Values } from "./packed/types.ts";
 import { headGroup, type Storing, tableValues } from "./storing.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
-import type { Stored, StoredDense } from "./weights.ts";
+import { readMatrix, type Stored, type StoredDense } from "./weights.ts";
 
 /** The part of the weights expected that is left at least, where they may be fewer. */
 const LEAST_LEFT = 7 / 8;
@@ -92,7 +92,7 @@ export class CompiledSizes {
       const shape = { rows, columns };
       const zeros = zerosOf(shape, stays);
       const { nonzeros, entries } = zeros;
-      const options = this.#optionsOf(weight, shape, zeros, storing);
+      const options = this.#optionsOf(weight, shape, zeros, storing, stays?.mended);
       const left = { ...zeros, nonzeros: nonzeros * LEAST_LEFT, entries: entries * LEAST_LEFT };
       const formats: Format[] = stays.fewer ? [smallestFormat(shape, left, options)] : [];
       if (stays.kind === "any" && mayBeNm(shape, zeros, options)) {
@@ -134,7 +134,7 @@ export class CompiledSizes {
       const shape = { rows, columns };
       const stays = kept.get(weight);
       const zeros = zerosOf(shape, stays);
-      const options = this.#optionsOf(weight, shape, zeros, storing);
+      const options = this.#optionsOf(weight, shape, zeros, storing, stays?.mended);
       const chosen = format === "auto" ? smallestFormat(shape, zeros, options) : format;
       matrices.set(
         weight,
@@ -215,32 +215,43 @@ export class CompiledSizes {
     }
   }
 
-  /** How the values of a linear are stored. What lies on a grid of int4 keeps its groups, which may be smaller. */
+  /**
+   * How the values of a linear are stored. What lies on a grid of int4 keeps its groups, which may be smaller, unless
+   * its weights are changed.
+   */
   #optionsOf(
     weight: string,
     { rows, columns }: Shape,
     { nonzeros }: Zeros,
     { values, group }: Storing,
+    areMended = false,
   ): ValueOptions {
     if (values !== "int4") return { type: values, group };
     const byDensity = groupColumns(nonzeros / (rows * columns), group ?? INT4_GROUP);
-    return { type: values, group: Math.min(byDensity, this.#gridOf(weight)) };
+    const least = areMended ? Infinity : this.#gridOf(weight);
+    return { type: values, group: Math.min(byDensity, least) };
   }
 
   /** The columns that share a scale where a linear lies on a grid already; infinite where it does not. */
   #gridOf(weight: string): number {
     const known = this.#grids.get(weight);
     if (known !== undefined) return known;
+    const found = gridColumns(this.#rowsSeen(weight)) ?? Infinity;
+    this.#grids.set(weight, found);
+    return found;
+  }
+
+  /** The rows of a linear that say whether it lies on a grid; all of one that is stored the other way. */
+  #rowsSeen(weight: string): Matrix {
     const { checkpoint } = this.#opened;
-    const [rows, columns] = checkpoint.tensors.get(weight)!.shape;
+    const { shape: [rows, columns], isTurned } = checkpoint.tensors.get(weight)!;
+    if (isTurned) return readMatrix(checkpoint, weight, new Float32Array(rows * columns));
     const seen = rowsSeen(rows);
     const values = new Float32Array(seen.length * columns);
     for (const [i, row] of seen.entries()) {
       checkpoint.readFloats(weight, values.subarray(i * columns, (i + 1) * columns), row * columns);
     }
-    const found = gridColumns({ name: weight, rows: seen.length, columns, values }) ?? Infinity;
-    this.#grids.set(weight, found);
-    return found;
+    return { name: weight, rows: seen.length, columns, values };
   }
 
   #tableOptions(name: string, storing: Storing): ValueOptions {

@@ -36,7 +36,7 @@ export async function compileFirst(
   hooks: RunHooks,
 ): Promise<CompiledFirst> {
   assertContext(checkpoint, context);
-  // As there: what is read is read again where it then lies, in a folder whose name says nothing to who reads of it.
+  // As above: what is read is read again where it then lies, in a folder whose name says nothing to who reads of it.
   await readText(folderSource(checkpoint));
   const temporary = new TemporaryFolder("compiled");
   try {

@@ -4,6 +4,7 @@
  * A loaded model with its text: what a user of the library holds.
  * @module
  */
+import { checkSignal } from "../api/options.ts";
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
 import { TokenizerError, UsageError } from "../errors.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
@@ -135,7 +136,7 @@ export class Model implements AsyncDisposable {
    *
    * @param options `addSpecialTokens`: also those that the model wants around a text, as a prompt has.
    * @throws {UsageError} When it is no text.
-   * @throws {TokenizerError} When the model has no tokenizer.
+   * @throws {TokenizerError} When the model has no tokenizer, or that no token for a part of the text.
    */
   tokens(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array {
     if (typeof text !== "string") throw new UsageError("text must be a string");
@@ -172,6 +173,7 @@ export class Model implements AsyncDisposable {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array> {
     assertList(tokens);
+    checkSignal(options.signal);
     const sequence = this.#engine.open();
     try {
       return await sequence.run(tokens, { ...options, logits: "all" });
@@ -199,6 +201,7 @@ export class Model implements AsyncDisposable {
   ): Promise<number> {
     const tokens = typeof text === "string" ? this.tokens(text) : text;
     assertList(tokens);
+    checkSignal(options.signal);
     const seqlen = options.seqlen ??
       Math.max(2, Math.min(DEFAULT_SEQLEN, this.info.context, tokens.length));
     const most = options.windows ?? Infinity;

@@ -42,7 +42,7 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
       signal.addEventListener("abort", onStop);
     });
     try {
-      await Promise.race([readWithin(context.req, maxSize), ended]);
+      await Promise.race([readWithin(context.req, maxSize, ended), ended]);
     } catch (error) {
       if (error instanceof ApiError) throw error;
       throw badRequest("the body could not be read to its end");
@@ -54,8 +54,17 @@ export function readBody(limit: number, patience: number): MiddlewareHandler<App
   };
 }
 
-/** Reads a body of at most so many bytes. What has been read is kept, and given to whoever asks for it as JSON. */
-async function readWithin(request: HonoRequest, most: number): Promise<void> {
+/**
+ * Reads a body of at most so many bytes, until it is told to end. What has been read is kept, and given to whoever asks
+ * for it as JSON.
+ *
+ * @param ended Fails when no more is to be read.
+ */
+async function readWithin(
+  request: HonoRequest,
+  most: number,
+  ended: Promise<never>,
+): Promise<void> {
   const { body, headers } = request.raw;
   const tooLarge = () =>
     new ApiError(413, `the request is larger than ${most} bytes`, { code: "request_too_large" });
@@ -68,17 +77,19 @@ async function readWithin(request: HonoRequest, most: number): Promise<void> {
   const reader = body.getReader();
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    size += value.length;
-    if (size > most) {
-      // Deno takes no more of a body that is neither read nor let go, and many clients send all before they
-      // read an answer. They need not be waited for.
-      reader.cancel().catch(() => {});
-      throw tooLarge();
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), ended]);
+      if (done) break;
+      size += value.length;
+      if (size > most) throw tooLarge();
+      pieces.push(value);
     }
-    pieces.push(value);
+  } catch (error) {
+    // Deno takes no more of a body that is neither read nor let go, and many clients send all before they read an
+    // answer. They need not be waited for.
+    reader.cancel().catch(() => {});
+    throw error;
   }
   request.raw = new Request(request.raw, { body: new Blob(pieces) });
   await request.text();

@@ -8,7 +8,7 @@
  * @module
  */
 import type { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
-import { type PreTokenizer, WORD } from "./pre_tokenizers.ts";
+import { FIRST_SPACES, LAST_SPACES, type PreTokenizer, WORD } from "./pre_tokenizers.ts";
 
 /** One of `added_tokens` in `tokenizer.json`. */
 export interface AddedToken {
@@ -25,12 +25,14 @@ export interface AddedToken {
 /** What `@huggingface/tokenizers` finds added tokens with: before a text is normalized, and after. */
 type Finders =
   & Record<"splitter_unnormalized" | "splitter_normalized", { split(text: string): string[] }>
-  & { readonly added_tokens: readonly { lstrip: boolean; rstrip: boolean }[] };
+  & {
+    readonly added_tokens: readonly { content: string; lstrip: boolean; rstrip: boolean }[];
+    /** By how they are spelled, also in a text that has been normalized. */
+    readonly added_tokens_map: Map<string, unknown>;
+  };
 
 const ENDS_WITH_WORD = new RegExp(`[${WORD}]$`, "u");
 const BEGINS_WITH_WORD = new RegExp(`^[${WORD}]`, "u");
-const FIRST_SPACES = /^\p{White_Space}+/u;
-const LAST_SPACES = /(?<!\p{White_Space})\p{White_Space}+$/u;
 
 /**
  * Makes a tokenizer of the package find added tokens as the library for Python does.
@@ -47,6 +49,7 @@ export function findAdded(hub: HubTokenizer, added: readonly AddedToken[]): void
     else asIs.set(token.content, token);
   }
   const finders = hub as unknown as Finders;
+  spellAgain(finders, normalized);
   // What they take in is done with here.
   for (const token of finders.added_tokens) token.lstrip = token.rstrip = false;
   /** What a normalized part of a text begins with, until it is read, unless that is an added token. */
@@ -68,6 +71,19 @@ export function findAdded(hub: HubTokenizer, added: readonly AddedToken[]): void
     return split(text, { ...options, section_index: isFirst ? 0 : 1 });
   };
   hub.pre_tokenizer = preTokenizer as unknown as typeof hub.pre_tokenizer;
+}
+
+/** Has tokens looked for as the normalizer spells them: the package has asked its own. */
+function spellAgain(finders: Finders, normalized: ReadonlyMap<string, AddedToken>): void {
+  const byText = new Map(finders.added_tokens.map((token) => [token.content, token]));
+  const { added_tokens_map: known } = finders;
+  known.clear();
+  for (const [content, token] of byText) known.set(content, token);
+  for (const [text, { content }] of normalized) known.set(text, byText.get(content));
+  const Splitter = finders.splitter_normalized.constructor as new (
+    words: readonly string[],
+  ) => Finders["splitter_normalized"];
+  finders.splitter_normalized = new Splitter([...normalized.keys()].filter((text) => text !== ""));
 }
 
 /**

@@ -211,7 +211,7 @@ export class TemplateInterpreter extends Interpreter {
     const arg = argumentOf(args, isJson ? "indent" : "width", 0);
     if (arg === undefined) return;
     const { value: width } = this.evaluate(arg as unknown as Statement, environment);
-    const indents = isJson ? indentsOf(given, 1) : textOf(given).split("\n").length;
+    const indents = isJson ? Math.max(1, indentsOf(given, 1)) : textOf(given).split("\n").length;
     if (typeof width === "number" && indents * width > LONGEST) {
       throw new Error("it makes a text that is too long");
     }

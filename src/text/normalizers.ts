@@ -2,14 +2,14 @@
  * Normalizes texts as the library for Python does.
  *
  * `@huggingface/tokenizers` normalizes some otherwise: its white space is JavaScript's, a Greek word ends with another
- * small letter than Python's, what replaces a pattern is read for `$`, and the rules of a SentencePiece model, which
+ * small letter than the library's, what replaces a pattern is read for `$`, and the rules of a SentencePiece model, which
  * stand in its file, are not looked at.
  *
  * @module
  */
 import { z } from "zod";
 import { TokenizerError } from "../errors.ts";
-import { withoutPattern } from "./pre_tokenizers.ts";
+import { FIRST_SPACES, LAST_SPACES, withoutPattern } from "./pre_tokenizers.ts";
 
 /** A normalizer of the package. */
 interface Normalizer {
@@ -18,9 +18,6 @@ interface Normalizer {
   readonly normalizers?: readonly (Normalizer | null)[];
   normalize(text: string): string;
 }
-
-const FIRST_SPACES = /^\p{White_Space}+/u;
-const LAST_SPACES = /(?<!\p{White_Space})\p{White_Space}+$/u;
 
 const configSchema = z.looseObject({
   type: z.string().nullish(),
@@ -73,7 +70,7 @@ export function normalizeAsPython(normalizer: unknown, config: unknown): void {
   }
 }
 
-/** Python's small letter of Σ is the same at the end of a word. */
+/** The library's small letter of Σ is the same at the end of a word. */
 function withoutFinalSigma(text: string): string {
   return text.replaceAll("\u03a3", "\u03c3");
 }

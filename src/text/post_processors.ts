@@ -4,6 +4,7 @@
  */
 import type { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
+import { TokenizerError } from "../errors.ts";
 
 const templateSchema = z.looseObject({
   special_tokens: z.record(
@@ -22,6 +23,7 @@ const processorsSchema = z.looseObject({ processors: z.array(z.unknown()) });
  *
  * @param processor Of `@huggingface/tokenizers`; changed in place.
  * @param config What it was made of: `post_processor` of `tokenizer.json`.
+ * @throws {TokenizerError} When there is no token with such an id.
  */
 export function spellTokens(hub: HubTokenizer, processor: unknown, config: unknown): void {
   const sequence = processorsSchema.safeParse(config);
@@ -33,12 +35,20 @@ export function spellTokens(hub: HubTokenizer, processor: unknown, config: unkno
   const template = templateSchema.safeParse(config);
   if (!processor || !template.success) return;
   const { special_tokens, single } = template.data;
-  const spelled = single.flatMap<unknown>((item) => {
+  const items = single.flatMap<unknown>((item) => {
     const { SpecialToken: special } = item;
     if (!special || !Object.hasOwn(special_tokens, special.id)) return [item];
     return special_tokens[special.id].ids.map((id) => ({
-      SpecialToken: { ...special, id: hub.id_to_token(id) },
+      SpecialToken: { ...special, id: spelled(hub, id) },
     }));
   });
-  Object.assign(processor, { config: { ...template.data, single: spelled } });
+  Object.assign(processor, { config: { ...template.data, single: items } });
+}
+
+function spelled(hub: HubTokenizer, id: number): string {
+  const token: string | undefined = hub.id_to_token(id);
+  if (token !== undefined) return token;
+  throw new TokenizerError(
+    `tokenizer.json cannot be used: its post_processor adds token ${id}, which its vocabulary has not`,
+  );
 }

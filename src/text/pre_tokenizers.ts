@@ -24,6 +24,9 @@ interface Cutter {
 export const WORD = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}";
 const WORDS = new RegExp(`[${WORD}]+|[^${WORD}\\p{White_Space}]+`, "gu");
 const NO_SPACES = /\P{White_Space}+/gu;
+/** White space at the beginning of a text, and at its end. */
+export const FIRST_SPACES = /^\p{White_Space}+/u;
+export const LAST_SPACES = /(?<!\p{White_Space})\p{White_Space}+$/u;
 /** GPT-2's. */
 const BYTE_LEVEL =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;

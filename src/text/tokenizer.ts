@@ -39,6 +39,7 @@ export interface Tokenizer extends DetokenizerSource {
    *
    * @param options `addSpecialTokens` adds what the model wants around a text, mostly a token at its
    *   beginning; without it (the default) the ids are the text's alone.
+   * @throws {TokenizerError} When there is no token for a part of the text, and none for what is not known.
    */
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array;
   /**
@@ -233,7 +234,7 @@ class ModelTokenizer implements Tokenizer {
     if (odd >= 0) {
       throw new TokenizerError(
         `tokenizer.json cannot be used for this text: it has no token ${
-          byteIds ? "for a part of it" : quote(String(tokens[odd]))
+          byteIds || tokens[odd] === undefined ? "for a part of it" : quote(String(tokens[odd]))
         }, and none for what it does not know`,
       );
     }

@@ -27,7 +27,7 @@ interface WordModel {
  */
 export function findAsPython(hub: HubTokenizer, unknown: string | null | undefined): void {
   const model = hub.model as unknown as WordModel;
-  if (typeof unknown === "string") model.unk_token_id ??= hub.token_to_id(unknown);
+  if (typeof unknown === "string") model.unk_token_id = hub.token_to_id(unknown);
   const { tokenize } = model;
   if (tokenize) model.encode = (words) => words.flatMap((word) => tokenize.call(model, word));
   const tokensOf = model._call;

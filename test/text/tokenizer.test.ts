@@ -399,6 +399,12 @@ describe("what a vocabulary does not know", () => {
     }
   });
 
+  test("is the model's, whatever a configuration says of another", () => {
+    const tokenizer = file({ type: "WordLevel", vocab, unk_token: "[UNK]" });
+    const named = { unk_token: "pad" };
+    expect([...tokenizerFrom({ tokenizer, tokenizerConfig: named }).encode("b a")]).toEqual([1, 2]);
+  });
+
   test("is one token of each word, and not one of several words", () => {
     const model = { type: "Unigram", vocab: [["<unk>", 0], ["a", -1]], unk_id: 0 };
     const digits = { pre_tokenizer: { type: "Digits", individual_digits: true } };
@@ -429,6 +435,31 @@ describe("what a vocabulary does not know", () => {
       expect(idsOf(file(model, { post_processor: around }), "a", true)).toEqual([3, 0, 2]);
     }
   });
+});
+
+test("what is put around a text must be in the vocabulary", () => {
+  const post_processor = {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: "BOS", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+    pair: [],
+    special_tokens: { BOS: { id: "BOS", ids: [1_000_000], tokens: ["BOS"] } },
+  };
+  const error = thrownBy(() => tokenizerFrom({ tokenizer: { ...tinyJson, post_processor } }));
+  expect(error).toBeInstanceOf(TokenizerError);
+  expect(error.message).toContain("1000000");
+});
+
+test("added tokens are looked for as the library for Python normalizes them", () => {
+  const tokenizer = tokenizerFrom({
+    tokenizer: {
+      ...{ decoder: null, post_processor: null, pre_tokenizer: { type: "WhitespaceSplit" } },
+      normalizer: { type: "Lowercase" },
+      added_tokens: [{ id: 9, content: "ΑΣ", normalized: true, special: false }],
+      model: { type: "WordLevel", vocab: { a: 0, b: 1, "?": 2 }, unk_token: "?" },
+    },
+  });
+  expect([...tokenizer.encode("a ΑΣ b")]).toEqual([0, 9, 1]);
+  expect([...tokenizer.encode("a Σ")]).toEqual([0, 2]);
 });
 
 test("a text without spaces may have any length with a vocabulary of pieces", () => {

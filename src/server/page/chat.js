@@ -151,6 +151,8 @@ export class Chat {
       },
       running.signal,
       (text) => {
+        // An answer that was cleared away says nothing into the next one.
+        if (this.#running !== running) return;
         element.classList.remove("waiting");
         waiting += text;
         frame ||= requestAnimationFrame(flush);

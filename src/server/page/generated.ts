@@ -1374,7 +1374,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "5473431df87f22e7",
+    hash: "c269a29d98a0f1ba",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1528,6 +1528,8 @@ export class Chat {
       },
       running.signal,
       (text) => {
+        // An answer that was cleared away says nothing into the next one.
+        if (this.#running !== running) return;
         element.classList.remove("waiting");
         waiting += text;
         frame ||= requestAnimationFrame(flush);

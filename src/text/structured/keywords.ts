@@ -44,15 +44,14 @@ export type Schema = Readonly<Record<string, unknown>>;
 export function refusedKeyword(schema: Schema): string | undefined {
   return Object.keys(schema).find((keyword) =>
     REFUSED.has(keyword) && !HARMLESS.get(keyword)?.includes(JSON.stringify(schema[keyword])) &&
-    !(keyword === "propertyNames" && (listedNames(schema) || namesOf(schema)))
+    !(keyword === "propertyNames" && (listedNames(schema) || namesOf(schema))) &&
+    !(keyword === "additionalItems" && isOldTuple(schema))
   );
 }
 
-/** The same schema with the words that tuples have since 2020: until then `items` listed what is first. */
-export function withTuple(schema: Schema): Schema {
-  if (!Array.isArray(schema.items) || schema.prefixItems !== undefined) return schema;
-  const { items: prefixItems, additionalItems: items, ...rest } = schema;
-  return { ...rest, prefixItems, ...(items === undefined ? {} : { items }) };
+/** Whether `items` lists what comes first in an array, and `additionalItems` is the rest, as in draft 7. */
+export function isOldTuple({ items, prefixItems }: Schema): boolean {
+  return Array.isArray(items) && prefixItems === undefined;
 }
 
 /** The names that `propertyNames` lists, as zod lists those of a record; undefined where it says anything else. */

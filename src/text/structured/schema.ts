@@ -14,7 +14,8 @@
  *   `additionalProperties` there are no names that match none, and one that matches several is never written);
  *   `propertyNames` that lists the names, or says of them what is said of strings, or refers to what does;
  * - arrays: `items`, `prefixItems`, `minItems`, `maxItems`; where `prefixItems` is given without `items`
- *   there are no others; the same as draft 7 has it, by a list of `items` and `additionalItems`; `uniqueItems` where all that items may be is given, as by `enum`;
+ *   there are no others; the same as draft 7 has it, by a list of `items` and `additionalItems`; `uniqueItems`
+ *   where all that items may be is given, as by `enum`;
  * - strings: `minLength`, `maxLength`, `pattern`, `format` (`formats.ts` has those; others, which JSON Schema
  *   does not know either, say nothing beside a pattern), and `contentEncoding` (the same file has those), also
  *   together, where strings may be shorter than they might;
@@ -30,6 +31,7 @@
 import { quote, SchemaError } from "../../errors.ts";
 import {
   CHOICES,
+  isOldTuple,
   KEYWORDS_OF,
   MOST_MEMBERS,
   OF_TYPES,
@@ -37,7 +39,6 @@ import {
   type Schema,
   stringParts,
   TYPES,
-  withTuple,
 } from "./keywords.ts";
 import { inexactIn } from "./literal.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
@@ -180,7 +181,7 @@ class Reader implements SchemaContext {
 
   /** What a schema says, as values of which each will do. */
   #members(given: Schema, at: string, depth: number): Value[] {
-    const schema = withTuple(this.#withNames(given, at));
+    const schema = this.#withNames(given, at);
     const has = (keyword: string) =>
       Object.hasOwn(schema, keyword) && !(keyword === "uniqueItems" && schema[keyword] === false);
     const refused = refusedKeyword(schema);
@@ -305,21 +306,22 @@ class Reader implements SchemaContext {
   }
 
   #array(schema: Schema, at: string, depth: number): ArrayValue {
-    const { prefixItems = [], items } = schema;
-    if (!Array.isArray(prefixItems)) throw this.refuse(`${at}/prefixItems`, "must be a list");
+    const [first, others] = isOldTuple(schema)
+      ? ["items", "additionalItems"]
+      : ["prefixItems", "items"];
+    const { [first]: listed = [], [others]: items } = schema;
+    if (!Array.isArray(listed)) throw this.refuse(`${at}/${first}`, "must be a list");
     if (Array.isArray(items)) {
-      throw this.refuse(`${at}/items`, "a list of schemas is what prefixItems is, too");
+      throw this.refuse(`${at}/${others}`, "a list of schemas is called prefixItems");
     }
-    const first = prefixItems.map((item, i) =>
-      this.schema(item, `${at}/prefixItems/${i}`, depth + 1)
-    );
+    const firstItems = listed.map((item, i) => this.schema(item, `${at}/${first}/${i}`, depth + 1));
     const min = this.count(schema, "minItems", at) ?? 0;
     const given = this.count(schema, "maxItems", at) ?? Infinity;
     if (min > given) throw this.refuse(at, "minItems is above maxItems");
     let rest: Value | undefined;
-    if (items !== undefined) rest = this.schema(items, `${at}/items`, depth + 1);
-    else if (first.length === 0 || min > first.length) rest = this.any().value;
-    const array: ArrayValue = { kind: "array", first, rest, min, max: given };
+    if (items !== undefined) rest = this.schema(items, `${at}/${others}`, depth + 1);
+    else if (firstItems.length === 0 || min > firstItems.length) rest = this.any().value;
+    const array: ArrayValue = { kind: "array", first: firstItems, rest, min, max: given };
     const { uniqueItems = false } = schema;
     if (typeof uniqueItems !== "boolean") {
       throw this.refuse(`${at}/uniqueItems`, "must be true or false");
