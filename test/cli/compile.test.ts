@@ -173,6 +173,7 @@ describe("expand", () => {
       dtype: "f32",
       tensors: 74,
       seconds: expect.any(Number),
+      notes: [],
     });
     const { stdout } = await succeed("expand", compiled, "-o", output, "--force");
     expect(stdout).toContain(`74 tensors in f16 written to ${output}`);

@@ -178,7 +178,10 @@ describe("a command that fails on its model, its text or its output", () => {
       [["prune", "--config", write("list.json", [])], "list.json", "not a JSON object"],
       [["prune", "--config", write("none.json", {})], "name the folder of a model"],
       [["prune", "--config", write("odd.json", { model: TINY, sparsty: 1 })], "sparsty"],
-      [["prune", "--config", write("bad.json", { model: TINY, sparsity: "0.5" })], "--sparsity"],
+      [
+        ["prune", "--config", write("bad.json", { model: TINY, sparsity: "0.5" })],
+        "bad.json: sparsity: ",
+      ],
       [["prune", "--config", write("type.json", { model: 7 })], "model"],
     ]);
   });
