@@ -8,8 +8,8 @@
  * @module
  */
 import { z } from "zod";
-import { TokenizerError } from "../errors.ts";
 import { FIRST_SPACES, LAST_SPACES, withoutPattern } from "./pre_tokenizers.ts";
+import { unusable } from "./unusable.ts";
 
 /** A normalizer of the package. */
 interface Normalizer {
@@ -89,11 +89,13 @@ function normalizerOf(charsmap: string): (text: string) => string {
   try {
     bytes = Uint8Array.from(atob(charsmap), (letter) => letter.charCodeAt(0));
   } catch (cause) {
-    throw unreadable("is not base64", cause);
+    throw unusable("precompiled_charsmap is not base64", cause);
   }
   const view = new DataView(bytes.buffer);
   const size = bytes.length < 4 ? NaN : view.getUint32(0, true);
-  if (!(size % 4 === 0 && size <= bytes.length - 4)) throw unreadable("is cut off");
+  if (!(size % 4 === 0 && size <= bytes.length - 4)) {
+    throw unusable("precompiled_charsmap is cut off");
+  }
   const units = Uint32Array.from({ length: size / 4 }, (_, i) => view.getUint32(4 + 4 * i, true));
   const replacements = bytes.subarray(4 + size);
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -129,10 +131,4 @@ function normalizerOf(charsmap: string): (text: string) => string {
 /** Where a unit's children lie, from its own place. */
 function offsetOf(unit: number): number {
   return unit >>> 10 << ((unit & 0x200) >>> 6);
-}
-
-function unreadable(how: string, cause?: unknown): TokenizerError {
-  return new TokenizerError(`tokenizer.json cannot be used: precompiled_charsmap ${how}`, {
-    cause,
-  });
 }

@@ -4,7 +4,7 @@
  */
 import type { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { TokenizerError } from "../errors.ts";
+import { unusable } from "./unusable.ts";
 
 const templateSchema = z.looseObject({
   special_tokens: z.record(
@@ -48,7 +48,5 @@ export function spellTokens(hub: HubTokenizer, processor: unknown, config: unkno
 function spelled(hub: HubTokenizer, id: number): string {
   const token: string | undefined = hub.id_to_token(id);
   if (token !== undefined) return token;
-  throw new TokenizerError(
-    `tokenizer.json cannot be used: its post_processor adds token ${id}, which its vocabulary has not`,
-  );
+  throw unusable(`its post_processor adds token ${id}, which its vocabulary has not`);
 }

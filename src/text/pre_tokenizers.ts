@@ -7,7 +7,8 @@
  * @module
  */
 import { z } from "zod";
-import { TokenizerError } from "../errors.ts";
+import type { TokenizerError } from "../errors.ts";
+import { unusable } from "./unusable.ts";
 
 /** Cuts a part of a text into words. */
 export type PreTokenizer = (text: string, options?: { section_index?: number }) => string[];
@@ -74,9 +75,7 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
       break;
     case "FixedLength": {
       if (!Number.isSafeInteger(length) || (length as number) < 1) {
-        throw new TokenizerError(
-          `tokenizer.json cannot be used: the length of a FixedLength pre-tokenizer must be a whole number above 0`,
-        );
+        throw unusable("the length of a FixedLength pre-tokenizer must be a whole number above 0");
       }
       const parts = new RegExp(`[^]{1,${length}}`, "gu");
       cutter.pre_tokenize_text = (text) => text.match(parts) ?? [];
@@ -118,9 +117,7 @@ export function cutAsPython(preTokenizer: unknown, config: unknown): void {
 
 /** Says that the file names none of the patterns that there are. */
 export function withoutPattern(part: string): TokenizerError {
-  return new TokenizerError(
-    `tokenizer.json cannot be used: a ${part} needs a pattern, a String or a Regex`,
-  );
+  return unusable(`a ${part} needs a pattern, a String or a Regex`);
 }
 
 /** Cuts a text by several, one after the other; what is behind the first word is not where the text begins. */

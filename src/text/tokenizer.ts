@@ -16,6 +16,7 @@ import { normalizeAsPython } from "./normalizers.ts";
 import { spellTokens } from "./post_processors.ts";
 import { cutAsPython } from "./pre_tokenizers.ts";
 import { type TokenBytes, tokenBytesFrom } from "./token_bytes.ts";
+import { unusable } from "./unusable.ts";
 import { findAsPython } from "./word_models.ts";
 
 /** The files of a checkpoint that say how text goes in and out. JSON is parsed. */
@@ -121,9 +122,7 @@ export function tokenizerFrom(files: TextFiles): Tokenizer {
       files.tokenizer,
     );
   if (algorithm.continuing_subword_prefix && (hub.model as { merges?: unknown }).merges) {
-    throw new TokenizerError(
-      "tokenizer.json cannot be used: a continuing_subword_prefix is not known of BPE",
-    );
+    throw unusable("a continuing_subword_prefix is not known of BPE");
   }
   findAsPython(hub, algorithm.unk_token);
   spellTokens(hub, hub.post_processor, post_processor);
@@ -172,8 +171,7 @@ function usable<T>(make: () => T): T {
   try {
     return make();
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TokenizerError(`tokenizer.json cannot be used: ${reason}`, { cause });
+    throw unusable(cause instanceof Error ? cause.message : String(cause), cause);
   }
 }
 
