@@ -224,8 +224,12 @@ class Planner {
         if (size >= smallest) continue;
         smallest = size;
         how = `${nameOf(pattern, least)} in ${storedAs(choice)}`;
-        // How many bytes slots take, the weights decide.
-        kind = pattern.kind === "slots" ? "that is certain" : "possible";
+        // How many bytes slots take, the weights decide; how little a block may keep, an allocation does.
+        kind = pattern.kind === "slots"
+          ? "that is certain"
+          : pattern.kind === "nm" || request.settings.allocation === "uniform"
+          ? "possible"
+          : "with all blocks alike";
       }
     }
     if (smallest <= bytes) return;

@@ -112,7 +112,7 @@ export const pruneSchema = z.strictObject({
     "unstructured; slots, which our engine runs at the cost of what is kept; N:M kept (2:4, 8:16 …); or mixed:M where the allocation chooses N for each block",
   ),
   values: z.enum(["int4"]).optional().describe(
-    "int4: also round the weights that stay, for compile --values int4; sparsegpt and espalier make up for that, too",
+    "int4: also round the weights that stay, for compile --values int4; with sparsegpt and espalier, which make up for that, too",
   ),
   group: z.int().refine((group) => group === 32 || group === 64, "must be 32 or 64").default(
     INT4_GROUP,

@@ -2,7 +2,7 @@
  * What a model takes in an isolate of Cloudflare, counted before it is deployed.
  *
  * The engine's part is its own figures: the model is loaded once, as the Worker will load it. The rest is
- * JavaScript's, and was measured in workerd (`benchmarks/ship/cloudflare.ts`) on tokenizers of 0.27 and
+ * JavaScript's, and was measured in workerd (`benchmarks/ship/edge.ts`) on tokenizers of 0.27 and
  * 3.5 MB: the figures here are those, and a little more.
  * @module
  */

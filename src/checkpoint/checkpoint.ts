@@ -8,6 +8,7 @@ import {
   CheckpointNotFoundError,
   ConfigError,
   NotFiniteError,
+  quote,
   ShardError,
   TensorTypeError,
 } from "../errors.ts";
@@ -101,13 +102,13 @@ export class Checkpoint {
       const tensors = new Map<string, CheckpointTensor>();
       for (const file of shards) {
         if (!exists(join(path, file))) {
-          throw new ShardError(`${folder}: shard ${file} is missing: fetch it, the index names it`);
+          throw new ShardError(`${folder}: shard ${quote(file)} is missing: fetch it, the index names it`);
         }
         const handle = PositionedFile.open(join(path, file), "read");
         files.set(file, handle);
         for (const entry of readSafetensorsHeader(handle)) {
           if (tensors.has(entry.name)) {
-            throw new ShardError(`${folder}: tensor ${entry.name} is in more than one shard`);
+            throw new ShardError(`${folder}: tensor ${quote(entry.name)} is in more than one shard`);
           }
           const isOther = isTurned(config, entry.name) && entry.shape.length === 2;
           tensors.set(
@@ -121,7 +122,7 @@ export class Checkpoint {
       for (const [name, file] of weightMap ?? []) {
         if (tensors.get(name)?.file !== file) {
           throw new ShardError(
-            `${folder}: ${INDEX} puts tensor ${name} in ${file}; it is not there`,
+            `${folder}: ${INDEX} puts tensor ${quote(name)} in ${quote(file)}; it is not there`,
           );
         }
       }

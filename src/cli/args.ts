@@ -70,7 +70,15 @@ export interface CommandLine {
   /** The variables and fields of the config file that options came from: messages name them in place of flags. */
   readonly sources: Readonly<Record<string, string>>;
   readonly json: boolean;
-  readonly help: boolean;
+}
+
+/** Whether a command's words ask for help: `--help`, `--help=true`, `-h`; not what stands behind `--`. */
+export function asksForHelp(words: readonly string[]): boolean {
+  const end = words.indexOf("--");
+  return words.slice(0, end < 0 ? words.length : end).some((word) => {
+    if (word.startsWith("--help=")) return booleanOf("--help", word.slice("--help=".length));
+    return word === "--help" || /^-h+$/.test(word);
+  });
 }
 
 /**
@@ -107,16 +115,18 @@ export function readCommandLine(
     // "_": a folder may be called 007. A value that is given twice is the last, as aliases of shells rely on.
     string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
-    alias: { ...(byName.has("output") ? ALIASES : {}), h: "help" },
+    alias: byName.has("output") ? ALIASES : {},
     unknown: (word: string, key?: string) => {
       if (key === undefined) return true;
       throw unknownFlag(word.replace(/=.*$/, ""), known);
     },
   }) as Record<string, unknown> & { _: (string | number)[] };
-  if (parsed.help) return { options: {}, sources: {}, json: false, help: true };
 
   const models = parsed._.map(String);
   const [model, ...rest] = models;
+  if (model !== undefined && !("model" in schema.shape)) {
+    throw new UsageError(`unexpected argument ${JSON.stringify(model)}`);
+  }
   if (rest.length > 0 && !taking.severalModels) {
     throw new UsageError(
       `unexpected argument ${JSON.stringify(rest[0])}: one model folder is expected`,
@@ -173,7 +183,7 @@ export function readCommandLine(
   const asksForJson = environment[variableOf("json")];
   if (asksForJson) json = booleanOf(variableOf("json"), asksForJson);
   if (given.includes("--json")) json = Boolean(parsed.json);
-  return { options, sources, json, help: false };
+  return { options, sources, json };
 }
 
 /** Variables of the environment. */

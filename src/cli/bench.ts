@@ -28,9 +28,10 @@ export const benchCommand: Command = {
   details: [
     "Tokens a second for prompts of 128 and 512 tokens, and one token at a time after 32. Each engine",
     "has a process of its own, and so a peak of memory of its own. Without MODEL it is the example.",
-    "With --json: model, fileBytes, repeat, results [{engine, device, threads, why, loadSeconds,",
-    "weightBytes, cacheBytesPerToken, prefill [{tokens, tokensPerSecond}], decode {after,",
-    "tokensPerSecond}, peakBytes}], missing [{engine, device, reason}].",
+    "With --json: model, fileBytes, repeat, context, results [{engine, device, threads, background, why,",
+    "loadSeconds, weightBytes, tokenBytes, memoryBytes, cacheBytesPerToken, together,",
+    "prefill [{tokens, tokensPerSecond}], decode {after, tokensPerSecond}, peakBytes}],",
+    "missing [{engine, device, reason}].",
   ].join("\n"),
   examples: [
     ["bench MODEL", "all engines"],

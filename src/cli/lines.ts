@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { setImmediate } from "node:timers";
 import { tell } from "../platform/output.ts";
 import { inputError, notUtf8, standardInput } from "./input.ts";
+import { takeInterrupts } from "./interrupts.ts";
 
 /** Lines of standard input. */
 export interface LineReader {
@@ -173,10 +174,21 @@ class PipedLines implements LineReader {
     this.#wake();
   };
 
+  readonly #interrupted = () => {
+    this.#end();
+    return true;
+  };
+
   /** @throws {FileReadError} When standard input cannot be read, or is no text. */
   async next(): Promise<string | undefined> {
-    while (this.#lines.length === 0 && !this.#ended) {
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    // A person who types ends it so, as at a terminal whose lines are edited; a script's Ctrl-C is the program's.
+    const giveBack = this.#input.isTTY ? takeInterrupts(this.#interrupted) : undefined;
+    try {
+      while (this.#lines.length === 0 && !this.#ended) {
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+    } finally {
+      giveBack?.();
     }
     const line = this.#lines.shift();
     if (line === undefined && this.#failure) throw this.#failure;

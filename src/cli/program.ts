@@ -15,7 +15,7 @@ import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
 import { VERSION } from "../version.ts";
-import { suggestion } from "./args.ts";
+import { asksForHelp, suggestion } from "./args.ts";
 import { type Command, helpOn, overview, program } from "./help.ts";
 import { offerInterrupt } from "./interrupts.ts";
 
@@ -93,15 +93,17 @@ export async function runWords(
   try {
     command = await commandOf(commands, name);
     if (command) {
-      if (rest.includes("--help") || rest.includes("-h")) {
+      if (asksForHelp(rest)) {
         print(`${helpOn(command)}\n`);
         return 0;
       }
       onStart(command);
       return await command.run(rest, signal);
     }
-    if (name === undefined || name === "help" || name === "--help" || name === "-h") {
-      const asked = await commandOf(commands, rest[0]);
+    if (name === undefined || name === "help" || asksForHelp([name])) {
+      const [word] = rest;
+      const asked = await commandOf(commands, word);
+      if (name === "help" && word !== undefined && !asked) throw unknownCommand(word, commands);
       const all = () => Promise.all(commands.map(({ load }) => load()));
       print(`${asked ? helpOn(asked) : overview(about, await all())}\n`);
       return 0;
@@ -110,13 +112,17 @@ export async function runWords(
       print(`espalier ${VERSION}\n`);
       return 0;
     }
-    const names = commands.map((command) => command.name);
-    throw new UsageError(
-      `unknown command ${name}${suggestion(name, names)} (commands: ${names.join(", ")})`,
-    );
+    throw unknownCommand(name, commands);
   } catch (error) {
     return report(missing(error, name) ?? denied(error, name) ?? error, command);
   }
+}
+
+function unknownCommand(name: string, commands: readonly CommandEntry[]): UsageError {
+  const names = commands.map((command) => command.name);
+  return new UsageError(
+    `unknown command ${name}${suggestion(name, names)} (commands: ${names.join(", ")})`,
+  );
 }
 
 /** The command of a name. */

@@ -32,11 +32,12 @@ export const pruneCommand: Command = {
   details: [
     "Without MODEL_DIR it prunes the example in examples/tiny, with the options in its prune.json.",
     "The result is a checkpoint of the same form, with espalier.json beside it.",
-    "With --json: model, output, method, values, head, allocation, pattern, skip,",
+    "With --json: model, architecture, output, method, values, head, allocation, reducer, pattern, skip,",
     "sparsity {asked, reached},",
-    "blocks [{index, density, densities, score, sparsity, linears}], trials [{allocation, on, perplexity}],",
+    "blocks [{index, density, densities, kept, score, outlierPercent, sparsity, linears}],",
+    "trials [{allocation, on, perplexity}], distillation {steps, divergence},",
     "search {from, budget, evaluations, slice, loss, perplexity, taken},",
-    "calibration, fit {asked, bytes, trials}, compile {values, head}, perplexity {dense, pruned},",
+    "calibration, fit {asked, bytes, trials}, compile {values, head, group}, perplexity {dense, pruned},",
     "backend, notes, seconds {phase: s}, peakBytes.",
   ].join("\n"),
   examples: [

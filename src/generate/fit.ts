@@ -84,11 +84,15 @@ function assertFits(
   if (all <= bytes) return;
   throw new MemoryBudgetError(
     `${name} needs about ${megabytes(all)} (to load its weights ${megabytes(weights)}, ` +
-      `a cache of ${context} tokens ${megabytes(cache)}), ${says} ${megabytes(bytes)}: ` +
+      `a cache of ${context} tokens ${megabytes(cache)}), ${says} ${
+        megabytes(bytes, Math.floor)
+      }: ` +
       `take a smaller --context or a smaller model`,
   );
 }
 
-function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1e6)} MB`;
+/** @param round What is needed is rounded up, what there is down: of two that are nearly equal the message says which is more. */
+function megabytes(bytes: number, round = Math.ceil): string {
+  const parts = bytes < 1e8 ? 10 : 1;
+  return `${round(bytes / 1e6 * parts) / parts} MB`;
 }

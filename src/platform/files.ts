@@ -137,6 +137,12 @@ export function writeBytes(path: string, bytes: Uint8Array): void {
 /** Copies one file's content; links are followed, permissions are not kept. */
 export function copyFile(from: string, to: string): void {
   try {
+    // The error of a copy does not say which of the two it is about.
+    fs.closeSync(fs.openSync(from, "r"));
+  } catch (cause) {
+    throw readError(from, cause);
+  }
+  try {
     fs.copyFileSync(from, to);
     fs.chmodSync(to, 0o644);
   } catch (cause) {

@@ -251,7 +251,7 @@ describe("model.safetensors.index.json", () => {
       index.weight_map["extra"] = "model-00004.safetensors";
     });
     copyFileSync(join(folder, SHARDS[2]), join(folder, "model-00004.safetensors"));
-    refused(folder, ShardError, "in more than one shard", "tensor model.");
+    refused(folder, ShardError, "in more than one shard", 'tensor "model.');
   });
 
   test("must be JSON with a map of names to files", () => {

@@ -72,6 +72,7 @@ describe("help", () => {
       }
       expect((await succeed("help", command)).stdout).toBe(stdout);
       expect((await succeed(command, "nowhere", "-h")).stdout).toBe(stdout);
+      expect((await succeed(command, "nowhere", "--help=true")).stdout).toBe(stdout);
     });
   }
 
@@ -106,6 +107,8 @@ describe("a command that cannot be right", () => {
         "pull, prune, compile, generate, chat, serve, key, ",
       ],
       [["compil"], "did you mean compile?"],
+      [["help", "compil"], "unknown command compil", "did you mean compile?"],
+      [["key", "till-3", "--name", "till-4"], 'unexpected argument "till-3"'],
       [["expnd"], "did you mean expand?"],
       [[...prune, "--sparsty", "0.5"], "unknown option --sparsty", "did you mean --sparsity?"],
       [[...prune, "--sparsty=0.5"], "unknown option --sparsty:", "did you mean --sparsity?"],

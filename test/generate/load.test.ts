@@ -181,7 +181,7 @@ describe("load", () => {
       load(await compiledTiny(), { ...ORT, memory: "20MB", context: 512 })
     );
     expect(code).toBe("MEMORY_BUDGET");
-    expect(message).toMatch(/needs about \d+ MB .*cache of 512 tokens 3 MB.*--memory allows 20 MB/);
+    expect(message).toMatch(/needs about \d+\.\d MB .*cache of 512 tokens 2\.1 MB.*--memory allows 20 MB/);
   });
 
   test("refuses a context that a checkpoint has not before it is compiled", async () => {
@@ -210,13 +210,13 @@ describe("load", () => {
       load(await compiledTiny(), { engine: "sparse", memory: "2MB", context: 64 })
     );
     expect(code).toBe("MEMORY_BUDGET");
-    expect(message).toMatch(/needs about \d+ MB .*--memory allows 2 MB/);
+    expect(message).toMatch(/needs about \d+\.\d MB .*--memory allows 2 MB/);
     // Small models keep keys and values in float32.
     const longer = await thrown(async () =>
       load(await compiledTiny(), { engine: "sparse", memory: "6MB", context: 512 })
     );
     expect(longer.code).toBe("MEMORY_BUDGET");
-    expect(longer.message).toMatch(/cache of 512 tokens 3 MB/);
+    expect(longer.message).toMatch(/cache of 512 tokens 2\.1 MB/);
   });
 
   test("says which engine runs the model, and why", async () => {

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { FileReadError, FileWriteError } from "../../src/errors.ts";
-import { readText, replaceText } from "../../src/platform/files.ts";
+import { copyFile, readText, replaceText } from "../../src/platform/files.ts";
 import { pathsIn } from "../../src/platform/folders.ts";
 import { exists } from "../../src/platform/paths.ts";
 import { PositionedFile } from "../../src/platform/positioned_file.ts";
@@ -38,6 +38,15 @@ test.if(process.platform !== "win32")(
     expect(readdirSync(place).sort()).toEqual(["file", "link"]);
   },
 );
+
+test("a copy says which of the two files it is that cannot be read or written", () => {
+  const place = workshop.folder();
+  const [file, nowhere] = [join(place, "file"), join(place, "none", "file")];
+  writeFileSync(file, "text");
+  expect(() => copyFile(nowhere, file)).toThrow(FileReadError);
+  expect(() => copyFile(file, nowhere)).toThrow(FileWriteError);
+  expect(readFileSync(file, "utf8")).toBe("text");
+});
 
 test.if(process.platform !== "win32")(
   "a temporary file is a new one, for nobody else",

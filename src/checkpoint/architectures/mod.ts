@@ -1,5 +1,5 @@
 /** The architectures that Espalier reads, by the `model_type` of `config.json`. @module */
-import { ArchitectureError, ConfigError } from "../../errors.ts";
+import { ArchitectureError, ConfigError, quote } from "../../errors.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { arcee } from "./arcee.ts";
@@ -105,7 +105,7 @@ export function describe(config: Record<string, unknown>): DecoderSpec {
   const architecture = ARCHITECTURES.get(type);
   if (!architecture) {
     throw new ArchitectureError(
-      `model_type ${JSON.stringify(type)} is not supported; these are: ${SUPPORTED.join(", ")}`,
+      `model_type ${quote(type)} is not supported; these are: ${SUPPORTED.join(", ")}`,
     );
   }
   return withinAngles(architecture(config));

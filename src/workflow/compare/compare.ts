@@ -3,11 +3,19 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { basename, join } from "node:path";
+import { basename, extname, join } from "node:path";
 import { parseOptions, type RunHooks } from "../../api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/shared.ts";
 import { SELF } from "../../api/calibration_writer.ts";
-import { AbortError, SizeUnreachableError, throwIfAborted, UsageError } from "../../errors.ts";
+import {
+  AbortError,
+  AllocationError,
+  type EspalierError,
+  PatternError,
+  SizeUnreachableError,
+  throwIfAborted,
+  UsageError,
+} from "../../errors.ts";
 import { median } from "../../generate/bench.ts";
 import { exists } from "../../platform/paths.ts";
 import { hashFile } from "../../platform/hash.ts";
@@ -21,6 +29,13 @@ import { type CompareOptions, compareSchema, type CompareSettings } from "./opti
 import { CompareState, keyOf, type MeasuredVariant } from "./state.ts";
 import { defaultVariants, fitVariant, type Variant, withoutDoubles } from "./variants.ts";
 
+/** What a checkpoint says beside its weights: of texts that it writes for itself, the last two say where they end. */
+const DESCRIPTIONS = [
+  "config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "generation_config.json",
+];
 /** Bytes of files that are hashed at a time. */
 const CHUNK = 4 << 20;
 
@@ -110,6 +125,7 @@ export async function compare(
   const measured = new Map<string, MeasuredVariant>();
   const unreachable = new Map<number, string>();
   let fresh = 0;
+  let impossible: EspalierError | undefined;
   try {
     const maker = new VariantMaker(settings, temporary.path);
     const keys = new Map(variants.map((variant) => [
@@ -140,19 +156,23 @@ export async function compare(
         state.set(keys.get(variant)!, { ...described(variant, made), ...figures });
         fresh++;
       } catch (error) {
-        if (!(error instanceof SizeUnreachableError)) throw error;
+        if (!isImpossible(error)) throw error;
+        impossible ??= error;
         phases.note(`${variant.name}: ${error.message}`);
-        unreachable.set(variant.fit!.bytes, error.message);
+        if (variant.fit) unreachable.set(variant.fit.bytes, error.message);
       }
     }
     for (const variant of variants) {
       const found = state.get(keys.get(variant)!);
       if (found) measured.set(variant.name, { ...found, name: variant.name });
     }
+    if (impossible && measured.size === 0) throw impossible;
   } catch (error) {
     if (!(error instanceof AbortError) || fresh === 0) throw error;
     throw new AbortError(
-      `stopped before the end: what was measured is kept in ${state.path}, and the same command goes on from there`,
+      `stopped before the end: what was measured is kept in ${state.path}, and the same command ${
+        settings.fresh ? "without --fresh " : ""
+      }goes on from there`,
       { cause: error },
     );
   } finally {
@@ -193,6 +213,12 @@ function comparable(variants: readonly MeasuredVariant[]): ComparedVariant[] {
   })).sort((a, b) => a.bytes - b.bytes);
 }
 
+/** Whether an error is that a variant cannot be, so that others can still be measured. */
+function isImpossible(error: unknown): error is EspalierError {
+  return error instanceof SizeUnreachableError || error instanceof AllocationError ||
+    error instanceof PatternError;
+}
+
 /** Those that share a pruned checkpoint beside each other, else as they come. */
 function bySharedPruning(variants: readonly Variant[], maker: VariantMaker): Variant[] {
   const groups = Map.groupBy(variants, (variant) => JSON.stringify(maker.pruningOf(variant)));
@@ -225,7 +251,7 @@ function readInputs(settings: CompareSettings, phases: Phases) {
       hash.update(new Uint8Array(window.buffer, window.byteOffset, window.byteLength));
     }
     const sha256 = hash.digest("hex");
-    const files = [...checkpoint.shards, "config.json", "tokenizer.json"];
+    const files = [...checkpoint.shards, ...DESCRIPTIONS];
     const model = files.map((file) => join(checkpoint.folder, file)).filter(exists)
       .map((path) => hashFile(path, CHUNK).sha256);
     const { calibration, samples, seqlen, seed, alpha, skip, backend } = settings;
@@ -233,7 +259,8 @@ function readInputs(settings: CompareSettings, phases: Phases) {
     const distill = settings.distill ?? "as prune does";
     const calibrated = calibration === undefined || calibration === SELF
       ? calibration
-      : hashFile(calibration, CHUNK).sha256;
+      // The name says how the file is read.
+      : [extname(calibration), hashFile(calibration, CHUNK).sha256];
     return {
       name: checkpoint.name,
       windows,
@@ -242,6 +269,8 @@ function readInputs(settings: CompareSettings, phases: Phases) {
         espalier: VERSION,
         model,
         windows: sha256,
+        // Windows of another length may hold the same tokens.
+        length,
         // Speeds of another machine would be compared with those of this one.
         threads,
       },

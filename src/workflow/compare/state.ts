@@ -50,6 +50,8 @@ export class CompareState {
   readonly #variants: Map<string, MeasuredVariant>;
   /** Keys of results that are to be measured again. */
   readonly #stale = new Set<string>();
+  /** Keys of results of our own. */
+  readonly #own = new Set<string>();
 
   private constructor(path: string, variants: Map<string, MeasuredVariant>) {
     this.path = path;
@@ -64,20 +66,9 @@ export class CompareState {
    * @throws {FileReadError} When it cannot be read.
    */
   static open(path: string, options: { readonly fresh: boolean }): CompareState {
-    if (!exists(path)) return new CompareState(path, new Map());
-    const parsed = stateSchema.safeParse(readJson(path, LARGEST_STATE));
-    if (!parsed.success) {
-      const { path: field, message } = parsed.error.issues[0];
-      const where = field.length > 0 ? `${field.map(String).join(".").slice(0, 200)}: ` : "";
-      throw new CompareStateError(
-        `${path} is not what compare writes: ${where}${
-          message.length > 200 ? quote(message) : message
-        }: name another --state, or remove it`,
-      );
-    }
-    const { variants } = parsed.data;
-    const state = new CompareState(path, new Map(Object.entries(variants)));
-    if (options.fresh) { for (const key of Object.keys(variants)) state.#stale.add(key); }
+    const variants = variantsIn(path);
+    const state = new CompareState(path, new Map(variants));
+    if (options.fresh) { for (const [key] of variants) state.#stale.add(key); }
     return state;
   }
 
@@ -95,8 +86,16 @@ export class CompareState {
     return this.#stale.has(key) ? undefined : this.#variants.get(key);
   }
 
-  /** Keeps a result, and writes the file: all of it or nothing. */
+  /**
+   * Keeps a result, and writes the file: all of it or nothing. What another process has kept there meanwhile stays.
+   *
+   * @throws {CompareStateError} When the file has become something else.
+   */
   set(key: string, variant: MeasuredVariant): void {
+    for (const [other, kept] of variantsIn(this.path)) {
+      if (!this.#own.has(other)) this.#variants.set(other, kept);
+    }
+    this.#own.add(key);
     this.#stale.delete(key);
     this.#variants.delete(key);
     this.#variants.set(key, variant);
@@ -104,6 +103,27 @@ export class CompareState {
     const state = { format: 1, kind: "comparison", variants: Object.fromEntries(kept) };
     replaceText(this.path, `${JSON.stringify(state, null, 2)}\n`, { private: false });
   }
+}
+
+/**
+ * What a file holds, by keys; nothing where there is none.
+ *
+ * @throws {CompareStateError} When it is something else.
+ * @throws {FileReadError} When it cannot be read.
+ */
+function variantsIn(path: string): [string, MeasuredVariant][] {
+  if (!exists(path)) return [];
+  const parsed = stateSchema.safeParse(readJson(path, LARGEST_STATE));
+  if (!parsed.success) {
+    const { path: field, message } = parsed.error.issues[0];
+    const where = field.length > 0 ? `${field.map(String).join(".").slice(0, 200)}: ` : "";
+    throw new CompareStateError(
+      `${path} is not what compare writes: ${where}${
+        message.length > 200 ? quote(message) : message
+      }: name another --state, or remove it`,
+    );
+  }
+  return Object.entries(parsed.data.variants);
 }
 
 /** The key of a result: all that it hangs on. */

@@ -86,9 +86,21 @@ describe("compare", () => {
       expect(other.measured).toBe(1);
       const fresh = await report(...words(state, "--variants", "dense:int8", "--fresh"));
       expect(fresh.measured).toBe(1);
+      // The same tokens in windows of another length.
+      const halves = ["--windows", "4", "--seqlen", "24"];
+      const short = await report(...words(state, "--variants", "dense:int8", ...halves));
+      expect(short.measured).toBe(1);
     },
     LONG,
   );
+
+  test("notes a variant that cannot be, and measures the others", async () => {
+    const own = join(workshop.folder(), "impossible.json");
+    const found = await report(...words(own, "--variants", "3:7:int8:uniform,dense:int8"));
+    expect(found.variants.map(({ name }: { name: string }) => name)).toEqual(["dense:int8"]);
+    expect(found.notes.join()).toContain("3:7:int8:uniform: ");
+    await fail(1, "PATTERN_IMPOSSIBLE", words(own, "--variants", "3:7:int8:uniform"), "M = 7");
+  }, LONG);
 
   test("measures a model whose context is too short for its speed", async () => {
     const short = workshop.fresh("short");

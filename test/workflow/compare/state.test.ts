@@ -50,6 +50,20 @@ describe("the state file", () => {
     expect([state.get(KEY)?.bytes, state.get(other)?.bytes]).toEqual([VARIANT.bytes, 1]);
   });
 
+  test("keeps what another process has measured meanwhile", () => {
+    const path = join(workshop.folder(), "state.json");
+    const [one, two] = [false, false].map((fresh) => CompareState.open(path, { fresh }));
+    const other = keyOf({ model: "two" });
+    one.set(KEY, VARIANT);
+    two.set(other, { ...VARIANT, bytes: 1 });
+    // Both measured it: the last one counts.
+    two.set(KEY, { ...VARIANT, bytes: 2 });
+    one.set(keyOf({ model: "three" }), VARIANT);
+    const state = CompareState.open(path, { fresh: false });
+    expect([state.get(KEY)?.bytes, state.get(other)?.bytes]).toEqual([VARIANT.bytes, 1]);
+    expect(state.get(keyOf({ model: "three" }))).toEqual(VARIANT);
+  });
+
   test("that is measured anew keeps what is not measured again", () => {
     const path = join(workshop.folder(), "state.json");
     const other = keyOf({ model: "two" });
