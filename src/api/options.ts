@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { UsageError } from "../errors.ts";
+import { checkSignal, UsageError } from "../errors.ts";
 import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Pattern } from "../prune/types.ts";
 
@@ -236,14 +236,6 @@ export function checkHooks(hooks: RunHooks): void {
       throw new UsageError(`${name} must be a function`);
     }
   }
-}
-
-/** @throws {UsageError} When it is something else than an `AbortSignal`, e.g. the controller that has one. */
-export function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal === undefined) return;
-  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
-  if (typeof aborted === "boolean" && typeof addEventListener === "function") return;
-  throw new UsageError("signal must be an AbortSignal: of an AbortController, its signal");
 }
 
 /** A step of long work, or something a person should know. */

@@ -102,13 +102,17 @@ export class Checkpoint {
       const tensors = new Map<string, CheckpointTensor>();
       for (const file of shards) {
         if (!exists(join(path, file))) {
-          throw new ShardError(`${folder}: shard ${quote(file)} is missing: fetch it, the index names it`);
+          throw new ShardError(
+            `${folder}: shard ${quote(file)} is missing: fetch it, the index names it`,
+          );
         }
         const handle = PositionedFile.open(join(path, file), "read");
         files.set(file, handle);
         for (const entry of readSafetensorsHeader(handle)) {
           if (tensors.has(entry.name)) {
-            throw new ShardError(`${folder}: tensor ${quote(entry.name)} is in more than one shard`);
+            throw new ShardError(
+              `${folder}: tensor ${quote(entry.name)} is in more than one shard`,
+            );
           }
           const isOther = isTurned(config, entry.name) && entry.shape.length === 2;
           tensors.set(

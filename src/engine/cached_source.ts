@@ -10,7 +10,7 @@
  * Kept are files that lie in parts, and small ones. Larger files that lie whole are read by range.
  * @module
  */
-import { FileReadError } from "../errors.ts";
+import { FileReadError, UsageError } from "../errors.ts";
 import { sha256Of } from "../platform/sha256.ts";
 import { isBroken } from "./again.ts";
 import { CHUNK, hashesOf, LARGEST_RECORD, RECORD } from "./integrity.ts";
@@ -92,7 +92,10 @@ class CachedSource implements ModelSource {
   readonly #forgotten = new Set<string>();
 
   constructor(base: string | URL, options: CachedOptions) {
-    const { fetch = globalThis.fetch } = options;
+    const { fetch = globalThis.fetch, onProgress } = options;
+    if (onProgress !== undefined && typeof onProgress !== "function") {
+      throw new UsageError("onProgress must be a function");
+    }
     this.#options = options;
     this.#network = urlSource(base, {
       ...options,

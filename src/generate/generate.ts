@@ -2,9 +2,9 @@
  * The loop that makes text: run the prompt, choose a token, run the token, choose the next.
  * @module
  */
-import { checkSignal, parseOptions } from "../api/options.ts";
+import { parseOptions } from "../api/options.ts";
 import type { EngineModel } from "../engine/model.ts";
-import { AbortError, UsageError } from "../errors.ts";
+import { AbortError, checkSignal, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
@@ -147,7 +147,6 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
   const prefill = new Stopwatch();
   const decode = new Stopwatch();
   const sequence = prefill.time(() => model.open(tokens));
-  if (constraint) serving.add(constraint);
   /** Runs tokens, unless the work is to stop. */
   const step = async (tokens: ArrayLike<number>, count: number, watch: Stopwatch) => {
     // An engine that computes on this thread does so without a pause: signals, timers and other
@@ -157,6 +156,7 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
     return await watch.wait(sequence.run(tokens, { signal, within: sampler.within }));
   };
   try {
+    if (constraint) serving.add(constraint);
     const cachedTokens = sequence.length;
     let logits = await step(tokens.subarray(cachedTokens), 0, prefill);
 
@@ -204,8 +204,13 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
 /** Constraints of generations that go on: until its first token is taken, nothing else tells that one is in use. */
 const serving = new WeakSet<TokenConstraint>();
 
-/** @throws {UsageError} When the constraint belongs to another text. */
+/** @throws {UsageError} When the constraint is none, or belongs to another text. */
 function assertUnused(constraint: TokenConstraint | undefined): void {
+  if (constraint !== undefined && typeof Object(constraint).allowed !== "function") {
+    throw new UsageError(
+      "constraint must be what a model's constrain gives: await model.constrain({ schema })",
+    );
+  }
   if (!constraint || !(constraint.begun || serving.has(constraint))) return;
   throw new UsageError(
     "the constraint serves another generation, or has served it: it follows one text, so make another " +

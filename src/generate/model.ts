@@ -4,9 +4,8 @@
  * A loaded model with its text: what a user of the library holds.
  * @module
  */
-import { checkSignal } from "../api/options.ts";
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
-import { TokenizerError, UsageError } from "../errors.ts";
+import { checkSignal, TokenizerError, UsageError } from "../errors.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { TextForm } from "../text/structured/mod.ts";
 import { consecutiveWindows } from "../text/windows.ts";

@@ -72,6 +72,16 @@ describe("a generation with a constraint", () => {
     await expect(take(waiting)).rejects.toBeInstanceOf(UsageError);
   });
 
+  test("refuses what is none, before anything is opened for it", () => {
+    // As a script writes it: the name of a schema, a promise that was not waited for.
+    for (const wrong of ["json", 1, {}, null, Promise.resolve(new OneText(" is"))]) {
+      const constraint = wrong as unknown as TokenConstraint;
+      const error = thrownBy(() => generate(babbler(), text, PROMPT, { constraint }));
+      expect(error).toBeInstanceOf(UsageError);
+      expect(error.message).toContain("await model.constrain");
+    }
+  });
+
   test("refuses one that serves another text, also before that has a token", async () => {
     const constraint = new OneText(" is long");
     const [first, second] = [1, 2].map(() => generate(babbler(), text, PROMPT, { constraint }));

@@ -181,7 +181,9 @@ describe("load", () => {
       load(await compiledTiny(), { ...ORT, memory: "20MB", context: 512 })
     );
     expect(code).toBe("MEMORY_BUDGET");
-    expect(message).toMatch(/needs about \d+\.\d MB .*cache of 512 tokens 2\.1 MB.*--memory allows 20 MB/);
+    expect(message).toMatch(
+      /needs about \d+\.\d MB .*cache of 512 tokens 2\.1 MB.*--memory allows 20 MB/,
+    );
   });
 
   test("refuses a context that a checkpoint has not before it is compiled", async () => {

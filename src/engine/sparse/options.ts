@@ -2,7 +2,7 @@
  * What may be chosen when the sparse engine loads a model.
  * @module
  */
-import { quote, UsageError } from "../../errors.ts";
+import { checkSignal, quote, UsageError } from "../../errors.ts";
 import type { SetupOptions } from "./setup.ts";
 
 /** Options of `loadSparse`. */
@@ -33,13 +33,18 @@ const AMOUNTS = { memory: 0, shortRun: 0, patience: 1 } as const;
 /** Options that are words, and which. */
 const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
 
-type Checked = keyof typeof COUNTS | keyof typeof AMOUNTS | keyof typeof WORDS;
+/** Options that are on or off. */
+const SWITCHES = ["background", "sketch"] as const;
+
+type Checked =
+  | typeof SWITCHES[number]
+  | keyof typeof COUNTS
+  | keyof typeof AMOUNTS
+  | keyof typeof WORDS;
 /** All others. */
 const OTHERS: Readonly<Record<Exclude<keyof SparseOptions, Checked>, true>> = {
-  background: true,
   kernels: true,
   build: true,
-  sketch: true,
   signal: true,
 };
 
@@ -50,6 +55,7 @@ export function checkOptions(options: SparseOptions): void {
     throw new UsageError("options must be an object, e.g. { threads: 1 }");
   }
   const unknown = Object.keys(options).filter((name) =>
+    !(SWITCHES as readonly string[]).includes(name) &&
     ![COUNTS, AMOUNTS, WORDS, OTHERS].some((known) => Object.hasOwn(known, name))
   );
   if (unknown.length > 0) throw new UsageError(`unknown option ${unknown.join(", ")}`);
@@ -62,6 +68,12 @@ export function checkOptions(options: SparseOptions): void {
     const value = options[name as keyof typeof AMOUNTS] ?? least;
     if (!(value >= least)) throw new UsageError(`${name}: ${value} is no number from ${least} on`);
   }
+  for (const name of SWITCHES) {
+    const value: unknown = options[name];
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new UsageError(`${name} is neither true nor false`);
+  }
+  checkSignal(options.signal);
   for (const [name, words] of Object.entries(WORDS)) {
     const value: string | undefined = options[name as keyof typeof WORDS];
     if (value === undefined || words.some((word) => word === value)) continue;

@@ -35,6 +35,18 @@ describe("an option of the sparse engine", () => {
     }
   });
 
+  test("is refused where it is neither true nor false, or no signal", async () => {
+    const controller = new AbortController();
+    for (
+      const [name, value] of [["background", "yes"], ["sketch", 1], ["signal", controller]] as const
+    ) {
+      const wrong = { [name]: value } as SparseOptions;
+      const error = await rejectionOf(loadSparse(filesSource({}), wrong));
+      expect(error.code).toBe("USAGE");
+      expect(error.message).toContain(name);
+    }
+  });
+
   test("is taken at the ends of its range", async () => {
     for (
       const options of [
