@@ -299,6 +299,19 @@ describe("stop strings", () => {
     expect(tokens.at(-1)).toBe(VOCABULARY);
     expect((await answer(["<|im"])).text).toBe(" is long. EN wide");
   });
+
+  test("are not said to have ended a text that the model has ended", async () => {
+    const model = writer(" is long.", PROMPT_LENGTH);
+    const { end } = await outcome(model, { stop: ["<|endoftext|>"] });
+    expect([end.finishReason, end.stopString]).toEqual(["stop", undefined]);
+  });
+
+  test("are what is written, not how a vocabulary spells it", async () => {
+    const model = writer(" is long.", PROMPT_LENGTH);
+    const [spelled] = [...tokenizer.encode(" is")].map((id) => tokenizer.tokenOf(id)!);
+    expect(spelled).toContain("\u0120");
+    expect((await outcome(model, { stop: [spelled] })).text).toBe(" is long.");
+  });
 });
 
 describe("a generation that is stopped", () => {
@@ -316,6 +329,13 @@ describe("a generation that is stopped", () => {
     const run = () => take(generate(model, text, PROMPT, { signal: controller.signal }));
     expect(await failure(run)).toBeInstanceOf(AbortError);
     expect([model.opened, model.closed, model.runs.length]).toEqual([1, 1, 1]);
+  });
+
+  test("is one that the engine knows of, which need not run a long prompt to its end", async () => {
+    const controller = new AbortController();
+    const model = babbler({ beforeRun: () => controller.abort() });
+    const run = () => take(generate(model, text, PROMPT, { signal: controller.signal }));
+    expect((await failure(run)).message).toBe("stopped by the engine");
   });
 
   test("within a token ends there, and closes the sequence", async () => {

@@ -1,13 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import {
   ChatTemplateError,
+  ContextOverflowError,
   type EspalierError,
   TokenRangeError,
   UsageError,
 } from "../../src/errors.ts";
 import { generate } from "../../src/generate/generate.ts";
 import type { GenerationOptions } from "../../src/generate/options.ts";
-import type { Prompt } from "../../src/generate/prompt.ts";
+import { type Prompt, promptTokens } from "../../src/generate/prompt.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { babbler, PROMPT, PROMPT_IDS, take, text, tokenizer, VOCABULARY } from "./support.ts";
 
@@ -51,6 +52,23 @@ describe("a prompt", () => {
 
   test("of no text begins with the token that texts begin with", async () => {
     expect(await given("")).toEqual([tokenizer.beginId!]);
+  });
+
+  test("of text is continued within it, and one of messages or of nothing by a text of its own", () => {
+    const info = { vocabulary: VOCABULARY, context: 100 };
+    const continues = (prompt: Prompt) => promptTokens(text, prompt, info).continues;
+    expect([PROMPT, PROMPT_IDS].map(continues)).toEqual([true, true]);
+    // Of those, a SentencePiece tokenizer takes the space at the beginning away.
+    expect(["", [{ role: "user", content: "Hi" }]].map(continues)).toEqual([false, false]);
+  });
+
+  test("may be as long as the longest text that is taken, and no longer", () => {
+    const info = { vocabulary: VOCABULARY, context: 100 };
+    const { length } = PROMPT;
+    const tokens = (longestText: number) =>
+      promptTokens(text, PROMPT, info, { longestText }).tokens;
+    expect([...tokens(length)]).toEqual(PROMPT_IDS);
+    expect(thrownBy(() => tokens(length - 1))).toBeInstanceOf(ContextOverflowError);
   });
 
   test("that cannot be used is refused before anything runs", () => {

@@ -60,6 +60,10 @@ describe("a text is cut as the library for Python cuts it, by", () => {
     ["signs for spaces", { type: "Metaspace", replacement: "▁", prepend_scheme: "first" }, [
       ...["▁café", "▁1½²", "▁", "▁\ufeff#", "▁a..b_\u0661\u0662\u0085", "▁c"],
     ]],
+    ["signs for spaces, all words together", {
+      type: "Metaspace",
+      ...{ replacement: "▁", prepend_scheme: "first", split: false },
+    }, ["▁café▁1½²▁▁\ufeff#▁a..b_\u0661\u0662\u0085▁c"]],
     ["one after the other", {
       type: "Sequence",
       pretokenizers: [{ type: "Digits", individual_digits: true }, {
@@ -94,6 +98,14 @@ describe("a text is cut as the library for Python cuts it, by", () => {
       const error = thrownBy(() => tokenizerFrom({ tokenizer: { ...tinyJson, pre_tokenizer } }));
       expect(error).toBeInstanceOf(TokenizerError);
     }
+  });
+
+  test("five characters where no length is said", () => {
+    expect(words({ type: "FixedLength" }, "abcdefgh")).toEqual(["abcde", "fgh"]);
+  });
+
+  test("the signs of ASCII, which are not all punctuation to Unicode", () => {
+    expect(words({ type: "Punctuation" }, "a~b`{c|d}^$")).toEqual([..."a~b`{c|d}^$"]);
   });
 
   test("a pattern, which is refused where it is none", () => {

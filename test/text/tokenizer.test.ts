@@ -110,6 +110,9 @@ describe("decoding", () => {
     expect(of({ type: "Metaspace", replacement: "T", prepend_scheme: "never" })).toBe(
       " he<|endoftext|>",
     );
+    expect(of({ type: "Metaspace", replacement: "T", add_prefix_space: false })).toBe(
+      " he<|endoftext|>",
+    );
     expect(of({ type: "Sequence", decoders: [replace("h", " "), { type: "Fuse" }] })).toBe(
       "T e<|endoftext|>",
     );
@@ -127,6 +130,8 @@ describe("decoding", () => {
       { type: "CTC" },
       { type: "Strip", content: " ", start: 1, stop: 0 },
       { type: "Sequence", decoders: [{ type: "ByteLevel" }, { type: "ByteFallback" }] },
+      { type: "Sequence", decoders: [{ type: "Fuse" }, { type: "ByteFallback" }] },
+      { type: "Sequence", decoders: [{ type: "ByteFallback" }, replace("e", " ")] },
       { type: "Sequence", decoders: [{ type: "Replace", pattern: { Regex: "a+" }, content: "" }] },
       { type: "Sequence", decoders: Array(60).fill(replace("e", "ee")) },
       nested(20),
@@ -164,6 +169,18 @@ describe("decoding", () => {
     const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, added_tokens: added } });
     expect([...tokenizer.encode("naïve 你")]).toEqual([4096]);
     expect(tokenizer.decode([4096])).toBe("naïve 你");
+    // Also in letters alone that stand for bytes.
+    const short = [...tinyJson.added_tokens, { ...added.at(-1)!, content: "né" }];
+    expect(tokenizerFrom({ tokenizer: { ...tinyJson, added_tokens: short } }).decode([4096])).toBe(
+      "né",
+    );
+  });
+
+  test("writes tokens of a byte-level vocabulary that are spelled in plain letters", () => {
+    const model = { ...tinyJson.model, vocab: { ...tinyJson.model.vocab, 你: 4096 } };
+    const tokenizer = tokenizerFrom({ tokenizer: { ...tinyJson, model } });
+    // As the library for Python does.
+    expect(tokenizer.decode([tokenizer.idOf("T")!, 4096])).toBe("T你");
   });
 });
 
@@ -209,6 +226,10 @@ describe("encoding", () => {
       ],
       ["a <x>b <x> c<x>", [65, 221, 28, 88, 30, 66, 4097, 272, 28, 88, 30]],
       ["foofoo foo", [70, 79, 3143, 79, 79, 221, 4096]],
+      // Letters of two UTF-16 units.
+      ["𝐀foo", [173, 252, 239, 223, 70, 79, 79]],
+      ["foo𝐀", [70, 79, 79, 173, 252, 239, 223]],
+      ["🌳foo🌳", [173, 254, 235, 112, 4096, 173, 254, 235, 112]],
     ];
     for (const [text, ids] of cases) {
       expect([text, [...tokenizer.encode(text)]]).toEqual([text, ids]);
@@ -245,10 +266,10 @@ describe("encoding", () => {
 
   test("puts a space at the beginning of a text, not behind added tokens that are found after normalizing", () => {
     const pieces = ["<unk>", "\u2581", "a", "b", "\u2581b", "\u2581a", "<x>"];
-    const tokenizer = tokenizerFrom({
+    const adding = (content: string) => ({
       tokenizer: {
         version: "1.0",
-        added_tokens: [{ id: 6, content: "<x>", normalized: true, special: false }],
+        added_tokens: [{ id: 6, content, normalized: true, special: false }],
         normalizer: { type: "NFC" },
         pre_tokenizer: {
           type: "Metaspace",
@@ -266,10 +287,16 @@ describe("encoding", () => {
         },
       },
     });
-    const tokens = (text: string) => [...tokenizer.encode(text)].map((id) => tokenizer.tokenOf(id));
+    const tokens = (text: string, content = "<x>") => {
+      const tokenizer = tokenizerFrom(adding(content));
+      return [...tokenizer.encode(text)].map((id) => tokenizer.tokenOf(id));
+    };
     expect(tokens("a<x>b")).toEqual(["\u2581a", "<x>", "b"]);
     expect(tokens("<x>b")).toEqual(["<x>", "b"]);
     expect(tokens(" a<x> b<x>b")).toEqual(["\u2581a", "<x>", "\u2581b", "<x>", "b"]);
+    // Also where what follows begins as the text does.
+    expect(tokens("ab<x>a")).toEqual(["\u2581a", "b", "<x>", "a"]);
+    expect(tokens("aba", "ab")).toEqual(["ab", "a"]);
   });
 
   test("writes bytes for what a vocabulary of pieces with byte fallback lacks", () => {
