@@ -20,6 +20,7 @@ import {
   fixtureBytes,
   parseSafetensors,
   readJsonOf,
+  rejectionOf,
   safetensors,
   Workshop,
 } from "./support.ts";
@@ -65,6 +66,17 @@ describe("a checkpoint's folder", () => {
     checkpoint.close();
   });
 
+  test("has its shards in order, in whatever order the index names them", () => {
+    const folder = workshop.copy("llama-rope-scaled");
+    editJson(folder, INDEX, ({ weight_map, ...rest }) => ({
+      ...rest,
+      weight_map: Object.fromEntries(Object.entries(weight_map as object).reverse()),
+    }));
+    const checkpoint = Checkpoint.open(folder);
+    expect(checkpoint.shards).toEqual(SHARDS);
+    checkpoint.close();
+  });
+
   test("opens with the one weight file where an index lies beside it, and a copy has that alone", async () => {
     const folder = workshop.copy("llama");
     const sharded = workshop.copy("llama-rope-scaled");
@@ -106,6 +118,8 @@ describe("a checkpoint's folder", () => {
     // What else lies in such a folder is no weights.
     writeFileSync(join(folder, "original", "params.json"), "{}");
     before.set("original/params.json", btoa("{}"));
+    writeFileSync(join(folder, "convert_to_gguf"), "{}");
+    before.set("convert_to_gguf", btoa("{}"));
     mkdirSync(join(folder, "onnx"));
     for (const name of ["model.onnx", "model.onnx_data", "model_q4.onnx"]) {
       copyFileSync(join(folder, WEIGHTS), join(folder, "onnx", name));
@@ -113,6 +127,23 @@ describe("a checkpoint's folder", () => {
     expect(await copied(folder)).toEqual(before);
     writeFileSync(join(folder, "training_args.bin"), "x");
     expect([...await copied(folder)].length).toBe(before.size + 1);
+  });
+
+  test("is copied no further than until it is stopped", async () => {
+    const checkpoint = Checkpoint.open(workshop.copy("llama-rope-scaled"));
+    const writer = new CheckpointWriter(checkpoint, workshop.folder());
+    const stop = new AbortController();
+    let copied = 0;
+    const onBytes = (done: number) => {
+      copied = done;
+      stop.abort();
+    };
+    const error = await rejectionOf(writer.copy(onBytes, stop.signal));
+    expect(error.code).toBe("ABORTED");
+    const { size } = checkpoint.file(SHARDS[0]);
+    expect(copied).toBeLessThan(size);
+    writer.close();
+    checkpoint.close();
   });
 
   test("may hold links, of which a copy follows those that do not lead around", async () => {

@@ -84,6 +84,14 @@ describe("the safetensors header reader", () => {
     ]);
   });
 
+  test("reads a tensor of no elements that is named behind the one it lies before", () => {
+    const header = {
+      weight: { dtype: "F32", shape: [2, 3], data_offsets: [0, 24] },
+      empty: { dtype: "F32", shape: [0], data_offsets: [0, 0] },
+    };
+    expect(read(safetensors(header, 24)).map(({ name }) => name)).toEqual(["empty", "weight"]);
+  });
+
   test("takes names that objects have a meaning for as names", () => {
     const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "", "a\u0000b"];
     const entries = names.map((name, i) =>
@@ -293,5 +301,21 @@ describe("writing safetensors", () => {
     values[(1 << 22) + 1] = 1e6;
     const error = await rejectionOf(writeSafetensors(path, [tensor], "f16"));
     expect(error.message).toContain("1000000 at element 4194305, which f16 cannot hold");
+  });
+
+  test("refuses what a type cannot hold, be it the first element", async () => {
+    const path = join(workshop.folder(), "model.safetensors");
+    const tensor = { name: "w", shape: [2], read: () => Float32Array.of(1e6, 1) };
+    const error = await rejectionOf(writeSafetensors(path, [tensor], "f16"));
+    expect(error.message).toContain("1000000 at element 0, which f16 cannot hold");
+  });
+
+  test("begins the data at a multiple of 8 bytes, whatever letters names have", async () => {
+    for (const name of ["w", "ww", "é", "層", "🌳", "🌳é"]) {
+      const path = join(workshop.folder(), "model.safetensors");
+      await writeSafetensors(path, [{ name, shape: [1], read: () => Float32Array.of(1) }], "f32");
+      const bytes = readFileSync(path);
+      expect([name, Number(bytes.readBigUInt64LE(0)) % 8]).toEqual([name, 0]);
+    }
   });
 });

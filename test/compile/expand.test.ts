@@ -207,6 +207,26 @@ describe("a model that is expanded", () => {
     ]);
   });
 
+  test("says another type wherever its config says one, in that of a decoder inside, too", async () => {
+    const model = workshop.copy("gemma3");
+    const { tensors } = readTensors(model);
+    const inner = tensors.map((tensor) => ({
+      ...tensor,
+      name: tensor.name.replace(/^model/, "language_model.model"),
+    }));
+    await writeSafetensors(join(model, "model.safetensors"), inner, "f32");
+    editJson(model, "config.json", (config) => ({
+      model_type: "gemma3",
+      dtype: "float32",
+      text_config: { ...config, dtype: "float32" },
+    }));
+    const { output } = await workshop.compile(model, { format: "csr", values: "f32" });
+    const dense = workshop.fresh("expanded");
+    await expand({ model: output, output: dense, dtype: "bf16" });
+    const { dtype, text_config } = readJsonOf(dense, "config.json");
+    expect([dtype, (text_config as { dtype: string }).dtype]).toEqual(["bfloat16", "bfloat16"]);
+  });
+
   test("cannot take a type that does not hold its weights", async () => {
     const source = workshop.withLargeWeight();
     const { output: model } = await workshop.compile(source, { values: "f32" });

@@ -188,6 +188,25 @@ describe("work that is stopped in the middle", () => {
     expect(done).toBe(0);
   });
 
+  test("ends a comparison before the next window", async () => {
+    const against = await workshop.pruned("tiny", "2:4");
+    const { output: model } = await workshop.compile(against, { values: "f32" });
+    const stop = new AbortController();
+    let done = 0;
+    const text = fromRoot("examples/tiny/evaluation.txt");
+    const error = await rejectionOf(
+      verify({ model, against, text, seqlen: 16, windows: 4, threads: 1 }, {
+        signal: stop.signal,
+        onProgress: (event) => {
+          if (event.type !== "progress" || event.phase !== "compare") return;
+          done = event.done;
+          if (done === 1) stop.abort();
+        },
+      }),
+    );
+    expect([error.code, done]).toEqual(["ABORTED", 1]);
+  });
+
   test("leaves nothing of a checkpoint that is expanded, either", async () => {
     const { output: model } = await workshop.compile(await workshop.pruned("llama", "2:4"), {});
     const place = workshop.folder();

@@ -51,10 +51,12 @@ describe("the output folder", () => {
     const source = workshop.fresh("tiny");
     cpSync(await workshop.pruned("tiny", "8:16"), source, { recursive: true });
     writeFileSync(join(source, "LICENSE"), "do what you want");
+    writeFileSync(join(source, "Notice.md"), "and say so");
     writeFileSync(join(source, "training_args.bin"), "not needed");
     const { output, bytes } = await workshop.compile(source, {});
     expect([...filesOf(output).keys()]).toEqual([
       "LICENSE",
+      "Notice.md",
       "config.json",
       "espalier.json",
       "generation_config.json",

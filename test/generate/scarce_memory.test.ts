@@ -103,6 +103,26 @@ describe("where memory runs out", () => {
     expect(turns.open).toBe(0);
   });
 
+  test("nobody gives way because those of another engine wait as well", async () => {
+    const { turns, model, engine } = shared({}, 50);
+    const elsewhere = new Watched(thinker(), 50);
+    const other = turns.share(elsewhere);
+    // Of each engine one waits, and one has what it waits for.
+    const here = [model.open(), model.open()];
+    const there = [other.open(), other.open()];
+    for (const holder of [here[0], there[0]]) await holder.run(tokens(30));
+    for (const small of [here[1], there[1]]) await small.run(tokens(10, 2));
+    const runs = [here[1], there[1]].map((sequence) => sequence.run(tokens(20, 3)));
+    for (const run of runs) run.catch(() => {});
+    await pause(20);
+    expect([engine.opened, engine.tokens]).toEqual([2, 40]);
+    expect([elsewhere.opened, elsewhere.tokens]).toEqual([2, 40]);
+    for (const holder of [here[0], there[0]]) holder.close();
+    for (const run of runs) expect((await within(run)).length).toBe(VOCABULARY);
+    for (const sequence of [here[1], there[1]]) sequence.close();
+    expect([turns.open, engine.tokens, elsewhere.tokens]).toEqual([0, 0, 0]);
+  });
+
   test("waits as well whose engine another module has made, with classes of errors of its own", async () => {
     const turns = new Turns();
     const foreign = () => Object.assign(new Error("no room"), { code: "MEMORY_BUDGET" });

@@ -172,6 +172,29 @@ describe("turns", () => {
     for (const sequence of sequences) sequence.close();
   });
 
+  test("tell the engine below which logits none matters", async () => {
+    const { engine } = shared();
+    const told: unknown[] = [];
+    const telling = {
+      info: engine.info,
+      open: () => {
+        const inner = engine.open();
+        const run = inner.run.bind(inner);
+        inner.run = (tokens, options) => {
+          told.push(options?.within);
+          return run(tokens, options);
+        };
+        return inner;
+      },
+      close: () => engine.close(),
+    };
+    const sequence = new Turns().share(telling).open();
+    await sequence.run(tokens(10), { within: 5 });
+    await sequence.run([1], { within: 5 });
+    sequence.close();
+    expect(told).toEqual([5, 5]);
+  });
+
   test("wait for nobody who does not come back", async () => {
     const { engine, model } = shared({}, undefined, 8);
     const [idle, busy] = [model.open(), model.open()];
@@ -252,6 +275,14 @@ describe("who waits for a turn", () => {
       for (const sequence of [one, two]) sequence.close();
     });
   }
+
+  test("and is stopped while its own token is computed hears of it", async () => {
+    const stop = new AbortController();
+    const { model } = shared({ beforeRun: () => stop.abort() });
+    const sequence = model.open();
+    expect(await failure(sequence.run([1], { signal: stop.signal }))).toBeInstanceOf(AbortError);
+    sequence.close();
+  });
 
   test("and is stopped in the middle of a prompt has the pieces that were run", async () => {
     const stop = new AbortController();

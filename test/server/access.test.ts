@@ -74,6 +74,7 @@ describe("a server that is asked by some names alone", () => {
       ...["evil.example", "evil.example:8080", "llm.example.com.evil.example", "xllm.example.com"],
       ...[
         "localhost.evil.example",
+        "evillocalhost",
         "127.0.0.1.evil.example",
         "a127.0.0.1",
         "1.2.3.4.5x",

@@ -5,8 +5,8 @@ import type { Model } from "../../src/generate/model.ts";
 import { type AppOptions, createApp } from "../../src/server/app.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { babbler } from "../generate/support.ts";
-import { jsonRequest } from "./behaviour/support.ts";
-import { pause, TEXT, toyModel, ToyServer } from "./toy_server.ts";
+import { jsonRequest, read } from "./behaviour/support.ts";
+import { CHAT, pause, TEXT, toyModel, ToyServer, until } from "./toy_server.ts";
 
 describe("createApp", () => {
   test("serves several models, and numbers those of the same name", async () => {
@@ -64,6 +64,50 @@ describe("createApp", () => {
     expect(answers.every(({ status }) => status === 200)).toBe(true);
     expect(await server.metric('answers_total{model="toy",reason="length"}')).toBe(20);
     await server.quiet();
+  });
+});
+
+test("a tool choice that asks for no tool is no reason to refuse", async () => {
+  const messages = [{ role: "user", content: "Hi" }];
+  const asked = async (tool_choice: unknown) =>
+    (await new ToyServer().post(CHAT, { messages, max_tokens: 1, tool_choice })).status;
+  expect(await Promise.all(["none", "auto", "required"].map(asked))).toEqual([200, 200, 400]);
+});
+
+test("as many answers as are given out may be said to be the best of as many", async () => {
+  const server = new ToyServer();
+  const asked = async (fields: object) => {
+    const { status, json } = await server.complete({ max_tokens: 1, ...fields });
+    return [status, json.error?.param];
+  };
+  expect(await asked({ best_of: 1 })).toEqual([200, undefined]);
+  expect(await asked({ n: 2, best_of: 2 })).toEqual([200, undefined]);
+  expect(await asked({ n: 2, best_of: 1 })).toEqual([400, "best_of"]);
+  expect(await asked({ best_of: 2 })).toEqual([400, "best_of"]);
+});
+
+describe("a path", () => {
+  test("of a model without its name is none, whatever it is asked by", async () => {
+    const server = new ToyServer();
+    for (const method of ["GET", "DELETE"]) {
+      const { status, json } = await read(await server.fetch("/v1/models/", { method }));
+      expect([method, status, json.error.code]).toEqual([method, 404, "unknown_url"]);
+    }
+  });
+
+  test("that there is not is told in a few words, however long it is", async () => {
+    const server = new ToyServer();
+    const { status, json } = await read(await server.fetch(`/${"a".repeat(5000)}`));
+    expect(status).toBe(404);
+    expect(json.error.message.length).toBeLessThan(300);
+  });
+
+  test("whose page a browser has already has no length of what is not sent", async () => {
+    const server = new ToyServer();
+    const etag = (await server.fetch("/")).headers.get("etag")!;
+    const init = { method: "HEAD", headers: { "if-none-match": etag } };
+    const { status, headers } = await server.fetch("/", init);
+    expect([status, headers.get("content-length")]).toEqual([304, null]);
   });
 });
 
@@ -134,13 +178,25 @@ describe("limits", () => {
     expect(long.json.error.message).toContain("6 tokens");
   });
 
+  test("of a prompt are the context's where more is allowed: nobody waits for tokens of a text that cannot fit", async () => {
+    const server = new ToyServer({ promptLimit: 1_000_000 });
+    const { status, json } = await server.complete({ prompt: "a".repeat(30_000) });
+    expect([status, json.error.code]).toEqual([400, "context_length_exceeded"]);
+    // 24 for each of 999 tokens.
+    expect(json.error.message).toContain("at most 23976");
+  });
+
   test("of the time in which a request must arrive end it with 408", async () => {
     const server = new ToyServer({ readTimeout: 0.05 });
+    let isLetGo = false;
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
       start: (controller) => controller.enqueue(new TextEncoder().encode('{"prompt": "x')),
+      cancel: () => void (isLetGo = true),
     });
     const init = { ...jsonRequest(""), body, duplex: "half" } as RequestInit;
     expect((await server.fetch(TEXT, init)).status).toBe(408);
+    // Nobody holds on to what may never come.
+    await until(() => isLetGo, "the body is let go");
     await server.quiet();
   });
 
@@ -150,5 +206,39 @@ describe("limits", () => {
     const { status, json } = await server.complete({ prompt: "x".repeat(100) });
     expect([status, json.error.code]).toEqual([413, "request_too_large"]);
     expect(json.error.message).toContain("100 bytes");
+  });
+
+  test("of the body let in what is just as long, whether it says its length or not", async () => {
+    const body = JSON.stringify({ prompt: "The river", max_tokens: 1 });
+    const { length } = body;
+    const headers: Record<string, string>[] = [{}, { "content-length": String(length) }];
+    for (const more of headers) {
+      const asked = async (bodyLimit: number) =>
+        (await new ToyServer({ bodyLimit }).post(TEXT, body, { headers: more })).status;
+      expect([more, await asked(length), await asked(length - 1)]).toEqual([more, 200, 413]);
+    }
+  });
+
+  test("of the body hold where it says a length and comes in pieces all the same", async () => {
+    const server = new ToyServer({ bodyLimit: 100 });
+    const headers = { "content-length": "10", "transfer-encoding": "chunked" };
+    const { status } = await server.post(TEXT, { prompt: "x".repeat(200) }, { headers });
+    expect(status).toBe(413);
+  });
+
+  test("of the body are of what is sent as it is, in whatever letters it says so", async () => {
+    const server = new ToyServer();
+    const asked = async (encoding: string) =>
+      (await server.complete({}, { headers: { "content-encoding": encoding } })).status;
+    expect([await asked("identity"), await asked("Identity"), await asked("gzip")]).toEqual([
+      ...[200, 200, 400],
+    ]);
+  });
+
+  test("of what an error says hold for names that a request makes up", async () => {
+    const server = new ToyServer();
+    const { status, json } = await server.complete({ logit_bias: { ["x".repeat(5000)]: 1 } });
+    expect([status, json.error.param.length <= 200]).toEqual([400, true]);
+    expect(json.error.message.length).toBeLessThan(500);
   });
 });

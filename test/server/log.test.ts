@@ -97,6 +97,16 @@ describe("the log", () => {
     }
   });
 
+  test("counts tokens that needed no run as its client is told, once for all answers to one prompt", async () => {
+    const server = new ToyServer({}, { reusesPrefix: true });
+    await server.complete({ max_tokens: 1 });
+    const { json } = await server.complete({ n: 3, max_tokens: 2 });
+    await server.quiet();
+    const { cached_tokens } = json.usage.prompt_tokens_details;
+    expect(cached_tokens).toBeGreaterThan(0);
+    expect(server.entries.at(-1)!.cachedTokens).toBe(cached_tokens);
+  });
+
   test("has the figures of answers that were not whole, too: a client that goes has had them all the same", async () => {
     for (const n of [1, 3]) {
       const server = new ToyServer({}, { beforeRun: () => pause(1) });
@@ -157,6 +167,16 @@ describe("the log", () => {
     expect(server.entries).toEqual([]);
     await server.fetch("/ready");
     expect(server.entries.map(({ path, status }) => [path, status])).toEqual([["/ready", 503]]);
+  });
+
+  test("tells of those who ask for the server's state as they may not", async () => {
+    const server = new ToyServer({ allowHost: ["llm.example.com"] });
+    await server.fetch("/metrics", { headers: { host: "evil.example" } });
+    await server.fetch("/health", { method: "POST", headers: { host: "llm.example.com" } });
+    expect(server.entries.map(({ path, status }) => [path, status])).toEqual([
+      ["/metrics", 403],
+      ["/health", 405],
+    ]);
   });
 
   test("is one line for each entry, whatever is in it", () => {

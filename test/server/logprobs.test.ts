@@ -33,6 +33,14 @@ test("of a text, the token that was chosen is among those that are told, likely 
   ]);
 });
 
+test("what rounding puts above certainty, or is impossible, is told as JSON and probabilities have it", () => {
+  const model = { bytes: () => Uint8Array.of(0x61) } as unknown as Model;
+  const logprobs = [1e-12, -Infinity].map((logprob) => ({ token: 0, logprob, top: [] }));
+  const piece = { type: "text", text: "aa", tokens: [0, 0], logprobs } as const;
+  expect(completionLogprobs(model, piece, 0, 0).token_logprobs).toEqual([0, -9999]);
+  expect(chatLogprobs(model, piece).content!.map(({ logprob }) => logprob)).toEqual([0, -9999]);
+});
+
 test("a token that begins with a byte order mark has it, as the text has", () => {
   const bytes = [[0xef, 0xbb, 0xbf], [0xef, 0xbb, 0xbf, 0x61]];
   const model = { bytes: (token: number) => Uint8Array.from(bytes[token]) } as Model;

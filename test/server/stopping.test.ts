@@ -245,6 +245,26 @@ describe("a stream", () => {
     expect(eventsOf(text).at(-1)).toBe("[DONE]");
     await server.quiet();
   });
+
+  test("goes on to its end where a token takes longer than a client may", async () => {
+    const server = new ToyServer({ readTimeout: 0.1 }, {
+      beforeRun: (_, run) => run === 3 ? pause(350) : undefined,
+    });
+    const body = jsonRequest({ ...BODY, max_tokens: 6, stream: true });
+    const text = await (await server.fetch(TEXT, body)).text();
+    expect(eventsOf(text).at(-1)).toBe("[DONE]");
+    await server.quiet();
+  });
+
+  test("that is let go before any of it is read ends at once, and not after readTimeout", async () => {
+    const server = new ToyServer({ readTimeout: 60 });
+    const response = await server.fetch(TEXT, jsonRequest({ ...BODY, stream: true }));
+    // Some of it lies there already.
+    await pause(20);
+    await response.body!.cancel();
+    await server.quiet();
+    expect(server.toy.runs.length).toBeLessThan(400);
+  });
 });
 
 describe("a server", () => {
