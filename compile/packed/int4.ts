@@ -54,12 +54,9 @@ export function int4Columns(matrix: Matrix, kept = INT4_GROUP): GroupColumns {
 
 /** The most columns that share a scale of a grid on which the weights lie already; nothing where they lie on none. */
 export function gridColumns(matrix: Matrix): GroupColumns | undefined {
-  const groups = [128, 64, 32] as const;
   // Those that reach over whole rows are one grid: the least of them says so.
-  const wider = groups.filter((group) => group >= matrix.columns);
-  return [...wider.slice(-1), ...groups.slice(wider.length)].find((group) =>
-    isRounded(matrix, group)
-  );
+  const isLeast = (group: number) => group === 32 || group / 2 < matrix.columns;
+  return ([128, 64, 32] as const).find((group) => isLeast(group) && isRounded(matrix, group));
 }
 
 /** The rows that are looked at for that: others need not be read. */

@@ -48,6 +48,23 @@ function readTensors(folder: string): { tensors: OutgoingTensor[]; config: unkno
   }
 }
 
+/**
+ * Gemma 3 as the decoder of a model that reads images as well.
+ *
+ * @param change Its config, made of that of the decoder alone.
+ * @returns The folder.
+ */
+async function withinLarger(change: (config: object) => object): Promise<string> {
+  const model = workshop.copy("gemma3");
+  const inner = readTensors(model).tensors.map((tensor) => ({
+    ...tensor,
+    name: tensor.name.replace(/^model/, "language_model.model"),
+  }));
+  await writeSafetensors(join(model, "model.safetensors"), inner, "f32");
+  editJson(model, "config.json", change);
+  return model;
+}
+
 describe("a model that is expanded", () => {
   const cases: [
     model: string,
@@ -172,14 +189,7 @@ describe("a model that is expanded", () => {
   }
 
   test("says that what reads images is missing, where a decoder is a part of such a model", async () => {
-    const model = workshop.copy("gemma3");
-    const { tensors } = readTensors(model);
-    const inner = tensors.map((tensor) => ({
-      ...tensor,
-      name: tensor.name.replace(/^model/, "language_model.model"),
-    }));
-    await writeSafetensors(join(model, "model.safetensors"), inner, "f32");
-    editJson(model, "config.json", (config) => ({ model_type: "gemma3", text_config: config }));
+    const model = await withinLarger((config) => ({ model_type: "gemma3", text_config: config }));
     const { output } = await workshop.compile(model, { format: "csr", values: "f32" });
     const { notes } = await expand({ model: output, output: workshop.fresh("expanded") });
     expect(notes.join()).toContain("what reads the rest is missing");
@@ -208,14 +218,7 @@ describe("a model that is expanded", () => {
   });
 
   test("says another type wherever its config says one, in that of a decoder inside, too", async () => {
-    const model = workshop.copy("gemma3");
-    const { tensors } = readTensors(model);
-    const inner = tensors.map((tensor) => ({
-      ...tensor,
-      name: tensor.name.replace(/^model/, "language_model.model"),
-    }));
-    await writeSafetensors(join(model, "model.safetensors"), inner, "f32");
-    editJson(model, "config.json", (config) => ({
+    const model = await withinLarger((config) => ({
       model_type: "gemma3",
       dtype: "float32",
       text_config: { ...config, dtype: "float32" },

@@ -34,10 +34,10 @@ const AMOUNTS = { memory: 0, shortRun: 0, patience: 1 } as const;
 const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
 
 /** Options that are on or off. */
-const SWITCHES = ["background", "sketch"] as const;
+const SWITCHES = { background: true, sketch: true } as const;
 
 type Checked =
-  | typeof SWITCHES[number]
+  | keyof typeof SWITCHES
   | keyof typeof COUNTS
   | keyof typeof AMOUNTS
   | keyof typeof WORDS;
@@ -55,8 +55,7 @@ export function checkOptions(options: SparseOptions): void {
     throw new UsageError("options must be an object, e.g. { threads: 1 }");
   }
   const unknown = Object.keys(options).filter((name) =>
-    !(SWITCHES as readonly string[]).includes(name) &&
-    ![COUNTS, AMOUNTS, WORDS, OTHERS].some((known) => Object.hasOwn(known, name))
+    ![COUNTS, AMOUNTS, WORDS, SWITCHES, OTHERS].some((known) => Object.hasOwn(known, name))
   );
   if (unknown.length > 0) throw new UsageError(`unknown option ${unknown.join(", ")}`);
   for (const [name, [least, most]] of Object.entries(COUNTS)) {
@@ -68,8 +67,8 @@ export function checkOptions(options: SparseOptions): void {
     const value = options[name as keyof typeof AMOUNTS] ?? least;
     if (!(value >= least)) throw new UsageError(`${name}: ${value} is no number from ${least} on`);
   }
-  for (const name of SWITCHES) {
-    const value: unknown = options[name];
+  for (const name of Object.keys(SWITCHES)) {
+    const value: unknown = options[name as keyof typeof SWITCHES];
     if (value === undefined || typeof value === "boolean") continue;
     throw new UsageError(`${name} is neither true nor false`);
   }

@@ -56,7 +56,7 @@ describe("the state file", () => {
     const other = keyOf({ model: "two" });
     one.set(KEY, VARIANT);
     two.set(other, { ...VARIANT, bytes: 1 });
-    // Both measured it: the last one counts.
+    // Both measured it: what this process has found it keeps for its own.
     two.set(KEY, { ...VARIANT, bytes: 2 });
     one.set(keyOf({ model: "three" }), VARIANT);
     const state = CompareState.open(path, { fresh: false });
