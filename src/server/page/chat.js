@@ -254,6 +254,8 @@ export class Chat {
 
   #noteScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
+    // Word of a scroll can come after the room for the conversation has changed: who was at its end is, still.
+    if (this.#follows && clientHeight !== this.#seen.height) return this.#keepUp();
     // However slowly: each new piece of an answer would take back what is less than that.
     const goesUp = scrollTop < this.#seen.top && clientHeight === this.#seen.height;
     this.#follows = !goesUp && scrollHeight - scrollTop - clientHeight < NEAR;

@@ -1374,7 +1374,7 @@ function formats(formats) {
   },
   "/page/chat.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "c269a29d98a0f1ba",
+    hash: "e2a36c8f2f3c42b5",
     body: `// @ts-check
 /**
  * The conversation: what was said, the answer that is coming, and what can be done with it.
@@ -1631,6 +1631,8 @@ export class Chat {
 
   #noteScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroll;
+    // Word of a scroll can come after the room for the conversation has changed: who was at its end is, still.
+    if (this.#follows && clientHeight !== this.#seen.height) return this.#keepUp();
     // However slowly: each new piece of an answer would take back what is less than that.
     const goesUp = scrollTop < this.#seen.top && clientHeight === this.#seen.height;
     this.#follows = !goesUp && scrollHeight - scrollTop - clientHeight < NEAR;

@@ -113,9 +113,19 @@ export async function checkFailures(browser, results, fakes) {
       );
     const { width, height } = page.viewportSize();
     await page.setViewportSize({ width, height: height - 250 });
-    await page.waitForTimeout(100);
+    await drawn(page);
     results.same("the end stays in sight when a keyboard takes room", await fromEnd(), 0);
     await page.setViewportSize({ width, height });
+    await page.locator("#scroll").evaluate((element) => element.scrollTop = 0);
+    await page.getByRole("button", { name: "To the latest" }).waitFor();
+    await page.locator("#scroll").evaluate((element) => {
+      document.querySelector("#latest").click();
+      element.style.maxHeight = `${element.clientHeight - 250}px`;
+    });
+    await drawn(page);
+    results.same("also when that comes before word of a scroll", await fromEnd(), 0);
+    await page.locator("#scroll").evaluate((element) => element.style.maxHeight = "");
+    await drawn(page);
 
     await send(page, "and all of it once more !long");
     await page.locator(".message.model").nth(2).locator(".text *").first().waitFor();
@@ -268,4 +278,11 @@ export async function checkFailures(browser, results, fakes) {
     await page.keyboard.press("Escape");
     await page.locator("#continue").waitFor();
   }, { screen: "phone" });
+}
+
+/** Resolves when what has changed was laid out, told to observers, and laid out again. */
+function drawn(page) {
+  return page.evaluate(() =>
+    new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+  );
 }
