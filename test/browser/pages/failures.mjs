@@ -100,6 +100,7 @@ export async function checkFailures(browser, results, fakes) {
     await send(page, "and more");
     const top = () => page.locator("#scroll").evaluate((element) => element.scrollTop);
     results.that("a new message leads to the end", await top() > 0);
+    await drawn(page);
     await page.locator("#scroll").evaluate((element) => element.scrollTop = 0);
     await page.getByRole("button", { name: "To the latest" }).waitFor();
     await answered(page, 2);
@@ -116,6 +117,7 @@ export async function checkFailures(browser, results, fakes) {
     await drawn(page);
     results.same("the end stays in sight when a keyboard takes room", await fromEnd(), 0);
     await page.setViewportSize({ width, height });
+    await drawn(page);
     await page.locator("#scroll").evaluate((element) => element.scrollTop = 0);
     await page.getByRole("button", { name: "To the latest" }).waitFor();
     await page.locator("#scroll").evaluate((element) => {
