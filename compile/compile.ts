@@ -318,13 +318,14 @@ function bytesOf(stored: Stored): number {
 }
 
 function unfit({ name, rows, columns }: Matrix, nonzeros: number): FormatUnfitError {
+  const dividing = CANDIDATES.filter((m) => columns % m === 0);
+  const zeros = (100 * (1 - nonzeros / (rows * columns))).toFixed(1);
+  const why = dividing.length === 0
+    ? `no M of ${CANDIDATES.join(", ")} divides its rows of ${columns} weights`
+    : `its zeros (${zeros} %) leave a full group for M = ${dividing.join(", ")}`;
   return new FormatUnfitError(
-    `${name} does not fit --format nm: its zeros (${
-      (100 * (1 - nonzeros / (rows * columns))).toFixed(1)
-    } %) leave a full group for M = ${CANDIDATES.slice(0, -1).join(", ")} and ${
-      CANDIDATES.at(-1)
-    }; bitmap, csr and auto take any zeros, ` +
-      `or prune with --pattern 8:16`,
+    `${name} does not fit --format nm: ${why}; bitmap, csr and auto take any zeros` +
+      (columns % 16 === 0 ? ", or prune with --pattern 8:16" : ""),
   );
 }
 

@@ -3,7 +3,6 @@
  * @module
  */
 
-import { ConfigError } from "../errors.ts";
 import { readText } from "../platform/files.ts";
 
 /** The largest `config.json` that is read; they have some kilobytes. */
@@ -21,7 +20,6 @@ interface JsonWithSources {
  * @param path A JSON object, which has been read and checked before.
  * @param change Returns what is to be written; in what it is given, numbers are of no use.
  * @returns The text, indented by two spaces, with a line break behind it.
- * @throws {ConfigError} When what is in it is nested so deeply that it cannot be written.
  */
 export function changeConfig(
   path: string,
@@ -33,11 +31,5 @@ export function changeConfig(
       ? rawJSON(context.source)
       : value;
   const text = readText(path, LARGEST_CONFIG);
-  try {
-    return `${JSON.stringify(change(JSON.parse(text, asWritten)), null, 2)}\n`;
-  } catch (cause) {
-    // Reading with a function and writing go deeper into the stack than mere reading does.
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new ConfigError(`${path} has values that are nested too deeply`, { cause });
-  }
+  return `${JSON.stringify(change(JSON.parse(text, asWritten)), null, 2)}\n`;
 }

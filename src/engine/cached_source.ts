@@ -88,6 +88,8 @@ class CachedSource implements ModelSource {
   #isAway = false;
   /** Bytes that have come, by path. */
   readonly #come = new Map<string, number>();
+  /** What the caller's own onProgress has thrown: neither the network nor the cache is to blame for that. */
+  #thrown: { readonly error: unknown } | undefined;
   /** Files that were damaged: they are fetched past every cache. */
   readonly #forgotten = new Set<string>();
 
@@ -157,7 +159,9 @@ class CachedSource implements ModelSource {
   async read(path: string, largest = LARGEST_SMALL_FILE): Promise<Uint8Array<ArrayBuffer>> {
     if (path === RECORD && this.#record) return this.#record.slice();
     if (path === PARTS) return await this.#newest(path, largest);
-    return await this.#kept(path, largest) ?? await this.#fetch(path, largest);
+    const bytes = await this.#kept(path, largest) ?? await this.#fetch(path, largest);
+    if (this.#thrown) throw this.#thrown.error;
+    return bytes;
   }
 
   async open(path: string): Promise<SourceFile> {
@@ -283,7 +287,11 @@ class CachedSource implements ModelSource {
     if (path === RECORD || path === PARTS) return;
     this.#come.set(path, bytes);
     const done = [...this.#come.values()].reduce((sum, bytes) => sum + bytes, 0);
-    this.#options.onProgress?.({ done, total: this.#total });
+    try {
+      this.#options.onProgress?.({ done, total: this.#total });
+    } catch (error) {
+      this.#thrown ??= { error };
+    }
   }
 
   /** What a file is kept under: a signature in the query is another one at each visit. */

@@ -33,14 +33,36 @@ export function readText(path: string, largest: number): string {
   }
 }
 
-/** Reads and parses a JSON file; see {@linkcode readText}. */
+/** Levels of arrays and objects: what walks through values, or writes them, must not exhaust the stack. */
+const DEEPEST = 500;
+
+/** Reads and parses a JSON file, of {@linkcode DEEPEST} levels at most; see {@linkcode readText}. */
 export function readJson(path: string, largest: number): unknown {
   const text = readText(path, largest);
+  if (isDeep(text)) {
+    throw new FileReadError(`${path} has values that are nested more than ${DEEPEST} levels deep`);
+  }
   try {
     return JSON.parse(text);
   } catch (cause) {
     throw new FileReadError(`${path} is not valid JSON: ${messageOf(cause)}`, { cause });
   }
+}
+
+/** Whether a text, if it is JSON, has more levels than {@linkcode DEEPEST}. */
+function isDeep(text: string): boolean {
+  let [depth, quoted] = [0, false];
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    if (quoted) {
+      if (unit === 0x5c) i++;
+      else if (unit === 0x22) quoted = false;
+    } else if (unit === 0x22) quoted = true;
+    else if (unit === 0x5b || unit === 0x7b) {
+      if (++depth > DEEPEST) return true;
+    } else if (unit === 0x5d || unit === 0x7d) depth--;
+  }
+  return false;
 }
 
 /** Reads a whole file of bytes. */

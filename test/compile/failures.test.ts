@@ -10,10 +10,11 @@ import { expand } from "../../compile/expand.ts";
 import type { CompileOptions } from "../../compile/options.ts";
 import { verify } from "../../compile/verify.ts";
 import { editSafetensors, filesOf, rejectionOf } from "../checkpoint/support.ts";
+import { SparseWorkshop } from "../engine/sparse/engines.ts";
 import { fromRoot } from "../support/paths.ts";
-import { CompileWorkshop, flipBit, sourceOf } from "./support.ts";
+import { flipBit, sourceOf } from "./support.ts";
 
-const workshop = new CompileWorkshop();
+const workshop = new SparseWorkshop();
 afterAll(() => workshop.remove());
 
 describe("what cannot be compiled", () => {
@@ -31,6 +32,15 @@ describe("what cannot be compiled", () => {
     for (const part of ["model.layers.0.self_attn.q_proj.weight", "10.0 %", "8:16", "bitmap"]) {
       expect(error.message).toContain(part);
     }
+  });
+
+  test("is a linear as N:M whose rows no M divides; that is what is said", async () => {
+    const sizes = { hidden: 33, intermediate: 64, heads: 2, keyValueHeads: 1, headDim: 16 };
+    const model = workshop.checkpoint({ ...sizes, vocabulary: 50, zeros: 1 });
+    const error = await refused({ model, format: "nm" });
+    expect(error.code).toBe("FORMAT_UNFIT");
+    expect(error.message).toContain("no M of 2, 4, 8, 16, 32 divides its rows of 33 weights");
+    expect(error.message).not.toContain("--pattern");
   });
 
   test("is a linear whose rows the group does not divide", async () => {

@@ -283,6 +283,22 @@ describe("a model whose files are kept", () => {
     }
   });
 
+  test("gives what the caller's own progress throws, from wherever, and asks nobody again", async () => {
+    const [site, caches] = [new FakeSite(), new FakeCaches()];
+    const thrown = new RangeError("of the caller");
+    for (let visit = 0; visit < 2; visit++) {
+      site.requests.length = 0;
+      const source = await open(site, caches, {
+        onProgress: () => {
+          throw thrown;
+        },
+      });
+      const error = await source.read("config.json").catch((error) => error);
+      expect(error).toBe(thrown);
+      expect(site.requests.filter((path) => path === "config.json").length).toBe(1 - visit);
+    }
+  });
+
   test("has the files that its record names: nobody asks for others", async () => {
     const { site, caches } = await visited();
     const source = await open(site, caches);

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { FileReadError, FileWriteError } from "../../src/errors.ts";
-import { copyFile, readText, replaceText } from "../../src/platform/files.ts";
+import { copyFile, readJson, readText, replaceText } from "../../src/platform/files.ts";
 import { pathsIn } from "../../src/platform/folders.ts";
 import { exists } from "../../src/platform/paths.ts";
 import { PositionedFile } from "../../src/platform/positioned_file.ts";
@@ -46,6 +46,23 @@ test("a copy says which of the two files it is that cannot be read or written", 
   expect(() => copyFile(nowhere, file)).toThrow(FileReadError);
   expect(() => copyFile(file, nowhere)).toThrow(FileWriteError);
   expect(readFileSync(file, "utf8")).toBe("text");
+});
+
+test("JSON that is nested too deeply is refused, whatever the runtime's stack holds", () => {
+  const file = join(workshop.folder(), "file.json");
+  const nested = (levels: number) =>
+    `{"a\\"]":${"[".repeat(levels - 1)}1${"]".repeat(levels - 1)}}`;
+  for (const levels of [501, 20_000, 2_000_000]) {
+    writeFileSync(file, nested(levels));
+    expect(() => readJson(file, 1 << 23)).toThrow(
+      new FileReadError(`${file} has values that are nested more than 500 levels deep`),
+    );
+  }
+  writeFileSync(file, nested(500));
+  expect(JSON.stringify(readJson(file, 1 << 20))).toBe(nested(500));
+  const wide = `[${Array(1000).fill(String.raw`{"a":["[{[{\\"]}`).join(",")}]`;
+  writeFileSync(file, wide);
+  expect(JSON.stringify(readJson(file, 1 << 20))).toBe(wide);
 });
 
 test.if(process.platform !== "win32")(

@@ -123,12 +123,27 @@ async function compileBuild(
   kind: MemoryKind,
 ): Promise<WebAssembly.Module | undefined> {
   await assertCompiles();
+  assertKnowsPlace(import.meta.url);
   const bytes = await readAsset(new URL(`./wasm/${build}.wasm`, import.meta.url));
   try {
     return await WebAssembly.compile(forMemory(bytes, kind));
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Checks that files beside this module can be found: bundlers that make CommonJS leave its address empty.
+ *
+ * @throws {BackendError} Where they cannot.
+ */
+export function assertKnowsPlace(address: string | undefined): void {
+  if (address) return;
+  throw new BackendError(
+    "a bundler has made this module one that does not know where it lies, and so not where its kernels lie: have " +
+      "it make ECMAScript modules, with the folder espalier/wasm beside them as wasm, or hand the kernels over, " +
+      "compiled, as the option `kernels`",
+  );
 }
 
 /** For each build the last module for a memory of fixed size: who loads several models compiles once. */

@@ -54,7 +54,7 @@ export const compareFields = {
   alpha,
   skip,
   repeat: z.int().min(1).max(100).default(5).describe(
-    "rounds in which speed is taken, each beside dense int8; the median is told",
+    "rounds in which speed is taken, each beside dense int8; the median is told, of what the state file has not",
   ),
   state: path.optional().describe(
     "file of finished variants, with which stopped work goes on (default: MODEL-compare.json, here)",

@@ -8,6 +8,7 @@ import { cpSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import {
+  assertKnowsPlace,
   type Build,
   BUILDS,
   chooseBuild,
@@ -15,7 +16,7 @@ import {
 } from "../../../src/engine/sparse/kernels.ts";
 import { forMemory, unshared } from "../../../src/engine/sparse/module_bytes.ts";
 import { Workshop } from "../../checkpoint/support.ts";
-import { rejectionOf } from "../../checkpoint/support.ts";
+import { rejectionOf, thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
 import { fromRoot } from "../../support/paths.ts";
 
@@ -261,4 +262,13 @@ describe("a build is chosen", () => {
     expect(error.code).toBe("BACKEND_FAILED");
     expect(error.message).toContain("SIMD");
   }, LONG);
+});
+
+test("a module that a bundler left without its address says what to do", () => {
+  for (const address of [undefined, ""]) {
+    const { code, message } = thrownBy(() => assertKnowsPlace(address));
+    expect(code).toBe("BACKEND_FAILED");
+    expect(message).toContain("the option `kernels`");
+  }
+  expect(() => assertKnowsPlace(import.meta.url)).not.toThrow();
 });
