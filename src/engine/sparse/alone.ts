@@ -1,9 +1,10 @@
 /**
  * Whether the first thread computes runs of several tokens alone: found while they are computed.
  *
- * Where one token takes less time so (`ways.ts`), the machine is busy, or the model small. Then few tokens take less,
- * too, and a long prompt may: between its steps threads compute for longer than it takes to meet. To try that elsewhere
- * would make every other prompt wait.
+ * Where one token takes less time so (`ways.ts`), the machine is busy, or the model small, or one thread has all that
+ * memory gives. Then few tokens take less, too. A long prompt may only where one token takes far less: its time is that
+ * of computing, of which two threads do twice as much, and between its steps they compute for longer than it takes to
+ * meet. To try that elsewhere would make every other prompt wait.
  *
  * Sequences that generate together have runs of a few tokens, and where they never end at the same time, none of one:
  * so few are tried by themselves, rarely.
@@ -13,6 +14,11 @@
 const BETWEEN = 16;
 /** The same where it does not, or nobody knows, of so few tokens; and runs before the first trial. */
 const FEW = 16, BETWEEN_FEW = 256, BEFORE_FEW = 8;
+/**
+ * How many times as long one token takes together where more tokens try it alone. Undisturbed, two threads take 0.7 of
+ * one's time for one token, and 0.52 of it for a prompt: where they take as long for a prompt, it is 1.4 for one token.
+ */
+const FAR = 1.4;
 /** What a time is forgotten by at each run with which it is compared: others come and go. */
 const FORGETTING = 1.25;
 
@@ -37,14 +43,15 @@ export class Alone {
    * Whether the next run is to be alone.
    *
    * @param tokens Tokens of the run.
-   * @param isOneAlone Whether one token takes less time alone.
+   * @param cost How many times as long one token takes together as it does alone; 0 where that is not known.
    */
-  choose(tokens: number, isOneAlone: boolean): boolean {
-    if (!isOneAlone && tokens > FEW) return false;
+  choose(tokens: number, cost: number): boolean {
+    const isFew = tokens <= FEW, isLikely = cost > (isFew ? 1 : FAR);
+    if (!isLikely && !isFew) return false;
     const { together, alone, runs } = this.#timesOf(tokens);
-    if (alone === undefined) return isOneAlone || runs >= BEFORE_FEW;
+    if (alone === undefined) return isLikely || runs >= BEFORE_FEW;
     if (together === undefined) return false;
-    return (alone < together) !== (runs >= (isOneAlone ? BETWEEN : BETWEEN_FEW));
+    return (alone < together) !== (runs >= (isLikely ? BETWEEN : BETWEEN_FEW));
   }
 
   /** Takes note of what a run took. */

@@ -35,7 +35,7 @@ export class Runner {
     // The text of the token before is sent, and requests come in.
     if (background && isCallers) await letEventsIn();
     const way = this.#ways.next;
-    const isAlone = tokens === 1 ? way.isAlone : this.#alone.choose(tokens, this.#ways.isAlone);
+    const isAlone = tokens === 1 ? way.isAlone : this.#alone.choose(tokens, this.#ways.cost);
     memory.set(CONTROL.PLACES, way.places);
     memory.set(CONTROL.LEAST_PLACE, way.least);
     memory.set(CONTROL.CHUNKS_OF_ONE, way.chunks);

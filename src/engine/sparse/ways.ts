@@ -80,6 +80,7 @@ export class Ways {
   /** What the last trial ended with, and the least time that a run took with it there. */
   #chosen: Way;
   #least = Infinity;
+  #cost = 0;
   /** Ways that took too long in it. */
   #slow = new Set<Way>();
   #trial: Trial | undefined;
@@ -105,9 +106,9 @@ export class Ways {
     return this.#trial ? rivalOf(this.#trial).way : this.#chosen;
   }
 
-  /** Whether one thread computes alone, as far as that is known. */
-  get isAlone(): boolean {
-    return this.#chosen.isAlone;
+  /** How many times as long all threads took for a token, in the last trial, as one of them alone; 0 before it. */
+  get cost(): number {
+    return this.#cost;
   }
 
   /** Takes note of what that run took, in milliseconds. */
@@ -146,6 +147,9 @@ export class Ways {
     this.#chosen = best;
     this.#least = least;
     if (this.#chosen.isAlone) this.#next = Math.min(this.#next, this.#runs + BETWEEN_ALONE);
+    const leastOf = (isAlone: boolean) =>
+      Math.min(...trial.all.filter(({ way }) => way.isAlone === isAlone).map(({ least }) => least));
+    this.#cost = leastOf(false) / leastOf(true);
     this.#slow = new Set(trial.all.filter(isSlow).map(({ way }) => way));
     this.#trial = undefined;
   }

@@ -7,10 +7,10 @@ function runsOf(
   tokens: number,
   count: number,
   each: (isAlone: boolean, run: number) => number,
-  isOneAlone = true,
+  cost = 2,
 ): boolean[] {
   return Array.from({ length: count }, (_, run) => {
-    const isAlone = alone.choose(tokens, isOneAlone);
+    const isAlone = alone.choose(tokens, cost);
     alone.took(tokens, isAlone, tokens * each(isAlone, run));
     return isAlone;
   });
@@ -22,15 +22,25 @@ const countOf = (runs: readonly boolean[], isAlone: boolean) =>
 describe("a run of several tokens", () => {
   test("is never alone where one token is not, but for few tokens: they try it by themselves", () => {
     for (const [tokens, least, most] of [[17, 0, 0], [128, 0, 0], [2, 980, 991], [16, 980, 991]]) {
-      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 10 : 100, false);
+      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 10 : 100, 0.7);
       expect(countOf(runs, true), `${tokens} tokens`).toBeGreaterThanOrEqual(least);
       expect(countOf(runs, true), `${tokens} tokens`).toBeLessThanOrEqual(most);
     }
   });
 
+  test("of many is not alone where one token alone takes a little less: together they compute twice as much", () => {
+    const prompts = (tokens: number, cost: number) =>
+      countOf(runsOf(new Alone(), tokens, 100, (isAlone) => isAlone ? 20 : 10, cost), true);
+    for (const tokens of [17, 128, 512]) {
+      expect(prompts(tokens, 1.3)).toBe(0);
+      expect(prompts(tokens, 1.5)).toBeGreaterThan(0);
+    }
+    expect(prompts(16, 1.3)).toBeGreaterThan(0);
+  });
+
   test("of few tokens costs next to nothing where together is faster", () => {
     for (const tokens of [2, 3, 5, 8, 16]) {
-      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 20 : 10, false);
+      const runs = runsOf(new Alone(), tokens, 1000, (isAlone) => isAlone ? 20 : 10, 0.7);
       expect(countOf(runs, true)).toBeLessThanOrEqual(4);
       expect(runs.slice(0, 8)).toEqual(new Array(8).fill(false));
     }
@@ -38,7 +48,7 @@ describe("a run of several tokens", () => {
 
   test("of few tokens goes back at once where a lucky run had it alone", () => {
     const lucky = (isAlone: boolean, run: number) => isAlone && run > 8 ? 20 : isAlone ? 5 : 10;
-    const runs = runsOf(new Alone(), 8, 250, lucky, false);
+    const runs = runsOf(new Alone(), 8, 250, lucky, 0);
     expect(countOf(runs, true)).toBeLessThan(8);
   });
 

@@ -147,3 +147,12 @@ test("several threads compute together again once others have gone", () => {
   expect(found.slice(2900, 3000).every((way) => way.endsWith("alone"))).toBe(true);
   expect(found.slice(4200).some((way) => way.endsWith("alone"))).toBe(false);
 });
+
+test("what all threads take for a token, beside one of them alone, is known after a trial", () => {
+  for (const [threads, together, alone, cost] of [[2, 5, 2, 2.5], [2, 2, 4, 0.5], [1, 5, 2, 0]]) {
+    const ways = new Ways(threads);
+    expect(ways.cost).toBe(0);
+    for (let run = 0; run < 60; run++) ways.took(ways.next.isAlone ? alone : together);
+    expect(ways.cost).toBe(cost);
+  }
+});
