@@ -40,6 +40,7 @@ import {
   stringParts,
   TYPES,
 } from "./keywords.ts";
+import { Comparisons } from "./disjoint.ts";
 import { inexactIn } from "./literal.ts";
 import { boundedNumberPlace, numberPlace } from "./number.ts";
 import { jsonOf } from "./schema_json.ts";
@@ -48,7 +49,6 @@ import { readObject, type SchemaContext } from "./object_schema.ts";
 import { StringPatterns } from "./string_patterns.ts";
 import {
   anyValue,
-  areDisjoint,
   type ArrayValue,
   givenValue,
   keepFinite,
@@ -77,7 +77,7 @@ const LARGEST_MULTIPLE = 1e12;
 const BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 /** Most values of items that are kept apart. */
 const MOST_DISTINCT = 64;
-/** Comparisons of members of `oneOf`, in all. */
+/** Comparisons for `oneOf`, in all. */
 const MOST_COMPARISONS = 100_000;
 
 /**
@@ -114,10 +114,12 @@ class Reader implements SchemaContext {
     for (const { array, at } of this.#unique) this.#keepDistinct(array, at);
     const finite = keepFinite(this.#values);
     if (!finite.has(root)) throw this.refuse("#", "no value that comes to an end validates");
-    const effort = { left: MOST_COMPARISONS };
+    const comparisons = new Comparisons(MOST_COMPARISONS);
     for (const { members, at } of this.#exclusive) {
       members.forEach((member, i) => {
-        const other = members.slice(0, i).findIndex((other) => !areDisjoint(member, other, effort));
+        const other = members.slice(0, i).findIndex((other) =>
+          !comparisons.areDisjoint(member, other)
+        );
         if (other < 0) return;
         throw this.refuse(
           at,

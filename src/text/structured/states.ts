@@ -97,9 +97,15 @@ export class States implements Steps {
 
   /** The same state among these ones. */
   adopt(state: State): State {
-    const copy = (cell: KeptCell): KeptCell =>
-      this.cell(cell.place, cell.below && copy(cell.below));
-    return this.#state(state.cells.map(copy));
+    return this.#state(state.cells.map((cell) => {
+      // A cell for each level of a text, of which there may be thousands.
+      const places: Place[] = [];
+      for (let at: KeptCell | undefined = cell; at; at = at.below) places.push(at.place);
+      return places.reduceRight<KeptCell | undefined>(
+        (below, place) => this.cell(place, below),
+        undefined,
+      )!;
+    }));
   }
 
   after(state: State, byte: number): State | null {
