@@ -72,10 +72,14 @@ export async function carryOut(bench: Workbench, decided: Decided): Promise<Done
   const int4Group = roundsLater ? undefined : rules.int4Group;
   const first = { ...decided, rules: { ...rules, int4Group, headGroup: undefined } };
   const masks = new Map<string, Uint8Array>();
+  const densities = new Map<string, number>();
   const zeros = await pruneCopy(bench, first, {
-    onMask: (weight, mask) => masks.set(weight, packMask(mask)),
+    onMask: (weight, mask) => {
+      masks.set(weight, packMask(mask));
+      densities.set(weight, 1 - countZeros(mask) / mask.length);
+    },
   });
-  const distilled = await distillCopy(bench, first, steps, masks, zeros);
+  const distilled = await distillCopy(bench, first, steps, { masks, densities, zeros });
   if (roundsLater) return { zeros: await roundCopy(bench, decided), distilled };
   const { headGroup } = rules;
   if (headGroup !== undefined) await roundHeadOfCopy(bench, decided, headGroup);
@@ -129,13 +133,17 @@ function distillCopy(
   bench: Workbench,
   { settings: { seed, memory }, rules, linears, windows, writer, folder }: Decided,
   steps: number,
-  masks: ReadonlyMap<string, Uint8Array>,
-  zeros: Map<string, number>,
+  { masks, densities, zeros }: {
+    readonly masks: ReadonlyMap<string, Uint8Array>;
+    /** Of the masks. */
+    readonly densities: ReadonlyMap<string, number>;
+    readonly zeros: Map<string, number>;
+  },
 ): Promise<DistillReport> {
-  // What is rounded by now keeps every weight: all else is rounded later.
   const { int4Group } = rules;
-  const columns = int4Group === undefined ? undefined : groupColumns(1, int4Group);
-  const groups = columns && new Map(linears.map(({ weight }) => [weight, columns]));
+  const groups = int4Group === undefined ? undefined : new Map(
+    linears.map(({ weight }) => [weight, groupColumns(densities.get(weight) ?? 1, int4Group)]),
+  );
   const written = { linears, windows: windows!, folder, writer, masks, groups, zeros };
   return distillWritten(bench, { steps, seed, memory, ...written });
 }
@@ -162,7 +170,8 @@ async function pruneCopy(
         if (mends(method)) writer.replace(weight, values);
         else writer.prune(weight, mask);
         zeros.set(weight, countZeros(values));
-        onMask?.(weight, mask);
+        // What was 0 before is pruned already, and learns nothing.
+        onMask?.(weight, mends(method) ? mask : mask.map((one, i) => values[i] === 0 ? 0 : one));
       },
       hooks,
     );

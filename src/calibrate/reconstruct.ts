@@ -11,6 +11,7 @@ import { letEventsIn } from "../platform/events.ts";
 import { type LinearShare, shareOfLinear } from "../prune/block.ts";
 import { type InverseFactor, inverseFactor } from "../prune/cholesky.ts";
 import { espalier } from "../prune/espalier.ts";
+import { countZeros } from "../prune/mask.ts";
 import type { Algebra, Matrix } from "../prune/matrix.ts";
 import { NEXT_TO_NOTHING, penalised, penaltyOf, ridge } from "../prune/repair.ts";
 import {
@@ -20,6 +21,7 @@ import {
   type Rounding,
   sparseGpt,
 } from "../prune/sparsegpt.ts";
+import type { Mask } from "../prune/types.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import {
   giveDense,
@@ -119,8 +121,9 @@ async function sparseGptBlock(work: Work): Promise<void> {
       for (const c of dead) {
         for (let r = 0; r < dense.rows; r++) dense.data[r * dense.columns + c] = 0;
       }
-      const { share } = linear;
-      const request = { weights: dense, upper, pattern, share, rounding: roundingOf(work, share) };
+      const { share, mask } = linear;
+      const rounding = roundingOf(work, share);
+      const request = { weights: dense, upper, pattern, share, mask, rounding };
       await finish(work, linear, await sparseGpt(request, algebra));
     }
   }
@@ -184,9 +187,9 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
       const own = matrixOf(linear, weights);
       const towards = aimed ? cross.sum(input) : await algebra.product(own, cross.sum(input));
       const target = await ridge(own, towards, penalty, factor.upper, algebra);
-      const { share } = linear;
+      const { share, mask } = linear;
       const rounding = roundingOf(work, share);
-      const request = { target, hessian, upper: factor.upper, pattern, share, rounding };
+      const request = { target, hessian, upper: factor.upper, pattern, share, mask, rounding };
       await finish(work, linear, await espalier(request, algebra));
     }
     done.push(...group);
@@ -197,12 +200,32 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
 interface PrunedShare extends Linear {
   /** How much of it stays. */
   readonly share: LinearShare;
+  /** What stays, where nothing is to be pruned and something was before. */
+  readonly mask?: Mask;
 }
 
-function linearsOf({ model, index, rules }: Work): PrunedShare[] {
+/** The block's linears that are not skipped, as they are before any of them is pruned. */
+function linearsOf({ model, index, rules, weights }: Work): PrunedShare[] {
   return model.blocks[index].linears
     .filter(({ weight }) => !rules.skipped(weight))
-    .map((linear, i) => ({ ...linear, share: shareOfLinear(rules.shares[index], i) }));
+    .map((linear, i) => {
+      const share = shareOfLinear(rules.shares[index], i);
+      return { ...linear, share, ...standing(weights.get(linear.weight)!, share) };
+    });
+}
+
+/**
+ * What stays where nothing is to be pruned: all but what is 0, which another run or another tool has pruned. To make
+ * up for rounding with it would undo that.
+ */
+function standing(
+  values: Float32Array,
+  share: LinearShare,
+): Partial<Pick<PrunedShare, "share" | "mask">> {
+  const zeros = share.density < 1 ? 0 : countZeros(values);
+  if (zeros === 0) return {};
+  const mask = Uint8Array.from(values, (value) => value === 0 ? 0 : 1);
+  return { share: { ...share, density: 1 - zeros / values.length }, mask };
 }
 
 function matrixOf({ weight, rows, columns }: Linear, weights: BlockWeights): Matrix {

@@ -27,6 +27,8 @@ export interface EspalierRequest {
   readonly upper: Matrix;
   readonly pattern: Pattern;
   readonly share: LinearShare;
+  /** Weights that stay, where that is decided already: then only the values are mended. */
+  readonly mask?: Mask;
   readonly rounding?: Rounding;
 }
 
@@ -42,7 +44,10 @@ export async function espalier(
 ): Promise<Reconstructed> {
   const { target, hessian, upper, pattern, share, rounding } = request;
   const { rows, columns } = target;
-  const first = await sparseGpt({ weights: target, upper, pattern, share }, algebra);
+  const first = await sparseGpt(
+    { weights: target, upper, pattern, share, mask: request.mask },
+    algebra,
+  );
   const { mask } = first;
   let values: Matrix = { data: first.values, rows, columns };
   const pull = () => pullOf(target, values, hessian, algebra);
@@ -51,7 +56,7 @@ export async function espalier(
   if (mask.includes(0)) {
     const run = exchangeRun(pattern);
     let rest = await pull();
-    for (const iterations of ITERATIONS.before) {
+    for (const iterations of request.mask ? [] : ITERATIONS.before) {
       await solveOnMask(values, mask, rest, hessian, iterations, algebra);
       rest = await pull();
       exchange(values, mask, rest, hessian, run);

@@ -105,7 +105,7 @@ export function applyMask(values: Float32Array, mask: Mask): void {
 }
 
 /** How many weights are 0. */
-export function countZeros(values: Float32Array): number {
+export function countZeros(values: Float32Array | Mask): number {
   let count = 0;
   for (let i = 0; i < values.length; i++) if (values[i] === 0) count++;
   return count;

@@ -53,6 +53,20 @@ describe("prune --distill", () => {
     300_000,
   );
 
+  test("leaves at 0 what was 0 before, though it is not the run that pruned it", async () => {
+    const before = await run({ pattern: "8:16" });
+    const again = { model: before.output!, allocation: "atp", sparsity: 0.5 } as const;
+    const after = tensorsOf(await run({ ...again, distill: 3 }));
+    let zeros = 0;
+    for (const [name, { values }] of tensorsOf(before)) {
+      const now = after.get(name)!.values;
+      const revived = values.filter((value, i) => value === 0 && now[i] !== 0).length;
+      expect([name, revived]).toEqual([name, 0]);
+      zeros += values.filter((value) => value === 0).length;
+    }
+    expect(zeros).toBeGreaterThan(100_000);
+  }, 300_000);
+
   test(
     "rounds a head that is rounded alone by what the weights give it that have learned",
     async () => {

@@ -182,6 +182,29 @@ describe("prune --method espalier", () => {
     }
   }, 300_000);
 
+  test("rounds what another run has pruned, and leaves that at 0", async () => {
+    const before = await once({ method: "wanda", pattern: "8:16" });
+    for (const method of ["sparsegpt", "espalier"] as const) {
+      for (const distill of [0, 2]) {
+        const how = { model: before.output!, sparsity: 0, values: "int4", distill } as const;
+        const { output } = await run({ ...how, method });
+        const after = new Map(linearsOf(output!).map((linear) => [linear.name, linear]));
+        for (const { name, values, width } of linearsOf(before.output!)) {
+          const rounded = after.get(name)!.values;
+          const revived = rounded.filter((value, i) => value !== 0 && values[i] === 0);
+          expect([method, distill, name, revived.length]).toEqual([method, distill, name, 0]);
+          // As many columns share a scale as hold 32 of the weights that stay.
+          const on = values.some((_, at) => {
+            if (at % width % 64 !== 0) return false;
+            const group = rounded.slice(at, at + Math.min(64, width - at % width));
+            return !liesOnGrid(group, gridScale(group));
+          });
+          expect([method, distill, name, on]).toEqual([method, distill, name, false]);
+        }
+      }
+    }
+  }, 300_000);
+
   test(
     "rounds the head by what comes into it: most of what rounding to nearest loses stays",
     async () => {
