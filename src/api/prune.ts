@@ -410,9 +410,9 @@ class PruneRun {
   #openState(output: string, windows: PruneWindows, sparsity: number): SearchState {
     const { searchState, dryRun, force } = this.#settings;
     const path = searchState ?? (dryRun ? undefined : `${output}.search.json`);
-    if (path && resolve(path).startsWith(output + sep)) {
+    if (path && `${resolve(path)}${sep}`.startsWith(output + sep)) {
       throw new UsageError(
-        `--search-state ${path} lies in the output folder, which is replaced as a whole: name another place`,
+        `--search-state ${path} is the output folder, or lies in it, which is replaced as a whole: name another place`,
       );
     }
     const backend = this.#bench.backend!.label.replace(/,.*$/, "");

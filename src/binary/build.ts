@@ -134,7 +134,7 @@ function modules(plan: BuildPlan): Plugin {
         loader: "ts",
       }));
       // Pruning is left out.
-      give(/\/example\.ts$/, thrown("this program has no example"));
+      give(/^\.\/example\.ts$/, thrown("this program has no example"));
     },
   };
 }

@@ -110,7 +110,13 @@ export function readCommandLine(
     "json",
     "help",
   ];
-  const parsed = parseArgs(readSwitches(joinValues(words, flags), switches), {
+  const joined = readSwitches(joinValues(words, flags), switches);
+  const end = joined.indexOf("--");
+  // The name under which parseArgs keeps what is no flag.
+  if (joined.slice(0, end < 0 ? joined.length : end).some((word) => /^--?_(=|$)/.test(word))) {
+    throw unknownFlag("--_", known);
+  }
+  const parsed = parseArgs(joined, {
     boolean: switches,
     // "_": a folder may be called 007. A value that is given twice is the last, as aliases of shells rely on.
     string: [...valued, "config", "_"],

@@ -4,7 +4,8 @@
  */
 import { z } from "zod";
 import { UsageError } from "../errors.ts";
-import { readText, replaceText } from "../platform/files.ts";
+import { assertReplaceable, readText, replaceText } from "../platform/files.ts";
+import { lockFile } from "../platform/lock.ts";
 import { exists } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
 import { keysIn, makeKey } from "../server/keys.ts";
@@ -42,14 +43,7 @@ export const keyCommand: Command = {
     if (keyFile === undefined) {
       if (!line.json) say(`for the key file: ${entry}`);
     } else {
-      const former = exists(keyFile) ? readText(keyFile, LARGEST_KEY_FILE) : "";
-      if (keysIn(former, keyFile).some((known) => known.name === name)) {
-        throw new UsageError(`--name: ${keyFile} has a key of this name: take another one`);
-      }
-      replaceText(
-        keyFile,
-        `${former}${former === "" || former.endsWith("\n") ? "" : "\n"}${entry}\n`,
-      );
+      await addKey(keyFile, name, entry);
       if (!line.json) say(`its hash is in ${keyFile}; the key is shown this once:`);
     }
     const sha256 = entry.split(" ")[1];
@@ -57,3 +51,24 @@ export const keyCommand: Command = {
     return 0;
   },
 };
+
+/**
+ * Adds a line to a key file, one process after the other: a key that another one's line had replaced is told once, and
+ * never right.
+ */
+async function addKey(keyFile: string, name: string, entry: string): Promise<void> {
+  assertReplaceable(keyFile);
+  const lock = await lockFile(`${keyFile}.lock`);
+  try {
+    const former = exists(keyFile) ? readText(keyFile, LARGEST_KEY_FILE) : "";
+    if (keysIn(former, keyFile).some((known) => known.name === name)) {
+      throw new UsageError(`--name: ${keyFile} has a key of this name: take another one`);
+    }
+    replaceText(
+      keyFile,
+      `${former}${former === "" || former.endsWith("\n") ? "" : "\n"}${entry}\n`,
+    );
+  } finally {
+    lock.release();
+  }
+}

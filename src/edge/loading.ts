@@ -10,8 +10,8 @@ import type { Model } from "../generate/model.ts";
 
 /** Milliseconds without progress after which a load is taken for dead. */
 const PATIENCE = 10_000;
-/** Milliseconds between two looks at it. */
-const LOOK = 500;
+/** Milliseconds between two looks at it, and looks in time that must have seen none: who computes lets nobody look. */
+const LOOK = 500, LOOKS = 4;
 
 /** Keeps a request's work going when its client has gone. */
 export interface Execution {
@@ -98,9 +98,14 @@ export class Loading {
   #watch(flight: Flight): { isDead: Promise<undefined>; stop(): void } {
     let timer: ReturnType<typeof setInterval>;
     const isDead = new Promise<undefined>((resolve) => {
+      const every = Math.min(LOOK, this.#patience);
+      let [last, looks] = [Date.now(), 0];
       timer = setInterval(() => {
-        if (Date.now() - flight.progress > this.#patience) resolve(undefined);
-      }, Math.min(LOOK, this.#patience));
+        const now = Date.now();
+        looks = now - last > 2 * every ? 0 : looks + 1;
+        last = now;
+        if (looks >= LOOKS && now - flight.progress > this.#patience) resolve(undefined);
+      }, every);
     });
     return { isDead, stop: () => clearInterval(timer) };
   }

@@ -166,7 +166,8 @@ class CachedSource implements ModelSource {
 
   async open(path: string): Promise<SourceFile> {
     const size = this.#known.get(path)?.bytes ?? 0;
-    if (size > CHUNK) return await this.#network.open(path);
+    // Without a record nothing is kept, and nobody knows how large it is.
+    if (size > CHUNK || !this.#record) return await this.#network.open(path);
     return new CachedFile(this, path, await this.read(path));
   }
 
@@ -271,8 +272,9 @@ class CachedSource implements ModelSource {
   /** The same answer; its bytes are counted as they come. */
   #counted(url: string, response: Response): Response {
     const path = this.#pathOf(url);
-    if (response.status !== 200 || !response.body || !this.#options.onProgress) return response;
-    let come = 0;
+    if (!response.ok || !response.body || !this.#options.onProgress) return response;
+    // A piece of a file adds to what has come of it; a file that comes as a whole begins anew.
+    let come = response.status === 206 ? this.#come.get(path) ?? 0 : 0;
     const counter = new TransformStream<Uint8Array, Uint8Array>({
       transform: (chunk, controller) => {
         this.#count(path, come += chunk.length);
@@ -285,7 +287,7 @@ class CachedSource implements ModelSource {
 
   #count(path: string, bytes: number): void {
     if (path === RECORD || path === PARTS) return;
-    this.#come.set(path, bytes);
+    this.#come.set(path, Math.min(bytes, this.#known.get(path)?.bytes ?? Infinity));
     const done = [...this.#come.values()].reduce((sum, bytes) => sum + bytes, 0);
     try {
       this.#options.onProgress?.({ done, total: this.#total });

@@ -2,7 +2,7 @@
  * Which engine runs a model, and why.
  * @module
  */
-import { UnsupportedOperatorError, UsageError } from "../errors.ts";
+import { throwIfAborted, UnsupportedOperatorError, UsageError } from "../errors.ts";
 import type { EngineModel } from "../engine/model.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";
@@ -34,7 +34,7 @@ export async function chooseEngine(
   if (engine === "ort" || ofOrt) {
     assertOrtCan(settings);
     const why = ofOrt && engine === "auto" ? `${device} is ONNX Runtime's` : "it was asked for";
-    return { model: await loadInOrt(place, settings), why };
+    return { model: await loadInOrt(place, settings, signal), why };
   }
   try {
     const model = await loadInSparse(place, settings, signal);
@@ -43,7 +43,7 @@ export async function chooseEngine(
     if (engine === "sparse" || !(error instanceof UnsupportedOperatorError)) throw error;
     const why = `the sparse engine does not run this model: ${error.message}`;
     note(`ONNX Runtime takes over: ${why}`);
-    return { model: await loadInOrt(place, settings), why };
+    return { model: await loadInOrt(place, settings, signal), why };
   }
 }
 
@@ -93,6 +93,7 @@ async function loadInSparse(
 async function loadInOrt(
   { name, folder, source, checked = [] }: Place,
   settings: LoadSettings,
+  signal: AbortSignal | undefined,
 ): Promise<EngineModel> {
   if (folder === undefined) {
     throw new UsageError(
@@ -107,7 +108,12 @@ async function loadInOrt(
   const { readDecoderFile } = await import("../engine/ort/decoder_file.ts");
   const { assertFitsOrt } = await import("./fit.ts");
   const { threads, context, device = hasNode() ? "cpu" : "wasm" } = settings;
+  throwIfAborted(signal);
   const file = readDecoderFile(folder);
   assertFitsOrt(name, file, device, settings);
-  return await loadOrtFile(file, { device, threads, context });
+  const model = await loadOrtFile(file, { device, threads, context });
+  // It cannot be stopped on the way.
+  if (signal?.aborted) await model.close();
+  throwIfAborted(signal);
+  return model;
 }

@@ -86,7 +86,9 @@ function encode(
   if (typeof prompt === "string") {
     assertShort(prompt, longestText);
     const tokens = tokenizer.encode(prompt, { addSpecialTokens: true });
-    if (tokens.length > 0 || tokenizer.beginId === undefined) return { tokens, continues: true };
+    // What follows nothing is a text of its own, also where the tokenizer begins it.
+    if (tokens.length > 0) return { tokens, continues: prompt !== "" };
+    if (tokenizer.beginId === undefined) return { tokens, continues: true };
     // To write from nothing, a model needs the token that texts begin with.
     return { tokens: [tokenizer.beginId], continues: false };
   }

@@ -99,10 +99,11 @@ function tokenOf(environment: Environment, home: string | null): string | undefi
   const folder = environment.HF_HOME ||
     join(environment.XDG_CACHE_HOME || join("~", ".cache"), "huggingface");
   const file = expanded(environment.HF_TOKEN_PATH || join(folder, "token"), environment, home);
-  const given = environment.HF_TOKEN || environment.HUGGING_FACE_HUB_TOKEN;
+  const given = (environment.HF_TOKEN || environment.HUGGING_FACE_HUB_TOKEN)?.trim();
   const where = given ? "HF_TOKEN" : file;
-  const text = given ?? (fileSize(file) === undefined ? "" : readText(file, LARGEST_TOKEN));
-  const token = text.trim();
+  // A variable that is there and empty says nothing, as for Python's client.
+  const token = given ||
+    (fileSize(file) === undefined ? "" : readText(file, LARGEST_TOKEN)).trim();
   if (token === "") return undefined;
   // It becomes a header; the message must not show it.
   if (!/^[\x21-\x7e]+$/.test(token)) throw new UsageError(`${where}: what is there is no token`);

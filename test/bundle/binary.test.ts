@@ -259,6 +259,22 @@ describe("a binary", () => {
     }
   }, LONG);
 
+  test.if(process.platform !== "win32")(
+    "is not made of files whose names it cannot hold",
+    async () => {
+      for (const name of ['q"x', "a\nb", "a\\b"]) {
+        const other = join(workshop.folder(), "other");
+        cpSync(model, other, { recursive: true });
+        writeFileSync(join(other, name), "x");
+        const output = workshop.fresh();
+        const words = ["bundle", other, "--target", "binary", "-o", output];
+        await fail(1, "TARGET_UNFIT", words, "--external-model");
+        expect(existsSync(output)).toBe(false);
+      }
+    },
+    LONG,
+  );
+
   test("runs in ONNX Runtime what our engine does not, and is not made without it", async () => {
     const other = join(workshop.folder(), "other");
     cpSync(model, other, { recursive: true });

@@ -209,6 +209,22 @@ describe("loading", () => {
     expect(began).toBe(1);
   });
 
+  test("is left alone while it computes, and nobody can look, for longer than that", async () => {
+    let began = 0;
+    const loading = new Loading(async ({ onProgress }) => {
+      began++;
+      for (let i = 0; i < 3; i++) {
+        const start = performance.now();
+        while (performance.now() - start < 300);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        onProgress();
+      }
+      return model;
+    }, 100);
+    expect(await loading.get()).toBe(model);
+    expect(began).toBe(1);
+  });
+
   test("outlives the request that began it, where there is a way to say so", async () => {
     const kept: Promise<unknown>[] = [];
     const loading = new Loading(() => Promise.reject(new Error("no")));

@@ -122,3 +122,13 @@ test("what is wrong in a config file is named by it, and not as a flag that nobo
     expect(messageOf(["--cors", "x"], { ESPALIER_PORT: "8.5" })).toMatch(/^ESPALIER_PORT: /);
   });
 });
+
+test("the name that the parser keeps other words under is no flag", () => {
+  for (const words of [["--_", "x"], ["--_=x"], ["-_"]]) {
+    const { code, message } = thrownBy(() => readCommandLine(["MODEL", ...words], schema));
+    expect(code).toBe("USAGE");
+    expect(message).toContain("--_");
+  }
+  const behind = readCommandLine(["--", "--_"], schema);
+  expect(behind.options.model).toBe("--_");
+});

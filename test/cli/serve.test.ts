@@ -1,6 +1,6 @@
 /** `serve` and `key`: each test starts the program in a process of its own. @module */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -346,6 +346,15 @@ describe("serve", () => {
 });
 
 describe("key", () => {
+  test("keeps what others write into the same file meanwhile", async () => {
+    const file = join(workshop.path, "shared-keys.txt");
+    const names = Array.from({ length: 6 }, (_, i) => `till-${i}`);
+    await Promise.all(names.map((name) => succeed("key", "--name", name, "--key-file", file)));
+    const lines = readFileSync(file, "utf8").trimEnd().split("\n");
+    expect(lines.map((line) => line.split(" ")[0]).sort()).toEqual(names);
+    expect(existsSync(`${file}.lock`)).toBe(false);
+  }, LONG);
+
   test("makes a key whose hash lets its bearer in, and nobody else", async () => {
     const file = join(workshop.path, "keys.txt");
     writeFileSync(file, "# who may come");

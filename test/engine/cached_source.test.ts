@@ -283,6 +283,40 @@ describe("a model whose files are kept", () => {
     }
   });
 
+  test("that lies whole is read by ranges, and tells how many of its bytes have come", async () => {
+    for (const hasRecord of [true, false]) {
+      const site = new FakeSite();
+      for (const path of [...site.files.keys()]) if (/parts/.test(path)) site.files.delete(path);
+      site.files.set("onnx/data", DATA);
+      if (!hasRecord) site.files.delete("espalier.json");
+      let most = 0;
+      const fetch = async (url: string, init?: RequestInit) => {
+        const response = await site.fetch(url);
+        const range = /^bytes=(\d+)-(\d+)$/.exec(new Headers(init?.headers).get("range") ?? "");
+        if (!range || !response.ok) return response;
+        const bytes = new Uint8Array(await response.arrayBuffer());
+        const [first, last] = [Number(range[1]), Math.min(Number(range[2]), bytes.length - 1)];
+        most = Math.max(most, last - first + 1);
+        const headers = { "content-range": `bytes ${first}-${last}/${bytes.length}` };
+        return new Response(bytes.slice(first, last + 1), { status: 206, headers });
+      };
+      const told: Loaded[] = [];
+      const onProgress = (loaded: Loaded) => void told.push(loaded);
+      const source = await cachedSource(BASE, { fetch, caches: null, onProgress });
+      const file = await source.open("onnx/data");
+      const piece = new Uint8Array(1 << 20);
+      for (let at = 0; at < file.size; at += piece.length) {
+        const bytes = piece.subarray(0, Math.min(piece.length, file.size - at));
+        await file.read(at, bytes);
+        expect(sha256(bytes)).toBe(sha256(DATA.subarray(at, at + bytes.length)));
+      }
+      // Nobody has asked for all of it.
+      expect(most).toBe(1 << 20);
+      const total = hasRecord ? DATA.length + SMALL.length : undefined;
+      expect(told.at(-1)).toEqual({ done: DATA.length, total });
+    }
+  });
+
   test("gives what the caller's own progress throws, from wherever, and asks nobody again", async () => {
     const [site, caches] = [new FakeSite(), new FakeCaches()];
     const thrown = new RangeError("of the caller");

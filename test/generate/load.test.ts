@@ -170,6 +170,11 @@ describe("load", () => {
       };
       const stopped = await thrown(() => load(TINY, ORT, { signal: stop.signal, onProgress }));
       expect(stopped.code).toBe("ABORTED");
+      // ONNX Runtime itself cannot be stopped: what it made is closed.
+      const [late, folder] = [new AbortController(), await compiledTiny()];
+      const loading = thrown(() => load(folder, ORT, { signal: late.signal }));
+      late.abort();
+      expect((await loading).code).toBe("ABORTED");
       const refused = await thrown(() => load(TINY, { ...ORT, memory: "1MB" }));
       expect(refused.code).toBe("MEMORY_BUDGET");
     });

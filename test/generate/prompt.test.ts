@@ -12,6 +12,21 @@ import { type Prompt, promptTokens } from "../../src/generate/prompt.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { babbler, PROMPT, PROMPT_IDS, take, text, tokenizer, VOCABULARY } from "./support.ts";
 
+/** With a tokenizer that puts a token before a text. */
+const adding = {
+  ...text,
+  tokenizer: Object.create(tokenizer, {
+    encode: {
+      value: (words: string, options?: { addSpecialTokens?: boolean }) => {
+        const ids = tokenizer.encode(words);
+        return options?.addSpecialTokens ? Int32Array.of(9, ...ids) : ids;
+      },
+    },
+    bytesOf: { value: (id: number) => tokenizer.bytesOf(id) },
+    leadingSpaces: { value: 0 },
+  }) as typeof tokenizer,
+};
+
 describe("a prompt", () => {
   /** The tokens that the model is given. */
   const given = async (prompt: Prompt, options: GenerationOptions = {}, of = text) => {
@@ -32,19 +47,6 @@ describe("a prompt", () => {
   });
 
   test("of text gets the tokens that the tokenizer adds, one of messages does not", async () => {
-    const adding = {
-      ...text,
-      tokenizer: Object.create(tokenizer, {
-        encode: {
-          value: (words: string, options?: { addSpecialTokens?: boolean }) => {
-            const ids = tokenizer.encode(words);
-            return options?.addSpecialTokens ? Int32Array.of(9, ...ids) : ids;
-          },
-        },
-        bytesOf: { value: (id: number) => tokenizer.bytesOf(id) },
-        leadingSpaces: { value: 0 },
-      }) as typeof tokenizer,
-    };
     expect(await given(PROMPT, {}, adding)).toEqual([9, ...PROMPT_IDS]);
     expect((await given([{ role: "user", content: "Hi" }], {}, adding))[0]).not.toBe(9);
     expect(await given(PROMPT_IDS, {}, adding)).toEqual(PROMPT_IDS);
@@ -60,6 +62,8 @@ describe("a prompt", () => {
     expect([PROMPT, PROMPT_IDS].map(continues)).toEqual([true, true]);
     // Of those, a SentencePiece tokenizer takes the space at the beginning away.
     expect(["", [{ role: "user", content: "Hi" }]].map(continues)).toEqual([false, false]);
+    expect(["", PROMPT].map((prompt) => promptTokens(adding, prompt, info).continues))
+      .toEqual([false, true]);
   });
 
   test("may be as long as the longest text that is taken, and no longer", () => {

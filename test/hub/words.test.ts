@@ -119,6 +119,19 @@ describe("settings", () => {
     expect((await readSettings()).cache).toBe(join(homedir(), ".cache/huggingface/hub"));
   });
 
+  test("have the token of the login where a variable for it is there and empty", async () => {
+    const home = workshop.folder();
+    writeFileSync(join(home, "token"), "hf_stored\n");
+    for (const empty of ["", " ", "\n"]) {
+      for (const name of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
+        set({ HF_HOME: home, [name]: empty });
+        expect([name, (await readSettings()).token]).toEqual([name, "hf_stored"]);
+      }
+    }
+    set({ HF_HOME: home, HF_TOKEN: "", HUGGING_FACE_HUB_TOKEN: " hf_given " });
+    expect((await readSettings()).token).toBe("hf_given");
+  });
+
   test("come from the variables that all clients of the Hub read", async () => {
     const home = workshop.folder();
     const cache = join(home, "elsewhere");

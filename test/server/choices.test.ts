@@ -1,6 +1,7 @@
 /** Requests for more sequences than may generate at once. @module */
 import { describe, expect, test } from "bun:test";
 import { MOST_PER_TOKEN } from "../../src/server/answers.ts";
+import { seedOfChoice } from "../../src/server/schemas/sampling.ts";
 import { tokenizer } from "../generate/support.ts";
 import { eventsOf, jsonRequest } from "./behaviour/support.ts";
 import { CHAT, pause, TEXT, ToyServer, until } from "./toy_server.ts";
@@ -110,4 +111,15 @@ describe("making tokens, in which time the server does nothing else", () => {
     }
     await server.quiet();
   });
+});
+
+test("no two choices have a seed in common, however large the first one's is", () => {
+  const most = Number.MAX_SAFE_INTEGER;
+  for (const seed of [0, 7, most - 3, most - 1]) {
+    const seeds = Array.from({ length: 8 }, (_, index) => seedOfChoice(seed, index)!);
+    expect(new Set(seeds).size).toBe(8);
+    for (const [index, one] of seeds.entries()) {
+      expect(one).toBe(Number((BigInt(seed) + BigInt(index)) % BigInt(most)));
+    }
+  }
 });

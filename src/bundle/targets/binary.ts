@@ -15,6 +15,7 @@ import { contextWithin } from "../../engine/tokens.ts";
 import {
   DiskFullError,
   FileWriteError,
+  quote,
   TargetUnfitError,
   throwIfAborted,
   ToolMissingError,
@@ -56,6 +57,7 @@ export const makeBinary: Target = async (input) => {
         `leave it in a folder beside with --external-model`,
     );
   }
+  if (!externalModel) assertNamesFit(model, paths);
   const bunHere = await findBun(hooks.signal);
   await installPackages(bunHere, hooks.signal);
   const places = externalModel || !isForLinux(platform)
@@ -104,6 +106,24 @@ export const makeBinary: Target = async (input) => {
     notes,
   };
 };
+
+/**
+ * Checks names of files: Bun writes those that it takes in into modules, between quotes, as they are.
+ *
+ * @throws {TargetUnfitError} Naming the one that would break them.
+ */
+function assertNamesFit(model: string, paths: readonly string[]): void {
+  const folder = process.platform === "win32" ? [] : [resolve(model).replaceAll('"', "")];
+  // deno-lint-ignore no-control-regex
+  const unfit = [...paths, ...folder].find((path) => /["\\\x00-\x1f]/.test(path));
+  if (unfit === undefined) return;
+  throw new TargetUnfitError(
+    `${
+      quote(unfit)
+    }: no file of this name can be in a binary: rename it, or leave the model in a folder beside ` +
+      `with --external-model`,
+  );
+}
 
 /** Whether a binary is for Linux, which signs no programs. */
 function isForLinux(platform: string | undefined): boolean {

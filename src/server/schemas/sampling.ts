@@ -117,7 +117,10 @@ export function generationOptions(
 
 /** The seed of a choice: each draws by itself, and again the same. */
 export function seedOfChoice(seed: number | undefined, index: number): number | undefined {
-  return seed === undefined ? undefined : (seed + index) % Number.MAX_SAFE_INTEGER;
+  if (seed === undefined) return undefined;
+  // Modulo that, with no sum beyond it: two of those would be the same.
+  const beyond = index - (Number.MAX_SAFE_INTEGER - seed);
+  return beyond >= 0 ? beyond : seed + index;
 }
 
 /** OpenAI's seeds may be below 0 and beyond 2^53, ours may not. */
