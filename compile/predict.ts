@@ -75,7 +75,8 @@ export class CompiledSizes {
   /**
    * Bytes of operators that only a part of the linears may need: where fewer weights are left than expected, or
    * lie in a pattern by chance, another format may be the smallest of some, by less than its definition takes, its
-   * nodes, and the page that what comes behind smaller tensors may begin later.
+   * nodes, and the pages that its tensors, or what comes behind smaller ones, may begin later: a dense matrix is one
+   * tensor, others are two and more.
    */
   #otherDefinitions(
     kept: ReadonlyMap<string, Kept>,
@@ -84,7 +85,7 @@ export class CompiledSizes {
   ): number {
     if (storing.format !== "auto") return 0;
     const others = new Set<string>();
-    let nodes = 0;
+    let [nodes, pages] = [0, 0];
     let mayMove = false;
     for (const { weight, rows, columns } of this.#linears) {
       const stays = kept.get(weight);
@@ -102,14 +103,17 @@ export class CompiledSizes {
       for (const format of formats) {
         if (format !== "dense") others.add(operatorName(format, scalingOf(options, columns)));
       }
-      if (formats.some((format) => format !== matrices.get(weight)!.format)) nodes++;
+      const foretold = matrices.get(weight)!.format;
+      if (formats.every((format) => format === foretold)) continue;
+      nodes++;
+      if (foretold === "dense") pages++;
     }
     for (const stored of matrices.values()) {
       if ("scaling" in stored) others.delete(operatorName(stored.format, stored.scaling));
     }
     return [...others].reduce(
       (sum, name) => sum + definitionBytes(name),
-      OTHER_NODE * nodes + (mayMove ? PAGE : 0),
+      OTHER_NODE * nodes + PAGE * (pages + (mayMove ? 1 : 0)),
     );
   }
 

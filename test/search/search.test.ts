@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import type { PruneOptions, RunHooks } from "../../src/api/options.ts";
+import type { ProgressEvent, PruneOptions, RunHooks } from "../../src/api/options.ts";
 import { prune } from "../../src/api/prune.ts";
 import {
   AbortError,
@@ -123,6 +123,17 @@ describe("a search", () => {
     expect(measured.filter((done) => done > 0)).toEqual([4, 5, 6, 7, 8]);
     expect(found.search!.evaluations).toBe(8);
     expect(readdirSync(dirname(searchState))).toEqual([basename(searchState)]);
+  }, LONG);
+
+  test("keeps no state where its output is to be, and says so before it measures", async () => {
+    const output = workshop.fresh("out");
+    for (const searchState of [output, `${output}/`, join(output, "state.json")]) {
+      const phases = new Set<string>();
+      const onProgress = (event: ProgressEvent) => void phases.add(event.phase);
+      const refused = searched({ output, searchState }, { onProgress });
+      await expect(refused).rejects.toThrow(UsageError);
+      expect([...phases]).not.toContain("search");
+    }
   }, LONG);
 
   test("does not go on from what was measured with other options, and says which", async () => {
