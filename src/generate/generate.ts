@@ -108,7 +108,8 @@ export function generate(
     sampler: new Sampler(settings, info.vocabulary, tokens, constraint),
     constraint,
     stream: new TextStream(tokenizer, { skipSpecialTokens: true, continues, stop }),
-    endIds: settings.ignoreEos ? new Set() : tokenizer.endIds,
+    endIds: tokenizer.endIds,
+    ignoresEnds: settings.ignoreEos,
     stopTokens: stopTokensOf(tokenizer, stop),
     most: Math.min(settings.maxTokens ?? Infinity, info.context - tokens.length),
     signal,
@@ -123,6 +124,8 @@ interface Run {
   readonly constraint: TokenConstraint | undefined;
   readonly stream: TextStream;
   readonly endIds: ReadonlySet<number>;
+  /** Whether the text goes on behind them. */
+  readonly ignoresEnds: boolean;
   /** Special tokens that end the text because they are stop strings: they have no text to find one in. */
   readonly stopTokens: ReadonlyMap<number, string>;
   /** Most tokens to generate; at least 1. */
@@ -141,7 +144,7 @@ function stopTokensOf(tokenizer: Tokenizer, stop: readonly string[]): Map<number
 }
 
 async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined> {
-  const { model, tokens, sampler, constraint, stream, endIds, stopTokens, most, signal } = given;
+  const { model, tokens, sampler, constraint, stream, stopTokens, most, signal } = given;
   assertGoingOn(signal, 0);
   assertUnused(constraint);
   const prefill = new Stopwatch();
@@ -163,7 +166,9 @@ async function* run(given: Run): AsyncGenerator<GenerationPiece, void, undefined
     let piece = new Piece();
     for (let count = 1;; count++) {
       const { token, logprobs } = decode.time(() => sampler.next(logits, sequence.likeliest));
-      const atEnd = endIds.has(token);
+      // One that completes a constraint ends the text, and is none of it.
+      const atEnd = given.endIds.has(token) &&
+        (!given.ignoresEnds || constraint?.complete === true);
       piece.add(token, atEnd ? "" : stream.push(token), logprobs);
       const ended = atEnd || constraint?.complete === true;
       const stopped = stream.stopString ?? (atEnd ? undefined : stopTokens.get(token));

@@ -3,7 +3,7 @@ import { AbortError, UsageError } from "../../src/errors.ts";
 import { generate } from "../../src/generate/generate.ts";
 import type { TokenConstraint } from "../../src/text/constraint.ts";
 import { thrownBy } from "../checkpoint/support.ts";
-import { babbler, END, PROMPT, take, text, tokenizer, VOCABULARY } from "./support.ts";
+import { babbler, END, PROMPT, PROMPT_IDS, take, text, tokenizer, VOCABULARY } from "./support.ts";
 
 /** Allows one text, and an end of text after some of its tokens. */
 class OneText implements TokenConstraint {
@@ -53,6 +53,23 @@ describe("a generation with a constraint", () => {
       expect(tokens).toEqual([tokenizer.encode(" is long")[0], END]);
       expect(written).toBe(tokenizer.decode(tokens.slice(0, 1)));
       expect(end.finishReason).toBe("stop");
+    }
+  });
+
+  test("has no end of text in its own, also where the tokenizer writes that out", async () => {
+    const written = Object.create(tokenizer, {
+      specialIds: { value: new Set() },
+      bytesOf: { value: (id: number) => tokenizer.bytesOf(id) },
+      leadingSpaces: { value: 0 },
+      endIds: { value: tokenizer.endIds },
+    }) as typeof tokenizer;
+    for (const ignoreEos of [false, true]) {
+      const constraint = new OneText(" is long", [1]);
+      const outcome = await take(
+        generate(babbler(), { ...text, tokenizer: written }, PROMPT_IDS, { ignoreEos, constraint }),
+      );
+      expect(outcome.tokens.at(-1)).toBe(END);
+      expect(outcome.text).toBe(tokenizer.decode(outcome.tokens.slice(0, 1)));
     }
   });
 

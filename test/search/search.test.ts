@@ -129,7 +129,9 @@ describe("a search", () => {
     const output = workshop.fresh("out");
     for (const searchState of [output, `${output}/`, join(output, "state.json")]) {
       const phases = new Set<string>();
-      const onProgress = (event: ProgressEvent) => void phases.add(event.phase);
+      const onProgress = (event: ProgressEvent) => {
+        if (event.type === "progress") phases.add(event.phase);
+      };
       const refused = searched({ output, searchState }, { onProgress });
       await expect(refused).rejects.toThrow(UsageError);
       expect([...phases]).not.toContain("search");

@@ -31,7 +31,7 @@ export class Comparisons {
     const known = of.get(b);
     if (known !== undefined) return known;
     if (this.#left-- <= 0 || this.#depth >= DEEPEST) return false;
-    // What is found only where it is taken for granted is not found: two forms may hold each other.
+    // Forms may hold each other: that two of them differ cannot follow from itself.
     this.#known.set(a, of.set(b, false));
     this.#depth++;
     const found = this.#compare(a, b);
