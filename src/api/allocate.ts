@@ -201,6 +201,7 @@ export function sparsityFor(pattern: Pattern, asked: number | undefined): number
  *   record in a pruned checkpoint.
  * @param pattern Which sets may stay.
  * @param linears The linears to prune, of each block.
+ * @returns The shares, and what that run left dense: who gives densities says by `skip` what is left so now.
  * @throws {UsageError} When they are not that.
  * @throws {AllocationError} When they are not of these blocks and linears.
  */
@@ -208,7 +209,7 @@ export function givenShares(
   given: string | readonly number[],
   pattern: Pattern,
   linears: readonly (readonly (Shape & { readonly name: string })[])[],
-): Share[] {
+): { readonly shares: Share[]; readonly skip: readonly string[] } {
   let allocation: GivenAllocation;
   try {
     allocation = readAllocation(given);
@@ -218,7 +219,7 @@ export function givenShares(
       `densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps (${error.message})`,
     );
   }
-  const { shares, linears: named } = allocation;
+  const { shares, linears: named, skip } = allocation;
   if (shares.length !== linears.length) {
     throw new AllocationError(
       `${shares.length} densities were given, the model has ${linears.length} blocks`,
@@ -227,7 +228,7 @@ export function givenShares(
   if (!named || pattern.kind !== "unstructured") {
     // A block of which nothing is pruned keeps all, whatever is said of it.
     const densities = shares.map(({ density }, b) => linears[b].length === 0 ? 1 : density);
-    return sharesOf(densities, pattern);
+    return { shares: sharesOf(densities, pattern), skip };
   }
   const densities = linears.flatMap((block, b) =>
     block.map(({ name }) => {
@@ -237,7 +238,7 @@ export function givenShares(
       );
     })
   );
-  return sharesByLinear(densities, linears);
+  return { shares: sharesByLinear(densities, linears), skip };
 }
 
 /**

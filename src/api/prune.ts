@@ -383,7 +383,16 @@ class PruneRun {
       );
     }
     const byBlock = this.#blocks.map(({ index }) => pruned.filter(({ block }) => block === index));
-    const given = densities === undefined ? undefined : givenShares(densities, pattern, byBlock);
+    const found = densities === undefined ? undefined : givenShares(densities, pattern, byBlock);
+    const given = found?.shares;
+    const left = found?.skip.filter((name) => !settings.skip.includes(name)) ?? [];
+    if (left.length > 0) {
+      this.#phases.note(
+        `the run whose densities are given left ${
+          left.join(", ")
+        } dense: without --skip it is pruned`,
+      );
+    }
     const request = {
       settings,
       blocks,

@@ -347,6 +347,18 @@ describe("prune", () => {
     }
   });
 
+  test("says what a run left dense whose densities are given", async () => {
+    const place = workshop.folder();
+    const plain = ["--method", "magnitude", "--allocation", "uniform", "--sparsity", "0.5"];
+    const skip = ["--skip", "*.down_proj"];
+    await report("prune", TINY, "-o", join(place, "first"), ...plain, ...skip);
+    const again = ["prune", TINY, "--method", "magnitude", "--densities", join(place, "first")];
+    const without = await report(...again, "-o", join(place, "second"));
+    expect(without.notes.join()).toContain("*.down_proj dense: without --skip it is pruned");
+    const same = await report(...again, "-o", join(place, "third"), ...skip);
+    expect(same.notes.join()).not.toContain("--skip");
+  });
+
   test("keeps all of a block that is skipped as a whole, whatever given densities say of it", async () => {
     const path = join(workshop.folder(), "densities.json");
     writeFileSync(path, JSON.stringify(new Array(8).fill(0.5)));
