@@ -66,8 +66,20 @@ export class TemplateInterpreter extends Interpreter {
     if (node?.type === "BinaryExpression") return this.#binary(node, environment);
     if (node?.type === "FilterExpression") return this.#filter(node, environment);
     if (node?.type === "For") return this.#for(node, environment);
-    if (node?.type === "MemberExpression" && node.computed) return this.#member(node, environment);
+    if (node?.type === "MemberExpression") {
+      return node.computed ? this.#member(node, environment) : this.#method(node, environment);
+    }
     return super.evaluate(node as unknown as Statement, environment);
+  }
+
+  /** A method or a field by its name. The package's own of these two leave capitals behind the first letter. */
+  #method(node: Node, environment: Environment): Value {
+    const object = this.evaluate(node.object as Statement, environment);
+    const isLowered = ["title", "capitalize"].includes((node.property as Node).value as string);
+    const of = isLowered && isText(object)
+      ? valueOf((object.value as string).toLowerCase())
+      : object;
+    return super.evaluate({ ...node, object: known(of) } as unknown as Statement, environment);
   }
 
   #count(steps: number): void {

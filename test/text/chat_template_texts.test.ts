@@ -39,6 +39,15 @@ test("title begins each word with a capital, where Python's filter sees one", ()
   ]);
 });
 
+test("methods that begin words with a capital leave no other capitals", () => {
+  check([
+    ["'HELLO wORLD'.title()", "Hello World"],
+    ["'HELLO wORLD'.capitalize()", "Hello world"],
+    ["messages[0].role.upper().capitalize()", "User"],
+    ["messages[0]['role'].title()", "User"],
+  ]);
+});
+
 test("int cuts off what is behind the point", () => {
   check([
     ["-3.7 | int", "-3"],
