@@ -8,8 +8,9 @@ import { bearing, CHAT, guarded, pause, TEXT, ToyServer } from "./toy_server.ts"
 describe("the log", () => {
   const SECRET = "xyzzy the hidden word";
   const requests = (n: number): [path: string, body: unknown][] => [
-    [TEXT, { prompt: SECRET, max_tokens: n }],
-    [TEXT, { prompt: SECRET, max_tokens: n, stream: true }],
+    // Drawn by chance, one text in a thousand would end before.
+    [TEXT, { prompt: SECRET, max_tokens: n, seed: 1 }],
+    [TEXT, { prompt: SECRET, max_tokens: n, seed: 1, stream: true }],
     [TEXT, { prompt: [SECRET, SECRET], max_tokens: n }],
     [CHAT, { messages: [{ role: "user", content: SECRET }], max_tokens: n }],
     [CHAT, { messages: [{ role: SECRET, content: SECRET }] }],

@@ -4271,7 +4271,7 @@ export function startPlayground({ client, ready, explain }) {
   },
   "/page/text.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "cbd44e857016bf48",
+    hash: "f00071505d26a1d7",
     body: `// @ts-check
 /**
  * Shows a model's text while it comes: paragraphs, lists, headings, code.
@@ -4286,7 +4286,7 @@ export function startPlayground({ client, ready, explain }) {
 import { copyButton, make } from "./dom.js";
 
 /** What a line may still turn into, so that it is not shown before it is decided. */
-const UNDECIDED = /^\\s*(\`{0,2}|#{1,6}|[-*+]|\\d{1,3}[.)]?)$/;
+const UNDECIDED = /^\\s*(\`{0,2}|(#{1,6}|[-*+]|\\d{1,3}[.)]?)\\s*)$/;
 const ITEM = /^(\\s*)(?:[-*+]|(\\d{1,3})[.)])\\s+/;
 const HEADING = /^#{1,6}\\s+/;
 const FENCE = /^\\s*\`\`\`/;

@@ -12,7 +12,7 @@
 import { copyButton, make } from "./dom.js";
 
 /** What a line may still turn into, so that it is not shown before it is decided. */
-const UNDECIDED = /^\s*(`{0,2}|#{1,6}|[-*+]|\d{1,3}[.)]?)$/;
+const UNDECIDED = /^\s*(`{0,2}|(#{1,6}|[-*+]|\d{1,3}[.)]?)\s*)$/;
 const ITEM = /^(\s*)(?:[-*+]|(\d{1,3})[.)])\s+/;
 const HEADING = /^#{1,6}\s+/;
 const FENCE = /^\s*```/;

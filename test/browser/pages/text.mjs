@@ -27,6 +27,11 @@ const CASES = [
   ["```js\nlet a = `b`;\n\n- **c**\n```\nd", `${code("js", "let a = `b`;\n\n- **c**\n")}<p>d</p>`],
   ["```\nnever closed", code("Code", "never closed\n")],
   ["a\n```\n```\nb", `<p>a</p>${code("Code", "")}<p>b</p>`],
+  [
+    "-  x\n#   Head\n10.   y\n- ",
+    '<ul><li>x</li></ul><p class="heading">Head</p><ol><li value="10">y</li></ol><ul><li></li></ul>',
+  ],
+  ["12  trees", "<p>12  trees</p>"],
   ["-", "<p>-</p>"],
   ["``", "<p>``</p>"],
   [

@@ -272,6 +272,7 @@ const tooLong: Check = {
     const { json } = await post(server, TEXT, {
       prompt: Array(context - 1).fill(5),
       max_tokens: 100,
+      seed: 1,
     });
     equal([json.usage.total_tokens, json.choices[0].finish_reason], [context, "length"]);
   },
