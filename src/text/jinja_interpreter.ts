@@ -2,12 +2,38 @@
  * Runs templates with Python's values: `@huggingface/jinja` writes and compares them as JavaScript does.
  * @module
  */
-import { type Environment, Interpreter } from "@huggingface/jinja";
+import { Environment, Interpreter } from "@huggingface/jinja";
+import {
+  argumentOf,
+  attributeOf,
+  OF_LETTERS,
+  OF_PART,
+  OF_WHOLE,
+  operandOf,
+  partsOf,
+  SAME_FILTER,
+  selected,
+  SELECTING,
+  titled,
+} from "./jinja_filters.ts";
 import type { Node } from "./jinja_program.ts";
-import { areEqual, isList, textOf, type Value, valueOf } from "./jinja_values.ts";
+import {
+  areEqual,
+  characterAt,
+  charactersIn,
+  isList,
+  isText,
+  lettersOf,
+  textOf,
+  type Value,
+  valueOf,
+} from "./jinja_values.ts";
 
 /** A part of a program, as the package takes it. */
 type Statement = Parameters<Interpreter["evaluate"]>[0];
+
+/** What a macro does, with the scope that calls it. */
+type Run = (args: Value[], scope: Environment) => Value;
 
 /** Most parts of a program that run within one another: what a stack of V8 has room for. Macros may call themselves. */
 const DEEPEST = 500;
@@ -25,19 +51,6 @@ const MAKERS = new Set([
   "FilterExpression",
   "SliceExpression",
 ]);
-
-/** Filters that take a text for a list of its letters. */
-const OF_LETTERS = ["list", "first", "last"];
-/** Filters that give a part of what they are given, or only look at its size. */
-const OF_PART = ["length", "first", "last", "default"];
-/** Filters that take the text of whatever they are given. */
-const OF_TEXT = ["string", "trim", "upper", "lower", "title", "capitalize", "replace", "indent"];
-/** Filters that go through all that is in what they are given. */
-const OF_WHOLE = [...OF_TEXT, "tojson", "join", "sort", "unique"];
-/** Filters that leave some of a list: by an attribute of each, or by each itself. */
-const SELECTING = /^(select|reject)(attr)?$/;
-/** Other names of filters. */
-const SAME_FILTER: Readonly<Record<string, string>> = { count: "length", d: "default" };
 
 /** Runs programs that `programOf` has read. */
 export class TemplateInterpreter extends Interpreter {
@@ -66,6 +79,7 @@ export class TemplateInterpreter extends Interpreter {
     if (node?.type === "BinaryExpression") return this.#binary(node, environment);
     if (node?.type === "FilterExpression") return this.#filter(node, environment);
     if (node?.type === "For") return this.#for(node, environment);
+    if (node?.type === "Macro") return this.#macro(node, environment);
     if (node?.type === "MemberExpression") {
       return node.computed ? this.#member(node, environment) : this.#method(node, environment);
     }
@@ -109,6 +123,21 @@ export class TemplateInterpreter extends Interpreter {
       iterable: isSelected ? { ...iterable, lhs: known(items) } : known(items),
     };
     return super.evaluate(counted as unknown as Statement, environment);
+  }
+
+  /** A macro, which sees what is named where it stands. The package's own sees what is named where it is called. */
+  #macro(node: Node, environment: Environment): Value {
+    const nothing = super.evaluate(node as unknown as Statement, environment);
+    const macro = environment.lookupVariable((node.name as Node).value as string);
+    const run = macro.value as Run;
+    const bound: Run = (args, scope) => {
+      const own = new Environment(environment);
+      const caller = scope.variables.get("caller");
+      if (caller) own.setVariable("caller", caller);
+      return run(args, own);
+    };
+    Object.assign(macro, { value: bound });
+    return nothing;
   }
 
   #binary(node: Node, environment: Environment): Value {
@@ -246,53 +275,10 @@ export class TemplateInterpreter extends Interpreter {
   }
 }
 
-/** What a filter is given for a parameter, by its name or its place. */
-function argumentOf(args: readonly Node[], name: string, place: number): Node | undefined {
-  const isNamed = (arg: Node | undefined) => arg?.type === "KeywordArgumentExpression";
-  const named = args.find((arg) => isNamed(arg) && (arg.key as Node).value === name);
-  return named ? named.value as Node : isNamed(args[place]) ? undefined : args[place];
-}
-
-/** How often lines of a value's JSON are indented, deeper ones several times. */
-function indentsOf({ value }: Value, depth: number): number {
-  if (!Array.isArray(value) && !(value instanceof Map)) return 0;
-  const parts = [...value.values()] as Value[];
-  return parts.reduce((sum, part) => sum + depth + indentsOf(part, depth + 1), 0);
-}
-
-/** What Python's loops go through: items of a list, letters of a text, keys of a dictionary. */
-function partsOf(value: Value): Value[] {
-  if (isList(value)) return value.value as Value[];
-  if (isText(value)) return lettersOf(value).value as Value[];
-  if (value.value instanceof Map) return Array.from(value.value.keys(), valueOf);
-  if (value.type === "UndefinedValue") return [];
-  throw new Error(`join needs a list, not ${textOf(value)}`);
-}
-
-/** An attribute of a value; of `function.name`, that of the attribute before the dot. */
-function attributeOf(value: Value, path: string): Value {
-  let found = value;
-  for (const name of path.split(".")) {
-    const { value: inner } = found;
-    const part = inner instanceof Map
-      ? (inner as Map<string, Value>).get(name)
-      : Array.isArray(inner) && /^\d+$/.test(name)
-      ? (inner as Value[])[Number(name)]
-      : undefined;
-    found = part ?? valueOf(undefined);
-  }
-  return found;
-}
-
 /** What a loop goes through: letters of a text, nothing of what is undefined. */
 function loopedOver(value: Value): Value {
   if (value.type === "UndefinedValue") return valueOf([]);
   return isText(value) ? lettersOf(value) : value;
-}
-
-/** The letters of a text, a list. */
-function lettersOf(text: Value): Value {
-  return valueOf([...text.value as string]);
 }
 
 /** A value as a message says it. */
@@ -301,99 +287,16 @@ function shortTextOf(value: Value): string {
   return text.length > 40 ? `${text.slice(0, 40)}…` : text || "what is undefined";
 }
 
-/**
- * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's
- * own tests nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
- */
-function selected(
-  list: Value,
-  attribute: Value | undefined,
-  [named, ...others]: readonly Value[],
-  { tests }: Environment,
-  isWanted: boolean,
-): Value[] {
-  const test = named === undefined ? isTrue : testOf(named, tests);
-  return (list.value as Value[]).filter((item) => {
-    const tested = attribute ? attributeOf(item, String(attribute.value)) : item;
-    return test(tested, ...others) === isWanted;
-  });
+/** A value as a part of a program. */
+function known(value: Value): Node {
+  return { type: "Value", value };
 }
 
-function isTrue(value: Value): boolean {
-  return value.__bool__().value;
-}
-
-/** A test by its name. */
-function testOf(
-  { value: name }: Value,
-  tests: Environment["tests"],
-): (...values: Value[]) => boolean {
-  switch (name) {
-    case "==":
-    case "eq":
-    case "equalto":
-      return areEqual;
-    case "!=":
-    case "ne":
-      return (a, b) => !areEqual(a, b);
-    case "in":
-      return (a, b) =>
-        isList(b)
-          ? (b.value as Value[]).some((one) => areEqual(a, one))
-          : b.type === "StringValue" && (b.value as string).includes(textOf(a));
-  }
-  const test = tests.get(String(name));
-  if (test) return test;
-  throw new Error(`there is no test ${String(name)}`);
-}
-
-/** Python's length of a text; no list of its characters is made, which may be many. */
-function charactersIn(text: string): number {
-  let count = 0;
-  for (let at = 0; at < text.length; at += widthAt(text, at)) count++;
-  return count;
-}
-
-/** The character at a place, which is counted from the end where it is below 0. */
-function characterAt(text: string, place: number): string | undefined {
-  let left = place < 0 ? place + charactersIn(text) : place;
-  if (left < 0) return undefined;
-  let at = 0;
-  while (left-- > 0 && at < text.length) at += widthAt(text, at);
-  return at < text.length ? text.slice(at, at + widthAt(text, at)) : undefined;
-}
-
-/** Units of UTF-16 that a character takes. */
-function widthAt(text: string, at: number): number {
-  return (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
-}
-
-/** Each word with a capital, and small letters behind it; what words begin after is as in Jinja's filter. */
-function titled(text: string): string {
-  return text.split(/([-\s({[<]+)/u).map((word) => {
-    const first = characterAt(word, 0) ?? "";
-    return first.toUpperCase() + word.slice(first.length).toLowerCase();
-  }).join("");
-}
-
-/** What a filter gets of a value. */
-function operandOf(filter: string, value: Value): Value {
-  if (OF_TEXT.includes(filter)) {
-    const text = textOf(value);
-    return valueOf(filter === "capitalize" ? text.toLowerCase() : text);
-  }
-  if (filter === "length" && value.type === "UndefinedValue") return valueOf("");
-  // The package's own rounds down.
-  if (filter === "int" && value.type === "FloatValue") {
-    return valueOf(Math.trunc(value.value as number) + 0);
-  }
-  if (OF_LETTERS.includes(filter)) {
-    if (isText(value)) return lettersOf(value);
-    if (value.type === "ObjectValue") {
-      return valueOf([...(value.value as Map<string, Value>).keys()]);
-    }
-  }
-  return value;
+/** How often lines of a value's JSON are indented, deeper ones several times. */
+function indentsOf({ value }: Value, depth: number): number {
+  if (!Array.isArray(value) && !(value instanceof Map)) return 0;
+  const parts = [...value.values()] as Value[];
+  return parts.reduce((sum, part) => sum + depth + indentsOf(part, depth + 1), 0);
 }
 
 /**
@@ -407,13 +310,4 @@ function sizeOf({ value }: Value): number {
   if (typeof value !== "string") return 0;
   if (value.length > LONGEST) throw new Error("it makes a text that is too long");
   return value.length / CHARACTERS;
-}
-
-function isText({ type }: Value): boolean {
-  return type === "StringValue";
-}
-
-/** A value as a part of a program. */
-function known(value: Value): Node {
-  return { type: "Value", value };
 }

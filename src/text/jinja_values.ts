@@ -41,6 +41,37 @@ export function isList(value: Value): boolean {
   return value.type === "ArrayValue" || value.type === "TupleValue";
 }
 
+/** Whether a value is a text. */
+export function isText({ type }: Value): boolean {
+  return type === "StringValue";
+}
+
+/** The letters of a text, a list. */
+export function lettersOf(text: Value): Value {
+  return valueOf([...text.value as string]);
+}
+
+/** Python's length of a text; no list of its characters is made, which may be many. */
+export function charactersIn(text: string): number {
+  let count = 0;
+  for (let at = 0; at < text.length; at += widthAt(text, at)) count++;
+  return count;
+}
+
+/** The character at a place, which is counted from the end where it is below 0. */
+export function characterAt(text: string, place: number): string | undefined {
+  let left = place < 0 ? place + charactersIn(text) : place;
+  if (left < 0) return undefined;
+  let at = 0;
+  while (left-- > 0 && at < text.length) at += widthAt(text, at);
+  return at < text.length ? text.slice(at, at + widthAt(text, at)) : undefined;
+}
+
+/** Units of UTF-16 that a character takes. */
+function widthAt(text: string, at: number): number {
+  return (text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1;
+}
+
 /** Truth values are numbers. */
 function isNumber({ type }: Value): boolean {
   return type === "IntegerValue" || type === "FloatValue" || type === "BooleanValue";

@@ -247,6 +247,36 @@ describe("a chat template", () => {
     for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
   });
 
+  test("lets macros see what is named where they stand, not where they are called, as Python does", () => {
+    const written = (source: string) => new ChatTemplate(source).render(HELLO);
+    const cases = [
+      [
+        "{% macro f() %}[{{ x }}{{ loop is defined }}]{% endmacro %}{% for x in [1, 2] %}{{ f() }}{% endfor %}",
+        "[False][False]",
+      ],
+      ["{% macro f() %}{{ x }}{% endmacro %}{% set x = 1 %}{{ f() }}", "1"],
+      [
+        "{% for x in [1, 2] %}{% macro f() %}{{ x }}{% endmacro %}{{ f() }}{% endfor %}",
+        "12",
+      ],
+      [
+        "{% macro f(a) %}{% macro g() %}{{ a }}{% endmacro %}{{ g() }}{% endmacro %}{{ f(3) }}",
+        "3",
+      ],
+      [
+        "{% macro g() %}{{ caller is defined }}{% endmacro %}{% macro f() %}{{ g() }}{{ caller() }}{% endmacro %}" +
+        "{% for x in [1, 2] %}{% call f() %}{{ x }}{% endcall %}{% endfor %}",
+        "False1False2",
+      ],
+      ["{% macro f() %}{{ messages[0].role }}{% endmacro %}{{ f() }}", "user"],
+      [
+        "{% macro f(n) %}{{ n }}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(3) }}",
+        "3210",
+      ],
+    ];
+    for (const [source, text] of cases) expect([source, written(source)]).toEqual([source, text]);
+  });
+
   test("writes what stands for no iteration where none has reached its end, as Python does", () => {
     const written = (source: string) => new ChatTemplate(source).render(HELLO);
     const cases = [

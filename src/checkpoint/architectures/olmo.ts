@@ -1,6 +1,7 @@
 /**
- * OLMo: Llama with layer norms that have no weights. OLMo 2 and 3: Llama that norms what comes out of attention and MLP instead of what goes in, and queries and keys
- * as a whole. OLMo 3 has sliding windows, in three of four layers where its config names none.
+ * OLMo: Llama with layer norms that have no weights. OLMo 2 and 3: Llama that norms what comes out of attention and
+ * MLP instead of what goes in, and queries and keys as a whole. OLMo 3 has sliding windows, in three of four layers
+ * where its config names none.
  * @module
  */
 import { ConfigError } from "../../errors.ts";

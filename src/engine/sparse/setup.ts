@@ -49,8 +49,8 @@ export interface SetupOptions {
   readonly threads?: number;
   /**
    * Computes on threads of its own, so that the caller's event loop stays free, but for short runs; see
-   * `runner.ts` (default: false, and the caller's thread is the first). Where none can be started, the caller's thread computes alone, and
-   * the model's `info` says so.
+   * `runner.ts` (default: false, and the caller's thread is the first). Where none can be started, the caller's thread
+   * computes alone, and the model's `info` says so.
    */
   readonly background?: boolean;
   /**
