@@ -6,13 +6,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { folderName } from "../src/checkpoint/folder_name.ts";
 import { type PackedNode, readPackedNode, valueTypeOf } from "../src/engine/sparse/packed_node.ts";
-import {
-  CheckpointNotFoundError,
-  ConfigError,
-  NotFiniteError,
-  OnnxError,
-  quote,
-} from "../src/errors.ts";
+import { quote } from "../src/checks.ts";
+import { CheckpointNotFoundError, ConfigError, NotFiniteError, OnnxError } from "../src/errors.ts";
 import {
   firstNotFinite,
   FLOAT_BYTES,

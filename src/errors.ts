@@ -334,26 +334,3 @@ export class OfflineError extends EspalierError {
 export class AbortError extends EspalierError {
   readonly code = "ABORTED";
 }
-
-/**
- * Throws {@linkcode AbortError} when `signal` has been aborted.
- *
- * @param signal The caller's signal, if there is one.
- * @throws {AbortError} When it has been aborted.
- */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new AbortError("stopped before the end: nothing was written");
-}
-
-/** @throws {UsageError} When it is something else than an `AbortSignal`, e.g. the controller that has one. */
-export function checkSignal(signal: AbortSignal | undefined): void {
-  if (signal === undefined) return;
-  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
-  if (typeof aborted === "boolean" && typeof addEventListener === "function") return;
-  throw new UsageError("signal must be an AbortSignal: of an AbortController, its signal");
-}
-
-/** A name for messages: it may come from a damaged file, and be of any length. */
-export function quote(text: string): string {
-  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
-}

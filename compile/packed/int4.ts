@@ -6,7 +6,8 @@
  * on it, and loses nothing here.
  * @module
  */
-import { FormatUnfitError, quote } from "../../src/errors.ts";
+import { quote } from "../../src/checks.ts";
+import { FormatUnfitError } from "../../src/errors.ts";
 import { toHalves } from "../../src/onnx/half.ts";
 import {
   gridLevel,

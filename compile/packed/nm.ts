@@ -2,7 +2,8 @@
  * N:M: `n` of every `m` neighbours in a row, with their positions among the `m`.
  * @module
  */
-import { FormatUnfitError, quote } from "../../src/errors.ts";
+import { quote } from "../../src/checks.ts";
+import { FormatUnfitError } from "../../src/errors.ts";
 import {
   applyScales,
   bitsOf,

@@ -2,7 +2,8 @@
  * Value types: float32 weights as float16 bits or as int8 with scales, and back. int4 is in `int4.ts`.
  * @module
  */
-import { FormatUnfitError, quote } from "../../src/errors.ts";
+import { quote } from "../../src/checks.ts";
+import { FormatUnfitError } from "../../src/errors.ts";
 import { halves, toHalves } from "../../src/onnx/half.ts";
 import { bytesOfInt4, int4Columns, toInt4 } from "./int4.ts";
 import {

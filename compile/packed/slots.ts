@@ -2,7 +2,8 @@
  * Slots: windows of 4 rows × 16 columns, each with as many slots of 4 weights a row as it needs.
  * @module
  */
-import { FormatUnfitError, quote } from "../../src/errors.ts";
+import { quote } from "../../src/checks.ts";
+import { FormatUnfitError } from "../../src/errors.ts";
 import {
   applyScales,
   bitsOf,

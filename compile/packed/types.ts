@@ -6,7 +6,8 @@
  * validators where they are loaded.
  * @module
  */
-import { FormatUnfitError, NotFiniteError, PackedFormatError, quote } from "../../src/errors.ts";
+import { quote } from "../../src/checks.ts";
+import { FormatUnfitError, NotFiniteError, PackedFormatError } from "../../src/errors.ts";
 
 /** Most weights of a matrix: their indices must fit a signed 32-bit number. */
 export const MOST_WEIGHTS = 2 ** 31 - 1;

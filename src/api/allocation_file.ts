@@ -7,7 +7,8 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { AllocationFileError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { AllocationFileError } from "../errors.ts";
 import { readJson } from "../platform/files.ts";
 import { isFolder } from "../platform/paths.ts";
 import type { Share } from "../prune/block.ts";

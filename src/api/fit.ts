@@ -7,7 +7,8 @@
  * @module
  */
 import type { Importance, PruneRules } from "../calibrate/passes.ts";
-import { AllocationError, SizeUnreachableError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { AllocationError, SizeUnreachableError } from "../errors.ts";
 import { keptOf } from "../prune/kept.ts";
 import { SLOT_COLUMNS, SLOT_ROWS } from "../prune/slots.ts";
 import { mends, type Share } from "../prune/block.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import { z } from "zod";
-import { checkSignal, UsageError } from "../errors.ts";
+import { checkObject, checkSignal } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 import { INT4_GROUP } from "../prune/int4_grid.ts";
 import type { Pattern } from "../prune/types.ts";
 
@@ -227,9 +228,7 @@ export interface RunHooks {
  * @throws {UsageError} When there is something else.
  */
 export function checkHooks(hooks: RunHooks): void {
-  if (typeof hooks !== "object" || hooks === null) {
-    throw new UsageError("hooks must be an object, e.g. { signal, onProgress }");
-  }
+  checkObject(hooks, "hooks", "{ signal, onProgress }");
   checkSignal(hooks.signal);
   for (const name of ["onProgress", "onSearch"] as const) {
     if (hooks[name] !== undefined && typeof hooks[name] !== "function") {

@@ -4,7 +4,8 @@
  */
 import { join, resolve, sep } from "node:path";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
-import { throwIfAborted, UsageError } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 import { roundTo } from "../onnx/element_type.ts";
 import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { writeText } from "../platform/files.ts";

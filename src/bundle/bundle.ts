@@ -4,7 +4,8 @@
  */
 import { join, resolve } from "node:path";
 import { parseOptions, type RunHooks } from "../api/options.ts";
-import { OutputExistsError, throwIfAborted, UsageError } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { OutputExistsError, UsageError } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
 import { writeText } from "../platform/files.ts";

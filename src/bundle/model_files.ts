@@ -3,7 +3,7 @@
  * @module
  */
 import { join } from "node:path";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import type { RunHooks } from "../api/options.ts";
 import { hashesOf, LARGEST_RECORD, RECORD } from "../engine/integrity.ts";
 import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.ts";

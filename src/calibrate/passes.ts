@@ -7,7 +7,7 @@
  * @module
  */
 import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, mends, type Share, sharesOfLinears } from "../prune/block.ts";

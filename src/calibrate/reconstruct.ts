@@ -4,7 +4,8 @@
  */
 import { OrtAlgebra } from "../engine/ort/algebra.ts";
 import type { BlockWeights, StagedModel } from "../engine/ort/staged.ts";
-import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { NotFiniteError } from "../errors.ts";
 import { residualOf } from "../onnx/residual.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { letEventsIn } from "../platform/events.ts";

@@ -5,7 +5,8 @@
 import { OrtAlgebra } from "../engine/ort/algebra.ts";
 import type { HeadPiece } from "../engine/ort/head.ts";
 import type { RowsChange, StagedModel } from "../engine/ort/staged.ts";
-import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { NotFiniteError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { inverseFactor } from "../prune/cholesky.ts";
 import { roundOnMask } from "../prune/espalier.ts";

@@ -3,7 +3,8 @@
  * @module
  */
 import type { BlockWeights, RowsChange, StagedModel } from "../engine/ort/staged.ts";
-import { NotFiniteError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { NotFiniteError } from "../errors.ts";
 import type { Linear } from "../onnx/sections.ts";
 import { InputNorms } from "../prune/importance.ts";
 import type { Weight } from "../prune/types.ts";

@@ -4,11 +4,11 @@
  */
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
+import { quote } from "../checks.ts";
 import {
   CheckpointNotFoundError,
   ConfigError,
   NotFiniteError,
-  quote,
   ShardError,
   TensorTypeError,
 } from "../errors.ts";

@@ -8,7 +8,8 @@
  */
 import { z } from "zod";
 import { FLOAT_BYTES, type FloatType } from "../onnx/element_type.ts";
-import { quote, SafetensorsError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { SafetensorsError } from "../errors.ts";
 
 /** Bytes of the longest header that is read; the format's own limit. */
 export const LARGEST_HEADER = 100_000_000;

@@ -2,7 +2,8 @@
  * Writing a safetensors file, a tensor at a time.
  * @module
  */
-import { FormatUnfitError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { FormatUnfitError } from "../errors.ts";
 import { firstNotFinite, FLOAT_BYTES, type FloatType, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";

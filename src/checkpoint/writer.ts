@@ -5,7 +5,7 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { copyFile } from "../platform/files.ts";

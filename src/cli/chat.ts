@@ -2,7 +2,8 @@
  * `chat`: the command.
  * @module
  */
-import { AbortError, ContextOverflowError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { AbortError, ContextOverflowError } from "../errors.ts";
 import { chatCommandSchema } from "../generate/command_options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import type { Model } from "../generate/model.ts";

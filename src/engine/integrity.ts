@@ -8,7 +8,8 @@
  * @module
  */
 import { z } from "zod";
-import { IntegrityError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { IntegrityError } from "../errors.ts";
 import { giveBack } from "../platform/garbage.ts";
 import { sha256Of } from "../platform/sha256.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";

@@ -9,7 +9,8 @@
  * @module
  */
 import { z } from "zod";
-import { FileReadError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { FileReadError } from "../errors.ts";
 import { CHUNK } from "./integrity.ts";
 import { checkBounds, checkSmall, LARGEST_SMALL_FILE, type ModelSource } from "./source.ts";
 import type { SourceFile } from "./source.ts";

@@ -5,7 +5,8 @@
  * Browsers can import this module and the one for URLs.
  * @module
  */
-import { FileReadError, quote, UsageError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { FileReadError, UsageError } from "../errors.ts";
 
 /** Bytes of a file that is read whole, where its reader names no limit. */
 export const LARGEST_SMALL_FILE = 256 << 20;

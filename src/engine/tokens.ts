@@ -2,7 +2,14 @@
  * What every engine asks of the tokens that it is given.
  * @module
  */
+import { checkObject, checkTokens } from "../checks.ts";
 import { ContextOverflowError, TokenRangeError, UsageError } from "../errors.ts";
+
+/** @throws {UsageError} When what a caller hands over to be run is no list, or its options no object. */
+export function checkRun(tokens: unknown, options: unknown): void {
+  checkTokens(tokens);
+  checkObject(options, "options", "{ signal }");
+}
 
 /**
  * Checks tokens before they are run.

@@ -18,7 +18,7 @@ import { BackwardModel } from "../engine/ort/backward.ts";
 import { distillationLoss } from "../engine/ort/distillation_loss.ts";
 import { lossesUnder, type Teacher, teacherOf } from "../engine/ort/soft_head.ts";
 import type { Batch, BlockWeights, StagedModel } from "../engine/ort/staged.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { maskOf, type Share, sharesOfLinears } from "../prune/block.ts";
 import { type Margins, marginsOf } from "../prune/margins.ts";

@@ -6,7 +6,7 @@ import { runBlocks } from "../calibrate/statistics.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { type HeadPiece, negativeLogLikelihoods } from "../engine/ort/head.ts";
 import type { StagedModel } from "../engine/ort/staged.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 
 /** The loss of a model on some windows. */
 export interface Evaluation {

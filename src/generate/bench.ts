@@ -3,7 +3,8 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
-import { throwIfAborted, UsageError } from "../errors.ts";
+import { checkObject, throwIfAborted } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
 import { Sampler } from "../text/sampler.ts";
@@ -44,6 +45,7 @@ export async function bench(
   options: LoadOptions & { readonly repeat?: number } = {},
   hooks: RunHooks = {},
 ): Promise<BenchReport> {
+  checkObject(options, "options", "{ repeat: 5 }");
   const { repeat = 3, ...loading } = options;
   if (!Number.isSafeInteger(repeat) || repeat < 1) {
     throw new UsageError(`repeat: a whole number from 1 on was expected, got ${repeat}`);

@@ -2,7 +2,8 @@
  * Which engine runs a model, and why.
  * @module
  */
-import { throwIfAborted, UnsupportedOperatorError, UsageError } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { UnsupportedOperatorError, UsageError } from "../errors.ts";
 import type { EngineModel } from "../engine/model.ts";
 import type { LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";

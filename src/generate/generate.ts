@@ -4,7 +4,8 @@
  */
 import { parseOptions } from "../api/options.ts";
 import type { EngineModel } from "../engine/model.ts";
-import { AbortError, checkSignal, UsageError } from "../errors.ts";
+import { checkObject, checkSignal } from "../checks.ts";
+import { AbortError, UsageError } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { ChoiceLogprobs } from "../text/logprobs.ts";
@@ -88,10 +89,7 @@ export function generate(
   prompt: Prompt | PromptTokens,
   options: GenerationOptions = {},
 ): AsyncGenerator<GenerationPiece, void, undefined> {
-  // Who writes JavaScript may hand over anything.
-  if (typeof options !== "object" || options === null) {
-    throw new UsageError("options must be an object, e.g. { maxTokens: 50 }");
-  }
+  checkObject(options, "options", "{ maxTokens: 50 }");
   const { signal, constraint, promptLimit, longestText, templateVariables, ...rest } = options;
   checkSignal(signal);
   assertUnused(constraint);

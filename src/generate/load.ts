@@ -3,7 +3,7 @@
  * @module
  */
 import { checkHooks, parseOptions, type RunHooks } from "../api/options.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import { readCard } from "./card.ts";
 import { chooseEngine, prefetchEngine } from "./choose_engine.ts";
 import { type LoadOptions, loadSchema } from "./load_options.ts";

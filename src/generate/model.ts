@@ -5,7 +5,8 @@
  * @module
  */
 import type { CacheUse, EngineModel, ModelInfo, Sequence } from "../engine/model.ts";
-import { checkSignal, TokenizerError, UsageError } from "../errors.ts";
+import { checkObject, checkSignal, checkTokens } from "../checks.ts";
+import { TokenizerError, UsageError } from "../errors.ts";
 import type { TokenConstraint } from "../text/constraint.ts";
 import type { TextForm } from "../text/structured/mod.ts";
 import { consecutiveWindows } from "../text/windows.ts";
@@ -98,7 +99,8 @@ export class Model implements AsyncDisposable {
    *
    * @throws As {@linkcode generate} does for a prompt that is wrong.
    */
-  prepare(prompt: Prompt, options?: PromptOptions): PromptTokens {
+  prepare(prompt: Prompt, options: PromptOptions = {}): PromptTokens {
+    checkObject(options, "options", "{ promptLimit: 1000 }");
     return promptTokens(this.#requireText(), prompt, this.info, options);
   }
 
@@ -137,8 +139,9 @@ export class Model implements AsyncDisposable {
    * @throws {UsageError} When it is no text.
    * @throws {TokenizerError} When the model has no tokenizer, or that no token for a part of the text.
    */
-  tokens(text: string, options?: { readonly addSpecialTokens?: boolean }): Int32Array {
+  tokens(text: string, options: { readonly addSpecialTokens?: boolean } = {}): Int32Array {
     if (typeof text !== "string") throw new UsageError("text must be a string");
+    checkObject(options, "options", "{ addSpecialTokens: true }");
     return this.#requireText().tokenizer.encode(text, options);
   }
 
@@ -148,7 +151,7 @@ export class Model implements AsyncDisposable {
    * @throws {TokenizerError} When the model has no tokenizer.
    */
   text(tokens: ArrayLike<number>): string {
-    assertList(tokens);
+    checkTokens(tokens);
     return this.#requireText().tokenizer.decode(tokens);
   }
 
@@ -171,7 +174,8 @@ export class Model implements AsyncDisposable {
     tokens: ArrayLike<number>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<Float32Array> {
-    assertList(tokens);
+    checkTokens(tokens);
+    checkObject(options, "options", "{ signal }");
     checkSignal(options.signal);
     const sequence = this.#engine.open();
     try {
@@ -199,7 +203,8 @@ export class Model implements AsyncDisposable {
     } = {},
   ): Promise<number> {
     const tokens = typeof text === "string" ? this.tokens(text) : text;
-    assertList(tokens);
+    checkTokens(tokens);
+    checkObject(options, "options", "{ seqlen: 512 }");
     checkSignal(options.signal);
     const seqlen = options.seqlen ??
       Math.max(2, Math.min(DEFAULT_SEQLEN, this.info.context, tokens.length));
@@ -217,7 +222,8 @@ export class Model implements AsyncDisposable {
    *
    * @param prompt Tokens that are going to be run: what the engine still holds of them need not be.
    */
-  open(prompt?: ArrayLike<number>): Sequence {
+  open(prompt: ArrayLike<number> = []): Sequence {
+    checkTokens(prompt);
     return this.#engine.open(prompt);
   }
 
@@ -246,10 +252,4 @@ export class Model implements AsyncDisposable {
         `model that it was made from beside it`,
     );
   }
-}
-
-/** Who writes JavaScript may hand over anything for tokens. */
-function assertList(tokens: unknown): void {
-  const isList = typeof tokens === "object" && tokens !== null && "length" in tokens;
-  if (!isList) throw new UsageError("tokens must be a list of token ids");
 }

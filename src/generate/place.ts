@@ -6,7 +6,8 @@ import type { RunHooks } from "../api/options.ts";
 import { partsSource } from "../engine/parts_source.ts";
 import { type FileContent, filesSource, modelName, type ModelSource } from "../engine/source.ts";
 import { urlSource } from "../engine/url_source.ts";
-import { quote, UsageError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 import type { LoadSettings } from "./load_options.ts";
 
 /** The page of a model at the Hub, or of its files. */

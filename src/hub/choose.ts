@@ -5,7 +5,8 @@
  */
 import { z } from "zod";
 import { INDEX, SINGLE } from "../checkpoint/file_names.ts";
-import { CheckpointNotFoundError, quote, ShardError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { CheckpointNotFoundError, ShardError } from "../errors.ts";
 import type { HubFile } from "./listing.ts";
 
 /** The graph of a compiled model. */

@@ -2,7 +2,8 @@
  * Requests to the Hub: redirects, the token, patience, and what is tried again.
  * @module
  */
-import { HubAnswerError, HubUnreachableError, quote, throwIfAborted } from "../errors.ts";
+import { quote, throwIfAborted } from "../checks.ts";
+import { HubAnswerError, HubUnreachableError } from "../errors.ts";
 import { fetchRaw, reasonOf } from "../platform/fetch_raw.ts";
 import { sleep } from "../platform/sleep.ts";
 import { VERSION } from "../version.ts";

@@ -2,13 +2,13 @@
  * What the Hub's refusals mean.
  * @module
  */
+import { quote } from "../checks.ts";
 import {
   type EspalierError,
   GatedRepositoryError,
   HubAnswerError,
   HubFailedError,
   HubFileNotFoundError,
-  quote,
   RateLimitError,
   RepositoryNotFoundError,
   RevisionNotFoundError,

@@ -9,12 +9,12 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
+import { throwIfAborted } from "../checks.ts";
 import {
   type EspalierError,
   FileWriteError,
   HashMismatchError,
   HubUnreachableError,
-  throwIfAborted,
 } from "../errors.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { makeFolder, move, remove } from "../platform/folders.ts";

@@ -4,7 +4,8 @@
  */
 import { listFiles, modelInfo } from "@huggingface/hub";
 import { z } from "zod";
-import { EspalierError, HubAnswerError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { EspalierError, HubAnswerError } from "../errors.ts";
 import type { HubConnection } from "./connection.ts";
 import { type HubReference, isCommit } from "./reference.ts";
 

@@ -5,13 +5,13 @@
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { checkHooks, parseOptions, type RunHooks } from "../api/options.ts";
+import { throwIfAborted } from "../checks.ts";
 import {
   AbortError,
   HubFailedError,
   HubUnreachableError,
   OfflineError,
   RateLimitError,
-  throwIfAborted,
 } from "../errors.ts";
 import { readJson } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";

@@ -2,7 +2,8 @@
  * What a model of the Hugging Face Hub is called on a command line: `hf:owner/name[@revision]`.
  * @module
  */
-import { quote, UsageError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 
 /** What such a word begins with; a folder of that name is `./hf:…`. */
 const PREFIX = "hf:";

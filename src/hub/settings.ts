@@ -6,7 +6,8 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { quote, UsageError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { UsageError } from "../errors.ts";
 import { readText } from "../platform/files.ts";
 import { fileSize } from "../platform/paths.ts";
 

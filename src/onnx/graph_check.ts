@@ -5,7 +5,8 @@
  * @module
  */
 import { fromBinary } from "@bufbuild/protobuf";
-import { OnnxError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { OnnxError } from "../errors.ts";
 import { type ExternalRange, externalRange } from "./external.ts";
 import {
   type GraphProto,

@@ -7,7 +7,8 @@
  */
 import { toBinary } from "@bufbuild/protobuf";
 import { dirname, join } from "node:path";
-import { OnnxError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { OnnxError } from "../errors.ts";
 import { fileSize } from "../platform/paths.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";
 import {

@@ -10,7 +10,8 @@
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
-import { FileWriteError, throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
+import { FileWriteError } from "../errors.ts";
 import { letEventsIn } from "./events.ts";
 import { writeError } from "./file_errors.ts";
 import { makeFolder, remove } from "./folders.ts";

@@ -1,5 +1,5 @@
 /** Waiting. @module */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 
 /**
  * Waits.

@@ -3,7 +3,7 @@
  * generator that yields where there may be a pause, and returns the result.
  * @module
  */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import { letEventsIn } from "./events.ts";
 
 /** Work in steps. */

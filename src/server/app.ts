@@ -9,6 +9,7 @@ import { HTTPException } from "hono/http-exception";
 import { secureHeaders } from "hono/secure-headers";
 import type { z } from "zod";
 import { parseOptions } from "../api/options.ts";
+import { checkObject } from "../checks.ts";
 import { UsageError } from "../errors.ts";
 import type { Model } from "../generate/model.ts";
 import { VERSION } from "../version.ts";
@@ -54,6 +55,7 @@ const UNLOGGED = ["/health", "/ready", "/metrics"];
  * ```
  */
 export function createApp(model: Model | readonly Model[], options: AppOptions = {}): App {
+  checkObject(options, "options", "{ parallel: 4 }");
   const { log, ...rest } = options;
   const service = new Service(parseOptions(serverSchema, rest));
   const models = [model].flat() as Model[];

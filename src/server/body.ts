@@ -3,7 +3,7 @@
  * @module
  */
 import type { HonoRequest, MiddlewareHandler } from "hono";
-import { quote } from "../errors.ts";
+import { quote } from "../checks.ts";
 import type { AppEnv } from "./context.ts";
 import { ApiError, badRequest } from "./errors.ts";
 

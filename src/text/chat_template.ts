@@ -9,7 +9,8 @@
  */
 import { Environment } from "@huggingface/jinja";
 import { z } from "zod";
-import { ChatTemplateError, quote } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { ChatTemplateError } from "../errors.ts";
 import { TemplateInterpreter } from "./jinja_interpreter.ts";
 import { type Program, PROGRAM_FUNCTIONS, programOf } from "./jinja_program.ts";
 import { formatTime } from "./strftime.ts";

@@ -7,7 +7,8 @@
  * @module
  */
 import { z } from "zod";
-import { quote, TokenizerError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { TokenizerError } from "../errors.ts";
 
 /** Deepest nesting of decoders that is read; files in use have two levels. */
 const DEEPEST = 8;

@@ -9,7 +9,8 @@
  */
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
-import { quote, TokenizerError } from "../errors.ts";
+import { quote } from "../checks.ts";
+import { TokenizerError } from "../errors.ts";
 import { findAdded } from "./added_tokens.ts";
 import { Detokenizer, type DetokenizerOptions, type DetokenizerSource } from "./detokenizer.ts";
 import { normalizeAsPython } from "./normalizers.ts";

@@ -7,7 +7,7 @@
  * @module
  */
 import type { EngineModel } from "../engine/model.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../checks.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { Sampler } from "../text/sampler.ts";
 import { samplingSchema, type SamplingSettings } from "../text/sampling_options.ts";

@@ -1,5 +1,8 @@
 /** `espalier/run`: what it says to who hands over something else than it takes. @module */
 import { describe, expect, test } from "bun:test";
+import { bench } from "../../src/generate/bench.ts";
+import { createApp } from "../../src/server/app.ts";
+import { comparisonSvg } from "../../src/workflow/compare/svg.ts";
 import { filesSource } from "../../src/engine/source.ts";
 import type { TextForm } from "../../src/text/structured/mod.ts";
 import { load } from "../../src/generate/load.ts";
@@ -69,6 +72,44 @@ test("what is no list of tokens, no options, and no location of a model is told 
     expect(message).toMatch(/is no (URL|path)/);
   }
 });
+
+test("what is no options, or no list where one is wanted, is told so in words", async () => {
+  const model = toyModel(babbler());
+  const nothing = null as unknown as object, list = null as unknown as number[];
+  const failures = [
+    thrownBy(() => model.prepare("x", nothing)),
+    thrownBy(() => model.tokens("x", nothing)),
+    thrownBy(() => model.open(list)),
+    thrownBy(() => createApp(model, nothing)),
+    thrownBy(() => comparisonSvg("a", "b", list as unknown as [])),
+    await rejectionOf(model.logits([1], nothing)),
+    await rejectionOf(model.perplexity("x", nothing)),
+    await rejectionOf(bench("x", nothing)),
+  ];
+  for (const { code, message } of failures) {
+    expect([code, message]).toEqual(["USAGE", expect.stringMatching(/ must be an? (object|list)/)]);
+  }
+});
+
+for (const engine of ["sparse", "ort"] as const) {
+  test(`a run of no list, or with no options, is rejected, and changes nothing: ${engine}`, async () => {
+    const llama = fromRoot("test/fixtures/architectures/llama");
+    await using model = await load(llama, { engine, threads: 1 });
+    const sequence = model.open();
+    const nothing = null as unknown as number[];
+    expect((await rejectionOf(sequence.run(nothing))).code).toBe("USAGE");
+    expect((await rejectionOf(sequence.run([5], nothing as object))).code).toBe("USAGE");
+    expect(sequence.length).toBe(0);
+    const logits = await sequence.run([5, 6]);
+    const all = await model.logits([5, 6]);
+    expect(
+      Buffer.from(logits.buffer, logits.byteOffset, logits.byteLength).equals(
+        Buffer.from(all.slice(-logits.length).buffer),
+      ),
+    ).toBe(true);
+    sequence.close();
+  });
+}
 
 /** What loading from a server that has these files alone fails with. */
 function failureOf(...paths: string[]) {

@@ -12,12 +12,11 @@ import { checkedSource, checkModel } from "../../engine/integrity.ts";
 import { lower } from "../../engine/sparse/lower.ts";
 import { ModelReader } from "../../engine/sparse/model_reader.ts";
 import { contextWithin } from "../../engine/tokens.ts";
+import { quote, throwIfAborted } from "../../checks.ts";
 import {
   DiskFullError,
   FileWriteError,
-  quote,
   TargetUnfitError,
-  throwIfAborted,
   ToolMissingError,
   UnsupportedOperatorError,
   UsageError,

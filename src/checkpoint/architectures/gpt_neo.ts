@@ -3,7 +3,8 @@
  * other layer a window.
  * @module
  */
-import { ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ConfigError } from "../../errors.ts";
 import { type GptNeoConfig, gptNeoConfig, parseConfig, withOtherNames } from "../config.ts";
 import { gpt2Decoder } from "./gpt2.ts";
 import type { DecoderSpec } from "./spec.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import { z } from "zod";
-import { ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ConfigError } from "../../errors.ts";
 import { parseConfig, rotaryDecoderConfig } from "../config.ts";
 import { attentionBiases, rotaryDecoder } from "./llama.ts";
 import { ropeOf, rotaryOf } from "./rotary.ts";

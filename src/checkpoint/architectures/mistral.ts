@@ -4,7 +4,8 @@
  * most of its checkpoints read images, too.
  * @module
  */
-import { ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ConfigError } from "../../errors.ts";
 import {
   ministral3Config,
   mistralConfig,

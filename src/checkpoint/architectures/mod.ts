@@ -1,5 +1,6 @@
 /** The architectures that Espalier reads, by the `model_type` of `config.json`. @module */
-import { ArchitectureError, ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ArchitectureError, ConfigError } from "../../errors.ts";
 import type { GraphProto } from "../../onnx/generated/onnx_pb.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { arcee } from "./arcee.ts";

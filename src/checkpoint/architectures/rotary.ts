@@ -5,7 +5,8 @@
  * version 5 on; both are read. Formulas are those of its `modeling_rope_utils.py`.
  * @module
  */
-import { ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ConfigError } from "../../errors.ts";
 import type { RopeParameters, RotaryDecoderConfig, RotaryOfKindsConfig } from "../config.ts";
 import type { Rotary } from "./spec.ts";
 

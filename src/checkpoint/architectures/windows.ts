@@ -2,7 +2,8 @@
  * Which layers of a decoder attend to a sliding window.
  * @module
  */
-import { ConfigError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { ConfigError } from "../../errors.ts";
 import type { RotaryDecoderConfig } from "../config.ts";
 
 /** The window of models whose config names none: transformers' default. */

@@ -3,7 +3,7 @@
  * @module
  */
 import { toBinary } from "@bufbuild/protobuf";
-import { throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../checks.ts";
 import { GraphBuilder, modelOf } from "../../onnx/builder.ts";
 import {
   ModelProtoSchema,

@@ -12,7 +12,7 @@ import {
   type Tensor,
 } from "./backend.ts";
 import { roomForLogits } from "../logits.ts";
-import { assertRunnable, commonLength, contextWithin } from "../tokens.ts";
+import { assertRunnable, checkRun, commonLength, contextWithin } from "../tokens.ts";
 import { Cache } from "./cache.ts";
 import { type DecoderFile, readDecoderFile, refusalOfHeads, takesHeads } from "./decoder_file.ts";
 
@@ -240,10 +240,11 @@ class OrtSequence implements Sequence {
     return this.#cache;
   }
 
-  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+  async run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+    checkRun(tokens, options);
     const given = Array.from(tokens);
     this.#pending++;
-    return this.#model.inTurn(async () => {
+    return await this.#model.inTurn(async () => {
       try {
         this.#assertOpen();
         const { vocabulary, context } = this.#model.info;

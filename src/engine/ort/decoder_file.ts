@@ -11,7 +11,8 @@ import {
   type Scaling,
 } from "../../../compile/functions.ts";
 import { ROTARY_TABLES } from "../../../compile/rotary_tables.ts";
-import { CheckpointNotFoundError, ConfigError, OnnxError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { CheckpointNotFoundError, ConfigError, OnnxError } from "../../errors.ts";
 import { MICROSOFT } from "../../onnx/builder.ts";
 import {
   type GraphProto,

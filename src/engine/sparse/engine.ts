@@ -3,7 +3,8 @@
  * @module
  */
 import { z } from "zod";
-import { throwIfAborted, UnsupportedOperatorError } from "../../errors.ts";
+import { throwIfAborted } from "../../checks.ts";
+import { UnsupportedOperatorError } from "../../errors.ts";
 import type { EngineModel } from "../model.ts";
 import type { ModelSource } from "../source.ts";
 import { contextWithin } from "../tokens.ts";

@@ -6,7 +6,8 @@
  * @module
  */
 import { DOMAIN } from "../../../compile/functions.ts";
-import { OnnxError, quote, UnsupportedOperatorError } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { OnnxError, UnsupportedOperatorError } from "../../errors.ts";
 import {
   type GraphProto,
   TensorProto_DataType as DataType,

@@ -2,7 +2,8 @@
  * A compiled model, read from wherever it is: its graph at once, its tensors when they are asked for.
  * @module
  */
-import { FileReadError, OnnxError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { FileReadError, OnnxError } from "../../errors.ts";
 import { type ExternalRange, isExternal } from "../../onnx/external.ts";
 import type {
   GraphProto,

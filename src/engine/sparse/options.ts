@@ -2,7 +2,8 @@
  * What may be chosen when the sparse engine loads a model.
  * @module
  */
-import { checkSignal, quote, UsageError } from "../../errors.ts";
+import { checkObject, checkSignal, quote } from "../../checks.ts";
+import { UsageError } from "../../errors.ts";
 import type { SetupOptions } from "./setup.ts";
 
 /** Options of `loadSparse`. */
@@ -50,10 +51,7 @@ const OTHERS: Readonly<Record<Exclude<keyof SparseOptions, Checked>, true>> = {
 
 /** @throws {UsageError} Naming an option that is out of its range, or that there is not. */
 export function checkOptions(options: SparseOptions): void {
-  // Who writes JavaScript may hand over anything.
-  if (typeof options !== "object" || options === null) {
-    throw new UsageError("options must be an object, e.g. { threads: 1 }");
-  }
+  checkObject(options, "options", "{ threads: 1 }");
   const unknown = Object.keys(options).filter((name) =>
     ![COUNTS, AMOUNTS, WORDS, SWITCHES, OTHERS].some((known) => Object.hasOwn(known, name))
   );

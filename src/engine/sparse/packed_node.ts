@@ -10,7 +10,8 @@ import {
   type Scaling,
 } from "../../../compile/functions.ts";
 import { codeBits } from "../../../compile/packed/nm.ts";
-import { OnnxError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { OnnxError } from "../../errors.ts";
 import {
   type NodeProto,
   type TensorProto,

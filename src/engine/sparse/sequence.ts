@@ -6,6 +6,7 @@ import { AbortError, ModelClosedError, UsageError } from "../../errors.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { roomForLogits } from "../logits.ts";
 import type { RunOptions, Sequence } from "../model.ts";
+import { checkRun } from "../tokens.ts";
 import { BATCH, BATCH_WITH_LOGITS, type Piece } from "./batches.ts";
 import type { CachedTokens } from "./cache.ts";
 
@@ -52,12 +53,13 @@ export class SparseSequence implements Sequence {
     return this.#likeliest;
   }
 
-  run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+  async run(tokens: ArrayLike<number>, options: RunOptions = {}): Promise<Float32Array> {
+    checkRun(tokens, options);
     const ids = Array.from(tokens);
     this.#pending++;
     const result = this.#last.then(() => this.#run(ids, options));
     this.#last = result.catch(() => {});
-    return result;
+    return await result;
   }
 
   async #run(ids: readonly number[], options: RunOptions): Promise<Float32Array> {

@@ -2,7 +2,8 @@
  * Schemas of objects: properties by name, by patterns of their names, and others.
  * @module
  */
-import { quote, type SchemaError } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import type { SchemaError } from "../../errors.ts";
 import { KEYWORDS_OF, listedNames, namesOf, type Schema } from "./keywords.ts";
 import { type State, States } from "./states.ts";
 import type { StringPatterns } from "./string_patterns.ts";

@@ -8,7 +8,8 @@
  * @module
  */
 import { type AST, RegExpParser } from "@eslint-community/regexpp";
-import { quote, SchemaError } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { SchemaError } from "../../errors.ts";
 import { Automaton } from "./automaton.ts";
 import { complementOf, intersection, type Machine, type Spend } from "./machine.ts";
 import type { Place } from "./place.ts";

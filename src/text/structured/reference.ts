@@ -2,7 +2,7 @@
  * References within a schema.
  * @module
  */
-import { quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
 import type { Schema } from "./keywords.ts";
 import { typeOf } from "./value.ts";
 

@@ -28,7 +28,8 @@
  *
  * @module
  */
-import { quote, SchemaError } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { SchemaError } from "../../errors.ts";
 import {
   CHOICES,
   isOldTuple,

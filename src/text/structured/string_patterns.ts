@@ -3,7 +3,8 @@
  * what names of properties must.
  * @module
  */
-import { quote, SchemaError } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { SchemaError } from "../../errors.ts";
 import { ENCODINGS, FORMATS, SAID_BY_FORMATS, STANDARD_FORMATS } from "./formats.ts";
 import {
   NothingMatchesError,

@@ -7,13 +7,13 @@ import { basename, extname, join } from "node:path";
 import { parseOptions, type RunHooks } from "../../api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/shared.ts";
 import { SELF } from "../../api/calibration_writer.ts";
+import { throwIfAborted } from "../../checks.ts";
 import {
   AbortError,
   AllocationError,
   type EspalierError,
   PatternError,
   SizeUnreachableError,
-  throwIfAborted,
   UsageError,
 } from "../../errors.ts";
 import { median } from "../../generate/bench.ts";

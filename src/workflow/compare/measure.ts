@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import type { RunHooks } from "../../api/options.ts";
-import { throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../checks.ts";
 import { DECODE_CONTEXT, decodeRate, median } from "../../generate/bench.ts";
 import { load } from "../../generate/load.ts";
 import type { Model } from "../../generate/model.ts";

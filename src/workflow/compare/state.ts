@@ -4,7 +4,8 @@
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { CompareStateError, quote } from "../../errors.ts";
+import { quote } from "../../checks.ts";
+import { CompareStateError } from "../../errors.ts";
 import { assertReplaceable, readJson, replaceText } from "../../platform/files.ts";
 import { exists } from "../../platform/paths.ts";
 

@@ -2,6 +2,7 @@
  * The plots as one SVG image, readable on light and on dark ground.
  * @module
  */
+import { UsageError } from "../../errors.ts";
 import { type Panel, panelsOf, type Plotted } from "./points.ts";
 import { tickText } from "./scale.ts";
 
@@ -30,12 +31,18 @@ const COLOURS = [
  * @param subtitle How; any text.
  * @param variants What was measured.
  * @returns A whole SVG document.
+ * @throws {UsageError} When the variants are no list.
  */
 export function comparisonSvg(
   title: string,
   subtitle: string,
   variants: readonly Plotted[],
 ): string {
+  if (!Array.isArray(variants)) {
+    throw new UsageError(
+      "variants must be a list: comparisonSvg(title, subtitle, report.variants)",
+    );
+  }
   const panels = panelsOf(variants);
   const values = [...new Set(variants.map(({ values }) => values))];
   const height = LEGEND + 24 + panels.length * PANEL;

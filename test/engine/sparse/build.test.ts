@@ -137,7 +137,15 @@ describe("a build is chosen", () => {
     const engine = ["kernels.ts", "layout.ts", "module_bytes.ts"].map((file) =>
       `engine/sparse/${file}`
     );
-    for (const file of [...engine, "errors.ts", "platform/assets.ts", "platform/builtin.ts"]) {
+    for (
+      const file of [
+        ...engine,
+        "checks.ts",
+        "errors.ts",
+        "platform/assets.ts",
+        "platform/builtin.ts",
+      ]
+    ) {
       const to = join(root, "src", file);
       mkdirSync(dirname(to), { recursive: true });
       cpSync(fromRoot(`src/${file}`), to);

@@ -3,7 +3,7 @@
  * @module
  */
 import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
-import { quote } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
 import type { Activation, Cache, Lengths, Meaning } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";

@@ -5,7 +5,8 @@
  * computes, so a node with one left over is refused.
  * @module
  */
-import { OnnxError, quote, UnsupportedOperatorError } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
+import { OnnxError, UnsupportedOperatorError } from "../../../errors.ts";
 import { numbersOf } from "../../../onnx/constants.ts";
 import {
   type AttributeProto,

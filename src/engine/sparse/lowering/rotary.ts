@@ -8,7 +8,7 @@ import {
   type TensorProto,
   TensorProto_DataType as DataType,
 } from "../../../onnx/generated/onnx_pb.ts";
-import { quote } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
 import type { RotaryTables } from "../ir.ts";
 import type { Meaning } from "./meaning.ts";
 import { NodeView } from "./node_view.ts";

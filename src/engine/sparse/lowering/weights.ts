@@ -5,7 +5,7 @@
 import { GATHER_INT4 } from "../../../../compile/functions.ts";
 import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
 import { MOST_WEIGHTS } from "../../../../compile/packed/types.ts";
-import { quote } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
 import {
   type TensorProto,
   TensorProto_DataType as DataType,

@@ -3,7 +3,8 @@
  * kernels into the layouts that they read. Nothing is dense on its way that was not dense in the file.
  * @module
  */
-import { quote, throwIfAborted, UnsupportedOperatorError } from "../../../errors.ts";
+import { quote, throwIfAborted } from "../../../checks.ts";
+import { UnsupportedOperatorError } from "../../../errors.ts";
 import { letEventsIn } from "../../../platform/events.ts";
 import type { MatrixRef, RotaryTables } from "../ir.ts";
 import type { Kernels } from "../kernels.ts";

@@ -3,7 +3,7 @@
  * @module
  */
 import { fillTables } from "../../../checkpoint/architectures/rotary.ts";
-import { throwIfAborted } from "../../../errors.ts";
+import { throwIfAborted } from "../../../checks.ts";
 import { letEventsIn } from "../../../platform/events.ts";
 import type { RotaryTables } from "../ir.ts";
 import { roundUp } from "../layout.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { letEventsIn } from "../../../platform/events.ts";
-import { throwIfAborted } from "../../../errors.ts";
+import { throwIfAborted } from "../../../checks.ts";
 import { DESCRIPTOR_BYTES, KIND, SEGMENT } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { PlacedMatrix } from "./placed.ts";

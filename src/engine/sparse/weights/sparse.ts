@@ -2,7 +2,8 @@
  * Sparse matrices on their way to their place.
  * @module
  */
-import { PackedFormatError, quote } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
+import { PackedFormatError } from "../../../errors.ts";
 import type { MatrixRef } from "../ir.ts";
 import {
   DESCRIPTOR_BYTES,

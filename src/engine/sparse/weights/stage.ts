@@ -3,7 +3,8 @@
  * @module
  */
 import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
-import { OnnxError, PackedFormatError, quote } from "../../../errors.ts";
+import { quote } from "../../../checks.ts";
+import { OnnxError, PackedFormatError } from "../../../errors.ts";
 import { letEventsIn } from "../../../platform/events.ts";
 import type { Kernels } from "../kernels.ts";
 import { CONTROL, DESCRIPTOR, DESCRIPTOR_BYTES, JOB, roundUp } from "../layout.ts";

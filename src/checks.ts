@@ -1,0 +1,46 @@
+/**
+ * Checks of what callers hand over, and how messages name what they were given.
+ * @module
+ */
+import { AbortError, UsageError } from "./errors.ts";
+
+/**
+ * Throws {@linkcode AbortError} when `signal` has been aborted.
+ *
+ * @param signal The caller's signal, if there is one.
+ * @throws {AbortError} When it has been aborted.
+ */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new AbortError("stopped before the end: nothing was written");
+}
+
+/** @throws {UsageError} When it is something else than an `AbortSignal`, e.g. the controller that has one. */
+export function checkSignal(signal: AbortSignal | undefined): void {
+  if (signal === undefined) return;
+  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
+  if (typeof aborted === "boolean" && typeof addEventListener === "function") return;
+  throw new UsageError("signal must be an AbortSignal: of an AbortController, its signal");
+}
+
+/**
+ * Checks options that callers hand over: who writes JavaScript may hand over anything.
+ *
+ * @param what What they are called.
+ * @param example How they are written.
+ * @throws {UsageError} When they are no object.
+ */
+export function checkObject(value: unknown, what: string, example: string): void {
+  if (typeof value === "object" && value !== null) return;
+  throw new UsageError(`${what} must be an object, e.g. ${example}`);
+}
+
+/** @throws {UsageError} When tokens that callers hand over are no list. */
+export function checkTokens(tokens: unknown): void {
+  if (typeof tokens === "object" && tokens !== null && "length" in tokens) return;
+  throw new UsageError("tokens must be a list of token ids");
+}
+
+/** A name for messages: it may come from a damaged file, and be of any length. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
+}
