@@ -44,9 +44,10 @@ export type { ModelCard } from "./src/generate/card.ts";
 export type { LoadedInfo, Model } from "./src/generate/model.ts";
 export type { GenerationOptions } from "./src/generate/options.ts";
 export type { ModelFiles, ModelLocation } from "./src/generate/place.ts";
-export type { Prompt, PromptTokens } from "./src/generate/prompt.ts";
+export type { Prompt, PromptOptions, PromptTokens } from "./src/generate/prompt.ts";
 export type { Message } from "./src/text/chat_template.ts";
 export type { TokenConstraint } from "./src/text/constraint.ts";
+export type { ChoiceLogprobs, TokenLogprob } from "./src/text/logprobs.ts";
 export type { TextForm } from "./src/text/structured/mod.ts";
 export type { CacheUse, ModelInfo, RunOptions, Sequence } from "./src/engine/model.ts";
 export type {
@@ -58,6 +59,8 @@ export type {
 } from "./src/api/prune_report.ts";
 export type { DistillReport } from "./src/api/distill.ts";
 export type { AppOptions } from "./src/server/app.ts";
+export type { App, AppEnv } from "./src/server/context.ts";
+export type { Log, LogEntry } from "./src/server/log.ts";
 export * from "./src/errors.ts";
 export { VERSION } from "./src/version.ts";
 

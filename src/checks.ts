@@ -42,5 +42,18 @@ export function checkTokens(tokens: unknown): void {
 
 /** A name for messages: it may come from a damaged file, and be of any length. */
 export function quote(text: string): string {
-  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
+  return withoutControls(JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text));
+}
+
+/**
+ * Text that comes from a model, a file or a server, with its control characters as numbers: a terminal would obey them,
+ * and a log take what follows for a line of its own.
+ *
+ * @param kept Those that stay, e.g. line breaks.
+ */
+export function withoutControls(text: string, kept = ""): string {
+  return text.replaceAll(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (sign) => kept.includes(sign) ? sign : `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

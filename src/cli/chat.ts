@@ -24,7 +24,7 @@ import {
   say,
 } from "./model.ts";
 import { aside } from "./table.ts";
-import { ProgressView } from "./terminal.ts";
+import { ProgressView, shownText } from "./terminal.ts";
 
 /** The `chat` command. */
 export const chatCommand: Command = {
@@ -144,7 +144,7 @@ async function takeTurn(
         end = piece;
       } else {
         answer += piece.text;
-        if (shown) print(piece.text);
+        if (shown) print(shownText(piece.text));
       }
     }
   } catch (error) {

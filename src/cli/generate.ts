@@ -26,7 +26,7 @@ import {
   say,
 } from "./model.ts";
 import { ownIsExample } from "./own_model.ts";
-import { ProgressView } from "./terminal.ts";
+import { ProgressView, shownText } from "./terminal.ts";
 
 /** Bytes of the longest prompt that is read: no context holds more. */
 const LONGEST_PROMPT = 16 << 20;
@@ -175,7 +175,7 @@ async function stream(
   const tokens: number[] = [];
   const logprobs: ChoiceLogprobs[] = [];
   let end: EndPiece | undefined;
-  const write = (piece: string) => void (shown && piece !== "" && print(piece));
+  const write = (piece: string) => void (shown && piece !== "" && print(shownText(piece)));
   try {
     for await (const piece of model.generate(prompt, { ...generationOf(options), ...running })) {
       if (piece.type === "end") {

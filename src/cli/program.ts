@@ -3,6 +3,7 @@
  * @module
  */
 import process from "node:process";
+import { withoutControls } from "../checks.ts";
 import {
   AbortError,
   EspalierError,
@@ -159,7 +160,7 @@ function denied(cause: unknown, name = "help"): PermissionMissingError | undefin
 /** Writes an error to standard error; returns its exit code. */
 function report(error: unknown, command: Command | undefined): number {
   if (error instanceof EspalierError) {
-    const line = `${error.code}: ${error.message}`.replaceAll("\n", " ");
+    const line = withoutControls(`${error.code}: ${error.message}`.replaceAll("\n", " "));
     tell(`error ${line}\n`);
     if (error instanceof UsageError) {
       tell(`try ${program()} ${command ? `${command.name} ` : ""}--help\n`);
@@ -168,6 +169,6 @@ function report(error: unknown, command: Command | undefined): number {
   }
   // Not an error that we know the cause of: its stack is what a report of it needs.
   const text = error instanceof Error ? error.stack ?? error.message : String(error);
-  tell(`internal error, please report it: ${text}\n`);
+  tell(`internal error, please report it: ${withoutControls(text, "\n\t")}\n`);
   return 1;
 }

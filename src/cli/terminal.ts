@@ -5,6 +5,7 @@
  */
 import process from "node:process";
 import type { ProgressEvent } from "../api/options.ts";
+import { withoutControls } from "../checks.ts";
 import { tell } from "../platform/output.ts";
 
 /** Least milliseconds between two drawings of a line. */
@@ -27,6 +28,11 @@ export function columns(): number {
   return Math.max(60, Math.min(process.stdout.columns || 100, 140));
 }
 
+/** Text of a model, for standard output: at a terminal without control characters but line breaks and tabulators. */
+export function shownText(text: string): string {
+  return process.stdout.isTTY ? withoutControls(text, "\n\t") : text;
+}
+
 /** Shows progress events; {@linkcode finish} ends the last line. */
 export class ProgressView {
   readonly #live = Boolean(process.stderr.isTTY) && !isDumb();
@@ -43,7 +49,7 @@ export class ProgressView {
     const now = performance.now();
     if (event.type === "note") {
       this.#endLine();
-      tell(`${event.text}\n`);
+      tell(`${withoutControls(event.text, "\n")}\n`);
       return;
     }
     const { phase, done, total, unit } = event;

@@ -66,7 +66,14 @@ export interface SourceFile {
 
 /** What a model is called by: of where it lies on the web the last part, so that nobody is told the rest. */
 export function modelName({ name, isFar }: ModelSource): string {
-  return isFar ? name.split("/").at(-1) || name : name;
+  if (!isFar) return name;
+  const last = name.split("/").at(-1) || name;
+  try {
+    const decoded = decodeURIComponent(last);
+    return /[/\\\p{Cc}]/u.test(decoded) ? last : decoded;
+  } catch {
+    return last;
+  }
 }
 
 /** What a file in memory is, or one that a browser holds. */

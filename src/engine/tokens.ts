@@ -2,13 +2,22 @@
  * What every engine asks of the tokens that it is given.
  * @module
  */
-import { checkObject, checkTokens } from "../checks.ts";
+import { checkObject, checkSignal, checkTokens } from "../checks.ts";
 import { ContextOverflowError, TokenRangeError, UsageError } from "../errors.ts";
+import type { RunOptions } from "./model.ts";
 
-/** @throws {UsageError} When what a caller hands over to be run is no list, or its options no object. */
-export function checkRun(tokens: unknown, options: unknown): void {
+/** @throws {UsageError} When what a caller hands over to be run is no list, or its options are none. */
+export function checkRun(tokens: unknown, options: RunOptions): void {
   checkTokens(tokens);
   checkObject(options, "options", "{ signal }");
+  const { signal, logits, within } = options;
+  checkSignal(signal);
+  if (logits !== undefined && logits !== "last" && logits !== "all") {
+    throw new UsageError('logits: "last" or "all" was expected');
+  }
+  if (within !== undefined && !(typeof within === "number" && within >= 0)) {
+    throw new UsageError("within: a number of 0 or more was expected");
+  }
 }
 
 /**

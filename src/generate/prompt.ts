@@ -46,7 +46,11 @@ export function promptTokens(
   info: Pick<ModelInfo, "vocabulary" | "context">,
   options: PromptOptions = {},
 ): PromptTokens {
-  const { promptLimit } = options;
+  const { promptLimit, longestText } = options;
+  for (const [name, most] of Object.entries({ promptLimit, longestText })) {
+    if (most === undefined || (typeof most === "number" && most >= 0)) continue;
+    throw new UsageError(`${name}: a number of 0 or more was expected`);
+  }
   const { tokens, continues } = encode(text, prompt, options);
   if (tokens.length === 0) {
     throw new UsageError(

@@ -2,6 +2,7 @@
  * What the log tells of each request: one record when it has been answered.
  * @module
  */
+import { withoutControls } from "../checks.ts";
 import type { EndPiece, TextPiece } from "../generate/generate.ts";
 
 /** One line of the log. Prompts and answers are in it only where the server was asked for that. */
@@ -166,8 +167,13 @@ export function jsonLine(entry: LogEntry): string {
   return JSON.stringify(entry);
 }
 
-/** A line as a person reads it. */
+/** A line as a person reads it. Clients and models choose parts of it: they must not write to the terminal. */
 export function textLine(entry: LogEntry): string {
+  // What went wrong may be told in several lines.
+  return withoutControls(lineOf(entry), entry.event === "request" ? "" : "\n\t");
+}
+
+function lineOf(entry: LogEntry): string {
   const { time, event, message, method, path, status, milliseconds, error } = entry;
   if (event === "server") return `${time} ${message}`;
   if (event === "error") return `${time} error${entry.id ? ` ${entry.id}` : ""}: ${message}`;
@@ -186,11 +192,6 @@ export function textLine(entry: LogEntry): string {
     entry.prompt === undefined ? undefined : `prompt ${JSON.stringify(entry.prompt)}`,
     entry.answer === undefined ? undefined : `answer ${JSON.stringify(entry.answer)}`,
   ].filter((fact) => fact !== undefined && fact !== "");
-  const line = `${time} ${method} ${path} ${status} ${milliseconds} ms ${entry.id}` +
+  return `${time} ${method} ${path} ${status} ${milliseconds} ms ${entry.id}` +
     (facts.length > 0 ? `: ${facts.join("; ")}` : "");
-  // A client chooses the path: it must not write lines of its own, or to the terminal.
-  return line.replaceAll(
-    /[\p{Cc}\u2028\u2029]/gu,
-    (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }

@@ -12,3 +12,5 @@
  */
 export * from "../generate/run.ts";
 export { type AppOptions, createApp } from "./app.ts";
+export type { App, AppEnv } from "./context.ts";
+export type { Log, LogEntry } from "./log.ts";

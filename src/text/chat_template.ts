@@ -35,6 +35,8 @@ export interface Message {
   /** Who says it: `system`, `user` or `assistant`, in most templates. */
   readonly role: string;
   readonly content: string;
+  /** What else the template writes, e.g. `tool_calls` or `name`. */
+  readonly [field: string]: unknown;
 }
 
 const messagesSchema = z.array(messageSchema).min(1);

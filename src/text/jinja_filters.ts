@@ -59,6 +59,14 @@ export function attributeOf(value: Value, path: string): Value {
   return found;
 }
 
+/** Counts what a step goes through, and throws when it is too much. */
+export interface Counter {
+  /** All that is in a value. */
+  whole(value: Value): void;
+  /** A value's items, or the letters of a text. */
+  size(value: Value): void;
+}
+
 /**
  * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's
  * own tests nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
@@ -69,8 +77,9 @@ export function selected(
   [named, ...others]: readonly Value[],
   { tests }: Environment,
   isWanted: boolean,
+  counter: Counter,
 ): Value[] {
-  const test = named === undefined ? isTrue : testOf(named, tests);
+  const test = named === undefined ? isTrue : testOf(named, tests, counter);
   return (list.value as Value[]).filter((item) => {
     const tested = attribute ? attributeOf(item, String(attribute.value)) : item;
     return test(tested, ...others) === isWanted;
@@ -85,20 +94,27 @@ function isTrue(value: Value): boolean {
 function testOf(
   { value: name }: Value,
   tests: Environment["tests"],
+  counter: Counter,
 ): (...values: Value[]) => boolean {
+  const isEqual = (a: Value, b: Value) => {
+    counter.whole(a);
+    return areEqual(a, b);
+  };
   switch (name) {
     case "==":
     case "eq":
     case "equalto":
-      return areEqual;
+      return isEqual;
     case "!=":
     case "ne":
-      return (a, b) => !areEqual(a, b);
+      return (a, b) => !isEqual(a, b);
     case "in":
-      return (a, b) =>
-        isList(b)
-          ? (b.value as Value[]).some((one) => areEqual(a, one))
+      return (a, b) => {
+        counter.size(b);
+        return isList(b)
+          ? (b.value as Value[]).some((one) => isEqual(a, one))
           : b.type === "StringValue" && (b.value as string).includes(textOf(a));
+      };
   }
   const test = tests.get(String(name));
   if (test) return test;

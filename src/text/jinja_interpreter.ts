@@ -6,6 +6,7 @@ import { Environment, Interpreter } from "@huggingface/jinja";
 import {
   argumentOf,
   attributeOf,
+  type Counter,
   OF_LETTERS,
   OF_PART,
   OF_WHOLE,
@@ -40,8 +41,8 @@ const DEEPEST = 500;
 
 /** Most parts that run and elements that are made, some hundred times what a conversation of a hundred messages takes. */
 const MOST_STEPS = 3_000_000;
-/** Most characters of a text. */
-const LONGEST = 1 << 24;
+/** Most characters of a text: some million tokens, and what several texts made of it have room for in small machines. */
+const LONGEST = 1 << 22;
 /** Characters of a text that are made in the time of a part. */
 const CHARACTERS = 64;
 /** Parts that make what they give, where others only name it. */
@@ -56,6 +57,10 @@ const MAKERS = new Set([
 export class TemplateInterpreter extends Interpreter {
   #depth = 0;
   #steps = 0;
+  readonly #counter: Counter = {
+    whole: (value) => this.#countWhole(value),
+    size: (value) => this.#count(sizeOf(value)),
+  };
 
   /** @throws {Error} When a template, which anybody may have written, takes too long or makes too much. */
   override evaluate(statement: Statement, environment: Environment): Value {
@@ -226,7 +231,14 @@ export class TemplateInterpreter extends Interpreter {
         this.evaluate(arg as unknown as Statement, environment)
       );
       const attribute = name.endsWith("attr") ? values.shift() ?? valueOf(undefined) : undefined;
-      const items = selected(given, attribute, values, environment, name.startsWith("select"));
+      const items = selected(
+        given,
+        attribute,
+        values,
+        environment,
+        name.startsWith("select"),
+        this.#counter,
+      );
       const list = { type: "ArrayLiteral", value: items.map(known) };
       return super.evaluate(list as unknown as Statement, environment);
     }

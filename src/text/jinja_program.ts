@@ -198,10 +198,10 @@ function stripped(text: unknown, characters: unknown, atStart: boolean, atEnd: b
     while (atEnd && end > start && isSpace(text[end - 1])) end--;
     return text.slice(start, end);
   }
-  const letters = [...text];
+  const letters = [...text], named = new Set(characters);
   let end = letters.length;
-  while (atStart && start < end && characters.includes(letters[start])) start++;
-  while (atEnd && end > start && characters.includes(letters[end - 1])) end--;
+  while (atStart && start < end && named.has(letters[start])) start++;
+  while (atEnd && end > start && named.has(letters[end - 1])) end--;
   return letters.slice(start, end).join("");
 }
 

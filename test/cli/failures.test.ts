@@ -469,3 +469,14 @@ describe("a command that lacks a permission of Deno", () => {
     });
   }
 });
+
+test("what a file says does not command the terminal", async () => {
+  const model = join(workshop.folder(), "model");
+  cpSync(TINY, model, { recursive: true });
+  const path = join(model, "tokenizer.json");
+  const tokenizer = JSON.parse(readFileSync(path, "utf8"));
+  const normalizer = { type: "\x1b]0;owned\x07\x9b2J" };
+  writeFileSync(path, JSON.stringify({ ...tokenizer, normalizer }));
+  const stderr = await fail(1, "TOKENIZER_INVALID", ["eval", model, "--text", TEXT], "owned");
+  expect(stderr.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+});

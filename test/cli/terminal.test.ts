@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import process from "node:process";
 import { PassThrough } from "node:stream";
-import { colours, ProgressView } from "../../src/cli/terminal.ts";
+import { quote } from "../../src/checks.ts";
+import { colours, ProgressView, shownText } from "../../src/cli/terminal.ts";
 
 /** A terminal that shows what it is told. */
 class Screen extends PassThrough {
@@ -71,6 +72,20 @@ describe("progress at a terminal", () => {
     for (const columns of [100, 0]) {
       expect(linesOn(columns)[0]).toBe(`${PHASE}: 0 B of 3.00 GB`);
     }
+  });
+
+  test("shows what models and files say without what would command it", () => {
+    const said = "a\x1b]0;b\x07\x9b2J\tc\n\x7f";
+    const screen = show(40);
+    const view = new ProgressView();
+    view.show({ type: "note", text: said });
+    view.finish();
+    expect(screen.shown).toBe("a\\u001b]0;b\\u0007\\u009b2J\\u0009c\n\\u007f\n");
+    expect(shownText(said)).toBe("a\\u001b]0;b\\u0007\\u009b2J\tc\n\\u007f");
+    // Who reads it by a program has every byte.
+    Object.defineProperty(process, "stdout", { value: new PassThrough(), configurable: true });
+    expect(shownText(said)).toBe(said);
+    expect(quote("\x9b2J\x1b\u2028")).toBe('"\\u009b2J\\u001b\\u2028"');
   });
 
   test("that calls itself dumb is lines without colours", () => {

@@ -4,6 +4,7 @@ import { bench } from "../../src/generate/bench.ts";
 import { createApp } from "../../src/server/app.ts";
 import { comparisonSvg } from "../../src/workflow/compare/svg.ts";
 import { filesSource } from "../../src/engine/source.ts";
+import type { RunOptions } from "../../src/engine/model.ts";
 import type { TextForm } from "../../src/text/structured/mod.ts";
 import { load } from "../../src/generate/load.ts";
 import {
@@ -99,6 +100,14 @@ for (const engine of ["sparse", "ort"] as const) {
     const nothing = null as unknown as number[];
     expect((await rejectionOf(sequence.run(nothing))).code).toBe("USAGE");
     expect((await rejectionOf(sequence.run([5], nothing as object))).code).toBe("USAGE");
+    for (
+      const wrong of [{ signal: {} }, { signal: null }, { logits: "some" }, { within: 3n }, {
+        within: NaN,
+      }]
+    ) {
+      const { code } = await rejectionOf(sequence.run([5], wrong as unknown as RunOptions));
+      expect([wrong, code]).toEqual([wrong, "USAGE"]);
+    }
     expect(sequence.length).toBe(0);
     const logits = await sequence.run([5, 6]);
     const all = await model.logits([5, 6]);

@@ -209,6 +209,11 @@ describe("the log", () => {
     );
   });
 
+  test("cannot command the terminal that shows what went wrong", () => {
+    const entry = { time: "t", event: "error", message: "it\n\x1b]0;x\x07\x9b" } as const;
+    expect(textLine(entry)).toBe("t error: it\n\\u001b]0;x\\u0007\\u009b");
+  });
+
   test("cannot be written into by a path", async () => {
     const server = new ToyServer();
     for (const path of ["/a%0Ab%1b[31m", "/a%C2%9b%E2%80%A8b"]) await server.fetch(path);

@@ -166,6 +166,11 @@ describe("a chat template", () => {
           "{% set l = range(99999) %}{% for a in l %}{% set x = 'x' in l %}{% endfor %}",
           "too many steps",
         ],
+        ...["equalto", "ne", "in"].map((test) => [
+          doubled("[n.s, n.s]", "[1]", 60) + `{{ [n.s] | select('${test}', n.s) | list | length }}`,
+          "too many steps",
+        ]),
+        ["{{ range(99999) | select('in', range(100000, 199999)) | list }}", "too many steps"],
       ]
     ) {
       const message = refusal(source);
@@ -192,6 +197,15 @@ describe("a chat template", () => {
       "{% set c = m.content | trim %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1].strip() %}" +
       "{% endif %}{{ '<|im_start|>' + m.role + '\n' + c + '<|im_end|>\n' }}{% endfor %}";
     expect(new ChatTemplate(source).render(messages).length).toBeGreaterThan(2_000_000);
+  });
+
+  test("strips as many characters as there are in a time that grows with the text", () => {
+    const started = performance.now();
+    const source =
+      "{% set n = namespace(a='é', b='è') %}{% for i in range(20) %}{% set n.a = n.a ~ n.a %}" +
+      "{% set n.b = n.b ~ n.b %}{% endfor %}[{{ n.a.strip(n.b ~ 'é') }}]";
+    expect(new ChatTemplate(source).render(HELLO)).toBe("[]");
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   test("strips the characters that it names, as Python does, and no others", () => {
