@@ -18,13 +18,17 @@
  * @module
  */
 import type * as Library from "./src/library.ts";
+export type { Format } from "./compile/choose_format.ts";
 export type { CompiledLinear, CompileReport } from "./compile/compile.ts";
 export type { ExpandReport } from "./compile/expand.ts";
 export type { CompiledInspectReport, CompiledLinearReport } from "./compile/inspect.ts";
 export type { CompileOptions, ExpandOptions, VerifyOptions } from "./compile/options.ts";
 export type { VerifyReport } from "./compile/verify.ts";
 export type { EvaluateReport } from "./src/api/evaluate.ts";
+export type { Sampling } from "./src/api/calibration_writer.ts";
+export type { StoreChoice } from "./src/api/compiled_sizes.ts";
 export type { ExportReport } from "./src/api/export.ts";
+export type { FitReport } from "./src/api/fit.ts";
 export type { InspectReport, LinearReport } from "./src/api/inspect.ts";
 export type {
   EvaluateOptions,
@@ -35,12 +39,13 @@ export type {
   RunHooks,
 } from "./src/api/options.ts";
 export type { ComparedVariant, CompareReport } from "./src/workflow/compare/compare.ts";
+export type { BestAt } from "./src/workflow/compare/frontier.ts";
 export type { CompareOptions } from "./src/workflow/compare/options.ts";
 export type { PulledFile, PullOptions, PullReport } from "./src/hub/pull.ts";
 export type { BenchReport } from "./src/generate/bench.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./src/generate/generate.ts";
 export type { LoadOptions } from "./src/generate/load_options.ts";
-export type { ModelCard } from "./src/generate/card.ts";
+export type { BlockCard, ModelCard } from "./src/generate/card.ts";
 export type { LoadedInfo, Model } from "./src/generate/model.ts";
 export type { GenerationOptions } from "./src/generate/options.ts";
 export type { ModelFiles, ModelLocation } from "./src/generate/place.ts";
@@ -58,6 +63,7 @@ export type {
   Trial,
 } from "./src/api/prune_report.ts";
 export type { DistillReport } from "./src/api/distill.ts";
+export type { AllocationName } from "./src/prune/types.ts";
 export type { AppOptions } from "./src/server/app.ts";
 export type { App, AppEnv } from "./src/server/context.ts";
 export type { Log, LogEntry } from "./src/server/log.ts";

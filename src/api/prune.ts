@@ -303,6 +303,8 @@ class PruneRun {
       } finally {
         writer?.close();
       }
+    } catch (error) {
+      throw state ? state.told(error) : error;
     } finally {
       pending?.discard();
     }

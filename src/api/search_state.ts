@@ -8,7 +8,7 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { SearchStateError } from "../errors.ts";
+import { AbortError, SearchStateError } from "../errors.ts";
 import { assertReplaceable, readJson, replaceText } from "../platform/files.ts";
 import { remove } from "../platform/folders.ts";
 import { exists } from "../platform/paths.ts";
@@ -179,6 +179,16 @@ export class SearchState {
     throw new SearchStateError(
       `${this.#path}: a candidate whose loss is recorded as ${recorded} has ${measured} now: ` +
         `the file is damaged, or of another machine; remove it to begin anew`,
+    );
+  }
+
+  /** What is thrown for an error: of work that was stopped, one that says where what was measured is kept. */
+  told(error: unknown): unknown {
+    const isKept = this.#path !== undefined && this.#trials.length + this.#answers.length > 0;
+    if (!isKept || !(error instanceof AbortError)) return error;
+    return new AbortError(
+      `stopped before the end: what was measured is kept in ${this.#path}, and the same command goes on from there`,
+      { cause: error },
     );
   }
 

@@ -9,7 +9,6 @@ import { colours } from "./terminal.ts";
 export const style = {
   bold: (text: string): string => wrap(text, 1, 22),
   dim: (text: string): string => wrap(text, 2, 22),
-  green: (text: string): string => wrap(text, 32, 39),
 };
 
 /** The same for what is said on standard error. */

@@ -55,10 +55,3 @@ export const benchCommandSchema = z.strictObject({
     "times that each figure is taken; the median is told",
   ),
 });
-
-/** Options of the command `generate`, as a caller writes them. */
-export type GenerateCommandOptions = z.input<typeof generateCommandSchema>;
-/** Options of the command `chat`, as a caller writes them. */
-export type ChatCommandOptions = z.input<typeof chatCommandSchema>;
-/** Options of the command `bench`, as a caller writes them. */
-export type BenchCommandOptions = z.input<typeof benchCommandSchema>;

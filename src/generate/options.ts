@@ -41,5 +41,3 @@ export interface GenerationOptions extends z.input<typeof generationSchema>, Pro
    */
   readonly constraint?: TokenConstraint;
 }
-/** Options of `generate`, checked, with their defaults. */
-export type GenerationSettings = z.output<typeof generationSchema>;

@@ -29,7 +29,7 @@ export type { Message } from "../text/chat_template.ts";
 export type { TokenConstraint } from "../text/constraint.ts";
 export type { ChoiceLogprobs, TokenLogprob } from "../text/logprobs.ts";
 export type { TextForm } from "../text/structured/mod.ts";
-export type { ModelCard } from "./card.ts";
+export type { BlockCard, ModelCard } from "./card.ts";
 export type { EndPiece, GenerationPiece, TextPiece } from "./generate.ts";
 export type { LoadedInfo } from "./model.ts";
 export type { GenerationOptions } from "./options.ts";

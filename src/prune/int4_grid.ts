@@ -18,8 +18,6 @@
 // What loops compare with: V8 looks up what is exported anew each time.
 const LEAST = -8;
 const GREATEST = 7;
-/** The least level. */
-export const LEAST_LEVEL = LEAST;
 /** The greatest level. */
 export const GREATEST_LEVEL = GREATEST;
 

@@ -51,6 +51,9 @@ describe("Ctrl-C in a search", () => {
       running.kill("SIGINT");
       const { code, stdout, stderr } = await running.ended;
       expect(stderr).toContain("error ABORTED: ");
+      expect(stderr).toContain(
+        `is kept in ${join(place, "out.search.json")}, and the same command goes on`,
+      );
       expect(code).toBe(1);
       expect(stdout).toBe("");
       expect(readdirSync(place)).toEqual(["out.search.json"]);

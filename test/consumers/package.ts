@@ -18,13 +18,18 @@ const TYPESCRIPT = "typescript@5.9.3";
 /** A module that only types which say something let through. */
 const TYPED = `
 import { dlp, EspalierError } from "espalier/prune";
-import { type Model, runCompiled, urlSource } from "espalier/run";
-import { createApp } from "espalier/server";
+import { type Message, type Model, runCompiled, type TextPiece, urlSource } from "espalier/run";
+import { type AppOptions, createApp } from "espalier/server";
 
 // Their types have names that declarations can import.
 export const written = (model: Model) => model.generate("x");
 export const told = (model: Model) => [model.info, model.card, model.cacheUse()] as const;
+export const served = (model: Model, options: AppOptions) => [createApp(model), options.log] as const;
+export const drawn = (piece: TextPiece) => piece.logprobs;
+export const made = (options: Parameters<Model["prepare"]>[1]) => options;
 export const opened = (model: Model) => [model.open(), model.constrain("json")] as const;
+
+export const messages: Message[] = [{ role: "tool", content: "7", name: "f" }];
 
 export function codeOf(error: unknown): string {
   return error instanceof EspalierError ? error.code : "none";
