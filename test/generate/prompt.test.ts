@@ -93,6 +93,8 @@ describe("a prompt", () => {
       [PROMPT, { stop: "\ud83c" }, text, UsageError],
       [PROMPT, { temperature: 3 }, text, UsageError],
       [PROMPT, { beams: 4 } as GenerationOptions, text, UsageError],
+      [PROMPT, { promptLimit: NaN }, text, UsageError],
+      [PROMPT, { longestText: "9" as unknown as number }, text, UsageError],
       [[{ role: "user", content: "Hi" }], {}, { tokenizer } as typeof text, ChatTemplateError],
       [[{ role: "user" } as { role: string; content: string }], {}, text, ChatTemplateError],
     ];

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { bench } from "../../src/generate/bench.ts";
 import { createApp } from "../../src/server/app.ts";
 import { comparisonSvg } from "../../src/workflow/compare/svg.ts";
-import { filesSource } from "../../src/engine/source.ts";
+import { filesSource, modelName } from "../../src/engine/source.ts";
 import type { RunOptions } from "../../src/engine/model.ts";
 import type { TextForm } from "../../src/text/structured/mod.ts";
 import { load } from "../../src/generate/load.ts";
@@ -119,6 +119,16 @@ for (const engine of ["sparse", "ort"] as const) {
     sequence.close();
   });
 }
+
+test("a model from the web is called as its folder is, which addresses write in their own letters", () => {
+  const named = (name: string, isFar = true) =>
+    modelName({ ...filesSource({ a: new Uint8Array() }), name, isFar });
+  expect(named("https://x.example/b/tiny%208%3A16%20%C3%BC")).toBe("tiny 8:16 ü");
+  for (const kept of ["50%", "a%2Fb", "a%0Ab", "%E0%A4"]) {
+    expect(named(`https://x.example/${kept}`)).toBe(kept);
+  }
+  expect(named("tiny%20", false)).toBe("tiny%20");
+});
 
 /** What loading from a server that has these files alone fails with. */
 function failureOf(...paths: string[]) {
