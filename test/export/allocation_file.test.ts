@@ -108,6 +108,15 @@ describe("what is no allocation is refused with its field", () => {
     ["skip that is text", { skip: "q_proj", blocks: [block] }, "skip"],
     ["an empty name", { skip: [""], blocks: [block] }, "skip.0"],
     ["a mixed pattern without kept", { pattern: "mixed:16", blocks: [block] }, "blocks.0", "kept"],
+    [
+      "a mixed pattern that keeps none",
+      {
+        pattern: "mixed:16",
+        blocks: [{ index: 0, density: 1e-7, kept: 0 }],
+      },
+      "blocks.0",
+      "kept",
+    ],
     ["2:4 that keeps 1", structured("2:4", [2, 1], 4), "blocks.1", "1 kept of 4"],
     ["mixed:4 that keeps 8", structured("mixed:4", [8], 16), "blocks.0", "8 kept of 4"],
     ["a density that is not N of M", {

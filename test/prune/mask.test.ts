@@ -12,6 +12,7 @@ import {
   wandaMask,
   type Weight,
 } from "../../src/prune/mod.ts";
+import { applyPackedMask } from "../../src/prune/mask.ts";
 import { doubles, floats } from "../support/numbers.ts";
 
 /** Few different values, so that ties are the rule. */
@@ -148,6 +149,15 @@ describe("a mask", () => {
     const values = Float32Array.of(1, -2, 3);
     applyMask(values, Uint8Array.of(1, 0, 1));
     expect([...values]).toEqual([1, 0, 3]);
+  });
+
+  test("sets the same to zero when it is packed", () => {
+    const values = Float32Array.from({ length: 19 }, (_, i) => i + 1);
+    const mask = Uint8Array.from(values, (_, i) => Number(i % 8 < 3));
+    const packed = values.slice();
+    applyPackedMask(packed, packMask(mask));
+    applyMask(values, mask);
+    expect(packed).toEqual(values);
   });
 
   test("packs eight weights a byte, the first in the lowest bit", () => {

@@ -30,6 +30,19 @@ describe("a string of a schema", () => {
     check({ contentEncoding: "BASE32" }, ['"ME======"', '"MFRGG==="'], ['"MF======"', '"ME=="']);
   });
 
+  test("has characters of every length in UTF-8, from the first to the last of each", () => {
+    const all = [
+      "\u0080é\u07ff",
+      "\u0800ह\u0fff",
+      "\u1000€日本語\ud7ff",
+      "\ue000\uffff",
+      "\u{10000}",
+      "\u{40000}",
+      "\u{10ffff}",
+    ];
+    check({ type: "string" }, all.map((text) => `"${text}"`), []);
+  });
+
   test("has strings of whole characters, counted as characters", () => {
     check({ type: "string" }, ['"é🌳\\n\\u00e9"', '"\\ud83c\\udf33"', '""', '"\\/"'], [
       '"\n"',

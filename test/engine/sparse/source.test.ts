@@ -10,6 +10,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { folderSource } from "../../../src/engine/folder_source.ts";
+import { partsSource } from "../../../src/engine/parts_source.ts";
 import { filesSource, type ModelSource } from "../../../src/engine/source.ts";
 import { urlSource } from "../../../src/engine/url_source.ts";
 import { FileReadError } from "../../../src/errors.ts";
@@ -25,6 +26,28 @@ function folder(): string {
   for (const [name, bytes] of Object.entries(FILES)) writeFileSync(join(path, name), bytes);
   return path;
 }
+
+test("parts.json does not decide how much memory is taken", async () => {
+  const from = (partBytes: number) =>
+    partsSource(filesSource({
+      "parts.json": new TextEncoder().encode(
+        JSON.stringify({ format: 1, partBytes, files: { "config.json": 2 ** 40 } }),
+      ),
+    }));
+  const source = await from(1 << 20);
+  expect((await rejectionOf(source.read("config.json", 1000))).message).toContain("config.json");
+  expect((await rejectionOf(from(2 ** 40))).message).toContain("partBytes");
+});
+
+test("a server that knows no ranges gives large files whole", async () => {
+  const bytes = Uint8Array.from({ length: (16 << 20) + 5 }, (_, i) => i % 251);
+  const fetch = () => Promise.resolve(new Response(bytes));
+  const file = await urlSource("https://models.example/m", { fetch }).open("onnx/model.onnx_data");
+  const found = new Uint8Array(bytes.length);
+  await file.read(0, found);
+  file.close();
+  expect(Buffer.compare(found, bytes)).toBe(0);
+});
 
 const SOURCES: Record<string, () => ModelSource> = {
   "a folder": () => folderSource(folder()),
