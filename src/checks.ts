@@ -14,6 +14,19 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new AbortError("stopped before the end: nothing was written");
 }
 
+/**
+ * What is thrown for work that was stopped when it had measured something, which the next run has.
+ *
+ * @param path Where that is kept.
+ * @param how What the command must have, or not, to go on from there.
+ */
+export function stoppedKeeping(path: string, cause: AbortError, how = ""): AbortError {
+  return new AbortError(
+    `stopped before the end: what was measured is kept in ${path}, and the same command ${how}goes on from there`,
+    { cause },
+  );
+}
+
 /** @throws {UsageError} When it is something else than an `AbortSignal`, e.g. the controller that has one. */
 export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal === undefined) return;

@@ -8,6 +8,7 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
+import { stoppedKeeping } from "../checks.ts";
 import { AbortError, SearchStateError } from "../errors.ts";
 import { assertReplaceable, readJson, replaceText } from "../platform/files.ts";
 import { remove } from "../platform/folders.ts";
@@ -184,12 +185,9 @@ export class SearchState {
 
   /** What is thrown for an error: of work that was stopped, one that says where what was measured is kept. */
   told(error: unknown): unknown {
-    const isKept = this.#path !== undefined && this.#trials.length + this.#answers.length > 0;
-    if (!isKept || !(error instanceof AbortError)) return error;
-    return new AbortError(
-      `stopped before the end: what was measured is kept in ${this.#path}, and the same command goes on from there`,
-      { cause: error },
-    );
+    const isKept = this.#trials.length + this.#answers.length > 0;
+    if (this.#path === undefined || !isKept || !(error instanceof AbortError)) return error;
+    return stoppedKeeping(this.#path, error);
   }
 
   /** Removes the file. */

@@ -67,6 +67,18 @@ export interface Counter {
   size(value: Value): void;
 }
 
+/** Python's `==`, counted: one list may be in others any number of times. */
+export function isEqual(a: Value, b: Value, counter: Counter): boolean {
+  counter.whole(a);
+  return areEqual(a, b);
+}
+
+/** Python's `in` a list, counted. */
+export function isAmong(value: Value, list: Value, counter: Counter): boolean {
+  counter.size(list);
+  return (list.value as Value[]).some((one) => isEqual(value, one, counter));
+}
+
 /**
  * The items of a list that pass a test, or those that do not, by an attribute where there is one. The package's
  * own tests nothing where an item lacks it, so that `undefined` finds none, and knows no comparisons but one.
@@ -96,24 +108,20 @@ function testOf(
   tests: Environment["tests"],
   counter: Counter,
 ): (...values: Value[]) => boolean {
-  const isEqual = (a: Value, b: Value) => {
-    counter.whole(a);
-    return areEqual(a, b);
-  };
   switch (name) {
     case "==":
     case "eq":
     case "equalto":
-      return isEqual;
+      return (a, b) => isEqual(a, b, counter);
     case "!=":
     case "ne":
-      return (a, b) => !isEqual(a, b);
+      return (a, b) => !isEqual(a, b, counter);
     case "in":
       return (a, b) => {
+        if (isList(b)) return isAmong(a, b, counter);
         counter.size(b);
-        return isList(b)
-          ? (b.value as Value[]).some((one) => isEqual(a, one))
-          : b.type === "StringValue" && (b.value as string).includes(textOf(a));
+        counter.whole(a);
+        return b.type === "StringValue" && (b.value as string).includes(textOf(a));
       };
   }
   const test = tests.get(String(name));

@@ -7,6 +7,8 @@ import {
   argumentOf,
   attributeOf,
   type Counter,
+  isAmong,
+  isEqual,
   OF_LETTERS,
   OF_PART,
   OF_WHOLE,
@@ -19,7 +21,6 @@ import {
 } from "./jinja_filters.ts";
 import type { Node } from "./jinja_program.ts";
 import {
-  areEqual,
   characterAt,
   charactersIn,
   isList,
@@ -164,8 +165,7 @@ export class TemplateInterpreter extends Interpreter {
     }
     if (operator === "~") return valueOf(textOf(left) + textOf(right));
     if (operator === "==" || operator === "!=") {
-      this.#countWhole(left);
-      return valueOf(areEqual(left, right) === (operator === "=="));
+      return valueOf(isEqual(left, right, this.#counter) === (operator === "=="));
     }
     if (operator === "%") {
       // JavaScript gives the remainder the sign of what is divided. Added 0: none is -0.
@@ -173,14 +173,10 @@ export class TemplateInterpreter extends Interpreter {
       const areWhole = left.type === "IntegerValue" && right.type === "IntegerValue";
       if (areWhole && b !== 0) return valueOf((a % b + b) % b + 0);
     } else if (operator.endsWith("in")) {
-      this.#count(sizeOf(right));
       if (isList(right)) {
-        const isIn = (right.value as Value[]).some((one) => {
-          this.#countWhole(left);
-          return areEqual(left, one);
-        });
-        return valueOf(isIn === (operator === "in"));
+        return valueOf(isAmong(left, right, this.#counter) === (operator === "in"));
       }
+      this.#count(sizeOf(right));
     }
     const sides = { left: known(left), right: known(right) };
     return super.evaluate({ ...node, ...sides } as unknown as Statement, environment);

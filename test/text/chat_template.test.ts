@@ -171,6 +171,10 @@ describe("a chat template", () => {
           "too many steps",
         ]),
         ["{{ range(99999) | select('in', range(100000, 199999)) | list }}", "too many steps"],
+        [
+          doubled("[n.s, n.s]", "[1]", 60) + "{{ [n.s] | select('in', 'x') | list }}",
+          "too many steps",
+        ],
       ]
     ) {
       const message = refusal(source);

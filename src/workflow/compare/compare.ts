@@ -7,7 +7,7 @@ import { basename, extname, join } from "node:path";
 import { parseOptions, type RunHooks } from "../../api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/shared.ts";
 import { SELF } from "../../api/calibration_writer.ts";
-import { throwIfAborted } from "../../checks.ts";
+import { stoppedKeeping, throwIfAborted } from "../../checks.ts";
 import {
   AbortError,
   AllocationError,
@@ -169,12 +169,7 @@ export async function compare(
     if (impossible && measured.size === 0) throw impossible;
   } catch (error) {
     if (!(error instanceof AbortError) || fresh === 0) throw error;
-    throw new AbortError(
-      `stopped before the end: what was measured is kept in ${state.path}, and the same command ${
-        settings.fresh ? "without --fresh " : ""
-      }goes on from there`,
-      { cause: error },
-    );
+    throw stoppedKeeping(state.path, error, settings.fresh ? "without --fresh " : "");
   } finally {
     temporary.remove();
   }
