@@ -9,6 +9,7 @@ import {
 } from "../../src/text/chat_template.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { fromRoot } from "../support/paths.ts";
+import { HELLO, refusal } from "./chat_template_support.ts";
 import { LARGE_MODEL } from "./support.ts";
 
 /** What transformers makes of conversations, with and without the beginning of an answer. */
@@ -28,15 +29,6 @@ const fixture = JSON.parse(
   readFileSync(fromRoot("test/fixtures/chat/chat.json"), "utf8"),
 ) as Fixture;
 const now = new Date(fixture.now);
-const HELLO: Message[] = [{ role: "user", content: "Hello" }];
-
-/** Checks that rendering fails, and gives the one line that says why. */
-function refusal(source: string, messages: Message[] = HELLO): string {
-  const error = thrownBy(() => new ChatTemplate(source).render(messages));
-  expect(error).toBeInstanceOf(ChatTemplateError);
-  expect(error.message).not.toContain("\n");
-  return error.message;
-}
 
 describe("a chat template", () => {
   for (const { name, template, rendered, variables, ...tokens } of fixture.templates) {
@@ -130,86 +122,6 @@ describe("a chat template", () => {
     }
     const long = "{% set x = ['ab'] | join %}".concat("{% set x = x ~ x %}".repeat(20));
     expect(refusal(`${long}{{ range(99) | join(x) }}`)).toContain("too long");
-  });
-
-  test("ends where it would run for hours, or fill the memory", () => {
-    const doubled = (sum: string, first: string, times = 99) =>
-      `{% set n = namespace(s=${first}) %}{% for i in range(${times}) %}{% set n.s = ${sum} %}{% endfor %}`;
-    for (
-      const [source, reason] of [
-        [
-          "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-          "too many steps",
-        ],
-        [
-          "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(99) }}",
-          "too many steps",
-        ],
-        [doubled("n.s + n.s", "[1]"), "too many steps"],
-        [doubled("n.s ~ n.s", "'x'"), "too long"],
-        ["{{ [1, [2]] | tojson(indent=400000000) }}", "too long"],
-        ["{{ {'a': [[1]]} | tojson(indent=9000000) }}", "too long"],
-        ["{{ 'a\\nb' | indent(999999999) }}", "too long"],
-        ["{{ 'a\\nb' | indent(width=9000000) }}", "too long"],
-        // Lists that hold one twice are small until all that is in them is gone through.
-        ...["{{ n.s | tojson }}", "{{ n.s }}", "{{ 'x' ~ n.s }}", "{{ 'x' + n.s }}"].map((end) => [
-          doubled("[n.s, n.s]", "[1]", 40) + end,
-          "too many steps",
-        ]),
-        [doubled("[n.s, n.s]", "[1]", 40) + "{{ n.s == n.s }}", "too many steps"],
-        [doubled("[n.s, n.s]", "[1]", 40) + "{{ n.s in [n.s] }}", "too many steps"],
-        [
-          "{% set l = range(99999) %}{% for a in l %}{% set x = l | selectattr('x', 'in', 'y') %}{% endfor %}",
-          "too many steps",
-        ],
-        [
-          "{% set l = range(99999) %}{% for a in l %}{% set x = 'x' in l %}{% endfor %}",
-          "too many steps",
-        ],
-        ...["equalto", "ne", "in"].map((test) => [
-          doubled("[n.s, n.s]", "[1]", 60) + `{{ [n.s] | select('${test}', n.s) | list | length }}`,
-          "too many steps",
-        ]),
-        ["{{ range(99999) | select('in', range(100000, 199999)) | list }}", "too many steps"],
-        [
-          doubled("[n.s, n.s]", "[1]", 60) + "{{ [n.s] | select('in', 'x') | list }}",
-          "too many steps",
-        ],
-      ]
-    ) {
-      const message = refusal(source);
-      expect(message).toContain(`chat template fails: it`);
-      expect(message).toContain(reason);
-    }
-  });
-
-  test("may indent", () => {
-    const written = (expression: string) => new ChatTemplate(`{{ ${expression} }}`).render(HELLO);
-    expect(written("[1, [2]] | tojson(indent=2)")).toBe("[\n  1,\n  [\n    2\n  ]\n]");
-    expect(written("'a\\nb' | indent(3)")).toBe("a\n   b");
-    expect(written("'a\\nb' | indent(width=2, first=true)")).toBe("  a\n  b");
-  });
-
-  test("may have a conversation of ten thousand messages", () => {
-    const messages = Array.from({ length: 10_000 }, (_, i) => ({
-      role: i % 2 ? "assistant" : "user",
-      content: "some words of a message ".repeat(8),
-    }));
-    const source =
-      "{% set n = namespace(last=0) %}{% for m in messages[::-1] %}{% if m.role == 'user' %}" +
-      "{% set n.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}" +
-      "{% set c = m.content | trim %}{% if '</think>' in c %}{% set c = c.split('</think>')[-1].strip() %}" +
-      "{% endif %}{{ '<|im_start|>' + m.role + '\n' + c + '<|im_end|>\n' }}{% endfor %}";
-    expect(new ChatTemplate(source).render(messages).length).toBeGreaterThan(2_000_000);
-  });
-
-  test("strips as many characters as there are in a time that grows with the text", () => {
-    const started = performance.now();
-    const source =
-      "{% set n = namespace(a='é', b='è') %}{% for i in range(20) %}{% set n.a = n.a ~ n.a %}" +
-      "{% set n.b = n.b ~ n.b %}{% endfor %}[{{ n.a.strip(n.b ~ 'é') }}]";
-    expect(new ChatTemplate(source).render(HELLO)).toBe("[]");
-    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   test("strips the characters that it names, as Python does, and no others", () => {
@@ -424,15 +336,6 @@ describe("a chat template", () => {
     )).toBe("3");
   });
 
-  test("is read in a time that grows with its length", () => {
-    const many = 30_000;
-    const started = performance.now();
-    const loop = "{% for m in messages %}" + "{% if m %}".repeat(200) + "{% continue %}" +
-      "{% endif %}".repeat(200) + "{{ 1 }}".repeat(many) + "{% endfor %}";
-    expect(new ChatTemplate(loop).render(HELLO)).toBe("");
-    expect(performance.now() - started).toBeLessThan(10_000);
-  });
-
   test("that refuses a conversation says why", () => {
     const source = "{{ raise_exception('Roles must\n  alternate') }}";
     expect(refusal(source)).toContain("refuses this: Roles must alternate");
@@ -449,32 +352,6 @@ describe("a chat template", () => {
       "{% unknown %}",
     ];
     for (const source of cases) expect(refusal(source)).toContain("chat template fails: ");
-  });
-
-  test("that calls itself without end fails by a bound of ours: stacks end late in some runtimes", () => {
-    for (const call of ["{{ f() }}", "{{ [f()] }}", "{% if f() %}{% endif %}"]) {
-      const source = `{% macro f() %}${call}{% endmacro %}{{ f() }}`;
-      expect(refusal(source)).toContain("nested too deeply");
-    }
-    const many =
-      "{% for a in range(2000) %}{% for b in [1] %}{% break %}{% endfor %}{% endfor %}end";
-    expect(new ChatTemplate(many).render(HELLO)).toBe("end");
-  });
-
-  test("cannot make lists as long as it likes", () => {
-    expect(new ChatTemplate("{{ range(3) | join }}{{ range(4, 0, -2) | join }}").render(HELLO))
-      .toBe("01242");
-    for (const call of ["range(1000000000)", "range(0, 10, 0)", "range(0, -100000000, -1)"]) {
-      expect(refusal(`{{ ${call} | length }}`)).toContain("range()");
-    }
-  });
-
-  test("reaches nothing outside", () => {
-    for (const name of ["process", "Deno", "globalThis", "require", "constructor", "__proto__"]) {
-      expect(new ChatTemplate(`{{ ${name} is defined }}`).render(HELLO)).toBe("False");
-    }
-    const escape = "{{ messages.constructor is defined }}{{ messages[0].__proto__ is defined }}";
-    expect(new ChatTemplate(escape).render(HELLO)).toBe("FalseFalse");
   });
 
   test("wants messages with a role and text", () => {
