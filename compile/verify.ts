@@ -61,19 +61,20 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
     const length = windowLength(wanted, context, source, (text) => phases.note(text));
     const windows = evaluationWindows(source, length, spec.vocabulary, settings.windows);
     const backend = await openBackend(settings.backend, settings.threads);
-    const session = await phases.run(
-      "load compiled model",
-      "files",
-      1,
-      () => backend.loadFile(join(compiled.folder, "onnx", "model.onnx")),
-    );
     const model = opened.stage(backend, length);
+    let session: Session | undefined;
     try {
+      const loaded = session = await phases.run(
+        "load compiled model",
+        "files",
+        1,
+        () => backend.loadFile(join(compiled.folder, "onnx", "model.onnx")),
+      );
       const found = await phases.run("compare", "windows", windows.length, async (step) => {
         const sums = { largest: 0, top: 0, agree: 0, compiled: 0, checkpoint: 0 };
         for (const [i, window] of windows.entries()) {
           throwIfAborted(hooks.signal);
-          const a = await compiledLogits(session, backend, spec, window);
+          const a = await compiledLogits(loaded, backend, spec, window);
           if (a.length !== window.length * spec.vocabulary) {
             throw new OnnxError(
               `${compiled.name} gives ${a.length} logits for ${window.length} tokens and a vocabulary ` +
@@ -103,7 +104,7 @@ export async function verify(options: VerifyOptions, hooks: RunHooks = {}): Prom
         notes: phases.notes,
       };
     } finally {
-      await session.release();
+      await session?.release();
       await model.close();
     }
   } finally {

@@ -7,7 +7,7 @@
  * @module
  */
 import { z } from "zod";
-import { FLOAT_BYTES, type FloatType } from "../onnx/element_type.ts";
+import type { FloatType } from "../onnx/element_type.ts";
 import { quote } from "../checks.ts";
 import { SafetensorsError } from "../errors.ts";
 
@@ -154,9 +154,4 @@ export function readSafetensorsHeader(source: ByteSource): TensorEntry[] {
   }
   if (position !== size) fail(`${size - position} bytes at the end belong to no tensor`);
   return entries;
-}
-
-/** Whether the tensor's bytes start at a multiple of its element's size within the file. */
-export function isAligned(entry: TensorEntry): boolean {
-  return entry.type !== undefined && entry.offset % FLOAT_BYTES[entry.type] === 0;
 }

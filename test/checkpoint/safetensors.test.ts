@@ -2,7 +2,6 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
-  isAligned,
   LARGEST_HEADER,
   readSafetensorsHeader,
   type TensorEntry,
@@ -100,15 +99,6 @@ describe("the safetensors header reader", () => {
     const found = read(safetensors(`{${entries.join(",")}}`, names.length));
     expect(found.map(({ name }) => name)).toEqual(names);
     expect(found[0].dtype).toBe("U8");
-  });
-
-  test("says which tensors lie at a multiple of their element's size", () => {
-    const header = (pad: string) => JSON.stringify(one({ dtype: "F32" })) + pad;
-    const offset = 8 + header("").length;
-    const aligned = " ".repeat((4 - offset % 4) % 4);
-    expect(isAligned(read(safetensors(header(aligned), 24))[0])).toBe(true);
-    expect(isAligned(read(safetensors(header(`${aligned} `), 24))[0])).toBe(false);
-    expect(isAligned(read(safetensors(one({ dtype: "I32" }), 24))[0])).toBe(false);
   });
 
   test("refuses a file too short for a header length", () => {
