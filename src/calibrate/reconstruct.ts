@@ -22,7 +22,8 @@ import {
   type Rounding,
   sparseGpt,
 } from "../prune/sparsegpt.ts";
-import type { Mask } from "../prune/types.ts";
+import { standingMask } from "../prune/standing.ts";
+import type { Mask, Pattern } from "../prune/types.ts";
 import { Gram, groupsOf, residualTarget } from "./grams.ts";
 import {
   giveDense,
@@ -201,7 +202,7 @@ async function repairBlock(work: Work, dense: WindowStates): Promise<void> {
 interface PrunedShare extends Linear {
   /** How much of it stays. */
   readonly share: LinearShare;
-  /** What stays, where nothing is to be pruned and something was before. */
+  /** What stays, where that is what other runs have left. */
   readonly mask?: Mask;
 }
 
@@ -211,22 +212,19 @@ function linearsOf({ model, index, rules, weights }: Work): PrunedShare[] {
     .filter(({ weight }) => !rules.skipped(weight))
     .map((linear, i) => {
       const share = shareOfLinear(rules.shares[index], i);
-      return { ...linear, share, ...standing(weights.get(linear.weight)!, share) };
+      return { ...linear, share, ...standing(weights.get(linear.weight)!, rules.pattern, share) };
     });
 }
 
-/**
- * What stays where nothing is to be pruned: all but what is 0, which another run or another tool has pruned. To make
- * up for rounding with it would undo that.
- */
+/** What stays of a linear that is as sparse as it is to become, and how much that is. */
 function standing(
   values: Float32Array,
+  pattern: Pattern,
   share: LinearShare,
 ): Partial<Pick<PrunedShare, "share" | "mask">> {
-  const zeros = share.density < 1 ? 0 : countZeros(values);
-  if (zeros === 0) return {};
-  const mask = Uint8Array.from(values, (value) => value === 0 ? 0 : 1);
-  return { share: { ...share, density: 1 - zeros / values.length }, mask };
+  const mask = standingMask(values, pattern, share);
+  if (!mask) return {};
+  return { share: { ...share, density: 1 - countZeros(mask) / mask.length }, mask };
 }
 
 function matrixOf({ weight, rows, columns }: Linear, weights: BlockWeights): Matrix {

@@ -51,6 +51,7 @@ export {
   sparseGpt,
   type SparseGptRequest,
 } from "./sparsegpt.ts";
+export { standingMask } from "./standing.ts";
 export type {
   AllocationName,
   Mask,

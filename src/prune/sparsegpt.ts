@@ -8,6 +8,7 @@ import { gridScale, groupColumns, roundToGrid } from "./int4_grid.ts";
 import { type Algebra, type Matrix, part, putAt, subtractAt } from "./matrix.ts";
 import { selectRank } from "./select.ts";
 import { SLOT_COLUMNS, slotsMask, slotsOf } from "./slots.ts";
+import { groupOf } from "./standing.ts";
 import type { Mask, Pattern } from "./types.ts";
 
 /** Columns after which the others are told of the errors (`blocksize` of the released code). */
@@ -169,8 +170,7 @@ function pruneBlock(
 ): Matrix {
   const { rows, columns } = block;
   const errors = new Float32Array(rows * columns);
-  const isGrouped = pattern.kind === "nm" || pattern.kind === "mixed";
-  const group = isGrouped && !mask ? groupOf(pattern, share) : undefined;
+  const group = mask ? undefined : groupOf(pattern, share);
   const scale = new Float64Array(columns);
   for (let r = 0; r < rows; r++) {
     const row = block.data.subarray(r * columns, (r + 1) * columns);
@@ -195,12 +195,6 @@ function pruneBlock(
     }
   }
   return { data: errors, rows, columns };
-}
-
-function groupOf(pattern: Pattern, share: LinearShare): { n: number; m: number } {
-  if (pattern.kind === "nm") return pattern;
-  const { m } = pattern as { m: number };
-  return { n: share.kept ?? Math.round(share.density * m), m };
 }
 
 /** Keeps the N best of the M weights from `start` on; of equals the lower column goes first. */

@@ -206,6 +206,29 @@ describe("prune --method espalier", () => {
   }, 300_000);
 
   test(
+    "makes nothing of another run's zeros where it is to prune no more than that has",
+    async () => {
+      const before = await once({ method: "wanda", pattern: "8:16" });
+      for (const method of ["sparsegpt", "espalier"] as const) {
+        for (const how of [{ sparsity: 0.3 }, { pattern: "12:16" }, { pattern: "8:16" }] as const) {
+          const { output } = await run({
+            ...how,
+            model: before.output!,
+            method,
+            allocation: "uniform",
+          });
+          const after = new Map(linearsOf(output!).map((linear) => [linear.name, linear.values]));
+          for (const { name, values } of linearsOf(before.output!)) {
+            const same = after.get(name)!.every((value, i) => (value === 0) === (values[i] === 0));
+            expect([method, how, name, same]).toEqual([method, how, name, true]);
+          }
+        }
+      }
+    },
+    300_000,
+  );
+
+  test(
     "rounds the head by what comes into it: most of what rounding to nearest loses stays",
     async () => {
       const options = { method: "espalier", pattern: "8:16", values: "int4" } as const;
