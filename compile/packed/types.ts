@@ -40,7 +40,7 @@ export interface ValueOptions {
   readonly type: ValueType;
   /**
    * Neighbours in a row that share a scale. For int8 the whole row when left out; for int4 32, 64 or 128,
-   * and what {@linkcode int4Columns} says when left out.
+   * and what `int4Columns` (`int4.ts`) says when left out.
    */
   readonly group?: number;
 }
@@ -76,7 +76,7 @@ export interface PackedNm extends Shape {
   readonly m: number;
   /** `[G, n, rows]`. */
   readonly values: Values;
-  /** `[G, n, ⌈rows · b / 8⌉]`: positions in the group, b bits each; see {@linkcode codeBits}. */
+  /** `[G, n, ⌈rows · b / 8⌉]`: positions in the group, b bits each; see `codeBits` (`nm.ts`). */
   readonly codes: Uint8Array;
 }
 

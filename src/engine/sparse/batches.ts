@@ -28,7 +28,7 @@ export interface Piece {
   readonly rest: number;
   /** Whose logits are wanted. */
   readonly logits: "none" | "last" | "all";
-  /** How far below the largest those may be that matter; see {@linkcode RunOptions}. */
+  /** How far below the largest those may be that matter; see `RunOptions` in `engine/model.ts`. */
   readonly within?: number;
   /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
   assertGoingOn(): void;

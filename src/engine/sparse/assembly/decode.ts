@@ -23,7 +23,7 @@ export const SCALES: usize = 68, GROUP: usize = 72;
 export const ENTRY: usize = 76, PLACE: usize = 80;
 /** Lengths of the four lists. */
 export const LENGTHS: usize = 96;
-/** What {@link survey} finds: how many weights have no slot when each window has one, or two. */
+/** What `survey` in `pack.ts` finds: how many weights have no slot when each window has one, or two. */
 export const BEYOND_ONE: usize = 112, BEYOND_TWO: usize = 116;
 /** And with as many as it needs: bytes of all chunks, and what has no slot. */
 export const ANY_BYTES: usize = 120, BEYOND_ANY: usize = 124;

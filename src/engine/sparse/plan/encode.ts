@@ -127,7 +127,7 @@ export class Program {
   /**
    * @param input Quantised inputs, or float32 ones.
    * @param floats Float32 inputs for lists beside slots.
-   * @param scratch Room for each thread; {@link scratchBytes} says how much is needed.
+   * @param scratch Room for each thread; `scratchBytes` in `layout.ts` says how much is needed.
    */
   linear(
     matrix: PlacedMatrix,
@@ -160,7 +160,7 @@ export class Program {
    *
    * @param head The head; `sketch` is made of it.
    * @param input Quantised inputs.
-   * @param room For each thread; {@link sketchRoom} says how much is needed.
+   * @param room For each thread; `sketchRoom` in `weights/sketch.ts` says how much is needed.
    */
   sketch(
     head: PlacedMatrix,
