@@ -99,7 +99,26 @@ export class TemplateInterpreter extends Interpreter {
     const of = isLowered && isText(object)
       ? valueOf((object.value as string).toLowerCase())
       : object;
-    return super.evaluate({ ...node, object: known(of) } as unknown as Statement, environment);
+    const found = super.evaluate(
+      { ...node, object: known(of) } as unknown as Statement,
+      environment,
+    );
+    const name = (node.property as Node).value as string;
+    const isMaker = isText(of) && (name === "replace" || name === "split");
+    return isMaker ? this.#counted(of, name, found) : found;
+  }
+
+  /** A method of a text that may make much of little: what it will make is counted before. */
+  #counted(text: Value, name: "replace" | "split", method: Value): Value {
+    const whole = text.value as string, run = method.value as Run;
+    const counted: Run = (args, scope) => {
+      const made = madeOf(whole, name, args);
+      if (made.characters > LONGEST) throw new Error("it makes a text that is too long");
+      this.#count(made.values);
+      return run(args, scope);
+    };
+    // The method itself stays as it is: a variable's may be called many times.
+    return Object.assign(Object.create(Object.getPrototypeOf(method)), method, { value: counted });
   }
 
   #count(steps: number): void {
@@ -186,6 +205,10 @@ export class TemplateInterpreter extends Interpreter {
   #member(node: Node, environment: Environment): Value {
     const object = this.evaluate(node.object as Statement, environment);
     const place = node.property as Node;
+    if (isText(object) && place.type === "SliceExpression") {
+      // Each letter becomes a text for a while.
+      this.#count((object.value as string).length);
+    }
     if (!isText(object) || place.type === "SliceExpression") {
       return super.evaluate(
         { ...node, object: known(object) } as unknown as Statement,
@@ -244,6 +267,12 @@ export class TemplateInterpreter extends Interpreter {
       const call = { type: "CallExpression", callee: strip, args: [operand, ...args as Node[]] };
       return super.evaluate(call as unknown as Statement, environment);
     }
+    if (name === "replace") {
+      const property = { type: "Identifier", value: name };
+      const method = { type: "MemberExpression", object: operand, property, computed: false };
+      const call = { type: "CallExpression", callee: method, args };
+      return this.evaluate(call as unknown as Statement, environment);
+    }
     const filter = { ...written, value: name };
     const isCall = callee !== undefined || name === "default";
     const filtered = {
@@ -298,6 +327,31 @@ function shortTextOf(value: Value): string {
 /** A value as a part of a program. */
 function known(value: Value): Node {
   return { type: "Value", value };
+}
+
+/** At most what `replace` and `split` make of a text: its characters, and values beside it. */
+function madeOf(
+  text: string,
+  name: string,
+  args: readonly Value[],
+): { characters: number; values: number } {
+  const [first, second] = args;
+  const sought = first && isText(first) ? first.value as string : undefined;
+  // Python's split without one is at spaces.
+  const places = sought === undefined ? text.length / 2 : placesOf(text, sought);
+  if (name === "split") return { characters: 0, values: places };
+  const put = second && isText(second) ? (second.value as string).length : 0;
+  return { characters: text.length + places * put, values: places / CHARACTERS };
+}
+
+/** How often something is in a text: nothing before each of its letters and at its end. */
+function placesOf(text: string, sought: string): number {
+  if (sought === "") return text.length + 1;
+  let places = 0;
+  for (let at = text.indexOf(sought); at >= 0; at = text.indexOf(sought, at + sought.length)) {
+    places++;
+  }
+  return places;
 }
 
 /** How often lines of a value's JSON are indented, deeper ones several times. */

@@ -45,6 +45,18 @@ describe("a chat template", () => {
           doubled("[n.s, n.s]", "[1]", 60) + `{{ [n.s] | select('${test}', n.s) | list | length }}`,
           "too many steps",
         ]),
+        // Much of little in one call.
+        ...[
+          "n.s.replace('x', n.s)",
+          "n.s | replace('x', 'yyyyyyyy')",
+          "n.s.replace('', 'yyyyyyyy')",
+        ].map((
+          call,
+        ) => [doubled("n.s ~ n.s", "'x'", 20) + `{{ ${call} }}`, "too long"]),
+        ...["n.s.split('x')", "n.s[::2]", "n.s.split()"].map((call) => [
+          doubled("n.s ~ n.s", "'x x '", 20) + `{{ ${call} | length }}`,
+          "too many steps",
+        ]),
         ["{{ range(99999) | select('in', range(100000, 199999)) | list }}", "too many steps"],
         [
           doubled("[n.s, n.s]", "[1]", 60) + "{{ [n.s] | select('in', 'x') | list }}",
@@ -56,6 +68,18 @@ describe("a chat template", () => {
       expect(message).toContain(`chat template fails: it`);
       expect(message).toContain(reason);
     }
+  });
+
+  test("may replace and split what is long, where little is made of it", () => {
+    const long =
+      "{% set n = namespace(s='ab c') %}{% for i in range(18) %}{% set n.s = n.s ~ n.s %}{% endfor %}";
+    const source = long +
+      "{{ n.s.replace('b', '') | length }} {{ n.s | replace('ab', 'x', 1) | length }} " +
+      "{{ n.s.split('ca') | length }} {{ n.s.split() | length }} {{ n.s.replace('a', 'xyz', count=2) | length }}";
+    expect(new ChatTemplate(source).render(HELLO)).toBe("786432 1048575 262144 262145 1048580");
+    const twice =
+      "{% set f = 'a-a' %}{% for i in range(3) %}{{ f.replace('a', 'b') }}{{ f.split('-')[0] }}{% endfor %}";
+    expect(new ChatTemplate(twice).render(HELLO)).toBe("b-bab-bab-ba");
   });
 
   test("may indent", () => {
