@@ -11,6 +11,9 @@ const UNKNOWN: ReadonlySet<unknown> = new Set([
   "exaone4",
   "glm4",
   "gpt_bigcode",
+  "hyperclovax",
+  "internlm3",
+  "jais2",
   "mistral3",
   "nemotron",
 ]);

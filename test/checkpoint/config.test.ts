@@ -67,6 +67,7 @@ describe("config.json", () => {
         "cohere",
         "cohere2",
         "ernie4_5",
+        "exaone",
         "exaone4",
         "gemma",
         "gemma2",
@@ -78,10 +79,14 @@ describe("config.json", () => {
         "gpt_bigcode",
         "gpt_neo",
         "gpt_neox",
+        "gptj",
         "granite",
         "granitemoehybrid",
         "helium",
         "hunyuan_v1_dense",
+        "hyperclovax",
+        "internlm3",
+        "jais2",
         "llama",
         "ministral",
         "ministral3",
@@ -99,8 +104,9 @@ describe("config.json", () => {
         "smollm3",
         "stablelm",
         "starcoder2",
+        "vaultgemma",
       ]);
-    for (const model_type of ["gptj", "Llama", "", "__proto__", "constructor"]) {
+    for (const model_type of ["codegen", "Llama", "", "__proto__", "constructor"]) {
       const parts = [JSON.stringify(model_type), ...SUPPORTED];
       refused(withConfig({ model_type }), ArchitectureError, ...parts);
     }
@@ -141,7 +147,8 @@ describe("config.json", () => {
 
   test("must not ask for rotary positions that are not computed", () => {
     const rope = (rope_parameters: object) => withConfig({ rope_parameters });
-    refused(rope({ rope_type: "dynamic", factor: 2 }), ConfigError, CONFIG, '"dynamic"', "llama3");
+    refused(rope({ rope_type: "ntk", factor: 2 }), ConfigError, CONFIG, '"ntk"', "llama3");
+    refused(rope({ rope_type: "dynamic" }), ConfigError, CONFIG, "dynamic needs factor");
     refused(rope({ rope_type: "linear" }), ConfigError, CONFIG, "linear needs factor");
     refused(rope({ rope_type: "llama3", factor: 2 }), ConfigError, CONFIG, "low_freq_factor");
     refused(rope({ partial_rotary_factor: 0.5 }), ConfigError, CONFIG, "partial_rotary_factor");

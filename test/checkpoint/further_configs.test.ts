@@ -177,8 +177,10 @@ describe("Hunyuan's config", () => {
     const newer = { ...without(config, "rope_scaling", "rope_theta"), rope_parameters };
     expect(second(newer)).toBe(second(config));
     expect(second({ ...config, rope_scaling: null })).toBeCloseTo(1e4 ** (-2 / 16), 6);
-    // Without alpha, frequencies would change with the length.
-    refused({ ...config, rope_scaling: without(scaling, "alpha") }, '"dynamic" is not supported');
+    // Without alpha, frequencies change with the length, beyond the context.
+    const plain = describeModel({ ...config, rope_scaling: without(scaling, "alpha") }).rotary(0)!;
+    expect(plain.frequencies[1]).toBeCloseTo(1e4 ** (-2 / 16), 6);
+    expect(plain.positions).toBe(config.max_position_embeddings as number);
     refused({ ...config, rope_scaling: { ...scaling, alpha: -1 } }, "alpha", "-1");
     refused({ ...config, rope_scaling: { ...scaling, alpha: "50" } }, "alpha");
   });

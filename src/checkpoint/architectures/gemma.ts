@@ -1,5 +1,5 @@
 /**
- * Gemma 1 to 3: embeddings multiplied by the root of the hidden size, norms whose weights are stored as what they are
+ * Gemma 1 to 3 and VaultGemma: embeddings multiplied by the root of the hidden size, norms whose weights are stored as what they are
  * above 1, and GELU's approximation by tanh. Gemma 2 and 3 norm what goes in and out of attention and MLP. In Gemma 2,
  * scores and logits are capped, and every other layer attends to a sliding window; in Gemma 3, queries and keys are
  * normed, and five of six layers attend to a sliding window and turn by frequencies of their own.
@@ -56,6 +56,23 @@ export function gemma(json: unknown): DecoderSpec {
  * @throws {ConfigError} When tokens see those behind them.
  */
 export function gemma2(json: unknown): DecoderSpec {
+  return gemma2With(json, LATER_NORMS);
+}
+
+/**
+ * The decoder that a `config.json` with `model_type` `vaultgemma` describes: Gemma 2, which norms nothing that comes out.
+ *
+ * @throws {ConfigError} When tokens see those behind them.
+ */
+export function vaultGemma(json: unknown): DecoderSpec {
+  return gemma2With(json, {
+    aboveOne: true,
+    attention: { before: "input_layernorm" },
+    mlp: { before: "pre_feedforward_layernorm" },
+  });
+}
+
+function gemma2With(json: unknown, norms: Differences["norms"]): DecoderSpec {
   const config = parseConfig(gemma2Config, json);
   refuseBidirectional(config);
   return rotaryDecoder({
@@ -64,7 +81,7 @@ export function gemma2(json: unknown): DecoderSpec {
   }, {
     ...attentionBiases(config),
     activations: LATER_ACTIVATIONS,
-    norms: LATER_NORMS,
+    norms,
     attentionScale: 1 / Math.sqrt(config.query_pre_attn_scalar),
     attentionCap: config.attn_logit_softcapping ?? undefined,
     scales: { embedding: Math.sqrt(config.hidden_size) },

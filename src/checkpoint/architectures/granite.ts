@@ -63,7 +63,7 @@ export function graniteHybrid(json: unknown): DecoderSpec {
 }
 
 /** What both have that Llama has not. */
-function factorsOf(config: GraniteConfig): Differences {
+export function factorsOf(config: GraniteConfig): Differences {
   return {
     ...attentionBiases(config),
     attentionScale: config.attention_multiplier,

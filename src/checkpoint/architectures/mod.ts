@@ -8,15 +8,20 @@ import { WindowAttention } from "./attention.ts";
 import { cohere, cohere2 } from "./cohere.ts";
 import { buildDecoder } from "./decoder.ts";
 import { ernie45 } from "./ernie4_5.ts";
+import { exaone } from "./exaone.ts";
 import { exaone4 } from "./exaone4.ts";
-import { gemma, gemma2, gemma3, gemma3OfImages } from "./gemma.ts";
+import { gemma, gemma2, gemma3, gemma3OfImages, vaultGemma } from "./gemma.ts";
 import { gpt2, gptBigcode } from "./gpt2.ts";
+import { gptj } from "./gptj.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
 import { granite, graniteHybrid } from "./granite.ts";
 import { helium } from "./helium.ts";
 import { hunyuan } from "./hunyuan.ts";
+import { hyperclovax } from "./hyperclovax.ts";
+import { internlm3 } from "./internlm3.ts";
+import { jais2 } from "./jais2.ts";
 import { llama } from "./llama.ts";
 import { ministral3, mistral, mistralOfImages } from "./mistral.ts";
 import { nemotron } from "./nemotron.ts";
@@ -39,6 +44,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["cohere", cohere],
   ["cohere2", cohere2],
   ["ernie4_5", ernie45],
+  ["exaone", exaone],
   ["exaone4", exaone4],
   ["gemma", gemma],
   ["gemma2", gemma2],
@@ -50,10 +56,14 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gpt_bigcode", gptBigcode],
   ["gpt_neo", gptNeo],
   ["gpt_neox", gptNeox],
+  ["gptj", gptj],
   ["granite", granite],
   ["granitemoehybrid", graniteHybrid],
   ["helium", helium],
   ["hunyuan_v1_dense", hunyuan],
+  ["hyperclovax", hyperclovax],
+  ["internlm3", internlm3],
+  ["jais2", jais2],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],
@@ -72,6 +82,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["smollm3", smollm3],
   ["stablelm", stablelm],
   ["starcoder2", starcoder2],
+  ["vaultgemma", vaultGemma],
 ]);
 
 /** Every supported `model_type`, sorted. */

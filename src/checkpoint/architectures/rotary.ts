@@ -158,6 +158,10 @@ function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
       const factor = need(rope, "factor");
       return { frequencies: frequencies.map((frequency) => frequency / factor), factor: 1 };
     }
+    case "dynamic":
+      // Factors are those of sequences beyond the context, all of which would have to be read again.
+      need(rope, "factor");
+      return { frequencies, factor: 1, positions: head.context };
     case "llama3":
       return { frequencies: stretchLow(rope, head, frequencies), factor: 1 };
     case "yarn":
@@ -168,7 +172,7 @@ function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
   throw new ConfigError(
     `config.json: rope type ${
       quote(type)
-    } is not supported (default, linear, llama3, longrope, yarn are)`,
+    } is not supported (default, dynamic, linear, llama3, longrope, yarn are)`,
   );
 }
 
