@@ -6,13 +6,14 @@ import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
+import { ownFiles } from "../src/checkpoint/own_files.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { throwIfAborted } from "../src/checks.ts";
 import { FormatUnfitError, UsageError } from "../src/errors.ts";
 import { copyFile, readJson, writeBytes, writeText } from "../src/platform/files.ts";
-import { listFolder, makeFolder, pathsIn } from "../src/platform/folders.ts";
-import { exists } from "../src/platform/paths.ts";
+import { makeFolder, pathsIn } from "../src/platform/folders.ts";
+import { exists, isHidden } from "../src/platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { letEventsIn } from "../src/platform/events.ts";
 import { type FileHashes, hashFileInSteps } from "../src/platform/hash.ts";
@@ -349,8 +350,10 @@ function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void
 }
 
 function copyCompanions(checkpoint: Checkpoint, folder: string): void {
-  for (const { name, kind } of listFolder(checkpoint.folder)) {
-    if (kind !== "file" || !(COMPANIONS.has(name) || LICENCES.test(name))) continue;
+  // Those beside the config, and none below.
+  const isLeftOut = (path: string) => path.includes("/") || isHidden(path);
+  for (const name of ownFiles(checkpoint.folder, isLeftOut).paths) {
+    if (!(COMPANIONS.has(name) || LICENCES.test(name))) continue;
     copyFile(join(checkpoint.folder, name), join(folder, name));
   }
   const config = changeConfig(join(checkpoint.folder, "config.json"), configForTransformersJs);

@@ -4,6 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
+import { ownFiles, straysText } from "../src/checkpoint/own_files.ts";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { folderSource } from "../src/engine/folder_source.ts";
 import { checkedSource, checkModel } from "../src/engine/integrity.ts";
@@ -11,7 +12,7 @@ import { quote, throwIfAborted } from "../src/checks.ts";
 import { OnnxError } from "../src/errors.ts";
 import type { FloatType } from "../src/onnx/element_type.ts";
 import { copyFile, writeText } from "../src/platform/files.ts";
-import { listFolder } from "../src/platform/folders.ts";
+import { isHidden } from "../src/platform/paths.ts";
 import { isTurned, turned } from "../src/checkpoint/turned.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
@@ -79,10 +80,13 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
           `is missing here, and transformers makes it anew, at random`,
       );
     }
-    for (const { name, kind } of listFolder(model.folder)) {
-      if (kind !== "file" || name === "config.json" || name === "espalier.json") continue;
+    const isLeftOut = (path: string) => path.includes("/") || isHidden(path);
+    const { paths, strays } = ownFiles(model.folder, isLeftOut);
+    for (const name of paths) {
+      if (name === "config.json" || name === "espalier.json") continue;
       copyFile(join(model.folder, name), join(folder, name));
     }
+    if (strays.length > 0) phases.note(straysText(strays));
     pending.commit();
     return {
       model: model.name,

@@ -3,6 +3,7 @@
  * @module
  */
 import { join, resolve, sep } from "node:path";
+import { straysText } from "../checkpoint/own_files.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted } from "../checks.ts";
 import { UsageError } from "../errors.ts";
@@ -234,6 +235,7 @@ class PruneRun {
             (step) => writer.copy(step, this.#signal),
           );
           if (writer.leftOut.length > 0) this.#phases.note(leftOutText(writer.leftOut));
+          if (writer.strays.length > 0) this.#phases.note(straysText(writer.strays));
         }
         const dense = heldOut && !dryRun
           ? await this.#bench.measure("measure dense model", heldOut.windows)

@@ -70,8 +70,11 @@ export class Workbench {
     this.#backend = await this.#opened.openBackend(backend, threads, { length, memory, changes });
     this.#model = this.#opened.stage(this.#backend, length);
     if (this.#backend.name === "wasm" && backend === "auto") {
+      const { label, insteadOf } = this.#backend;
       this.phases.note(
-        `running in ${this.#backend.label}; with the package onnxruntime-node installed it takes a sixth to a third of the time`,
+        insteadOf
+          ? `running in ${label}: ${insteadOf}`
+          : `running in ${label}; with the package onnxruntime-node installed it takes a sixth to a third of the time`,
       );
     }
   }

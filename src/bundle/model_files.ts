@@ -5,13 +5,14 @@
 import { join } from "node:path";
 import { throwIfAborted } from "../checks.ts";
 import type { RunHooks } from "../api/options.ts";
+import { ownFiles } from "../checkpoint/own_files.ts";
 import { hashesOf, LARGEST_RECORD, RECORD } from "../engine/integrity.ts";
 import { PART_BYTES, partPath, PARTS, type Parts } from "../engine/parts_source.ts";
 import { TEXT_FILES } from "../generate/read_text.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { readText, writeBytes, writeText } from "../platform/files.ts";
-import { makeFolder, pathsIn } from "../platform/folders.ts";
-import { fileSize, isHidden } from "../platform/paths.ts";
+import { makeFolder } from "../platform/folders.ts";
+import { fileSize } from "../platform/paths.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";
 import { hashFile } from "../platform/hash.ts";
 
@@ -24,12 +25,12 @@ export interface ModelFile {
 
 /**
  * The files of a compiled model that go into a bundle. Hidden ones are none of its: they are those of git and
- * of what fetched it, the weights a second time and secrets among them.
+ * of what fetched it, the weights a second time and secrets among them; nor is what links lead to elsewhere.
  *
  * @param model Its folder.
  */
 export function modelFiles(model: string): ModelFile[] {
-  return pathsIn(model, isHidden)
+  return ownFiles(model).paths
     .map((path) => ({ path, bytes: fileSize(join(model, path)) ?? 0 }));
 }
 

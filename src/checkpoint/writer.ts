@@ -9,8 +9,9 @@ import { throwIfAborted } from "../checks.ts";
 import { FLOAT_BYTES, narrowTo } from "../onnx/element_type.ts";
 import { letEventsIn } from "../platform/events.ts";
 import { copyFile } from "../platform/files.ts";
-import { makeFolder, pathsIn } from "../platform/folders.ts";
+import { makeFolder } from "../platform/folders.ts";
 import { isHidden } from "../platform/paths.ts";
+import { ownFiles } from "./own_files.ts";
 import { PositionedFile } from "../platform/positioned_file.ts";
 import type { Mask } from "../prune/types.ts";
 import { isBuffer } from "./buffers.ts";
@@ -38,6 +39,7 @@ export class CheckpointWriter {
   readonly #files = new Map<string, PositionedFile>();
   readonly #piece = new Uint8Array(PIECE);
   readonly #leftOut: string[] = [];
+  #strays: readonly string[] = [];
 
   /**
    * @param source The dense checkpoint.
@@ -159,6 +161,11 @@ export class CheckpointWriter {
     return this.#leftOut;
   }
 
+  /** Links that the copy lacks: they lead to what is none of the model's. */
+  get strays(): readonly string[] {
+    return this.#strays;
+  }
+
   /** Closes its files. */
   close(): void {
     for (const file of this.#files.values()) file.close();
@@ -185,7 +192,9 @@ export class CheckpointWriter {
       if (!shards.includes(path)) this.#leftOut.push(path);
       return true;
     };
-    for (const path of pathsIn(folder, isLeftOut)) {
+    const { paths, strays } = ownFiles(folder, isLeftOut);
+    this.#strays = strays;
+    for (const path of paths) {
       makeFolder(join(this.#folder, path, ".."));
       copyFile(join(folder, path), join(this.#folder, path));
     }

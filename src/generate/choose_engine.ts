@@ -104,11 +104,11 @@ async function loadInOrt(
   // It reads the files by itself.
   const { checkFiles } = await import("../engine/integrity.ts");
   await checkFiles(source, checked.filter((path) => path.startsWith("onnx/")));
-  const { hasNode } = await import("../engine/ort/backend.ts");
+  const { loadsNode } = await import("../engine/ort/node_module.ts");
   const { loadOrtFile } = await import("../engine/ort/cached.ts");
   const { readDecoderFile } = await import("../engine/ort/decoder_file.ts");
   const { assertFitsOrt } = await import("./fit.ts");
-  const { threads, context, device = hasNode() ? "cpu" : "wasm" } = settings;
+  const { threads, context, device = loadsNode() ? "cpu" : "wasm" } = settings;
   throwIfAborted(signal);
   const file = readDecoderFile(folder);
   assertFitsOrt(name, file, device, settings);

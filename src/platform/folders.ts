@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import { join, sep } from "node:path";
 import { readError, writeError } from "./file_errors.ts";
-import { fileSize, realPath, statOf } from "./paths.ts";
+import { fileSize, isLink, realPath, statOf } from "./paths.ts";
 
 /** Names in a folder, sorted, so that work does not depend on the order of the file system. */
 export function listFolder(path: string): { name: string; kind: "file" | "folder" | "other" }[] {
@@ -27,18 +27,22 @@ export function listFolder(path: string): { name: string; kind: "file" | "folder
  * they lie in: it would be found in itself, as often as the system follows links.
  *
  * @param isLeftOut Says of a path, of a folder's too, that neither it nor what is below is wanted.
+ * @param follows Says of a link, and of where it ends, whether it counts.
  */
 export function pathsIn(
   folder: string,
   isLeftOut: (path: string) => boolean = () => false,
+  follows: (path: string, target: string, isFolder: boolean) => boolean = () => true,
 ): string[] {
   const walk = (below: string, above: readonly string[]): string[] => {
     const around = [...above, join(realPath(join(folder, below)), sep)];
     return listFolder(join(folder, below)).flatMap(({ name, kind }) => {
       const path = `${below}${name}`;
       if (kind === "other" || isLeftOut(path)) return [];
+      const target = isLink(join(folder, path)) ? realPath(join(folder, path)) : undefined;
+      if (target !== undefined && !follows(path, target, kind === "folder")) return [];
       if (kind === "file") return [path];
-      const real = join(realPath(join(folder, path)), sep);
+      const real = join(target ?? realPath(join(folder, path)), sep);
       return around.some((one) => one.startsWith(real)) ? [] : walk(`${path}/`, around);
     });
   };

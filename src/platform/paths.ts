@@ -58,6 +58,15 @@ export function statOf(path: string): fs.Stats | undefined {
   }
 }
 
+/** Whether there is a link at `path`, wherever it leads. */
+export function isLink(path: string): boolean {
+  try {
+    return fs.lstatSync(path).isSymbolicLink();
+  } catch {
+    return false;
+  }
+}
+
 /** Whether the last name of a path, with slashes, begins with a dot: such belong to tools, not to a model. */
 export function isHidden(path: string): boolean {
   return path.slice(path.lastIndexOf("/") + 1).startsWith(".");

@@ -8,7 +8,7 @@ import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { verify } from "../../compile/verify.ts";
 import { Checkpoint, type CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
-import { hasNode } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
 import { FAST } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";

@@ -7,7 +7,8 @@ import { decodeCsr, encodeCsr } from "../../compile/packed/csr.ts";
 import { decodeNm, encodeNm } from "../../compile/packed/nm.ts";
 import { decodeSlots, encodeSlots } from "../../compile/packed/slots.ts";
 import type { Matrix, ValueOptions } from "../../compile/packed/types.ts";
-import { hasNode, openBackend } from "../../src/engine/ort/backend.ts";
+import { openBackend } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { GraphBuilder, modelOf } from "../../src/onnx/builder.ts";
 import {
   ModelProtoSchema,

@@ -18,7 +18,8 @@ import {
   unpackNibbleRows,
 } from "../../compile/packed/int4.ts";
 import { narrow, widen } from "../../compile/packed/quantize.ts";
-import { hasNode, openBackend } from "../../src/engine/ort/backend.ts";
+import { openBackend } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { GraphBuilder, modelOf } from "../../src/onnx/builder.ts";
 import {
   ModelProtoSchema,

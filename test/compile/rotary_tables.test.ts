@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { emitTables } from "../../compile/emit.ts";
 import { DOMAIN, DOMAIN_VERSION, operatorNamed } from "../../compile/functions.ts";
 import { ROTARY_TABLES } from "../../compile/rotary_tables.ts";
-import { hasNode, openBackend } from "../../src/engine/ort/backend.ts";
+import { openBackend } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { GraphBuilder, modelOf } from "../../src/onnx/builder.ts";
 import {
   ModelProtoSchema,

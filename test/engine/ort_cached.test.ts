@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, readdirSync } from "node:fs";
 import type { EngineModel, Sequence } from "../../src/engine/model.ts";
 import { loadOrt, type OrtDevice } from "../../src/engine/ort/cached.ts";
-import { hasNode } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { editJson } from "../checkpoint/support.ts";
 import { webgpuAdapter } from "../../src/platform/webgpu.ts";
 import {

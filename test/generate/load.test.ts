@@ -10,7 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import type { ProgressEvent } from "../../src/api/options.ts";
-import { hasNode } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { partPath, PARTS } from "../../src/engine/parts_source.ts";
 import { load } from "../../src/generate/load.ts";
 import { cachedSource, runCompiled, urlSource } from "../../src/generate/run.ts";

@@ -2,7 +2,8 @@
 import { buildGraph, decoderOf } from "../../src/checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../../src/checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { type Backend, hasNode, openBackend } from "../../src/engine/ort/backend.ts";
+import { type Backend, openBackend } from "../../src/engine/ort/backend.ts";
+import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { windowLogits } from "../../src/engine/ort/head.ts";
 import { StagedModel } from "../../src/engine/ort/staged.ts";
 import { fromRoot } from "./paths.ts";

@@ -3,15 +3,15 @@
  * @module
  */
 import type * as Ort from "onnxruntime-common";
-import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { BackendError } from "../../errors.ts";
-import { setForLibraries } from "../../platform/environment.ts";
 import { letEventsIn } from "../../platform/events.ts";
 import { readBytes } from "../../platform/files.ts";
 import { threadsOfOnnxRuntimeWeb } from "../../platform/machine.ts";
+import { hasPackage } from "../../platform/packages.ts";
 import { isBinary, processors, runtime } from "../../platform/runtime.ts";
 import { webgpuAdapter } from "../../platform/webgpu.ts";
+import { hasNode, type OrtModule, requireNode } from "./node_module.ts";
 
 /** Where graphs run. */
 export type BackendName = "node" | "wasm" | "webgpu";
@@ -33,6 +33,8 @@ export interface Backend {
   /** What is shown to people, e.g. `onnxruntime-node 1.30.0, 2 threads`. */
   readonly label: string;
   readonly threads: number;
+  /** Why it is not the one that would have been taken, where that is installed. */
+  readonly insteadOf?: string;
   /**
    * Loads a model.
    *
@@ -81,44 +83,12 @@ export async function openBackend(
       if (!hasNode()) return await openBackend("wasm", threads);
       try {
         return await openBackend("node", threads, options);
-      } catch {
-        // Installed, but without a library for this platform.
-        return await openBackend("wasm", threads);
+      } catch (error) {
+        // Installed, but without a library for this platform, or not allowed to load it.
+        const { message } = error as Error;
+        return Object.assign(await openBackend("wasm", threads), { insteadOf: message });
       }
     }
-  }
-}
-
-type OrtModule = typeof Ort;
-
-/** Whether onnxruntime-node can be found from here. */
-export function hasNode(): boolean {
-  // It would be that of the folder which the user is in.
-  if (isBinary()) return false;
-  try {
-    createRequire(import.meta.url).resolve("onnxruntime-node");
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-// `require`, not `import`: Deno fetches every npm package that an import names, and this one has
-// 290 MB that nobody asked for. `require` takes it from node_modules, or says that it is not there.
-function requireNode(): OrtModule {
-  if (isBinary()) {
-    throw new BackendError("a program of one file has no native ONNX Runtime: take --device wasm");
-  }
-  // Since 1.30 the library reports its use to Microsoft from Linux, too, and leaves files of that in the
-  // folder for temporary ones.
-  setForLibraries("ORT_DISABLE_TELEMETRY", "1");
-  try {
-    return createRequire(import.meta.url)("onnxruntime-node");
-  } catch (cause) {
-    throw new BackendError(
-      "onnxruntime-node is not installed here: run `npm install` (or `bun install`), or use WebAssembly (wasm)",
-      { cause },
-    );
   }
 }
 
@@ -157,7 +127,9 @@ async function webgpuBackend(): Promise<Backend> {
     const { name } = runtime();
     throw new BackendError(
       `${name} finds no WebGPU adapter here: ` +
-        `${name === "bun" ? "install the package bun-webgpu, or " : ""}use the CPU or WebAssembly`,
+        `${
+          name === "bun" && !hasPackage("bun-webgpu") ? "install the package bun-webgpu, or " : ""
+        }use the CPU or WebAssembly`,
     );
   }
   const ort = await import("onnxruntime-web/webgpu");

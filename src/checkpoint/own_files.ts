@@ -1,0 +1,84 @@
+/**
+ * Which files of a folder are those of the model in it: not the hidden ones, and not all that links lead to. A folder
+ * may come from anybody, and what is made of it goes to others: a link must not take along what is its user's.
+ * @module
+ */
+import { basename, extname, relative, sep } from "node:path";
+import { pathsIn } from "../platform/folders.ts";
+import { isHidden, realPath } from "../platform/paths.ts";
+
+/** Stores that keep contents by their hashes, to which models' files may be links: git-annex's and DVC's. */
+const STORES = ["/.git/annex/objects/", "/.dvc/cache/"];
+/** Files that are read as what they are called. */
+const WEIGHTS = /\.(safetensors|onnx|onnx_data)$/;
+
+/** What {@linkcode ownFiles} finds. */
+export interface OwnFiles {
+  /** Paths of the model's files, sorted, with slashes. */
+  readonly paths: readonly string[];
+  /** Links that are not followed. */
+  readonly strays: readonly string[];
+}
+
+/**
+ * The files of the model in a folder and below. Links count
+ *
+ * - within the folder, where they lead to nothing hidden;
+ * - into a store of contents by hash, as the cache of the Hub has them;
+ * - elsewhere, from the folder's top or `onnx/`: to files of the same name, and from weights to weights.
+ *
+ * @param isLeftOut Says of a path, of a folder's too, that neither it nor what is below is wanted.
+ */
+export function ownFiles(
+  folder: string,
+  isLeftOut: (path: string) => boolean = isHidden,
+): OwnFiles {
+  const root = realPath(folder);
+  const strays: string[] = [];
+  const follows = (path: string, target: string, isFolder: boolean) => {
+    if (leadsToOwn(root, path, target, isFolder)) return true;
+    strays.push(path);
+    return false;
+  };
+  return { paths: pathsIn(folder, isLeftOut, follows), strays };
+}
+
+/** What is told of links that are not followed. */
+export function straysText(strays: readonly string[]): string {
+  const [first] = strays;
+  const [are, they] = strays.length === 1 ? ["is a link", "it"] : ["are links", "they"];
+  const more = strays.length > 1 ? ` and ${strays.length - 1} more` : "";
+  return `${first}${more} ${are} to what is none of the model's: ${they} ${
+    strays.length === 1 ? "is" : "are"
+  } left out`;
+}
+
+/**
+ * Whether a link counts.
+ *
+ * @param root The folder, with its links followed.
+ * @param path The link in it.
+ * @param target Where it ends.
+ */
+function leadsToOwn(root: string, path: string, target: string, isFolder: boolean): boolean {
+  const slashed = (name: string) => name.replaceAll(sep, "/");
+  const inside = slashed(relative(root, target));
+  if (!/^\.\.(\/|$)/.test(inside) && inside !== slashed(target)) {
+    if (!inside.split("/").some(isHidden)) return true;
+  }
+  if (isFolder) return false;
+  const end = slashed(target);
+  if (STORES.some((store) => end.includes(store)) || end.startsWith(blobsOf(slashed(root)))) {
+    return true;
+  }
+  if (inside !== end && !inside.startsWith("../")) return false;
+  if (!/^(onnx\/)?[^/]+$/.test(path)) return false;
+  const isWeights = WEIGHTS.test(path) && extname(target) === extname(path);
+  return isWeights || basename(target) === basename(path);
+}
+
+/** Where the Hub's cache keeps the contents of a snapshot's files. */
+function blobsOf(root: string): string {
+  const at = root.lastIndexOf("/snapshots/");
+  return at < 0 ? "\0" : `${root.slice(0, at)}/blobs/`;
+}
