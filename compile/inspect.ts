@@ -51,6 +51,7 @@ const ON_THE_WAY = new Set(["DequantizeLinear", "Cast", "Transpose"]);
  *
  * @param folder Its folder.
  * @throws {UsageError} When that is no path.
+ * @throws {CheckpointNotFoundError} When the folder holds none.
  * @throws {OnnxError} When its graph or data are damaged.
  * @throws {PackedFormatError} When a packed tensor is.
  */
@@ -122,7 +123,9 @@ export function* inspectCompiledInSteps(folder: string): Steps<CompiledInspectRe
     return {
       model: model.name,
       kind: "compiled",
-      architecture: String(model.config.model_type),
+      architecture: typeof model.config.model_type === "string"
+        ? model.config.model_type
+        : "unknown",
       linears,
       totals: {
         weights,

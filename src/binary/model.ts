@@ -43,7 +43,8 @@ export function carriedModel(model: BinaryModel): CarriedModel {
       memory: options.memory ?? freeBytes(),
     }),
     place: async (options) => {
-      if (!model.files) return { location: folderBeside(), dispose: () => {} };
+      // Its folder is called by the program, which may be moved and named anew.
+      if (!model.files) return { location: folderBeside(), name: model.name, dispose: () => {} };
       const files = await embeddedFiles(model.files, model.places);
       return isForOrt(options)
         ? await unpacked(model.name, files)

@@ -15,7 +15,7 @@ import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
 import { loadingOf, type Options } from "./model.ts";
-import { ownIsExample, ownSettings, placeOwn } from "./own_model.ts";
+import { ownIsExample, ownSettings, type PlacedModel, placeOwn } from "./own_model.ts";
 import { table } from "./table.ts";
 import { formatBytes, formatSeconds, ProgressView } from "./terminal.ts";
 
@@ -118,7 +118,7 @@ async function measureHere(
   const loading: LoadOptions = folder === undefined
     ? ownSettings(asked)
     : { ...asked, values: "auto", format: "auto" };
-  const placed = folder === undefined
+  const placed: PlacedModel = folder === undefined
     ? await placeOwn(loading, hooks)
     : { location: folder, dispose: () => {} };
   const { model, repeat, ...rates } = await bench(
@@ -128,7 +128,7 @@ async function measureHere(
   ).finally(() => placed.dispose());
   const { name, fileBytes, context, vocabulary: _, ...engine } = model;
   return {
-    model: name,
+    model: placed.name ?? name,
     fileBytes,
     context,
     repeat,

@@ -4,7 +4,7 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
-import { load } from "../generate/load.ts";
+import { loadAs } from "../generate/load.ts";
 import type { LoadOptions } from "../generate/load_options.ts";
 import type { Model } from "../generate/model.ts";
 import type { ModelLocation } from "../generate/place.ts";
@@ -12,6 +12,8 @@ import type { ModelLocation } from "../generate/place.ts";
 /** A model that is there until it is disposed of. */
 export interface PlacedModel {
   readonly location: ModelLocation;
+  /** What it is called, where its place does not say. */
+  readonly name?: string;
   /** Removes what was made to have it, once it has been loaded. */
   readonly dispose: () => void;
 }
@@ -55,7 +57,7 @@ export async function loadOwn(options: LoadOptions, hooks: RunHooks): Promise<Mo
   const settings = ownSettings(options);
   const placed = await placeOwn(settings, hooks);
   try {
-    return await load(placed.location, settings, hooks);
+    return await loadAs(placed.name, placed.location, settings, hooks);
   } finally {
     // A checkpoint has been compiled, into a folder of its own.
     placed.dispose();

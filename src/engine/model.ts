@@ -7,7 +7,7 @@
 export interface ModelInfo {
   /** `sparse` is our own engine, `ort` ONNX Runtime. */
   readonly engine: "sparse" | "ort";
-  /** What it runs on, for people: e.g. `WebAssembly, relaxed SIMD, 2 threads`. */
+  /** What it runs on, for people: e.g. `WebAssembly (relaxed-fused), 2 threads, int8 activations, int8 cache`. */
   readonly device: string;
   readonly threads: number;
   /**

@@ -39,10 +39,24 @@ const GRAPH = "onnx/model.onnx";
  * }
  * ```
  */
-export async function load(
+export function load(
   model: ModelLocation,
   options: LoadOptions = {},
   hooks: RunHooks = {},
+): Promise<Model> {
+  return loadAs(undefined, model, options, hooks);
+}
+
+/**
+ * The same, for who knows what the model is called.
+ *
+ * @param name Default: what its place says.
+ */
+export async function loadAs(
+  name: string | undefined,
+  model: ModelLocation,
+  options: LoadOptions,
+  hooks: RunHooks,
 ): Promise<Model> {
   const started = performance.now();
   const settings = parseOptions(loadSchema, options);
@@ -64,7 +78,7 @@ export async function load(
       card,
       info: {
         ...engine.info,
-        name: place.name,
+        name: name ?? place.name,
         ...(place.bytes === undefined ? {} : { fileBytes: place.bytes }),
         why,
         loadSeconds,

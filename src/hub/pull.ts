@@ -73,7 +73,9 @@ export interface PullReport {
  *
  * @param options See `deno run mod.ts pull --help`.
  * @param hooks Progress and abort.
- * @throws {RepositoryNotFoundError} When there is no such repository; also for revision and files.
+ * @throws {RepositoryNotFoundError} When there is no such repository.
+ * @throws {RevisionNotFoundError} When it has no such revision.
+ * @throws {HubFileNotFoundError} When a file that it lists is not there.
  * @throws {UnauthorizedError} When the Hub wants a token, or another one.
  * @throws {OfflineError} When `HF_HUB_OFFLINE` is set, and the model is not in the cache.
  * @throws {EspalierError} Of the class that says what else is wrong.

@@ -208,3 +208,23 @@ export function checkEnd(
     }, which has ${size}: the file was truncated`,
   );
 }
+
+/**
+ * Checks that no two tensors share bytes: a small file could stand for any amount of memory.
+ *
+ * @throws {OnnxError} When two do.
+ */
+export function checkApart(path: string, ranges: ReadonlyMap<TensorProto, ExternalRange>): void {
+  const sorted = [...ranges].filter(([, { length }]) => length > 0).sort(([, a], [, b]) =>
+    a.location < b.location ? -1 : a.location > b.location ? 1 : a.offset - b.offset
+  );
+  for (let i = 1; i < sorted.length; i++) {
+    const [[before, first], [tensor, second]] = [sorted[i - 1], sorted[i]];
+    if (first.location === second.location && second.offset < first.offset + first.length) {
+      throw new OnnxError(
+        `${path}: tensors ${quote(before.name)} and ${quote(tensor.name)} share bytes of ` +
+          quote(second.location),
+      );
+    }
+  }
+}

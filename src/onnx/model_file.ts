@@ -18,7 +18,14 @@ import {
   type TensorProto,
   TensorProto_DataLocation as DataLocation,
 } from "./generated/onnx_pb.ts";
-import { bytesOf, checkedRange, checkEnd, checkGraphSize, parseModel } from "./graph_check.ts";
+import {
+  bytesOf,
+  checkApart,
+  checkedRange,
+  checkEnd,
+  checkGraphSize,
+  parseModel,
+} from "./graph_check.ts";
 
 export { parseModel };
 
@@ -37,7 +44,7 @@ export class ModelFile {
   }
 
   /**
-   * Opens and checks a model.
+   * Opens and checks a model. No two tensors share bytes, so all of them together are never more than their files.
    *
    * @param path The `.onnx` file; data files are looked for beside it only.
    * @throws {OnnxError} When the graph does not hang together, or a tensor does not fit its data.
@@ -45,11 +52,14 @@ export class ModelFile {
    */
   static open(path: string): ModelFile {
     const model = readModel(path);
+    const ranges = new Map(
+      model.graph!.initializer
+        .filter((tensor) => tensor.dataLocation === DataLocation.EXTERNAL)
+        .map((tensor) => [tensor, checkedRange(path, tensor)]),
+    );
     const files = new Map<string, PositionedFile>();
     try {
-      for (const tensor of model.graph!.initializer) {
-        if (tensor.dataLocation !== DataLocation.EXTERNAL) continue;
-        const range = checkedRange(path, tensor);
+      for (const [tensor, range] of ranges) {
         let file = files.get(range.location);
         if (!file) {
           const data = join(dirname(path), range.location);
@@ -62,6 +72,7 @@ export class ModelFile {
         }
         checkEnd(path, tensor, range, file.size);
       }
+      checkApart(path, ranges);
       return new ModelFile(path, model, files);
     } catch (error) {
       for (const file of files.values()) file.close();

@@ -8,8 +8,12 @@
  * @module
  */
 import { z } from "zod";
+import type { TokenizerError } from "../errors.ts";
 import { FIRST_SPACES, LAST_SPACES, withoutPattern } from "./pre_tokenizers.ts";
 import { unusable } from "./unusable.ts";
+
+/** Most characters that normalizers make of one: Unicode's own forms have up to 18. */
+const MOST_GROWTH = 32;
 
 /** A normalizer of the package. */
 interface Normalizer {
@@ -47,6 +51,7 @@ export function normalizeAsPython(normalizer: unknown, config: unknown): void {
   switch (type) {
     case "Sequence":
       changed.normalizers?.forEach((one, i) => normalizeAsPython(one, normalizers?.[i]));
+      changed.normalize = (text) => inTurn(changed.normalizers ?? [], text);
       break;
     case "Lowercase":
       changed.normalize = (text) => normalize(withoutFinalSigma(text));
@@ -62,12 +67,32 @@ export function normalizeAsPython(normalizer: unknown, config: unknown): void {
       break;
     case "Replace":
       if (!pattern) throw withoutPattern("Replace normalizer");
+      if ((content?.length ?? 0) > MOST_GROWTH) throw growing();
       changed.normalize = (text) => text.replaceAll(pattern, () => content ?? "");
       break;
     case "Precompiled":
       if (precompiled_charsmap) changed.normalize = normalizerOf(precompiled_charsmap);
       break;
   }
+}
+
+/**
+ * A text, normalized by one after the other.
+ *
+ * @throws {TokenizerError} When they make much of it: anybody may have written a tokenizer, and its rules may double a
+ * text any number of times.
+ */
+function inTurn(normalizers: readonly (Normalizer | null)[], text: string): string {
+  const most = MOST_GROWTH * (text.length + MOST_GROWTH);
+  return normalizers.reduce((normalized, one) => {
+    const next = one?.normalize(normalized) ?? normalized;
+    if (next.length > most) throw growing();
+    return next;
+  }, text);
+}
+
+function growing(): TokenizerError {
+  return unusable(`its normalizers make more than ${MOST_GROWTH} characters of one`);
 }
 
 /** The library's small letter of Σ is the same at the end of a word. */

@@ -301,10 +301,12 @@ describe("a binary", () => {
     expect((await run(binary, ...GENERATE, "--kv", "f32")).stdout).toBe(`${expected}\n`);
     // What it was made with holds where a command does not say otherwise.
     const ask = async (...words: string[]) =>
-      JSON.parse((await run(binary, ...GENERATE, "--json", ...words)).stdout).engine;
-    const { context, device } = await ask();
+      JSON.parse((await run(binary, ...GENERATE, "--json", ...words)).stdout);
+    const { model: name, engine: { context, device } } = await ask();
+    // Not what the program is called.
+    expect(name).toBe("small");
     expect({ context, int8: device.includes("int8 cache") }).toEqual({ context: 64, int8: true });
-    expect((await ask("--context", "32")).context).toBe(32);
+    expect((await ask("--context", "32")).engine.context).toBe(32);
     rmSync(beside, { recursive: true });
     const { code, stderr } = await run(binary, ...GENERATE);
     expect(code).toBe(1);

@@ -283,6 +283,15 @@ describe("a data file that does not fit is refused:", () => {
     "byte 81",
   );
   refuses(
+    "one of whose bytes two tensors have the same: it could stand for any amount of memory",
+    () =>
+      changed(({ graph }) => {
+        const { initializer } = graph!;
+        initializer.push({ ...initializer.find(({ name }) => name === WIDE)!, name: "again" });
+      }),
+    `"${WIDE}" and "again" share bytes`,
+  );
+  refuses(
     "an offset beyond all files",
     () => withPlace("offset", String(Number.MAX_SAFE_INTEGER)),
     `tensor "${WIDE}"`,

@@ -45,6 +45,23 @@ test("texts are normalized as by the library for Python", () => {
   }
 });
 
+test("normalizers that make very much of a text are refused: anybody may have written them", () => {
+  const doubling = { type: "Replace", pattern: { String: "a" }, content: "aa" };
+  const doubled = (times: number) => ({
+    type: "Sequence",
+    normalizers: new Array(times).fill(doubling),
+  });
+  expect(normalized(doubled(5), "abc")).toBe(`${"a".repeat(32)}bc`);
+  const text = "Once upon a time there was a";
+  const many = { ...doubling, content: "a".repeat(33) };
+  const nested = { type: "Sequence", normalizers: [doubled(6), doubled(6), doubled(6)] };
+  for (const normalizer of [doubled(29), nested, many]) {
+    const error = thrownBy(() => normalized(normalizer, text));
+    expect(error).toBeInstanceOf(TokenizerError);
+    expect(error.message).toContain("normalizers");
+  }
+});
+
 test("the rules of a SentencePiece model are those of its file", () => {
   const { precompiled_charsmap } = charsmap;
   const rules = { type: "Precompiled", precompiled_charsmap };

@@ -4,15 +4,15 @@
  */
 import { quote } from "../../checks.ts";
 import { FileReadError, OnnxError } from "../../errors.ts";
-import { type ExternalRange, isExternal } from "../../onnx/external.ts";
+import { isExternal } from "../../onnx/external.ts";
 import type {
   GraphProto,
   ModelProto,
-  TensorProto,
   TensorProto_DataType as DataType,
 } from "../../onnx/generated/onnx_pb.ts";
 import {
   bytesOf,
+  checkApart,
   checkedRange,
   checkEnd,
   LARGEST_GRAPH,
@@ -207,25 +207,5 @@ export class ModelReader {
     throw new OnnxError(
       `${this.path}: tensor ${quote(name)} has ${data.length} of its ${byteLength} bytes`,
     );
-  }
-}
-
-/**
- * Checks that no two tensors share bytes: a small file could stand for any amount of memory.
- *
- * @throws {OnnxError} When two do.
- */
-function checkApart(path: string, ranges: ReadonlyMap<TensorProto, ExternalRange>): void {
-  const sorted = [...ranges].filter(([, { length }]) => length > 0).sort(([, a], [, b]) =>
-    a.location < b.location ? -1 : a.location > b.location ? 1 : a.offset - b.offset
-  );
-  for (let i = 1; i < sorted.length; i++) {
-    const [[before, first], [tensor, second]] = [sorted[i - 1], sorted[i]];
-    if (first.location === second.location && second.offset < first.offset + first.length) {
-      throw new OnnxError(
-        `${path}: tensors ${quote(before.name)} and ${quote(tensor.name)} share bytes of ` +
-          quote(second.location),
-      );
-    }
   }
 }

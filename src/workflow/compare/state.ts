@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { quote } from "../../checks.ts";
 import { CompareStateError } from "../../errors.ts";
-import { assertReplaceable, readJson, replaceText } from "../../platform/files.ts";
+import { assertReplaceable, readText, replaceText } from "../../platform/files.ts";
 import { exists } from "../../platform/paths.ts";
 
 /** Bytes of the largest file that is read: a variant takes about 500. */
@@ -114,15 +114,22 @@ export class CompareState {
  */
 function variantsIn(path: string): [string, MeasuredVariant][] {
   if (!exists(path)) return [];
-  const parsed = stateSchema.safeParse(readJson(path, LARGEST_STATE));
+  const refuse = (why: string) =>
+    new CompareStateError(
+      `${path} is not what compare writes: ${why}: name another --state, or remove it`,
+    );
+  const text = readText(path, LARGEST_STATE);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw refuse((cause as Error).message);
+  }
+  const parsed = stateSchema.safeParse(json);
   if (!parsed.success) {
     const { path: field, message } = parsed.error.issues[0];
     const where = field.length > 0 ? `${field.map(String).join(".").slice(0, 200)}: ` : "";
-    throw new CompareStateError(
-      `${path} is not what compare writes: ${where}${
-        message.length > 200 ? quote(message) : message
-      }: name another --state, or remove it`,
-    );
+    throw refuse(`${where}${message.length > 200 ? quote(message) : message}`);
   }
   return Object.entries(parsed.data.variants);
 }

@@ -27,12 +27,12 @@ export class Buffers {
   take(bytes: number): Buffer {
     const size = roundUp(bytes, 64);
     // The smallest that is large enough, so that large ones stay whole.
-    const fitting = this.#free.filter((buffer) => buffer.bytes >= size).sort((a, b) =>
-      a.bytes - b.bytes
-    );
-    if (fitting.length === 0) return { address: this.#memory.reserve(size), bytes: size };
-    const [best] = fitting;
-    this.#free.splice(this.#free.indexOf(best), 1);
+    let at = -1, least = Infinity;
+    for (const [i, buffer] of this.#free.entries()) {
+      if (buffer.bytes >= size && buffer.bytes < least) [at, least] = [i, buffer.bytes];
+    }
+    if (at < 0) return { address: this.#memory.reserve(size), bytes: size };
+    const [best] = this.#free.splice(at, 1);
     // What is left of a much larger one can serve others.
     if (best.bytes - size >= 4096) {
       this.#free.push({ address: best.address + size, bytes: best.bytes - size });
@@ -47,7 +47,7 @@ export class Buffers {
 
   /** All threads have met: what was given back before is free. */
   barrier(): void {
-    this.#free.push(...this.#resting);
+    this.#free = this.#free.concat(this.#resting);
     this.#resting = [];
   }
 }

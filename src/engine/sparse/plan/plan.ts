@@ -333,10 +333,12 @@ class Planner {
 
   /** Room for what one token's heads make of pages: one for all threads, and all layers. */
   #reservePartials(): number {
-    const bytes = this.#decoder.steps.map((step) =>
-      step.op === "attention" ? step.heads * this.#partialBytes(step) : 0
+    const most = this.#decoder.steps.reduce(
+      (most, step) =>
+        Math.max(most, step.op === "attention" ? step.heads * this.#partialBytes(step) : 0),
+      0,
     );
-    return this.#memory.reserve(roundUp(Math.max(0, ...bytes), 64));
+    return this.#memory.reserve(roundUp(most, 64));
   }
 
   /**

@@ -41,10 +41,10 @@ export class WeightLoader {
     helpers?: Helpers,
     signal?: AbortSignal,
   ) {
-    const bytes = matrices.map((ref) =>
-      ref.kind === "dense" ? bytesToStageDense(ref) : bytesToStageSparse(reader, ref)
-    );
-    this.#stage = new Stage(reader, memory, kernels, Math.max(0, ...bytes), helpers);
+    const bytesOf = (ref: MatrixRef) =>
+      ref.kind === "dense" ? bytesToStageDense(ref) : bytesToStageSparse(reader, ref);
+    const most = matrices.reduce((most, ref) => Math.max(most, bytesOf(ref)), 0);
+    this.#stage = new Stage(reader, memory, kernels, most, helpers);
     this.#signal = signal;
   }
 
