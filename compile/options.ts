@@ -52,7 +52,7 @@ export const verifySchema = z.strictObject({
   against: path.describe("folder of the checkpoint that it was compiled from"),
   text: path.describe("text to compare on, in the forms of prune's --calibration"),
   seqlen: z.int().min(2).max(1 << 20).optional().describe(
-    "tokens a window (default: 256, as far as the model allows)",
+    "tokens a window (default: 256, as far as the model allows; a file that holds windows has its own)",
   ),
   windows: z.int().min(1).default(8).describe("windows to compare on"),
   ...running,

@@ -143,7 +143,9 @@ export const pruneSchema = z.strictObject({
     "linears to leave dense, by name or glob, e.g. '*.down_proj'; may be given several times",
   ),
   text: path.optional().describe("held-out text: perplexity before and after"),
-  windows: z.int().min(1).optional().describe("windows of --text to measure on (default: 32)"),
+  windows: z.int().min(1).optional().describe(
+    "windows of --text to measure on (default: 32; all of a file that holds windows)",
+  ),
   compare: z.boolean().default(false).describe(
     "also measure every other allocation on --text, without writing it",
   ),

@@ -3,7 +3,7 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
-import { OutputExistsError } from "../errors.ts";
+import { OutputExistsError, UsageError } from "../errors.ts";
 import { assertReplaceable, replaceText } from "../platform/files.ts";
 import { exists } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
@@ -56,6 +56,7 @@ export const compareCommand: Command = {
   run: async (words, signal) => {
     const line = readCommandLine(words, compareCommandSchema);
     const { svg, markdown, force } = checkOptions(compareCommandSchema, line.options, line.sources);
+    if (markdown && line.json) throw new UsageError("--markdown and --json: give one of them");
     // Before hours of work.
     if (svg !== undefined && exists(svg) && !force) {
       throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);

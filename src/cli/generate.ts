@@ -70,6 +70,9 @@ export const generateCommand: Command = {
     const options = checkOptions(generateCommandSchema, line.options, line.sources);
     const prompt = await readPrompt(options, signal);
     const form = await readForm(options);
+    if (options.logprobs !== undefined && !line.json) {
+      say("--logprobs shows nothing without --json");
+    }
     if (isExample(options) && !line.json) say(`prompt: ${prompt}`);
     const view = new ProgressView();
     const notes: string[] = [];

@@ -17,7 +17,7 @@ export const loadFields = {
     "threads (default: all processors; onnxruntime-web takes one under Deno)",
   ),
   context: z.int().min(2).max(1 << 20).optional().describe(
-    "longest sequence of tokens (default: what the model allows)",
+    "longest sequence of tokens (default: what the model allows, of a checkpoint 32768 at most)",
   ),
   kv: z.enum(["auto", "f32", "int8"]).default("auto").describe(
     "how the sparse engine keeps keys and values of earlier tokens",

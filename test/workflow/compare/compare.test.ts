@@ -182,6 +182,17 @@ describe("compare", () => {
     await fail(2, "USAGE", search, "8:16:int8: ", "8:16:int8:uniform");
     await fail(2, "USAGE", [...search, "--variants", "fit@2MB"], "not search");
     await fail(2, "USAGE", ["compare", TINY, "--calibration", CALIBRATION], "--text is needed");
+    const both = [
+      "compare",
+      TINY,
+      "--text",
+      TEXT,
+      "--calibration",
+      CALIBRATION,
+      "--markdown",
+      "--json",
+    ];
+    await fail(2, "USAGE", both, "--markdown and --json");
     writeFileSync(own, "{}");
     await fail(1, "COMPARE_STATE_INVALID", words(own), own);
     expect(existsSync(own)).toBe(true);
