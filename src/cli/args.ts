@@ -179,7 +179,7 @@ export function readCommandLine(
   // A config file that nobody named says what may be done with its own output, and no more.
   if (named === undefined && options.output !== ownOutput && !asksForForce) delete options.force;
   if (options.model === undefined && !taking.modelIsOptional) {
-    throw new UsageError("name the folder of a model");
+    throw new UsageError("name the folder of a model, or hf:owner/name for one of the Hub");
   }
   for (const field of Object.keys(fromEnvironment)) sources[field] = variableOf(kebab(field));
   for (const field of Object.keys(sources)) {
