@@ -92,6 +92,7 @@ describe("config.json", () => {
         "ministral3",
         "mistral",
         "mistral3",
+        "nanochat",
         "nemotron",
         "olmo",
         "olmo2",

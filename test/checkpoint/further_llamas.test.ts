@@ -143,3 +143,22 @@ describe("VaultGemma's config", () => {
     refused({ ...config, use_bidirectional_attention: true }, "use_bidirectional_attention");
   });
 });
+
+describe("nanochat's config", () => {
+  const config = configOf("nanochat");
+
+  test("turns the other way round than Llama's", () => {
+    const { frequencies } = describeModel(config).rotary(0)!;
+    const llama = describeModel({ ...config, model_type: "llama", hidden_act: "silu" }).rotary(0)!;
+    expect(frequencies).toEqual(llama.frequencies.map((frequency) => -frequency));
+  });
+
+  test("caps logits by 15 where it says nothing, and not where it says so", () => {
+    expect(describeModel(without(config, "final_logit_softcapping", "hidden_act"))).toMatchObject({
+      logitCap: 15,
+      mlp: { activation: "relu_squared", gate: undefined },
+    });
+    expect(describeModel({ ...config, final_logit_softcapping: null }).logitCap).toBeUndefined();
+    refused({ ...config, final_logit_softcapping: -1 }, "final_logit_softcapping");
+  });
+});

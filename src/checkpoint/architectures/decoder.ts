@@ -77,6 +77,11 @@ class DecoderBuilder {
     if (width !== hidden) {
       value = this.#linear(value, below(root, "project_in"), hidden, width, false);
     }
+    const { ofEmbedding } = this.#spec.norm;
+    if (ofEmbedding) {
+      const embedded = value;
+      value = b.within("embed_norm", () => this.#norm(embedded, below(root, ofEmbedding), hidden));
+    }
     if (!learnedPositions) return value;
     return b.within("embed_positions", () => {
       const { offset } = learnedPositions;
@@ -265,7 +270,7 @@ class DecoderBuilder {
     const mean = b.node("ReduceMean", [square], { attributes: { axes: [-1], keepdims: 1 } });
     const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
     const normed = b.node("Div", [value, root]);
-    return b.node("Mul", [normed, weightOf()]);
+    return b.node("Mul", [normed, affine ? weightOf() : onesOf(b, width)]);
   }
 
   #layerNorm(value: string, weights: readonly string[], epsilon: number): string {

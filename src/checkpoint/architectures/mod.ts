@@ -24,6 +24,7 @@ import { internlm3 } from "./internlm3.ts";
 import { jais2 } from "./jais2.ts";
 import { llama } from "./llama.ts";
 import { ministral3, mistral, mistralOfImages } from "./mistral.ts";
+import { nanochat } from "./nanochat.ts";
 import { nemotron } from "./nemotron.ts";
 import { olmo, olmo2, olmo3 } from "./olmo.ts";
 import { opt } from "./opt.ts";
@@ -70,6 +71,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["ministral3", ministral3],
   ["mistral", mistral],
   ["mistral3", mistralOfImages],
+  ["nanochat", nanochat],
   ["nemotron", nemotron],
   ["olmo", olmo],
   ["olmo2", olmo2],

@@ -92,6 +92,8 @@ export interface DecoderSpec {
     readonly aboveOne?: boolean;
     readonly attention: SublayerNorms;
     readonly mlp: SublayerNorms;
+    /** The norm of what the embedding gives, if there is one. */
+    readonly ofEmbedding?: string;
     /** The norm before the head, if there is one. */
     readonly final?: string;
   };
