@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
-import { ConfigError } from "../../src/errors.ts";
-import { configOf, thrownBy } from "./support.ts";
+import { refused } from "./config_support.ts";
+import { configOf } from "./support.ts";
 
 /** What describes the layers of a decoder. */
 function layersOf(config: Record<string, unknown>) {
@@ -10,12 +10,6 @@ function layersOf(config: Record<string, unknown>) {
     window: attention.window(layer),
     frequencies: rotary(layer)?.frequencies,
   }));
-}
-
-function refused(config: Record<string, unknown>, ...parts: string[]): void {
-  const error = thrownBy(() => describeModel(config));
-  expect(error).toBeInstanceOf(ConfigError);
-  for (const part of parts) expect(error.message).toContain(part);
 }
 
 describe("Gemma 2's config", () => {

@@ -1,20 +1,8 @@
 /** Configs of relatives of Llama, Granite, Gemma 2 and GPT-2 that other makers have named anew. @module */
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
-import { configOf, thrownBy } from "./support.ts";
-
-type Config = Record<string, unknown>;
-
-/** The config without some of its fields. */
-function without(config: Config, ...fields: string[]): Config {
-  return Object.fromEntries(Object.entries(config).filter(([name]) => !fields.includes(name)));
-}
-
-function refused(config: Config, ...parts: string[]): void {
-  const error = thrownBy(() => describeModel(config));
-  expect(error).toMatchObject({ code: "CONFIG_INVALID" });
-  for (const part of parts) expect(error.message).toContain(part);
-}
+import { type Config, refused, without } from "./config_support.ts";
+import { configOf } from "./support.ts";
 
 describe("EXAONE's config", () => {
   const config = configOf("exaone");

@@ -4,14 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
-import { ConfigError } from "../../src/errors.ts";
-import { configOf, thrownBy } from "./support.ts";
-
-function refused(config: Record<string, unknown>, field: string): void {
-  const error = thrownBy(() => describeModel(config));
-  expect(error).toBeInstanceOf(ConfigError);
-  expect(error.message).toContain(field);
-}
+import { refused } from "./config_support.ts";
+import { configOf } from "./support.ts";
 
 describe("ERNIE 4.5's config", () => {
   test("means the same as transformers 4 and as transformers 5 write it", () => {

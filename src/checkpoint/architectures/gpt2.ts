@@ -19,7 +19,7 @@ const ROOT = "transformer";
 const NAMES = { embedding: "wte", positions: "wpe", layers: "h", attention: "attn" };
 
 /** What fields are called in other models' configs, and sometimes here. */
-const OTHER_NAMES = {
+export const OTHER_NAMES = {
   hidden_size: "n_embd",
   max_position_embeddings: "n_positions",
   num_attention_heads: "n_head",

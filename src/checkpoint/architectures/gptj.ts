@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { ConfigError } from "../../errors.ts";
 import { dimension, gpt2Config, parseConfig, withOtherNames } from "../config.ts";
-import { gpt2Decoder } from "./gpt2.ts";
+import { gpt2Decoder, OTHER_NAMES } from "./gpt2.ts";
 import { rotaryBy } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -16,14 +16,6 @@ const gptjConfig = gpt2Config.extend({
   rotary_dim: dimension.nullable().default(64),
   tie_word_embeddings: z.boolean().default(false),
 });
-
-/** What fields are called in other models' configs, and sometimes here. */
-const OTHER_NAMES = {
-  hidden_size: "n_embd",
-  max_position_embeddings: "n_positions",
-  num_attention_heads: "n_head",
-  num_hidden_layers: "n_layer",
-};
 
 /**
  * The decoder that a `config.json` with `model_type` `gptj` describes.
