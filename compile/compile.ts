@@ -6,14 +6,14 @@ import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
-import { ownFiles } from "../src/checkpoint/own_files.ts";
+import { ownFilesAtTop, straysText } from "../src/checkpoint/own_files.ts";
 import { CHUNK, RECORD } from "../src/engine/integrity.ts";
 import { refusalOfHeads, takesHeads } from "../src/engine/ort/decoder_file.ts";
 import { throwIfAborted } from "../src/checks.ts";
 import { FormatUnfitError, UsageError } from "../src/errors.ts";
 import { copyFile, readJson, writeBytes, writeText } from "../src/platform/files.ts";
 import { makeFolder, pathsIn } from "../src/platform/folders.ts";
-import { exists, isHidden } from "../src/platform/paths.ts";
+import { exists } from "../src/platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { letEventsIn } from "../src/platform/events.ts";
 import { type FileHashes, hashFileInSteps } from "../src/platform/hash.ts";
@@ -187,7 +187,8 @@ export async function compile(
         logits: settings.logits,
       });
       writeBytes(join(folder, "onnx", "model.onnx"), bytes);
-      copyCompanions(checkpoint, folder);
+      const strays = copyCompanions(checkpoint, folder);
+      if (strays.length > 0) phases.note(straysText(strays));
 
       const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
       const zeros = linears.reduce(
@@ -349,15 +350,16 @@ function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void
   }
 }
 
-function copyCompanions(checkpoint: Checkpoint, folder: string): void {
-  // Those beside the config, and none below.
-  const isLeftOut = (path: string) => path.includes("/") || isHidden(path);
-  for (const name of ownFiles(checkpoint.folder, isLeftOut).paths) {
-    if (!(COMPANIONS.has(name) || LICENCES.test(name))) continue;
+/** @returns Those that are links to what is none of the model's, and are left out. */
+function copyCompanions(checkpoint: Checkpoint, folder: string): string[] {
+  const isCompanion = (name: string) => COMPANIONS.has(name) || LICENCES.test(name);
+  const { paths, strays } = ownFilesAtTop(checkpoint.folder);
+  for (const name of paths.filter(isCompanion)) {
     copyFile(join(checkpoint.folder, name), join(folder, name));
   }
   const config = changeConfig(join(checkpoint.folder, "config.json"), configForTransformersJs);
   writeText(join(folder, "config.json"), config);
+  return strays.filter(isCompanion);
 }
 
 /** What `espalier.json` says: no times and no paths, so that the same command gives the same bytes. */

@@ -4,7 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
-import { ownFiles, straysText } from "../src/checkpoint/own_files.ts";
+import { ownFilesAtTop, straysText } from "../src/checkpoint/own_files.ts";
 import { type OutgoingTensor, writeSafetensors } from "../src/checkpoint/safetensors_writer.ts";
 import { folderSource } from "../src/engine/folder_source.ts";
 import { checkedSource, checkModel } from "../src/engine/integrity.ts";
@@ -12,7 +12,6 @@ import { quote, throwIfAborted } from "../src/checks.ts";
 import { OnnxError } from "../src/errors.ts";
 import type { FloatType } from "../src/onnx/element_type.ts";
 import { copyFile, writeText } from "../src/platform/files.ts";
-import { isHidden } from "../src/platform/paths.ts";
 import { isTurned, turned } from "../src/checkpoint/turned.ts";
 import { assertApart, assertFree, PendingFolder } from "../src/platform/output_folder.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
@@ -80,8 +79,7 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
           `is missing here, and transformers makes it anew, at random`,
       );
     }
-    const isLeftOut = (path: string) => path.includes("/") || isHidden(path);
-    const { paths, strays } = ownFiles(model.folder, isLeftOut);
+    const { paths, strays } = ownFilesAtTop(model.folder);
     for (const name of paths) {
       if (name === "config.json" || name === "espalier.json") continue;
       copyFile(join(model.folder, name), join(folder, name));

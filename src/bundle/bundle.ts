@@ -9,7 +9,7 @@ import { OutputExistsError, UsageError } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
 import { writeText } from "../platform/files.ts";
-import { ownFiles, straysText } from "../checkpoint/own_files.ts";
+import { straysText } from "../checkpoint/own_files.ts";
 import { bytesIn, listFolder, move, remove } from "../platform/folders.ts";
 import { exists, isFolder } from "../platform/paths.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
@@ -93,12 +93,12 @@ export async function bundle(
         writeText(join(pending.path, MARKER), `${JSON.stringify(record, null, 2)}\n`);
         pending.commit();
       }
-      const { strays } = ownFiles(model);
+      const { files, strays } = modelFiles(model);
       return {
         model: place.name,
         target,
         output: made,
-        bytes: { all, model: bytesOf(modelFiles(model)) },
+        bytes: { all, model: bytesOf(files) },
         ...report,
         notes: strays.length > 0 ? [...report.notes, straysText(strays)] : report.notes,
         seconds: (performance.now() - started) / 1000,

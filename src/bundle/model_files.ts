@@ -28,10 +28,12 @@ export interface ModelFile {
  * of what fetched it, the weights a second time and secrets among them; nor is what links lead to elsewhere.
  *
  * @param model Its folder.
+ * @returns `strays`: links that are left out.
  */
-export function modelFiles(model: string): ModelFile[] {
-  return ownFiles(model).paths
-    .map((path) => ({ path, bytes: fileSize(join(model, path)) ?? 0 }));
+export function modelFiles(model: string): { files: ModelFile[]; strays: readonly string[] } {
+  const { paths, strays } = ownFiles(model);
+  const files = paths.map((path) => ({ path, bytes: fileSize(join(model, path)) ?? 0 }));
+  return { files, strays };
 }
 
 /** Bytes of files, all together. */
@@ -74,7 +76,7 @@ export async function copyInParts(
   folder: string,
   hooks: RunHooks,
 ): Promise<{ bytes: number; largest: number }> {
-  const files = modelFiles(model);
+  const { files } = modelFiles(model);
   const total = bytesOf(files);
   const parts: Parts = { format: 1, partBytes: PART_BYTES, files: {} };
   let done = 0;

@@ -3,9 +3,9 @@
  * may come from anybody, and what is made of it goes to others: a link must not take along what is its user's.
  * @module
  */
-import { basename, extname, relative, sep } from "node:path";
-import { pathsIn } from "../platform/folders.ts";
-import { isHidden, realPath } from "../platform/paths.ts";
+import { basename, extname, isAbsolute, join, relative, sep } from "node:path";
+import { listFolder, pathsIn } from "../platform/folders.ts";
+import { isHidden, isLink, realPath } from "../platform/paths.ts";
 
 /** Stores that keep contents by their hashes, to which models' files may be links: git-annex's and DVC's. */
 const STORES = ["/.git/annex/objects/", "/.dvc/cache/"];
@@ -20,6 +20,9 @@ export interface OwnFiles {
   readonly strays: readonly string[];
 }
 
+/** Says of a link, and of where it ends, whether it counts. */
+type Follows = (path: string, target: string, isFolder: boolean) => boolean;
+
 /**
  * The files of the model in a folder and below. Links count
  *
@@ -33,24 +36,39 @@ export function ownFiles(
   folder: string,
   isLeftOut: (path: string) => boolean = isHidden,
 ): OwnFiles {
-  const root = realPath(folder);
-  const strays: string[] = [];
-  const follows = (path: string, target: string, isFolder: boolean) => {
-    if (leadsToOwn(root, path, target, isFolder)) return true;
-    strays.push(path);
-    return false;
-  };
-  return { paths: pathsIn(folder, isLeftOut, follows), strays };
+  return judged(folder, (follows) => pathsIn(folder, isLeftOut, follows));
+}
+
+/** Those of them that lie in the folder itself. */
+export function ownFilesAtTop(folder: string): OwnFiles {
+  return judged(folder, (follows) =>
+    listFolder(folder)
+      .filter(({ name, kind }) => kind === "file" && !isHidden(name))
+      .map(({ name }) => name)
+      .filter((name) => {
+        const path = join(folder, name);
+        return !isLink(path) || follows(name, realPath(path), false);
+      }));
 }
 
 /** What is told of links that are not followed. */
 export function straysText(strays: readonly string[]): string {
-  const [first] = strays;
-  const [are, they] = strays.length === 1 ? ["is a link", "it"] : ["are links", "they"];
-  const more = strays.length > 1 ? ` and ${strays.length - 1} more` : "";
-  return `${first}${more} ${are} to what is none of the model's: ${they} ${
-    strays.length === 1 ? "is" : "are"
-  } left out`;
+  const [first, ...others] = strays;
+  return others.length === 0
+    ? `${first} is a link to what is none of the model's: it is left out`
+    : `${first} and ${others.length} more are links to what is none of the model's: they are left out`;
+}
+
+/** Finds files, and keeps the links that do not count. */
+function judged(folder: string, find: (follows: Follows) => string[]): OwnFiles {
+  const root = realPath(folder);
+  const strays: string[] = [];
+  const paths = find((path, target, isFolder) => {
+    if (leadsToOwn(root, path, target, isFolder)) return true;
+    strays.push(path);
+    return false;
+  });
+  return { paths, strays };
 }
 
 /**
@@ -62,17 +80,15 @@ export function straysText(strays: readonly string[]): string {
  */
 function leadsToOwn(root: string, path: string, target: string, isFolder: boolean): boolean {
   const slashed = (name: string) => name.replaceAll(sep, "/");
-  const inside = slashed(relative(root, target));
-  if (!/^\.\.(\/|$)/.test(inside) && inside !== slashed(target)) {
-    if (!inside.split("/").some(isHidden)) return true;
-  }
+  const way = relative(root, target), end = slashed(target);
+  const names = slashed(way).split("/");
+  // What is on another drive of Windows has no way there.
+  const isInside = !isAbsolute(way) && names[0] !== "..";
+  if (isInside && !names.some(isHidden)) return true;
   if (isFolder) return false;
-  const end = slashed(target);
-  if (STORES.some((store) => end.includes(store)) || end.startsWith(blobsOf(slashed(root)))) {
-    return true;
-  }
-  if (inside !== end && !inside.startsWith("../")) return false;
-  if (!/^(onnx\/)?[^/]+$/.test(path)) return false;
+  if (end.startsWith(blobsOf(slashed(root)))) return true;
+  if (STORES.some((store) => end.includes(store))) return true;
+  if (isInside || !/^(onnx\/)?[^/]+$/.test(path)) return false;
   const isWeights = WEIGHTS.test(path) && extname(target) === extname(path);
   return isWeights || basename(target) === basename(path);
 }

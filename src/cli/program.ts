@@ -4,14 +4,8 @@
  */
 import process from "node:process";
 import { withoutControls } from "../checks.ts";
-import {
-  AbortError,
-  EspalierError,
-  PackageMissingError,
-  PermissionMissingError,
-  UsageError,
-} from "../errors.ts";
-import { isDenial } from "../platform/file_errors.ts";
+import { AbortError, EspalierError, PackageMissingError, UsageError } from "../errors.ts";
+import { denied } from "../platform/file_errors.ts";
 import { onHangup } from "../platform/hangup.ts";
 import { aborted, sleep } from "../platform/sleep.ts";
 import { allPrinted, onOutputFailure, print, tell } from "../platform/output.ts";
@@ -115,7 +109,7 @@ export async function runWords(
     }
     throw unknownCommand(name, commands);
   } catch (error) {
-    return report(missing(error, name) ?? denied(error, name) ?? error, command);
+    return report(missing(error, name) ?? denied(error, name ?? "help") ?? error, command);
   }
 }
 
@@ -148,13 +142,6 @@ function missing(cause: unknown, name = "help"): PackageMissingError | undefined
       "fetch everything before (deno cache mod.ts, bun install)",
     { cause },
   );
-}
-
-/** What Deno was not told to allow, where that is the error; its message names the flag. */
-function denied(cause: unknown, name = "help"): PermissionMissingError | undefined {
-  if (!isDenial(cause)) return undefined;
-  const { message } = cause as Error;
-  return new PermissionMissingError(`${name} lacks a permission: ${message}`, { cause });
 }
 
 /** Writes an error to standard error; returns its exit code. */

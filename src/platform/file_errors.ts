@@ -4,7 +4,13 @@
  */
 import * as fs from "node:fs";
 import { resolve, sep } from "node:path";
-import { DiskFullError, type EspalierError, FileReadError, FileWriteError } from "../errors.ts";
+import {
+  DiskFullError,
+  type EspalierError,
+  FileReadError,
+  FileWriteError,
+  PermissionMissingError,
+} from "../errors.ts";
 
 /** What an error says, in one line. */
 export function messageOf(cause: unknown): string {
@@ -19,6 +25,12 @@ export function systemCode(cause: unknown): string | undefined {
 /** Whether Deno was not told to allow something. */
 export function isDenial(cause: unknown): boolean {
   return (cause as { name?: string } | null)?.name === "NotCapable";
+}
+
+/** What Deno was not told to allow, where that is the error: its message names the flag. */
+export function denied(cause: unknown, name: string): PermissionMissingError | undefined {
+  if (!isDenial(cause)) return undefined;
+  return new PermissionMissingError(`${name} lacks a permission: ${messageOf(cause)}`, { cause });
 }
 
 /** The error for a file, or a folder, that cannot be read. */

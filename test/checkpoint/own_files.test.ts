@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { ownFiles, straysText } from "../../src/checkpoint/own_files.ts";
+import { ownFiles, ownFilesAtTop, straysText } from "../../src/checkpoint/own_files.ts";
 import { Workshop } from "./support.ts";
 
 const workshop = new Workshop();
@@ -112,4 +112,15 @@ test("what is left out is told by its name, and how many more there are", () => 
   expect(straysText(["a"])).toBe("a is a link to what is none of the model's: it is left out");
   expect(straysText(["a", "b", "c"]))
     .toBe("a and 2 more are links to what is none of the model's: they are left out");
+});
+
+onUnix("those at the folder's top are found without looking below", () => {
+  const folder = made(
+    ["model/config.json", "model/.env", "model/sub/a.json", "secret"],
+    { "model/LICENSE": "../secret", "model/copy.json": "config.json", "model/up": ".." },
+  );
+  expect(ownFilesAtTop(folder)).toEqual({
+    paths: ["config.json", "copy.json"],
+    strays: ["LICENSE"],
+  });
 });

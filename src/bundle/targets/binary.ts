@@ -47,7 +47,7 @@ export const makeBinary: Target = async (input) => {
       `${model}: ${why}: bundle it with --with-ort, for ONNX Runtime`,
     );
   }
-  const files = modelFiles(model);
+  const { files } = modelFiles(model);
   const paths = files.map(({ path }) => path);
   const bytes = bytesOf(files);
   if (!externalModel && bytes > LARGEST_MODEL) {

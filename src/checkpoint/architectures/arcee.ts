@@ -18,10 +18,10 @@ export const SQUARED: Differences["activations"] = new Map([
 /** The decoder that a `config.json` with `model_type` `arcee` describes. */
 export function arcee(json: unknown): DecoderSpec {
   const config = parseConfig(arceeConfig, json);
-  const decoder = rotaryDecoder(config, {
+  return rotaryDecoder(config, {
     ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
+    gated: false,
     activations: SQUARED,
   });
-  return { ...decoder, mlp: { ...decoder.mlp, gate: undefined } };
 }

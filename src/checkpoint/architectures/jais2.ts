@@ -15,11 +15,11 @@ const jais2Config = rotaryDecoderConfig.extend({
 /** The decoder that a `config.json` with `model_type` `jais2` describes. */
 export function jais2(json: unknown): DecoderSpec {
   const config = parseConfig(jais2Config, json);
-  const decoder = rotaryDecoder(config, {
+  return rotaryDecoder(config, {
     ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
+    gated: false,
     activations: SQUARED,
     norms: { kind: "layer", epsilon: config.layer_norm_eps },
   });
-  return { ...decoder, mlp: { ...decoder.mlp, gate: undefined } };
 }

@@ -29,6 +29,8 @@ export interface Differences {
   readonly inputBias?: boolean;
   readonly outputBias?: boolean;
   readonly mlpBias?: boolean;
+  /** Whether the MLP has a gate; default: it has. */
+  readonly gated?: boolean;
   /** Activations by the names that configs have for them; default: SiLU alone. */
   readonly activations?: ReadonlyMap<string, Activation>;
   readonly norms?: Partial<
@@ -96,7 +98,7 @@ export function rotaryDecoder(
       window: differs.window ?? (() => undefined),
     },
     mlp: {
-      gate: "mlp.gate_proj",
+      gate: differs.gated === false ? undefined : "mlp.gate_proj",
       up: "mlp.up_proj",
       down: "mlp.down_proj",
       bias: differs.mlpBias ?? false,

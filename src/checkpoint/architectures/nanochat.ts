@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { parseConfig, rotaryDecoderConfig } from "../config.ts";
 import { SQUARED } from "./arcee.ts";
-import { rotaryDecoder } from "./llama.ts";
+import { attentionBiases, rotaryDecoder } from "./llama.ts";
 import { rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 
@@ -20,8 +20,8 @@ const nanochatConfig = rotaryDecoderConfig.extend({
 export function nanochat(json: unknown): DecoderSpec {
   const config = parseConfig(nanochatConfig, json);
   const decoder = rotaryDecoder(config, {
-    inputBias: config.attention_bias ?? false,
-    outputBias: config.attention_bias ?? false,
+    ...attentionBiases(config),
+    gated: false,
     activations: SQUARED,
     norms: { affine: false },
     attentionNorm: "turned",
@@ -35,6 +35,6 @@ export function nanochat(json: unknown): DecoderSpec {
   return {
     ...decoder,
     norm: { ...decoder.norm, ofEmbedding: "norm" },
-    mlp: { ...decoder.mlp, gate: undefined, up: "mlp.fc1", down: "mlp.fc2" },
+    mlp: { ...decoder.mlp, up: "mlp.fc1", down: "mlp.fc2" },
   };
 }

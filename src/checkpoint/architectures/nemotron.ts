@@ -19,9 +19,10 @@ const nemotronConfig = rotaryDecoderConfig.extend({
 /** The decoder that a `config.json` with `model_type` `nemotron` describes. */
 export function nemotron(json: unknown): DecoderSpec {
   const config = parseConfig(nemotronConfig, json);
-  const decoder = rotaryDecoder(config, {
+  return rotaryDecoder(config, {
     ...attentionBiases(config),
     mlpBias: config.mlp_bias ?? false,
+    gated: false,
     activations: SQUARED,
     norms: { kind: "layer", epsilon: config.norm_eps, aboveOne: true },
     rotary(headDim) {
@@ -29,5 +30,4 @@ export function nemotron(json: unknown): DecoderSpec {
       return () => rotary;
     },
   });
-  return { ...decoder, mlp: { ...decoder.mlp, gate: undefined } };
 }

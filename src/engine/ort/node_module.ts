@@ -3,9 +3,9 @@
  * @module
  */
 import type * as Ort from "onnxruntime-common";
-import { BackendError, type EspalierError, PermissionMissingError } from "../../errors.ts";
+import { BackendError, type EspalierError } from "../../errors.ts";
 import { setForLibraries } from "../../platform/environment.ts";
-import { isDenial } from "../../platform/file_errors.ts";
+import { denied, messageOf } from "../../platform/file_errors.ts";
 import { hasPackage, requirePackage } from "../../platform/packages.ts";
 import { isBinary } from "../../platform/runtime.ts";
 
@@ -55,13 +55,11 @@ export function requireNode(): OrtModule {
 
 /** Why it does not load, as a user is told. */
 export function notLoaded(cause: unknown, isInstalled: boolean): EspalierError {
-  const message = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
-  if (isDenial(cause)) {
-    return new PermissionMissingError(`${PACKAGE} lacks a permission: ${message}`, { cause });
-  }
-  return new BackendError(
+  return denied(cause, PACKAGE) ?? new BackendError(
     isInstalled
-      ? `${PACKAGE} is installed here and does not load (${message}): use WebAssembly (wasm)`
+      ? `${PACKAGE} is installed here and does not load (${
+        messageOf(cause)
+      }): use WebAssembly (wasm)`
       : `${PACKAGE} is not installed here: run \`npm install\` (or \`bun install\`), or use WebAssembly (wasm)`,
     { cause },
   );
