@@ -36,7 +36,11 @@ import { CANDIDATES, encodeNm, findPattern } from "./packed/nm.ts";
 import { countNonzeros } from "./packed/quantize.ts";
 import { countSlots, encodeSlots, fitsSlots } from "./packed/slots.ts";
 import type { Matrix, ValueOptions } from "./packed/types.ts";
-import { configForTransformersJs, unknownToTransformersJs } from "./transformers_js.ts";
+import {
+  configForTransformersJs,
+  missingInConfig,
+  unknownToTransformersJs,
+} from "./transformers_js.ts";
 import { readMatrix, type Stored, storeDense } from "./weights.ts";
 
 /** Files of a checkpoint that go along: what tokenizes, templates and generates. */
@@ -187,7 +191,8 @@ export async function compile(
         logits: settings.logits,
       });
       writeBytes(join(folder, "onnx", "model.onnx"), bytes);
-      const strays = copyCompanions(checkpoint, folder);
+      const missing = missingInConfig(checkpoint.config, spec);
+      const strays = copyCompanions(checkpoint, missing, folder);
       if (strays.length > 0) phases.note(straysText(strays));
 
       const weights = linears.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
@@ -216,7 +221,7 @@ export async function compile(
         },
       };
       data.close();
-      const record = recordOf(checkpoint, common, await hashesIn(folder, hooks.signal));
+      const record = recordOf(checkpoint, common, missing, await hashesIn(folder, hooks.signal));
       writeText(join(folder, RECORD), `${JSON.stringify(record, null, 2)}\n`);
       throwIfAborted(hooks.signal);
       pending.commit();
@@ -351,19 +356,31 @@ function checkGroup({ name, columns }: Matrix, { values, group }: Storing): void
 }
 
 /** @returns Those that are links to what is none of the model's, and are left out. */
-function copyCompanions(checkpoint: Checkpoint, folder: string): string[] {
+function copyCompanions(
+  checkpoint: Checkpoint,
+  missing: Record<string, unknown>,
+  folder: string,
+): string[] {
   const isCompanion = (name: string) => COMPANIONS.has(name) || LICENCES.test(name);
   const { paths, strays } = ownFilesAtTop(checkpoint.folder);
   for (const name of paths.filter(isCompanion)) {
     copyFile(join(checkpoint.folder, name), join(folder, name));
   }
-  const config = changeConfig(join(checkpoint.folder, "config.json"), configForTransformersJs);
+  const config = changeConfig(
+    join(checkpoint.folder, "config.json"),
+    (config) => configForTransformersJs(config, missing),
+  );
   writeText(join(folder, "config.json"), config);
   return strays.filter(isCompanion);
 }
 
 /** What `espalier.json` says: no times and no paths, so that the same command gives the same bytes. */
-function recordOf(checkpoint: Checkpoint, common: object, files: object): object {
+function recordOf(
+  checkpoint: Checkpoint,
+  common: object,
+  missing: object,
+  files: object,
+): object {
   const path = join(checkpoint.folder, RECORD);
   return {
     format: 1,
@@ -372,6 +389,8 @@ function recordOf(checkpoint: Checkpoint, common: object, files: object): object
     source: checkpoint.name,
     ...typesOf(checkpoint),
     ...common,
+    // Members of config.json that its source has not.
+    addedToConfig: Object.keys(missing).length > 0 ? Object.keys(missing) : undefined,
     files,
     pruning: exists(path) ? readJson(path, 64 << 20) : undefined,
   };

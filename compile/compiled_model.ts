@@ -39,6 +39,7 @@ const recordSchema = z.looseObject({
   kind: z.literal("compiled"),
   dtype: floatType.optional(),
   otherDtypes: z.record(z.string(), floatType).optional(),
+  addedToConfig: z.array(z.string()).optional(),
   options: z.looseObject({ context: z.int().min(1).optional() }).optional(),
 });
 
@@ -66,6 +67,8 @@ export class CompiledModel {
   readonly dtype: FloatType;
   /** The same of tensors, by name, that had another one. */
   readonly otherDtypes: Readonly<Record<string, FloatType>>;
+  /** Members of its config that the one of what it was compiled from had not. */
+  readonly addedToConfig: readonly string[];
   /** The longest sequence that it was compiled for; infinite where the record does not say. */
   readonly context: number;
   readonly #nodes = new Map<string, NodeProto>();
@@ -74,12 +77,13 @@ export class CompiledModel {
     readonly folder: string,
     file: ModelFile,
     config: Record<string, unknown>,
-    { dtype, otherDtypes, options }: z.output<typeof recordSchema>,
+    { dtype, otherDtypes, addedToConfig, options }: z.output<typeof recordSchema>,
   ) {
     this.file = file;
     this.config = config;
     this.dtype = dtype ?? "f32";
     this.otherDtypes = otherDtypes ?? {};
+    this.addedToConfig = addedToConfig ?? [];
     this.context = options?.context ?? Infinity;
     for (const node of file.graph.node) {
       const hasMatrix = node.domain === DOMAIN && node.opType !== ROTARY_TABLES;

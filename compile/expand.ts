@@ -70,7 +70,7 @@ export async function expand(options: ExpandOptions, hooks: RunHooks = {}): Prom
     );
     const config = changeConfig(
       join(model.folder, "config.json"),
-      (config) => configOfDense(config, settings.dtype),
+      (config) => configOfDense(config, model.addedToConfig, settings.dtype),
     );
     writeText(join(folder, "config.json"), config);
     if (model.config.text_config !== undefined) {
@@ -139,9 +139,12 @@ function turnedAgain(tensor: OutgoingTensor): OutgoingTensor {
 
 /** The config of a dense checkpoint: nothing for transformers.js, and the type of its weights where that is another. */
 function configOfDense(
-  { "transformers.js_config": _, ...config }: Record<string, unknown>,
+  whole: Record<string, unknown>,
+  added: readonly string[],
   dtype: FloatType | undefined,
 ): Record<string, unknown> {
+  const others = new Set([...added, "transformers.js_config"]);
+  const config = Object.fromEntries(Object.entries(whole).filter(([name]) => !others.has(name)));
   if (dtype === undefined) return config;
   const typed = (part: object): Record<string, unknown> =>
     Object.fromEntries(

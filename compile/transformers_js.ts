@@ -2,6 +2,7 @@
  * What transformers.js has to be told of a compiled model, and which models it does not load.
  * @module
  */
+import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 
 /**
  * Types of models that transformers.js 4.3 does not know, or whose caches it names otherwise. All other supported types
@@ -14,6 +15,7 @@ const UNKNOWN: ReadonlySet<unknown> = new Set([
   "hyperclovax",
   "internlm3",
   "jais2",
+  "lfm3",
   "mistral3",
   "nemotron",
 ]);
@@ -26,10 +28,30 @@ export function unknownToTransformersJs(
   return `transformers.js does not load models of type ${type}: our own engine runs it, and ONNX Runtime`;
 }
 
+/**
+ * What transformers.js needs of a config and it lacks: which layers convolve, which is known there by `layer_types`
+ * alone; the makers of LFM 2 say it otherwise.
+ */
+export function missingInConfig(
+  config: Record<string, unknown>,
+  { layers, convolutions, attention }: DecoderSpec,
+): Record<string, unknown> {
+  if (!convolutions || config.layer_types) return {};
+  const kind = (layer: number) => {
+    if (convolutions.isIn(layer)) return "conv";
+    return attention.window(layer) === undefined ? "full_attention" : "sliding_attention";
+  };
+  return { layer_types: Array.from({ length: layers }, (_, layer) => kind(layer)) };
+}
+
 /** The config of a compiled model, with how transformers.js is to load it: without a suffix, and one data file. */
-export function configForTransformersJs(config: Record<string, unknown>): Record<string, unknown> {
+export function configForTransformersJs(
+  config: Record<string, unknown>,
+  missing: Record<string, unknown>,
+): Record<string, unknown> {
   return {
     ...config,
+    ...missing,
     "transformers.js_config": {
       dtype: "fp32",
       use_external_data_format: { "model.onnx": 1 },

@@ -12,6 +12,7 @@ import { throwIfAborted } from "../src/checks.ts";
 import { BackendError, OnnxError } from "../src/errors.ts";
 import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
+import { cacheParts } from "../src/checkpoint/architectures/cache_parts.ts";
 import { describe } from "../src/checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
 import { CompiledModel } from "./compiled_model.ts";
@@ -151,16 +152,15 @@ export async function compiledLogits(
   window: Int32Array,
 ): Promise<Float32Array> {
   const dims = [1, window.length];
-  const cache = [1, spec.keyValueHeads, 0, spec.headDim];
   const feeds: Record<string, Tensor> = {
     input_ids: backend.int64(BigInt64Array.from(window, BigInt), dims),
     attention_mask: backend.int64(new BigInt64Array(window.length).fill(1n), dims),
     position_ids: backend.int64(BigInt64Array.from(window, (_, i) => BigInt(i)), dims),
   };
-  for (let layer = 0; layer < spec.layers; layer++) {
-    for (const part of ["key", "value"]) {
-      feeds[`past_key_values.${layer}.${part}`] = backend.floats(new Float32Array(0), cache);
-    }
+  for (const { past, dims } of cacheParts(spec)) {
+    const nothing = dims(0);
+    const zeros = new Float32Array(nothing.reduce((product, dim) => product * dim, 1));
+    feeds[past] = backend.floats(zeros, [1, ...nothing]);
   }
   return (await session.run(feeds)).logits.data as Float32Array;
 }

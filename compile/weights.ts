@@ -144,7 +144,7 @@ export class CompiledWeights implements DecoderWeights {
   readonly #checkpoint: Checkpoint;
   readonly #data: TensorSink;
   readonly #matrices: ReadonlyMap<string, Stored>;
-  readonly #vectors = new Map<string, StoredTensor>();
+  readonly #small = new Map<string, StoredTensor>();
 
   /** @param matrices By the name of the tensor in the checkpoint. */
   constructor(
@@ -196,22 +196,20 @@ export class CompiledWeights implements DecoderWeights {
     return b.node("Mul", [rows, b.node("Unsqueeze", [scales, b.integers([-1])])]);
   }
 
-  vector(
+  small(
     b: GraphBuilder,
     name: string,
     part: "weight" | "bias",
-    length: number,
-    heads?: number,
+    dims: readonly number[],
   ): string {
     const full = `${name}.${part}`;
-    const dims = heads === undefined ? [length] : [heads, length];
     requireTensor(this.#checkpoint.tensors, full, dims);
-    let stored = this.#vectors.get(full);
+    let stored = this.#small.get(full);
     if (!stored) {
-      const values = new Float32Array(length * (heads ?? 1));
+      const values = new Float32Array(dims.reduce((product, dim) => product * dim, 1));
       this.#checkpoint.readFloats(full, values);
       stored = { type: DataType.FLOAT, dims, range: this.#data.append(values) };
-      this.#vectors.set(full, stored);
+      this.#small.set(full, stored);
     }
     return b.external(full, stored.type, stored.dims, stored.range);
   }

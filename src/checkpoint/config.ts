@@ -115,7 +115,7 @@ export const olmo2Config = rotaryDecoderConfig.extend({
 });
 
 /** Rotary settings of two kinds of layers, as transformers 5 writes them. */
-const ropeParametersOfKinds = z.looseObject({
+export const ropeParametersOfKinds = z.looseObject({
   full_attention: ropeParameters.nullish(),
   sliding_attention: ropeParameters.nullish(),
 }).nullish();

@@ -52,22 +52,29 @@ export const inspectCommand: Command = {
 
 function describe(report: InspectReport): string {
   const { blocks } = report;
-  const names = blocks[0].linears.map(({ name }) => name);
+  // Blocks of some models do not all have the same linears.
+  const byName = Map.groupBy(blocks.flatMap(({ linears }) => linears), ({ name }) => name);
+  const names = [...byName.keys()];
   const rows = blocks.map((block) => [
     String(block.index),
     bar(block.sparsity, 16),
     percent(block.sparsity),
-    ...block.linears.map(({ sparsity }) => percent(sparsity)),
+    ...names.map((name) => {
+      const linear = block.linears.find((linear) => linear.name === name);
+      return linear ? percent(linear.sparsity) : "";
+    }),
   ]);
-  const short = (name: string) => name.split(".").at(-1)!;
+  const last = (name: string) => name.split(".").at(-1)!;
+  const short = (name: string) =>
+    names.filter((other) => last(other) === last(name)).length > 1 ? name : last(name);
   const shapes = table(
     ["linear", "shape [out, in]", "dtype", "bytes", "in all blocks"],
-    blocks[0].linears.map(({ name, shape, dtype, bytes }) => [
-      name,
-      `${shape[0]} × ${shape[1]}`,
-      dtype,
-      formatBytes(bytes),
-      formatBytes(bytes * blocks.length),
+    [...byName.values()].map((linears) => [
+      linears[0].name,
+      `${linears[0].shape[0]} × ${linears[0].shape[1]}`,
+      linears[0].dtype,
+      formatBytes(linears[0].bytes),
+      formatBytes(linears.reduce((sum, { bytes }) => sum + bytes, 0)),
     ]),
   );
   return [

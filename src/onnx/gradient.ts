@@ -79,7 +79,7 @@ export function addGradients(graph: GraphProto, of: string, by: readonly string[
 interface Facts {
   /** Values that depend on what the gradient is asked by. */
   readonly moving: ReadonlySet<string>;
-  /** Moving values with one element a token, left by a mean over the last axis. */
+  /** Moving values with one element a token, left by a mean over the last axis, or with one for each head. */
   readonly narrow: ReadonlySet<string>;
   /** Transposed matrices `Wᵀ` by name → the graph's input W, with its rows and columns. */
   readonly matrices: ReadonlyMap<string, Matrix>;
@@ -250,8 +250,23 @@ const RULES: Record<string, (step: Step) => void> = {
     });
   },
 
+  /** Of channels with a kernel each, over tokens before which there is nothing: kernels run the other way. */
+  Conv({ b, node, input: [, kernels], gradient, give }) {
+    const [shape = [], pads = []] = ["kernel_shape", "pads"].map((name) => integersOf(node, name));
+    if (pads.join() !== `${shape[0] - 1},0`) {
+      throw new GraphError("no rule for the gradient of Conv but over a token and those before it");
+    }
+    const group = Number(node.attribute.find(({ name }) => name === "group")?.i);
+    give(0, () => {
+      const [last, end] = [b.integers([-1]), b.integers([Number.MIN_SAFE_INTEGER])];
+      const backwards = b.node("Slice", [kernels, last, end, b.integers([2]), last]);
+      const attributes = { group, kernel_shape: shape, pads: pads.toReversed() };
+      return b.node("Conv", [gradient, backwards], { attributes });
+    });
+  },
+
   Transpose({ b, node, gradient, give }) {
-    const perm = permOf(node);
+    const perm = integersOf(node, "perm");
     if (!perm) throw new GraphError(`no rule for the gradient of a Transpose without perm`);
     const inverse = perm.map((_, i) => perm.indexOf(i));
     give(0, () => b.node("Transpose", [gradient], { attributes: { perm: inverse } }));
@@ -333,13 +348,25 @@ function factsOf(graph: GraphProto, nodes: readonly NodeProto[], by: readonly st
     const moved = node.input.filter((name) => moving.has(name));
     if (moved.length === 0) continue;
     moving.add(output);
-    if (node.opType === "ReduceMean" || moved.every((name) => narrow.has(name))) narrow.add(output);
+    const isNarrow = node.opType === "Reshape"
+      ? isOne(graph, node.input[1])
+      : node.opType === "ReduceMean" || moved.every((name) => narrow.has(name));
+    if (isNarrow) narrow.add(output);
   }
   return { moving, narrow, matrices, vectors };
 }
 
-function permOf(node: NodeProto): number[] | undefined {
-  return node.attribute.find(({ name }) => name === "perm")?.ints.map(Number);
+/** Whether the last dimension of a shape that is a constant is 1. */
+function isOne({ initializer }: GraphProto, shape: string): boolean {
+  const { rawData = new Uint8Array(0) } = initializer.find(({ name }) => name === shape) ?? {};
+  if (rawData.length < 8) return false;
+  return new DataView(rawData.buffer, rawData.byteOffset).getBigInt64(rawData.length - 8, true) ===
+    1n;
+}
+
+/** An attribute of integers. */
+function integersOf(node: NodeProto, name: string): number[] | undefined {
+  return node.attribute.find((attribute) => attribute.name === name)?.ints.map(Number);
 }
 
 function dimsOf(graph: GraphProto, name: string): (number | string)[] {

@@ -87,6 +87,8 @@ describe("config.json", () => {
         "hyperclovax",
         "internlm3",
         "jais2",
+        "lfm2",
+        "lfm3",
         "llama",
         "ministral",
         "ministral3",

@@ -10,6 +10,7 @@ import { inspectInSteps } from "../../src/api/inspect.ts";
 import { AbortError } from "../../src/errors.ts";
 import { withPauses } from "../../src/platform/steps.ts";
 import { Workshop } from "../checkpoint/support.ts";
+import { fromRoot } from "../support/paths.ts";
 import { HELD_OUT, matches, QUICK, report, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
@@ -80,6 +81,28 @@ describe("inspect", () => {
       zeros: expect.any(Number),
       sparsity: expect.any(Number),
     });
+  });
+
+  test("shows which blocks have which linears where not all have the same", async () => {
+    const { stdout } = await succeed("inspect", fromRoot("test/fixtures/architectures/lfm2"));
+    // Two blocks convolve: 2 · 192 · 64 weights in bf16; one attends.
+    expect(stdout).toMatch(/^conv\.in_proj +192 × 64 +BF16 +24\.6 kB +49\.2 kB$/m);
+    expect(stdout).toMatch(/^self_attn\.q_proj +64 × 64 +BF16 +8\.19 kB +8\.19 kB$/m);
+    const [header, first, second] = stdout.split("\n").slice(
+      stdout.split("\n").findIndex(
+        (line) => line.startsWith("block"),
+      ),
+    );
+    const under = (row: string, name: string) => {
+      const end = header.indexOf(` ${name}`) + 1 + name.length;
+      return row.slice(end - name.length, end).trim();
+    };
+    for (const name of ["in_proj", "conv.out_proj"]) {
+      expect([name, under(first, name), under(second, name)]).toEqual([name, "0.0 %", ""]);
+    }
+    for (const name of ["q_proj", "self_attn.out_proj"]) {
+      expect([name, under(first, name), under(second, name)]).toEqual([name, "", "0.0 %"]);
+    }
   });
 
   test("shows a person the same", async () => {

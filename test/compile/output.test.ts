@@ -29,7 +29,7 @@ import {
   safetensors,
 } from "../checkpoint/support.ts";
 import {
-  cacheNames,
+  cacheOf,
   checkpointLogits,
   compiledLogits,
   CompileWorkshop,
@@ -79,6 +79,17 @@ describe("the output folder", () => {
     expect(graphBytes).toBeLessThan(2_000_000);
     expect(bytes.graph).toBe(graphBytes);
     expect(bytes.data).toBe(statSync(join(output, "onnx", "model.onnx_data")).size);
+  });
+
+  test("says which layers convolve by the name that transformers.js knows, where its source has another", async () => {
+    const source = sourceOf("lfm2");
+    const { output } = await workshop.compile(source, {});
+    const { layer_types, ...config } = readJsonOf(output, "config.json") as Record<string, unknown>;
+    expect(layer_types).toEqual(["conv", "full_attention", "conv"]);
+    expect(config).toMatchObject(readJsonOf(source, "config.json") as Record<string, unknown>);
+    expect(readJsonOf(output, "espalier.json")).toMatchObject({ addedToConfig: ["layer_types"] });
+    const newer = await workshop.compile(sourceOf("lfm3"), {});
+    expect(readJsonOf(newer.output, "espalier.json")).not.toHaveProperty("addedToConfig");
   });
 
   test("has a record of what was done, without times and paths", async () => {
@@ -155,20 +166,13 @@ describe("the output folder", () => {
           return [name, DataType[tensor.value.elemType], ...dims];
         });
       const { graph } = modelOf(output);
-      const cache = (prefix: string, length: string) =>
-        cacheNames(spec).map((name) => [
-          `${prefix}.${name}`,
-          "FLOAT",
-          "batch_size",
-          spec.keyValueHeads,
-          length,
-          spec.headDim,
-        ]);
+      const cache = (side: "past" | "present", length: string) =>
+        cacheOf(spec).map((part) => [part[side], "FLOAT", ...part.dims("batch_size", length)]);
       expect(valuesOf(graph!.input)).toEqual([
         ["input_ids", "INT64", "batch_size", "sequence_length"],
         ["attention_mask", "INT64", "batch_size", "total_sequence_length"],
         ["position_ids", "INT64", "batch_size", "sequence_length"],
-        ...cache("past_key_values", "past_sequence_length"),
+        ...cache("past", "past_sequence_length"),
       ]);
       expect(valuesOf(graph!.output)).toEqual([
         ["logits", "FLOAT", "batch_size", "sequence_length", spec.vocabulary],

@@ -168,14 +168,14 @@ export class Running {
       attention_mask: int64(new Array(batch * total).fill(1), total),
       position_ids: int64(rows.flatMap(() => positions), length),
     };
-    const empty = [batch, spec.keyValueHeads, 0, spec.headDim];
-    for (const name of cacheNames(spec)) {
-      feeds[`past_key_values.${name}`] = this.#past?.[`present.${name}`] ??
-        backend.floats(new Float32Array(0), empty);
+    for (const { past, present, dims } of cacheOf(spec)) {
+      const empty = dims(batch, 0);
+      feeds[past] = this.#past?.[present] ??
+        backend.floats(new Float32Array(empty.reduce((a, b) => a * b, 1)), empty);
     }
     const outputs = await this.session.run(feeds);
-    for (const name of cacheNames(spec)) {
-      expect([...outputs[`present.${name}`].dims]).toEqual(empty.with(2, total));
+    for (const { present, dims } of cacheOf(spec)) {
+      expect([...outputs[present].dims]).toEqual(dims(batch, total));
     }
     this.#past = outputs;
     this.#length = total;
@@ -187,9 +187,19 @@ export class Running {
   }
 }
 
-/** `0.key`, `0.value`, `1.key` … */
-export function cacheNames({ layers }: DecoderSpec): string[] {
-  return Array.from({ length: layers }, (_, i) => [`${i}.key`, `${i}.value`]).flat();
+/** What a compiled model reads of its cache, what it gives for the next run, and their dimensions. */
+export function cacheOf({ layers, keyValueHeads, headDim, hidden, convolutions }: DecoderSpec) {
+  return Array.from({ length: layers }, (_, i) => {
+    const ofConvolution = convolutions?.isIn(i);
+    return (ofConvolution ? [`_conv.${i}`] : [`.${i}.key`, `.${i}.value`]).map((name) => ({
+      past: ofConvolution ? `past${name}` : `past_key_values${name}`,
+      present: `present${name}`,
+      dims: <T>(batch: T, length: T): (number | T)[] =>
+        ofConvolution
+          ? [batch, hidden, convolutions!.length]
+          : [batch, keyValueHeads, length, headDim],
+    }));
+  }).flat();
 }
 
 /** The logits of a compiled model with an empty cache. */

@@ -270,6 +270,40 @@ describe("a sequence on ONNX Runtime", () => {
       expect(model.open().length).toBe(0);
     }));
 
+  test("begins with all that another has run, or with nothing, where convolutions keep what was last", () =>
+    withModel("lfm2", { device }, async (model) => {
+      const { vocabulary } = model.info;
+      const expected = (await model.open().run(TOKENS, { logits: "all" })).slice();
+      expect(model.open([...TOKENS.slice(0, 12), 4]).length).toBe(0);
+      expect(model.open(TOKENS).length).toBe(0);
+      const half = model.open();
+      await half.run(TOKENS.slice(0, 12));
+      const longer = model.open(TOKENS);
+      expect(longer.length).toBe(12);
+      const rest = await longer.run(TOKENS.slice(12), { logits: "all" });
+      expect(distance(rest, expected.subarray(12 * vocabulary))).toBeLessThan(CLOSE);
+    }));
+
+  test("computes its tokens again where it is cut and convolutions keep what was last", () =>
+    withModel("lfm2", { device }, async (model) => {
+      const { vocabulary } = model.info;
+      const expected = (await model.open().run(TOKENS, { logits: "all" })).slice();
+      const sequence = model.open();
+      await sequence.run([...TOKENS.slice(0, 11), 5, 6, 7]);
+      sequence.truncate(11);
+      const stop = new AbortController();
+      stop.abort();
+      expect(await thrown(sequence.run(TOKENS.slice(11), { signal: stop.signal }))).toBe("ABORTED");
+      expect(sequence.length).toBe(11);
+      const rest = await sequence.run(TOKENS.slice(11), { logits: "all" });
+      expect(distance(rest, expected.subarray(11 * vocabulary))).toBeLessThan(CLOSE);
+      sequence.truncate(0);
+      expect(distance(await sequence.run(TOKENS, { logits: "all" }), expected)).toBeLessThan(CLOSE);
+      sequence.truncate(3);
+      sequence.close();
+      expect(model.open([...TOKENS, 1]).length).toBe(TOKENS.length);
+    }));
+
   test("leaves its cache to the next one when it is closed, and cannot be used then", () =>
     withModel("llama", { device }, async (model) => {
       const sequence = model.open();

@@ -8,13 +8,15 @@
 import type { Decoder, Step } from "../../src/engine/sparse/ir.ts";
 import type { NaiveWeights } from "./naive_weights.ts";
 
-/** A decoder with a cache of keys and values. */
+/** A decoder with a cache: keys and values, and all that convolutions have read. */
 export class NaiveDecoder {
   readonly #decoder: Decoder;
   readonly #weights: NaiveWeights;
   /** By layer, then by position: each `[keyValueHeads · headDim]`. */
   readonly #keys: Float64Array[][];
   readonly #values: Float64Array[][];
+  /** By layer, then by position: each `[channels]`. */
+  readonly #convolved: Float64Array[][];
   #length = 0;
 
   constructor(decoder: Decoder, weights: NaiveWeights) {
@@ -22,6 +24,7 @@ export class NaiveDecoder {
     this.#weights = weights;
     this.#keys = Array.from({ length: decoder.layers }, () => []);
     this.#values = Array.from({ length: decoder.layers }, () => []);
+    this.#convolved = Array.from({ length: decoder.layers }, () => []);
   }
 
   /** Tokens in the cache. */
@@ -40,7 +43,9 @@ export class NaiveDecoder {
 
   /** Forgets all tokens but the first `length`. */
   truncate(length: number): void {
-    for (const layer of [...this.#keys, ...this.#values]) layer.length = length;
+    for (const layer of [...this.#keys, ...this.#values, ...this.#convolved]) {
+      layer.length = Math.min(layer.length, length);
+    }
     this.#length = length;
   }
 
@@ -95,6 +100,17 @@ export class NaiveDecoder {
         const first = Math.max(0, position + 1 - (step.window ?? Infinity));
         return attend(step, values[step.queries], keys.slice(first), cached.slice(first));
       }
+      case "convolve": {
+        const inputs = this.#convolved[step.layer];
+        inputs[position] = values[step.input];
+        const kernels = this.#weights.vector(step.weight);
+        const bias = step.bias === undefined ? undefined : this.#weights.vector(step.bias);
+        return convolve(inputs.slice(-step.length), step.length, kernels, bias);
+      }
+      case "spread": {
+        const width = this.#decoder.widths[step.output], x = values[step.input];
+        return Float64Array.from({ length: width }, (_, i) => x[Math.floor(i * x.length / width)]);
+      }
       case "sigmoid":
       case "silu":
       case "gelu":
@@ -131,6 +147,20 @@ function part(
     { length: width },
     (_, i) => x[Math.floor(i / some) * apart + offset + i % some],
   );
+}
+
+/** @param inputs Those of the token, which is the last, and of the tokens just before it. */
+function convolve(
+  inputs: readonly Float64Array[],
+  length: number,
+  kernels: Float64Array,
+  bias: Float64Array | undefined,
+): Float64Array {
+  return inputs[0].map((_, channel) => {
+    const ofToken = (i: number) =>
+      kernels[(channel + 1) * length - inputs.length + i] * inputs[i][channel];
+    return sum(inputs.length, ofToken) + (bias?.[channel] ?? 0);
+  });
 }
 
 function rmsNorm(

@@ -24,6 +24,10 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
   };
   for (const step of decoder.steps) {
     switch (step.op) {
+      case "convolve":
+        await addVector(step.weight);
+        await addVector(step.bias);
+        break;
       case "embed":
         matrices.set(step.table, await readMatrix(step.table, reader));
         break;

@@ -1,10 +1,12 @@
 /**
- * How tokens see each other: the two forms of attention that a decoder's graph can have.
+ * How tokens see each other: the two forms of attention that a decoder's graph can have, and of what is in its place.
  * @module
  */
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
+import { cacheParts } from "./cache_parts.ts";
+import { convolveAfter, type Convolved, convolveWindow } from "./convolution.ts";
 import { fillTables } from "./rotary.ts";
 import type { DecoderSpec, Rotary } from "./spec.ts";
 
@@ -28,6 +30,8 @@ export interface Attention {
   begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string;
   /** One layer's attention, `[batch, sequence, heads · headDim]`. */
   attend(b: GraphBuilder, layer: number, projections: Projections): string;
+  /** One layer's convolution, `[batch, sequence, channels]`. */
+  convolve(b: GraphBuilder, layer: number, convolved: Convolved): string;
   /** Called after the head: outputs beside the logits. */
   end(b: GraphBuilder): void;
 }
@@ -157,6 +161,10 @@ export class WindowAttention implements Attention {
     return shape(apart, [0, 0, heads * headDim]);
   }
 
+  convolve(b: GraphBuilder, _layer: number, convolved: Convolved): string {
+    return convolveWindow(b, convolved);
+  }
+
   end(): void {}
 
   /** How far each token `[sequence, 1]` is behind each `[1, sequence]`; negative for later ones. */
@@ -197,10 +205,7 @@ export class WindowAttention implements Attention {
   }
 }
 
-/**
- * Tokens after a cache of keys and values, in the names that transformers.js expects: `attention_mask`,
- * `past_key_values.N.key` and `.value` in, `present.N.key` and `.value` out.
- */
+/** Tokens after a cache, in the names that transformers.js expects: `attention_mask` and `cache_parts.ts`. */
 export class CachedAttention implements Attention {
   readonly #turning: Turning;
   #spec: DecoderSpec | undefined;
@@ -217,14 +222,8 @@ export class CachedAttention implements Attention {
     this.#spec = spec;
     const mask = b.input("attention_mask", DataType.INT64, ["batch_size", "total_sequence_length"]);
     this.#positions = positionsInput(b);
-    for (let layer = 0; layer < spec.layers; layer++) {
-      for (const part of ["key", "value"]) {
-        b.input(
-          `past_key_values.${layer}.${part}`,
-          DataType.FLOAT,
-          cacheShape(spec, "past_sequence_length"),
-        );
-      }
+    for (const { past, dims } of cacheParts(spec)) {
+      b.input(past, DataType.FLOAT, ["batch_size", ...dims("past_sequence_length")]);
     }
     b.within("lengths", () => {
       const cast = { attributes: { to: DataType.INT32 } };
@@ -272,16 +271,13 @@ export class CachedAttention implements Attention {
     return attended;
   }
 
+  convolve(b: GraphBuilder, layer: number, convolved: Convolved): string {
+    return convolveAfter(b, layer, convolved);
+  }
+
   end(b: GraphBuilder): void {
-    const spec = this.#spec!;
-    for (let layer = 0; layer < spec.layers; layer++) {
-      for (const part of ["key", "value"]) {
-        b.output(
-          `present.${layer}.${part}`,
-          DataType.FLOAT,
-          cacheShape(spec, "total_sequence_length"),
-        );
-      }
+    for (const { present, dims } of cacheParts(this.#spec!)) {
+      b.output(present, DataType.FLOAT, ["batch_size", ...dims("total_sequence_length")]);
     }
   }
 }
@@ -293,8 +289,4 @@ function scaleOf({ attention: { scale } }: DecoderSpec, layer: number): number |
 
 function positionsInput(b: GraphBuilder): string {
   return b.input("position_ids", DataType.INT64, ["batch_size", "sequence_length"]);
-}
-
-function cacheShape({ keyValueHeads, headDim }: DecoderSpec, length: string): (number | string)[] {
-  return ["batch_size", keyValueHeads, length, headDim];
 }

@@ -9,7 +9,13 @@ import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import type { Attention } from "./attention.ts";
-import { below, type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
+import {
+  below,
+  type Convolutions,
+  type DecoderSpec,
+  embeddingOf,
+  type SublayerNorms,
+} from "./spec.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -96,9 +102,12 @@ class DecoderBuilder {
 
   #block(input: string, layer: number): string {
     const b = this.#b;
-    const { root, names, norm, hidden, scales, sideBySide } = this.#spec;
+    const { root, names, norm, hidden, scales, sideBySide, convolutions } = this.#spec;
     const path = below(root, `${names?.layers ?? "layers"}.${layer}`);
-    const attend = (value: string) => b.within("self_attn", () => this.#attend(value, path, layer));
+    const attend = (value: string) =>
+      convolutions?.isIn(layer)
+        ? b.within("conv", () => this.#convolve(value, path, layer, convolutions))
+        : b.within("self_attn", () => this.#attend(value, path, layer));
     const normalise = (value: string, name: string | undefined): string =>
       name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
     const sublayer = (
@@ -146,8 +155,43 @@ class DecoderBuilder {
       ...{ queries, keys, values },
       normTurned: attention.norm === "turned" ? normTurned : undefined,
     });
+    const gated = attention.gate
+      ? this.#gateHeads(attended, value, `${module}.${attention.gate}`)
+      : attended;
     const out = `${module}.${attention.out}`;
-    return this.#linear(attended, out, hidden, heads * headDim, attention.outputBias);
+    return this.#linear(gated, out, hidden, heads * headDim, attention.outputBias);
+  }
+
+  /** What heads give, each times a number between 0 and 1 that the token's hidden states say. */
+  #gateHeads(attended: string, value: string, name: string): string {
+    const b = this.#b;
+    const { hidden, heads, headDim } = this.#spec;
+    const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
+    const gates = b.node("Sigmoid", [this.#linear(value, name, heads, hidden, false)]);
+    return b.within("gate", () => {
+      const apart = shape(attended, [0, 0, heads, headDim]);
+      const gated = b.node("Mul", [apart, shape(gates, [0, 0, heads, 1])]);
+      return shape(gated, [0, 0, heads * headDim]);
+    });
+  }
+
+  /** A convolution over the tokens, with a gate before it and one behind. */
+  #convolve(value: string, path: string, layer: number, { length, bias }: Convolutions): string {
+    const b = this.#b;
+    const { hidden } = this.#spec;
+    const module = `${path}.conv`;
+    const three = this.#linear(value, `${module}.in_proj`, 3 * hidden, hidden, bias);
+    const [before, behind, own] = this.#cut(three, [hidden, hidden, hidden]);
+    const ofKernels = (part: "weight" | "bias", dims: number[]) =>
+      this.#weights.small(b, `${module}.conv`, part, dims);
+    const convolved = this.#attention.convolve(b, layer, {
+      input: b.node("Mul", [before, own], { name: "gate" }),
+      kernels: ofKernels("weight", [hidden, 1, length]),
+      bias: bias ? ofKernels("bias", [hidden]) : undefined,
+      ...{ channels: hidden, length },
+    });
+    const gated = b.node("Mul", [behind, convolved], { name: "gate" });
+    return this.#linear(gated, `${module}.out_proj`, hidden, hidden, bias);
   }
 
   /** Queries, keys or values, `[batch, sequence, count · headDim]`, normed where they are before they are turned. */
@@ -180,7 +224,7 @@ class DecoderBuilder {
     const b = this.#b;
     const { headDim, norm: { epsilon } } = this.#spec;
     const normed = this.#layerNorm(value, [onesOf(b, headDim)], epsilon);
-    return b.node("Mul", [normed, this.#weights.vector(b, name, "weight", headDim, count)]);
+    return b.node("Mul", [normed, this.#weights.small(b, name, "weight", [count, headDim])]);
   }
 
   #mlp(value: string, path: string): string {
@@ -256,12 +300,12 @@ class DecoderBuilder {
     const b = this.#b;
     const { kind, epsilon, affine, biased = true, aboveOne } = this.#spec.norm;
     const weightOf = () => {
-      const stored = this.#weights.vector(b, name, "weight", width);
+      const stored = this.#weights.small(b, name, "weight", [width]);
       return aboveOne ? b.node("Add", [stored, b.scalar(1)]) : stored;
     };
     if (kind === "layer") {
       const [weight, bias] = affine
-        ? [weightOf(), biased ? this.#weights.vector(b, name, "bias", width) : ""]
+        ? [weightOf(), biased ? this.#weights.small(b, name, "bias", [width]) : ""]
         : [onesOf(b, width), ""];
       return this.#layerNorm(value, [weight, bias].filter(Boolean), epsilon);
     }
@@ -321,7 +365,7 @@ class DecoderBuilder {
       );
       const biased = headBias === undefined ? product : b.node("Add", [
         product,
-        this.#weights.vector(b, headBias, "bias", vocabulary),
+        this.#weights.small(b, headBias, "bias", [vocabulary]),
       ], { outputs: last });
       capped(b, biased, logitCap, "logits");
     });
@@ -337,7 +381,9 @@ class DecoderBuilder {
     const b = this.#b;
     return b.within(name.split(".").at(-1)!, () => {
       const product = this.#weights.product(b, value, name, rows, columns);
-      return bias ? b.node("Add", [product, this.#weights.vector(b, name, "bias", rows)]) : product;
+      return bias
+        ? b.node("Add", [product, this.#weights.small(b, name, "bias", [rows])])
+        : product;
     });
   }
 

@@ -22,6 +22,7 @@ import { hunyuan } from "./hunyuan.ts";
 import { hyperclovax } from "./hyperclovax.ts";
 import { internlm3 } from "./internlm3.ts";
 import { jais2 } from "./jais2.ts";
+import { lfm2, lfm3 } from "./lfm.ts";
 import { llama } from "./llama.ts";
 import { ministral3, mistral, mistralOfImages } from "./mistral.ts";
 import { nanochat } from "./nanochat.ts";
@@ -65,6 +66,8 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["hyperclovax", hyperclovax],
   ["internlm3", internlm3],
   ["jais2", jais2],
+  ["lfm2", lfm2],
+  ["lfm3", lfm3],
   ["llama", llama],
   // What transformers makes of a Mistral with `layer_types` when it saves it.
   ["ministral", mistral],

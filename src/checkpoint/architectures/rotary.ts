@@ -158,6 +158,8 @@ function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
       const factor = need(rope, "factor");
       return { frequencies: frequencies.map((frequency) => frequency / factor), factor: 1 };
     }
+    case "proportional":
+      return { frequencies: turnFirst(rope, head, theta), factor: 1 };
     case "dynamic":
       // Factors are those of sequences beyond the context, all of which would have to be read again.
       need(rope, "factor");
@@ -172,7 +174,7 @@ function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
   throw new ConfigError(
     `config.json: rope type ${
       quote(type)
-    } is not supported (default, dynamic, linear, llama3, longrope, yarn are)`,
+    } is not supported (default, dynamic, linear, llama3, longrope, proportional, yarn are)`,
   );
 }
 
@@ -194,6 +196,16 @@ function need<K extends keyof RopeParameters>(
   const value = rope[key];
   if (value !== undefined && value !== null) return value as NonNullable<RopeParameters[K]>;
   throw new ConfigError(`config.json: rope type ${rope.rope_type ?? rope.type} needs ${key}`);
+}
+
+/** A part of the pairs turns by the frequencies of whole heads, the others do not (`_compute_proportional_rope_parameters`). */
+function turnFirst(rope: RopeParameters, { headDim }: RotaryHead, theta: number): Float32Array {
+  const turning = Math.floor((rope.partial_rotary_factor ?? 1) * headDim / 2);
+  return Float32Array.from(
+    { length: headDim / 2 },
+    (_, i) =>
+      i < turning ? 1 / Math.fround(theta ** Math.fround(2 * i / headDim)) / (rope.factor ?? 1) : 0,
+  );
 }
 
 /** Llama 3: low frequencies alone are divided, with a smooth passage (`_compute_llama3_parameters`). */

@@ -44,6 +44,15 @@ export interface ModuleNames {
   readonly attention?: string;
 }
 
+/** Layers that convolve tokens with those just before them, each channel by its own kernel, and attend to none. */
+export interface Convolutions {
+  readonly isIn: (layer: number) => boolean;
+  /** Tokens that a kernel spans, the token itself included. */
+  readonly length: number;
+  /** Whether kernels, and the linears on both sides of them, have biases. */
+  readonly bias: boolean;
+}
+
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
 export interface DecoderSpec {
   readonly hidden: number;
@@ -112,6 +121,8 @@ export interface DecoderSpec {
     readonly norm?: "heads" | "whole" | "turned" | "own";
     /** What their tensors are called; `q_norm` and `k_norm` if not given. */
     readonly normNames?: { readonly q: string; readonly k: string };
+    /** Of a number for each head by whose sigmoid what that head gives is multiplied, where there is one. */
+    readonly gate?: string;
     /** Factor of the scores, of all layers or of each; 1 / √headDim if not given. */
     readonly scale?: number | ((layer: number) => number);
     /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */
@@ -119,6 +130,8 @@ export interface DecoderSpec {
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
   };
+  /** What some layers have in place of attention, where some have. */
+  readonly convolutions?: Convolutions;
   readonly mlp: {
     /** `down(act(gate(x)) · up(x))`, or `second(act(first(x)))`. */
     readonly gate?: string;

@@ -21,13 +21,12 @@ export interface DecoderWeights {
   ): string;
   /** The rows of a table `[rows, width]` that `ids` name. */
   rows(b: GraphBuilder, name: string, rows: number, width: number, ids: string): string;
-  /** A vector as float32: a bias, or the weight of a norm; or one for each of so many heads, `[heads, length]`. */
-  vector(
+  /** What is no matrix, as float32: a bias, or the weight of a norm, `[width]` or of each head; kernels. */
+  small(
     b: GraphBuilder,
     name: string,
     part: "weight" | "bias",
-    length: number,
-    heads?: number,
+    dims: readonly number[],
   ): string;
 }
 
@@ -88,18 +87,17 @@ export class CheckpointWeights implements DecoderWeights {
     return b.node("Gather", [this.#weight(b, `${name}.weight`, [rows, width]), ids]);
   }
 
-  vector(
+  small(
     b: GraphBuilder,
     name: string,
     part: "weight" | "bias",
-    length: number,
-    heads?: number,
+    dims: readonly number[],
   ): string {
-    return this.#weight(b, `${name}.${part}`, heads === undefined ? [length] : [heads, length]);
+    return this.#weight(b, `${name}.${part}`, dims);
   }
 
   /** A tensor of the checkpoint as a float32 value. */
-  #weight(b: GraphBuilder, name: string, dims: number[]): string {
+  #weight(b: GraphBuilder, name: string, dims: readonly number[]): string {
     const { type, file, offset, length } = requireTensor(this.#tensors, name, dims);
     const range = { location: file, offset, length };
     const value = b.external(name, onnxTypeOf(type), dims, range);

@@ -66,8 +66,14 @@ export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promi
   }
   const context = contextWithin(options.context, file.context);
   const backend = await openBackend(device === "cpu" ? "node" : device, threads);
-  const session = await backend.loadFile(file.path, file.cache.map((part) => `present.${part}`));
+  const presents = [...keysAndValues(file), ...file.convolutions].map(({ present }) => present);
+  const session = await backend.loadFile(file.path, presents);
   return new OrtModel(file, backend, session, context);
+}
+
+/** Inputs with keys and values, and the outputs that take their places. */
+function keysAndValues({ cache }: DecoderFile): { past: string; present: string }[] {
+  return cache.map((part) => ({ past: `past_key_values.${part}`, present: `present.${part}` }));
 }
 
 const DEVICES: Record<BackendName, string> = {
@@ -81,6 +87,7 @@ class OrtModel implements EngineModel {
   readonly file: DecoderFile;
   readonly backend: Backend;
   readonly #session: Session;
+  readonly #keysAndValues: readonly { readonly past: string; readonly present: string }[];
   readonly #open = new Set<OrtSequence>();
   /** The cache of the sequence that was closed last. */
   #kept: Cache | undefined;
@@ -92,6 +99,7 @@ class OrtModel implements EngineModel {
     this.file = file;
     this.backend = backend;
     this.#session = session;
+    this.#keysAndValues = keysAndValues(file);
     this.info = {
       engine: "ort",
       device: `${DEVICES[backend.name]}, ${backend.label}`,
@@ -176,9 +184,13 @@ class OrtModel implements EngineModel {
     feed("input_ids", BigInt64Array.from(piece, BigInt));
     feed("attention_mask", new BigInt64Array(total).fill(1n));
     feed("position_ids", BigInt64Array.from(piece, (_, i) => BigInt(before + i)));
-    for (const part of file.cache) {
-      feeds[`past_key_values.${part}`] = past?.tensors.get(part) ??
+    for (const name of this.#keysAndValues.map(({ past }) => past)) {
+      feeds[name] = past?.tensors.get(name) ??
         backend.floats(new Float32Array(0), [1, file.keyValueHeads, 0, file.headDim]);
+    }
+    for (const { past: name, channels, length } of file.convolutions) {
+      feeds[name] = past?.tensors.get(name) ??
+        backend.floats(new Float32Array(channels * length), [1, channels, length]);
     }
     const outputs = await this.#session.run(feeds);
     const logits = outputs.logits.data as Float32Array;
@@ -191,8 +203,17 @@ class OrtModel implements EngineModel {
     const tokens = new Int32Array(total);
     tokens.set(past?.tokens ?? []);
     tokens.set(piece, before);
-    const tensors = new Map(file.cache.map((part) => [part, outputs[`present.${part}`]]));
+    const tensors = new Map(
+      [...this.#keysAndValues, ...file.convolutions].map((
+        part,
+      ) => [part.past, outputs[part.present]]),
+    );
     return { logits, cache: new Cache(tokens, tensors) };
+  }
+
+  /** Whether a cache serves a sequence of its first tokens: convolutions keep what they have read last, and no more. */
+  canEnd({ tokens }: Cache, length: number): boolean {
+    return length === tokens.length || this.file.convolutions.length === 0;
   }
 
   /** The longest beginning of a prompt that some cache holds, and that cache. */
@@ -205,7 +226,7 @@ class OrtModel implements EngineModel {
       if (!cache) continue;
       // The last token is run whatever there is: its logits are wanted.
       const length = Math.min(commonLength(prompt, cache.tokens), prompt.length - 1);
-      if (length > longest) [best, longest] = [cache, length];
+      if (length > longest && this.canEnd(cache, length)) [best, longest] = [cache, length];
     }
     if (best === this.#kept && best) {
       this.#kept = undefined;
@@ -297,6 +318,7 @@ class OrtSequence implements Sequence {
       ? 1
       : Math.min(LARGEST_PIECE[backend.name], fitting);
     const all = logits === "all" ? roomForLogits(tokens.length, vocabulary) : undefined;
+    await this.#computeAgain(largest, signal);
     let given: Float32Array = new Float32Array(0);
     for (let first = 0; first < tokens.length; first += largest) {
       if (signal?.aborted) {
@@ -307,6 +329,28 @@ class OrtSequence implements Sequence {
       all?.set(given, first * vocabulary);
     }
     return all ?? given.subarray(given.length - vocabulary);
+  }
+
+  /** Runs all tokens once more where the sequence was cut and its cache cannot be. */
+  async #computeAgain(largest: number, signal: AbortSignal | undefined): Promise<void> {
+    const cut = this.#cache;
+    if (!cut || this.#length === 0 || this.#model.canEnd(cut, this.#length)) return;
+    const tokens = cut.tokens.subarray(0, this.#length);
+    let made: Cache | undefined;
+    try {
+      for (let first = 0; first < tokens.length; first += largest) {
+        if (signal?.aborted) throw new AbortError("stopped while tokens were computed again");
+        this.#assertOpen();
+        const { cache } = await this.#model.runPiece(made, tokens.subarray(first, first + largest));
+        made?.giveBack();
+        made = cache;
+      }
+    } catch (error) {
+      made?.giveBack();
+      throw error;
+    }
+    cut.giveBack();
+    this.#cache = made;
   }
 
   /** Runs a piece, and takes the longer cache in place of the one before. */

@@ -11,31 +11,26 @@ import {
   type Scaling,
 } from "../../../compile/functions.ts";
 import { ROTARY_TABLES } from "../../../compile/rotary_tables.ts";
-import { quote } from "../../checks.ts";
 import { CheckpointNotFoundError, ConfigError, OnnxError } from "../../errors.ts";
 import { MICROSOFT } from "../../onnx/builder.ts";
 import {
   type GraphProto,
   type NodeProto,
   TensorProto_DataType as DataType,
-  type ValueInfoProto,
 } from "../../onnx/generated/onnx_pb.ts";
 import { ModelFile } from "../../onnx/model_file.ts";
 import { readJson } from "../../platform/files.ts";
 import { exists } from "../../platform/paths.ts";
 import { readRotaryTables } from "../sparse/lowering/rotary.ts";
 import { readPackedNode } from "../sparse/packed_node.ts";
+import { type CacheInputs, cacheInputsOf, dimsOf, sizeOf } from "./cache_inputs.ts";
 
 /** A decoder with a cache, in the names that transformers.js expects. */
-export interface DecoderFile {
+export interface DecoderFile extends CacheInputs {
   /** The `.onnx` file. */
   readonly path: string;
   /** Names of the graph's inputs. */
   readonly inputs: ReadonlySet<string>;
-  /** The cache's parts, e.g. `0.key`: `past_key_values.PART` in, `present.PART` out. */
-  readonly cache: readonly string[];
-  readonly keyValueHeads: number;
-  readonly headDim: number;
   readonly vocabulary: number;
   /** Most tokens of a sequence: what its config says, or fewer where its rotary tables end before. */
   readonly context: number;
@@ -82,8 +77,6 @@ const SCALING_BYTES: Record<Scaling, number> = { none: 0, row: 0, group: 9, int4
 const ANGLE_BYTES = 12;
 /** Bytes of the largest `config.json` that is read. */
 const LARGEST_CONFIG = 64 << 20;
-/** A dimension of a cache or a vocabulary: more than any model has. */
-const LARGEST_DIMENSION = 1 << 24;
 
 const configSchema = z.looseObject({ max_position_embeddings: z.int().positive().optional() });
 
@@ -107,67 +100,21 @@ export function readDecoderFile(folder: string): DecoderFile {
     const { graph } = file;
     const logits = dimsOf(graph.output.find(({ name }) => name === "logits"));
     if (logits?.length !== 3) throw new OnnxError(`${path}: it has no logits of three dimensions`);
-    const pasts = graph.input.filter(({ name }) => name.startsWith(PAST));
-    if (pasts.length === 0) {
-      throw new OnnxError(`${path}: it has no inputs past_key_values.N.key: it keeps no cache`);
-    }
-    const [, heads, , headDim] = cacheDims(path, pasts[0]);
-    for (const past of pasts) {
-      const [, otherHeads, , otherDim] = cacheDims(path, past);
-      const present = past.name.replace(PAST, PRESENT);
-      if (
-        otherHeads !== heads || otherDim !== headDim ||
-        !graph.output.some(({ name }) => name === present)
-      ) {
-        throw new OnnxError(`${path}: ${quote(past.name)} does not fit the rest of the cache`);
-      }
-    }
+    const fileBytes = [...file.tensors.values()].reduce((sum, t) => sum + file.bytesOf(t), 0);
     return {
       path,
       inputs: new Set(graph.input.map(({ name }) => name)),
-      cache: pasts.map(({ name }) => name.slice(PAST.length)),
-      keyValueHeads: size(path, heads),
-      headDim: size(path, headDim),
-      vocabulary: size(path, logits[2]),
+      ...cacheInputsOf(graph, path, fileBytes),
+      vocabulary: sizeOf(path, logits[2]),
       context: Math.min(positionsOf(file), positionsIn(folder)),
       capsScores: graph.node.some(capsScores),
       lastOnly: logits[1] === 1,
-      fileBytes: [...file.tensors.values()].reduce((sum, tensor) => sum + file.bytesOf(tensor), 0),
+      fileBytes,
       ...needsOf(file),
     };
   } finally {
     file.close();
   }
-}
-
-const PAST = "past_key_values.";
-const PRESENT = "present.";
-
-function cacheDims(path: string, value: ValueInfoProto): (number | undefined)[] {
-  const dims = dimsOf(value);
-  if (dims?.length !== 4 || elementTypeOf(value) !== DataType.FLOAT) {
-    throw new OnnxError(`${path}: ${quote(value.name)} is not float32 of four dimensions`);
-  }
-  return dims;
-}
-
-/** Dimensions of a value: numbers, or undefined where they have names. */
-function dimsOf(value: ValueInfoProto | undefined): (number | undefined)[] | undefined {
-  if (value?.type?.value.case !== "tensorType") return undefined;
-  return value.type.value.value.shape?.dim.map(({ value }) =>
-    value.case === "dimValue" ? Number(value.value) : undefined
-  );
-}
-
-function elementTypeOf(value: ValueInfoProto): number | undefined {
-  return value.type?.value.case === "tensorType" ? value.type.value.value.elemType : undefined;
-}
-
-function size(path: string, dim: number | undefined): number {
-  if (dim === undefined || !(dim >= 1 && dim <= LARGEST_DIMENSION)) {
-    throw new OnnxError(`${path}: heads, head size or vocabulary are not given as numbers`);
-  }
-  return dim;
 }
 
 /** Positions that rotary tables hold, or are computed for. */

@@ -213,7 +213,7 @@ export class Batches {
         continue;
       }
       const rows = rowsOf(piece);
-      cached.tokens.push(...piece.tokens);
+      cached.add(piece.tokens);
       piece.take(
         memory.floats(address + row * stride, rows * stride / 4),
         rows > 0 ? likeliest : undefined,

@@ -23,6 +23,8 @@ export interface PageLayout {
    * sequence goes through a layer's parts of all its pages, and what fetches memory ahead begins anew with each piece.
    */
   readonly together: number;
+  /** Whether of something pages keep only what was last, so that a sequence goes back to the end of a page; default: no. */
+  readonly keepsLast?: boolean;
 }
 
 /** Pages of one model. */
@@ -60,6 +62,11 @@ export class PagePool {
   get most(): number {
     const { bytes, together } = this.#layout;
     return this.#made + together * Math.floor(this.#memory.left / (bytes * together));
+  }
+
+  /** How many of a sequence's first tokens it can go back to: so many, or fewer. */
+  backTo(length: number): number {
+    return this.#layout.keepsLast ? length - length % PAGE : length;
   }
 
   onShortage(reclaim: () => boolean): void {
@@ -165,6 +172,8 @@ export class CachedTokens {
   readonly #pool: PagePool;
   #pages: number[] = [];
   readonly tokens: number[] = [];
+  /** Tokens behind those that have to be computed again, before others are. */
+  #again: number[] = [];
 
   constructor(pool: PagePool) {
     this.#pool = pool;
@@ -174,6 +183,33 @@ export class CachedTokens {
     return this.#pages;
   }
 
+  get again(): readonly number[] {
+    return this.#again;
+  }
+
+  /** Tokens of the sequence, those among them that have to be computed again. */
+  get length(): number {
+    return this.tokens.length + this.#again.length;
+  }
+
+  /** Says that tokens have been computed, behind those that were. */
+  add(tokens: readonly number[]): void {
+    this.tokens.push(...tokens);
+    this.#again.splice(0, tokens.length);
+  }
+
+  /** How many of its first tokens it, or another sequence, can go back to: so many, or fewer. */
+  backTo(length: number): number {
+    return this.#pool.backTo(length);
+  }
+
+  /** Whether it serves who has these tokens, all of which it begins with, in place of a cache of their own. */
+  isInPlaceOf({ tokens }: CachedTokens): boolean {
+    const { length } = tokens;
+    const isWhole = length === this.tokens.length || this.backTo(length) === length;
+    return isWhole && commonLength(tokens, this.tokens) === length;
+  }
+
   /**
    * Begins with the first `length` tokens of another, or a few less.
    *
@@ -181,8 +217,8 @@ export class CachedTokens {
    * given up before that. The other goes on in its page as before.
    */
   share(other: CachedTokens, length: number): void {
-    const rest = length % PAGE;
-    const shared = rest < LEAST_COPIED ? length - rest : length;
+    const back = this.#pool.backTo(length), rest = back % PAGE;
+    const shared = rest < LEAST_COPIED ? back - rest : back;
     for (const page of other.#pages.slice(0, Math.ceil(shared / PAGE))) {
       this.#pool.hold(page);
       this.#pages.push(page);
@@ -209,10 +245,15 @@ export class CachedTokens {
   }
 
   truncate(length: number): void {
-    if (length >= this.tokens.length) return this.trim();
-    this.tokens.length = length;
+    if (length >= this.tokens.length) {
+      this.#again.length = Math.min(this.#again.length, length - this.tokens.length);
+      return this.trim();
+    }
+    const back = this.backTo(length);
+    this.#again = this.tokens.slice(back, length);
+    this.tokens.length = back;
     this.trim();
-    if (length % PAGE > 0) this.#pool.resign(this.#pages.at(-1)!, this);
+    if (back % PAGE > 0) this.#pool.resign(this.#pages.at(-1)!, this);
   }
 
   /** Gives pages back that were taken for tokens which then were not run. */
@@ -233,11 +274,10 @@ export class PrefixStore {
   }
 
   keep(cached: CachedTokens): void {
-    cached.trim();
+    cached.truncate(cached.tokens.length);
     if (cached.tokens.length === 0) return;
     // One that is the beginning of another is kept with that.
-    const { length } = cached.tokens;
-    const longer = this.#kept.find((other) => commonLength(cached.tokens, other.tokens) === length);
+    const longer = this.#kept.find((other) => other.isInPlaceOf(cached));
     if (longer) {
       cached.truncate(0);
       this.remove(longer);
@@ -246,7 +286,7 @@ export class PrefixStore {
     }
     // One that goes on where another ends makes that one needless.
     this.#kept = this.#kept.filter((other) => {
-      const isPart = commonLength(cached.tokens, other.tokens) === other.tokens.length;
+      const isPart = cached.isInPlaceOf(other);
       if (isPart) other.truncate(0);
       return !isPart;
     });
@@ -273,7 +313,10 @@ export class PrefixStore {
   ): { cached: CachedTokens; length: number } | undefined {
     let best: { cached: CachedTokens; length: number } | undefined;
     for (const cached of [...this.#kept, ...others]) {
-      const length = Math.min(commonLength(cached.tokens, tokens), most);
+      const common = Math.min(commonLength(cached.tokens, tokens), most);
+      // One that is gone on with where it ends need not go back.
+      const isWhole = common === cached.tokens.length && this.#kept.includes(cached);
+      const length = isWhole ? common : cached.backTo(common);
       if (length > (best?.length ?? 0)) best = { cached, length };
     }
     return best;

@@ -54,6 +54,12 @@ export type RotaryTables =
     }
   );
 
+/** Elements of a value that follow one another, from an offset on. */
+export interface Part {
+  readonly value: Value;
+  readonly offset: number;
+}
+
 /** Whether tables are the same tensors, or made by the same node. */
 export function sameTables(a: RotaryTables, b: RotaryTables): boolean {
   if (a.kind === "computed" || b.kind === "computed") return a === b;
@@ -122,7 +128,10 @@ export type Step =
     readonly keys: Value;
     readonly values: Value;
     readonly output: Value;
-    /** From 0 to below {@linkcode Decoder.layers}, each once; steps need not be in that order. */
+    /**
+     * From 0 to below {@linkcode Decoder.layers}, each once, by attention or by a convolution; steps need not be in
+     * that order.
+     */
     readonly layer: number;
     readonly heads: number;
     readonly keyValueHeads: number;
@@ -133,6 +142,29 @@ export type Step =
     readonly cap?: number;
     /** Tokens that are seen, the token itself among them; all when undefined. */
     readonly window?: number;
+  }
+  /**
+   * Each channel's own sum over the token and those just before it (+ bias), zeros before the first; keeps what it has
+   * read last in the cache of its layer. Its channels are as many as the output is wide.
+   */
+  | {
+    readonly op: "convolve";
+    readonly input: Value;
+    readonly output: Value;
+    /** As attention's. */
+    readonly layer: number;
+    /** Tokens that are seen, the token itself among them: at least 2. */
+    readonly length: number;
+    /** Tensor `[channels, 1, length]`; the last of a channel's weights is the token's own. */
+    readonly weight: string;
+    /** Tensor `[channels]`. */
+    readonly bias?: string;
+    /** Of the input: 0 if not given. This and what follows comes of `plan/gates.ts`, not of lowering. */
+    readonly offset?: number;
+    /** What the input is multiplied by before it is read, and kept. */
+    readonly gate?: Part;
+    /** What the sums are multiplied by. */
+    readonly times?: Part;
   }
   /**
    * Element-wise; `relu_squared` is relu(x)², `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by
@@ -159,6 +191,8 @@ export type Step =
     /** 1 if not given. */
     readonly heads?: number;
   }
+  /** Each element as many times in a row as makes the output's width. */
+  | { readonly op: "spread"; readonly input: Value; readonly output: Value }
   /** Element-wise by a tensor of as many elements. */
   | {
     readonly op: "weigh";
@@ -201,6 +235,10 @@ export function valuesReadBy(step: Step): Value[] {
     case "add":
     case "mul":
       return [step.a, step.b];
+    case "convolve":
+      return [step.input, step.gate?.value, step.times?.value].filter((value) =>
+        value !== undefined
+      );
     default:
       return [step.input];
   }

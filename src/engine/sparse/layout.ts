@@ -55,6 +55,7 @@ export const OP = {
   COMBINE: 10,
   SKETCH: 11,
   ENOUGH: 12,
+  CONVOLVE: 13,
 } as const;
 
 /** When a barrier is needed. */
@@ -100,7 +101,7 @@ export const ACTIVATION = {
 } as const;
 
 /** What an element-wise step does with two vectors. */
-export const ELEMENTWISE = { add: 0, mul: 1, copy: 2, part: 3 } as const;
+export const ELEMENTWISE = { add: 0, mul: 1, copy: 2, part: 3, spread: 4 } as const;
 
 /** Words of the descriptor of a matrix that is being packed, as byte offsets. */
 export const DESCRIPTOR = {
@@ -274,6 +275,11 @@ function kernelBytes(kind: Kind, segments: number, tokens: number): number {
     default:
       return 0;
   }
+}
+
+/** Bytes from one token's inputs of a convolution to the next one's, in its part of a page. */
+export function bytesOfInputs(channels: number): number {
+  return 4 * roundUp(channels, 16);
 }
 
 /** Bytes that a key/value head of this size takes of a page of the cache. */

@@ -27,8 +27,8 @@ const LOGITS = "logits";
 
 /**
  * Finds the decoder in a graph with the inputs and outputs that transformers.js expects: `input_ids`,
- * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`; `logits`, `present.N.key` and
- * `.value`.
+ * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`, `past_conv.N`; `logits`,
+ * `present.N.key` and `.value`, `present_conv.N`.
  *
  * Nodes are known by what they compute; their names and order are free.
  *
@@ -68,11 +68,15 @@ export function lower(graph: GraphProto, path: string): Decoder {
     node.output.slice(0, made.length).forEach((name, i) => meanings.set(name, made[i]));
   }
   for (const { name } of presents) {
-    if (meanings.get(name)?.kind !== "cache") {
-      throw new UnsupportedOperatorError(`${path}: no attention makes the output ${quote(name)}`);
+    const made = meanings.get(name);
+    if (made?.kind !== "cache" || made.time !== "present") {
+      const what = cacheOf(name)?.part === "inputs" ? "convolution" : "attention";
+      throw new UnsupportedOperatorError(`${path}: no ${what} makes the output ${quote(name)}`);
     }
   }
-  return decoderOf(graph, logitsOf(graph, meanings, steps, path), steps, path);
+  const decoder = decoderOf(graph, logitsOf(graph, meanings, steps, path), steps, path);
+  checkKept(decoder, meanings, path);
+  return decoder;
 }
 
 /** What an input of the graph means; nothing for one that the engine does not feed. */
@@ -134,17 +138,7 @@ function decoderOf(
   path: string,
 ): Decoder {
   const { steps, ...decoder } = list.finish(logits.value);
-  const layers = steps.filter((step) => step.op === "attention").map(({ layer }) => layer);
-  const outputs = new Set(
-    graph.output.map(({ name }) => name).filter((name) => cacheOf(name)?.time === "present"),
-  );
-  // Layers are different, as the names of their outputs are: none is below 0, so n of them below n are
-  // all of them.
-  if (layers.some((layer) => layer >= layers.length) || outputs.size !== 2 * layers.length) {
-    throw new OnnxError(
-      `${path}: its ${outputs.size} outputs present.N are not two for each of ${layers.length} layers`,
-    );
-  }
+  const layers = layersOf(graph, steps, path);
   const vocabulary = least(rowsOf(steps, "tokens"));
   if (vocabulary === undefined) {
     throw new OnnxError(`${path}: the logits do not depend on input_ids`);
@@ -159,8 +153,48 @@ function decoderOf(
     lastOnly: logits.lastOnly,
     vocabulary,
     positions,
-    layers: layers.length,
+    layers,
   };
+}
+
+/** How many layers have a cache: each has a number of its own, and gives all that it keeps. */
+function layersOf(graph: GraphProto, steps: readonly Step[], path: string): number {
+  const outputs = new Set(
+    graph.output.map(({ name }) => name).filter((name) => cacheOf(name)?.time === "present"),
+  );
+  const attentions = steps.filter((step) => step.op === "attention").map(({ layer }) => layer);
+  const convolutions = steps.filter((step) => step.op === "convolve").map(({ layer }) => layer);
+  const wanted = [
+    ...attentions.flatMap((layer) => [`present.${layer}.key`, `present.${layer}.value`]),
+    ...convolutions.map((layer) => `present_conv.${layer}`),
+  ];
+  const layers = new Set([...attentions, ...convolutions]);
+  const count = attentions.length + convolutions.length;
+  // None is below 0, so n that differ, each below n, are all of them.
+  const areAll = layers.size === count && [...layers].every((layer) => layer < count);
+  if (areAll && outputs.size === wanted.length && wanted.every((name) => outputs.has(name))) {
+    return count;
+  }
+  throw new OnnxError(
+    `${path}: its ${outputs.size} outputs present.N are not two for each of ${attentions.length} layers` +
+      (convolutions.length > 0 ? `, and one for each of ${convolutions.length} convolutions` : ""),
+  );
+}
+
+/** Checks that convolutions are given as many inputs as their kernels have weights: the sums that are cut off follow. */
+function checkKept(
+  { steps }: Decoder,
+  meanings: ReadonlyMap<string, Meaning>,
+  path: string,
+): void {
+  for (const step of steps) {
+    if (step.op !== "convolve") continue;
+    const name = `present_conv.${step.layer}`, kept = meanings.get(name);
+    if (kept?.kind === "cache" && kept.length === step.length) continue;
+    throw new UnsupportedOperatorError(
+      `${path}: the output ${quote(name)} is not the last ${step.length} inputs of its convolution`,
+    );
+  }
 }
 
 function least(numbers: readonly number[]): number | undefined {

@@ -46,7 +46,7 @@ export class SparseSequence implements Sequence {
 
   get length(): number {
     // Another sequence may go on with the cache of one that is closed.
-    return this.#isClosed ? 0 : this.#cached.tokens.length;
+    return this.#isClosed ? 0 : this.#cached.length;
   }
 
   get likeliest(): number | undefined {
@@ -80,6 +80,7 @@ export class SparseSequence implements Sequence {
     { signal, logits, within }: RunOptions,
   ): Promise<Float32Array> {
     const { vocabulary, background } = this.#steps;
+    await this.#computeAgain(ids.length, signal);
     const all = logits === "all" ? roomForLogits(ids.length, vocabulary) : undefined;
     const most = all ? BATCH_WITH_LOGITS : BATCH;
     let given: Float32Array = all ?? new Float32Array(0);
@@ -112,6 +113,22 @@ export class SparseSequence implements Sequence {
       if (isLast) return given;
       if (!background) await letEventsIn();
     }
+  }
+
+  /** Computes tokens that the sequence went back behind, fewer than a page has. */
+  async #computeAgain(more: number, signal: AbortSignal | undefined): Promise<void> {
+    const { again } = this.#cached;
+    if (again.length === 0) return;
+    await this.#step({
+      tokens: again.slice(),
+      rest: again.length + more,
+      logits: "none",
+      assertGoingOn: () => {
+        if (signal?.aborted) throw new AbortError("stopped while tokens were computed again");
+        this.#assertOpen();
+      },
+      take: () => {},
+    });
   }
 
   async #step(piece: Piece): Promise<void> {

@@ -78,8 +78,7 @@ export class SparseModel implements EngineModel {
     return new SparseSequence(cached, {
       check: (tokens) => {
         this.#assertOpen();
-        const { length } = cached.tokens;
-        assertRunnable(tokens, length, this.#tokenIds, this.info.context);
+        assertRunnable(tokens, cached.length, this.#tokenIds, this.info.context);
       },
       step: (piece) => this.#batches.compute(cached, piece),
       keep: () => {

@@ -109,16 +109,17 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
   }
 });
 
-describe("behind the last attention, fused steps are for tokens alone whose logits are wanted", () => {
+describe("behind the last step with a cache, fused ones are for tokens alone whose logits are wanted", () => {
   for (const model of ARCHITECTURES) {
     test(model, async () => {
       const { steps, logits } = fuse(await lowered(model, { values: "f32" }));
       const at = steps.findIndex(({ op }) => op === "select");
-      expect(steps[at - 1]).toMatchObject({ op: "attention", isLast: true });
-      expect(steps.filter(({ op }) => op === "attention" || op === "select").at(-1)).toBe(
-        steps[at],
-      );
-      expect(steps.filter((step) => step.op === "attention" && step.isLast).length).toBe(1);
+      const last = steps[at - 1], isAttention = last.op === "attention";
+      expect(isAttention ? last.isLast : last.op).toBe(isAttention || "convolve");
+      const withCache = ["attention", "convolve", "select"];
+      expect(steps.filter(({ op }) => withCache.includes(op)).at(-1)).toBe(steps[at]);
+      expect(steps.filter((step) => step.op === "attention" && step.isLast).length)
+        .toBe(isAttention ? 1 : 0);
       // What they read is of those tokens: it was selected, or made behind that.
       const known = new Set(readBy(steps[at]));
       for (const step of steps.slice(at + 1)) {
@@ -137,7 +138,9 @@ function checkDecoder({ widths, steps, logits, layers }: Decoder): void {
     for (const value of valuesReadBy(step)) expect(value).toBeLessThan(step.output);
   }
   expect(logits).toBeLessThan(widths.length);
-  const found = steps.flatMap((step) => step.op === "attention" ? [step.layer] : []);
+  const found = steps.flatMap((step) =>
+    step.op === "attention" || step.op === "convolve" ? [step.layer] : []
+  );
   expect(found.sort((a, b) => a - b)).toEqual(Array.from({ length: layers }, (_, i) => i));
 }
 

@@ -3,17 +3,17 @@
  * fit. Every message names the operator and the node.
  * @module
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import {
   AttributeProto_AttributeType as AttributeType,
   NodeProtoSchema,
   TensorProto_DataType as DataType,
 } from "../../../src/onnx/generated/onnx_pb.ts";
-import { thrownBy } from "../../checkpoint/support.ts";
 import { CompileWorkshop, type How } from "../../compile/support.ts";
-import { Editor } from "./graph_editor.ts";
-import { changedGraph, type Files, filesOf, lowerBytes, makerOf } from "./support.ts";
+import type { Editor } from "./graph_editor.ts";
+import { type Change, refusals } from "./refusing.ts";
+import { type Files, filesOf, lowerBytes, makerOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
 afterAll(() => workshop.remove());
@@ -43,30 +43,7 @@ beforeAll(async () => {
   }
 });
 
-type Change = (e: Editor) => void;
-
-/** Tests that a changed graph is refused, with parts of the message. */
-function refuses(
-  code: "OPERATOR_UNSUPPORTED" | "ONNX_INVALID",
-  title: string,
-  model: Name,
-  change: Change,
-  ...parts: string[]
-): void {
-  test(title, () => {
-    const bytes = changedGraph(compiled.get(model)!, (graph) => change(new Editor(graph)));
-    const { code: found, message } = thrownBy(() => lowerBytes(bytes));
-    expect({ found, message }).toMatchObject({ found: code });
-    for (const part of parts) expect(message).toContain(part);
-    expect(message.length).toBeLessThan(1000);
-    expect(message.startsWith("model.onnx")).toBe(true);
-  });
-}
-
-const unsupported = (title: string, model: Name, change: Change, ...parts: string[]) =>
-  refuses("OPERATOR_UNSUPPORTED", title, model, change, ...parts);
-const damaged = (title: string, model: Name, change: Change, ...parts: string[]) =>
-  refuses("ONNX_INVALID", title, model, change, ...parts);
+const { unsupported, damaged } = refusals((model: Name) => compiled.get(model)!);
 
 test("the models that are changed are lowered as they are", () => {
   for (const files of compiled.values()) lowerBytes(files.graph);

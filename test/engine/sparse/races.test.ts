@@ -108,7 +108,8 @@ class Walk {
       } else if (op === OP.LINEAR) this.#linear(words);
       else if (op === OP.APPEND || op === OP.ATTEND || op === OP.COMBINE) {
         this.#attention(op, words);
-      } else if (op !== OP.ENOUGH) this.#vectors(op, words);
+      } else if (op === OP.CONVOLVE) this.#convolution(words);
+      else if (op !== OP.ENOUGH) this.#vectors(op, words);
     }
     this.#meet();
   }
@@ -139,8 +140,9 @@ class Walk {
     const isOne = this.#tokens === 1;
     const inputs = op === OP.EMBED ? [] : [{ at: input, stride: inStride, copy: inCopy }];
     const isElementwise = op === OP.ELEMENTWISE;
-    // Only a part of a wider vector is copied as a whole, head by head.
-    const isPart = isElementwise && words[7] === ELEMENTWISE.part;
+    // Only a part of a wider vector is copied as a whole, head by head, or spread.
+    const isPart = isElementwise &&
+      (words[7] === ELEMENTWISE.part || words[7] === ELEMENTWISE.spread);
     const reach = isPart ? words[14] * words[13] : 4 * width;
     if (isElementwise && words[8] !== 0 && words[9] !== 0) {
       inputs.push({ at: words[8], stride: words[9], copy: 0 });
@@ -234,6 +236,23 @@ class Walk {
         this.#touch(thread, scales, tokens * segments * 4, false);
         this.#touch(thread, steps, tokens * (segments + 1) * 4, false);
         this.#touch(thread, flags, tokens * segments, false);
+      }
+    }
+  }
+
+  /** What lies in pages is each thread's own: the same channels of all tokens. */
+  #convolution(words: Int32Array): void {
+    const vectors = [0, 2, 4, 6].map((at) => ({ at: words[at], stride: words[at + 1] }));
+    const bytes = 4 * words[8], lines = Math.ceil(bytes / 64);
+    for (let thread = 0; thread < THREADS; thread++) {
+      const begin = 64 * share(lines, thread, THREADS);
+      const end = Math.min(bytes, 64 * share(lines, thread + 1, THREADS));
+      if (begin >= end) continue;
+      for (const [i, { at, stride }] of vectors.entries()) {
+        if (at === 0) continue;
+        for (let token = 0; token < this.#tokens; token++) {
+          this.#touch(thread, at + token * stride + begin, end - begin, i === 3);
+        }
       }
     }
   }

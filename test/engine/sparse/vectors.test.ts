@@ -256,6 +256,36 @@ describe("element by element", () => {
     }
   });
 
+  test("a spread is each number so many times, and not an element more", () => {
+    for (const [count, times] of [[3, 12], [4, 5], [1, 37], [5, 1], [2, 24]]) {
+      for (const machine of machines.all) {
+        for (const tokens of [1, 3]) {
+          machine.reset();
+          const numbers = inputs(new Dice(SEED), tokens, count, 0);
+          const out = machine.place(numbers.map(() => new Array<number>(64).fill(-0.7)));
+          const program = new Program();
+          const how = { heads: count, apart: 1 };
+          program.elementwise(
+            machine.place(numbers),
+            out,
+            count * times,
+            "spread",
+            undefined,
+            "none",
+            how,
+          );
+          machine.run(program, { tokens });
+          machine.read(out, tokens, 64).forEach((row, t) =>
+            expect([...row]).toEqual([
+              ...numbers[t].flatMap((number) => new Array<number>(times).fill(number)),
+              ...new Array(64 - count * times).fill(Math.fround(-0.7)),
+            ])
+          );
+        }
+      }
+    }
+  });
+
   for (const kind of ["add", "mul"] as const) {
     test(`${kind} rounds once, and an activation follows`, () => {
       for (const width of [1, 5, 64, 100]) {

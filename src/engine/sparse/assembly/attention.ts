@@ -65,7 +65,7 @@ const PARTIALS: usize = 112;
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
 @inline
-function page(token: i32, index: i32): usize {
+export function page(token: i32, index: i32): usize {
   const pages = load<usize>(load<usize>(PAGES) + (<usize> token << 2));
   return load<usize>(pages + (<usize> index << 2));
 }
@@ -73,7 +73,7 @@ function page(token: i32, index: i32): usize {
 /** A token's position in its sequence. */
 // @ts-ignore: decorator
 @inline
-function positionOf(token: i32): i32 {
+export function positionOf(token: i32): i32 {
   return load<i32>(load<usize>(POSITIONS) + (<usize> token << 2));
 }
 

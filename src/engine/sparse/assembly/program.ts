@@ -23,6 +23,7 @@ import {
   THREADS,
   TOKENS,
 } from "./control";
+import { convolve } from "./convolve";
 import { denseF16, denseF32 } from "./dense_floats";
 import { denseInt4Many } from "./dense_int4_many";
 import { denseInt8Many } from "./dense_many";
@@ -59,6 +60,7 @@ import { elementwise, embed, norm, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
 const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11, ENOUGH = 12;
+const CONVOLVE = 13;
 
 /** When a barrier is needed. */
 const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
@@ -96,6 +98,7 @@ function runShare(thread: i32): bool {
     else if (op == ATTEND) attend(a, tokens, thread, threads);
     else if (op == COMBINE) combine(a, tokens, thread, threads);
     else if (op == ELEMENTWISE) elementwise(a, tokens, thread, threads);
+    else if (op == CONVOLVE) convolve(a, tokens, thread, threads);
     else if (op == EMBED) embed(a, tokens, thread, threads);
     else if (op == SELECT) {
       if (logits == 0) break;

@@ -204,7 +204,16 @@ function slowNorm(
 }
 
 /** What {@link elementwise} does with two vectors. */
-const ADD = 0, MULTIPLY = 1, COPY = 2, PART = 3;
+const ADD = 0, MULTIPLY = 1, COPY = 2, PART = 3, SPREAD = 4;
+
+/** Each of the numbers at `from` in so many bytes from `to` on. */
+function spread(from: usize, to: usize, bytes: usize, end: usize): void {
+  for (let at = to, next = from; at < end; next += 4) {
+    const stop = at + bytes, all = v128.load32_splat(next);
+    for (; at + 16 <= stop; at += 16) v128.store(at, all);
+    for (; at < stop; at += 4) store<f32>(at, load<f32>(next));
+  }
+}
 
 /**
  * Activation of f · a + b, f · a · b, or f · a, times a gain; or a part of a, or of each of its heads. Of one token, each
@@ -214,7 +223,7 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
   const kind = load<i32>(a, 36), other = load<usize>(a, 40), otherStride = load<u32>(a, 44);
   const activation = load<i32>(a, 48), factor = v128.load32_splat(a, 52), gain = v128.load32_splat(a, 56);
   const bytes = ((<usize> load<i32>(a, WIDTH) << 2) + 15) & ~15, lines = <i32> ((bytes + 63) >> 6);
-  const isOne = tokens == 1 && kind != PART;
+  const isOne = tokens == 1 && kind < PART;
   const begin = isOne ? <usize> share(lines, thread, threads) << 6 : 0;
   const end = isOne ? min(<usize> share(lines, thread + 1, threads) << 6, bytes) : bytes;
   for (
@@ -223,6 +232,11 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
     t++
   ) {
     const from = input(a, t, tokens, thread), to = output(a, t, tokens, thread);
+    if (kind == SPREAD) {
+      const times = (<usize> load<u32>(a, WIDTH) << 2) / load<u32>(a, 60);
+      spread(from, to, times, to + (<usize> load<u32>(a, WIDTH) << 2));
+      continue;
+    }
     if (kind == PART) {
       // Not a byte more: behind it, other numbers follow.
       const heads = load<u32>(a, 60), apart = load<usize>(a, 64), some = (<usize> load<u32>(a, WIDTH) << 2) / heads;

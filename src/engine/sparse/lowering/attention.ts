@@ -9,17 +9,19 @@ import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";
 import { flat } from "./weights.ts";
 
-const CACHE_NAME = /^(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)$/;
+const CACHE_NAME =
+  /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_conv\.(0|[1-9]\d{0,3}))$/;
 
 /** What the name of an input or output says of the cache; nothing where it is none of it. */
 export function cacheOf(name: string): Cache | undefined {
   const match = CACHE_NAME.exec(name);
   if (!match) return undefined;
+  const [, time = match[4], layer = match[5], part = "inputs"] = match;
   return {
     kind: "cache",
-    time: match[1] === "present" ? "present" : "past",
-    layer: Number(match[2]),
-    part: match[3] === "key" ? "key" : "value",
+    time: time === "present" ? "present" : "past",
+    layer: Number(layer),
+    part: part as Cache["part"],
   };
 }
 

@@ -98,12 +98,40 @@ export interface RotaryTable {
   readonly tables: RotaryTables;
 }
 
-/** Keys or values of a layer: an input of the graph, or an output. */
+/** Vectors of all tokens as `[batch, width, sequence]`. */
+export interface Turned {
+  readonly kind: "turned vectors";
+  readonly of: Activation;
+}
+
+/** What a convolution reads: what its layer has kept, and behind it {@linkcode Turned}. */
+export interface History {
+  readonly kind: "history";
+  readonly of: Activation;
+  readonly past: Cache;
+}
+
+/** What a convolution makes of its history, `[batch, width, sequence]`. */
+export interface Convolved {
+  readonly kind: "convolved";
+  readonly of: Activation;
+  readonly layer: number;
+  readonly length: number;
+  /** Tensors. */
+  readonly weight: string;
+  readonly bias?: string;
+  /** Whether the first is gone, which is no token's: then there are as many as tokens. */
+  readonly cut: boolean;
+}
+
+/** Keys or values of a layer, or what a convolution has read last: an input of the graph, or an output. */
 export interface Cache {
   readonly kind: "cache";
   readonly time: "past" | "present";
-  readonly part: "key" | "value";
+  readonly part: "key" | "value" | "inputs";
   readonly layer: number;
+  /** Of an output with inputs: how many of them it is given. */
+  readonly length?: number;
   /** What the graph declares, as far as it is numbers. */
   readonly shape?: readonly (number | undefined)[];
 }
@@ -121,6 +149,9 @@ export type Meaning =
   | Normed
   | Lengths
   | RotaryTable
+  | Turned
+  | History
+  | Convolved
   | Cache;
 
 /** The meaning of a kind. */

@@ -107,6 +107,12 @@ export class NodeView {
     return value;
   }
 
+  /** A STRING attribute. */
+  text(name: string, fallback: string): string {
+    const attribute = this.#attribute(name, AttributeType.STRING);
+    return attribute ? new TextDecoder().decode(attribute.s) : fallback;
+  }
+
   /** An INTS attribute, or nothing. */
   integers(name: string): number[] | undefined {
     return this.#attribute(name, AttributeType.INTS)?.ints.map(Number);

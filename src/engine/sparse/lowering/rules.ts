@@ -13,6 +13,14 @@ import {
   shapeOfMask,
   totalLength,
 } from "./attention.ts";
+import {
+  appendToHistory,
+  convolve,
+  cutConvolved,
+  keepInputs,
+  turn,
+  turnBack,
+} from "./convolution.ts";
 import { type Activation, type Meaning, type MeaningOf, ordered, type Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import { makeTables, rotate } from "./rotary.ts";
@@ -37,6 +45,8 @@ export type Rule = (view: NodeView, steps: StepList) => Meaning | Meaning[];
 export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Add", add],
   ["Cast", cast],
+  ["Concat", appendToHistory],
+  ["Conv", convolve],
   ["Div", div],
   ["Gather", gather],
   ["Identity", (view) => view.meaning(0)],
@@ -170,14 +180,25 @@ function gate(view: NodeView, steps: StepList, [a, b]: [Activation, Activation])
   if (maker.op === "relu" && a.value === b.value && sameShape(a, b)) {
     return apply(steps, "relu_squared", { ...a, value: maker.input });
   }
-  return combine(view, steps, "mul", [a, b]);
+  return combine(view, steps, "mul", [a, b].map((x, i) => spread(steps, x, [b, a][i])));
+}
+
+/** What has one element for each head, as many times as those of another have. */
+function spread(steps: StepList, x: Activation, other: Activation): Activation {
+  const [own, wanted] = [x, other].map(({ value }) => steps.widthOf(value));
+  if (x.heads === undefined || x.heads !== other.heads || own !== x.heads || wanted === own) {
+    return x;
+  }
+  const output = steps.value(wanted);
+  steps.push({ op: "spread", input: x.value, output });
+  return { ...x, value: output };
 }
 
 function combine(
   view: NodeView,
   steps: StepList,
   op: "add" | "mul",
-  [a, b]: [Activation, Activation],
+  [a, b]: readonly Activation[],
 ): Meaning {
   const [width, other] = [a, b].map(({ value }) => steps.widthOf(value));
   if (width !== other) throw view.damaged(`reads ${width} and ${other} elements a token`);
@@ -224,7 +245,10 @@ function gather(view: NodeView, steps: StepList): Meaning {
   return view.meaning(0).kind === "lengths" ? totalLength(view) : gatherRows(view, steps);
 }
 
-function transpose(view: NodeView): Meaning {
+function transpose(view: NodeView, steps: StepList): Meaning {
+  const x = view.meaning(0);
+  if (x.kind === "activation") return turn(view, x);
+  if (x.kind === "convolved") return turnBack(view, steps, x);
   const matrix = view.input(0, "tensor");
   const perm = view.integers("perm") ?? [1, 0];
   if (matrix.tensor.dims.length !== 2 || perm.length !== 2 || perm[0] !== 1 || perm[1] !== 0) {
@@ -252,8 +276,14 @@ function reshape(view: NodeView, steps: StepList): Meaning {
   return { ...x, heads: rest.length === 2 ? heads : undefined };
 }
 
-/** A part of each vector; or the last token alone, as the head of a model that gives no other logits reads it. */
+/**
+ * A part of each vector; or the last token alone, as the head of a model that gives no other logits reads it; or what
+ * of a convolution is kept, or wanted.
+ */
 function slice(view: NodeView, steps: StepList): Meaning {
+  const found = view.meaning(0);
+  if (found.kind === "history") return keepInputs(view, found);
+  if (found.kind === "convolved") return cutConvolved(view, found);
   const x = view.input(0, "activation");
   const start = view.number(1, "integers");
   const end = view.number(2, "integers");

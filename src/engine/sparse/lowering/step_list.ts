@@ -14,10 +14,18 @@ export class StepList {
   readonly #widths: number[] = [];
   readonly #steps: Step[] = [];
   readonly #makers = new Map<Value, Step>();
+  readonly #claimed = new Set<number>();
 
   /** A new value. */
   value(width: number): Value {
     return this.#widths.push(width) - 1;
+  }
+
+  /** Says that what a layer has kept is read; false where it has been before. */
+  claim(layer: number): boolean {
+    const isFirst = !this.#claimed.has(layer);
+    this.#claimed.add(layer);
+    return isFirst;
   }
 
   /** Adds a step whose inputs are there; returns its output. */
@@ -45,7 +53,8 @@ export class StepList {
     const needed = new Set([logits]);
     const kept: Step[] = [];
     for (const step of this.#steps.toReversed()) {
-      if (step.op !== "attention" && !needed.has(step.output)) continue;
+      const isKept = step.op === "attention" || step.op === "convolve";
+      if (!isKept && !needed.has(step.output)) continue;
       kept.push(step);
       for (const value of valuesReadBy(step)) needed.add(value);
     }

@@ -1,6 +1,6 @@
 /**
- * Words of steps, as the kernels read them: `assembly/linear.ts`, `vectors.ts`, `quantise.ts` and
- * `attention.ts` have the same places.
+ * Words of steps, as the kernels read them: `assembly/linear.ts`, `vectors.ts`, `quantise.ts`,
+ * `attention.ts` and `convolve.ts` have the same places.
  * @module
  */
 import { ACTIVATION, BARRIER, ELEMENTWISE, OP, SKETCH_KIND, TAKEN_BYTES } from "../layout.ts";
@@ -234,6 +234,31 @@ export class Program {
     this.#step(OP.ATTEND, words);
     this.barrier("forOne");
     this.#step(OP.COMBINE, words);
+  }
+
+  /**
+   * A convolution over the tokens, of inputs that are multiplied by a gate; its sums are multiplied by `times`.
+   *
+   * @param options Addresses, of weights `[length, channels]`; 0 for no bias.
+   */
+  convolve(
+    parts: { input: Vectors; gate?: Vectors; times?: Vectors; out: Vectors },
+    options: {
+      channels: number;
+      length: number;
+      weight: number;
+      bias: number;
+      /** Bytes from a page's beginning to the layer's part. */
+      layerOffset: number;
+    },
+  ): void {
+    const { input, gate, times, out } = parts;
+    const { channels, length, weight, bias, layerOffset } = options;
+    this.#step(OP.CONVOLVE, [
+      ...[input.address, input.stride, gate?.address ?? 0, gate?.stride ?? 0],
+      ...[times?.address ?? 0, times?.stride ?? 0, out.address, out.stride],
+      ...[channels, length, weight, bias, layerOffset],
+    ]);
   }
 
   #step(op: number, args: readonly number[]): void {

@@ -12,14 +12,16 @@ import {
   type Value,
   valuesReadBy,
 } from "../ir.ts";
+import { joinGates } from "./gates.ts";
 
 /** A step that the kernels have. */
 export type FusedStep =
   | Extract<Step, { op: "embed" | "rmsNorm" | "layerNorm" }>
+  | ConvolutionStep
   | LinearStep
   | {
     readonly op: "elementwise";
-    readonly kind: "add" | "mul" | "copy" | "part";
+    readonly kind: "add" | "mul" | "copy" | "part" | "spread";
     readonly a: Value;
     /** For `add` and `mul`. */
     readonly b?: Value;
@@ -30,7 +32,7 @@ export type FusedStep =
     readonly factor?: number;
     /** Of a cap: what comes out of the activation is multiplied by it. */
     readonly cap?: number;
-    /** For `part`: its first element, in each of so many equal parts. */
+    /** For `part`: its first element, in each of so many equal parts. For `spread`: how many elements are spread. */
     readonly offset?: number;
     readonly heads?: number;
     readonly output: Value;
@@ -79,6 +81,9 @@ export type AttentionStep = Attention & {
   readonly isLast: boolean;
 };
 
+/** A convolution over the tokens, with the gates around it. */
+export type ConvolutionStep = Extract<Step, { op: "convolve" }>;
+
 /** A fused program. */
 export interface FusedDecoder {
   readonly widths: readonly number[];
@@ -101,6 +106,8 @@ export function readBy(step: FusedStep): Value[] {
       ];
     case "select":
       return [...step.values];
+    case "convolve":
+      return [...new Set(valuesReadBy(step))];
     default:
       return [step.input];
   }
@@ -122,7 +129,7 @@ export interface VectorRef {
   readonly above: number;
 }
 
-/** The vectors that a step needs, but for rotary tables. */
+/** The vectors that a step needs, but for rotary tables and a convolution's weights. */
 export function vectorsOf(step: FusedStep): VectorRef[] {
   const plain = (...names: (string | undefined)[]) =>
     names.filter((name) => name !== undefined).map((name) => ({ name, above: 0 }));
@@ -132,6 +139,7 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
     case "layerNorm":
       return [{ name: step.weight, above: step.above ?? 0 }, ...plain(step.bias)];
     case "linear":
+    case "convolve":
       return plain(step.bias);
     case "attention":
       return [step.queryNorm, step.keyNorm].filter((norm) => norm !== undefined)
@@ -150,7 +158,7 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
  *   else reads what attention changes.
  */
 export function fuse(decoder: Decoder): FusedDecoder {
-  return new Fuser(decoder).run();
+  return new Fuser(joinGates(decoder)).run();
 }
 
 class Fuser {
@@ -162,14 +170,14 @@ class Fuser {
   readonly #rotaries = new Map<Value, Rotary>();
   /** Norms of what RotaryEmbedding turned. */
   readonly #turnedNorms = new Map<Value, RmsNorm>();
-  /** The first of the steps at the end that treat each token alone: behind the last attention. */
+  /** The first of the steps at the end that treat each token alone: behind the last that has a cache. */
   readonly #tail: number;
 
   constructor(decoder: Decoder) {
     this.#decoder = decoder;
     this.#tail = 1 +
       decoder.steps.findLastIndex(({ op }) =>
-        op === "attention" || op === "rotary" || op === "embed"
+        op === "attention" || op === "convolve" || op === "rotary" || op === "embed"
       );
     this.#uses = new Array(decoder.widths.length).fill(0);
     for (const step of decoder.steps) for (const value of valuesReadBy(step)) this.#uses[value]++;
@@ -221,6 +229,19 @@ class Fuser {
           activation: "none",
           offset,
           heads,
+          output,
+        });
+        return;
+      }
+      case "spread": {
+        const { input, output } = step;
+        this.#close(input);
+        this.#steps.push({
+          op: "elementwise",
+          kind: "spread",
+          a: input,
+          activation: "none",
+          heads: this.#decoder.widths[input],
           output,
         });
         return;

@@ -3,9 +3,9 @@
  * @module
  */
 import type { PageLayout } from "../cache.ts";
-import { PAGE, pageBytes } from "../layout.ts";
+import { bytesOfInputs, PAGE, pageBytes } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
-import type { AttentionStep, FusedStep } from "./fuse.ts";
+import type { AttentionStep, ConvolutionStep, FusedDecoder } from "./fuse.ts";
 
 /** Pages that are made at once, but for shorter contexts. */
 const TOGETHER = 8;
@@ -17,24 +17,35 @@ export function isInt8Cache({ headDim }: AttentionStep, kv: "f32" | "int8"): boo
   return kv === "int8" && headDim % 4 === 0;
 }
 
-/** Bytes of a layer's part of a page. */
-export function layerBytes(step: AttentionStep, kv: "f32" | "int8"): number {
-  return step.keyValueHeads * pageBytes(step.headDim, isInt8Cache(step, kv));
+/**
+ * Bytes of a layer's part of a page: keys and values of all its tokens, or the last inputs of a convolution, as many as
+ * are read before a token's own.
+ */
+export function layerBytes(
+  step: AttentionStep | ConvolutionStep,
+  kv: "f32" | "int8",
+  widths: readonly number[],
+): number {
+  return step.op === "attention"
+    ? step.keyValueHeads * pageBytes(step.headDim, isInt8Cache(step, kv))
+    : (step.length - 1) * bytesOfInputs(widths[step.output]);
 }
 
 /** The layout of the pages of a program. */
 export function layoutOfPages(
-  steps: readonly FusedStep[],
+  { steps, widths }: FusedDecoder,
   { kv, context }: { readonly kv: "f32" | "int8"; readonly context: number },
   memory: EngineMemory,
 ): PageLayout {
-  const layers = steps.flatMap((step) => step.op === "attention" ? [layerBytes(step, kv)] : []);
+  const caching = steps.filter((step) => step.op === "attention" || step.op === "convolve");
+  const layers = caching.map((step) => layerBytes(step, kv, widths));
+  const keepsLast = caching.some(({ op }) => op === "convolve");
   const bytes = layers.reduce((sum, layer) => sum + layer, 0);
-  // A program without attention has pages of nothing.
+  // A program without a cache has pages of nothing.
   const [first = 0] = layers;
   const areAlike = layers.every((layer) => layer === first);
   const together = Math.min(TOGETHER, Math.ceil(context / PAGE));
   return areAlike && together * bytes <= memory.left * PART
-    ? { bytes, layerBytes: first, together }
-    : { bytes, layerBytes: bytes, together: 1 };
+    ? { bytes, layerBytes: first, together, keepsLast }
+    : { bytes, layerBytes: bytes, together: 1, keepsLast };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { PageLayout } from "../cache.ts";
-import type { Value } from "../ir.ts";
+import type { Part, Value } from "../ir.ts";
 import { hasListsBeside, isQuantised, KIND, PAGE, roundUp, scratchBytes } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
@@ -21,6 +21,7 @@ import {
 } from "./encode.ts";
 import {
   type AttentionStep,
+  type ConvolutionStep,
   type FusedDecoder,
   type FusedStep,
   type LinearStep,
@@ -77,6 +78,12 @@ export async function makePlan(
   for (const vector of decoder.steps.flatMap(vectorsOf)) {
     vectors.set(keyOf(vector), await weights.vector(vector.name, vector.above));
   }
+  const kernels = new Map<FusedStep, number>();
+  for (const step of decoder.steps) {
+    if (step.op !== "convolve") continue;
+    const { weight, output, length } = step;
+    kernels.set(step, await weights.kernels(weight, decoder.widths[output], length));
+  }
   const tables = new Map<FusedStep, PlacedTables>();
   for (const step of decoder.steps) {
     if (step.op !== "attention" || !step.rotary) continue;
@@ -84,7 +91,7 @@ export async function makePlan(
   }
   await weights.settle();
   const sketch = await sketchOf(decoder, matrices, weights, memory, options.sketch);
-  const placed = { matrices, vectors, tables, sketch };
+  const placed = { matrices, vectors, kernels, tables, sketch };
   return new Planner(decoder, placed, memory, weights.stage, options).run();
 }
 
@@ -97,6 +104,8 @@ interface PlacedWeights {
   readonly matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   /** By {@linkcode keyOf}. */
   readonly vectors: ReadonlyMap<string, number>;
+  /** Of convolutions. */
+  readonly kernels: ReadonlyMap<FusedStep, number>;
   readonly tables: ReadonlyMap<FusedStep, PlacedTables>;
   readonly sketch: Sketch | undefined;
 }
@@ -108,6 +117,7 @@ class Planner {
   readonly #memory: EngineMemory;
   readonly #matrices: ReadonlyMap<FusedStep, PlacedMatrix>;
   readonly #vectors: ReadonlyMap<string, number>;
+  readonly #kernels: ReadonlyMap<FusedStep, number>;
   readonly #tables: ReadonlyMap<FusedStep, PlacedTables>;
   readonly #sketch: Sketch | undefined;
   #sketchRooms: Scratch | undefined;
@@ -122,7 +132,7 @@ class Planner {
 
   constructor(
     decoder: FusedDecoder,
-    { matrices, vectors, tables, sketch }: PlacedWeights,
+    { matrices, vectors, kernels, tables, sketch }: PlacedWeights,
     memory: EngineMemory,
     spare: Buffer,
     options: PlanOptions,
@@ -130,6 +140,7 @@ class Planner {
     this.#decoder = decoder;
     this.#matrices = matrices;
     this.#vectors = vectors;
+    this.#kernels = kernels;
     this.#tables = tables;
     this.#sketch = sketch;
     this.#memory = memory;
@@ -147,7 +158,7 @@ class Planner {
     this.#readOtherwise = readNotOnlyByProducts(decoder.steps);
     this.#scratch = this.#reserveScratch();
     this.#partials = this.#reservePartials();
-    this.#pages = layoutOfPages(decoder.steps, options, memory);
+    this.#pages = layoutOfPages(decoder, options, memory);
   }
 
   run(): Plan {
@@ -228,6 +239,8 @@ class Planner {
         return this.#encodeLinear(step, at);
       case "attention":
         return this.#encodeAttention(step, at);
+      case "convolve":
+        return this.#encodeConvolution(step, at);
     }
   }
 
@@ -322,7 +335,35 @@ class Planner {
     // There is a barrier inside.
     this.#values.meet(at);
     this.#values.writtenByAll(step.output);
-    this.#layerOffset += layerBytes(step, kv) * this.#pages.together;
+    this.#nextLayer(step);
+  }
+
+  /** Threads divide the channels, and read what others have written of all that goes into them. */
+  #encodeConvolution(step: ConvolutionStep, at: number): void {
+    const { input, offset = 0, gate, times, output, length, bias } = step;
+    const read = ({ value, offset }: Part): Vectors => {
+      const whole = this.#values.toRead(value, "all", at);
+      return { ...whole, address: whole.address + 4 * offset };
+    };
+    const parts = {
+      input: read({ value: input, offset }),
+      gate: gate && read(gate),
+      times: times && read(times),
+    };
+    const out = this.#values.place(output, "scattered");
+    this.#program.convolve({ ...parts, out }, {
+      channels: this.#decoder.widths[output],
+      length,
+      weight: this.#kernels.get(step)!,
+      bias: this.#vector(bias),
+      layerOffset: this.#layerOffset,
+    });
+    this.#nextLayer(step);
+  }
+
+  #nextLayer(step: AttentionStep | ConvolutionStep): void {
+    const bytes = layerBytes(step, this.#options.kv, this.#decoder.widths);
+    this.#layerOffset += bytes * this.#pages.together;
   }
 
   /** Bytes of what a head makes of the pages that a token sees. */

@@ -10,6 +10,7 @@ import type { MatrixRef, RotaryTables } from "../ir.ts";
 import type { Kernels } from "../kernels.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
+import { placeKernels } from "./convolution.ts";
 import { bytesToStageDense, placeDense } from "./dense.ts";
 import type { PlacedMatrix } from "./placed.ts";
 import { type PlacedTables, placeTables } from "./rotary.ts";
@@ -127,5 +128,10 @@ export class WeightLoader {
    */
   vector(name: string, above = 0): Promise<number> {
     return this.#stage.vector(name, above);
+  }
+
+  /** The kernels of a convolution; see {@linkcode placeKernels}. */
+  kernels(name: string, channels: number, length: number): Promise<number> {
+    return placeKernels(this.#stage, name, channels, length);
   }
 }

@@ -1,0 +1,121 @@
+/**
+ * What a graph keeps of tokens that it has run, by its inputs and outputs, in the names that transformers.js expects.
+ * @module
+ */
+import { quote } from "../../checks.ts";
+import { OnnxError } from "../../errors.ts";
+import {
+  type GraphProto,
+  TensorProto_DataType as DataType,
+  type ValueInfoProto,
+} from "../../onnx/generated/onnx_pb.ts";
+
+/** A graph's cache. */
+export interface CacheInputs {
+  /** Keys and values by layer, e.g. `0.key`: `past_key_values.PART` in, `present.PART` out. */
+  readonly cache: readonly string[];
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  /** What convolutions have read last, which does not grow with the tokens. */
+  readonly convolutions: readonly ConvolutionInput[];
+}
+
+/** What a layer's convolution has read last, `[1, channels, length]`. */
+export interface ConvolutionInput {
+  readonly past: string;
+  readonly present: string;
+  readonly channels: number;
+  readonly length: number;
+}
+
+const PAST = "past_key_values.";
+const PRESENT = "present.";
+const PAST_CONVOLUTION = "past_conv.";
+const PRESENT_CONVOLUTION = "present_conv.";
+
+/** A dimension of a cache or a vocabulary: more than any model has. */
+const LARGEST_DIMENSION = 1 << 24;
+
+/**
+ * Reads and checks the cache of a graph.
+ *
+ * @param path Its file, for messages.
+ * @param fileBytes Bytes of its weights: of a convolution they have as many numbers as are kept for it.
+ * @throws {OnnxError} When it keeps none, or its parts do not go together.
+ */
+export function cacheInputsOf(graph: GraphProto, path: string, fileBytes: number): CacheInputs {
+  const pasts = graph.input.filter(({ name }) => name.startsWith(PAST));
+  if (pasts.length === 0) {
+    throw new OnnxError(`${path}: it has no inputs past_key_values.N.key: it keeps no cache`);
+  }
+  const outputs = new Set(graph.output.map(({ name }) => name));
+  const [, heads, , headDim] = dimsOfPart(path, pasts[0], 4);
+  for (const past of pasts) {
+    const [, otherHeads, , otherDim] = dimsOfPart(path, past, 4);
+    const isAlike = otherHeads === heads && otherDim === headDim;
+    if (!isAlike || !outputs.has(past.name.replace(PAST, PRESENT))) throw unfit(path, past);
+  }
+  const convolutions = graph.input.filter(({ name }) => name.startsWith(PAST_CONVOLUTION))
+    .map((past): ConvolutionInput => {
+      const [, channels, length] = dimsOfPart(path, past, 3).map((dim, i) =>
+        i === 0 ? 1 : sizeOf(path, dim)
+      );
+      const present = past.name.replace(PAST_CONVOLUTION, PRESENT_CONVOLUTION);
+      if (!outputs.has(present)) throw unfit(path, past);
+      return { past: past.name, present, channels, length };
+    });
+  // Nothing of a size that is only declared is made room for.
+  const kept = convolutions.reduce((sum, { channels, length }) => sum + channels * length, 0);
+  if (4 * kept > fileBytes) {
+    throw new OnnxError(
+      `${path}: its convolutions keep ${kept} numbers, more than they can have weights`,
+    );
+  }
+  return {
+    cache: pasts.map(({ name }) => name.slice(PAST.length)),
+    keyValueHeads: sizeOf(path, heads),
+    headDim: sizeOf(path, headDim),
+    convolutions,
+  };
+}
+
+function unfit(path: string, { name }: ValueInfoProto): OnnxError {
+  return new OnnxError(`${path}: ${quote(name)} does not fit the rest of the cache`);
+}
+
+function dimsOfPart(path: string, value: ValueInfoProto, count: 3 | 4): (number | undefined)[] {
+  const dims = dimsOf(value);
+  if (dims?.length !== count || elementTypeOf(value) !== DataType.FLOAT) {
+    const words = { 3: "three", 4: "four" };
+    throw new OnnxError(
+      `${path}: ${quote(value.name)} is not float32 of ${words[count]} dimensions`,
+    );
+  }
+  return dims;
+}
+
+/** Dimensions of a value: numbers, or undefined where they have names. */
+export function dimsOf(value: ValueInfoProto | undefined): (number | undefined)[] | undefined {
+  if (value?.type?.value.case !== "tensorType") return undefined;
+  return value.type.value.value.shape?.dim.map(({ value }) =>
+    value.case === "dimValue" ? Number(value.value) : undefined
+  );
+}
+
+function elementTypeOf(value: ValueInfoProto): number | undefined {
+  return value.type?.value.case === "tensorType" ? value.type.value.value.elemType : undefined;
+}
+
+/**
+ * A dimension that has to be known.
+ *
+ * @throws {OnnxError} When it is not given as a number, or larger than any model's.
+ */
+export function sizeOf(path: string, dim: number | undefined): number {
+  if (dim === undefined || !(dim >= 1 && dim <= LARGEST_DIMENSION)) {
+    throw new OnnxError(
+      `${path}: heads, head size, channels or vocabulary are not given as numbers`,
+    );
+  }
+  return dim;
+}
