@@ -12,7 +12,7 @@ import {
 } from "../../../src/onnx/generated/onnx_pb.ts";
 import { CompileWorkshop, type How } from "../../compile/support.ts";
 import type { Editor } from "./graph_editor.ts";
-import { type Change, refusals } from "./refusing.ts";
+import { refusals } from "./refusing.ts";
 import { type Files, filesOf, lowerBytes, makerOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
