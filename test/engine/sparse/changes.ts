@@ -166,7 +166,14 @@ function changeDeclared(dice: Dice, graph: GraphProto): void {
       [one.name, other.name] = [other.name, one.name];
       return;
     case 2:
-      one.name = dice.pick(["logits", "input_ids", "present.7.key", "past_key_values.0.key", "x"]);
+      one.name = dice.pick([
+        "logits",
+        "input_ids",
+        "present.7.key",
+        "past_key_values.0.key",
+        "past_conv.0",
+        "x",
+      ]);
       return;
     default: {
       const type = one.type?.value;

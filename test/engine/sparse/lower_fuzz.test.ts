@@ -60,6 +60,8 @@ beforeAll(async () => {
     ["cohere", { format: "bitmap", values: "f32" }],
     ["nemotron", { format: "dense", values: "f32" }],
     ["hunyuan", { format: "dense", values: "f16" }],
+    ["lfm2", { format: "dense", values: "f32" }],
+    ["lfm3", { format: "nm", values: "int8" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
@@ -99,6 +101,13 @@ function checkDecoder({ widths, steps, logits, vocabulary, positions, layers }: 
         break;
       case "scale":
         must(Number.isFinite(step.factor) && width(step.input) === width(i), `scale ${i}`);
+        break;
+      case "convolve":
+        must(width(step.input) === width(i) && step.layer < layers, `convolution ${i}`);
+        must(Number.isInteger(step.length) && step.length >= 2, `convolution ${i}`);
+        break;
+      case "spread":
+        must(width(i) % width(step.input) === 0, `spread ${i}`);
         break;
       case "attention":
         must(width(step.queries) === step.heads * step.headDim, `queries ${i}`);

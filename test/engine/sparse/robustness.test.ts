@@ -273,6 +273,8 @@ describe("a damaged file ends in a result or in an error of ours", () => {
       ["llama", { format: "nm", values: "int4", head: "int4" }],
       ["qwen2", { format: "csr", values: "int4" }],
       ["qwen3", { format: "bitmap", values: "int4" }],
+      ["lfm2", { format: "nm", values: "int8" }],
+      ["lfm3", { format: "dense", values: "f32" }],
     ];
     for (const [model, how] of ways) {
       models.push(filesOf(await workshop.compiled(model, how, "2:4")));
