@@ -8,7 +8,7 @@ import type { EngineModel } from "../../../src/engine/model.ts";
 import { PAGE } from "../../../src/engine/sparse/layout.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { alone, codeOf, run, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
+import { alone, codeOf, leave, run, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -20,13 +20,6 @@ const INTEGERS = () => workshop.compiled("lfm3", { values: "int8", format: "nm" 
 
 /** Where a page ends at a length or before it. */
 const wholePages = (length: number) => length - length % PAGE;
-
-/** Closes a sequence with these tokens. */
-async function leave(model: EngineModel, tokens: readonly number[]): Promise<void> {
-  const sequence = model.open();
-  await sequence.run(tokens);
-  sequence.close();
-}
 
 describe("a sequence of a model that convolves", () => {
   test("goes on after each cut as if what was cut had never been", async () => {

@@ -199,3 +199,10 @@ export async function alone(
 export async function run(sequence: Sequence, tokens: readonly number[]): Promise<Float32Array> {
   return (await sequence.run(tokens)).slice();
 }
+
+/** Closes a sequence with these tokens: its cache is kept. */
+export async function leave(model: EngineModel, tokens: readonly number[]): Promise<void> {
+  const sequence = model.open();
+  await sequence.run(tokens);
+  sequence.close();
+}

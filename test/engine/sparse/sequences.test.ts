@@ -12,7 +12,16 @@ import { loadSparse } from "../../../src/engine/sparse/engine.ts";
 import { rejectionOf, thrownBy } from "../../checkpoint/support.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { alone, codeOf, greedy, run, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
+import {
+  alone,
+  codeOf,
+  greedy,
+  leave,
+  run,
+  SparseWorkshop,
+  tokensOf,
+  withSparse,
+} from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -103,13 +112,6 @@ describe("a sequence that is cut", () => {
 });
 
 describe("the beginning of a prompt that a closed sequence had", () => {
-  /** Closes a sequence with these tokens. */
-  async function leave(model: EngineModel, tokens: readonly number[]): Promise<void> {
-    const sequence = model.open();
-    await sequence.run(tokens);
-    sequence.close();
-  }
-
   test("is not run again, and gives the same", async () => {
     const folder = await SMALL();
     const first = tokensOf(1, 100);
