@@ -80,8 +80,8 @@ export class SparseSequence implements Sequence {
     { signal, logits, within }: RunOptions,
   ): Promise<Float32Array> {
     const { vocabulary, background } = this.#steps;
-    await this.#computeAgain(ids.length, signal);
     const all = logits === "all" ? roomForLogits(ids.length, vocabulary) : undefined;
+    await this.#computeAgain(ids.length, signal);
     const most = all ? BATCH_WITH_LOGITS : BATCH;
     let given: Float32Array = all ?? new Float32Array(0);
     for (let done = 0;;) {

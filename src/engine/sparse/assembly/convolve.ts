@@ -34,11 +34,16 @@ function convolveToken(a: usize, token: i32, apart: usize, first: usize, bytes: 
   const position = positionOf(token), before = load<i32>(a, LENGTH) - 1, bias = load<usize>(a, BIAS);
   const out = vectorOf(a, OUT, token) + first, layer = load<usize>(a, LAYER) + first;
   let weights = load<usize>(a, WEIGHTS) + first;
-  if (bias != 0) memory.copy(out, bias + first, bytes);
-  else memory.fill(out, 0, bytes);
+  let isBegun = bias != 0;
+  if (isBegun) memory.copy(out, bias + first, bytes);
   for (let p = position - before; p < position; p++) {
     // Before the first token there is nothing.
-    if (p >= 0) addProducts(out, page(token, p >> 6) + layer + <usize> (p % before) * apart, weights, bytes);
+    if (p >= 0) {
+      const kept = page(token, p >> 6) + layer + <usize> (p % before) * apart;
+      if (isBegun) addProducts(out, kept, weights, bytes);
+      else multiply(out, kept, weights, bytes);
+      isBegun = true;
+    }
     weights += apart;
   }
   // What is kept here has been read: it is of the position that is as far back as any.
@@ -46,7 +51,8 @@ function convolveToken(a: usize, token: i32, apart: usize, first: usize, bytes: 
   const input = vectorOf(a, IN, token) + first;
   if (load<usize>(a, GATE) != 0) multiply(own, input, vectorOf(a, GATE, token) + first, bytes);
   else memory.copy(own, input, bytes);
-  addProducts(out, own, weights, bytes);
+  if (isBegun) addProducts(out, own, weights, bytes);
+  else multiply(out, own, weights, bytes);
   if (load<usize>(a, TIMES) != 0) multiply(out, out, vectorOf(a, TIMES, token) + first, bytes);
 }
 
