@@ -9,7 +9,9 @@ import {
   AttributeProtoSchema,
   type ValueInfoProto,
 } from "../../../src/onnx/generated/onnx_pb.ts";
+import type { Step } from "../../../src/engine/sparse/ir.ts";
 import { fuse } from "../../../src/engine/sparse/plan/fuse.ts";
+import { joinGates } from "../../../src/engine/sparse/plan/gates.ts";
 import { CompileWorkshop } from "../../compile/support.ts";
 import { Editor } from "./graph_editor.ts";
 import { refusals } from "./refusing.ts";
@@ -86,6 +88,26 @@ describe("a convolution", () => {
     });
     const [first] = fuse(lowerBytes(graph)).steps.filter((step) => step.op === "convolve");
     expect([first.gate, first.times, first.offset]).toEqual([undefined, undefined, undefined]);
+  });
+
+  test("gives a gate that lies between two convolutions to one of them", () => {
+    const convolve = { op: "convolve", length: 3, weight: "w" } as const;
+    const norm = { op: "rmsNorm", groups: 1, epsilon: 1e-5, weight: "n" } as const;
+    const table = lowerBytes(files.graph).steps.find((step) => step.op === "embed")!;
+    const steps: Step[] = [
+      { ...table, output: 0 },
+      { ...norm, input: 0, output: 1 },
+      { ...convolve, input: 0, output: 2, layer: 0 },
+      { op: "mul", a: 2, b: 1, output: 3 },
+      { ...convolve, input: 3, output: 4, layer: 1 },
+    ];
+    const widths = new Array<number>(5).fill(64);
+    const rest = { lastOnly: false, vocabulary: 320, layers: 2 };
+    const joined = joinGates({ widths, steps, logits: 4, ...rest }).steps;
+    expect(joined.map(({ op, output }) => [op, output]))
+      .toEqual([["embed", 0], ["rmsNorm", 1], ["convolve", 3], ["convolve", 4]]);
+    expect(joined[2]).toMatchObject({ input: 0, times: { value: 1, offset: 0 } });
+    expect(joined[3]).toEqual(steps[4]);
   });
 });
 

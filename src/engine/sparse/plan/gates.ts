@@ -35,7 +35,7 @@ export function joinGates(decoder: Decoder): Decoder {
     if (step.op !== "convolve") continue;
     let made: Convolution = step;
     const { step: before } = makers.get(step.input)!;
-    if (before.op === "mul" && uses[step.input] === 1) {
+    if (before.op === "mul" && uses[step.input] === 1 && !gone.has(before)) {
       const { value: input, offset } = partOf(before.a);
       made = { ...made, input, offset, gate: partOf(before.b) };
       gone.add(before);
