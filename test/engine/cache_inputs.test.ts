@@ -6,11 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readDecoderFile } from "../../src/engine/ort/decoder_file.ts";
-import {
-  TensorProto_DataType as DataType,
-  type TypeProto_Tensor,
-  type ValueInfoProto,
-} from "../../src/onnx/generated/onnx_pb.ts";
+import { TensorProto_DataType as DataType } from "../../src/onnx/generated/onnx_pb.ts";
 import { thrownBy } from "../checkpoint/support.ts";
 import { CompileWorkshop, sourceOf } from "../compile/support.ts";
 import { Editor } from "./sparse/graph_editor.ts";
@@ -26,15 +22,8 @@ beforeAll(async () => {
   files = filesOf(folder);
 });
 
-/** The type of an input. */
-function typeOf(e: Editor, name: string): TypeProto_Tensor {
-  const type = e.graph.input.find((input: ValueInfoProto) => input.name === name)!.type!.value;
-  if (type.case !== "tensorType") throw new Error(name);
-  return type.value;
-}
-
 function setDim(e: Editor, name: string, at: number, value: bigint | string): void {
-  typeOf(e, name).shape!.dim[at].value = typeof value === "bigint"
+  e.typeOf(name).shape!.dim[at].value = typeof value === "bigint"
     ? { case: "dimValue", value }
     : { case: "dimParam", value };
 }
@@ -70,10 +59,10 @@ describe("a cache is refused", () => {
     e.graph.output = e.graph.output.filter(({ name }) => name !== "present_conv.2");
   }, '"past_conv.2" does not fit');
   refuses("of a convolution with another type", (e) => {
-    typeOf(e, "past_conv.0").elemType = DataType.FLOAT16;
+    e.typeOf("past_conv.0").elemType = DataType.FLOAT16;
   }, '"past_conv.0" is not float32 of three dimensions');
   refuses("of a convolution with other dimensions", (e) => {
-    typeOf(e, "past_conv.0").shape!.dim.pop();
+    e.typeOf("past_conv.0").shape!.dim.pop();
   }, '"past_conv.0" is not float32 of three dimensions');
   refuses("of a convolution whose channels have a name", (e) => {
     setDim(e, "past_conv.0", 1, "channels");

@@ -3,8 +3,6 @@
  * @module
  */
 import { z } from "zod";
-import { quote } from "../../checks.ts";
-import { ConfigError } from "../../errors.ts";
 import {
   dimension,
   parseConfig,
@@ -16,6 +14,7 @@ import {
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import { rotaryOfKinds } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
+import { checkKinds } from "./windows.ts";
 
 const lfmConfig = rotaryDecoderConfig.extend({
   max_position_embeddings: dimension.default(128_000),
@@ -167,18 +166,4 @@ function intermediateOf(config: Lfm2Config): number {
 function usualKind(layer: number): string {
   if (layer % 4 === 2) return "full_attention";
   return layer % 4 === 0 && layer > 0 ? "sliding_attention" : "conv";
-}
-
-/** Checks that a config names a known kind for each layer. */
-function checkKinds(types: readonly string[], layers: number, known: readonly string[]): void {
-  if (types.length !== layers) {
-    throw new ConfigError(
-      `config.json: layer_types names ${types.length} layers, num_hidden_layers ${layers}`,
-    );
-  }
-  const other = types.find((type) => !known.includes(type));
-  if (other === undefined) return;
-  throw new ConfigError(
-    `config.json: layer_types: ${quote(other)} is not supported (${known.join(", ")} are)`,
-  );
 }

@@ -20,20 +20,8 @@ export function windowsOf(
   { sliding_window, layer_types, num_hidden_layers }: RotaryDecoderConfig,
   slides: (layer: number) => boolean,
 ): (layer: number) => number | undefined {
-  if (layer_types && layer_types.length !== num_hidden_layers) {
-    throw new ConfigError(
-      `config.json: layer_types names ${layer_types.length} layers, num_hidden_layers ${num_hidden_layers}`,
-    );
-  }
-  const other = layer_types?.find((type) =>
-    type !== "sliding_attention" && type !== "full_attention"
-  );
-  if (other !== undefined) {
-    throw new ConfigError(
-      `config.json: layer_types: ${
-        quote(other)
-      } is not supported (full_attention and sliding_attention are)`,
-    );
+  if (layer_types) {
+    checkKinds(layer_types, num_hidden_layers, ["full_attention", "sliding_attention"]);
   }
   const window = sliding_window === undefined ? USUAL_WINDOW : sliding_window ?? undefined;
   return (layer) =>
@@ -46,4 +34,26 @@ export function everywhere(
 ): (layer: number) => number | undefined {
   const { sliding_window: window = null } = config;
   return windowsOf({ ...config, sliding_window: window, layer_types: undefined }, () => true);
+}
+
+/**
+ * Checks that a config names a known kind for each layer.
+ *
+ * @throws {ConfigError} When it does not.
+ */
+export function checkKinds(
+  types: readonly string[],
+  layers: number,
+  known: readonly string[],
+): void {
+  if (types.length !== layers) {
+    throw new ConfigError(
+      `config.json: layer_types names ${types.length} layers, num_hidden_layers ${layers}`,
+    );
+  }
+  const other = types.find((type) => !known.includes(type));
+  if (other === undefined) return;
+  throw new ConfigError(
+    `config.json: layer_types: ${quote(other)} is not supported (${known.join(" and ")} are)`,
+  );
 }

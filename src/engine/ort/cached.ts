@@ -66,14 +66,29 @@ export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promi
   }
   const context = contextWithin(options.context, file.context);
   const backend = await openBackend(device === "cpu" ? "node" : device, threads);
-  const presents = [...keysAndValues(file), ...file.convolutions].map(({ present }) => present);
+  const presents = partsOf(file).map(({ present }) => present);
   const session = await backend.loadFile(file.path, presents);
   return new OrtModel(file, backend, session, context);
 }
 
-/** Inputs with keys and values, and the outputs that take their places. */
-function keysAndValues({ cache }: DecoderFile): { past: string; present: string }[] {
-  return cache.map((part) => ({ past: `past_key_values.${part}`, present: `present.${part}` }));
+/** A part of the cache: an input, the output that takes its place, and what it is before any token, by its dimensions. */
+interface Part {
+  readonly past: string;
+  readonly present: string;
+  readonly empty: readonly number[];
+}
+
+function partsOf({ cache, keyValueHeads, headDim, convolutions }: DecoderFile): Part[] {
+  const keysAndValues = cache.map((part) => ({
+    past: `past_key_values.${part}`,
+    present: `present.${part}`,
+    empty: [1, keyValueHeads, 0, headDim],
+  }));
+  const inputs = convolutions.map(({ past, present, channels, length }) => ({
+    ...{ past, present },
+    empty: [1, channels, length],
+  }));
+  return [...keysAndValues, ...inputs];
 }
 
 const DEVICES: Record<BackendName, string> = {
@@ -87,7 +102,7 @@ class OrtModel implements EngineModel {
   readonly file: DecoderFile;
   readonly backend: Backend;
   readonly #session: Session;
-  readonly #keysAndValues: readonly { readonly past: string; readonly present: string }[];
+  readonly #parts: readonly Part[];
   readonly #open = new Set<OrtSequence>();
   /** The cache of the sequence that was closed last. */
   #kept: Cache | undefined;
@@ -99,7 +114,7 @@ class OrtModel implements EngineModel {
     this.file = file;
     this.backend = backend;
     this.#session = session;
-    this.#keysAndValues = keysAndValues(file);
+    this.#parts = partsOf(file);
     this.info = {
       engine: "ort",
       device: `${DEVICES[backend.name]}, ${backend.label}`,
@@ -184,13 +199,9 @@ class OrtModel implements EngineModel {
     feed("input_ids", BigInt64Array.from(piece, BigInt));
     feed("attention_mask", new BigInt64Array(total).fill(1n));
     feed("position_ids", BigInt64Array.from(piece, (_, i) => BigInt(before + i)));
-    for (const name of this.#keysAndValues.map(({ past }) => past)) {
+    for (const { past: name, empty } of this.#parts) {
       feeds[name] = past?.tensors.get(name) ??
-        backend.floats(new Float32Array(0), [1, file.keyValueHeads, 0, file.headDim]);
-    }
-    for (const { past: name, channels, length } of file.convolutions) {
-      feeds[name] = past?.tensors.get(name) ??
-        backend.floats(new Float32Array(channels * length), [1, channels, length]);
+        backend.floats(new Float32Array(empty.reduce((product, dim) => product * dim)), empty);
     }
     const outputs = await this.#session.run(feeds);
     const logits = outputs.logits.data as Float32Array;
@@ -203,11 +214,7 @@ class OrtModel implements EngineModel {
     const tokens = new Int32Array(total);
     tokens.set(past?.tokens ?? []);
     tokens.set(piece, before);
-    const tensors = new Map(
-      [...this.#keysAndValues, ...file.convolutions].map((
-        part,
-      ) => [part.past, outputs[part.present]]),
-    );
+    const tensors = new Map(this.#parts.map((part) => [part.past, outputs[part.present]]));
     return { logits, cache: new Cache(tokens, tensors) };
   }
 

@@ -217,7 +217,7 @@ export class CachedTokens {
    * given up before that. The other goes on in its page as before.
    */
   share(other: CachedTokens, length: number): void {
-    const back = this.#pool.backTo(length), rest = back % PAGE;
+    const back = this.backTo(length), rest = back % PAGE;
     const shared = rest < LEAST_COPIED ? back - rest : back;
     for (const page of other.#pages.slice(0, Math.ceil(shared / PAGE))) {
       this.#pool.hold(page);

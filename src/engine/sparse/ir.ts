@@ -243,3 +243,13 @@ export function valuesReadBy(step: Step): Value[] {
       return [step.input];
   }
 }
+
+/** How often each value is read, as the logits too. */
+export function usesOf(
+  { widths, steps, logits }: Pick<Decoder, "widths" | "steps" | "logits">,
+): number[] {
+  const uses = new Array<number>(widths.length).fill(0);
+  for (const value of steps.flatMap(valuesReadBy)) uses[value]++;
+  uses[logits]++;
+  return uses;
+}

@@ -81,7 +81,7 @@ export class SparseSequence implements Sequence {
   ): Promise<Float32Array> {
     const { vocabulary, background } = this.#steps;
     const all = logits === "all" ? roomForLogits(ids.length, vocabulary) : undefined;
-    await this.#computeAgain(ids.length, signal);
+    if (this.#cached.again.length > 0) await this.#computeAgain(ids.length, signal);
     const most = all ? BATCH_WITH_LOGITS : BATCH;
     let given: Float32Array = all ?? new Float32Array(0);
     for (let done = 0;;) {
@@ -118,7 +118,6 @@ export class SparseSequence implements Sequence {
   /** Computes tokens that the sequence went back behind, fewer than a page has. */
   async #computeAgain(more: number, signal: AbortSignal | undefined): Promise<void> {
     const { again } = this.#cached;
-    if (again.length === 0) return;
     await this.#step({
       tokens: again.slice(),
       rest: again.length + more,

@@ -8,7 +8,16 @@ import type { EngineModel } from "../../../src/engine/model.ts";
 import { PAGE } from "../../../src/engine/sparse/layout.ts";
 import { LONG } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
-import { alone, codeOf, leave, run, SparseWorkshop, tokensOf, withSparse } from "./engines.ts";
+import {
+  alone,
+  codeOf,
+  expectCutsToLeaveNothing,
+  leave,
+  run,
+  SparseWorkshop,
+  tokensOf,
+  withSparse,
+} from "./engines.ts";
 import { expectSameBits } from "./machine.ts";
 
 const workshop = new SparseWorkshop();
@@ -23,27 +32,9 @@ const wholePages = (length: number) => length - length % PAGE;
 
 describe("a sequence of a model that convolves", () => {
   test("goes on after each cut as if what was cut had never been", async () => {
-    for (const [folder, threads] of [[await FLOATS(), 1], [await INTEGERS(), 2]] as const) {
-      const prompt = tokensOf(1, 120);
-      await withSparse(folder, { threads }, async (model) => {
-        for (const length of [0, 1, 2, 3, 62, 63, 64, 65, 66, 100, 119, 120]) {
-          const sequence = model.open();
-          await sequence.run(prompt);
-          sequence.truncate(length);
-          expect(sequence.length).toBe(length);
-          const rest = tokensOf(length + 2, 5);
-          const whole = [...prompt.slice(0, length), ...rest];
-          expectSameBits(
-            [await run(sequence, rest)],
-            [await alone(folder, whole, { threads })],
-            `${length}`,
-          );
-          expect(sequence.length).toBe(length + 5);
-          sequence.truncate(0);
-          sequence.close();
-        }
-      });
-    }
+    const lengths = [0, 1, 2, 3, 62, 63, 64, 65, 66, 100, 119, 120];
+    await expectCutsToLeaveNothing(await FLOATS(), lengths);
+    await expectCutsToLeaveNothing(await INTEGERS(), lengths, { threads: 2 });
   }, LONG);
 
   test("may be cut again before it goes on, and gives rows of new tokens only", async () => {

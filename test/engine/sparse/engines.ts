@@ -3,6 +3,7 @@
  * running both.
  * @module
  */
+import { expect } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { folderSource } from "../../../src/engine/folder_source.ts";
@@ -12,6 +13,7 @@ import type { SparseOptions } from "../../../src/engine/sparse/options.ts";
 import { safetensors } from "../../checkpoint/support.ts";
 import { CompileWorkshop, type How, sourceOf } from "../../compile/support.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
+import { expectSameBits } from "./machine.ts";
 
 /** Sizes of a decoder. */
 export interface DecoderSizes {
@@ -198,6 +200,34 @@ export async function alone(
 /** The last token's logits, in an array of their own. */
 export async function run(sequence: Sequence, tokens: readonly number[]): Promise<Float32Array> {
   return (await sequence.run(tokens)).slice();
+}
+
+/**
+ * Cuts sequences of 120 tokens to lengths, and goes on: each must give what its tokens give alone, to the bit.
+ *
+ * @param lengths At most 120.
+ */
+export async function expectCutsToLeaveNothing(
+  folder: string,
+  lengths: readonly number[],
+  options: SparseOptions = {},
+): Promise<void> {
+  const prompt = tokensOf(1, 120);
+  await withSparse(folder, options, async (model) => {
+    for (const length of lengths) {
+      const sequence = model.open();
+      await sequence.run(prompt);
+      sequence.truncate(length);
+      expect(sequence.length).toBe(length);
+      const rest = tokensOf(length + 2, 5);
+      const whole = [...prompt.slice(0, length), ...rest];
+      const wanted = await alone(folder, whole, options);
+      expectSameBits([await run(sequence, rest)], [wanted], `${length}`);
+      expect(sequence.length).toBe(length + 5);
+      sequence.truncate(0);
+      sequence.close();
+    }
+  });
 }
 
 /** Closes a sequence with these tokens: its cache is kept. */

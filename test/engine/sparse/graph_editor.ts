@@ -13,6 +13,7 @@ import {
   TensorProto_DataLocation as DataLocation,
   TensorProto_DataType as DataType,
   TensorProtoSchema,
+  type TypeProto_Tensor,
 } from "../../../src/onnx/generated/onnx_pb.ts";
 import { makerOf } from "./support.ts";
 
@@ -33,6 +34,13 @@ export class Editor {
   /** The node that makes the input of another. */
   before(node: NodeProto, place = 0): NodeProto {
     return makerOf(this.graph, node.input[place]);
+  }
+
+  /** The type of an input. */
+  typeOf(name: string): TypeProto_Tensor {
+    const type = this.graph.input.find((input) => input.name === name)!.type!.value;
+    if (type.case !== "tensorType") throw new Error(name);
+    return type.value;
   }
 
   tensor(name: string): TensorProto {

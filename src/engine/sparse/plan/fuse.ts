@@ -9,6 +9,7 @@ import {
   type MatrixRef,
   sameTables,
   type Step,
+  usesOf,
   type Value,
   valuesReadBy,
 } from "../ir.ts";
@@ -19,27 +20,30 @@ export type FusedStep =
   | Extract<Step, { op: "embed" | "rmsNorm" | "layerNorm" }>
   | ConvolutionStep
   | LinearStep
-  | {
-    readonly op: "elementwise";
-    readonly kind: "add" | "mul" | "copy" | "part" | "spread";
-    readonly a: Value;
-    /** For `add` and `mul`. */
-    readonly b?: Value;
-    /** For `mul`, in place of that: a tensor of the file. */
-    readonly weight?: string;
-    readonly activation: Activation;
-    /** What `a` is multiplied by; 1 if not given. */
-    readonly factor?: number;
-    /** Of a cap: what comes out of the activation is multiplied by it. */
-    readonly cap?: number;
-    /** For `part`: its first element, in each of so many equal parts. For `spread`: how many elements are spread. */
-    readonly offset?: number;
-    readonly heads?: number;
-    readonly output: Value;
-  }
+  | ElementwiseStep
   | AttentionStep
   /** From here on only tokens whose logits are wanted: these values are of them alone. */
   | { readonly op: "select"; readonly values: readonly Value[] };
+
+/** A step on the elements of one vector, or of two. */
+export interface ElementwiseStep {
+  readonly op: "elementwise";
+  readonly kind: "add" | "mul" | "copy" | "part" | "spread";
+  readonly a: Value;
+  /** For `add` and `mul`. */
+  readonly b?: Value;
+  /** For `mul`, in place of that: a tensor of the file. */
+  readonly weight?: string;
+  readonly activation: Activation;
+  /** What `a` is multiplied by; 1 if not given. */
+  readonly factor?: number;
+  /** Of a cap: what comes out of the activation is multiplied by it. */
+  readonly cap?: number;
+  /** For `part`: its first element, in each of so many equal parts. For `spread`: how many elements are spread. */
+  readonly offset?: number;
+  readonly heads?: number;
+  readonly output: Value;
+}
 
 /** An activation function, or none. */
 export type Activation =
@@ -179,9 +183,7 @@ class Fuser {
       decoder.steps.findLastIndex(({ op }) =>
         op === "attention" || op === "convolve" || op === "rotary" || op === "embed"
       );
-    this.#uses = new Array(decoder.widths.length).fill(0);
-    for (const step of decoder.steps) for (const value of valuesReadBy(step)) this.#uses[value]++;
-    this.#uses[decoder.logits]++;
+    this.#uses = usesOf(decoder);
   }
 
   run(): FusedDecoder {
@@ -219,70 +221,24 @@ class Fuser {
       case "relu_squared":
       case "tanh":
         return this.#activate(step.op, step.input, step.output);
-      case "part": {
-        const { input, offset, heads, output } = step;
-        this.#close(input);
-        this.#steps.push({
-          op: "elementwise",
+      case "part":
+        return this.#elementwise(step, {
           kind: "part",
-          a: input,
-          activation: "none",
-          offset,
-          heads,
-          output,
+          offset: step.offset,
+          heads: step.heads,
         });
-        return;
-      }
-      case "spread": {
-        const { input, output } = step;
-        this.#close(input);
-        this.#steps.push({
-          op: "elementwise",
+      case "spread":
+        return this.#elementwise(step, {
           kind: "spread",
-          a: input,
-          activation: "none",
-          heads: this.#decoder.widths[input],
-          output,
+          heads: this.#decoder.widths[step.input],
         });
-        return;
-      }
-      case "weigh": {
-        const { input, weight, output } = step;
-        this.#close(input);
-        this.#steps.push({
-          op: "elementwise",
-          kind: "mul",
-          a: input,
-          weight,
-          activation: "none",
-          output,
-        });
-        return;
-      }
+      case "weigh":
+        return this.#elementwise(step, { kind: "mul", weight: step.weight });
       case "scale":
-        this.#close(step.input);
-        this.#steps.push({
-          op: "elementwise",
-          kind: "copy",
-          a: step.input,
-          activation: "none",
-          factor: step.factor,
-          output: step.output,
-        });
-        return;
+        return this.#elementwise(step, { kind: "copy", factor: step.factor });
       case "cap": {
-        const { input, output, cap } = step;
-        this.#close(input);
-        this.#steps.push({
-          op: "elementwise",
-          kind: "copy",
-          a: input,
-          activation: "tanh",
-          factor: 1 / cap,
-          cap,
-          output,
-        });
-        return;
+        const { cap } = step;
+        return this.#elementwise(step, { kind: "copy", activation: "tanh", factor: 1 / cap, cap });
       }
       case "mul":
       case "add":
@@ -305,6 +261,15 @@ class Fuser {
         for (const value of valuesReadBy(step)) this.#close(value);
         this.#steps.push(step);
     }
+  }
+
+  /** A step of its own on what another has made. */
+  #elementwise(
+    { input, output }: { readonly input: Value; readonly output: Value },
+    how: Partial<ElementwiseStep> & Pick<ElementwiseStep, "kind">,
+  ): void {
+    this.#close(input);
+    this.#steps.push({ op: "elementwise", a: input, activation: "none", ...how, output });
   }
 
   /** The product that makes a value and may take in its only consumer. */

@@ -5,7 +5,7 @@
  * convolution, the convolution, and the gate behind it: each has the same channels of all three.
  * @module
  */
-import { type Decoder, type Part, type Step, type Value, valuesReadBy } from "../ir.ts";
+import { type Decoder, type Part, type Step, usesOf, type Value, valuesReadBy } from "../ir.ts";
 
 type Convolution = Extract<Step, { op: "convolve" }>;
 
@@ -51,12 +51,4 @@ export function joinGates(decoder: Decoder): Decoder {
   const left = steps.filter((step) => !gone.has(step)).map((step) => joined.get(step) ?? step);
   const still = usesOf({ ...decoder, steps: left });
   return { ...decoder, steps: left.filter((step) => step.op !== "part" || still[step.output] > 0) };
-}
-
-/** How often each value is read. */
-function usesOf({ widths, steps, logits }: Pick<Decoder, "widths" | "steps" | "logits">): number[] {
-  const uses = new Array<number>(widths.length).fill(0);
-  for (const value of steps.flatMap(valuesReadBy)) uses[value]++;
-  uses[logits]++;
-  return uses;
 }
