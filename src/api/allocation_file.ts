@@ -62,8 +62,13 @@ const recordSchema = z.looseObject({
  */
 export function readAllocation(from: string | object): GivenAllocation {
   if (typeof from !== "string") return allocationOf(from, "the allocation");
-  const path = isFolder(from) ? join(from, "espalier.json") : from;
+  const path = fileOf(from);
   return allocationOf(readJson(path, LARGEST_FILE), path);
+}
+
+/** The file that an allocation is read from: that of a pruned checkpoint, or the one that is named. */
+export function fileOf(from: string): string {
+  return isFolder(from) ? join(from, "espalier.json") : from;
 }
 
 /** @param where How messages call what holds `json`. */

@@ -5,7 +5,7 @@
 import { OutputExistsError, UsageError } from "../errors.ts";
 import { replaceText } from "../platform/files.ts";
 import { exists, realPath } from "../platform/paths.ts";
-import { readAllocation } from "./allocation_file.ts";
+import { fileOf, readAllocation } from "./allocation_file.ts";
 import { type ExportOptions, exportSchema, parseOptions } from "./options.ts";
 import { LLM_COMPRESSOR, llmCompressorRecipe } from "./llm_compressor.ts";
 import { patternText } from "./prune_report.ts";
@@ -50,7 +50,7 @@ export function exportRecipe(options: ExportOptions): ExportReport {
   const settings = parseOptions(exportSchema, options);
   const { allocation, recipe, method, output, force } = settings;
   if (output !== undefined) {
-    if (typeof allocation === "string" && realPath(allocation) === realPath(output)) {
+    if (typeof allocation === "string" && realPath(fileOf(allocation)) === realPath(output)) {
       throw new UsageError("the output is the allocation itself: name another file");
     }
     if (exists(output) && !force) {

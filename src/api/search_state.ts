@@ -100,9 +100,9 @@ export class SearchState {
     this.#path = path;
     this.#about = about;
     if (path === undefined || !exists(path)) return;
-    let read: z.output<typeof stateSchema>;
+    // What is no state at all is somebody's file, and stays.
+    const read = readState(path);
     try {
-      read = readState(path);
       assertSame(path, read.about, about);
     } catch (error) {
       if (options.force && error instanceof SearchStateError) return;

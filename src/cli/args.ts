@@ -236,14 +236,21 @@ function joinValues(words: readonly string[], flags: readonly Flag[]): string[] 
     if (valued.has(`--${name}`)) valued.add(`-${alias}`);
   }
   const joined: string[] = [];
-  for (const word of words) {
+  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  for (const [at, word] of words.entries()) {
     const before = joined.at(-1) ?? "";
     // What could be a flag is one: a flag that lacks its value is told so.
     const isValue = word === "" || (word.startsWith("-") && !COULD_BE_FLAG.test(word));
     if (isValue && valued.has(before)) joined[joined.length - 1] = `${before}=${word}`;
-    else joined.push(word);
+    else joined.push(at < end ? spelledOut(word, valued) : word);
   }
   return joined;
+}
+
+/** `-oVALUE` and `-o=VALUE` as `--output=VALUE`: the parser looks for the first `=` anywhere in them. */
+function spelledOut(word: string, valued: ReadonlySet<string>): string {
+  const [, alias, value] = /^-([a-z])=?(.+)$/s.exec(word) ?? [];
+  return valued.has(`-${alias}`) ? `--${ALIASES[alias]}=${value}` : word;
 }
 
 /**

@@ -5,7 +5,7 @@
 import type { RunHooks } from "../api/options.ts";
 import { OutputExistsError, UsageError } from "../errors.ts";
 import { assertReplaceable, replaceText } from "../platform/files.ts";
-import { exists } from "../platform/paths.ts";
+import { exists, realPath } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
 import { compare, type CompareReport } from "../workflow/compare/compare.ts";
 import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";
@@ -61,7 +61,11 @@ export const compareCommand: Command = {
     if (svg !== undefined && exists(svg) && !force) {
       throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);
     }
-    if (svg !== undefined) assertReplaceable(svg);
+    if (svg !== undefined) {
+      const { state, text, calibration } = line.options;
+      for (const other of [state, text, calibration]) assertOther(svg, other);
+      assertReplaceable(svg);
+    }
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await withFolders(line.options, hooks)
@@ -70,6 +74,7 @@ export const compareCommand: Command = {
       )
       .finally(() => view.finish());
     if (svg !== undefined) {
+      assertOther(svg, report.state);
       replaceText(svg, comparisonSvg(report.model, measuredOn(report), report.variants), {
         private: false,
       });
@@ -83,6 +88,12 @@ export const compareCommand: Command = {
     return 0;
   },
 };
+
+/** Refuses to draw into a file that the command reads, or keeps its results in. */
+function assertOther(svg: string, other: unknown): void {
+  if (typeof other !== "string" || realPath(other) !== realPath(svg)) return;
+  throw new UsageError(`--svg ${svg} is a file that the command needs: name another one`);
+}
 
 function describe(report: CompareReport, svg: string | undefined): string {
   const { variants, at, seconds, measured, state } = report;

@@ -99,6 +99,7 @@ export function replaceText(
   const file = realPath(path);
   const pending = pendingOf(file);
   const former = statOf(file);
+  assertPlain(path, former);
   try {
     // No mode is not 0o666: what is given, Deno sets whatever the umask says.
     fs.writeFileSync(pending, text, options.private ? { mode: 0o600 } : {});
@@ -108,6 +109,12 @@ export function replaceText(
     remove(pending);
     throw writeError(path, cause);
   }
+}
+
+/** Refuses to put a file in the place of a folder, a device or a pipe. */
+function assertPlain(path: string, former: { isFile(): boolean } | undefined): void {
+  if (former === undefined || former.isFile()) return;
+  throw new FileWriteError(`cannot write ${path}: it is there, and is no file: name another place`);
 }
 
 /** Where a file's new content stands until it is whole: processes of two containers may have the same number. */
@@ -122,6 +129,7 @@ function pendingOf(file: string): string {
  */
 export function assertReplaceable(path: string): void {
   const file = realPath(path);
+  assertPlain(path, statOf(file));
   if (!isFolder(dirname(file))) {
     throw new FileWriteError(
       `cannot write ${path}: there is no folder ${dirname(file)}: make it, or name another place`,

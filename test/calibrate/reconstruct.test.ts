@@ -183,6 +183,18 @@ describe("the pass of methods that mend", () => {
     300_000,
   );
 
+  test("prunes each linear by its own density where it has one", async () => {
+    const linears = [0.3, 0.4, 0.5, 0.6, 0.7, 0.5, 0.4];
+    const kept: number[] = [];
+    await pruneBy("sparsegpt", {
+      pattern: { kind: "unstructured" },
+      shares: Array.from({ length: 8 }, () => ({ density: 0.5, linears })),
+    }, ({ mask }) => void kept.push(mask.reduce((a, b) => a + b, 0) / mask.length));
+    expect(kept.length).toBe(8 * linears.length);
+    const furthest = kept.map((part, i) => Math.abs(part - linears[i % linears.length]));
+    expect(Math.max(...furthest)).toBeLessThan(0.02);
+  }, 300_000);
+
   test("begins with the embedding that int4 leaves, where it is rounded and is not the head", async () => {
     const backend = await openBackend(FAST, 1);
     const { model, spec, checkpoint } = await load("test/fixtures/architectures/phi3", backend, 32);

@@ -93,9 +93,21 @@ describe("the plan", () => {
     expect(planFor(work, 2.5e9).spill).toBe(true);
   });
 
+  test("counts hidden states as often as they are kept", () => {
+    expect(planFor(work, 5e9).spill).toBe(false);
+    expect(planFor({ ...work, copies: 3 }, 5e9).spill).toBe(true);
+  });
+
   test("runs several short windows together, and one long one", () => {
     expect(planFor({ ...work, length: 512 }, 16e9).windowsPerBatch).toBe(4);
     expect(planFor(work, 16e9).windowsPerBatch).toBe(1);
+  });
+
+  test("runs fewer together where memory is small, and where they are run backwards", () => {
+    expect(planFor({ ...work, length: 512 }, 800e6).windowsPerBatch).toBe(2);
+    const backward = planFor({ ...work, length: 256, backward: true }, 64e9);
+    expect(backward.windowsPerBatch).toBe(4);
+    expect(planFor({ ...work, length: 256 }, 64e9).windowsPerBatch).toBe(8);
   });
 
   test("has sessions keep memory between runs where the budget allows it, or there is none", () => {

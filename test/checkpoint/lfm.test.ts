@@ -105,6 +105,35 @@ describe("LFM 3's config", () => {
     expect(sliding[11]).toBeCloseTo(10_000 ** (-22 / 24), 6);
   });
 
+  test("gives settings that name no base that of the config, or a million, whatever kind they are of", () => {
+    const settings = {
+      full_attention: { rope_type: "default" },
+      sliding_attention: { rope_type: "default" },
+    };
+    const angle = (layer: number, more: object) =>
+      describeModel({ ...config, rope_parameters: settings, ...more }).rotary(layer)!
+        .frequencies[6];
+    for (const layer of [1, 2]) {
+      expect(angle(layer, {})).toBeCloseTo(1_000_000 ** (-12 / 24), 8);
+      expect(angle(layer, { rope_theta: 5000 })).toBeCloseTo(5000 ** (-12 / 24), 6);
+    }
+  });
+
+  test("names the epsilon of its norms as other configs do, too", () => {
+    const named = { ...without(config, "norm_eps"), rms_norm_eps: 0.05 };
+    expect(describeModel(named).norm.epsilon).toBe(0.05);
+    expect(describeModel({ ...config, rms_norm_eps: 0.05 }).norm.epsilon).toBe(0.05);
+  });
+
+  test("turns a part of heads by settings of the type proportional alone", () => {
+    const part = { rope_type: "default", rope_theta: 1000, partial_rotary_factor: 0.5 };
+    refused({ ...config, rope_parameters: { sliding_attention: part } }, "proportional");
+    refused({ ...config, rope_parameters: { full_attention: part } }, "proportional");
+    refused({ ...config, partial_rotary_factor: 0.5 }, "proportional");
+    const whole = { ...part, partial_rotary_factor: 1 };
+    expect(describeModel({ ...config, rope_parameters: { full_attention: whole } }).layers).toBe(4);
+  });
+
   test("has norms behind its sublayers and gates of heads unless it says otherwise", () => {
     const { norm, attention } = describeModel(config);
     expect([norm.attention.after, norm.mlp.after, attention.gate])

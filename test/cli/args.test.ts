@@ -132,3 +132,18 @@ test("the name that the parser keeps other words under is no flag", () => {
   const behind = readCommandLine(["--", "--_"], schema);
   expect(behind.options.model).toBe("--_");
 });
+
+test("the output behind -o is all that follows, whatever it has in it", () => {
+  const written = z.object({
+    model: z.string(),
+    output: z.string().optional(),
+    prompt: z.string().optional(),
+  });
+  const optionsOf = (...words: string[]) => readCommandLine(["MODEL", ...words], written).options;
+  for (const path of ["run=5.yaml", "/tmp/run=5.yaml", "recipe.yaml", "a=b=c"]) {
+    expect(optionsOf(`-o${path}`)).toMatchObject({ model: "MODEL", output: path });
+    expect(optionsOf(`-o=${path}`).output).toBe(path);
+    expect(optionsOf("-o", path).output).toBe(path);
+  }
+  expect(optionsOf("--prompt", "-o is a flag")).toMatchObject({ prompt: "-o is a flag" });
+});

@@ -5,11 +5,11 @@
  */
 import { afterAll, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { parse } from "yaml";
 import { readAllocation } from "../../src/api/allocation_file.ts";
 import { exportRecipe } from "../../src/api/export.ts";
-import { AllocationFileError, EspalierError } from "../../src/errors.ts";
+import { AllocationFileError, EspalierError, UsageError } from "../../src/errors.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { caseCount, type Dice, fuzz, must } from "../support/fuzz.ts";
 import { record, structured, unstructured } from "./support.ts";
@@ -37,6 +37,16 @@ function failure(content: unknown): EspalierError {
 }
 
 describe("an allocation", () => {
+  test("is not what its recipe is written over, named by itself or by its folder", () => {
+    const place = write(record(unstructured()), "espalier.json");
+    for (const allocation of [place, dirname(place)]) {
+      const written = () =>
+        exportRecipe({ allocation, method: "wanda", output: place, force: true });
+      expect(written).toThrow(UsageError);
+    }
+    expect(readAllocation(place).shares.length).toBeGreaterThan(0);
+  });
+
   test("is read from a report, a record, a folder with a record, and densities", () => {
     const report = unstructured();
     const expected = readAllocation(report);

@@ -12,7 +12,13 @@ import {
 import { join } from "node:path";
 import process from "node:process";
 import { FileReadError, FileWriteError } from "../../src/errors.ts";
-import { copyFile, readJson, readText, replaceText } from "../../src/platform/files.ts";
+import {
+  assertReplaceable,
+  copyFile,
+  readJson,
+  readText,
+  replaceText,
+} from "../../src/platform/files.ts";
 import { pathsIn } from "../../src/platform/folders.ts";
 import { exists } from "../../src/platform/paths.ts";
 import { PositionedFile } from "../../src/platform/positioned_file.ts";
@@ -38,6 +44,16 @@ test.if(process.platform !== "win32")(
     expect(readdirSync(place).sort()).toEqual(["file", "link"]);
   },
 );
+
+test("a text is put in no place of a folder or a device", () => {
+  const folder = workshop.folder();
+  for (const place of [folder, ...process.platform === "win32" ? [] : ["/dev/null"]]) {
+    expect(() => replaceText(place, "new")).toThrow(FileWriteError);
+    expect(() => assertReplaceable(place)).toThrow(FileWriteError);
+    expect(statSync(place).isFile()).toBe(false);
+  }
+  expect(readdirSync(folder)).toEqual([]);
+});
 
 test("a copy says which of the two files it is that cannot be read or written", () => {
   const place = workshop.folder();

@@ -88,6 +88,15 @@ describe("the state of a search", () => {
     expect(open(path).known).toBe(4);
   });
 
+  test("is never written over what is no state of a search", () => {
+    const path = workshop.fresh("notes.txt");
+    writeFileSync(path, "notes");
+    for (const force of [false, true]) {
+      expect(() => open(path, ABOUT, force)).toThrow(SearchStateError);
+    }
+    expect(readFileSync(path, "utf8")).toBe("notes");
+  });
+
   test("that measures otherwise now is refused", () => {
     const state = open(written());
     state.assertMeasured(3.25, 3.25001);

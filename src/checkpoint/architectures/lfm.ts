@@ -3,6 +3,7 @@
  * @module
  */
 import { z } from "zod";
+import { ConfigError } from "../../errors.ts";
 import {
   dimension,
   parseConfig,
@@ -10,6 +11,7 @@ import {
   type RotaryDecoderConfig,
   rotaryDecoderConfig,
   type RotaryOfKindsConfig,
+  withOtherNames,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
 import { rotaryOfKinds } from "./rotary.ts";
@@ -93,11 +95,18 @@ export function lfm2(json: unknown): DecoderSpec {
  * @throws {ConfigError} When `layer_types` are not those of every layer, or one is of another kind.
  */
 export function lfm3(json: unknown): DecoderSpec {
-  const config = parseConfig(lfm3Config, json);
+  const config = parseConfig(lfm3Config, withOtherNames(json, { rms_norm_eps: "norm_eps" }));
+  const { rope_parameters: kinds } = config;
+  refuseParts(config, kinds);
   const types = config.layer_types ??
     Array.from({ length: config.num_hidden_layers }, (_, layer) => usualKind(layer));
   checkKinds(types, config.num_hidden_layers, ["conv", "full_attention", "sliding_attention"]);
   const isSliding = (layer: number) => types[layer] === "sliding_attention";
+  // Settings that name no base have that of the whole config, of whatever kind they are.
+  const theta = config.rope_theta ?? USUAL_THETA;
+  const thetas = kinds
+    ? { full: theta, sliding: theta }
+    : { full: USUAL_THETA, sliding: USUAL_LOCAL_THETA };
   const after = (name: string) => config.use_sandwich_norm ? name : undefined;
   const spec = convolving(
     { ...config, rope_parameters: undefined },
@@ -111,18 +120,35 @@ export function lfm3(json: unknown): DecoderSpec {
       window: (layer) => isSliding(layer) ? config.sliding_window ?? undefined : undefined,
       rotary: (headDim) =>
         rotaryOfKinds(
-          { ...config, rope_parameters: config.rope_parameters ?? USUAL_ROTARY },
+          { ...config, rope_parameters: kinds ?? USUAL_ROTARY },
           headDim,
           isSliding,
-          {
-            full: USUAL_THETA,
-            sliding: USUAL_LOCAL_THETA,
-          },
+          thetas,
         ),
     },
   );
   if (!config.use_attention_gate) return spec;
   return { ...spec, attention: { ...spec.attention, gate: "gate_proj" } };
+}
+
+/**
+ * Refuses settings that name a part of heads where transformers turns another one than is said: it passes over the part
+ * of usual settings, and gives one that stands outside to those that have none.
+ */
+function refuseParts(
+  config: Record<string, unknown>,
+  kinds: RotaryOfKindsConfig["rope_parameters"],
+): void {
+  const usual = [kinds?.full_attention, kinds?.sliding_attention]
+    .find((rope) => (rope?.rope_type ?? rope?.type ?? "default") === "default" && isPart(rope));
+  if (usual === undefined && !isPart(config)) return;
+  throw new ConfigError(
+    "config.json: partial_rotary_factor is supported in rope_parameters of the type proportional",
+  );
+}
+
+function isPart(rope: { readonly partial_rotary_factor?: unknown } | null | undefined): boolean {
+  return (rope?.partial_rotary_factor ?? 1) !== 1;
 }
 
 /** Rotary settings of LFM 3 where a config has none: layers of full attention turn half of each head. */

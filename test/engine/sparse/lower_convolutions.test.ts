@@ -155,6 +155,10 @@ describe("of convolutions is refused:", () => {
   unsupported("channels that share kernels", "lfm2", (e) => {
     e.set(parts(e).convolve, "group", 1n);
   }, "group");
+  unsupported("channels that share kernels as nothing else is said", "lfm2", (e) => {
+    const { convolve } = parts(e);
+    convolve.attribute = convolve.attribute.filter(({ name }) => name !== "group");
+  }, "group");
   for (const [name, value] of [["kernel_shape", 2n], ["strides", 2n], ["dilations", 2n]] as const) {
     unsupported(`other ${name}`, "lfm2", (e) => {
       e.set(parts(e).convolve, name, [value]);

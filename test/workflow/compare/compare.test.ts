@@ -147,6 +147,10 @@ describe("compare", () => {
     expect(stdout).toContain("Perplexity by size");
     expect(XMLValidator(readFileSync(svg, "utf8"))).toEqual({ root: "svg", problem: undefined });
     await fail(1, "OUTPUT_EXISTS", words(state, ...variants, "--svg", svg), svg);
+    // Not even where files may be replaced.
+    for (const needed of [state, workshop.fresh("new.json")]) {
+      await fail(2, "USAGE", words(needed, ...variants, "--svg", needed, "--force"), needed);
+    }
 
     const markdown = (await succeed(...words(state, ...variants, "--markdown"))).stdout.split("\n");
     const rows = markdown.filter((line) => line.startsWith("|"));

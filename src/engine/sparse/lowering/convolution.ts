@@ -97,7 +97,10 @@ export function convolve(view: NodeView, steps: StepList): Convolved {
         listed(past.shape!),
     );
   }
-  view.expectInteger("group", channels);
+  const group = view.integer("group", 1);
+  if (group !== channels) {
+    throw view.unsupported(`has the group ${group}; ${channels}, one a channel, is understood`);
+  }
   expectIntegers(view, "kernel_shape", [length]);
   expectIntegers(view, "pads", [0, 0]);
   expectIntegers(view, "strides", [1]);
