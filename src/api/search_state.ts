@@ -102,11 +102,13 @@ export class SearchState {
     if (path === undefined || !exists(path)) return;
     // What is no state at all is somebody's file, and stays.
     const read = readState(path);
-    try {
-      assertSame(path, read.about, about);
-    } catch (error) {
-      if (options.force && error instanceof SearchStateError) return;
-      throw error;
+    const other = differences(read.about, about);
+    if (other.length > 0) {
+      if (options.force) return;
+      throw new SearchStateError(
+        `${path} is the state of a search with another ${other.join(", ")}: ` +
+          `remove it, pass --force to begin anew, or name another file with --search-state`,
+      );
     }
     this.#trials = read.trials;
     this.#answers.push(
@@ -229,15 +231,11 @@ function notAState(path: string, why: string): SearchStateError {
   );
 }
 
-function assertSame(path: string, found: SearchSubject, wanted: SearchSubject): void {
+/** Names of what two searches have differently. */
+function differences(found: SearchSubject, wanted: SearchSubject): string[] {
   const names = new Set([...Object.keys(wanted), ...Object.keys(found)]);
-  const other = [...names].filter((name) =>
+  return [...names].filter((name) =>
     !Object.hasOwn(found, name) || !Object.hasOwn(wanted, name) || found[name] !== wanted[name]
-  );
-  if (other.length === 0) return;
-  throw new SearchStateError(
-    `${path} is the state of a search with another ${other.join(", ")}: ` +
-      `remove it, pass --force to begin anew, or name another file with --search-state`,
   );
 }
 

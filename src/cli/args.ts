@@ -74,8 +74,7 @@ export interface CommandLine {
 
 /** Whether a command's words ask for help: `--help`, `--help=true`, `-h`; not what stands behind `--`. */
 export function asksForHelp(words: readonly string[]): boolean {
-  const end = words.indexOf("--");
-  return words.slice(0, end < 0 ? words.length : end).some((word) => {
+  return words.slice(0, endOfFlags(words)).some((word) => {
     if (word.startsWith("--help=")) return booleanOf("--help", word.slice("--help=".length));
     return word === "--help" || /^-h+$/.test(word);
   });
@@ -102,18 +101,16 @@ export function readCommandLine(
   } = {},
 ): CommandLine {
   const flags = flagsOf(schema);
-  const byName = new Map(flags.map((flag) => [flag.name, flag]));
   const valued = [...flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => name)];
-  const known = [...byName.keys(), "config", "json", "help"];
+  const known = [...flags.map(({ name }) => name), "config", "json", "help"];
   const switches = [
     ...flags.filter(({ kind }) => kind === "boolean").map(({ name }) => name),
     "json",
     "help",
   ];
   const joined = readSwitches(joinValues(words, flags), switches);
-  const end = joined.indexOf("--");
   // The name under which parseArgs keeps what is no flag.
-  if (joined.slice(0, end < 0 ? joined.length : end).some((word) => /^--?_(=|$)/.test(word))) {
+  if (joined.slice(0, endOfFlags(joined)).some((word) => /^--?_(=|$)/.test(word))) {
     throw unknownFlag("--_", known);
   }
   const parsed = parseArgs(joined, {
@@ -121,7 +118,6 @@ export function readCommandLine(
     // "_": a folder may be called 007. A value that is given twice is the last, as aliases of shells rely on.
     string: [...valued, "config", "_"],
     collect: flags.filter(({ kind }) => kind === "list").map(({ name }) => name),
-    alias: byName.has("output") ? ALIASES : {},
     unknown: (word: string, key?: string) => {
       if (key === undefined) return true;
       throw unknownFlag(word.replace(/=.*$/, ""), known);
@@ -225,18 +221,15 @@ export function variableOf(name: string): string {
 }
 
 /**
- * Joins `--beta -0.1` to `--beta=-0.1`, `--prompt "- a list"` and `--prompt ""` alike: the parser takes a word with a
+ * Spells aliases out, and joins `--beta -0.1` to `--beta=-0.1`, `--prompt "- a list"` and `--prompt ""` alike: the parser takes a word with a
  * dash for another flag, and an empty one for an argument.
  */
 function joinValues(words: readonly string[], flags: readonly Flag[]): string[] {
   const valued = new Set(
     flags.filter(({ kind }) => kind !== "boolean").map(({ name }) => `--${name}`),
   );
-  for (const [alias, name] of Object.entries(ALIASES)) {
-    if (valued.has(`--${name}`)) valued.add(`-${alias}`);
-  }
   const joined: string[] = [];
-  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  const end = endOfFlags(words);
   for (const [at, word] of words.entries()) {
     const before = joined.at(-1) ?? "";
     // What could be a flag is one: a flag that lacks its value is told so.
@@ -247,10 +240,18 @@ function joinValues(words: readonly string[], flags: readonly Flag[]): string[] 
   return joined;
 }
 
-/** `-oVALUE` and `-o=VALUE` as `--output=VALUE`: the parser looks for the first `=` anywhere in them. */
+/** `-o`, `-oVALUE` and `-o=VALUE` by the field's name: the parser looks for the first `=` anywhere in a value. */
 function spelledOut(word: string, valued: ReadonlySet<string>): string {
-  const [, alias, value] = /^-([a-z])=?(.+)$/s.exec(word) ?? [];
-  return valued.has(`-${alias}`) ? `--${ALIASES[alias]}=${value}` : word;
+  const [, alias, value] = /^-([a-z])(.*)$/s.exec(word) ?? [];
+  const flag = `--${ALIASES[alias]}`;
+  if (!valued.has(flag)) return word;
+  return value === "" ? flag : `${flag}=${value.replace(/^=/, "")}`;
+}
+
+/** The place of the `--` behind which no word is a flag, or that behind the last word. */
+function endOfFlags(words: readonly string[]): number {
+  const end = words.indexOf("--");
+  return end < 0 ? words.length : end;
 }
 
 /**
@@ -260,7 +261,7 @@ function spelledOut(word: string, valued: ReadonlySet<string>): string {
  * @throws {UsageError} Naming the flag whose word is neither true nor false.
  */
 function readSwitches(words: readonly string[], switches: readonly string[]): string[] {
-  const end = words.includes("--") ? words.indexOf("--") : words.length;
+  const end = endOfFlags(words);
   return words.map((word, at) => {
     const [, name, value] = /^--([^=]+)=(.*)$/s.exec(word) ?? [];
     if (at > end || !switches.includes(name)) return word;

@@ -58,10 +58,10 @@ export const compareCommand: Command = {
     const { svg, markdown, force } = checkOptions(compareCommandSchema, line.options, line.sources);
     if (markdown && line.json) throw new UsageError("--markdown and --json: give one of them");
     // Before hours of work.
-    if (svg !== undefined && exists(svg) && !force) {
-      throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);
-    }
     if (svg !== undefined) {
+      if (exists(svg) && !force) {
+        throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);
+      }
       const { state, text, calibration } = line.options;
       for (const other of [state, text, calibration]) assertOther(svg, other);
       assertReplaceable(svg);

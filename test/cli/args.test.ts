@@ -145,5 +145,11 @@ test("the output behind -o is all that follows, whatever it has in it", () => {
     expect(optionsOf(`-o=${path}`).output).toBe(path);
     expect(optionsOf("-o", path).output).toBe(path);
   }
+  expect(optionsOf("-o", "-5").output).toBe("-5");
+  for (const words of [["-o"], ["-o="], ["-o", "--prompt", "text"], ["-o", "--", "x"]]) {
+    expect(() => optionsOf(...words)).toThrow(UsageError);
+  }
+  expect(() => readCommandLine(["-oplace"], schema)).toThrow("-o");
+  expect(readCommandLine(["--", "-oplace"], written).options.model).toBe("-oplace");
   expect(optionsOf("--prompt", "-o is a flag")).toMatchObject({ prompt: "-o is a flag" });
 });

@@ -8,7 +8,7 @@ import { quote } from "../../checks.ts";
 import { ConfigError } from "../../errors.ts";
 import { parseConfig, rotaryDecoderConfig } from "../config.ts";
 import { attentionBiases, rotaryDecoder } from "./llama.ts";
-import { ropeOf, rotaryOf } from "./rotary.ts";
+import { ropeOf, ropeTypeOf, rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 
 const hunyuanConfig = rotaryDecoderConfig.extend({
@@ -50,7 +50,7 @@ export function hunyuan(json: unknown): DecoderSpec {
 function stretched(config: HunyuanConfig, headDim: number): HunyuanConfig {
   const rope = ropeOf(config);
   const { alpha } = rope;
-  if ((rope.rope_type ?? rope.type) !== "dynamic" || !alpha) return config;
+  if (ropeTypeOf(rope) !== "dynamic" || !alpha) return config;
   if (typeof alpha !== "number" || alpha < 0 || headDim < 4) {
     throw new ConfigError(
       `config.json: the rotary settings' alpha ${quote(String(alpha))} stretches no frequencies ` +

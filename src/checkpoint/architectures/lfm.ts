@@ -14,7 +14,7 @@ import {
   withOtherNames,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
-import { rotaryOfKinds } from "./rotary.ts";
+import { ropeTypeOf, rotaryOfKinds } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { checkKinds } from "./windows.ts";
 
@@ -139,16 +139,12 @@ function refuseParts(
   config: Record<string, unknown>,
   kinds: RotaryOfKindsConfig["rope_parameters"],
 ): void {
-  const usual = [kinds?.full_attention, kinds?.sliding_attention]
-    .find((rope) => (rope?.rope_type ?? rope?.type ?? "default") === "default" && isPart(rope));
-  if (usual === undefined && !isPart(config)) return;
+  const ofUsual = [kinds?.full_attention, kinds?.sliding_attention]
+    .filter((rope) => rope && ropeTypeOf(rope) === "default");
+  if ([config, ...ofUsual].every((rope) => (rope?.partial_rotary_factor ?? 1) === 1)) return;
   throw new ConfigError(
     "config.json: partial_rotary_factor is supported in rope_parameters of the type proportional",
   );
-}
-
-function isPart(rope: { readonly partial_rotary_factor?: unknown } | null | undefined): boolean {
-  return (rope?.partial_rotary_factor ?? 1) !== 1;
 }
 
 /** Rotary settings of LFM 3 where a config has none: layers of full attention turn half of each head. */

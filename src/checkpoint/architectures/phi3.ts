@@ -5,7 +5,7 @@
  */
 import { parseConfig, phi3Config } from "../config.ts";
 import { rotaryDecoder } from "./llama.ts";
-import { ropeOf, rotaryBy } from "./rotary.ts";
+import { ropeOf, ropeTypeOf, rotaryBy } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { everywhere } from "./windows.ts";
 
@@ -17,7 +17,7 @@ export function phi3(json: unknown): DecoderSpec {
   const config = parseConfig(phi3Config, json);
   const { original_max_position_embeddings: original, max_position_embeddings: longest } = config;
   const rope = ropeOf(config);
-  const isLong = LONG.has(rope.rope_type ?? rope.type ?? "default");
+  const isLong = LONG.has(ropeTypeOf(rope));
   const settings = {
     ...rope,
     partial_rotary_factor: rope.partial_rotary_factor ?? config.partial_rotary_factor,

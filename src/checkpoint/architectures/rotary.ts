@@ -29,6 +29,11 @@ type OneRope = Pick<
 /** Types that ask how long a model's context was at first. */
 const STRETCHED: ReadonlySet<string> = new Set(["llama3", "yarn", "longrope"]);
 
+/** The type of rotary settings, by either of its names. */
+export function ropeTypeOf({ rope_type, type }: RopeParameters): string {
+  return rope_type ?? type ?? "default";
+}
+
 /** The settings of a config that has one set of them. */
 export function ropeOf(
   { rope_scaling, rope_parameters, original_max_position_embeddings: original }: OneRope,
@@ -36,7 +41,7 @@ export function ropeOf(
   // A config with both is a newer one to which somebody added what older ones have: that counts.
   const added = rope_scaling && Object.keys(rope_scaling).length > 0 ? rope_scaling : undefined;
   const rope = added ?? rope_parameters ?? {};
-  const isStretched = STRETCHED.has(rope.rope_type ?? rope.type ?? "default");
+  const isStretched = STRETCHED.has(ropeTypeOf(rope));
   // What stands outside of the settings counts more (`standardize_rope_params`).
   return original && isStretched ? { ...rope, original_max_position_embeddings: original } : rope;
 }
@@ -112,9 +117,7 @@ export function rotaryBy(rope: RopeParameters, head: RotaryHead): Rotary {
   );
   if (areFinite && Number.isFinite(factor)) return { ...rotary, factor };
   throw new ConfigError(
-    `config.json: the settings of rope type ${
-      rope.rope_type ?? rope.type
-    } give angles that are not finite`,
+    `config.json: the settings of rope type ${ropeTypeOf(rope)} give angles that are not finite`,
   );
 }
 
@@ -143,7 +146,7 @@ export function fillTables(
 }
 
 function turnedBy(rope: RopeParameters, head: RotaryHead): Rotary {
-  const type = rope.rope_type ?? rope.type ?? "default";
+  const type = ropeTypeOf(rope);
   const theta = rope.rope_theta ?? head.theta;
   const dim = turnedOf(rope, head.headDim);
   const wavelengths = Float32Array.from(
@@ -195,7 +198,7 @@ function need<K extends keyof RopeParameters>(
 ): NonNullable<RopeParameters[K]> {
   const value = rope[key];
   if (value !== undefined && value !== null) return value as NonNullable<RopeParameters[K]>;
-  throw new ConfigError(`config.json: rope type ${rope.rope_type ?? rope.type} needs ${key}`);
+  throw new ConfigError(`config.json: rope type ${ropeTypeOf(rope)} needs ${key}`);
 }
 
 /** A part of the pairs turns by the frequencies of whole heads, the others do not (`_compute_proportional_rope_parameters`). */
