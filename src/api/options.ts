@@ -277,6 +277,11 @@ export function parseOptions<T extends z.ZodType>(
   throw new UsageError(`${field}: ${reasonOf(issue)}`);
 }
 
+/** How the command line spells a field, without dashes before it: `dryRun` is `dry-run`. */
+export function flagName(field: string): string {
+  return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
 /**
  * What a text says that is for yes or no, as of a variable of the environment.
  *

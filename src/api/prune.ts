@@ -16,6 +16,7 @@ import { mends } from "../prune/block.ts";
 import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
 import {
+  ALLOCATIONS,
   checkPattern,
   givenShares,
   needsImportance,
@@ -28,6 +29,7 @@ import { carryOut, leaveAsItIs } from "./carry_out.ts";
 import { assertDistillable } from "./distill.ts";
 import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
 import { assertReachable, fit } from "./fit.ts";
+import { idleNotes, type RunUses } from "./idle_options.ts";
 import {
   checkHooks,
   distillSteps,
@@ -81,7 +83,7 @@ export async function prune(
   const wished = options.pattern === undefined ? undefined : settings.pattern;
   assertFitGoesWith(settings);
   const opened = new OpenModel(settings.model);
-  const run = new PruneRun({ settings, wished }, opened, hooks, given);
+  const run = new PruneRun({ options, settings, wished }, opened, hooks, given);
   try {
     return await run.run();
   } finally {
@@ -126,6 +128,7 @@ function leftOutText(paths: readonly string[]): string {
 }
 
 class PruneRun {
+  readonly #options: PruneOptions;
   readonly #settings: PruneSettings;
   readonly #given: PruneGivens;
   readonly #wished: Pattern | undefined;
@@ -137,11 +140,16 @@ class PruneRun {
   readonly #blocks: readonly Block[];
 
   constructor(
-    { settings, wished }: { settings: PruneSettings; wished: Pattern | undefined },
+    { options, settings, wished }: {
+      options: PruneOptions;
+      settings: PruneSettings;
+      wished: Pattern | undefined;
+    },
     opened: OpenModel,
     hooks: RunHooks,
     given: PruneGivens,
   ) {
+    this.#options = options;
     this.#settings = settings;
     this.#wished = wished;
     this.#given = given;
@@ -164,9 +172,6 @@ class PruneRun {
     const order = sizes && { request, linears, bytes: asked!, pattern: this.#wished, sizes };
     // Before a text is read, or written: what cannot fit takes no time.
     if (order) assertReachable(order);
-    this.#noteIdle();
-    throwIfAborted(this.#signal);
-
     const fixed = asked === undefined && (pattern.kind === "nm" || densities !== undefined);
     const searches = !fixed && allocation === "search";
     const keepsApart = sizes !== undefined || searches || (!fixed && allocation === "auto");
@@ -174,6 +179,13 @@ class PruneRun {
     const usesWindows = sizes !== undefined || this.#settings.method !== "magnitude" ||
       steps > 0 ||
       (!fixed && (keepsApart || needsImportance(allocation) || (compare && text)));
+    const makesNone = fixed || request.sparsity === 0;
+    const makesAll = allocation === "auto" || allocation === "search" || compare;
+    this.#noteIdle({
+      allocations: makesNone ? [] : makesAll ? ALLOCATIONS : [allocation],
+      calibration: Boolean(usesWindows),
+    });
+    throwIfAborted(this.#signal);
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {
       this.#phases.note(
         pattern.kind === "nm"
@@ -317,8 +329,7 @@ class PruneRun {
   }
 
   /** Says which options do nothing beside the others, and what one does not do. */
-  #noteIdle(): void {
-    const { allocation, searchBudget, searchState, text, windows } = this.#settings;
+  #noteIdle(uses: RunUses): void {
     const { skip, values } = this.#settings;
     if (values === "int4" && skip.length > 0) {
       this.#phases.note(
@@ -326,16 +337,7 @@ class PruneRun {
           "which no perplexity that is measured here counts",
       );
     }
-    const isSearch = allocation === "search";
-    const idle = [
-      ...(searchBudget !== undefined && !isSearch ? ["--search-budget"] : []),
-      ...(searchState !== undefined && !isSearch ? ["--search-state"] : []),
-      ...(windows !== undefined && text === undefined ? ["--windows"] : []),
-    ];
-    for (const option of idle) {
-      const needed = option === "--windows" ? "--text" : "--allocation search";
-      this.#phases.note(`${option} does nothing without ${needed}`);
-    }
+    for (const note of idleNotes(this.#options, this.#settings, uses)) this.#phases.note(note);
   }
 
   /** Everything that can be refused before work begins; returns the linears that will be pruned. */

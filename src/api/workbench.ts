@@ -105,14 +105,10 @@ export class Workbench {
     planFor({ ...work, method }, this.#settings.memory);
   }
 
-  /**
-   * Makes room for the hidden states of windows; give it back with {@linkcode free}.
-   *
-   * @param method What they are carried along for, where it is to prune.
-   */
-  async room(windows: readonly Int32Array[], method?: Method): Promise<WindowStates> {
+  /** Makes room for the hidden states of windows; give it back with {@linkcode free}. */
+  async room(windows: readonly Int32Array[]): Promise<WindowStates> {
     await this.model();
-    return this.makeRoom(windows, { method });
+    return this.makeRoom(windows, {});
   }
 
   /**

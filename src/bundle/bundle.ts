@@ -3,12 +3,14 @@
  * @module
  */
 import { join, resolve } from "node:path";
-import { parseOptions, type RunHooks } from "../api/options.ts";
+import { flagName, parseOptions, type RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../checks.ts";
 import { OutputExistsError, UsageError } from "../errors.ts";
 import { folderPlace } from "../generate/folder_place.ts";
 import { loadSchema } from "../generate/load_options.ts";
+import { localFolder } from "../hub/local_folder.ts";
 import { writeText } from "../platform/files.ts";
+import { folderName } from "../checkpoint/folder_name.ts";
 import { straysText } from "../checkpoint/own_files.ts";
 import { bytesIn, listFolder, move, remove } from "../platform/folders.ts";
 import { exists, isFolder } from "../platform/paths.ts";
@@ -18,6 +20,7 @@ import { bytesOf, modelFiles } from "./model_files.ts";
 import {
   type BundleOptions,
   bundleSchema,
+  type BundleSettings,
   OPTIONS_OF_TARGETS,
   type TargetName,
 } from "./options.ts";
@@ -64,19 +67,19 @@ export async function bundle(
   assertFits(options, target);
   throwIfAborted(hooks.signal);
   const { context, values, format } = settings;
+  const folder = await localFolder(options.model, hooks);
+  const output = outputOf(settings, folderName(folder));
+  assertApart(output, folder);
+  assertWritable(output, settings);
   const place = await folderPlace(
-    options.model,
+    folder,
     parseOptions(loadSchema, { context, values, format }),
     hooks,
   );
   try {
-    const output = resolve(settings.output ?? `${place.name}-${target}`);
     const model = place.folder!;
-    assertApart(output, model);
     const make = await TARGETS[target]();
     const isFile = target === "binary";
-    if (isFile) assertReplaceable(output, settings.force);
-    if (isFile && settings.externalModel) assertFree(modelBeside(output), settings.force);
     // Of a binary, the folder that it is made in; it is moved out of there.
     const pending = new PendingFolder(isFile ? `${output}.making` : output, {
       force: settings.force,
@@ -111,14 +114,38 @@ export async function bundle(
   }
 }
 
+/**
+ * Checks what can be checked before there is a model, which may have to be made.
+ *
+ * @param options As those of {@linkcode bundle}.
+ * @param name What the model will be called.
+ * @throws {EspalierError} As {@linkcode bundle} does.
+ */
+export function assertBundles(options: BundleOptions, name: string): void {
+  const settings = parseOptions(bundleSchema, options);
+  assertFits(options, settings.target);
+  assertWritable(outputOf(settings, name), settings);
+}
+
+/** Where a bundle goes. */
+function outputOf({ output, target }: BundleSettings, name: string): string {
+  return resolve(output ?? `${name}-${target}`);
+}
+
+/** @throws {OutputExistsError} When something is in the way that may not be replaced. */
+function assertWritable(output: string, { target, externalModel, force }: BundleSettings): void {
+  if (target !== "binary") return assertFree(output, force, MARKER);
+  assertReplaceable(output, force);
+  if (externalModel) assertFree(modelBeside(output), force);
+}
+
 /** @throws {UsageError} When an option is given that the target has no use for. */
 function assertFits(options: BundleOptions, target: TargetName): void {
   for (const [option, targets] of Object.entries(OPTIONS_OF_TARGETS)) {
     const value = options[option as keyof BundleOptions];
     if (value === undefined || value === false || targets.includes(target)) continue;
-    const flag = option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     throw new UsageError(
-      `--${flag} is for --target ${targets.join(" and ")}: leave it out for ${target}`,
+      `--${flagName(option)} is for --target ${targets.join(" and ")}: leave it out for ${target}`,
     );
   }
 }

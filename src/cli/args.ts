@@ -7,7 +7,7 @@ import { closestString } from "@std/cli/text/closest_string.js";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { SELF } from "../api/calibration_writer.ts";
-import { booleanOf, parseOptions } from "../api/options.ts";
+import { booleanOf, flagName, parseOptions } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { isHubReference } from "../hub/reference.ts";
 import { readJson } from "../platform/files.ts";
@@ -177,7 +177,7 @@ export function readCommandLine(
   if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model, or hf:owner/name for one of the Hub");
   }
-  for (const field of Object.keys(fromEnvironment)) sources[field] = variableOf(kebab(field));
+  for (const field of Object.keys(fromEnvironment)) sources[field] = variableOf(flagName(field));
   for (const field of Object.keys(sources)) {
     // A flag has gone over it.
     if (options[field] !== (fromEnvironment[field] ?? fromFile[field])) delete sources[field];
@@ -282,7 +282,7 @@ export function checkOptions<T extends CommandSchema>(
   return parseOptions(
     schema,
     options,
-    (field) => sources[field] ?? (field === "model" ? field : `--${kebab(field)}`),
+    (field) => sources[field] ?? (field === "model" ? field : `--${flagName(field)}`),
   );
 }
 
@@ -361,10 +361,6 @@ function assertKnown(options: object, known: readonly string[], path: string): v
   throw new UsageError(`${path}: unknown option ${field}${suggestion(field, known)}`);
 }
 
-function kebab(field: string): string {
-  return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
 /** As much of a zod type as help needs, from under its defaults and wrappers. */
 function flagOf(field: string, type: z.ZodType): Flag {
   interface Definition {
@@ -391,7 +387,7 @@ function flagOf(field: string, type: z.ZodType): Flag {
     : String(fallback);
   return {
     field,
-    name: kebab(field),
+    name: flagName(field),
     kind,
     help,
     fallback: shown,

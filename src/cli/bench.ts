@@ -5,6 +5,7 @@
 import type { RunHooks } from "../api/options.ts";
 import { Phases } from "../api/shared.ts";
 import { BackendError } from "../errors.ts";
+import { assertTogether } from "../generate/choose_engine.ts";
 import { bench, type BenchReport } from "../generate/bench.ts";
 import { benchCommandSchema } from "../generate/command_options.ts";
 import { compileFirst } from "../generate/compile_first.ts";
@@ -70,15 +71,20 @@ interface Report {
   readonly missing: readonly { engine: string; device: string; reason: string }[];
 }
 
-type BenchOptions = Options & { readonly engine: string; readonly repeat: number };
+type BenchOptions = Options & {
+  readonly engine: "all" | "auto" | "sparse" | "ort";
+  readonly repeat: number;
+};
 
 async function measure(options: BenchOptions, hooks: RunHooks): Promise<Report> {
+  const { engine } = options;
+  assertTogether({ ...loadingOf(options), engine: engine === "all" ? "auto" : engine });
   // What a binary carries, each of its processes finds by itself.
   const { folder, dispose } = options.model === undefined && !ownIsExample()
     ? { folder: undefined, dispose: () => {} }
     : await compiledFolder(options, hooks);
   try {
-    return options.engine === "all"
+    return engine === "all"
       ? await measureAll(folder, options, hooks)
       : await measureHere(folder, options, hooks);
   } finally {

@@ -3,12 +3,12 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
-import { bundle, type BundleReport } from "../bundle/bundle.ts";
+import { assertBundles, bundle, type BundleReport } from "../bundle/bundle.ts";
 import { bundleSchema } from "../bundle/options.ts";
 import { print } from "../platform/output.ts";
 import { checkOptions, readCommandLine } from "./args.ts";
 import type { Command } from "./help.ts";
-import { prunedExample } from "./example.ts";
+import { EXAMPLE_NAME, prunedExample } from "./example.ts";
 import { say } from "./model.ts";
 import { formatBytes, ProgressView } from "./terminal.ts";
 
@@ -41,6 +41,7 @@ export const bundleCommand: Command = {
     let report: BundleReport;
     try {
       if (options.model === undefined) {
+        assertBundles(given, EXAMPLE_NAME);
         const example = await prunedExample(hooks);
         try {
           report = await bundle({ ...given, model: example.folder }, hooks);

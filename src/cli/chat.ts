@@ -19,6 +19,7 @@ import {
   type Figures,
   figuresOf,
   generationOf,
+  idleSampling,
   openModel,
   type Options,
   say,
@@ -54,6 +55,7 @@ export const chatCommand: Command = {
       notes.push(text);
       view.show({ type: "note", text });
     };
+    idleSampling(options, line.options).forEach(note);
     const model = await openModel(options, {
       signal,
       onProgress: (event) => event.type === "note" ? note(event.text) : view.show(event),

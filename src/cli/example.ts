@@ -9,12 +9,15 @@ import { TemporaryFolder } from "../platform/temporary.ts";
 import { readConfigFile } from "./args.ts";
 import { EXAMPLE_CONFIG } from "./prune.ts";
 
+/** What it is called. */
+export const EXAMPLE_NAME = "tiny";
+
 /** The example, pruned to 8 of 16 weights, in a temporary folder. */
 export async function prunedExample(
   hooks: RunHooks,
 ): Promise<{ folder: string; dispose: () => void }> {
   const temporary = new TemporaryFolder("example");
-  const folder = join(temporary.path, "tiny");
+  const folder = join(temporary.path, EXAMPLE_NAME);
   const { model, calibration, samples, seqlen, seed } = readConfigFile(EXAMPLE_CONFIG);
   try {
     await prune(

@@ -3,6 +3,7 @@
  * @module
  */
 import process from "node:process";
+import type { ProgressEvent } from "../api/options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import { generateCommandSchema } from "../generate/command_options.ts";
 import type { Model } from "../generate/model.ts";
@@ -21,6 +22,7 @@ import {
   describeFigures,
   figuresOf,
   generationOf,
+  idleSampling,
   openModel,
   type Options,
   say,
@@ -76,13 +78,12 @@ export const generateCommand: Command = {
     if (isExample(options) && !line.json) say(`prompt: ${prompt}`);
     const view = new ProgressView();
     const notes: string[] = [];
-    const model = await openModel(options, {
-      signal,
-      onProgress: (event) => {
-        if (event.type === "note") notes.push(event.text);
-        view.show(event);
-      },
-    }).finally(() => view.finish());
+    const onProgress = (event: ProgressEvent) => {
+      if (event.type === "note") notes.push(event.text);
+      view.show(event);
+    };
+    for (const text of idleSampling(options, line.options)) onProgress({ type: "note", text });
+    const model = await openModel(options, { signal, onProgress }).finally(() => view.finish());
     try {
       const constraint = form && await model.constrain(form);
       const made = await stream(model, prompt, options, { signal, constraint }, !line.json);

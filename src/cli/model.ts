@@ -2,7 +2,7 @@
  * What the commands that run a model do alike: loading, figures.
  * @module
  */
-import type { RunHooks } from "../api/options.ts";
+import { flagName, type RunHooks } from "../api/options.ts";
 import type { EndPiece } from "../generate/generate.ts";
 import { load } from "../generate/load.ts";
 import { loadFields, type LoadOptions } from "../generate/load_options.ts";
@@ -34,6 +34,24 @@ export function loadingOf(options: Options): Record<string, unknown> {
 /** The options that `generate` takes. */
 export function generationOf(options: Options): GenerationOptions {
   return pick(options, generationFields) as GenerationOptions;
+}
+
+/** What draws of the likeliest tokens are narrowed by. */
+const NARROWING = ["topK", "topP", "minP"] as const;
+
+/**
+ * Says which options do nothing because nothing is drawn.
+ *
+ * @param options The command's, checked.
+ * @param given Those that somebody wrote.
+ */
+export function idleSampling({ temperature }: Options, given: Options): string[] {
+  if (temperature !== 0) return [];
+  return NARROWING.filter((field) => given[field] !== undefined).map((field) =>
+    `--${
+      flagName(field)
+    } does nothing at --temperature 0, which takes the likeliest token each time`
+  );
 }
 
 /** The options that are among some fields. */

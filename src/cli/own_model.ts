@@ -4,6 +4,7 @@
  * @module
  */
 import type { RunHooks } from "../api/options.ts";
+import { assertTogether } from "../generate/choose_engine.ts";
 import { loadAs } from "../generate/load.ts";
 import type { LoadOptions } from "../generate/load_options.ts";
 import type { Model } from "../generate/model.ts";
@@ -55,6 +56,7 @@ export function ownSettings(options: LoadOptions): LoadOptions {
 /** Loads the program's own model. */
 export async function loadOwn(options: LoadOptions, hooks: RunHooks): Promise<Model> {
   const settings = ownSettings(options);
+  assertTogether(settings);
   const placed = await placeOwn(settings, hooks);
   try {
     return await loadAs(placed.name, placed.location, settings, hooks);

@@ -5,7 +5,7 @@
 import { throwIfAborted } from "../checks.ts";
 import { UnsupportedOperatorError, UsageError } from "../errors.ts";
 import type { EngineModel } from "../engine/model.ts";
-import type { LoadSettings } from "./load_options.ts";
+import type { LoadOptions, LoadSettings } from "./load_options.ts";
 import type { Place } from "./place.ts";
 
 /** A loaded model, and why it runs where it runs. */
@@ -18,8 +18,8 @@ export interface Chosen {
  * Loads a model into the engine that is asked for, or that suits it.
  *
  * @param note Told when the engine is not the first choice.
+ * @param settings They go together: see {@linkcode assertTogether}.
  * @throws {UnsupportedOperatorError} When the sparse engine is wanted and has not all operators.
- * @throws {UsageError} When the options do not go together.
  */
 export async function chooseEngine(
   place: Place,
@@ -28,12 +28,8 @@ export async function chooseEngine(
   signal?: AbortSignal,
 ): Promise<Chosen> {
   const { engine, device } = settings;
-  const ofOrt = device === "webgpu" || device === "cpu";
-  if (engine === "sparse" && ofOrt) {
-    throw new UsageError(`the sparse engine runs on wasm: ${device} is for --engine ort`);
-  }
+  const ofOrt = isOrts(device);
   if (engine === "ort" || ofOrt) {
-    assertOrtCan(settings);
     const why = ofOrt && engine === "auto" ? `${device} is ONNX Runtime's` : "it was asked for";
     return { model: await loadInOrt(place, settings, signal), why };
   }
@@ -58,14 +54,27 @@ function importSparse() {
   return import("../engine/sparse/engine.ts");
 }
 
-/** What is asked of ONNX Runtime by name must be something that it has. */
-function assertOrtCan({ kv, activations }: LoadSettings): void {
-  if (kv === "int8" || activations !== "auto") {
+/**
+ * Checks that what is asked of an engine is something that it has: before a model is looked for, which may
+ * have to be fetched, pruned or compiled.
+ *
+ * @throws {UsageError} When the options do not go together.
+ */
+export function assertTogether({ engine, device, kv, activations = "auto" }: LoadOptions): void {
+  if (engine === "sparse" && isOrts(device)) {
+    throw new UsageError(`the sparse engine runs on wasm: ${device} is for --engine ort`);
+  }
+  if ((engine === "ort" || isOrts(device)) && (kv === "int8" || activations !== "auto")) {
     throw new UsageError(
       `${kv === "int8" ? "--kv int8" : `--activations ${activations}`} is the sparse engine's: ` +
         `ONNX Runtime computes in float32`,
     );
   }
+}
+
+/** Whether ONNX Runtime alone runs there. */
+function isOrts(device: LoadOptions["device"]): boolean {
+  return device === "webgpu" || device === "cpu";
 }
 
 async function loadInSparse(

@@ -5,7 +5,7 @@
 import { checkHooks, parseOptions, type RunHooks } from "../api/options.ts";
 import { throwIfAborted } from "../checks.ts";
 import { readCard } from "./card.ts";
-import { chooseEngine, prefetchEngine } from "./choose_engine.ts";
+import { assertTogether, chooseEngine, prefetchEngine } from "./choose_engine.ts";
 import { type LoadOptions, loadSchema } from "./load_options.ts";
 import { Model } from "./model.ts";
 import { checkedSource, checkFiles } from "../engine/integrity.ts";
@@ -61,6 +61,7 @@ export async function loadAs(
   const started = performance.now();
   const settings = parseOptions(loadSchema, options);
   checkHooks(hooks);
+  assertTogether(settings);
   throwIfAborted(hooks.signal);
   prefetchEngine(settings);
   const found = await findPlace(model, settings, hooks);

@@ -112,6 +112,23 @@ test("an option that a target has no use for is refused", async () => {
   expect(existsSync(output)).toBe(false);
 }, LONG);
 
+test("what cannot be written is refused before a model is made", async () => {
+  const full = workshop.folder();
+  writeFileSync(join(full, "letter.txt"), "dear");
+  const cases = [
+    [2, "USAGE", ["--target", "static", "--parallel", "3"]],
+    [1, "OUTPUT_EXISTS", ["--target", "static", "-o", full]],
+    [1, "OUTPUT_EXISTS", ["--target", "binary", "-o", full]],
+  ] as const;
+  for (const [exit, code, words] of cases) {
+    // The example would be pruned, a checkpoint compiled.
+    for (const made of [[], [fromRoot("examples/tiny")]]) {
+      const stderr = await fail(exit, code, ["bundle", ...made, ...words]);
+      expect(stderr).not.toContain("weights");
+    }
+  }
+}, LONG);
+
 describe("--target deno", () => {
   test("writes a program without a package, and a model that is the same", async () => {
     const output = join(workshop.path, "deno");

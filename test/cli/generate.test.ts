@@ -8,7 +8,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { prune } from "../../src/api/prune.ts";
 import { editJson, filesOf, Workshop } from "../checkpoint/support.ts";
-import { failAll, matches, report, start, succeed, TINY } from "./support.ts";
+import { fail, failAll, matches, report, start, succeed, TINY } from "./support.ts";
 
 const workshop = new Workshop();
 afterAll(() => workshop.remove());
@@ -215,6 +215,39 @@ describe("generate", () => {
       [["generate", compiled, "--prompt", "x", "--logit-bias", "5"], "--logit-bias"],
       [["generate", compiled, "--prompt", "x", "--memory", "much"], "--memory"],
     ]);
+  }, LONG);
+
+  test(
+    "looks for no model, and makes none, for an engine that cannot do what is asked",
+    async () => {
+      const cases = [
+        [["--engine", "sparse", "--device", "cpu"], "the sparse engine runs on wasm"],
+        [["--device", "webgpu", "--activations", "int16"], "--activations int16 is the sparse"],
+      ] as const;
+      for (const [words, said] of cases) {
+        for (const command of ["generate", "chat", "bench"]) {
+          await fail(2, "USAGE", [
+            command,
+            "nowhere",
+            ...command === "generate" ? ["--prompt", "x"] : [],
+            ...words,
+          ], said);
+          expect(await fail(2, "USAGE", [command, ...words], said)).not.toContain("weights");
+        }
+      }
+    },
+    LONG,
+  );
+
+  test("says which options do nothing where nothing is drawn", async () => {
+    const words = ["generate", compiled, "--prompt", PROMPT, "--max-tokens", "2", ...ORT];
+    const narrowed = [...words, "--top-k", "4", "--min-p", "0.1"];
+    const { notes } = await report(...narrowed);
+    expect(notes.length).toBe(2);
+    expect(notes[0]).toMatch(/^--top-k does nothing at --temperature 0/);
+    expect(notes[1]).toMatch(/^--min-p does nothing/);
+    expect((await report(...narrowed, "--temperature", "1")).notes).toEqual([]);
+    expect((await report(...words)).notes).toEqual([]);
   }, LONG);
 
   test("ends with 1 and a code for what went wrong", async () => {

@@ -209,6 +209,28 @@ describe("prune", () => {
     expect(compared.stderr).toContain("--compare is passed over");
   });
 
+  test("says which options of allocations and of calibration are passed over", async () => {
+    const notesOf = async (...words: string[]) => {
+      const output = ["-o", join(workshop.folder(), "out"), "--dry-run"];
+      const { stderr } = await succeed("prune", TINY, ...output, ...words);
+      return stderr.split("\n").filter((line) => /\bdo(es)? nothing\b/.test(line));
+    };
+    const settings = ["--alpha", "0.1", "--lambda", "0.1", "--beta", "0.1", "--group", "32"];
+    const [owl, atp, int4, ...others] = await notesOf(...CALIBRATED, ...settings);
+    expect(owl).toContain("--lambda does nothing where no OWL allocation is made");
+    expect(atp).toContain("--beta does nothing where no ATP allocation is made");
+    expect(int4).toContain("--group does nothing without --values int4");
+    expect(others).toEqual([]);
+    const [unread, ...more] = await notesOf(...CALIBRATED, ...PLAIN, "--seed", "3");
+    expect(unread).toContain("--calibration, --samples, --seed and --seqlen do nothing where");
+    expect(more).toEqual([]);
+    const [settled] = await notesOf(...CALIBRATED, "--pattern", "8:16", "--alpha", "0.1");
+    expect(settled).toContain("--alpha does nothing where no allocation is made");
+    expect(await notesOf(...CALIBRATED, "--allocation", "auto", ...settings.slice(0, 6)))
+      .toEqual([]);
+    expect(await notesOf(...CALIBRATED, "--distill", "2", ...PLAIN)).toEqual([]);
+  });
+
   test("says when bounds of an allocation move what was asked for", async () => {
     const words = ["prune", TINY, ...CALIBRATED, "--dry-run"];
     expect((await succeed(...words)).stderr).not.toContain("denser");
