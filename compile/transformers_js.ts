@@ -12,6 +12,7 @@ const UNKNOWN: ReadonlySet<unknown> = new Set([
   "exaone4",
   "glm4",
   "gpt_bigcode",
+  "granite_swa",
   "hyperclovax",
   "internlm3",
   "jais2",

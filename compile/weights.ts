@@ -4,7 +4,11 @@
  * @module
  */
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
-import { type DecoderWeights, requireTensor } from "../src/checkpoint/architectures/weights.ts";
+import {
+  type DecoderWeights,
+  requireTensor,
+  smallTensor,
+} from "../src/checkpoint/architectures/weights.ts";
 import { toHalves } from "../src/onnx/half.ts";
 import type { GraphBuilder } from "../src/onnx/builder.ts";
 import { TensorProto_DataType as DataType } from "../src/onnx/generated/onnx_pb.ts";
@@ -199,10 +203,10 @@ export class CompiledWeights implements DecoderWeights {
   small(
     b: GraphBuilder,
     name: string,
-    part: "weight" | "bias",
+    part: "weight" | "bias" | undefined,
     dims: readonly number[],
   ): string {
-    const full = `${name}.${part}`;
+    const full = smallTensor(name, part);
     requireTensor(this.#checkpoint.tensors, full, dims);
     let stored = this.#small.get(full);
     if (!stored) {

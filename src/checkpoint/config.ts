@@ -103,6 +103,13 @@ export const graniteHybridConfig = graniteConfig.extend({
   position_embedding_type: z.string().nullish(),
 });
 
+/** Fields of Granite with sliding windows; the base of a layer that turns nothing is 0. */
+export const graniteSwaConfig = graniteConfig.extend({
+  rms_norm_eps: z.number().positive().max(1).default(1e-5),
+  tie_word_embeddings: z.boolean().default(true),
+  layer_rope_theta: z.array(z.union([z.literal(0), divisor])).nullish(),
+});
+
 /** Fields of OLMo. */
 export const olmoConfig = rotaryDecoderConfig.extend({
   max_position_embeddings: dimension.default(2048),

@@ -163,6 +163,14 @@ const RULES: Record<string, (step: Step) => void> = {
     });
   },
 
+  /** Over the last axis, which stays with one element: d log Σ eˣ = eˣ / Σ eˣ. */
+  ReduceLogSumExp({ b, input, output, gradient, give }) {
+    give(0, () => {
+      const shares = b.node("Exp", [b.node("Sub", [input[0], output])]);
+      return b.node("Mul", [gradient, shares]);
+    });
+  },
+
   /** dσ = σ (1 - σ). */
   Sigmoid({ b, output, gradient, give }) {
     give(0, () => {
@@ -350,7 +358,7 @@ function factsOf(graph: GraphProto, nodes: readonly NodeProto[], by: readonly st
     moving.add(output);
     const isNarrow = node.opType === "Reshape"
       ? isOne(graph, node.input[1])
-      : node.opType === "ReduceMean" || moved.every((name) => narrow.has(name));
+      : node.opType.startsWith("Reduce") || moved.every((name) => narrow.has(name));
     if (isNarrow) narrow.add(output);
   }
   return { moving, narrow, matrices, vectors };

@@ -81,6 +81,7 @@ describe("config.json", () => {
         "gpt_neox",
         "gptj",
         "granite",
+        "granite_swa",
         "granitemoehybrid",
         "helium",
         "hunyuan_v1_dense",

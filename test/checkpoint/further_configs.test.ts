@@ -212,6 +212,46 @@ describe("Granite 4's config", () => {
   });
 });
 
+describe("the config of Granite with sliding windows", () => {
+  const config = configOf("granite_swa");
+
+  test("turns each layer by a base of its own, those of one base alike, and some not at all", () => {
+    const { rotary } = describeModel({ ...config, layer_rope_theta: [500, 0, 500] });
+    expect(rotary(0)).toBe(rotary(2)!);
+    expect(rotary(0)!.frequencies[1]).toBeCloseTo(500 ** (-1 / 8), 6);
+    expect(rotary(1)).toBeUndefined();
+    const alike = describeModel(without(config, "layer_rope_theta")).rotary;
+    expect(alike(0)!.frequencies[1]).toBeCloseTo(10_000 ** (-1 / 8), 6);
+    expect(alike(0)).toBe(alike(1)!);
+  });
+
+  test("keeps what else is said of rotary settings, in whatever style", () => {
+    const scaling = { rope_type: "linear", factor: 2, rope_theta: 10_000 };
+    for (const style of [{ rope_parameters: scaling }, { rope_scaling: scaling }]) {
+      const { rotary } = describeModel({ ...config, ...style });
+      expect(rotary(2)!.frequencies[1]).toBeCloseTo(500 ** (-1 / 8) / 2, 6);
+    }
+  });
+
+  test("has usual windows and a tied head where it names none", () => {
+    const usual = without(config, "layer_types", "sliding_window", "tie_word_embeddings");
+    const { attention, head } = describeModel({
+      ...usual,
+      num_hidden_layers: 6,
+      layer_rope_theta: null,
+    });
+    expect([0, 1, 2, 3, 4, 5].map(attention.window))
+      .toEqual([undefined, 128, 128, 128, undefined, 128]);
+    expect(head).toBe("model.embed_tokens");
+    expect(attention.sinks).toBe("sinks");
+  });
+
+  test("must have a base for each layer, none of them below 1 but 0", () => {
+    refused({ ...config, layer_rope_theta: [0, 500] }, "layer_rope_theta names 2 layers");
+    refused({ ...config, layer_rope_theta: [0, 0.5, 500] }, "layer_rope_theta");
+  });
+});
+
 describe("Ministral 3's config", () => {
   const config = configOf("ministral3");
   const rope = config.rope_parameters as Config;

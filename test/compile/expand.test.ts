@@ -86,6 +86,8 @@ describe("a model that is expanded", () => {
     ["llama-bias-linear-rope", 0.7, { format: "csr", values: "f32" }, "f32"],
     // Norms of heads have weights in rows.
     ["cohere", "2:4", { format: "nm", values: "f32" }, "bf16"],
+    // Sinks are called neither weight nor bias.
+    ["granite_swa", "2:4", { format: "nm", values: "f32" }, "bf16"],
   ];
   for (const [model, pattern, how, dtype] of cases) {
     test(`is the pruned checkpoint, bit by bit: ${model}, ${JSON.stringify(how)}`, async () => {

@@ -98,7 +98,8 @@ export class NaiveDecoder {
         keys[position] = values[step.keys];
         cached[position] = values[step.values];
         const first = Math.max(0, position + 1 - (step.window ?? Infinity));
-        return attend(step, values[step.queries], keys.slice(first), cached.slice(first));
+        const sinks = step.sinks === undefined ? undefined : this.#weights.vector(step.sinks);
+        return attend(step, values[step.queries], keys.slice(first), cached.slice(first), sinks);
       }
       case "convolve": {
         const inputs = this.#convolved[step.layer];
@@ -232,6 +233,7 @@ function attend(
   queries: Float64Array,
   keys: readonly Float64Array[],
   values: readonly Float64Array[],
+  sinks: Float64Array | undefined,
 ): Float64Array {
   const result = new Float64Array(heads * headDim);
   for (let head = 0; head < heads; head++) {
@@ -243,9 +245,10 @@ function attend(
         cap,
       )
     );
-    const greatest = Math.max(...scores);
+    const sink = sinks?.[head] ?? -Infinity;
+    const greatest = Math.max(sink, ...scores);
     const weights = scores.map((score) => Math.exp(score - greatest));
-    const total = sum(weights.length, (t) => weights[t]);
+    const total = Math.exp(sink - greatest) + sum(weights.length, (t) => weights[t]);
     for (let i = 0; i < headDim; i++) {
       result[head * headDim + i] = sum(weights.length, (t) =>
         weights[t] * values[t][shared * headDim + i]) / total;

@@ -24,6 +24,9 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
   };
   for (const step of decoder.steps) {
     switch (step.op) {
+      case "attention":
+        await addVector(step.sinks);
+        break;
       case "convolve":
         await addVector(step.weight);
         await addVector(step.bias);
@@ -49,7 +52,11 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
         await addVector(step.tables.sines);
     }
   }
-  const vector = (name: string) => vectors.get(name)!;
+  const vector = (name: string) => {
+    const values = vectors.get(name);
+    if (!values) throw new Error(`${name} was not read`);
+    return values;
+  };
   return {
     matrix: (ref) => matrices.get(ref)!,
     vector,

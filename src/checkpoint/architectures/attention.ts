@@ -17,6 +17,8 @@ export interface Projections {
   readonly values: string;
   /** What queries and keys go through once they are turned, where that is something. */
   readonly normTurned?: (turned: string, part: "q" | "k") => string;
+  /** Scores of nothing, `[heads]`, where there are some. */
+  readonly sinks?: string;
 }
 
 /** A form of attention. One object serves one graph. */
@@ -131,7 +133,7 @@ export class WindowAttention implements Attention {
   attend(
     b: GraphBuilder,
     layer: number,
-    { queries, keys, values, normTurned }: Projections,
+    { queries, keys, values, normTurned, sinks }: Projections,
   ): string {
     const spec = this.#spec!;
     const { heads, keyValueHeads, headDim } = spec;
@@ -157,7 +159,11 @@ export class WindowAttention implements Attention {
       shape(weights, [0, keyValueHeads, -1, 0]),
       turn(shape(values, [0, 0, keyValueHeads, headDim]), [0, 2, 1, 3]),
     ]);
-    const apart = turn(shape(mixed, [0, heads, -1, headDim]), [0, 2, 1, 3]);
+    const ofHeads = shape(mixed, [0, heads, -1, headDim]);
+    const left = sinks === undefined
+      ? ofHeads
+      : b.node("Mul", [ofHeads, besideSinks(b, masked, shape(sinks, [heads, 1, 1]))]);
+    const apart = turn(left, [0, 2, 1, 3]);
     return shape(apart, [0, 0, heads * headDim]);
   }
 
@@ -239,7 +245,7 @@ export class CachedAttention implements Attention {
   attend(
     b: GraphBuilder,
     layer: number,
-    { queries, keys, values, normTurned }: Projections,
+    { queries, keys, values, normTurned, sinks }: Projections,
   ): string {
     const spec = this.#spec!;
     const { heads, keyValueHeads, attention } = spec;
@@ -256,6 +262,8 @@ export class CachedAttention implements Attention {
       `past_key_values.${layer}.value`,
       this.#last,
       this.#total,
+      // No tables, positions or bias.
+      ...(sinks === undefined ? [] : ["", "", "", "", sinks]),
     ], {
       domain: MICROSOFT,
       attributes: {
@@ -280,6 +288,17 @@ export class CachedAttention implements Attention {
       b.output(present, DataType.FLOAT, ["batch_size", ...dims("total_sequence_length")]);
     }
   }
+}
+
+/**
+ * What is left of what heads give where sinks count, too, `[batch, heads, sequence, 1]`: with s a head's sink, by
+ * Σ e^score / (Σ e^score + e^s) = σ(log Σ e^score − s).
+ */
+function besideSinks(b: GraphBuilder, scores: string, sinks: string): string {
+  return b.within("sinks", () => {
+    const found = b.node("ReduceLogSumExp", [scores], { attributes: { axes: [-1], keepdims: 1 } });
+    return b.node("Sigmoid", [b.node("Add", [found, b.node("Neg", [sinks])])]);
+  });
 }
 
 /** The factor of a layer's scores, where it is another than usual. */

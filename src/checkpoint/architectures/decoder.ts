@@ -154,6 +154,8 @@ class DecoderBuilder {
     const attended = this.#attention.attend(this.#b, layer, {
       ...{ queries, keys, values },
       normTurned: attention.norm === "turned" ? normTurned : undefined,
+      sinks: attention.sinks &&
+        this.#weights.small(this.#b, `${module}.${attention.sinks}`, undefined, [heads]),
     });
     const gated = attention.gate
       ? this.#gateHeads(attended, value, `${module}.${attention.gate}`)

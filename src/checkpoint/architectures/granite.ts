@@ -1,6 +1,7 @@
 /**
  * Granite: Llama with factors of its embedding, its residual stream, its attention and its logits. Granite 4 without
- * state-space layers and experts (350M, 1B, Micro): the same, whose gate and up are one matrix.
+ * state-space layers and experts (350M, 1B, Micro): the same, whose gate and up are one matrix. And Granite with sliding
+ * windows: the same with a sink for each head.
  * @module
  */
 import { ConfigError } from "../../errors.ts";
@@ -8,11 +9,15 @@ import {
   type GraniteConfig,
   graniteConfig,
   graniteHybridConfig,
+  graniteSwaConfig,
   parseConfig,
+  type RotaryDecoderConfig,
   withOtherNames,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
+import { rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
+import { windowsOf } from "./windows.ts";
 
 /** The decoder that a `config.json` with `model_type` `granite` describes. */
 export function granite(json: unknown): DecoderSpec {
@@ -62,7 +67,58 @@ export function graniteHybrid(json: unknown): DecoderSpec {
   };
 }
 
-/** What both have that Llama has not. */
+/** The window of models whose config names none, and how many layers have one for each that sees everything. */
+const USUAL = { window: 128, period: 4 };
+
+/**
+ * The decoder that a `config.json` with `model_type` `granite_swa` describes.
+ *
+ * @throws {ConfigError} When `layer_rope_theta` is not that of every layer.
+ */
+export function graniteSwa(json: unknown): DecoderSpec {
+  const config = parseConfig(graniteSwaConfig, json);
+  const { num_hidden_layers: layers, layer_rope_theta: thetas } = config;
+  if (thetas && thetas.length !== layers) {
+    throw new ConfigError(
+      `config.json: layer_rope_theta names ${thetas.length} layers, num_hidden_layers ${layers}`,
+    );
+  }
+  const { sliding_window: window = USUAL.window } = config;
+  const windows = windowsOf(
+    { ...config, sliding_window: window },
+    (layer) => layer % USUAL.period !== 0,
+  );
+  const decoder = rotaryDecoder(config, {
+    ...factorsOf(config),
+    mlpBias: config.mlp_bias ?? false,
+    window: windows,
+    ...(thetas ? { rotary: (headDim) => rotaryByLayer(config, headDim, thetas) } : {}),
+  });
+  return { ...decoder, attention: { ...decoder.attention, sinks: "sinks" } };
+}
+
+/** How layers turn, each by a base of its own, or not at all; those of the same base turn alike. */
+function rotaryByLayer(
+  config: RotaryDecoderConfig,
+  headDim: number,
+  thetas: readonly number[],
+): DecoderSpec["rotary"] {
+  const rotaries = new Map(
+    [...new Set(thetas)].filter((theta) => theta !== 0).map((theta) => {
+      const { rope_parameters, rope_scaling } = config;
+      const own = {
+        ...config,
+        rope_theta: theta,
+        rope_parameters: rope_parameters && { ...rope_parameters, rope_theta: theta },
+        rope_scaling: rope_scaling && { ...rope_scaling, rope_theta: theta },
+      };
+      return [theta, rotaryOf(own, headDim)];
+    }),
+  );
+  return (layer) => rotaries.get(thetas[layer]);
+}
+
+/** What all have that Llama has not. */
 export function factorsOf(config: GraniteConfig): Differences {
   return {
     ...attentionBiases(config),

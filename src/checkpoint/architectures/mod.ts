@@ -16,7 +16,7 @@ import { gptj } from "./gptj.ts";
 import { gptNeo } from "./gpt_neo.ts";
 import { gptNeox } from "./gpt_neox.ts";
 import { glm, glm4 } from "./glm.ts";
-import { granite, graniteHybrid } from "./granite.ts";
+import { granite, graniteHybrid, graniteSwa } from "./granite.ts";
 import { helium } from "./helium.ts";
 import { hunyuan } from "./hunyuan.ts";
 import { hyperclovax } from "./hyperclovax.ts";
@@ -60,6 +60,7 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gpt_neox", gptNeox],
   ["gptj", gptj],
   ["granite", granite],
+  ["granite_swa", graniteSwa],
   ["granitemoehybrid", graniteHybrid],
   ["helium", helium],
   ["hunyuan_v1_dense", hunyuan],

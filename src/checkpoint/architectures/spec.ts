@@ -127,6 +127,11 @@ export interface DecoderSpec {
     readonly scale?: number | ((layer: number) => number);
     /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */
     readonly cap?: number;
+    /**
+     * Of a score for each head that counts beside those of what a token sees, and stands for nothing (a sink): the less
+     * a head finds, the less it gives.
+     */
+    readonly sinks?: string;
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
   };

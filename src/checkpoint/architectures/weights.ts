@@ -21,11 +21,14 @@ export interface DecoderWeights {
   ): string;
   /** The rows of a table `[rows, width]` that `ids` name. */
   rows(b: GraphBuilder, name: string, rows: number, width: number, ids: string): string;
-  /** What is no matrix, as float32: a bias, or the weight of a norm, `[width]` or of each head; kernels. */
+  /**
+   * What is no matrix, as float32: a bias, or the weight of a norm, `[width]` or of each head; kernels. Without a part
+   * the tensor is called as the name says.
+   */
   small(
     b: GraphBuilder,
     name: string,
-    part: "weight" | "bias",
+    part: "weight" | "bias" | undefined,
     dims: readonly number[],
   ): string;
 }
@@ -62,6 +65,11 @@ export function requireTensor(
   return { ...tensor, type };
 }
 
+/** The tensor of what is no matrix. */
+export function smallTensor(name: string, part: "weight" | "bias" | undefined): string {
+  return part === undefined ? name : `${name}.${part}`;
+}
+
 /** Weights that stay in the checkpoint's files; the graph's initializers point to them. */
 export class CheckpointWeights implements DecoderWeights {
   readonly #tensors: ReadonlyMap<string, CheckpointTensor>;
@@ -90,10 +98,10 @@ export class CheckpointWeights implements DecoderWeights {
   small(
     b: GraphBuilder,
     name: string,
-    part: "weight" | "bias",
+    part: "weight" | "bias" | undefined,
     dims: readonly number[],
   ): string {
-    return this.#weight(b, `${name}.${part}`, dims);
+    return this.#weight(b, smallTensor(name, part), dims);
   }
 
   /** A tensor of the checkpoint as a float32 value. */

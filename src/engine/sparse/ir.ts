@@ -142,6 +142,8 @@ export type Step =
     readonly cap?: number;
     /** Tokens that are seen, the token itself among them; all when undefined. */
     readonly window?: number;
+    /** Tensor `[heads]`, where there is one: scores, neither scaled nor capped, that count and stand for nothing. */
+    readonly sinks?: string;
   }
   /**
    * Each channel's own sum over the token and those just before it (+ bias), zeros before the first; keeps what it has

@@ -30,6 +30,8 @@ describe("attention", () => {
     readonly cap?: number;
     /** Whether turned queries and keys are normed. */
     readonly hasNorms?: boolean;
+    /** Scores of nothing, a head each. */
+    readonly sinks?: readonly number[];
   }
 
   const LENGTH = 140;
@@ -104,6 +106,7 @@ describe("attention", () => {
     const [queryWeight, keyWeight] = [queryNorm, keyNorm].map((weight) =>
       shape.hasNorms ? flat([weight]) : 0
     );
+    const sinks = shape.sinks ? flat([[...shape.sinks]]) : 0;
     // As much as floats take, which is more than int8 does.
     const headBytes = headDim * 512 + 1024;
     // A layer before this one, so that the offset counts.
@@ -156,6 +159,7 @@ describe("attention", () => {
         // Kernels take powers of 2.
         scale: SCALE * Math.LOG2E,
         cap: cap * Math.LOG2E,
+        sinks,
         isInt8,
         scratch,
         partials,
@@ -258,9 +262,10 @@ describe("attention", () => {
       const score = SCALE * query.reduce((sum, q, i) => sum + q * key[i], 0);
       scores.push(cap ? cap * Math.tanh(score / cap) : score);
     }
-    const most = Math.max(...scores);
+    const sink = shape.sinks?.[head] ?? -Infinity;
+    const most = Math.max(sink, ...scores);
     let weights = scores.map((score) => Math.exp(score - most));
-    const total = weights.reduce((a, b) => a + b);
+    const total = Math.exp(sink - most) + weights.reduce((a, b) => a + b);
     const seen = given.values.slice(first, position + 1).map((row) => headOf(row, shared));
     if (isInt8) {
       weights = roundedWeights(weights, first, seen.map((value) => scaleOf(value, 127)));
@@ -305,6 +310,19 @@ describe("attention", () => {
       { heads: 2, keyValueHeads: 1, headDim: 12, turned: 6, hasNorms: true, isInt8 },
     ]),
     { heads: 3, keyValueHeads: 1, headDim: 6, hasNorms: true },
+    // Sinks far below the scores, among them and above; far above, where next to nothing is left of what heads give.
+    ...[false, true].flatMap((isInt8) => [
+      { heads: 4, keyValueHeads: 2, headDim: 8, sinks: [-30, 0, 2.5, 5], isInt8 },
+      {
+        heads: 4,
+        keyValueHeads: 2,
+        headDim: 32,
+        window: 40,
+        cap: 3,
+        sinks: [1, -1, 8, 60],
+        isInt8,
+      },
+    ]),
     // Heads that share a page's keys go through it in pairs, and one is left.
     ...[3, 5].flatMap((heads) =>
       [undefined, 40].map((window) => (
@@ -318,13 +336,15 @@ describe("attention", () => {
 
   for (const [i, shape] of SHAPES.entries()) {
     const { heads, keyValueHeads, headDim, window, isInt8, turned: part, cap, hasNorms } = shape;
+    const { sinks } = shape;
     const withRotary = { ...shape, hasRotary: part !== undefined || i % 4 !== 1 };
     const what =
       `${heads} heads of ${headDim} elements for ${keyValueHeads}, ${isInt8 ? "int8" : "float"}` +
       (part ? `, ${part} of them turned${shape.interleaved ? " in pairs" : ""}` : "") +
       (window ? `, a window of ${window}` : "") +
       (cap ? `, scores up to ${cap}` : "") +
-      (hasNorms ? ", normed once they are turned" : "");
+      (hasNorms ? ", normed once they are turned" : "") +
+      (sinks ? `, sinks of ${sinks}` : "");
     test(`is right with ${what}`, () => {
       const given = inputsOf(withRotary);
       const pieces = [1, 3, 17, 2, 60, 1, 8];

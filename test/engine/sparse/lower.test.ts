@@ -306,6 +306,7 @@ describe("a graph that is written down in another way", () => {
       "gemma2",
       "gemma3",
       "granite",
+      "granite_swa",
       "phi3",
       "gpt-neox",
       "phi",

@@ -38,7 +38,7 @@ const models: { readonly name: string; readonly output: string; readonly files: 
  * Those that multiply by numbers in the graph, or add them to weights: with other ones, float32 overflows where doubles
  * do not.
  */
-const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite", "nemotron"];
+const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite", "granite_swa", "nemotron"];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -55,6 +55,7 @@ beforeAll(async () => {
     ["gemma2", { format: "dense", values: "f32" }],
     ["gemma3", { format: "dense", values: "f16" }],
     ["granite", { format: "csr", values: "f32" }],
+    ["granite_swa", { format: "slots", values: "f16" }],
     ["gpt-neox", { format: "dense", values: "f16" }],
     ["phi", { format: "bitmap", values: "f32" }],
     ["cohere", { format: "bitmap", values: "f32" }],

@@ -31,6 +31,7 @@ const MODELS = {
   phi3: ["phi3", { format: "dense", values: "f16" }],
   "gpt-neox": ["gpt-neox", { format: "dense", values: "f16" }],
   cohere: ["cohere", { format: "dense", values: "f16" }],
+  granite_swa: ["granite_swa", { format: "dense", values: "f16" }],
 } satisfies Record<string, [string, How]>;
 type Name = keyof typeof MODELS;
 
@@ -125,6 +126,16 @@ describe("an input or attribute that changes what a node computes is refused:", 
     "has an input 7",
     '"cos_cache"',
   );
+  unsupported("sinks that a node makes", "granite_swa", (e) => {
+    const node = e.node("GroupQueryAttention");
+    node.input[11] = node.input[0];
+  }, "as its input 11");
+  unsupported("sinks of another type", "granite_swa", (e) => {
+    e.reshape(e.node("GroupQueryAttention").input[11], [4], DataType.FLOAT16);
+  }, "FLOAT16");
+  damaged("sinks of other heads", "granite_swa", (e) => {
+    e.reshape(e.node("GroupQueryAttention").input[11], [3]);
+  }, "which should be [4]");
   unsupported("one more input of a packed matrix", "llama", (e) => {
     const node = e.node("SparseMatMulNMRowScaled");
     node.input.push(node.input[1]);

@@ -61,6 +61,11 @@ const INTERLEAVED: usize = 92;
 const QUERY_NORM: usize = 96, KEY_NORM: usize = 104;
 /** Room for the partial results of one token, of all heads, which threads fill together. */
 const PARTIALS: usize = 112;
+/** A score for each head that counts, and stands for nothing; 0 is none. */
+const SINKS: usize = 116;
+
+/** log2 e: sinks are scores of e^x. */
+const LOG2E: f32 = 1.4426950408889634;
 
 /** Where a page of a token's sequence begins. */
 // @ts-ignore: decorator
@@ -306,6 +311,12 @@ function combineOne(a: usize, token: i32, head: i32, partials: usize, pages: i32
   let highest: f32 = -Infinity;
   for (let at = partials; at < end; at += size) highest = max(highest, load<f32>(at));
   let total: f32 = 0;
+  const sinks = load<usize>(a, SINKS);
+  if (sinks != 0) {
+    const sink = load<f32>(sinks + (<usize> head << 2)) * LOG2E;
+    highest = max(highest, sink);
+    total = f32x4.extract_lane(exp2OfNegative(f32x4.splat(sink - highest)), 0);
+  }
   for (let at = partials; at < end; at += size) {
     const weights = exp2OfNegative(f32x4.splat(load<f32>(at) - highest)), weight = f32x4.extract_lane(weights, 0);
     total += load<f32>(at, 4) * weight;

@@ -7,10 +7,13 @@ import { quote } from "../../../checks.ts";
 import type { Activation, Cache, Lengths, Meaning } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import type { StepList } from "./step_list.ts";
-import { flat } from "./weights.ts";
+import { flat, vectorName } from "./weights.ts";
 
 const CACHE_NAME =
   /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_conv\.(0|[1-9]\d{0,3}))$/;
+
+/** The input of GroupQueryAttention that has the heads' sinks. */
+const SINKS = 11;
 
 /** What the name of an input or output says of the cache; nothing where it is none of it. */
 export function cacheOf(name: string): Cache | undefined {
@@ -131,6 +134,7 @@ export function attend(view: NodeView, steps: StepList): Meaning[] {
     scale: view.float("scale", 0) || 1 / Math.sqrt(headDim),
     cap: cap || undefined,
     window: window === -1 ? undefined : window,
+    sinks: view.has(SINKS) ? vectorName(view, view.input(SINKS, "tensor"), heads) : undefined,
   });
   const attended: Activation = { kind: "activation", value: output, lastOnly: false };
   return [attended, ...present];

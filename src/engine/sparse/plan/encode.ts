@@ -207,6 +207,8 @@ export class Program {
       /** RMS norms of turned heads, by the address of their weights; 0 for none. */
       queryNorm: HeadNorm;
       keyNorm: HeadNorm;
+      /** Address of a score of nothing for each head; 0 for none. */
+      sinks: number;
       isInt8: boolean;
       /** Whether nothing that follows is needed where no logits are wanted. */
       isLast: boolean;
@@ -226,7 +228,7 @@ export class Program {
       ...[options.queryNorm, options.keyNorm].flatMap((
         { weight, epsilon },
       ) => [weight, bits(epsilon)]),
-      options.partials,
+      ...[options.partials, options.sinks],
     ];
     this.#step(OP.APPEND, words);
     if (options.isLast) this.#step(OP.ENOUGH, []);

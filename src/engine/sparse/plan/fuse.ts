@@ -146,8 +146,11 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
     case "convolve":
       return plain(step.bias);
     case "attention":
-      return [step.queryNorm, step.keyNorm].filter((norm) => norm !== undefined)
-        .map(({ weight, above }) => ({ name: weight, above: above ?? 0 }));
+      return [
+        ...[step.queryNorm, step.keyNorm].filter((norm) => norm !== undefined)
+          .map(({ weight, above }) => ({ name: weight, above: above ?? 0 })),
+        ...plain(step.sinks),
+      ];
     case "elementwise":
       return plain(step.weight);
     default:

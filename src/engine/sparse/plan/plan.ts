@@ -327,6 +327,7 @@ class Planner {
       cap: (step.cap ?? 0) * Math.LOG2E,
       queryNorm: this.#headNorm(step.queryNorm),
       keyNorm: this.#headNorm(step.keyNorm),
+      sinks: this.#vector(step.sinks),
       isInt8: isInt8Cache(step, kv),
       isLast: step.isLast,
       scratch: this.#scratch,
