@@ -7,27 +7,17 @@ import { straysText } from "../checkpoint/own_files.ts";
 import { CheckpointWriter } from "../checkpoint/writer.ts";
 import { throwIfAborted } from "../checks.ts";
 import { UsageError } from "../errors.ts";
-import { roundTo } from "../onnx/element_type.ts";
 import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { writeText } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
-import { mends } from "../prune/block.ts";
-import { nameMatcher } from "../prune/skip.ts";
 import type { Pattern } from "../prune/types.ts";
-import {
-  ALLOCATIONS,
-  checkPattern,
-  givenShares,
-  needsImportance,
-  sparsityFor,
-  sparsityOfShares,
-} from "./allocate.ts";
+import { ALLOCATIONS, needsImportance } from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, leaveAsItIs } from "./carry_out.ts";
 import { assertDistillable } from "./distill.ts";
-import { AllocationChooser, type PruneRequest, rulesFor } from "./choose_allocation.ts";
+import { AllocationChooser, rulesFor } from "./choose_allocation.ts";
 import { assertReachable, fit } from "./fit.ts";
 import { idleNotes, type RunUses } from "./idle_options.ts";
 import {
@@ -39,7 +29,8 @@ import {
   type PruneSettings,
   type RunHooks,
 } from "./options.ts";
-import { type BlockLinear, describeRun, type PruneReport } from "./prune_report.ts";
+import { describeRun, type PruneReport } from "./prune_report.ts";
+import { assertGoTogether, requestOf } from "./prune_request.ts";
 import { calibrationWindows, heldOutWindows, type PruneWindows } from "./prune_windows.ts";
 import { assertSearchable } from "./search_allocation.ts";
 import { SearchState, subjectOf } from "./search_state.ts";
@@ -81,7 +72,7 @@ export async function prune(
   checkHooks(hooks);
   // The default pattern is no wish: a fit then tries others.
   const wished = options.pattern === undefined ? undefined : settings.pattern;
-  assertFitGoesWith(settings);
+  assertGoTogether(settings);
   const opened = new OpenModel(settings.model);
   const run = new PruneRun({ options, settings, wished }, opened, hooks, given);
   try {
@@ -98,26 +89,6 @@ export interface PruneGivens {
   readonly write?: CalibrationWriter;
   /** Knows how large compiled models are, for `--fit`. */
   readonly sizes?: (opened: OpenModel) => SizeTeller;
-}
-
-/** What is settled by a fit cannot be asked for beside it. */
-function assertFitGoesWith(
-  { fit, sparsity, densities, values, head, allocation }: PruneSettings,
-): void {
-  if (fit === undefined) return;
-  const beside = sparsity !== undefined
-    ? "--sparsity"
-    : densities !== undefined
-    ? "--densities"
-    : values !== undefined
-    ? "--values"
-    : head !== undefined
-    ? "--head"
-    : undefined;
-  if (beside) throw new UsageError(`--fit looks for what ${beside} says: leave one of them out`);
-  if (allocation === "auto" || allocation === "search") {
-    throw new UsageError("--fit tries patterns and value types: name one allocation beside it");
-  }
 }
 
 /** Says which files a pruned checkpoint has not. */
@@ -164,9 +135,10 @@ class PruneRun {
   async run(): Promise<PruneReport> {
     const { allocation, densities, dryRun, text, compare, fit: asked } = this.#settings;
     let { pattern } = this.#settings;
-    const checked = this.#checkRequest();
-    const { linears } = checked;
-    let { request } = checked;
+    const note = (text: string) => this.#phases.note(text);
+    const asks = requestOf(this.#settings, this.#opened, this.#blocks, note);
+    const { linears } = asks;
+    let { request } = asks;
     const output = this.#checkOutput();
     const sizes = asked === undefined ? undefined : (this.#given.sizes ?? noSizes)(this.#opened);
     const order = sizes && { request, linears, bytes: asked!, pattern: this.#wished, sizes };
@@ -338,79 +310,6 @@ class PruneRun {
       );
     }
     for (const note of idleNotes(this.#options, this.#settings, uses)) this.#phases.note(note);
-  }
-
-  /** Everything that can be refused before work begins; returns the linears that will be pruned. */
-  #checkRequest(): { request: PruneRequest; linears: BlockLinear[] } {
-    const settings = this.#settings;
-    const { skip, pattern, densities } = settings;
-    const skipped = nameMatcher(skip);
-    const blocks = this.#blocks.length;
-    const linears = this.#blocks.flatMap(({ index, linears }) =>
-      linears.map((linear) => ({ ...linear, block: index }))
-    );
-    for (const name of skip) {
-      if (!linears.some(({ weight }) => nameMatcher([name])(weight))) {
-        throw new UsageError(
-          `--skip ${name} fits no linear of this model: their names look like ${
-            linears[0].weight.replace(/\.weight$/, "")
-          }`,
-        );
-      }
-    }
-    const pruned = linears.filter(({ weight }) => !skipped(weight));
-    if (pruned.length === 0) throw new UsageError("--skip leaves nothing to prune");
-    checkPattern(pattern, pruned);
-    for (const field of ["values", "head"] as const) {
-      if (settings[field] !== "int4" || mends(settings.method)) continue;
-      throw new UsageError(
-        `--${field} int4 rounds weights while others make up for it, which --method ${settings.method} does not do: ` +
-          `take sparsegpt or espalier, or only compile with --${field} int4`,
-      );
-    }
-    if (settings.sparsity === 0 && settings.values !== "int4") {
-      throw new UsageError("--sparsity 0 prunes nothing: it is for --values int4 alone");
-    }
-    if (densities !== undefined && pattern.kind === "nm") {
-      throw new UsageError("--densities does nothing for an N:M pattern");
-    }
-    if (densities !== undefined && settings.sparsity !== undefined) {
-      throw new UsageError("--densities says how much goes: leave --sparsity out beside it");
-    }
-    if (settings.compare && settings.text === undefined) {
-      throw new UsageError("--compare measures on held-out text: name one with --text");
-    }
-    if (settings.allocation === "search" && settings.sparsity === 0) {
-      throw new UsageError("--allocation search has nothing to search where --sparsity is 0");
-    }
-    if (settings.allocation === "search" && pattern.kind === "nm") {
-      throw new UsageError(
-        `--allocation search has nothing to search: ${pattern.n}:${pattern.m} gives every block the same density; ` +
-          `mixed:${pattern.m} lets it choose`,
-      );
-    }
-    const byBlock = this.#blocks.map(({ index }) => pruned.filter(({ block }) => block === index));
-    const found = densities === undefined ? undefined : givenShares(densities, pattern, byBlock);
-    const given = found?.shares;
-    const left = found?.skip.filter((name) => !settings.skip.includes(name)) ?? [];
-    if (left.length > 0) {
-      this.#phases.note(
-        `the run whose densities are given left ${
-          left.join(", ")
-        } dense: without --skip it is pruned`,
-      );
-    }
-    const request = {
-      settings,
-      blocks,
-      pruned: [...new Set(pruned.map(({ block }) => block))],
-      sparsity: given ? sparsityOfShares(given, byBlock) : sparsityFor(pattern, settings.sparsity),
-      skipped,
-      store: (name: string, values: Float32Array) =>
-        roundTo(values, this.#opened.checkpoint.tensors.get(name)!.type!),
-      given,
-    };
-    return { request, linears: pruned };
   }
 
   #checkOutput(): string {
