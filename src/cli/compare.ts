@@ -7,8 +7,12 @@ import { OutputExistsError, UsageError } from "../errors.ts";
 import { assertReplaceable, replaceText } from "../platform/files.ts";
 import { exists, realPath } from "../platform/paths.ts";
 import { print } from "../platform/output.ts";
-import { compare, type CompareReport } from "../workflow/compare/compare.ts";
-import { compareCommandSchema, compareFields } from "../workflow/compare/options.ts";
+import { compare, type CompareReport, stateFileOf } from "../workflow/compare/compare.ts";
+import {
+  compareCommandSchema,
+  compareFields,
+  type CompareOptions,
+} from "../workflow/compare/options.ts";
 import { panelsOf } from "../workflow/compare/points.ts";
 import { comparisonSvg } from "../workflow/compare/svg.ts";
 import { atText, HEADER, markdownTable, measuredOn, rowsOf } from "../workflow/compare/table.ts";
@@ -62,19 +66,20 @@ export const compareCommand: Command = {
       if (exists(svg) && !force) {
         throw new OutputExistsError(`${svg} is there: name another file, or pass --force`);
       }
-      const { state, text, calibration } = line.options;
-      for (const other of [state, text, calibration]) assertOther(svg, other);
+      const { text, calibration } = line.options;
+      for (const other of [text, calibration]) assertOther(svg, other);
       assertReplaceable(svg);
     }
     const view = new ProgressView();
     const hooks: RunHooks = { signal, onProgress: (event) => view.show(event) };
     const report = await withFolders(line.options, hooks)
-      .then((options) =>
-        compare(pick(options, compareFields) as Parameters<typeof compare>[0], hooks)
-      )
+      .then((options) => {
+        const asked = pick(options, compareFields) as CompareOptions;
+        if (svg !== undefined) assertOther(svg, stateFileOf(asked));
+        return compare(asked, hooks);
+      })
       .finally(() => view.finish());
     if (svg !== undefined) {
-      assertOther(svg, report.state);
       replaceText(svg, comparisonSvg(report.model, measuredOn(report), report.variants), {
         private: false,
       });

@@ -8,6 +8,7 @@ import { parseOptions, type RunHooks } from "../../api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../../api/shared.ts";
 import { SELF } from "../../api/calibration_writer.ts";
 import { stoppedKeeping, throwIfAborted } from "../../checks.ts";
+import { folderName } from "../../checkpoint/folder_name.ts";
 import {
   AbortError,
   AllocationError,
@@ -71,6 +72,11 @@ export interface CompareReport {
   readonly seconds: number;
 }
 
+/** The file that finished variants are kept in: the one that was named, or one called after the model. */
+export function stateFileOf({ model, state }: Pick<CompareOptions, "model" | "state">): string {
+  return state ?? `${folderName(model)}-compare.json`;
+}
+
 /**
  * Compares variants of a model: bytes of the compiled files, perplexity on held-out text and speed of
  * decoding, each of the compiled model in the engine that would run it.
@@ -120,7 +126,7 @@ export async function compare(
     );
   }
   const { facts, calibration, windows, text, name } = readInputs(settings, phases);
-  const state = CompareState.open(settings.state ?? `${name}-compare.json`, settings);
+  const state = CompareState.open(stateFileOf(settings), settings);
   const temporary = new TemporaryFolder("compare");
   const measured = new Map<string, MeasuredVariant>();
   const unreachable = new Map<number, string>();

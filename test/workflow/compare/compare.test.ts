@@ -151,6 +151,12 @@ describe("compare", () => {
     for (const needed of [state, workshop.fresh("new.json")]) {
       await fail(2, "USAGE", words(needed, ...variants, "--svg", needed, "--force"), needed);
     }
+    const usual = "tiny-compare.json";
+    const unnamed = words(state, ...variants, "--svg", usual).filter((word, i, all) =>
+      word !== "--state" && all[i - 1] !== "--state"
+    );
+    expect(await fail(2, "USAGE", unnamed, usual)).not.toContain("measure");
+    expect(existsSync(usual)).toBe(false);
 
     const markdown = (await succeed(...words(state, ...variants, "--markdown"))).stdout.split("\n");
     const rows = markdown.filter((line) => line.startsWith("|"));
