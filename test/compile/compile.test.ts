@@ -154,6 +154,42 @@ describe("the example, compiled,", () => {
     }, LONG);
   }
 
+  test(
+    "is verified over all windows: by the largest difference of any, and the means of all",
+    async () => {
+      const against = await workshop.pruned("tiny", "8:16");
+      const { output } = await workshop.compile(against, { values: "int4" });
+      const place = workshop.folder();
+      const on = (windows: number[][], name: string) => {
+        const text = join(place, name);
+        writeFileSync(text, JSON.stringify({ windows }));
+        return verify({ model: output, against, text, backend: FAST, threads: 1 });
+      };
+      const windows = [7, 191, 1009].map((step) =>
+        Array.from({ length: 24 }, (_, i) => 1 + (step * (i + 1)) % 4000)
+      );
+      const whole = await on(windows, "all.json");
+      const each = [];
+      for (const [i, window] of windows.entries()) each.push(await on([window], `${i}.json`));
+      const differences = each.map(({ largestDifference }) => largestDifference);
+      expect(new Set(differences).size).toBe(3);
+      expect(whole.largestDifference).toBe(Math.max(...differences));
+      const logits = each.map(({ relativeDifference }, i) => differences[i] / relativeDifference);
+      expect(whole.relativeDifference).toBeCloseTo(
+        whole.largestDifference / Math.max(...logits),
+        9,
+      );
+      const mean = (of: (one: (typeof each)[number]) => number) =>
+        each.reduce((sum, one) => sum + of(one), 0) / each.length;
+      expect(whole.agreement).toBeCloseTo(mean(({ agreement }) => agreement), 9);
+      for (const side of ["compiled", "checkpoint"] as const) {
+        const loss = mean(({ perplexity }) => Math.log(perplexity[side]));
+        expect(Math.log(whole.perplexity[side])).toBeCloseTo(loss, 9);
+      }
+    },
+    LONG,
+  );
+
   test("with logits for the last position alone cannot be verified, and says so", async () => {
     const against = await workshop.pruned("tiny", "2:4");
     const { output } = await workshop.compile(against, { values: "f16", logits: "last" });
