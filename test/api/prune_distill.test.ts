@@ -103,6 +103,9 @@ describe("prune --distill", () => {
     const plain = await run({ method: "espalier", pattern: "4:16" });
     expect(plain.distillation).toBeUndefined();
     expect(recordOf(plain).modelCard).toContain("without training");
+    const { dense, pruned } = plain.perplexity!;
+    expect(recordOf(plain).modelCard)
+      .toContain(`| ${dense.toFixed(2)} before, ${pruned.toFixed(2)} after |`);
     expect(report.perplexity!.pruned).toBeLessThan(plain.perplexity!.pruned);
   }, 300_000);
 

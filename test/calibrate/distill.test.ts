@@ -301,6 +301,18 @@ describe("the memory of distillation", () => {
     expect(planForDistillation({ ...work, windows: 4096 }, 4e9).spillLessons).toBe(true);
   });
 
+  test("has less room for weights and moments where what is to be foreseen stays there, too", () => {
+    const many = { ...work, windows: 1024 };
+    let budget = 1500e6;
+    while (planForDistillation(many, budget).spillLessons) budget += 10e6;
+    expect(planForDistillation(many, budget).spillParameters).toBe(true);
+    expect(planForDistillation(work, budget)).toEqual({
+      spillParameters: false,
+      spillLessons: false,
+    });
+    expect(planForDistillation(many, budget - 10e6).spillParameters).toBe(false);
+  });
+
   test("is refused with the figures where one step does not fit", () => {
     expect(() => planForDistillation(work, 400e6)).toThrow(MemoryBudgetError);
     expect(() => planForDistillation(work, 400e6)).toThrow("--distill 0");

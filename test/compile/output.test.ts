@@ -420,6 +420,7 @@ describe("inspect of a compiled model", () => {
           all.map(({ name }) => name.replace(/\.weight$/, "")).sort();
         expect(named(found.linears)).toEqual(named(linears));
         expect(found.totals.bytes).toBe(bytes.linears);
+        if (values !== "int4") expect(found.totals.dense[values]).toBe(bytes.linears);
       }, LONG);
     }
   }
