@@ -6,7 +6,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { verify } from "../../compile/verify.ts";
+import { verify, type VerifyReport } from "../../compile/verify.ts";
 import { Checkpoint, type CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
 import { hasNode } from "../../src/engine/ort/node_module.ts";
 import { rejectionOf } from "../checkpoint/support.ts";
@@ -169,7 +169,7 @@ describe("the example, compiled,", () => {
         Array.from({ length: 24 }, (_, i) => 1 + (step * (i + 1)) % 4000)
       );
       const whole = await on(windows, "all.json");
-      const each = [];
+      const each: VerifyReport[] = [];
       for (const [i, window] of windows.entries()) each.push(await on([window], `${i}.json`));
       const differences = each.map(({ largestDifference }) => largestDifference);
       expect(new Set(differences).size).toBe(3);
