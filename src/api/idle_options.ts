@@ -23,23 +23,18 @@ export function idleNotes(
   { allocation, text, values, fit }: PruneSettings,
   { allocations, calibration }: RunUses,
 ): string[] {
-  const without = (flag: string) => `without ${flag}`;
   const needs = (name: AllocationName) =>
     allocations.length === 0
       ? "where no allocation is made"
-      : `where no ${name === "dlp" ? "DLP" : name.toUpperCase()} allocation is made`;
+      : `where no ${name.toUpperCase()} allocation is made`;
   const rules: [isUsed: boolean, options: (keyof PruneOptions)[], why: string][] = [
-    [
-      allocation === "search",
-      ["searchBudget", "searchState"],
-      without("--allocation search"),
-    ],
-    [text !== undefined, ["windows"], without("--text")],
+    [allocation === "search", ["searchBudget", "searchState"], "without --allocation search"],
+    [text !== undefined, ["windows"], "without --text"],
     [allocations.includes("dlp"), ["reducer", "alpha"], needs("dlp")],
     [allocations.includes("owl"), ["lambda", "outlierThreshold"], needs("owl")],
     [allocations.includes("atp"), ["beta"], needs("atp")],
     // A fit may come to int4 by itself.
-    [values === "int4" || fit !== undefined, ["group"], without("--values int4")],
+    [values === "int4" || fit !== undefined, ["group"], "without --values int4"],
     [
       calibration,
       // Windows of --text are as long, too.

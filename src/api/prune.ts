@@ -11,7 +11,6 @@ import { type Block, cutIntoSections } from "../onnx/sections.ts";
 import { writeText } from "../platform/files.ts";
 import { assertApart, assertFree, PendingFolder } from "../platform/output_folder.ts";
 import { peakResidentBytes } from "../platform/runtime.ts";
-import type { Pattern } from "../prune/types.ts";
 import { ALLOCATIONS, needsImportance } from "./allocate.ts";
 import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
@@ -70,11 +69,9 @@ export async function prune(
 ): Promise<PruneReport> {
   const settings = parseOptions(pruneSchema, options);
   checkHooks(hooks);
-  // The default pattern is no wish: a fit then tries others.
-  const wished = options.pattern === undefined ? undefined : settings.pattern;
   assertGoTogether(settings);
   const opened = new OpenModel(settings.model);
-  const run = new PruneRun({ options, settings, wished }, opened, hooks, given);
+  const run = new PruneRun({ options, settings }, opened, hooks, given);
   try {
     return await run.run();
   } finally {
@@ -102,7 +99,6 @@ class PruneRun {
   readonly #options: PruneOptions;
   readonly #settings: PruneSettings;
   readonly #given: PruneGivens;
-  readonly #wished: Pattern | undefined;
   readonly #opened: OpenModel;
   readonly #signal: AbortSignal | undefined;
   readonly #onSearch: RunHooks["onSearch"];
@@ -111,18 +107,13 @@ class PruneRun {
   readonly #blocks: readonly Block[];
 
   constructor(
-    { options, settings, wished }: {
-      options: PruneOptions;
-      settings: PruneSettings;
-      wished: Pattern | undefined;
-    },
+    { options, settings }: { options: PruneOptions; settings: PruneSettings },
     opened: OpenModel,
     hooks: RunHooks,
     given: PruneGivens,
   ) {
     this.#options = options;
     this.#settings = settings;
-    this.#wished = wished;
     this.#given = given;
     this.#opened = opened;
     this.#signal = hooks.signal;
@@ -141,7 +132,9 @@ class PruneRun {
     let { request } = asks;
     const output = this.#checkOutput();
     const sizes = asked === undefined ? undefined : (this.#given.sizes ?? noSizes)(this.#opened);
-    const order = sizes && { request, linears, bytes: asked!, pattern: this.#wished, sizes };
+    // The default pattern is no wish: a fit then tries others.
+    const wished = this.#options.pattern === undefined ? undefined : pattern;
+    const order = sizes && { request, linears, bytes: asked!, pattern: wished, sizes };
     // Before a text is read, or written: what cannot fit takes no time.
     if (order) assertReachable(order);
     const fixed = asked === undefined && (pattern.kind === "nm" || densities !== undefined);
@@ -150,12 +143,12 @@ class PruneRun {
     const steps = distillSteps(this.#settings);
     const usesWindows = sizes !== undefined || this.#settings.method !== "magnitude" ||
       steps > 0 ||
-      (!fixed && (keepsApart || needsImportance(allocation) || (compare && text)));
+      (!fixed && (keepsApart || needsImportance(allocation) || compare));
     const makesNone = fixed || request.sparsity === 0;
     const makesAll = allocation === "auto" || allocation === "search" || compare;
     this.#noteIdle({
       allocations: makesNone ? [] : makesAll ? ALLOCATIONS : [allocation],
-      calibration: Boolean(usesWindows),
+      calibration: usesWindows,
     });
     throwIfAborted(this.#signal);
     if (fixed && (allocation !== "dlp" || pattern.kind === "nm")) {

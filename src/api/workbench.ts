@@ -108,7 +108,7 @@ export class Workbench {
   /** Makes room for the hidden states of windows; give it back with {@linkcode free}. */
   async room(windows: readonly Int32Array[]): Promise<WindowStates> {
     await this.model();
-    return this.makeRoom(windows, {});
+    return this.makeRoom(windows);
   }
 
   /**
@@ -119,7 +119,7 @@ export class Workbench {
    */
   makeRoom(
     windows: readonly Int32Array[],
-    how: Pick<Workload, "method" | "copies" | "backward">,
+    how?: Pick<Workload, "method" | "copies" | "backward">,
   ): WindowStates {
     const { memory } = this.#settings;
     const states = roomFor(this.#model!, this.#opened.spec, windows, memory, how);

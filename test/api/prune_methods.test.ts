@@ -8,7 +8,7 @@ import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { CheckpointWriter } from "../../src/checkpoint/writer.ts";
 import { MemoryBudgetError, UsageError } from "../../src/errors.ts";
 import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
-import { parseSafetensors, safetensors } from "../checkpoint/support.ts";
+import { matrixOf, parseSafetensors, safetensors } from "../checkpoint/support.ts";
 import { FAST, forward, load } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 import { exampleRuns } from "./support.ts";
@@ -31,15 +31,6 @@ function* linearsOf(
     yield { name, values, width: shape[1] };
   }
   checkpoint.close();
-}
-
-function matrixOf(path: string, name: string): { values: Float32Array; width: number } {
-  const checkpoint = Checkpoint.open(path);
-  const { shape } = checkpoint.tensors.get(name)!;
-  const values = new Float32Array(shape[0] * shape[1]);
-  checkpoint.readFloats(name, values);
-  checkpoint.close();
-  return { values, width: shape[1] };
 }
 
 /** A copy of a checkpoint with other values in the place of a tensor's. */

@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import type { ByteSource } from "../../src/checkpoint/safetensors.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/architectures/", import.meta.url));
@@ -135,6 +136,16 @@ export class Workshop {
   remove(): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** A matrix of a checkpoint, as float32. */
+export function matrixOf(folder: string, name: string): { values: Float32Array; width: number } {
+  const checkpoint = Checkpoint.open(folder);
+  const { shape } = checkpoint.tensors.get(name)!;
+  const values = new Float32Array(shape[0] * shape[1]);
+  checkpoint.readFloats(name, values);
+  checkpoint.close();
+  return { values, width: shape[1] };
 }
 
 /** The bytes of a file of a fixture. */

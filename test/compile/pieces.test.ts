@@ -9,7 +9,7 @@ import { prune } from "../../src/api/prune.ts";
 import { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type OutgoingTensor, writeSafetensors } from "../../src/checkpoint/safetensors_writer.ts";
 import { gridScale, liesOnGrid, roundToGrid } from "../../src/prune/int4_grid.ts";
-import { editJson } from "../checkpoint/support.ts";
+import { editJson, matrixOf } from "../checkpoint/support.ts";
 import { FAST } from "../support/models.ts";
 import { CompileWorkshop, LONG } from "./support.ts";
 
@@ -24,17 +24,6 @@ const MATRICES = ["lm_head.weight", "model.embed_tokens.weight"];
 const workshop = new CompileWorkshop();
 const model = workshop.copy("phi3");
 afterAll(() => workshop.remove());
-
-function matrixOf(folder: string, name: string): Float32Array {
-  const checkpoint = Checkpoint.open(folder);
-  try {
-    const values = new Float32Array(checkpoint.tensors.get(name)!.shape.reduce((a, b) => a * b));
-    checkpoint.readFloats(name, values);
-    return values;
-  } finally {
-    checkpoint.close();
-  }
-}
 
 /** Calls `check` with each group of weights that share a scale; says of which row it was that threw. */
 function eachGroup(
@@ -85,7 +74,7 @@ describe("a head and an embedding that are read a piece at a time", () => {
       ...{ values: "int4", head: "int4", backend: FAST, threads: 1 },
     });
     const [head, embedding] = MATRICES.map((name) =>
-      [matrixOf(model, name), matrixOf(pruned, name)] as const
+      [matrixOf(model, name).values, matrixOf(pruned, name).values] as const
     );
     eachGroup(embedding, GROUP, (before, after) => {
       const scale = gridScale(before);
@@ -101,7 +90,7 @@ describe("a head and an embedding that are read a piece at a time", () => {
     const back = await workshop.expand(compiled.output);
     for (const name of MATRICES) {
       eachGroup(
-        [matrixOf(pruned, name), matrixOf(back, name)],
+        [matrixOf(pruned, name).values, matrixOf(back, name).values],
         GROUP,
         (before, after) =>
           liesOnGrid(after, gridScale(after)) &&
@@ -115,7 +104,7 @@ describe("a head and an embedding that are read a piece at a time", () => {
     const back = await workshop.expand(compiled.output);
     for (const name of MATRICES) {
       eachGroup(
-        [matrixOf(model, name), matrixOf(back, name)],
+        [matrixOf(model, name).values, matrixOf(back, name).values],
         64,
         (before, after) => farthest(before, after) <= largest(before) / 127,
       );

@@ -15,7 +15,7 @@ import {
   withOtherNames,
 } from "../config.ts";
 import { attentionBiases, type Differences, rotaryDecoder } from "./llama.ts";
-import { rotaryOf } from "./rotary.ts";
+import { ropeOf, rotaryOf } from "./rotary.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { windowsOf } from "./windows.ts";
 
@@ -103,18 +103,11 @@ function rotaryByLayer(
   headDim: number,
   thetas: readonly number[],
 ): DecoderSpec["rotary"] {
-  const rotaries = new Map(
-    [...new Set(thetas)].filter((theta) => theta !== 0).map((theta) => {
-      const { rope_parameters, rope_scaling } = config;
-      const own = {
-        ...config,
-        rope_theta: theta,
-        rope_parameters: rope_parameters && { ...rope_parameters, rope_theta: theta },
-        rope_scaling: rope_scaling && { ...rope_scaling, rope_theta: theta },
-      };
-      return [theta, rotaryOf(own, headDim)];
-    }),
-  );
+  const turning = [...new Set(thetas)].filter((theta) => theta !== 0);
+  const rotaries = new Map(turning.map((theta) => {
+    const settings = { ...ropeOf(config), rope_theta: theta };
+    return [theta, rotaryOf({ ...config, rope_scaling: settings }, headDim)];
+  }));
   return (layer) => rotaries.get(thetas[layer]);
 }
 
