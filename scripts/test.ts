@@ -8,7 +8,8 @@
  * - Bun runs all of `test/`.
  * - Deno runs all of `test/`, a process for each folder, if there is a Deno: on PATH, in
  *   `node_modules/.bin`, or, with `--all` or `CI=true`, fetched by npx. Where both run, a few files that take
- *   minutes run in one of them (`test/once.ts`), unless paths are named, or `--twice`.
+ *   minutes run in one of them (`test/once.ts`), and of formats times architectures and of fuzz each runs every second
+ *   case (`../test/support/turns.ts`), unless paths are named, or `--twice`.
  * - Node runs `test/prune/`, bundled to JavaScript, if there is a Node on PATH.
  *
  * Most tests keep one core busy, or wait. So, where there are two or more, Deno and Node run their tests
@@ -27,7 +28,7 @@ import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
-import { shareOf } from "./test/once.ts";
+import { shareOf, turnOf } from "./test/once.ts";
 import {
   installedDeno,
   type LeftOut,
@@ -125,7 +126,11 @@ async function findTests(filters: readonly string[]): Promise<string[]> {
  * Runs a process to its end. One that hangs runs a second time: it is the runtime that hangs where the limit of a
  * test does not end it. That is told, and does not fail alone.
  */
-async function execute(plan: Plan, references: string, write: Write): Promise<Outcome> {
+async function execute(
+  plan: Plan,
+  { references, turn }: { references: string; turn: string },
+  write: Write,
+): Promise<Outcome> {
   let printed = "";
   const decoder = new TextDecoder();
   const once = () =>
@@ -136,6 +141,7 @@ async function execute(plan: Plan, references: string, write: Write): Promise<Ou
         DENO_NO_UPDATE_CHECK: "1",
         DENO_NO_PROMPT: "1",
         ESPALIER_TEST_REFERENCES: references,
+        ESPALIER_TEST_TURN: turn,
       },
       write: (text) => {
         printed += typeof text === "string" ? text : decoder.decode(text, { stream: true });
@@ -170,7 +176,8 @@ async function runRuntime(
   const start = performance.now();
   const { fetchDeno, filters } = options;
   try {
-    const share = runtime !== "node" && isShared(options) ? shareOf(runtime, files) : files;
+    const isHalf = runtime !== "node" && isShared(options);
+    const share = isHalf ? shareOf(runtime, files) : files;
     const plans = await planRuns(runtime, {
       files: share,
       filtered: filters.length > 0 || share.length < files.length,
@@ -182,9 +189,12 @@ async function runRuntime(
     write(
       `\n=== ${runtime} ${version}: ${sumOf(plans, ({ files }) => files.length)} test files\n\n`,
     );
-    const references = join(temporary, REFERENCES);
+    const given = {
+      references: join(temporary, REFERENCES),
+      turn: isHalf ? turnOf(runtime) : "0/1",
+    };
     const outcomes: Outcome[] = [];
-    for (const plan of plans) outcomes.push(await execute(plan, references, write));
+    for (const plan of plans) outcomes.push(await execute(plan, given, write));
     return {
       runtime,
       version,

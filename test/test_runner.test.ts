@@ -5,11 +5,12 @@ import process from "node:process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ONCE, shareOf } from "../scripts/test/once.ts";
+import { ONCE, shareOf, turnOf } from "../scripts/test/once.ts";
 import type { Plan } from "../scripts/test/plans.ts";
 import { judge } from "../scripts/test/report.ts";
 import { runWatched } from "../scripts/test/run_watched.ts";
 import { fromRoot } from "./support/paths.ts";
+import { ours, readTurn } from "./support/turns.ts";
 
 /** Runs a program of this runtime, with so many milliseconds of silence allowed. */
 async function run(program: string, silence: number) {
@@ -96,6 +97,28 @@ describe("files that take minutes, of what no runtime has a part in", () => {
   test("are none that try the runtime: commands, threads, requests, the released code's results", () => {
     expect(ONCE.filter((file) => /test\/(cli|server|platform|bundle|oracle)|serving/.test(file)))
       .toEqual([]);
+  });
+});
+
+describe("cases of many that are alike", () => {
+  const cases = Array.from({ length: 7 }, (_, i) => i);
+
+  test("run in one runtime each where two run", () => {
+    for (const first of [0, 1, 4]) {
+      const halves = (["bun", "deno"] as const)
+        .map((runtime) => ours(cases, first, readTurn(turnOf(runtime))));
+      expect(halves.flat().sort()).toEqual(cases);
+      for (const half of halves) expect(half.length).toBeGreaterThanOrEqual(3);
+    }
+  });
+
+  test("are not always the same ones of a runtime", () => {
+    const turn = readTurn(turnOf("bun"));
+    expect(ours(cases, 1, turn)).not.toEqual(ours(cases, 0, turn));
+  });
+
+  test("run all where one runtime runs", () => {
+    expect(ours(cases, 3, readTurn("0/1"))).toEqual(cases);
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * Which tests run in one of two runtimes.
+ * Which tests run in one of two runtimes: some files, and every second of many like cases in others.
  *
  * @module
  */
@@ -14,6 +14,7 @@ const IN_ONE: Readonly<Record<"bun" | "deno", readonly string[]>> = {
   bun: [
     "test/api/prune_slots.test.ts",
     "test/calibrate/distill.test.ts",
+    "test/compile/predict.test.ts",
     "test/engine/sparse/build.test.ts",
     "test/workflow/compare/compare.test.ts",
   ],
@@ -21,6 +22,7 @@ const IN_ONE: Readonly<Record<"bun" | "deno", readonly string[]>> = {
     "test/api/prune_distill.test.ts",
     "test/api/prune_methods.test.ts",
     "test/calibrate/reconstruct.test.ts",
+    "test/engine/gradient.test.ts",
     "test/search/masked_slice.test.ts",
     "test/search/search.test.ts",
     "test/text/structured_random.test.ts",
@@ -34,4 +36,9 @@ export const ONCE: readonly string[] = Object.values(IN_ONE).flat();
 /** What Bun or Deno runs of some test files where the other runs, too. */
 export function shareOf(runtime: "bun" | "deno", files: readonly string[]): string[] {
   return files.filter((file) => !ONCE.includes(file) || IN_ONE[runtime].includes(file));
+}
+
+/** The turn of Bun or Deno where both take turns: what tests find in `ESPALIER_TEST_TURN`; see `test/support/turns.ts`. */
+export function turnOf(runtime: "bun" | "deno"): string {
+  return runtime === "bun" ? "0/2" : "1/2";
 }

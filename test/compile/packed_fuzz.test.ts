@@ -13,7 +13,8 @@ import { decodeNm, encodeNm, validateNm } from "../../compile/packed/nm.ts";
 import { decodeSlots, encodeSlots, validateSlots } from "../../compile/packed/slots.ts";
 import type { Matrix, Shape, ValueOptions, Values } from "../../compile/packed/types.ts";
 import { EspalierError } from "../../src/errors.ts";
-import { caseCount, caseNumber, Dice, SEED } from "../support/fuzz.ts";
+import { caseCount, Dice, SEED } from "../support/fuzz.ts";
+import { caseNumber } from "../support/turns.ts";
 import { visitSlots } from "../support/naive_weights.ts";
 
 /** Changes of each format: 28,000 together with `CI=true`, half of them in each runtime. */

@@ -2,27 +2,16 @@
 import process from "node:process";
 import { EspalierError } from "../../src/errors.ts";
 import { uniformNumbers } from "../../src/text/windows.ts";
+import { caseNumber, TURNS } from "./turns.ts";
 
 /** Repeats a run: `ESPALIER_FUZZ_SEED=… bun test fuzz`. */
 export const SEED = Number(process.env.ESPALIER_FUZZ_SEED ?? 1);
 /** Whether there is time for many cases. */
 export const MANY = ["true", "1"].includes(process.env.CI ?? "");
 
-/**
- * Where there is time for many cases, the tests run in Bun and in Deno: each takes every second case.
- * Half of what is done twice finds as much, and leaves time for others.
- */
-const EVERY = MANY ? 2 : 1;
-const FIRST = MANY && "Deno" in globalThis ? 1 : 0;
-
-/** How many cases to run: `few`, or this runtime's of `many`. */
+/** How many cases to run: `few`, or this runtime's of `many`. The dice of each follow from its `caseNumber`. */
 export function caseCount(many: number, few: number): number {
-  return MANY ? many / EVERY : few;
-}
-
-/** The number of the case that is run as the `i`-th: its dice follow from it. */
-export function caseNumber(i: number): number {
-  return FIRST + i * EVERY;
+  return MANY ? many / TURNS : few;
 }
 
 /** Longest time for one case. Most take a millisecond; the rest is for a busy machine. */

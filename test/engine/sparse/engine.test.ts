@@ -17,6 +17,7 @@ import {
 } from "../../compile/support.ts";
 import { referenceLogits } from "../../compile/references.ts";
 import { fromRoot } from "../../support/paths.ts";
+import { ours } from "../../support/turns.ts";
 import { greedy, logitsInPieces, SparseWorkshop, withSparse } from "./engines.ts";
 import { filesOf, logitsOf, naiveOf } from "./support.ts";
 import { expectSameBits } from "./machine.ts";
@@ -54,16 +55,15 @@ async function compareFormats(
 }
 
 describe("floats give the logits of ONNX Runtime to 1e-4", () => {
-  for (const model of MODELS) {
-    for (const values of ["f32", "f16"] as const) {
-      // 2:4 in all formats, and what is left without a pattern.
-      for (const pattern of ["2:4", 0.7]) {
-        test(`${model}, ${values}, ${pattern}`, async () => {
-          await compareFormats(model, pattern, { values }, {}, (found, expected) => {
-            expect(distance(found, expected)).toBeLessThan(1e-4);
-          });
-        }, LONG);
-      }
+  // 2:4 in all formats, and what is left without a pattern.
+  const ways = [["f32", "2:4"], ["f32", 0.7], ["f16", "2:4"], ["f16", 0.7]] as const;
+  for (const [i, model] of MODELS.entries()) {
+    for (const [values, pattern] of ours(ways, i)) {
+      test(`${model}, ${values}, ${pattern}`, async () => {
+        await compareFormats(model, pattern, { values }, {}, (found, expected) => {
+          expect(distance(found, expected)).toBeLessThan(1e-4);
+        });
+      }, LONG);
     }
   }
 });
@@ -93,40 +93,36 @@ function expectAgreement(found: Float32Array, expected: Float32Array, bound: num
 }
 
 describe("int8 gives the logits of ONNX Runtime as nearly as its inputs are rounded", () => {
-  for (const model of MODELS) {
-    for (const kv of ["f32", "int8"] as const) {
-      const options = { kv, activations: "int16" } as const;
+  const ways = [
+    ["8:16", undefined, "f32"],
+    [0.7, undefined, "f32"],
+    ["2:4", 16, "f32"],
+    ["slots", undefined, "f32"],
+    // With an int8 cache one of them is enough.
+    ["8:16", undefined, "int8"],
+  ] as const;
+  for (const [i, model] of MODELS.entries()) {
+    for (const [pattern, group, kv] of ours(ways, i)) {
       const bound = kv === "int8" && model === "tiny" ? BOUND_TRAINED : BOUNDS[kv];
-      for (
-        const [pattern, group] of [
-          ["8:16", undefined],
-          [0.7, undefined],
-          ["2:4", 16],
-          ["slots", undefined],
-        ] as const
-      ) {
-        // With an int8 cache one of them is enough.
-        if (kv === "int8" && pattern !== "8:16") continue;
-        test(
-          `${model}, ${pattern}, ${group ? `groups of ${group}` : "rows"}, ${kv} cache`,
-          () =>
-            compareFormats(
-              model,
-              pattern,
-              { values: "int8", group },
-              options,
-              (found, expected) => expectAgreement(found, expected, bound),
-            ),
-          LONG,
-        );
-      }
+      test(
+        `${model}, ${pattern}, ${group ? `groups of ${group}` : "rows"}, ${kv} cache`,
+        () =>
+          compareFormats(
+            model,
+            pattern,
+            { values: "int8", group },
+            { kv, activations: "int16" },
+            (found, expected) => expectAgreement(found, expected, bound),
+          ),
+        LONG,
+      );
     }
   }
 });
 
 describe("int4 gives the logits of ONNX Runtime as nearly as its inputs are rounded", () => {
-  for (const model of MODELS) {
-    for (const pattern of ["8:16", "4:16", 0.7] as const) {
+  for (const [i, model] of MODELS.entries()) {
+    for (const pattern of ours(["8:16", "4:16", 0.7] as const, i)) {
       test(`${model}, ${pattern}`, async () => {
         // Embedding and head in turn.
         const head = pattern === "8:16" ? "int4" : "int8";
@@ -143,7 +139,7 @@ describe("int4 gives the logits of ONNX Runtime as nearly as its inputs are roun
 });
 
 describe("int8 with inputs of 7 bits", () => {
-  for (const model of MODELS) {
+  for (const model of ours(MODELS)) {
     test(`agrees with ONNX Runtime on what is clear: ${model}`, async () => {
       const options = { kv: "int8", activations: "int8" } as const;
       // A hundred times as coarse as 14 bits.
@@ -315,7 +311,7 @@ describe("the last token's logits are those that it has among all", () => {
     [{ values: "f32", format: "csr" }, {}],
     [{ values: "int8", format: "nm" }, { activations: "int8", kv: "int8" }],
   ];
-  for (const model of MODELS) {
+  for (const model of ours(MODELS, 1)) {
     test(`${model}, on 1, 2 and 3 threads, of one prompt and of several at once`, async () => {
       for (const [how, options] of HOWS) {
         const folder = await workshop.compiled(model, how, "8:16");

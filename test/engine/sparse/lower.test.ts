@@ -27,6 +27,7 @@ import {
 import { referenceLogits } from "../../compile/references.ts";
 import { Dice } from "../../support/fuzz.ts";
 import { fromRoot } from "../../support/paths.ts";
+import { ours } from "../../support/turns.ts";
 import { changedGraph, filesOf, logitsOf, lowerBytes, naiveOf } from "./support.ts";
 
 const workshop = new CompileWorkshop();
@@ -56,8 +57,8 @@ async function lowered(model: string, how: How, pattern?: string | number): Prom
 }
 
 describe("a lowered model gives the logits and the greedy tokens of transformers", () => {
-  for (const model of ARCHITECTURES) {
-    for (const format of ["csr", "bitmap", "slots", "dense"] as const) {
+  for (const [i, model] of ARCHITECTURES.entries()) {
+    for (const format of ours(["csr", "bitmap", "slots", "dense"] as const, i)) {
       test(`${model}, ${format}`, async () => {
         const { files } = await compiled(model, { format, values: "f32" });
         const { naive } = await naiveOf(files);
@@ -89,8 +90,8 @@ describe("a lowered model gives the logits of ONNX Runtime on the same file", ()
     { values: "int8", head: "f16" },
     { values: "int4", head: "int4" },
   ];
-  for (const model of ARCHITECTURES) {
-    for (const how of values) {
+  for (const [i, model] of ARCHITECTURES.entries()) {
+    for (const how of ours(values, i)) {
       test(`${model}, ${JSON.stringify(how)}`, async () => {
         /** In all formats but dense, which has no groups, the weights are the same. */
         let reference: Float32Array | undefined;

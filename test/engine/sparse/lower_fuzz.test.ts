@@ -19,7 +19,8 @@ import {
   Running,
   TOKENS,
 } from "../../compile/support.ts";
-import { caseCount, caseNumber, Dice, fuzz, must, SEED } from "../../support/fuzz.ts";
+import { caseCount, Dice, fuzz, must, SEED } from "../../support/fuzz.ts";
+import { caseNumber } from "../../support/turns.ts";
 import { changeBytes, changeGraph } from "./changes.ts";
 import { changedGraph, type Files, filesOf, lowerBytes, naiveOf } from "./support.ts";
 
