@@ -202,7 +202,8 @@ export function sparsityFor(pattern: Pattern, asked: number | undefined): number
  * @param pattern Which sets may stay.
  * @param linears The linears to prune, of each block.
  * @returns The shares, and what that run left dense: who gives densities says by `skip` what is left so now.
- * @throws {UsageError} When they are not that.
+ * @throws {UsageError} When the list is no such one.
+ * @throws {AllocationFileError} When the file holds none.
  * @throws {AllocationError} When they are not of these blocks and linears.
  */
 export function givenShares(
@@ -214,7 +215,8 @@ export function givenShares(
   try {
     allocation = readAllocation(given);
   } catch (error) {
-    if (!(error instanceof AllocationFileError)) throw error;
+    // What is wrong with a file is no wrong usage, as of any other file.
+    if (typeof given === "string" || !(error instanceof AllocationFileError)) throw error;
     throw new UsageError(
       `densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps (${error.message})`,
     );

@@ -282,6 +282,11 @@ export function flagName(field: string): string {
   return field.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
+/** How the environment spells a field: `queueTimeout` is `ESPALIER_QUEUE_TIMEOUT`. */
+export function variableName(field: string): string {
+  return `ESPALIER_${flagName(field).replaceAll("-", "_").toUpperCase()}`;
+}
+
 /**
  * What a text says that is for yes or no, as of a variable of the environment.
  *

@@ -7,7 +7,7 @@ import { closestString } from "@std/cli/text/closest_string.js";
 import { dirname, isAbsolute, join } from "node:path";
 import type { z } from "zod";
 import { SELF } from "../api/calibration_writer.ts";
-import { booleanOf, flagName, parseOptions } from "../api/options.ts";
+import { booleanOf, flagName, parseOptions, variableName } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { isHubReference } from "../hub/reference.ts";
 import { readJson } from "../platform/files.ts";
@@ -38,8 +38,6 @@ const ADDRESS = /^(?:https?|file):\/\//i;
 const ALIASES: Record<string, string> = { o: "output" };
 /** What a flag looks like, known or not, and what ends flags. */
 const COULD_BE_FLAG = /^(--?[a-z][\w.-]*(=|$)|--$)/i;
-/** Before the name of an option, in the environment. */
-const VARIABLE = "ESPALIER_";
 /** Fields that name files: in a config file they are relative to that file. */
 const PATHS = [
   "model",
@@ -137,7 +135,7 @@ export function readCommandLine(
   const given = words.map((word) => word.replace(/=.*$/, ""));
   const options: Record<string, unknown> = {};
   const { environment = {} } = taking;
-  const named = parsed.config ?? environment[`${VARIABLE}CONFIG`];
+  const named = parsed.config ?? environment[variableName("config")];
   const config = named ?? (model === undefined ? taking.config : undefined);
   const sources: Record<string, string> = {};
   let json = false;
@@ -177,13 +175,13 @@ export function readCommandLine(
   if (options.model === undefined && !taking.modelIsOptional) {
     throw new UsageError("name the folder of a model, or hf:owner/name for one of the Hub");
   }
-  for (const field of Object.keys(fromEnvironment)) sources[field] = variableOf(flagName(field));
+  for (const field of Object.keys(fromEnvironment)) sources[field] = variableName(field);
   for (const field of Object.keys(sources)) {
     // A flag has gone over it.
     if (options[field] !== (fromEnvironment[field] ?? fromFile[field])) delete sources[field];
   }
-  const asksForJson = environment[variableOf("json")];
-  if (asksForJson) json = booleanOf(variableOf("json"), asksForJson);
+  const asksForJson = environment[variableName("json")];
+  if (asksForJson) json = booleanOf(variableName("json"), asksForJson);
   if (given.includes("--json")) json = Boolean(parsed.json);
   return { options, sources, json };
 }
@@ -202,9 +200,9 @@ function readEnvironment(
   severalModels: boolean,
 ): Record<string, unknown> {
   const options: Record<string, unknown> = {};
-  const model = { field: "model", name: "model", kind: severalModels ? "list" : "text" } as const;
-  for (const { field, name, kind } of [model, ...flags]) {
-    const variable = variableOf(name);
+  const model = { field: "model", kind: severalModels ? "list" : "text" } as const;
+  for (const { field, kind } of [model, ...flags]) {
+    const variable = variableName(field);
     const value = environment[variable];
     if (value === undefined || value === "") continue;
     if (kind === "list") options[field] = value.split(",").map((word) => word.trim());
@@ -213,11 +211,6 @@ function readEnvironment(
     else options[field] = booleanOf(variable, value);
   }
   return options;
-}
-
-/** The variable for a flag. */
-export function variableOf(name: string): string {
-  return VARIABLE + name.replaceAll("-", "_").toUpperCase();
 }
 
 /**

@@ -3,7 +3,7 @@
  * @module
  */
 import type { z } from "zod";
-import { booleanOf, parseOptions } from "../api/options.ts";
+import { booleanOf, parseOptions, variableName } from "../api/options.ts";
 import { UsageError } from "../errors.ts";
 import { KEYS, parseKeys } from "../server/keys.ts";
 import { serverSchema, type ServerSettings } from "../server/options.ts";
@@ -25,16 +25,11 @@ const NUMBERS = [
 
 const LISTS = ["cors", "allowHost"] as const;
 
-/** The variable for an option of the server, e.g. `ESPALIER_QUEUE_TIMEOUT`. */
-function variableOf(field: string): string {
-  return `ESPALIER_${field.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
-}
-
 /** Every variable that is looked at. */
 export const VARIABLES: readonly string[] = [
   KEYS,
   KEY_FILE,
-  ...[...NUMBERS, ...LISTS, "bodyLimit", "logPrompts"].map(variableOf),
+  ...[...NUMBERS, ...LISTS, "bodyLimit", "logPrompts"].map(variableName),
 ];
 
 /**
@@ -47,18 +42,18 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
   const textOf = (name: string) => wordOf(name, variables[name]) || undefined;
   const options: z.input<typeof serverSchema> = { parallel };
   for (const field of NUMBERS) {
-    const text = textOf(variableOf(field));
-    if (text !== undefined) options[field] = numberOf(variableOf(field), text);
+    const text = textOf(variableName(field));
+    if (text !== undefined) options[field] = numberOf(variableName(field), text);
   }
-  const bodyLimit = textOf(variableOf("bodyLimit"));
+  const bodyLimit = textOf(variableName("bodyLimit"));
   if (bodyLimit !== undefined) options.bodyLimit = bodyLimit;
   for (const field of LISTS) {
-    const text = textOf(variableOf(field));
+    const text = textOf(variableName(field));
     if (text !== undefined) options[field] = text.split(",").map((one) => one.trim());
   }
-  const logPrompts = textOf(variableOf("logPrompts"));
+  const logPrompts = textOf(variableName("logPrompts"));
   if (logPrompts !== undefined) {
-    options.logPrompts = booleanOf(variableOf("logPrompts"), logPrompts);
+    options.logPrompts = booleanOf(variableName("logPrompts"), logPrompts);
   }
   // Also where it is empty: a secret that was set to nothing must not open the door.
   if (textOf(KEY_FILE) !== undefined) {
@@ -66,7 +61,7 @@ export function serverSettings(variables: Variables, parallel: number): ServerSe
   }
   const keys = wordOf(KEYS, variables[KEYS]);
   if (keys !== undefined) options.keys = parseKeys(keys, KEYS);
-  return parseOptions(serverSchema, options, variableOf);
+  return parseOptions(serverSchema, options, variableName);
 }
 
 /**

@@ -192,10 +192,10 @@ describe("a command that fails on its model, its text or its output", () => {
     const stderr = await fail(1, "ALLOCATION_IMPOSSIBLE", words, "2 densities", "8 blocks");
     expect(stderr).not.toContain("copy");
     const none = write("none-of-them.json", { densities: "all" });
-    await failAll(2, "USAGE", [
-      [[...prune, "--densities", write("zero.json", new Array(8).fill(0))], "densities"],
-      [[...prune, "--densities", write("more.json", new Array(8).fill(1.5))], "densities"],
-      [[...prune, "--densities", none], "densities"],
+    await failAll(1, "ALLOCATION_INVALID", [
+      [[...prune, "--densities", write("zero.json", new Array(8).fill(0))], "zero.json"],
+      [[...prune, "--densities", write("more.json", new Array(8).fill(1.5))], "more.json"],
+      [[...prune, "--densities", none], "none-of-them.json"],
     ]);
   });
 

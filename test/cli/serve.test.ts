@@ -5,7 +5,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
-import { flagsOf, variableOf } from "../../src/cli/args.ts";
+import { variableName } from "../../src/api/options.ts";
+import { flagsOf } from "../../src/cli/args.ts";
 import { serveCommandSchema } from "../../src/server/serve_options.ts";
 import { Workshop } from "../checkpoint/support.ts";
 import { eventsOf, jsonRequest, read } from "../server/behaviour/support.ts";
@@ -93,7 +94,7 @@ interface Resource {
 test("the example for Kubernetes gives the program no variable that it would take for an option", () => {
   const text = readFileSync(fromRoot("examples/kubernetes/espalier.yaml"), "utf8");
   const resources = parseAllDocuments(text).map((document) => document.toJS() as Resource);
-  const options = flagsOf(serveCommandSchema).map(({ name }) => variableOf(name));
+  const options = flagsOf(serveCommandSchema).map(({ field }) => variableName(field));
   // Kubernetes makes them for each Service of the namespace: where it is, as an address.
   const taken = resources.filter(({ kind }) => kind === "Service")
     .map(({ metadata: { name } }) => `${name.toUpperCase().replaceAll("-", "_")}_PORT`)
