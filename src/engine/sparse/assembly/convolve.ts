@@ -5,7 +5,7 @@
  * each where its position says, in turn. Threads divide the channels, and go through all tokens one after the other: so
  * what a token reads is there, and nobody waits. Its sum is made in one order, whatever is run with it.
  */
-import { page, positionOf } from "./attention";
+import { page, positionOf } from "./attention_step";
 import { share } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. 0 is no gate. */

@@ -13,7 +13,6 @@ import {
   listFlaggedOfOne,
   SEGMENTS,
   stepsOf,
-  WEIGHTS,
   X,
   X_COPY,
   X_LOW,

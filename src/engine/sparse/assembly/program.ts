@@ -4,8 +4,10 @@
  * A step is a row of 32-bit words: its operation, its size in words, its arguments. `plan/encode.ts`
  * writes them.
  */
-import { append, attend, combine } from "./attention";
+import { append } from "./append";
+import { attend } from "./attention";
 import { forgetTurned, turnInputs } from "./beside";
+import { combine } from "./combine";
 import {
   areSharesWhole,
   barrier,

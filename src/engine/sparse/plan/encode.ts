@@ -1,6 +1,6 @@
 /**
  * Words of steps, as the kernels read them: `assembly/linear.ts`, `vectors.ts`, `quantise.ts`,
- * `attention.ts` and `convolve.ts` have the same places.
+ * `attention_step.ts` and `convolve.ts` have the same places.
  * @module
  */
 import { ACTIVATION, BARRIER, ELEMENTWISE, OP, SKETCH_KIND, TAKEN_BYTES } from "../layout.ts";
