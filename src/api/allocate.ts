@@ -3,12 +3,12 @@
  * @module
  */
 import type { Importance } from "../calibrate/passes.ts";
-import { AllocationError, AllocationFileError, PatternError, UsageError } from "../errors.ts";
+import { AllocationError, PatternError, UsageError } from "../errors.ts";
 import { atp, dlp, owl, uniform, wholeNumbersOf } from "../prune/allocation.ts";
 import type { Share } from "../prune/block.ts";
 import { checkSlots } from "../prune/slots.ts";
 import type { AllocationName, Pattern } from "../prune/types.ts";
-import { type GivenAllocation, readAllocation } from "./allocation_file.ts";
+import { readAllocation } from "./allocation_file.ts";
 import type { PruneSettings } from "./options.ts";
 
 /** The allocations, in the order in which they are tried and shown. */
@@ -202,8 +202,7 @@ export function sparsityFor(pattern: Pattern, asked: number | undefined): number
  * @param pattern Which sets may stay.
  * @param linears The linears to prune, of each block.
  * @returns The shares, and what that run left dense: who gives densities says by `skip` what is left so now.
- * @throws {UsageError} When the list is no such one.
- * @throws {AllocationFileError} When the file holds none.
+ * @throws {AllocationFileError} When they are not that.
  * @throws {AllocationError} When they are not of these blocks and linears.
  */
 export function givenShares(
@@ -211,17 +210,7 @@ export function givenShares(
   pattern: Pattern,
   linears: readonly (readonly (Shape & { readonly name: string })[])[],
 ): { readonly shares: Share[]; readonly skip: readonly string[] } {
-  let allocation: GivenAllocation;
-  try {
-    allocation = readAllocation(given);
-  } catch (error) {
-    // What is wrong with a file is no wrong usage, as of any other file.
-    if (typeof given === "string" || !(error instanceof AllocationFileError)) throw error;
-    throw new UsageError(
-      `densities: a list of numbers in (0, 1] was expected, one a block: what each block keeps (${error.message})`,
-    );
-  }
-  const { shares, linears: named, skip } = allocation;
+  const { shares, linears: named, skip } = readAllocation(given);
   if (shares.length !== linears.length) {
     throw new AllocationError(
       `${shares.length} densities were given, the model has ${linears.length} blocks`,

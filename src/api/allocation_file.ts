@@ -13,12 +13,10 @@ import { readJson } from "../platform/files.ts";
 import { isFolder } from "../platform/paths.ts";
 import type { Share } from "../prune/block.ts";
 import type { Pattern } from "../prune/types.ts";
-import { pattern } from "./options.ts";
+import { density, densityList, MOST_BLOCKS, pattern } from "./options.ts";
 
 /** Bytes of the largest file that is read: a pruned checkpoint's has about 500 a block. */
 const LARGEST_FILE = 16 << 20;
-/** Most blocks of an allocation. The deepest models have some hundreds. */
-const MOST_BLOCKS = 4096;
 /** Most names to skip, and letters of the longest. */
 const MOST_NAMES = 4096;
 const LONGEST_NAME = 1024;
@@ -36,8 +34,6 @@ export interface GivenAllocation {
   readonly skip: readonly string[];
 }
 
-const densitySchema = z.number().gt(0).max(1);
-const densitiesSchema = z.array(densitySchema).min(1).max(MOST_BLOCKS);
 const skipSchema = z.array(z.string().min(1).max(LONGEST_NAME)).max(MOST_NAMES);
 const recordSchema = z.looseObject({
   format: z.literal(1, "another version of Espalier wrote this form").optional(),
@@ -47,9 +43,9 @@ const recordSchema = z.looseObject({
   options: z.looseObject({ pattern: pattern.optional(), skip: skipSchema.optional() }).optional(),
   blocks: z.array(z.looseObject({
     index: z.int().min(0),
-    density: densitySchema,
+    density,
     kept: z.int().min(1).max(32).optional(),
-    densities: z.record(z.string().min(1).max(LONGEST_NAME), densitySchema).optional(),
+    densities: z.record(z.string().min(1).max(LONGEST_NAME), density).optional(),
   })).min(1).max(MOST_BLOCKS),
 });
 
@@ -76,7 +72,7 @@ function allocationOf(json: unknown, where: string): GivenAllocation {
   const given = typeof json === "object" && json !== null ? json as Record<string, unknown> : {};
   if (Array.isArray(json) || given.densities !== undefined) {
     const list = Array.isArray(json) ? json : given.densities;
-    const densities = parse(densitiesSchema, list, where);
+    const densities = parse(densityList, list, where);
     return {
       pattern: { kind: "unstructured" },
       shares: densities.map((density) => ({ density })),

@@ -34,6 +34,15 @@ export const bytes = z.union([z.number().positive(), z.string()]).transform((val
   return size;
 });
 
+/** Most blocks of an allocation. The deepest models have some hundreds. */
+export const MOST_BLOCKS = 4096;
+
+/** What a block keeps of its weights. */
+export const density = z.number().gt(0).max(1);
+
+/** What each block keeps, in their order. */
+export const densityList = z.array(density).min(1).max(MOST_BLOCKS);
+
 /** `unstructured`, `N:M` kept of M, `mixed:M`, or `slots`. */
 export const pattern = z.string().transform((value, context): Pattern => {
   const fail = (message: string) => {
@@ -106,7 +115,7 @@ export const pruneSchema = z.strictObject({
   beta: z.number().min(-1).max(1).optional().describe(
     "ATP: how much sparser each block is than the one before (default: 0.3 from first to last)",
   ),
-  densities: z.union([path, z.array(z.number().gt(0).max(1)).min(1)]).optional().describe(
+  densities: z.union([path, densityList]).optional().describe(
     "JSON file with the density of each block, or the espalier.json of a pruned checkpoint, instead of an allocation",
   ),
   pattern: pattern.prefault("unstructured").describe(

@@ -10,16 +10,16 @@ import { WORK } from "./probabilities";
 export const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, OUT: usize = 32;
 export const HEADS: usize = 40, KV_HEADS: usize = 44, DIM: usize = 48;
 /** Bytes from a page's beginning to this layer's part of it. */
-export const LAYER: usize = 52;
+const LAYER: usize = 52;
 export const COSINES: usize = 56, SINES: usize = 60;
 /** Tokens that are seen; 0 is all. */
-export const WINDOW: usize = 64;
+const WINDOW: usize = 64;
 /** Factor of scores, log2 e in it: 2^x is cheaper than e^x. */
 export const SCALE: usize = 68;
 /** Not 0: the cache is int8. */
 export const IS_INT8: usize = 72;
 /** Room for a thread, and bytes of it: scores and probabilities of a page, then, of several tokens, partial results. */
-export const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
+const SCRATCH: usize = 76, SCRATCH_BYTES: usize = 80;
 
 /** Elements of a head that are turned. */
 export const TURNED: usize = 84;
