@@ -19,6 +19,8 @@ const UNKNOWN: ReadonlySet<unknown> = new Set([
   "lfm3",
   "mistral3",
   "nemotron",
+  "qwen3_5",
+  "qwen3_5_text",
 ]);
 
 /** A word on a model that transformers.js does not load, by its config; nothing where it does. */

@@ -16,6 +16,7 @@ import { type CalibrationWriter, noWriter } from "./calibration_writer.ts";
 import { noSizes, type SizeTeller } from "./compiled_sizes.ts";
 import { carryOut, leaveAsItIs } from "./carry_out.ts";
 import { assertDistillable } from "./distill.ts";
+import { withinGradients } from "./gradients.ts";
 import { AllocationChooser, rulesFor } from "./choose_allocation.ts";
 import { assertReachable, fit } from "./fit.ts";
 import { idleNotes, type RunUses } from "./idle_options.ts";
@@ -113,13 +114,13 @@ class PruneRun {
     given: PruneGivens,
   ) {
     this.#options = options;
-    this.#settings = settings;
     this.#given = given;
     this.#opened = opened;
     this.#signal = hooks.signal;
     this.#onSearch = hooks.onSearch;
     this.#phases = new Phases(hooks);
-    this.#bench = new Workbench(opened, settings, this.#phases, hooks.signal);
+    this.#settings = withinGradients(settings, opened, (text) => this.#phases.note(text));
+    this.#bench = new Workbench(opened, this.#settings, this.#phases, hooks.signal);
     this.#blocks = cutIntoSections(opened.graph).blocks;
   }
 

@@ -105,6 +105,8 @@ describe("config.json", () => {
         "phi3",
         "qwen2",
         "qwen3",
+        "qwen3_5",
+        "qwen3_5_text",
         "smollm3",
         "stablelm",
         "starcoder2",

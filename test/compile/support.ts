@@ -26,6 +26,8 @@ import { fromRoot } from "../support/paths.ts";
 
 /** Where the fixtures of architectures are. */
 export const ROOT = "test/fixtures/architectures";
+/** Those that have an operator without a kernel: ONNX Runtime alone runs them. */
+export const NOT_OURS: readonly string[] = ["qwen3_5"];
 /** A limit for tests of many models; Bun's own is 5 s. */
 export const LONG = 120_000;
 /** More than the window of 8 tokens that some of the models slide. */
@@ -188,17 +190,29 @@ export class Running {
 }
 
 /** What a compiled model reads of its cache, what it gives for the next run, and their dimensions. */
-export function cacheOf({ layers, keyValueHeads, headDim, hidden, convolutions }: DecoderSpec) {
+export function cacheOf(spec: DecoderSpec) {
+  const { layers, keyValueHeads, headDim, hidden, convolutions, deltaNets } = spec;
+  const part = (past: string, present: string, fixed?: number[]) => ({
+    past,
+    present,
+    dims: <T>(batch: T, length: T): (number | T)[] =>
+      fixed ? [batch, ...fixed] : [batch, keyValueHeads, length, headDim],
+  });
   return Array.from({ length: layers }, (_, i) => {
-    const ofConvolution = convolutions?.isIn(i);
-    return (ofConvolution ? [`_conv.${i}`] : [`.${i}.key`, `.${i}.value`]).map((name) => ({
-      past: ofConvolution ? `past${name}` : `past_key_values${name}`,
-      present: `present${name}`,
-      dims: <T>(batch: T, length: T): (number | T)[] =>
-        ofConvolution
-          ? [batch, hidden, convolutions!.length]
-          : [batch, keyValueHeads, length, headDim],
-    }));
+    const convolves = (channels: number, length: number) =>
+      part(`past_conv.${i}`, `present_conv.${i}`, [channels, length]);
+    if (convolutions?.isIn(i)) return [convolves(hidden, convolutions.length)];
+    if (deltaNets?.isIn(i)) {
+      const { keyHeads, valueHeads, keyDim, valueDim, length } = deltaNets;
+      const state = [valueHeads, keyDim, valueDim];
+      return [
+        convolves(2 * keyHeads * keyDim + valueHeads * valueDim, length),
+        part(`past_recurrent.${i}`, `present_recurrent.${i}`, state),
+      ];
+    }
+    return ["key", "value"].map((name) =>
+      part(`past_key_values.${i}.${name}`, `present.${i}.${name}`)
+    );
   }).flat();
 }
 

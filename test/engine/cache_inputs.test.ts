@@ -29,13 +29,12 @@ function setDim(e: Editor, name: string, at: number, value: bigint | string): vo
 }
 
 test("the cache of a model that convolves is keys and values, and what was read last", () => {
-  const { cache, keyValueHeads, headDim, convolutions } = readDecoderFile(folder);
+  const { cache, keyValueHeads, headDim, states } = readDecoderFile(folder);
   expect([cache, keyValueHeads, headDim]).toEqual([["1.key", "1.value"], 2, 16]);
-  expect(convolutions).toEqual([0, 2].map((layer) => ({
+  expect(states).toEqual([0, 2].map((layer) => ({
     past: `past_conv.${layer}`,
     present: `present_conv.${layer}`,
-    channels: 64,
-    length: 3,
+    dims: [1, 64, 3],
   })));
 });
 

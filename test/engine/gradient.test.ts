@@ -10,8 +10,10 @@ import { listFolder } from "../../src/platform/folders.ts";
 import { FAST, load, type Loaded } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 
+/** Those of whose operators one has no rule. */
+const WITHOUT = ["qwen3_5"];
 const architectures = listFolder(fromRoot("test/fixtures/architectures"))
-  .filter(({ kind }) => kind === "folder").map(({ name }) => name);
+  .filter(({ kind, name }) => kind === "folder" && !WITHOUT.includes(name)).map(({ name }) => name);
 
 /** So small, as a part of what is moved, that few of OPT's rectifiers turn over on the way. */
 const STEP = 0.001;

@@ -1,8 +1,9 @@
 /**
- * Activations by the names that configs have for them.
+ * Activations, by the names that configs have for them, and as nodes of a graph.
  * @module
  */
 import { ConfigError } from "../../errors.ts";
+import { type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import type { Activation } from "./spec.ts";
 
 /** Those of MLPs without a gate. */
@@ -34,4 +35,24 @@ export function activationOf(
       [...known.keys()].join(", ")
     } ${known.size === 1 ? "is" : "are"})`,
   );
+}
+
+/** The activation of each element. */
+export function activate(b: GraphBuilder, activation: Activation, value: string): string {
+  return b.within("activation", () => {
+    switch (activation) {
+      case "relu":
+        return b.node("Relu", [value]);
+      case "relu_squared": {
+        const positive = b.node("Relu", [value]);
+        return b.node("Mul", [positive, positive]);
+      }
+      case "gelu":
+        return b.node("Gelu", [value], { domain: MICROSOFT });
+      case "gelu_tanh":
+        return b.node("FastGelu", [value], { domain: MICROSOFT });
+      case "silu":
+        return b.node("Mul", [value, b.node("Sigmoid", [value])]);
+    }
+  });
 }

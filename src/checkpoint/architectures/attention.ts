@@ -5,8 +5,9 @@
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
-import { cacheParts } from "./cache_parts.ts";
+import { cacheParts, pastState, presentState } from "./cache_parts.ts";
 import { convolveAfter, type Convolved, convolveWindow } from "./convolution.ts";
+import { type DeltaRule, deltaRule } from "./delta_net.ts";
 import { fillTables } from "./rotary.ts";
 import type { DecoderSpec, Rotary } from "./spec.ts";
 
@@ -34,6 +35,8 @@ export interface Attention {
   attend(b: GraphBuilder, layer: number, projections: Projections): string;
   /** One layer's convolution, `[batch, sequence, channels]`. */
   convolve(b: GraphBuilder, layer: number, convolved: Convolved): string;
+  /** One layer's linear attention, `[batch, sequence, valueHeads · valueDim]`. */
+  remember(b: GraphBuilder, layer: number, rule: DeltaRule): string;
   /** Called after the head: outputs beside the logits. */
   end(b: GraphBuilder): void;
 }
@@ -171,6 +174,10 @@ export class WindowAttention implements Attention {
     return convolveWindow(b, convolved);
   }
 
+  remember(b: GraphBuilder, _layer: number, rule: DeltaRule): string {
+    return deltaRule(b, rule, "", 2);
+  }
+
   end(): void {}
 
   /** How far each token `[sequence, 1]` is behind each `[1, sequence]`; negative for later ones. */
@@ -281,6 +288,10 @@ export class CachedAttention implements Attention {
 
   convolve(b: GraphBuilder, layer: number, convolved: Convolved): string {
     return convolveAfter(b, layer, convolved);
+  }
+
+  remember(b: GraphBuilder, layer: number, rule: DeltaRule): string {
+    return deltaRule(b, rule, pastState(layer), [`remembered.${layer}`, presentState(layer)]);
   }
 
   end(b: GraphBuilder): void {

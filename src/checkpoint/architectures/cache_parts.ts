@@ -2,7 +2,7 @@
  * What a compiled decoder keeps of tokens that it has run, in the names that transformers.js expects.
  * @module
  */
-import type { DecoderSpec } from "./spec.ts";
+import type { DecoderSpec, DeltaNets } from "./spec.ts";
 
 /** An input of the graph, and the output that takes its place in the next run. */
 export interface CachePart {
@@ -14,15 +14,24 @@ export interface CachePart {
 
 /**
  * The parts of a decoder's cache, layer by layer: keys and values, `[heads, tokens, headDim]` each, or what a
- * convolution has read last, `[channels, length]`.
+ * convolution has read last, `[channels, length]`, and where there is linear attention besides, its state,
+ * `[heads, keyDim, valueDim]`.
  */
 export function cacheParts(
-  { layers, keyValueHeads, headDim, hidden, convolutions }: DecoderSpec,
+  { layers, keyValueHeads, headDim, hidden, convolutions, deltaNets }: DecoderSpec,
 ): CachePart[] {
   return Array.from({ length: layers }, (_, layer): CachePart[] => {
-    if (convolutions?.isIn(layer)) {
-      const dims = () => [hidden, convolutions.length];
-      return [{ past: pastConvolution(layer), present: presentConvolution(layer), dims }];
+    if (convolutions?.isIn(layer)) return [ofConvolution(layer, [hidden, convolutions.length])];
+    if (deltaNets?.isIn(layer)) {
+      const { valueHeads, keyDim, valueDim, length } = deltaNets;
+      return [
+        ofConvolution(layer, [deltaNetChannels(deltaNets), length]),
+        {
+          past: pastState(layer),
+          present: presentState(layer),
+          dims: () => [valueHeads, keyDim, valueDim],
+        },
+      ];
     }
     return ["key", "value"].map((part) => ({
       past: `past_key_values.${layer}.${part}`,
@@ -30,6 +39,17 @@ export function cacheParts(
       dims: (length) => [keyValueHeads, length, headDim],
     }));
   }).flat();
+}
+
+function ofConvolution(layer: number, dims: number[]): CachePart {
+  return { past: pastConvolution(layer), present: presentConvolution(layer), dims: () => dims };
+}
+
+/** Channels that are convolved before linear attention: queries, keys and values. */
+export function deltaNetChannels(
+  { keyHeads, valueHeads, keyDim, valueDim }: DeltaNets,
+): number {
+  return 2 * keyHeads * keyDim + valueHeads * valueDim;
 }
 
 /** The input with what a layer's convolution has read. */
@@ -40,4 +60,14 @@ export function pastConvolution(layer: number): string {
 /** The output with what it will have read. */
 export function presentConvolution(layer: number): string {
   return `present_conv.${layer}`;
+}
+
+/** The input with the state of a layer's linear attention. */
+export function pastState(layer: number): string {
+  return `past_recurrent.${layer}`;
+}
+
+/** The output with what it will be. */
+export function presentState(layer: number): string {
+  return `present_recurrent.${layer}`;
 }

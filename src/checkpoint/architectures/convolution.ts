@@ -4,6 +4,8 @@
  */
 import type { GraphBuilder } from "../../onnx/builder.ts";
 import { pastConvolution, presentConvolution } from "./cache_parts.ts";
+import { cut, type Lent } from "./parts.ts";
+import type { Convolutions } from "./spec.ts";
 
 /** What one layer convolves. */
 export interface Convolved {
@@ -15,6 +17,32 @@ export interface Convolved {
   readonly bias?: string;
   readonly channels: number;
   readonly length: number;
+}
+
+/**
+ * A convolution in place of attention, with a gate before it and one behind.
+ *
+ * @param value What is convolved, `[batch, sequence, hidden]`.
+ * @param module The name of its tensors.
+ */
+export function convolution(
+  { b, attention, linear, small }: Lent,
+  value: string,
+  module: string,
+  layer: number,
+  { length, bias }: Convolutions,
+  hidden: number,
+): string {
+  const three = linear(value, `${module}.in_proj`, 3 * hidden, hidden, bias);
+  const [before, behind, own] = cut(b, three, [hidden, hidden, hidden]);
+  const convolved = attention.convolve(b, layer, {
+    input: b.node("Mul", [before, own], { name: "gate" }),
+    kernels: small(`${module}.conv`, "weight", [hidden, 1, length]),
+    bias: bias ? small(`${module}.conv`, "bias", [hidden]) : undefined,
+    ...{ channels: hidden, length },
+  });
+  const gated = b.node("Mul", [behind, convolved], { name: "gate" });
+  return linear(gated, `${module}.out_proj`, hidden, hidden, bias);
 }
 
 /** Whole windows, before which there is nothing. */

@@ -5,17 +5,15 @@
  * the order in which a token passes through it.
  * @module
  */
-import { float, GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { float, GraphBuilder } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
+import { activate } from "./activations.ts";
 import type { Attention } from "./attention.ts";
-import {
-  below,
-  type Convolutions,
-  type DecoderSpec,
-  embeddingOf,
-  type SublayerNorms,
-} from "./spec.ts";
+import { convolution } from "./convolution.ts";
+import { deltaNet } from "./delta_net.ts";
+import { cut, cutHeads, divideBySize, type Lent } from "./parts.ts";
+import { below, type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -41,12 +39,19 @@ class DecoderBuilder {
   readonly #weights: DecoderWeights;
   readonly #attention: Attention;
   readonly #b: GraphBuilder;
+  readonly #lent: Lent;
 
   constructor(spec: DecoderSpec, weights: DecoderWeights, attention: Attention) {
     this.#spec = spec;
     this.#weights = weights;
     this.#attention = attention;
     this.#b = new GraphBuilder("decoder");
+    this.#lent = {
+      b: this.#b,
+      attention,
+      linear: this.#linear.bind(this),
+      small: (name, part, dims) => weights.small(this.#b, name, part, dims),
+    };
   }
 
   build(logits: "all" | "last"): GraphProto {
@@ -102,11 +107,19 @@ class DecoderBuilder {
 
   #block(input: string, layer: number): string {
     const b = this.#b;
-    const { root, names, norm, hidden, scales, sideBySide, convolutions } = this.#spec;
+    const { root, names, norm, hidden, scales, sideBySide, convolutions, deltaNets } = this.#spec;
     const path = below(root, `${names?.layers ?? "layers"}.${layer}`);
     const attend = (value: string) =>
       convolutions?.isIn(layer)
-        ? b.within("conv", () => this.#convolve(value, path, layer, convolutions))
+        ? b.within(
+          "conv",
+          () => convolution(this.#lent, value, `${path}.conv`, layer, convolutions, hidden),
+        )
+        : deltaNets?.isIn(layer)
+        ? b.within(
+          "linear_attn",
+          () => deltaNet(this.#lent, value, `${path}.linear_attn`, layer, deltaNets, this.#spec),
+        )
         : b.within("self_attn", () => this.#attend(value, path, layer));
     const normalise = (value: string, name: string | undefined): string =>
       name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
@@ -134,34 +147,50 @@ class DecoderBuilder {
   #attend(value: string, path: string, layer: number): string {
     const { hidden, heads, keyValueHeads, headDim, attention, names } = this.#spec;
     const module = `${path}.${names?.attention ?? "self_attn"}`;
-    const [queries, keys, values] = attention.fused
-      ? this.#cutProjections(
-        this.#linear(
-          value,
-          `${module}.${attention.fused}`,
-          (heads + 2 * keyValueHeads) * headDim,
-          hidden,
-          attention.inputBias,
-        ),
-      )
-      : [
-        this.#project(value, module, "q", heads),
-        this.#project(value, module, "k", keyValueHeads),
-        this.#project(value, module, "v", keyValueHeads),
-      ];
+    const { gates, ...projected } = this.#projections(value, module);
     const normTurned = (turned: string, part: "q" | "k") =>
       this.#normHeads(turned, module, part, part === "q" ? heads : keyValueHeads);
     const attended = this.#attention.attend(this.#b, layer, {
-      ...{ queries, keys, values },
+      ...projected,
       normTurned: attention.norm === "turned" ? normTurned : undefined,
       sinks: attention.sinks &&
         this.#weights.small(this.#b, `${module}.${attention.sinks}`, undefined, [heads]),
     });
     const gated = attention.gate
       ? this.#gateHeads(attended, value, `${module}.${attention.gate}`)
+      : gates
+      ? this.#b.node("Mul", [attended, this.#b.node("Sigmoid", [gates])], { name: "gate" })
       : attended;
     const out = `${module}.${attention.out}`;
     return this.#linear(gated, out, hidden, heads * headDim, attention.outputBias);
+  }
+
+  /** What heads attend with, and the gates of what they give, where the matrix of queries has them. */
+  #projections(value: string, module: string): Record<"queries" | "keys" | "values", string> & {
+    gates?: string;
+  } {
+    const { hidden, heads, keyValueHeads, headDim, attention } = this.#spec;
+    const linear = (name: string, rows: number) =>
+      this.#linear(value, `${module}.${name}`, rows, hidden, attention.inputBias);
+    if (attention.fused) {
+      const rows = (heads + 2 * keyValueHeads) * headDim;
+      const [queries, keys, values] = this.#cutProjections(linear(attention.fused, rows));
+      return { queries, keys, values };
+    }
+    const normed = (projected: string, part: "q" | "k", count: number) =>
+      attention.norm && attention.norm !== "turned"
+        ? this.#normHeads(projected, module, part, count)
+        : projected;
+    const width = heads * headDim;
+    const [queries, gates] = attention.gatedByElement
+      ? cutHeads(this.#b, linear("q_proj", 2 * width), heads, 2, headDim)
+      : [linear("q_proj", width)];
+    return {
+      queries: normed(queries, "q", heads),
+      keys: normed(linear("k_proj", keyValueHeads * headDim), "k", keyValueHeads),
+      values: linear("v_proj", keyValueHeads * headDim),
+      gates,
+    };
   }
 
   /** What heads give, each times a number between 0 and 1 that the token's hidden states say. */
@@ -175,34 +204,6 @@ class DecoderBuilder {
       const gated = b.node("Mul", [apart, shape(gates, [0, 0, heads, 1])]);
       return shape(gated, [0, 0, heads * headDim]);
     });
-  }
-
-  /** A convolution over the tokens, with a gate before it and one behind. */
-  #convolve(value: string, path: string, layer: number, { length, bias }: Convolutions): string {
-    const b = this.#b;
-    const { hidden } = this.#spec;
-    const module = `${path}.conv`;
-    const three = this.#linear(value, `${module}.in_proj`, 3 * hidden, hidden, bias);
-    const [before, behind, own] = this.#cut(three, [hidden, hidden, hidden]);
-    const ofKernels = (part: "weight" | "bias", dims: number[]) =>
-      this.#weights.small(b, `${module}.conv`, part, dims);
-    const convolved = this.#attention.convolve(b, layer, {
-      input: b.node("Mul", [before, own], { name: "gate" }),
-      kernels: ofKernels("weight", [hidden, 1, length]),
-      bias: bias ? ofKernels("bias", [hidden]) : undefined,
-      ...{ channels: hidden, length },
-    });
-    const gated = b.node("Mul", [behind, convolved], { name: "gate" });
-    return this.#linear(gated, `${module}.out_proj`, hidden, hidden, bias);
-  }
-
-  /** Queries, keys or values, `[batch, sequence, count · headDim]`, normed where they are before they are turned. */
-  #project(value: string, module: string, part: "q" | "k" | "v", count: number): string {
-    const { hidden, headDim, attention } = this.#spec;
-    const name = `${module}.${part}_proj`;
-    const projected = this.#linear(value, name, count * headDim, hidden, attention.inputBias);
-    const isNormed = part !== "v" && attention.norm && attention.norm !== "turned";
-    return isNormed ? this.#normHeads(projected, module, part, count) : projected;
   }
 
   /** Queries or keys, normed by head or all heads together. */
@@ -236,15 +237,15 @@ class DecoderBuilder {
       this.#linear(input, `${path}.${name}`, rows, columns, mlp.bias);
     if (!mlp.gate) {
       const first = linear(value, mlp.up, intermediate, hidden);
-      return linear(this.#activate(first), mlp.down, hidden, intermediate);
+      return linear(activate(b, mlp.activation, first), mlp.down, hidden, intermediate);
     }
     const [gate, up] = mlp.fused
-      ? this.#cut(linear(value, mlp.fused, 2 * intermediate, hidden), [intermediate, intermediate])
+      ? cut(b, linear(value, mlp.fused, 2 * intermediate, hidden), [intermediate, intermediate])
       : [
         linear(value, mlp.gate, intermediate, hidden),
         linear(value, mlp.up, intermediate, hidden),
       ];
-    const product = b.node("Mul", [this.#activate(gate), up], { name: "mlp/Mul" });
+    const product = b.node("Mul", [activate(b, mlp.activation, gate), up], { name: "mlp/Mul" });
     return linear(product, mlp.down, hidden, intermediate);
   }
 
@@ -252,50 +253,8 @@ class DecoderBuilder {
   #cutProjections(value: string): string[] {
     const b = this.#b;
     const { heads, keyValueHeads, headDim, attention: { byHead } } = this.#spec;
-    if (!byHead) {
-      return this.#cut(value, [heads, keyValueHeads, keyValueHeads].map((n) => n * headDim));
-    }
-    return b.within("cut", () => {
-      const apart = b.node("Reshape", [value, b.integers([0, 0, heads, 3 * headDim])]);
-      return [0, 1, 2].map((part) => {
-        const [from, to, axis] = [part * headDim, (part + 1) * headDim, 3].map((n) =>
-          b.integers([n])
-        );
-        const ofHeads = b.node("Slice", [apart, from, to, axis]);
-        return b.node("Reshape", [ofHeads, b.integers([0, 0, heads * headDim])]);
-      });
-    });
-  }
-
-  /** Cuts vectors into parts that follow one another. */
-  #cut(value: string, widths: readonly number[]): string[] {
-    const b = this.#b;
-    return b.within("cut", () =>
-      widths.map((width, i) => {
-        const start = widths.slice(0, i).reduce((sum, before) => sum + before, 0);
-        const [from, to, axis] = [start, start + width, 2].map((n) => b.integers([n]));
-        return b.node("Slice", [value, from, to, axis]);
-      }));
-  }
-
-  #activate(value: string): string {
-    const b = this.#b;
-    return b.within("activation", () => {
-      switch (this.#spec.mlp.activation) {
-        case "relu":
-          return b.node("Relu", [value]);
-        case "relu_squared": {
-          const positive = b.node("Relu", [value]);
-          return b.node("Mul", [positive, positive]);
-        }
-        case "gelu":
-          return b.node("Gelu", [value], { domain: MICROSOFT });
-        case "gelu_tanh":
-          return b.node("FastGelu", [value], { domain: MICROSOFT });
-        case "silu":
-          return b.node("Mul", [value, b.node("Sigmoid", [value])]);
-      }
-    });
+    if (byHead) return cutHeads(b, value, heads, 3, headDim);
+    return cut(b, value, [heads, keyValueHeads, keyValueHeads].map((n) => n * headDim));
   }
 
   #norm(value: string, name: string, width: number): string {
@@ -311,11 +270,7 @@ class DecoderBuilder {
         : [onesOf(b, width), ""];
       return this.#layerNorm(value, [weight, bias].filter(Boolean), epsilon);
     }
-    // Spelled out, so that any ONNX tool understands it; ONNX Runtime fuses the six nodes into one.
-    const square = b.node("Pow", [value, b.scalar(2)]);
-    const mean = b.node("ReduceMean", [square], { attributes: { axes: [-1], keepdims: 1 } });
-    const root = b.node("Sqrt", [b.node("Add", [mean, b.scalar(epsilon)])]);
-    const normed = b.node("Div", [value, root]);
+    const normed = divideBySize(b, value, "ReduceMean", epsilon);
     return b.node("Mul", [normed, affine ? weightOf() : onesOf(b, width)]);
   }
 

@@ -35,6 +35,7 @@ import { phi } from "./phi.ts";
 import { phi3 } from "./phi3.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen3 } from "./qwen3.ts";
+import { qwen35, qwen35OfImages } from "./qwen3_5.ts";
 import { smollm3 } from "./smollm3.ts";
 import type { DecoderSpec } from "./spec.ts";
 import { stablelm } from "./stablelm.ts";
@@ -85,6 +86,8 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["phi3", phi3],
   ["qwen2", qwen2],
   ["qwen3", qwen3],
+  ["qwen3_5", qwen35OfImages],
+  ["qwen3_5_text", qwen35],
   ["smollm3", smollm3],
   ["stablelm", stablelm],
   ["starcoder2", starcoder2],

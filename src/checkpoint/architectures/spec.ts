@@ -53,6 +53,21 @@ export interface Convolutions {
   readonly bias: boolean;
 }
 
+/**
+ * Layers of linear attention by the gated delta rule (Gated DeltaNet, arXiv 2412.06464): each head has one matrix for
+ * all tokens before, which fades and is corrected with every token.
+ */
+export interface DeltaNets {
+  readonly isIn: (layer: number) => boolean;
+  /** Heads of queries and of keys; each serves as many heads of values, one after the other. */
+  readonly keyHeads: number;
+  readonly valueHeads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  /** Tokens that the kernels before them span, the token itself included. */
+  readonly length: number;
+}
+
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
 export interface DecoderSpec {
   readonly hidden: number;
@@ -123,6 +138,11 @@ export interface DecoderSpec {
     readonly normNames?: { readonly q: string; readonly k: string };
     /** Of a number for each head by whose sigmoid what that head gives is multiplied, where there is one. */
     readonly gate?: string;
+    /**
+     * Whether the matrix of queries gives as many gates, head by head behind its queries, by whose sigmoids what heads
+     * give is multiplied, element by element (Qwen 3.5).
+     */
+    readonly gatedByElement?: boolean;
     /** Factor of the scores, of all layers or of each; 1 / √headDim if not given. */
     readonly scale?: number | ((layer: number) => number);
     /** What scores are capped by, cap · tanh(score / cap), once they are multiplied by their factor. */
@@ -135,8 +155,9 @@ export interface DecoderSpec {
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
   };
-  /** What some layers have in place of attention, where some have. */
+  /** What some layers have in place of attention, where some have: the one or the other. */
   readonly convolutions?: Convolutions;
+  readonly deltaNets?: DeltaNets;
   readonly mlp: {
     /** `down(act(gate(x)) · up(x))`, or `second(act(first(x)))`. */
     readonly gate?: string;

@@ -1,6 +1,6 @@
 /**
- * What tokens that have been run leave behind, as ONNX Runtime gave it: keys and values, and what convolutions have
- * read last.
+ * What tokens that have been run leave behind, as ONNX Runtime gave it: keys and values, what convolutions have read
+ * last, and states of linear attention.
  *
  * A run does not change its inputs: it gives a longer cache. So sequences with a common beginning can
  * share one, and its tensors stay where the runtime left them, on the GPU where there is one.
@@ -16,8 +16,7 @@ export class Cache {
    * Makes a cache that is held once.
    *
    * @param tokens What was run.
-   * @param tensors By the name of the input that takes them: `[1, heads, tokens, headDim]`, or `[1, channels, length]`
-   *   of a convolution.
+   * @param tensors By the name of the input that takes them: `[1, heads, tokens, headDim]`, or states.
    */
   constructor(
     readonly tokens: Int32Array,
@@ -43,7 +42,7 @@ export class Cache {
   /**
    * A cache of the first tokens: this one, held once more, or a copy.
    *
-   * @param length How many of its tokens; all of them, where there are convolutions.
+   * @param length How many of its tokens; all of them, where there are states.
    */
   async first(length: number, backend: Backend): Promise<Cache> {
     if (length === this.tokens.length) return this.take();

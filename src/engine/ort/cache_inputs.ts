@@ -16,22 +16,27 @@ export interface CacheInputs {
   readonly cache: readonly string[];
   readonly keyValueHeads: number;
   readonly headDim: number;
-  /** What convolutions have read last, which does not grow with the tokens. */
-  readonly convolutions: readonly ConvolutionInput[];
+  /** What does not grow with the tokens, but changes with each. */
+  readonly states: readonly StateInput[];
 }
 
-/** What a layer's convolution has read last, `[1, channels, length]`. */
-export interface ConvolutionInput {
+/**
+ * What a layer's convolution has read last, `[1, channels, length]`, or what its linear attention remembers,
+ * `[1, heads, keyDim, valueDim]`.
+ */
+export interface StateInput {
   readonly past: string;
   readonly present: string;
-  readonly channels: number;
-  readonly length: number;
+  readonly dims: readonly number[];
 }
 
 const PAST = "past_key_values.";
 const PRESENT = "present.";
-const PAST_CONVOLUTION = "past_conv.";
-const PRESENT_CONVOLUTION = "present_conv.";
+/** Inputs of states, the outputs that take their places, and how many dimensions they have. */
+const STATES = [
+  { past: "past_conv.", present: "present_conv.", rank: 3 },
+  { past: "past_recurrent.", present: "present_recurrent.", rank: 4 },
+] as const;
 
 /** A dimension of a cache or a vocabulary: more than any model has. */
 const LARGEST_DIMENSION = 1 << 24;
@@ -40,7 +45,7 @@ const LARGEST_DIMENSION = 1 << 24;
  * Reads and checks the cache of a graph.
  *
  * @param path Its file, for messages.
- * @param fileBytes Bytes of its weights: of a convolution they have as many numbers as are kept for it.
+ * @param fileBytes Bytes of its weights: of layers that keep a state, they have more than that takes.
  * @throws {OnnxError} When it keeps none, or its parts do not go together.
  */
 export function cacheInputsOf(graph: GraphProto, path: string, fileBytes: number): CacheInputs {
@@ -55,28 +60,33 @@ export function cacheInputsOf(graph: GraphProto, path: string, fileBytes: number
     const isAlike = otherHeads === heads && otherDim === headDim;
     if (!isAlike || !outputs.has(past.name.replace(PAST, PRESENT))) throw unfit(path, past);
   }
-  const convolutions = graph.input.filter(({ name }) => name.startsWith(PAST_CONVOLUTION))
-    .map((past): ConvolutionInput => {
-      const [, channels, length] = dimsOfPart(path, past, 3).map((dim, i) =>
-        i === 0 ? 1 : sizeOf(path, dim)
-      );
-      const present = past.name.replace(PAST_CONVOLUTION, PRESENT_CONVOLUTION);
-      if (!outputs.has(present)) throw unfit(path, past);
-      return { past: past.name, present, channels, length };
-    });
+  const states = STATES.flatMap(({ past, present, rank }) =>
+    graph.input.filter(({ name }) => name.startsWith(past)).map((input): StateInput => {
+      const [, ...dims] = dimsOfPart(path, input, rank);
+      const given = input.name.replace(past, present);
+      if (!outputs.has(given)) throw unfit(path, input);
+      const sizes = dims.map((dim) => sizeOf(path, dim));
+      return { past: input.name, present: given, dims: [1, ...sizes] };
+    })
+  );
   // Nothing of a size that is only declared is made room for.
-  const kept = convolutions.reduce((sum, { channels, length }) => sum + channels * length, 0);
+  const kept = states.reduce((sum, { dims }) => sum + elementsOf(dims), 0);
   if (4 * kept > fileBytes) {
     throw new OnnxError(
-      `${path}: its convolutions keep ${kept} numbers, more than they can have weights`,
+      `${path}: its layers keep ${kept} numbers that do not grow, more than they can have weights`,
     );
   }
   return {
     cache: pasts.map(({ name }) => name.slice(PAST.length)),
     keyValueHeads: sizeOf(path, heads),
     headDim: sizeOf(path, headDim),
-    convolutions,
+    states,
   };
+}
+
+/** How many elements a tensor has. */
+export function elementsOf(dims: readonly number[]): number {
+  return dims.reduce((product, dim) => product * dim, 1);
 }
 
 function unfit(path: string, { name }: ValueInfoProto): OnnxError {

@@ -14,6 +14,7 @@ import {
 import { roomForLogits } from "../logits.ts";
 import { assertRunnable, checkRun, commonLength, contextWithin } from "../tokens.ts";
 import { Cache } from "./cache.ts";
+import { elementsOf } from "./cache_inputs.ts";
 import { type DecoderFile, readDecoderFile, refusalOfHeads, takesHeads } from "./decoder_file.ts";
 
 /** Bytes that the logits of one run may take. */
@@ -78,17 +79,16 @@ interface Part {
   readonly empty: readonly number[];
 }
 
-function partsOf({ cache, keyValueHeads, headDim, convolutions }: DecoderFile): Part[] {
+function partsOf({ cache, keyValueHeads, headDim, states }: DecoderFile): Part[] {
   const keysAndValues = cache.map((part) => ({
     past: `past_key_values.${part}`,
     present: `present.${part}`,
     empty: [1, keyValueHeads, 0, headDim],
   }));
-  const inputs = convolutions.map(({ past, present, channels, length }) => ({
-    ...{ past, present },
-    empty: [1, channels, length],
-  }));
-  return [...keysAndValues, ...inputs];
+  return [
+    ...keysAndValues,
+    ...states.map(({ past, present, dims }) => ({ past, present, empty: dims })),
+  ];
 }
 
 const DEVICES: Record<BackendName, string> = {
@@ -103,6 +103,8 @@ class OrtModel implements EngineModel {
   readonly backend: Backend;
   readonly #session: Session;
   readonly #parts: readonly Part[];
+  /** Bytes of a sequence's states, however many tokens it has. */
+  readonly #stateBytes: number;
   readonly #open = new Set<OrtSequence>();
   /** The cache of the sequence that was closed last. */
   #kept: Cache | undefined;
@@ -115,6 +117,7 @@ class OrtModel implements EngineModel {
     this.backend = backend;
     this.#session = session;
     this.#parts = partsOf(file);
+    this.#stateBytes = file.states.reduce((sum, { dims }) => sum + 4 * elementsOf(dims), 0);
     this.info = {
       engine: "ort",
       device: `${DEVICES[backend.name]}, ${backend.label}`,
@@ -137,7 +140,11 @@ class OrtModel implements EngineModel {
     const { cacheBytesPerToken } = this.info;
     const open = [...this.#open];
     const bytesOf = (caches: Iterable<Cache | undefined>) =>
-      [...caches].reduce((sum, cache) => sum + (cache?.tokens.length ?? 0), 0) * cacheBytesPerToken;
+      [...caches].reduce(
+        (sum, cache) =>
+          sum + (cache ? cache.tokens.length * cacheBytesPerToken + this.#stateBytes : 0),
+        0,
+      );
     const held = new Set(open.map(({ cache }) => cache));
     const bytes = bytesOf(held);
     const keptBytes = held.has(this.#kept) ? 0 : bytesOf([this.#kept]);
@@ -201,7 +208,7 @@ class OrtModel implements EngineModel {
     feed("position_ids", BigInt64Array.from(piece, (_, i) => BigInt(before + i)));
     for (const { past: name, empty } of this.#parts) {
       feeds[name] = past?.tensors.get(name) ??
-        backend.floats(new Float32Array(empty.reduce((product, dim) => product * dim)), empty);
+        backend.floats(new Float32Array(elementsOf(empty)), empty);
     }
     const outputs = await this.#session.run(feeds);
     const logits = outputs.logits.data as Float32Array;
@@ -218,9 +225,9 @@ class OrtModel implements EngineModel {
     return { logits, cache: new Cache(tokens, tensors) };
   }
 
-  /** Whether a cache serves a sequence of its first tokens: convolutions keep what they have read last, and no more. */
+  /** Whether a cache serves a sequence of its first tokens: states are those behind the last, and no other. */
   canEnd({ tokens }: Cache, length: number): boolean {
-    return length === tokens.length || this.file.convolutions.length === 0;
+    return length === tokens.length || this.file.states.length === 0;
   }
 
   /** The longest beginning of a prompt that some cache holds, and that cache. */
