@@ -62,6 +62,8 @@ export interface Measured {
   /** Bytes of that for each token of the context: rotary tables, and room for attention. */
   readonly enginePerToken: number;
   readonly cacheBytesPerToken: number;
+  /** Bytes of a sequence's state. */
+  readonly stateBytes: number;
   /** Tokens that its context may have at most. */
   readonly context: number;
   readonly vocabulary: number;
@@ -109,6 +111,7 @@ export async function measure(
     engine,
     enginePerToken,
     cacheBytesPerToken: info.cacheBytesPerToken,
+    stateBytes: info.stateBytes ?? 0,
     context: info.context,
     vocabulary: info.vocabulary,
     hidden: hiddenOf(model),
@@ -145,8 +148,11 @@ function hiddenOf(model: string): number {
 }
 
 /** Bytes of the caches when every sequence is as long as may be. */
-export function cacheBytes({ cacheBytesPerToken }: Measured, { context, parallel }: Shape): number {
-  return Math.ceil(context / PAGE) * PAGE * cacheBytesPerToken * parallel;
+export function cacheBytes(
+  { cacheBytesPerToken, stateBytes }: Measured,
+  { context, parallel }: Shape,
+): number {
+  return (Math.ceil(context / PAGE) * PAGE * cacheBytesPerToken + stateBytes) * parallel;
 }
 
 /** Bytes of all that the engine holds without a cache. */

@@ -33,6 +33,8 @@ export interface ModelInfo {
   readonly memoryBytes?: number;
   /** Bytes that the key/value cache takes for a token. */
   readonly cacheBytesPerToken: number;
+  /** Bytes of what linear attention remembers of a sequence, however long it is (default: 0). */
+  readonly stateBytes?: number;
 }
 
 /** What a caller may say of a run. */

@@ -336,6 +336,7 @@ describe("the account of a Worker's memory", () => {
     engine: 80_400_000,
     enginePerToken: 256,
     cacheBytesPerToken: 12_240,
+    stateBytes: 0,
     context: 8192,
     vocabulary: 49_152,
     hidden: 576,

@@ -26,8 +26,6 @@ import { fromRoot } from "../support/paths.ts";
 
 /** Where the fixtures of architectures are. */
 export const ROOT = "test/fixtures/architectures";
-/** Those that have an operator without a kernel: ONNX Runtime alone runs them. */
-export const NOT_OURS: readonly string[] = ["qwen3_5"];
 /** A limit for tests of many models; Bun's own is 5 s. */
 export const LONG = 120_000;
 /** More than the window of 8 tokens that some of the models slide. */

@@ -17,6 +17,8 @@ export class NaiveDecoder {
   readonly #values: Float64Array[][];
   /** By layer, then by position: each `[channels]`. */
   readonly #convolved: Float64Array[][];
+  /** By layer: `[valueHeads, keyDim, valueDim]` behind the last token, and behind each before it. */
+  readonly #states = new Map<number, Float64Array[]>();
   #length = 0;
 
   constructor(decoder: Decoder, weights: NaiveWeights) {
@@ -46,6 +48,7 @@ export class NaiveDecoder {
     for (const layer of [...this.#keys, ...this.#values, ...this.#convolved]) {
       layer.length = Math.min(layer.length, length);
     }
+    for (const states of this.#states.values()) states.length = Math.min(states.length, length);
     this.#length = length;
   }
 
@@ -108,12 +111,30 @@ export class NaiveDecoder {
         const bias = step.bias === undefined ? undefined : this.#weights.vector(step.bias);
         return convolve(inputs.slice(-step.length), step.length, kernels, bias);
       }
+      case "delta": {
+        const states = this.#states.get(step.layer) ?? [];
+        this.#states.set(step.layer, states);
+        const [queries, keys, given] = [step.queries, step.keys, step.values].map((
+          { value, offset },
+        ) => values[value].subarray(offset));
+        const size = step.valueHeads * step.keyDim * step.valueDim;
+        const { state, found } = remember(
+          step,
+          states[position - 1] ?? new Float64Array(size),
+          { queries, keys, values: given },
+          values[step.decays],
+          values[step.strengths],
+        );
+        states[position] = state;
+        return found;
+      }
       case "spread": {
         const width = this.#decoder.widths[step.output], x = values[step.input];
         return Float64Array.from({ length: width }, (_, i) => x[Math.floor(i * x.length / width)]);
       }
       case "sigmoid":
       case "silu":
+      case "softplus":
       case "gelu":
       case "gelu_tanh":
       case "relu":
@@ -123,7 +144,8 @@ export class NaiveDecoder {
       case "part":
         return part(values[step.input], this.#decoder.widths[step.output], step);
       case "weigh": {
-        const weight = this.#weights.vector(step.weight);
+        const stored = this.#weights.vector(step.weight);
+        const weight = step.isNegatedExponential ? stored.map((w) => -Math.exp(w)) : stored;
         return values[step.input].map((x, i) => x * weight[i]);
       }
       case "scale":
@@ -257,6 +279,38 @@ function attend(
   return result;
 }
 
+/** A token's step of the gated delta rule; see `delta` in `ir.ts`. */
+export function remember(
+  { keyHeads, valueHeads, keyDim, valueDim, scale, epsilon }: Omit<
+    Step & { op: "delta" },
+    "queries" | "keys" | "values" | "decays" | "strengths"
+  >,
+  before: Float64Array,
+  { queries, keys, values }: Record<"queries" | "keys" | "values", Float64Array>,
+  decays: Float64Array,
+  strengths: Float64Array,
+): { state: Float64Array; found: Float64Array } {
+  const state = before.slice(), found = new Float64Array(valueHeads * valueDim);
+  const unit = (x: Float64Array, head: number) => {
+    const own = x.subarray(head * keyDim, (head + 1) * keyDim);
+    const length = Math.sqrt(sum(keyDim, (i) => own[i] ** 2) + epsilon);
+    return own.map((value) => value / length);
+  };
+  for (let head = 0; head < valueHeads; head++) {
+    const shared = Math.floor(head / (valueHeads / keyHeads));
+    const [q, k] = [unit(queries, shared), unit(keys, shared)];
+    const at = (i: number, j: number) => (head * keyDim + i) * valueDim + j;
+    for (let j = 0; j < valueDim; j++) {
+      for (let i = 0; i < keyDim; i++) state[at(i, j)] *= Math.exp(decays[head]);
+      const known = sum(keyDim, (i) => state[at(i, j)] * k[i]);
+      const correction = strengths[head] * (values[head * valueDim + j] - known);
+      for (let i = 0; i < keyDim; i++) state[at(i, j)] += k[i] * correction;
+      found[head * valueDim + j] = scale * sum(keyDim, (i) => state[at(i, j)] * q[i]);
+    }
+  }
+  return { state, found };
+}
+
 /** Activations in float64. */
 export const ACTIVATIONS = {
   sigmoid,
@@ -267,6 +321,7 @@ export const ACTIVATIONS = {
   relu: (x: number) => Math.max(0, x),
   relu_squared: (x: number) => Math.max(0, x) ** 2,
   tanh: Math.tanh,
+  softplus: (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
 } as const;
 
 function capped(x: number, cap: number | undefined): number {

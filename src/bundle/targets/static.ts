@@ -68,10 +68,10 @@ export const makeStatic: Target = async ({ name, model, folder, settings, hooks 
 
 /** What the page will take. */
 function memoryOf(
-  { memoryBytes, weightBytes, cacheBytesPerToken, context }: LoadedInfo,
+  { memoryBytes, weightBytes, cacheBytesPerToken, stateBytes = 0, context }: LoadedInfo,
 ): TargetReport["memory"] {
   const engine = memoryBytes ?? weightBytes;
-  const cache = cacheBytesPerToken * context;
+  const cache = cacheBytesPerToken * context + stateBytes;
   const parts = {
     weights: weightBytes,
     buffers: engine - weightBytes,

@@ -68,8 +68,8 @@ export function deltaNet(
     decays: b.within("decay", () => {
       const ofHeads = (name: string) => small(`${module}.${name}`, undefined, [valueHeads]);
       const shifted = b.node("Add", [project("in_proj_a", valueHeads), ofHeads("dt_bias")]);
-      const speeds = b.node("Exp", [ofHeads("A_log")]);
-      return b.node("Neg", [b.node("Mul", [b.node("Softplus", [shifted]), speeds])]);
+      const speeds = b.node("Neg", [b.node("Exp", [ofHeads("A_log")])]);
+      return b.node("Mul", [b.node("Softplus", [shifted]), speeds]);
     }),
     strengths: b.node("Sigmoid", [project("in_proj_b", valueHeads)]),
     net,

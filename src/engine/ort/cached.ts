@@ -126,6 +126,7 @@ class OrtModel implements EngineModel {
       context,
       weightBytes: file.weightBytes,
       cacheBytesPerToken: file.cache.length * file.keyValueHeads * file.headDim * 4,
+      ...(this.#stateBytes > 0 ? { stateBytes: this.#stateBytes } : {}),
     };
   }
 

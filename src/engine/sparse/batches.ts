@@ -32,6 +32,8 @@ export interface Piece {
   readonly within?: number;
   /** Throws when nothing is to be computed any more; asked when it is the piece's turn. */
   assertGoingOn(): void;
+  /** Whether a copy of the sequence's state is kept behind it. */
+  readonly keepsPoint?: boolean;
   /**
    * Takes the rows of logits, out of memory that the next run, of any sequence, overwrites.
    *
@@ -82,7 +84,7 @@ export class Batches {
     this.#positions = memory.reserve(BATCH * 4);
     this.#lists = memory.reserve(BATCH * 4);
     this.#wanted = memory.reserve(BATCH_WITH_LOGITS * 4);
-    this.#pages = memory.reserve(BATCH_OF_SEQUENCES * parts.pagesOfContext * 4);
+    this.#pages = memory.reserve(BATCH_OF_SEQUENCES * (parts.pagesOfContext + 1) * 4);
     memory.set(CONTROL.PROGRAM, parts.plan.program);
     memory.set(CONTROL.IDS, this.#ids);
     memory.set(CONTROL.POSITIONS, this.#positions);
@@ -177,7 +179,9 @@ export class Batches {
     const wanted = memory.words(this.#wanted, BATCH_WITH_LOGITS);
     let token = 0, rows = 0;
     for (const [i, { cached, piece }] of batch.entries()) {
-      const list = this.#pages + i * pagesOfContext * 4;
+      // Before a list of pages is where the sequence's state lies.
+      const list = this.#pages + (i * (pagesOfContext + 1) + 1) * 4;
+      memory.set(list - 4, cached.states?.current ?? 0);
       memory.words(list, cached.pages.length).set(cached.pages);
       const end = token + piece.tokens.length, first = end - rowsOf(piece);
       for (let position = cached.tokens.length; token < end; token++, position++) {
@@ -214,6 +218,7 @@ export class Batches {
       }
       const rows = rowsOf(piece);
       cached.add(piece.tokens);
+      if (piece.keepsPoint) cached.keepPoint();
       piece.take(
         memory.floats(address + row * stride, rows * stride / 4),
         rows > 0 ? likeliest : undefined,

@@ -8,6 +8,7 @@
 import { commonLength } from "../tokens.ts";
 import { PAGE } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
+import { SequenceStates, StatePool } from "./states.ts";
 
 /** Least tokens for which a page that is not full is shared: it will have to be copied. */
 const LEAST_COPIED = 8;
@@ -25,9 +26,11 @@ export interface PageLayout {
   readonly together: number;
   /** Whether of something pages keep only what was last, so that a sequence goes back to the end of a page; default: no. */
   readonly keepsLast?: boolean;
+  /** Bytes of a sequence's state; 0, where there is no linear attention, if not given. */
+  readonly stateBytes?: number;
 }
 
-/** Pages of one model. */
+/** Pages of one model, and states where sequences have some. */
 export class PagePool {
   readonly #memory: EngineMemory;
   readonly #layout: PageLayout;
@@ -40,12 +43,14 @@ export class PagePool {
 
   readonly #plenty: number;
   #made = 0;
+  readonly states: StatePool;
 
   /** @param plenty Pages up to which what is kept for later is not given up for new ones. */
   constructor(memory: EngineMemory, layout: PageLayout, plenty = 0) {
     this.#memory = memory;
     this.#layout = layout;
     this.#plenty = plenty;
+    this.states = new StatePool(memory, layout.stateBytes ?? 0, () => this.#reclaim());
   }
 
   /** Pages that sequences hold, those that are only kept for later among them. */
@@ -58,10 +63,11 @@ export class PagePool {
     return this.#made;
   }
 
-  /** Pages that there could be. */
+  /** Pages that there could be, beside one state. */
   get most(): number {
     const { bytes, together } = this.#layout;
-    return this.#made + together * Math.floor(this.#memory.left / (bytes * together));
+    const left = this.#memory.left - (this.states.made === 0 ? this.states.bytes : 0);
+    return this.#made + Math.max(0, together * Math.floor(left / (bytes * together)));
   }
 
   /** How many of a sequence's first tokens it can go back to: so many, or fewer. */
@@ -170,6 +176,8 @@ export class PagePool {
 /** Tokens and the pages with their keys and values. */
 export class CachedTokens {
   readonly #pool: PagePool;
+  /** What it remembers, where the model has linear attention. */
+  readonly #states: SequenceStates | undefined;
   #pages: number[] = [];
   readonly tokens: number[] = [];
   /** Tokens behind those that have to be computed again, before others are. */
@@ -177,6 +185,12 @@ export class CachedTokens {
 
   constructor(pool: PagePool) {
     this.#pool = pool;
+    if (pool.states.bytes > 0) this.#states = new SequenceStates(pool.states);
+  }
+
+  /** What it has of states. */
+  get states(): Pick<SequenceStates, "current" | "held"> | undefined {
+    return this.#states;
   }
 
   get pages(): readonly number[] {
@@ -200,7 +214,23 @@ export class CachedTokens {
 
   /** How many of its first tokens it, or another sequence, can go back to: so many, or fewer. */
   backTo(length: number): number {
-    return this.#pool.backTo(length);
+    return this.#states ? this.#states.backTo(length) : this.#pool.backTo(length);
+  }
+
+  /**
+   * After how many of `count` tokens more a copy of its state is worth keeping: before the last ones, where prompts that
+   * begin alike often part, and at the end of a page, which others may share. Nothing where none is.
+   */
+  pointWithin(count: number): number | undefined {
+    const { length } = this.tokens, behind = length + count - LEAST_COPIED;
+    const point = behind - behind % PAGE;
+    const isWorthIt = this.#states && point > length && point >= this.#states.last + PAGE;
+    return isWorthIt ? point - length : undefined;
+  }
+
+  /** Keeps a copy of its state as it is now, to go back to. */
+  keepPoint(): void {
+    this.#states?.keep(this.tokens.length);
   }
 
   /** Whether it serves who has these tokens, all of which it begins with, in place of a cache of their own. */
@@ -217,23 +247,25 @@ export class CachedTokens {
    * given up before that. The other goes on in its page as before.
    */
   share(other: CachedTokens, length: number): void {
-    const back = this.backTo(length), rest = back % PAGE;
+    const back = other.backTo(length), rest = back % PAGE;
     const shared = rest < LEAST_COPIED ? back - rest : back;
     for (const page of other.#pages.slice(0, Math.ceil(shared / PAGE))) {
       this.#pool.hold(page);
       this.#pages.push(page);
     }
     for (let i = 0; i < shared; i++) this.tokens.push(other.tokens[i]);
+    if (other.#states) this.#states?.share(other.#states, shared);
   }
 
   /**
-   * Pages for `count` tokens more, all that will be written its own.
+   * Pages for `count` tokens more, and a state, all that will be written its own.
    *
    * @throws {MemoryBudgetError} When there is no memory for them; it then has what it had.
    */
   grow(count: number): void {
     const first = Math.floor(this.tokens.length / PAGE);
     try {
+      this.#states?.prepare(this.tokens.length);
       if (first < this.#pages.length) this.#pages[first] = this.#pool.own(this.#pages[first], this);
       while (this.#pages.length * PAGE < this.tokens.length + count) {
         this.#pages.push(this.#pool.take(this));
@@ -252,6 +284,7 @@ export class CachedTokens {
     const back = this.backTo(length);
     this.#again = this.tokens.slice(back, length);
     this.tokens.length = back;
+    this.#states?.goBack(back);
     this.trim();
     if (back % PAGE > 0) this.#pool.resign(this.#pages.at(-1)!, this);
   }
@@ -260,6 +293,7 @@ export class CachedTokens {
   trim(): void {
     const pages = Math.ceil(this.tokens.length / PAGE);
     for (const page of this.#pages.splice(pages)) this.#pool.give(page, this);
+    if (pages === 0) this.#states?.goBack(0);
   }
 }
 

@@ -88,6 +88,7 @@ export async function loadSparse(
         tokenBytes: plan.tokenBytes,
         memoryBytes: memory.used,
         cacheBytesPerToken: plan.pages.bytes / PAGE,
+        ...(plan.pages.stateBytes ? { stateBytes: plan.pages.stateBytes } : {}),
       },
       tokenIds: decoder.vocabulary,
       keptSequences: options.keptSequences,

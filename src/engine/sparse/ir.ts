@@ -165,15 +165,50 @@ export type Step =
     readonly offset?: number;
     /** What the input is multiplied by before it is read, and kept. */
     readonly gate?: Part;
+    /** Of the sums. */
+    readonly activation?: "silu";
     /** What the sums are multiplied by. */
     readonly times?: Part;
   }
   /**
-   * Element-wise; `relu_squared` is relu(x)², `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by
+   * Linear attention by the gated delta rule: with S the state of a head, k, q and v what the token has of its keys,
+   * queries and values, k and q divided by their lengths, √(Σ x² + ε): S ← e^decay · S, S ← S + k ⊗ strength · (v − Sᵀk),
+   * scale · Sᵀq. States are zeros before the first token.
+   */
+  | {
+    readonly op: "delta";
+    /** `[keyHeads, keyDim]`; each serves as many heads of values, one after the other. */
+    readonly queries: Part;
+    readonly keys: Part;
+    /** `[valueHeads, valueDim]`. */
+    readonly values: Part;
+    /** Of each head of values. */
+    readonly decays: Value;
+    readonly strengths: Value;
+    readonly output: Value;
+    /** Of each step another one. */
+    readonly layer: number;
+    readonly keyHeads: number;
+    readonly valueHeads: number;
+    readonly keyDim: number;
+    readonly valueDim: number;
+    readonly scale: number;
+    readonly epsilon: number;
+  }
+  /**
+   * Element-wise; `softplus` is ln(1 + e^x), `relu_squared` is relu(x)², `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by
    * tanh.
    */
   | {
-    readonly op: "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "relu" | "relu_squared" | "tanh";
+    readonly op:
+      | "sigmoid"
+      | "silu"
+      | "softplus"
+      | "gelu"
+      | "gelu_tanh"
+      | "relu"
+      | "relu_squared"
+      | "tanh";
     readonly input: Value;
     readonly output: Value;
   }
@@ -195,12 +230,13 @@ export type Step =
   }
   /** Each element as many times in a row as makes the output's width. */
   | { readonly op: "spread"; readonly input: Value; readonly output: Value }
-  /** Element-wise by a tensor of as many elements. */
+  /** Element-wise by a tensor of as many elements, or by −e^weight. */
   | {
     readonly op: "weigh";
     readonly input: Value;
     readonly output: Value;
     readonly weight: string;
+    readonly isNegatedExponential?: boolean;
   }
   /** All elements by one number. */
   | {
@@ -237,6 +273,11 @@ export function valuesReadBy(step: Step): Value[] {
     case "add":
     case "mul":
       return [step.a, step.b];
+    case "delta":
+      return [
+        ...[step.queries.value, step.keys.value, step.values.value],
+        ...[step.decays, step.strengths],
+      ];
     case "convolve":
       return [step.input, step.gate?.value, step.times?.value].filter((value) =>
         value !== undefined

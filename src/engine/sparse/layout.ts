@@ -56,6 +56,7 @@ export const OP = {
   SKETCH: 11,
   ENOUGH: 12,
   CONVOLVE: 13,
+  DELTA: 14,
 } as const;
 
 /** When a barrier is needed. */
@@ -98,6 +99,7 @@ export const ACTIVATION = {
   gelu_tanh: 6,
   tanh: 7,
   relu_squared: 8,
+  softplus: 9,
 } as const;
 
 /** What an element-wise step does with two vectors. */
@@ -280,6 +282,20 @@ function kernelBytes(kind: Kind, segments: number, tokens: number): number {
 /** Bytes from one token's inputs of a convolution to the next one's, in its part of a page. */
 export function bytesOfInputs(channels: number): number {
   return 4 * roundUp(channels, 16);
+}
+
+/** Columns of a state that lie together: see `assembly/delta.ts`. */
+const STATE_COLUMNS = 16;
+
+/** Bytes of what the heads of a layer with linear attention remember. */
+export function bytesOfState(
+  { valueHeads, keyDim, valueDim }: {
+    readonly valueHeads: number;
+    readonly keyDim: number;
+    readonly valueDim: number;
+  },
+): number {
+  return 4 * valueHeads * keyDim * roundUp(valueDim, STATE_COLUMNS);
 }
 
 /** Bytes that a key/value head of this size takes of a page of the cache. */

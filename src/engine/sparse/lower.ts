@@ -22,13 +22,21 @@ import { RULES } from "./lowering/rules.ts";
 import { StepList } from "./lowering/step_list.ts";
 import { multiplyPacked } from "./lowering/weights.ts";
 
+/** What makes an output of the cache. */
+const MAKERS = {
+  key: "attention",
+  value: "attention",
+  inputs: "convolution",
+  state: "linear attention",
+} as const;
+
 /** The output that is wanted. */
 const LOGITS = "logits";
 
 /**
  * Finds the decoder in a graph with the inputs and outputs that transformers.js expects: `input_ids`,
- * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`, `past_conv.N`; `logits`,
- * `present.N.key` and `.value`, `present_conv.N`.
+ * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`, `past_conv.N`, `past_recurrent.N`; `logits`,
+ * `present.N.key` and `.value`, `present_conv.N`, `present_recurrent.N`.
  *
  * Nodes are known by what they compute; their names and order are free.
  *
@@ -70,7 +78,7 @@ export function lower(graph: GraphProto, path: string): Decoder {
   for (const { name } of presents) {
     const made = meanings.get(name);
     if (made?.kind !== "cache" || made.time !== "present") {
-      const what = cacheOf(name)?.part === "inputs" ? "convolution" : "attention";
+      const what = MAKERS[cacheOf(name)!.part];
       throw new UnsupportedOperatorError(`${path}: no ${what} makes the output ${quote(name)}`);
     }
   }
@@ -164,9 +172,11 @@ function layersOf(graph: GraphProto, steps: readonly Step[], path: string): numb
   );
   const attentions = steps.filter((step) => step.op === "attention").map(({ layer }) => layer);
   const convolutions = steps.filter((step) => step.op === "convolve").map(({ layer }) => layer);
+  const states = steps.filter((step) => step.op === "delta").map(({ layer }) => layer);
   const wanted = [
     ...attentions.flatMap((layer) => [`present.${layer}.key`, `present.${layer}.value`]),
     ...convolutions.map((layer) => `present_conv.${layer}`),
+    ...states.map((layer) => `present_recurrent.${layer}`),
   ];
   const layers = new Set([...attentions, ...convolutions]);
   const count = attentions.length + convolutions.length;
@@ -177,7 +187,8 @@ function layersOf(graph: GraphProto, steps: readonly Step[], path: string): numb
   }
   throw new OnnxError(
     `${path}: its ${outputs.size} outputs present.N are not two for each of ${attentions.length} layers` +
-      (convolutions.length > 0 ? `, and one for each of ${convolutions.length} convolutions` : ""),
+      (convolutions.length > 0 ? `, and one for each of ${convolutions.length} convolutions` : "") +
+      (states.length > 0 ? `, and one for each of ${states.length} states` : ""),
   );
 }
 

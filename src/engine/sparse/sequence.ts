@@ -84,8 +84,9 @@ export class SparseSequence implements Sequence {
     if (this.#cached.again.length > 0) await this.#computeAgain(ids.length, signal);
     const most = all ? BATCH_WITH_LOGITS : BATCH;
     let given: Float32Array = all ?? new Float32Array(0);
+    const point = this.#cached.pointWithin(ids.length) ?? 0;
     for (let done = 0;;) {
-      const tokens = ids.slice(done, done + most);
+      const tokens = ids.slice(done, Math.min(done + most, done < point ? point : Infinity));
       const isLast = done + tokens.length === ids.length;
       const assertGoingOn = () => {
         if (signal?.aborted) throw new AbortError(`stopped after ${done} of ${ids.length} tokens`);
@@ -106,6 +107,7 @@ export class SparseSequence implements Sequence {
         rest: ids.length - done,
         logits: all ? "all" : isLast ? "last" : "none",
         within: all ? undefined : within,
+        keepsPoint: done + tokens.length === point,
         assertGoingOn,
         take,
       });
@@ -115,19 +117,21 @@ export class SparseSequence implements Sequence {
     }
   }
 
-  /** Computes tokens that the sequence went back behind, fewer than a page has. */
+  /** Computes tokens that the sequence went back behind: fewer than a page has, or all that there are. */
   async #computeAgain(more: number, signal: AbortSignal | undefined): Promise<void> {
-    const { again } = this.#cached;
-    await this.#step({
-      tokens: again.slice(),
-      rest: again.length + more,
-      logits: "none",
-      assertGoingOn: () => {
-        if (signal?.aborted) throw new AbortError("stopped while tokens were computed again");
-        this.#assertOpen();
-      },
-      take: () => {},
-    });
+    for (let { again } = this.#cached; again.length > 0; { again } = this.#cached) {
+      await this.#step({
+        tokens: again.slice(0, BATCH),
+        rest: again.length + more,
+        logits: "none",
+        assertGoingOn: () => {
+          if (signal?.aborted) throw new AbortError("stopped while tokens were computed again");
+          this.#assertOpen();
+        },
+        take: () => {},
+      });
+      if (!this.#steps.background) await letEventsIn();
+    }
   }
 
   async #step(piece: Piece): Promise<void> {

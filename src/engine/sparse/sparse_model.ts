@@ -97,14 +97,16 @@ export class SparseModel implements EngineModel {
       tokens += cached.tokens.length;
       for (const page of cached.pages) held.add(page);
     }
-    const pageBytes = this.#plan.pages.bytes;
+    const { bytes: pageBytes, stateBytes = 0 } = this.#plan.pages;
+    const { states } = this.#pool;
+    const running = new Set([...this.#running].flatMap(({ states }) => states?.held ?? [])).size;
     return {
       sequences: this.#running.size,
       tokens,
-      bytes: held.size * pageBytes,
-      keptBytes: (this.#pool.held - held.size) * pageBytes,
-      reservedBytes: this.#pool.made * pageBytes,
-      limitBytes: this.#pool.most * pageBytes,
+      bytes: held.size * pageBytes + running * stateBytes,
+      keptBytes: (this.#pool.held - held.size) * pageBytes + (states.held - running) * stateBytes,
+      reservedBytes: this.#pool.made * pageBytes + states.made * stateBytes,
+      limitBytes: this.#pool.most * pageBytes + Math.max(1, states.made) * stateBytes,
     };
   }
 

@@ -62,6 +62,7 @@ function detailsOf({ info, canChat, card }: Served["model"]): ModelDetails {
     ...(fileBytes === undefined ? {} : { fileBytes }),
     weightBytes: info.weightBytes,
     cacheBytesPerToken: info.cacheBytesPerToken,
+    ...(info.stateBytes === undefined ? {} : { stateBytes: info.stateBytes }),
     ...(card === undefined ? {} : { card: { ...card, blocks: [...card.blocks] } }),
   };
 }

@@ -30,6 +30,7 @@ const detailsSchema = z.object({
   fileBytes: bytes.optional(),
   weightBytes: bytes.describe("Bytes of the weights in memory"),
   cacheBytesPerToken: z.number(),
+  stateBytes: bytes.optional().describe("Bytes of what linear attention remembers of a sequence"),
   card: cardSchema.optional(),
 }).openapi("ModelDetails");
 

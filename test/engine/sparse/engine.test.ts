@@ -12,7 +12,6 @@ import {
   formatsFor,
   type How,
   LONG,
-  NOT_OURS,
   ROOT,
   TOKENS,
 } from "../../compile/support.ts";
@@ -29,8 +28,7 @@ afterAll(() => workshop.remove());
 /** To the engine they are Llama with other numbers in its tables. */
 const LIKE_LLAMA = ["llama-old-rope-scaled", "llama-rope-scaled"];
 const MODELS = [
-  ...readdirSync(fromRoot(ROOT))
-    .filter((name) => !LIKE_LLAMA.includes(name) && !NOT_OURS.includes(name)).sort(),
+  ...readdirSync(fromRoot(ROOT)).filter((name) => !LIKE_LLAMA.includes(name)).sort(),
   "tiny",
 ];
 

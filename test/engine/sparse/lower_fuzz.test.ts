@@ -64,6 +64,7 @@ beforeAll(async () => {
     ["hunyuan", { format: "dense", values: "f16" }],
     ["lfm2", { format: "dense", values: "f32" }],
     ["lfm3", { format: "nm", values: "int8" }],
+    ["qwen3_5", { format: "csr", values: "f32" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
@@ -108,6 +109,17 @@ function checkDecoder({ widths, steps, logits, vocabulary, positions, layers }: 
         must(width(step.input) === width(i) && step.layer < layers, `convolution ${i}`);
         must(Number.isInteger(step.length) && step.length >= 2, `convolution ${i}`);
         break;
+      case "delta": {
+        const { keyHeads, valueHeads, keyDim, valueDim, scale, epsilon } = step;
+        for (const { value, offset } of [step.queries, step.keys]) {
+          must(offset === 0 && width(value) === keyHeads * keyDim, `delta ${i}`);
+        }
+        must(width(step.values.value) === valueHeads * valueDim, `delta ${i}`);
+        must(width(i) === valueHeads * valueDim && valueHeads % keyHeads === 0, `delta ${i}`);
+        must([step.decays, step.strengths].every((v) => width(v) === valueHeads), `delta ${i}`);
+        must(Number.isFinite(scale) && epsilon >= 0 && step.layer < layers, `delta ${i}`);
+        break;
+      }
       case "spread":
         must(width(i) % width(step.input) === 0, `spread ${i}`);
         break;

@@ -176,6 +176,8 @@ export class Machine {
       ids?: readonly number[];
       /** Pages of the sequence, or of each token's. */
       pages?: readonly number[] | readonly (readonly number[])[];
+      /** Where the state of each token's sequence lies. */
+      states?: readonly number[];
       /** In how many places the weights of one token are read (default: 1). */
       places?: number;
     },
@@ -184,10 +186,10 @@ export class Machine {
     const words = program.finish();
     const address = this.reserve(words.byteLength);
     memory.words(address, words.length).set(words);
-    const list = (values: readonly number[] = []) => {
-      const at = this.reserve(values.length * 4);
-      memory.words(at, values.length).set(values);
-      return at;
+    const list = (values: readonly number[] = [], before = 0) => {
+      const at = this.reserve((values.length + 1) * 4);
+      memory.words(at, values.length + 1).set([before, ...values]);
+      return at + 4;
     };
     memory.set(CONTROL.PROGRAM, address);
     memory.set(CONTROL.IDS, list(run.ids));
@@ -198,7 +200,9 @@ export class Machine {
       CONTROL.POSITIONS,
       list(typeof position === "number" ? each.map((i) => position + i) : position),
     );
-    const [shared, own] = isOfEach(pages) ? [0, pages.map(list)] : [list(pages), []];
+    const own = run.states?.map((state) => list([], state)) ??
+      (isOfEach(pages) ? pages.map((own) => list(own)) : []);
+    const shared = isOfEach(pages) ? 0 : list(pages);
     memory.set(CONTROL.PAGES, list(each.map((i) => own[i] ?? shared)));
     memory.set(CONTROL.LOGITS, logits.length);
     memory.set(CONTROL.LOGITS_OF, list(logits));

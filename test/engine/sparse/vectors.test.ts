@@ -131,6 +131,7 @@ describe("element by element", () => {
       "relu",
       "relu_squared",
       "tanh",
+      "softplus",
     ] as const
   ) {
     test(`${activation} is right from one end of float32 to the other`, () => {
@@ -143,8 +144,9 @@ describe("element by element", () => {
           : activation === "gelu_tanh"
           // Its exponent is a sum of powers, whose rounding counts for more where it is large.
           ? 1e-6 * Math.abs(wanted) * Math.max(1, x * x) + 1.2e-38 * Math.max(1, Math.abs(x))
-          : activation === "tanh"
-          ? 2.5e-7 * Math.abs(wanted)
+          : activation === "tanh" || activation === "softplus"
+          // Of softplus, e^x below what e^-87 is are 0.
+          ? 2.5e-7 * Math.abs(wanted) + (activation === "softplus" ? 1.7e-38 : 0)
           : activation === "silu" || activation === "sigmoid"
           // From 88 on, e^x is held back to stay finite.
           ? 1e-6 * Math.abs(wanted) + (x < -87 ? 5e-39 * Math.max(1, Math.abs(x)) : 0)

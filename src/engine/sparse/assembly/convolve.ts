@@ -6,6 +6,7 @@
  * what a token reads is there, and nobody waits. Its sum is made in one order, whatever is run with it.
  */
 import { page, positionOf } from "./attention_step";
+import { activate, NONE } from "./math";
 import { share } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. 0 is no gate. */
@@ -16,6 +17,8 @@ const CHANNELS: usize = 40, LENGTH: usize = 44;
 const WEIGHTS: usize = 48, BIAS: usize = 52;
 /** Bytes from a page's beginning to this layer's part of it. */
 const LAYER: usize = 56;
+/** Of the sums, before they are multiplied. */
+const ACTIVATION: usize = 60;
 
 /** Channels of a line, and bytes. */
 const LINE = 16, LINE_BYTES = 64;
@@ -53,7 +56,18 @@ function convolveToken(a: usize, token: i32, apart: usize, first: usize, bytes: 
   else memory.copy(own, input, bytes);
   if (isBegun) addProducts(out, own, weights, bytes);
   else multiply(out, own, weights, bytes);
+  activateSome(load<i32>(a, ACTIVATION), out, bytes);
   if (load<usize>(a, TIMES) != 0) multiply(out, out, vectorOf(a, TIMES, token) + first, bytes);
+}
+
+/** Activates numbers where they lie. */
+function activateSome(kind: i32, at: usize, bytes: usize): void {
+  if (kind == NONE) return;
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) v128.store(at + i, activate(kind, v128.load(at + i)));
+  for (; i < bytes; i += 4) {
+    store<f32>(at + i, f32x4.extract_lane(activate(kind, v128.load32_zero(at + i)), 0));
+  }
 }
 
 /** A token's vector, by the word that has the address. */

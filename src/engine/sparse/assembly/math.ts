@@ -212,7 +212,8 @@ export function capped(x: v128, cap: f32): v128 {
 
 /** Activations by their number in a program. */
 export const NONE = 0, SILU = 1, GELU = 2, RELU = 3, SIGMOID = 4, NEARLY_SILU = 5, GELU_TANH = 6, TANH = 7,
-  RELU_SQUARED = 8;
+  RELU_SQUARED = 8,
+  SOFTPLUS = 9;
 
 /** An activation. Not inlined: it would be there some hundred times. */
 export function activate(kind: i32, x: v128): v128 {
@@ -227,7 +228,26 @@ export function activate(kind: i32, x: v128): v128 {
     const positive = f32x4.pmax(f32x4.splat(0), x);
     return f32x4.mul(positive, positive);
   }
+  if (kind == SOFTPLUS) return softplus(x);
   return x;
+}
+
+/**
+ * ln(1 + e^x), as max(x, 0) + ln(1 + e^-|x|); ln(1 + t) = 2 artanh(t / (2 + t)), by the latter's Taylor series: what
+ * follows its terms is below a part in 10^9 where t is up to 1.
+ */
+function softplus(x: v128): v128 {
+  const t = exp(f32x4.neg(f32x4.abs(x))), z = f32x4.div(t, f32x4.add(t, f32x4.splat(2)));
+  const square = f32x4.mul(z, z);
+  let p = f32x4.splat(1.0 / 15.0);
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 13.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 11.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 9.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 7.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 5.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1.0 / 3.0));
+  p = f32x4.add(f32x4.mul(p, square), f32x4.splat(1));
+  return f32x4.add(f32x4.pmax(f32x4.splat(0), x), f32x4.mul(f32x4.add(z, z), p));
 }
 
 /** Activates all numbers from `from` to `end`. */

@@ -26,6 +26,7 @@ import {
   TOKENS,
 } from "./control";
 import { convolve } from "./convolve";
+import { delta } from "./delta";
 import { denseF16, denseF32 } from "./dense_floats";
 import { denseInt4Many } from "./dense_int4_many";
 import { denseInt8Many } from "./dense_many";
@@ -62,7 +63,7 @@ import { elementwise, embed, norm, select, share } from "./vectors";
 
 const END = 0, BARRIER = 1, EMBED = 2, NORM = 3, QUANTISE = 4, LINEAR = 5, ELEMENTWISE = 6;
 const APPEND = 7, ATTEND = 8, SELECT = 9, COMBINE = 10, SKETCHED = 11, ENOUGH = 12;
-const CONVOLVE = 13;
+const CONVOLVE = 13, DELTA = 14;
 
 /** When a barrier is needed. */
 const ALWAYS = 0, FOR_MANY = 1; // and 2: for one token
@@ -101,6 +102,7 @@ function runShare(thread: i32): bool {
     else if (op == COMBINE) combine(a, tokens, thread, threads);
     else if (op == ELEMENTWISE) elementwise(a, tokens, thread, threads);
     else if (op == CONVOLVE) convolve(a, tokens, thread, threads);
+    else if (op == DELTA) delta(a, tokens, thread, threads);
     else if (op == EMBED) embed(a, tokens, thread, threads);
     else if (op == SELECT) {
       if (logits == 0) break;

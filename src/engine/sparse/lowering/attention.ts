@@ -10,7 +10,7 @@ import type { StepList } from "./step_list.ts";
 import { flat, vectorName } from "./weights.ts";
 
 const CACHE_NAME =
-  /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_conv\.(0|[1-9]\d{0,3}))$/;
+  /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_(conv|recurrent)\.(0|[1-9]\d{0,3}))$/;
 
 /** The input of GroupQueryAttention that has the heads' sinks. */
 const SINKS = 11;
@@ -19,7 +19,8 @@ const SINKS = 11;
 export function cacheOf(name: string): Cache | undefined {
   const match = CACHE_NAME.exec(name);
   if (!match) return undefined;
-  const [, time = match[4], layer = match[5], part = "inputs"] = match;
+  const [, time = match[4], layer = match[6]] = match;
+  const part = match[3] ?? (match[5] === "conv" ? "inputs" : "state");
   return {
     kind: "cache",
     time: time === "present" ? "present" : "past",

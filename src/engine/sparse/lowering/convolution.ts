@@ -42,7 +42,7 @@ export function appendToHistory(view: NodeView, steps: StepList): History {
   const axis = view.integer("axis");
   if (axis !== 2 && axis !== -1) throw view.unsupported(`joins along the axis ${axis}`);
   checkShapeOfPast(view, past, steps.widthOf(of.value));
-  if (!steps.claim(past.layer)) {
+  if (!steps.claim(`inputs ${past.layer}`)) {
     throw view.unsupported(`reads ${quote(view.node.input[0])}, which another node has read`);
   }
   return { kind: "history", of, past };

@@ -67,13 +67,30 @@ export interface Unscaled {
   readonly weight: TensorProto;
 }
 
-/** On the way to the root of a vector's mean square. */
+/** On the way to the root of a vector's mean square, or to its length. */
 export interface Moment {
   readonly kind: "part of a norm";
   readonly of: Activation;
-  /** x², its mean, the mean + ε, the root of that. */
+  /** x², its mean or sum, that + ε, the root of that. */
   readonly stage: "square" | "mean" | "shifted" | "root";
+  readonly isSum: boolean;
   readonly epsilon: number;
+}
+
+/** A vector, or each of its heads, over its length, √(Σ x² + ε). */
+export interface UnitVectors {
+  readonly kind: "unit vectors";
+  readonly of: Activation;
+  readonly epsilon: number;
+  /** Whether heads lie one after the other, as `[batch, sequence, width]`. */
+  readonly isFlat: boolean;
+}
+
+/** e^x of a tensor's elements, or what is as much below 0. */
+export interface Exponentials {
+  readonly kind: "exponentials";
+  readonly of: Stored;
+  readonly isNegated: boolean;
 }
 
 /** A vector over the root of its mean square. */
@@ -124,11 +141,14 @@ export interface Convolved {
   readonly cut: boolean;
 }
 
-/** Keys or values of a layer, or what a convolution has read last: an input of the graph, or an output. */
+/**
+ * Keys or values of a layer, what a convolution has read last, or the state of linear attention: an input of the graph,
+ * or an output.
+ */
 export interface Cache {
   readonly kind: "cache";
   readonly time: "past" | "present";
-  readonly part: "key" | "value" | "inputs";
+  readonly part: "key" | "value" | "inputs" | "state";
   readonly layer: number;
   /** Of an output with inputs: how many of them it is given. */
   readonly length?: number;
@@ -147,6 +167,8 @@ export type Meaning =
   | Unscaled
   | Moment
   | Normed
+  | UnitVectors
+  | Exponentials
   | Lengths
   | RotaryTable
   | Turned

@@ -12,24 +12,33 @@ export function square(view: NodeView): Meaning {
   const of = view.input(0, "activation");
   const exponent = view.number(1, "floats");
   if (exponent !== 2) throw view.unsupported(`has the exponent ${exponent}; 2 is understood`);
-  return { kind: "part of a norm", of, stage: "square", epsilon: 0 };
+  return { kind: "part of a norm", of, stage: "square", isSum: false, epsilon: 0 };
 }
 
 /** The mean of the squares, over the last axis. */
 export function mean(view: NodeView): Meaning {
+  return overLast(view, "mean");
+}
+
+function overLast(view: NodeView, what: "mean" | "sum"): Moment {
   const moment = part(view, 0, "square");
   view.expectInteger("keepdims", 1);
   const axes = view.axes();
   const last = moment.of.heads === undefined ? 2 : 3;
   if (axes.length !== 1 || (axes[0] !== -1 && axes[0] !== last)) {
     throw view.unsupported(
-      `takes the mean over the axes ${listed(axes)}; the last one is understood`,
+      `takes the ${what} over the axes ${listed(axes)}; the last one is understood`,
     );
   }
   return { ...moment, stage: "mean" };
 }
 
-/** The mean + ε. */
+/** The sum of the squares, over the last axis. */
+export function sumOfSquares(view: NodeView): Meaning {
+  return { ...overLast(view, "sum"), isSum: true };
+}
+
+/** The mean + ε, or the sum. */
 export function addEpsilon(view: NodeView, moment: Moment, place: number): Meaning {
   const epsilon = view.number(place, "floats");
   if (moment.stage !== "mean") throw view.unsupported(`adds ${epsilon} to a ${moment.stage}`);
@@ -44,11 +53,13 @@ export function root(view: NodeView): Meaning {
 /** x over that. */
 export function divide(view: NodeView): Meaning {
   const x = view.input(0, "activation");
-  const { of, epsilon } = part(view, 1, "root");
+  const { of, epsilon, isSum } = part(view, 1, "root");
   if (x.value !== of.value || x.heads !== of.heads || x.lastOnly !== of.lastOnly) {
     throw view.unsupported("divides by the root of another value's mean square");
   }
-  return { kind: "norm without weight", of, epsilon };
+  return isSum
+    ? { kind: "unit vectors", of, epsilon, isFlat: false }
+    : { kind: "norm without weight", of, epsilon };
 }
 
 /** That · weight: the norm is complete. */

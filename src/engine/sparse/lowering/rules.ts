@@ -21,10 +21,20 @@ import {
   turn,
   turnBack,
 } from "./convolution.ts";
+import { exponentials, joinUnits, negate, remember, weighByExponentials } from "./delta.ts";
 import { type Activation, type Meaning, type MeaningOf, ordered, type Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import { makeTables, rotate } from "./rotary.ts";
-import { addEpsilon, divide, layerNorm, mean, root, square, weighNorm } from "./norms.ts";
+import {
+  addEpsilon,
+  divide,
+  layerNorm,
+  mean,
+  root,
+  square,
+  sumOfSquares,
+  weighNorm,
+} from "./norms.ts";
 import type { StepList } from "./step_list.ts";
 import {
   addBias,
@@ -48,19 +58,22 @@ export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["Concat", appendToHistory],
   ["Conv", convolve],
   ["Div", div],
+  ["Exp", exponentials],
   ["Gather", gather],
   ["Identity", (view) => view.meaning(0)],
   ["LayerNormalization", layerNorm],
   ["MatMul", multiply],
   ["Mul", mul],
+  ["Neg", negate],
   ["Pow", square],
   ["ReduceMean", mean],
-  ["ReduceSum", countTokens],
+  ["ReduceSum", reduceSum],
   ["Relu", elementwise("relu")],
   ["Reshape", reshape],
   ["Shape", shapeOfMask],
   ["Sigmoid", elementwise("sigmoid")],
   ["Slice", slice],
+  ["Softplus", elementwise("softplus")],
   ["Sqrt", root],
   ["Sub", sub],
   ["Tanh", elementwise("tanh")],
@@ -70,6 +83,7 @@ export const RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ["com.microsoft.FastGelu", elementwise("gelu_tanh")],
   ["com.microsoft.Gelu", elementwise("gelu")],
   ["com.microsoft.GroupQueryAttention", attend],
+  ["com.microsoft.LinearAttention", remember],
   ["com.microsoft.RotaryEmbedding", rotate],
 ]);
 
@@ -143,6 +157,8 @@ function mul(view: NodeView, steps: StepList): Meaning {
   if (norm) return weighNorm(view, steps, ...norm);
   const raised = ordered(pair, "norm without weight", "tensor plus a number");
   if (raised) return weighNorm(view, steps, raised[0], raised[1].stored, raised[1].above);
+  const exponential = ordered(pair, "activation", "exponentials");
+  if (exponential) return weighByExponentials(view, steps, ...exponential);
   const product = ordered(pair, "product without scales", "tensor");
   if (product) return scaleProduct(view, steps, ...product);
   const rows = ordered(pair, "rows", "scales of rows");
@@ -221,7 +237,15 @@ function elementwise(op: Exclude<Elementwise, "silu" | "relu_squared">): Rule {
   return (view, steps) => apply(steps, op, view.input(0, "activation"));
 }
 
-type Elementwise = "relu" | "relu_squared" | "sigmoid" | "silu" | "gelu" | "gelu_tanh" | "tanh";
+type Elementwise =
+  | "relu"
+  | "relu_squared"
+  | "sigmoid"
+  | "silu"
+  | "softplus"
+  | "gelu"
+  | "gelu_tanh"
+  | "tanh";
 
 function apply(steps: StepList, op: Elementwise, x: Activation): Activation {
   const output = steps.value(steps.widthOf(x.value));
@@ -239,6 +263,10 @@ function cast(view: NodeView, steps: StepList): Meaning {
     if (x.kind === "activation") return x;
   }
   throw view.unsupported(`casts a value of the kind "${x.kind}" to ${DataType[to] ?? to}`);
+}
+
+function reduceSum(view: NodeView): Meaning {
+  return view.meaning(0).kind === "part of a norm" ? sumOfSquares(view) : countTokens(view);
 }
 
 function gather(view: NodeView, steps: StepList): Meaning {
@@ -259,6 +287,8 @@ function transpose(view: NodeView, steps: StepList): Meaning {
 
 /** Vectors cut into heads, or heads put together again. */
 function reshape(view: NodeView, steps: StepList): Meaning {
+  const found = view.meaning(0);
+  if (found.kind === "unit vectors") return joinUnits(view, steps, found);
   const x = view.input(0, "activation");
   view.expectInteger("allowzero", 0);
   const shape = view.numbers(1, "integers");

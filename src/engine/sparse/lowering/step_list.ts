@@ -2,7 +2,7 @@
  * The steps of a decoder while they are made.
  * @module
  */
-import { type Step, type Value, valuesReadBy } from "../ir.ts";
+import { type Part, type Step, type Value, valuesReadBy } from "../ir.ts";
 
 /**
  * Collects steps, each of which makes a value of its own.
@@ -14,17 +14,17 @@ export class StepList {
   readonly #widths: number[] = [];
   readonly #steps: Step[] = [];
   readonly #makers = new Map<Value, Step>();
-  readonly #claimed = new Set<number>();
+  readonly #claimed = new Set<string>();
 
   /** A new value. */
   value(width: number): Value {
     return this.#widths.push(width) - 1;
   }
 
-  /** Says that what a layer has kept is read; false where it has been before. */
-  claim(layer: number): boolean {
-    const isFirst = !this.#claimed.has(layer);
-    this.#claimed.add(layer);
+  /** Says that something that a layer has kept is read; false where it has been before. */
+  claim(kept: string): boolean {
+    const isFirst = !this.#claimed.has(kept);
+    this.#claimed.add(kept);
     return isFirst;
   }
 
@@ -53,7 +53,7 @@ export class StepList {
     const needed = new Set([logits]);
     const kept: Step[] = [];
     for (const step of this.#steps.toReversed()) {
-      const isKept = step.op === "attention" || step.op === "convolve";
+      const isKept = step.op === "attention" || step.op === "convolve" || step.op === "delta";
       if (!isKept && !needed.has(step.output)) continue;
       kept.push(step);
       for (const value of valuesReadBy(step)) needed.add(value);
@@ -82,6 +82,18 @@ function renumbered(step: Step, number: (value: Value) => Value): Step {
         values: number(step.values),
         output,
       };
+    case "delta": {
+      const of = (part: Part) => ({ ...part, value: number(part.value) });
+      return {
+        ...step,
+        queries: of(step.queries),
+        keys: of(step.keys),
+        values: of(step.values),
+        decays: number(step.decays),
+        strengths: number(step.strengths),
+        output,
+      };
+    }
     case "add":
     case "mul":
       return { ...step, a: number(step.a), b: number(step.b), output };

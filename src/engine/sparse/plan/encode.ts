@@ -1,6 +1,6 @@
 /**
  * Words of steps, as the kernels read them: `assembly/linear.ts`, `vectors.ts`, `quantise.ts`,
- * `attention_step.ts` and `convolve.ts` have the same places.
+ * `attention_step.ts`, `convolve.ts` and `delta.ts` have the same places.
  * @module
  */
 import { ACTIVATION, BARRIER, ELEMENTWISE, OP, SKETCH_KIND, TAKEN_BYTES } from "../layout.ts";
@@ -252,14 +252,40 @@ export class Program {
       bias: number;
       /** Bytes from a page's beginning to the layer's part. */
       layerOffset: number;
+      activation?: keyof typeof ACTIVATION;
     },
   ): void {
     const { input, gate, times, out } = parts;
-    const { channels, length, weight, bias, layerOffset } = options;
+    const { channels, length, weight, bias, layerOffset, activation = "none" } = options;
     this.#step(OP.CONVOLVE, [
       ...[input.address, input.stride, gate?.address ?? 0, gate?.stride ?? 0],
       ...[times?.address ?? 0, times?.stride ?? 0, out.address, out.stride],
-      ...[channels, length, weight, bias, layerOffset],
+      ...[channels, length, weight, bias, layerOffset, ACTIVATION[activation]],
+    ]);
+  }
+
+  /** Linear attention by the gated delta rule; see `delta` in `ir.ts`. */
+  delta(
+    parts: Readonly<
+      Record<"queries" | "keys" | "values" | "decays" | "strengths" | "out", Vectors>
+    >,
+    options: {
+      keyHeads: number;
+      valueHeads: number;
+      keyDim: number;
+      valueDim: number;
+      /** Bytes from the beginning of a sequence's state to the layer's; `bytesOfState` in `layout.ts` says how many. */
+      layerOffset: number;
+      scale: number;
+      epsilon: number;
+    },
+  ): void {
+    const { queries, keys, values, decays, strengths, out } = parts;
+    const { keyHeads, valueHeads, keyDim, valueDim, layerOffset, scale, epsilon } = options;
+    this.#step(OP.DELTA, [
+      ...[queries, keys, values, decays, strengths, out]
+        .flatMap(({ address, stride }) => [address, stride]),
+      ...[keyHeads, valueHeads, keyDim, valueDim, layerOffset, bits(scale), bits(epsilon)],
     ]);
   }
 

@@ -19,6 +19,7 @@ import { joinGates } from "./gates.ts";
 export type FusedStep =
   | Extract<Step, { op: "embed" | "rmsNorm" | "layerNorm" }>
   | ConvolutionStep
+  | DeltaStep
   | LinearStep
   | ElementwiseStep
   | AttentionStep
@@ -34,6 +35,7 @@ export interface ElementwiseStep {
   readonly b?: Value;
   /** For `mul`, in place of that: a tensor of the file. */
   readonly weight?: string;
+  readonly isNegatedExponential?: boolean;
   readonly activation: Activation;
   /** What `a` is multiplied by; 1 if not given. */
   readonly factor?: number;
@@ -50,6 +52,7 @@ export type Activation =
   | "none"
   | "sigmoid"
   | "silu"
+  | "softplus"
   | "gelu"
   | "gelu_tanh"
   | "relu"
@@ -88,6 +91,9 @@ export type AttentionStep = Attention & {
 /** A convolution over the tokens, with the gates around it. */
 export type ConvolutionStep = Extract<Step, { op: "convolve" }>;
 
+/** Linear attention. */
+export type DeltaStep = Extract<Step, { op: "delta" }>;
+
 /** A fused program. */
 export interface FusedDecoder {
   readonly widths: readonly number[];
@@ -111,6 +117,7 @@ export function readBy(step: FusedStep): Value[] {
     case "select":
       return [...step.values];
     case "convolve":
+    case "delta":
       return [...new Set(valuesReadBy(step))];
     default:
       return [step.input];
@@ -131,6 +138,8 @@ export interface VectorRef {
   readonly name: string;
   /** What is added to its elements. */
   readonly above: number;
+  /** Whether it is −e^x of each that is wanted. */
+  readonly isNegatedExponential?: boolean;
 }
 
 /** The vectors that a step needs, but for rotary tables and a convolution's weights. */
@@ -151,8 +160,10 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
           .map(({ weight, above }) => ({ name: weight, above: above ?? 0 })),
         ...plain(step.sinks),
       ];
-    case "elementwise":
-      return plain(step.weight);
+    case "elementwise": {
+      const { isNegatedExponential } = step;
+      return plain(step.weight).map((vector) => ({ ...vector, isNegatedExponential }));
+    }
     default:
       return [];
   }
@@ -184,7 +195,8 @@ class Fuser {
     this.#decoder = decoder;
     this.#tail = 1 +
       decoder.steps.findLastIndex(({ op }) =>
-        op === "attention" || op === "convolve" || op === "rotary" || op === "embed"
+        op === "attention" || op === "convolve" || op === "delta" || op === "rotary" ||
+        op === "embed"
       );
     this.#uses = usesOf(decoder);
   }
@@ -218,6 +230,7 @@ class Fuser {
         return;
       case "sigmoid":
       case "silu":
+      case "softplus":
       case "gelu":
       case "gelu_tanh":
       case "relu":
@@ -236,7 +249,11 @@ class Fuser {
           heads: this.#decoder.widths[step.input],
         });
       case "weigh":
-        return this.#elementwise(step, { kind: "mul", weight: step.weight });
+        return this.#elementwise(step, {
+          kind: "mul",
+          weight: step.weight,
+          isNegatedExponential: step.isNegatedExponential,
+        });
       case "scale":
         return this.#elementwise(step, { kind: "copy", factor: step.factor });
       case "cap": {

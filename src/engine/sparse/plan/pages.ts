@@ -3,7 +3,7 @@
  * @module
  */
 import type { PageLayout } from "../cache.ts";
-import { bytesOfInputs, PAGE, pageBytes } from "../layout.ts";
+import { bytesOfInputs, bytesOfState, PAGE, pageBytes } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { AttentionStep, ConvolutionStep, FusedDecoder } from "./fuse.ts";
 
@@ -40,12 +40,16 @@ export function layoutOfPages(
   const caching = steps.filter((step) => step.op === "attention" || step.op === "convolve");
   const layers = caching.map((step) => layerBytes(step, kv, widths));
   const keepsLast = caching.some(({ op }) => op === "convolve");
+  const stateBytes = steps.reduce(
+    (sum, step) => step.op === "delta" ? sum + bytesOfState(step) : sum,
+    0,
+  );
   const bytes = layers.reduce((sum, layer) => sum + layer, 0);
   // A program without a cache has pages of nothing.
   const [first = 0] = layers;
   const areAlike = layers.every((layer) => layer === first);
   const together = Math.min(TOGETHER, Math.ceil(context / PAGE));
   return areAlike && together * bytes <= memory.left * PART
-    ? { bytes, layerBytes: first, together, keepsLast }
-    : { bytes, layerBytes: bytes, together: 1, keepsLast };
+    ? { bytes, layerBytes: first, together, keepsLast, stateBytes }
+    : { bytes, layerBytes: bytes, together: 1, keepsLast, stateBytes };
 }

@@ -5,7 +5,15 @@
  */
 import type { PageLayout } from "../cache.ts";
 import type { Part, Value } from "../ir.ts";
-import { hasListsBeside, isQuantised, KIND, PAGE, roundUp, scratchBytes } from "../layout.ts";
+import {
+  bytesOfState,
+  hasListsBeside,
+  isQuantised,
+  KIND,
+  PAGE,
+  roundUp,
+  scratchBytes,
+} from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
@@ -22,6 +30,8 @@ import {
 import {
   type AttentionStep,
   type ConvolutionStep,
+  type DeltaStep,
+  type ElementwiseStep,
   type FusedDecoder,
   type FusedStep,
   type LinearStep,
@@ -76,7 +86,7 @@ export async function makePlan(
   }
   const vectors = new Map<string, number>();
   for (const vector of decoder.steps.flatMap(vectorsOf)) {
-    vectors.set(keyOf(vector), await weights.vector(vector.name, vector.above));
+    vectors.set(keyOf(vector), await weights.vector(vector.name, vector));
   }
   const kernels = new Map<FusedStep, number>();
   for (const step of decoder.steps) {
@@ -95,8 +105,8 @@ export async function makePlan(
   return new Planner(decoder, placed, memory, weights.stage, options).run();
 }
 
-function keyOf({ name, above }: VectorRef): string {
-  return `${above} ${name}`;
+function keyOf({ name, above, isNegatedExponential = false }: VectorRef): string {
+  return `${above} ${isNegatedExponential} ${name}`;
 }
 
 /** Where weights lie. */
@@ -127,6 +137,8 @@ class Planner {
   readonly #pages: PageLayout;
   /** Bytes from a page's beginning to the next layer's part. */
   #layerOffset = 0;
+  /** Bytes from a state's beginning to the next layer's part. */
+  #stateOffset = 0;
   readonly #scratch: Scratch;
   readonly #partials: number;
 
@@ -218,7 +230,7 @@ class Planner {
         const whole = this.#values.toRead(step.a, "tokens", at);
         const a = step.offset ? { ...whole, address: whole.address + 4 * step.offset } : whole;
         const b = step.b === undefined
-          ? this.#sameForAll(step.weight)
+          ? this.#sameForAll(step)
           : this.#values.toRead(step.b, "tokens", at);
         if (b && b.copy !== 0) throw new Error("a private vector has an element-wise reader");
         // What nobody else reads any more is changed where it lies: logits are large.
@@ -241,6 +253,8 @@ class Planner {
         return this.#encodeAttention(step, at);
       case "convolve":
         return this.#encodeConvolution(step, at);
+      case "delta":
+        return this.#encodeDelta(step, at);
     }
   }
 
@@ -297,8 +311,10 @@ class Planner {
   }
 
   /** A vector of the file as one that all tokens read. */
-  #sameForAll(name: string | undefined): Vectors | undefined {
-    return name === undefined ? undefined : { address: this.#vector(name), stride: 0, copy: 0 };
+  #sameForAll({ weight: name, isNegatedExponential }: ElementwiseStep): Vectors | undefined {
+    if (name === undefined) return undefined;
+    const address = this.#vectors.get(keyOf({ name, above: 0, isNegatedExponential }))!;
+    return { address, stride: 0, copy: 0 };
   }
 
   /** Whether inputs of 7 bits have made products less exact than some activation functions need be. */
@@ -341,11 +357,8 @@ class Planner {
 
   /** Threads divide the channels, and read what others have written of all that goes into them. */
   #encodeConvolution(step: ConvolutionStep, at: number): void {
-    const { input, offset = 0, gate, times, output, length, bias } = step;
-    const read = ({ value, offset }: Part): Vectors => {
-      const whole = this.#values.toRead(value, "all", at);
-      return { ...whole, address: whole.address + 4 * offset };
-    };
+    const { input, offset = 0, gate, times, output, length, bias, activation } = step;
+    const read = (part: Part) => this.#readPart(part, at);
     const parts = {
       input: read({ value: input, offset }),
       gate: gate && read(gate),
@@ -358,8 +371,32 @@ class Planner {
       weight: this.#kernels.get(step)!,
       bias: this.#vector(bias),
       layerOffset: this.#layerOffset,
+      activation,
     });
     this.#nextLayer(step);
+  }
+
+  /** Threads divide heads and columns of their states, and read what others have written of all that goes into them. */
+  #encodeDelta(step: DeltaStep, at: number): void {
+    const read = (part: Part) => this.#readPart(part, at);
+    const [decays, strengths] = [step.decays, step.strengths].map((value) =>
+      read({ value, offset: 0 })
+    );
+    const parts = {
+      queries: read(step.queries),
+      keys: read(step.keys),
+      values: read(step.values),
+      ...{ decays, strengths },
+    };
+    const out = this.#values.place(step.output, "scattered");
+    this.#program.delta({ ...parts, out }, { ...step, layerOffset: this.#stateOffset });
+    this.#stateOffset += bytesOfState(step);
+  }
+
+  /** Vectors that some of a value's elements are. */
+  #readPart({ value, offset }: Part, at: number): Vectors {
+    const whole = this.#values.toRead(value, "all", at);
+    return { ...whole, address: whole.address + 4 * offset };
   }
 
   #nextLayer(step: AttentionStep | ConvolutionStep): void {

@@ -16,7 +16,7 @@ import type { PlacedMatrix } from "./placed.ts";
 import { type PlacedTables, placeTables } from "./rotary.ts";
 import { type PlacedSketch, placeSketch, sketchBytes } from "./sketch.ts";
 import { bytesToStageSparse, placeSparse } from "./sparse.ts";
-import { type Helpers, Stage } from "./stage.ts";
+import { type Helpers, type HowRead, Stage } from "./stage.ts";
 
 /** Columns are indexed by 16 bits. */
 const MOST_COLUMNS = 1 << 16;
@@ -123,11 +123,11 @@ export class WeightLoader {
   /**
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
-   * @param above What is added to each element.
+   * @param how What is done with its elements.
    * @returns Its address.
    */
-  vector(name: string, above = 0): Promise<number> {
-    return this.#stage.vector(name, above);
+  vector(name: string, how: HowRead = {}): Promise<number> {
+    return this.#stage.vector(name, how);
   }
 
   /** The kernels of a convolution; see {@linkcode placeKernels}. */

@@ -34,8 +34,8 @@ export async function placeTables(
   const count = positions * pairs;
   if (tables.kind === "stored") {
     return {
-      cosines: await stage.vector(tables.cosines, 0, count),
-      sines: await stage.vector(tables.sines, 0, count),
+      cosines: await stage.vector(tables.cosines, { most: count }),
+      sines: await stage.vector(tables.sines, { most: count }),
     };
   }
   const { memory } = stage;

@@ -6,6 +6,7 @@ import { TABLE_LENGTH } from "../../../../compile/packed/int4.ts";
 import { quote } from "../../../checks.ts";
 import { OnnxError, PackedFormatError } from "../../../errors.ts";
 import { letEventsIn } from "../../../platform/events.ts";
+import { exp } from "../../../text/exp.ts";
 import type { Kernels } from "../kernels.ts";
 import { CONTROL, DESCRIPTOR, DESCRIPTOR_BYTES, JOB, roundUp } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
@@ -36,6 +37,16 @@ const FAULTS: readonly string[] = [
   "has bits before those of its windows that are not none and all",
   "has a scale that is 0 or not finite",
 ];
+
+/** What is done with a vector's elements on their way. */
+export interface HowRead {
+  /** What is added to each. */
+  readonly above?: number;
+  /** Whether it is −e^x of each that is placed. */
+  readonly isNegatedExponential?: boolean;
+  /** Elements from the first on that are needed; all if not given. */
+  readonly most?: number;
+}
 
 /** Words of a descriptor, by name. */
 export type Words = Partial<Record<keyof typeof DESCRIPTOR, number>>;
@@ -189,12 +200,13 @@ export class Stage {
   /**
    * Places a float32 tensor, with zeros behind it up to a multiple of 16 elements.
    *
-   * @param above What is added to each element.
-   * @param most Elements from the first on that are needed; all if not given.
    * @returns Its address.
    */
-  async vector(name: string, above = 0, most = Infinity): Promise<number> {
-    const key = `${above} ${name}`;
+  async vector(
+    name: string,
+    { above = 0, isNegatedExponential = false, most = Infinity }: HowRead = {},
+  ): Promise<number> {
+    const key = `${above} ${isNegatedExponential} ${name}`;
     let address = this.#vectors.get(key);
     if (address === undefined) {
       const byteLength = Math.min(this.reader.tensor(name).byteLength, 4 * most);
@@ -204,6 +216,11 @@ export class Stage {
       if (above !== 0) {
         const floats = this.memory.floats(address, byteLength / 4);
         for (let i = 0; i < floats.length; i++) floats[i] += above;
+      }
+      if (isNegatedExponential) {
+        const floats = this.memory.floats(address, byteLength / 4);
+        for (let i = 0; i < floats.length; i++) floats[i] = -exp(floats[i]);
+        this.#checkFinite(name, address, floats.length);
       }
       this.#vectors.set(key, address);
     }
