@@ -3,16 +3,12 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
-import {
-  CachedTokens,
-  type PageLayout,
-  PagePool,
-  PrefixStore,
-} from "../../../src/engine/sparse/cache.ts";
+import { CachedTokens, type PageLayout } from "../../../src/engine/sparse/cache.ts";
 import { FIRST_FREE, PAGE } from "../../../src/engine/sparse/layout.ts";
-import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
+import type { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { caseCount, Dice, fuzz, must } from "../../support/fuzz.ts";
+import { OpenSequences } from "./open_sequences.ts";
 
 /** A layer of a page holds a number for each of its positions. */
 const LAYER_BYTES = PAGE * 4;
@@ -63,34 +59,10 @@ function check(memory: EngineMemory, cached: CachedTokens, layout = SINGLE): voi
   });
 }
 
-/** The part of the engine that opens and closes sequences. */
-class Sequences {
-  readonly memory: EngineMemory;
-  readonly pool: PagePool;
-  readonly kept = new PrefixStore(4);
-  readonly open: CachedTokens[] = [];
-
+/** Sequences with pages of one layer, unless told otherwise. */
+class Sequences extends OpenSequences {
   constructor(most?: number, layout = SINGLE, plenty = 0) {
-    this.memory = new EngineMemory(false, most);
-    this.pool = new PagePool(this.memory, layout, plenty);
-    this.pool.onShortage(() => this.kept.drop());
-  }
-
-  begin(prompt: readonly number[]): CachedTokens {
-    const found = this.kept.find(prompt, prompt.length - 1, this.open);
-    let cached = new CachedTokens(this.pool);
-    const isEnded = found && !this.open.includes(found.cached);
-    if (isEnded && found.length === found.cached.tokens.length) {
-      cached = found.cached;
-      this.kept.remove(cached);
-    } else if (found) cached.share(found.cached, found.length);
-    this.open.push(cached);
-    return cached;
-  }
-
-  end(cached: CachedTokens): void {
-    this.open.splice(this.open.indexOf(cached), 1);
-    this.kept.keep(cached);
+    super(most, layout, plenty);
   }
 }
 

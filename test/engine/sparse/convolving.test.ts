@@ -4,14 +4,14 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import type { EngineModel } from "../../../src/engine/model.ts";
 import { PAGE } from "../../../src/engine/sparse/layout.ts";
 import { LONG } from "../../compile/support.ts";
-import { Dice, SEED } from "../../support/fuzz.ts";
 import {
   alone,
   codeOf,
   expectCutsToLeaveNothing,
+  expectOthersNotToMatter,
+  expectTurnsToLeaveNothing,
   leave,
   run,
   SparseWorkshop,
@@ -120,52 +120,11 @@ describe("a sequence of a model that convolves", () => {
   );
 
   test("gives at random cuts, shares and turns what its tokens give alone", async () => {
-    const folder = await FLOATS();
-    await withSparse(folder, { threads: 2 }, async (model) => {
-      const dice = new Dice(SEED + 77);
-      const prompts = [1, 2, 3].map((seed) => tokensOf(seed, 100));
-      const open: { sequence: ReturnType<EngineModel["open"]>; tokens: number[] }[] = [];
-      for (let step = 0; step < 60; step++) {
-        const one = open.length > 0 ? dice.pick(open) : undefined;
-        const what = dice.below(5);
-        if (!one || (what === 0 && open.length < 4)) {
-          const prompt = [...dice.pick(prompts).slice(0, 1 + dice.below(90)), 7 + step];
-          open.push({ sequence: model.open(prompt), tokens: prompt });
-          const { sequence } = open.at(-1)!;
-          await sequence.run(prompt.slice(sequence.length));
-        } else if (what === 1) {
-          const length = dice.below(one.tokens.length + 1);
-          one.sequence.truncate(length);
-          one.tokens.length = length;
-        } else if (what === 2) {
-          one.sequence.close();
-          open.splice(open.indexOf(one), 1);
-        } else {
-          const some = Math.min(1 + dice.below(20), 128 - one.tokens.length);
-          if (some === 0) continue;
-          const rest = tokensOf(100 + step, some);
-          const found = await run(one.sequence, rest);
-          one.tokens.push(...rest);
-          expectSameBits([found], [await alone(folder, one.tokens)], `step ${step}`);
-        }
-        for (const { sequence, tokens } of open) expect(sequence.length).toBe(tokens.length);
-      }
-    });
+    await expectTurnsToLeaveNothing(await FLOATS(), 77);
   }, LONG);
 
   test("gives at once with others what it gives alone, on any number of threads", async () => {
-    for (const folder of [await FLOATS(), await INTEGERS()]) {
-      const prompts = [1, 2, 3, 4].map((seed) => tokensOf(seed, 20 + 33 * (seed - 1)));
-      const wanted = await Promise.all(prompts.map((prompt) => alone(folder, [...prompt, 9])));
-      for (const threads of [1, 2, 3]) {
-        await withSparse(folder, { threads }, async (model) => {
-          const sequences = prompts.map(() => model.open());
-          await Promise.all(sequences.map((sequence, i) => run(sequence, prompts[i])));
-          const found = await Promise.all(sequences.map((sequence) => run(sequence, [9])));
-          expectSameBits(found, wanted, `${threads} threads`);
-        });
-      }
-    }
+    for (const folder of [await FLOATS(), await INTEGERS()]) await expectOthersNotToMatter(folder);
   }, LONG);
 
   test("has pages of keys, values and the last inputs, and says so", async () => {

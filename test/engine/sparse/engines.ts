@@ -236,3 +236,54 @@ export async function leave(model: EngineModel, tokens: readonly number[]): Prom
   await sequence.run(tokens);
   sequence.close();
 }
+
+/**
+ * Expects that sequences which are opened, cut, gone on with and closed at random, and share what they begin with, give
+ * what their tokens give alone. The model has 128 positions.
+ */
+export async function expectTurnsToLeaveNothing(folder: string, seed: number): Promise<void> {
+  await withSparse(folder, { threads: 2 }, async (model) => {
+    const dice = new Dice(SEED + seed);
+    const prompts = [1, 2, 3].map((seed) => tokensOf(seed, 110));
+    const open: { sequence: Sequence; tokens: number[] }[] = [];
+    for (let step = 0; step < 60; step++) {
+      const one = open.length > 0 ? dice.pick(open) : undefined;
+      const what = dice.below(5);
+      if (!one || (what === 0 && open.length < 4)) {
+        const prompt = [...dice.pick(prompts).slice(0, 1 + dice.below(105)), 7 + step];
+        open.push({ sequence: model.open(prompt), tokens: prompt });
+        const { sequence } = open.at(-1)!;
+        await sequence.run(prompt.slice(sequence.length));
+      } else if (what === 1) {
+        const length = dice.below(one.tokens.length + 1);
+        one.sequence.truncate(length);
+        one.tokens.length = length;
+      } else if (what === 2) {
+        one.sequence.close();
+        open.splice(open.indexOf(one), 1);
+      } else {
+        const some = Math.min(1 + dice.below(20), 128 - one.tokens.length);
+        if (some === 0) continue;
+        const rest = tokensOf(100 + step, some);
+        const found = await run(one.sequence, rest);
+        one.tokens.push(...rest);
+        expectSameBits([found], [await alone(folder, one.tokens)], `step ${step}`);
+      }
+      for (const { sequence, tokens } of open) expect(sequence.length).toBe(tokens.length);
+    }
+  });
+}
+
+/** Expects that sequences which run at once give what each gives alone, on any number of threads. */
+export async function expectOthersNotToMatter(folder: string): Promise<void> {
+  const prompts = [1, 2, 3, 4].map((seed) => tokensOf(seed, 20 + 33 * (seed - 1)));
+  const wanted = await Promise.all(prompts.map((prompt) => alone(folder, [...prompt, 9])));
+  for (const threads of [1, 2, 3]) {
+    await withSparse(folder, { threads }, async (model) => {
+      const sequences = prompts.map(() => model.open());
+      await Promise.all(sequences.map((sequence, i) => run(sequence, prompts[i])));
+      const found = await Promise.all(sequences.map((sequence) => run(sequence, [9])));
+      expectSameBits(found, wanted, `${threads} threads`);
+    });
+  }
+}

@@ -3,16 +3,11 @@
  * @module
  */
 import { describe, expect, test } from "bun:test";
-import {
-  CachedTokens,
-  type PageLayout,
-  PagePool,
-  PrefixStore,
-} from "../../../src/engine/sparse/cache.ts";
+import type { CachedTokens, PageLayout } from "../../../src/engine/sparse/cache.ts";
 import { FIRST_FREE, PAGE } from "../../../src/engine/sparse/layout.ts";
-import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
 import { MemoryBudgetError } from "../../../src/errors.ts";
 import { caseCount, type Dice, fuzz, must } from "../../support/fuzz.ts";
+import { OpenSequences } from "./open_sequences.ts";
 
 const BYTES = 64;
 const LAYOUT: PageLayout = {
@@ -20,29 +15,10 @@ const LAYOUT: PageLayout = {
   ...{ keepsLast: true, stateBytes: BYTES },
 };
 
-/** The part of the engine that opens, runs and closes sequences. */
-class Sequences {
-  readonly memory: EngineMemory;
-  readonly pool: PagePool;
-  readonly kept = new PrefixStore(4);
-  readonly open: CachedTokens[] = [];
-
+/** Sequences that have states. */
+class Sequences extends OpenSequences {
   constructor(most?: number) {
-    this.memory = new EngineMemory(false, most);
-    this.pool = new PagePool(this.memory, LAYOUT, Infinity);
-    this.pool.onShortage(() => this.kept.drop());
-  }
-
-  begin(prompt: readonly number[]): CachedTokens {
-    const found = this.kept.find(prompt, prompt.length - 1, this.open);
-    let cached = new CachedTokens(this.pool);
-    const isEnded = found && !this.open.includes(found.cached);
-    if (isEnded && found.length === found.cached.tokens.length) {
-      cached = found.cached;
-      this.kept.remove(cached);
-    } else if (found) cached.share(found.cached, found.length);
-    this.open.push(cached);
-    return cached;
+    super(most, LAYOUT, Infinity);
   }
 
   /** A word follows from all tokens, as a state does; a point is kept where the engine keeps one. */
@@ -58,11 +34,6 @@ class Sequences {
     }
     const wanted = cached.tokens.reduce((word, token) => word * 31 + token + 1 >>> 0, 0);
     must(this.memory.get(at) >>> 0 === wanted, `the state behind ${cached.tokens.length} tokens`);
-  }
-
-  end(cached: CachedTokens): void {
-    this.open.splice(this.open.indexOf(cached), 1);
-    this.kept.keep(cached);
   }
 }
 
