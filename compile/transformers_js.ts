@@ -23,10 +23,22 @@ const UNKNOWN: ReadonlySet<unknown> = new Set([
   "qwen3_5_text",
 ]);
 
+/** What it calls the layers of Granite 4; transformers 5 writes other names. */
+const GRANITE_LAYERS: readonly unknown[] = ["attention", "mamba"];
+
 /** A word on a model that transformers.js does not load, by its config; nothing where it does. */
 export function unknownToTransformersJs(
-  { model_type: type }: { readonly model_type?: unknown },
+  { model_type: type, layer_types: kinds }: {
+    readonly model_type?: unknown;
+    readonly layer_types?: unknown;
+  },
 ): string | undefined {
+  const isRenamed = type === "granitemoehybrid" && Array.isArray(kinds) &&
+    kinds.some((kind) => !GRANITE_LAYERS.includes(kind));
+  if (isRenamed) {
+    return "transformers.js knows the layers of this model as attention and mamba, and layer_types in its config " +
+      "names them otherwise, as transformers 5 does: our own engine runs it, and ONNX Runtime";
+  }
   if (!UNKNOWN.has(type)) return undefined;
   return `transformers.js does not load models of type ${type}: our own engine runs it, and ONNX Runtime`;
 }

@@ -1,5 +1,5 @@
 /**
- * What is asked of models whose gradients are not known: those with linear attention.
+ * What is asked of models whose gradients are not known: those with linear attention or state spaces.
  * @module
  */
 import { UsageError } from "../errors.ts";
@@ -17,10 +17,10 @@ export function withinGradients(
   { spec, checkpoint }: OpenModel,
   note: (text: string) => void,
 ): PruneSettings {
-  if (!spec.deltaNets) return settings;
+  if (!spec.recurrent) return settings;
   const { distill, allocation } = settings;
   const why =
-    `gradients, which are not known of linear attention (model_type ${checkpoint.config.model_type})`;
+    `gradients, which are not known of linear attention and state spaces (model_type ${checkpoint.config.model_type})`;
   if (distill !== undefined && distill > 0) {
     throw new UsageError(`--distill needs ${why}: leave it out`);
   }

@@ -101,6 +101,15 @@ export const graniteHybridConfig = graniteConfig.extend({
   shared_intermediate_size: dimension.default(1024),
   num_local_experts: z.int().nonnegative().default(8),
   position_embedding_type: z.string().nullish(),
+  mamba_n_heads: dimension.nullable().default(128),
+  mamba_n_groups: dimension.nullable().default(1),
+  mamba_d_state: dimension.nullable().default(256),
+  mamba_d_head: z.union([dimension, z.literal("auto")]).nullable().default("auto"),
+  mamba_d_conv: dimension.max(1024).nullable().default(4),
+  mamba_expand: dimension.nullable().default(2),
+  mamba_conv_bias: z.boolean().nullable().default(true),
+  mamba_proj_bias: z.boolean().nullable().default(false),
+  time_step_limit: z.array(z.unknown()).nullish(),
 });
 
 /** Fields of Granite with sliding windows; the base of a layer that turns nothing is 0. */

@@ -1,5 +1,6 @@
 /** Configs of StarCoder 2 and those that came with it or after it: older spellings, defaults, and what is refused. */
 import { describe, expect, test } from "bun:test";
+import { cacheParts } from "../../src/checkpoint/architectures/cache_parts.ts";
 import { describe as describeModel } from "../../src/checkpoint/architectures/mod.ts";
 import { type Config, refused, without } from "./config_support.ts";
 import { configOf } from "./support.ts";
@@ -202,13 +203,62 @@ describe("Granite 4's config", () => {
     }
   });
 
+  test("has state spaces in layers of either name, or of none, which turn nothing", () => {
+    const hybrid = configOf("granite4-h");
+    const kindsOf = (of: Config): string[] => {
+      const { layers, recurrent, rotary } = describeModel({
+        ...of,
+        position_embedding_type: "rope",
+      });
+      return Array.from(
+        { length: layers },
+        (_, layer) => recurrent?.isIn(layer) ? "remembers" : rotary(layer) ? "turns" : "nothing",
+      );
+    };
+    const mixed = ["remembers", "turns", "remembers"];
+    expect(kindsOf(hybrid)).toEqual(mixed);
+    const newer = ["linear_attention", "full_attention", "linear_attention"];
+    expect(kindsOf({ ...hybrid, layer_types: newer })).toEqual(mixed);
+    expect(kindsOf(without(hybrid, "layer_types"))).toEqual(new Array(3).fill("remembers"));
+    expect(kindsOf(config)).toEqual(new Array(3).fill("turns"));
+    const limit = [0, { __float__: "Infinity" }];
+    const { isIn: _, ...sizes } = describeModel({
+      ...without(hybrid, "mamba_d_head", "mamba_d_conv", "mamba_conv_bias"),
+      time_step_limit: limit,
+    }).recurrent!;
+    expect(sizes).toEqual({
+      ...{ kind: "state space", keyHeads: 1, valueHeads: 8, keyDim: 24, valueDim: 16 },
+      ...{ length: 4, kernelBias: true, bias: false },
+    });
+    const caches = cacheParts(describeModel(hybrid));
+    expect(caches.map(({ past, present, dims }) => [past, present, ...dims(0)])).toEqual([
+      ["past_conv.0", "present_conv.0", 176, 4],
+      ["past_ssm.0", "present_ssm.0", 8, 24, 16],
+      ["past_key_values.1.key", "present.1.key", 2, 0, 16],
+      ["past_key_values.1.value", "present.1.value", 2, 0, 16],
+      ["past_conv.2", "present_conv.2", 176, 4],
+      ["past_ssm.2", "present_ssm.2", 8, 24, 16],
+    ]);
+  });
+
+  test("must have state spaces whose sizes go together, of one group and without limits of steps", () => {
+    const hybrid = configOf("granite4-h");
+    refused({ ...hybrid, mamba_d_head: 24 }, "8 heads of 24", "128");
+    refused({ ...hybrid, mamba_n_heads: 7, mamba_d_head: "auto" }, "7 heads of 18", "128");
+    refused({ ...hybrid, mamba_n_groups: 2 }, "mamba_n_groups 2");
+    refused({ ...hybrid, mamba_d_state: null }, "mamba_");
+    refused({ ...hybrid, mamba_d_conv: 0 }, "mamba_d_conv");
+    for (const time_step_limit of [[0.001, 0.1], [0, 1e9], [0], ["0", "1"]]) {
+      refused({ ...hybrid, time_step_limit }, "time_step_limit");
+    }
+  });
+
   test("must have no experts and no layers of another kind", () => {
     refused({ ...config, num_local_experts: 64 }, "num_local_experts 64", "350M");
     refused(without(config, "num_local_experts"), "num_local_experts 8");
-    const mixed = { ...config, layer_types: ["attention", "mamba", "attention"] };
-    refused(mixed, '"mamba"', "350M");
-    refused({ ...config, layer_types: ["attention"] }, '"mamba"');
-    refused(without(config, "layer_types"), '"mamba"');
+    const mixed = { ...config, layer_types: ["attention", "moe", "attention"] };
+    refused(mixed, '"moe"', "attention", "mamba");
+    refused({ ...config, layer_types: ["attention"] }, "1 layers", "3");
   });
 });
 

@@ -9,8 +9,8 @@ const config = configOf("qwen3_5");
 
 describe("Qwen 3.5's config", () => {
   const remembering = (of: Config) => {
-    const { layers, deltaNets } = describeModel(of);
-    return Array.from({ length: layers }, (_, layer) => deltaNets!.isIn(layer));
+    const { layers, recurrent } = describeModel(of);
+    return Array.from({ length: layers }, (_, layer) => recurrent!.isIn(layer));
   };
 
   test("says by layer_types which layers remember, or that each so many-th attends: each fourth by itself", () => {
@@ -29,9 +29,15 @@ describe("Qwen 3.5's config", () => {
       ...["linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim"],
       ...["linear_value_head_dim", "head_dim", "rope_parameters"],
     );
-    const { headDim, rotary, deltaNets } = describeModel(bare);
-    const { isIn: _, ...sizes } = deltaNets!;
-    expect(sizes).toEqual({ keyHeads: 16, valueHeads: 32, keyDim: 128, valueDim: 128, length: 4 });
+    const { headDim, rotary, recurrent } = describeModel(bare);
+    const { isIn: _, ...sizes } = recurrent!;
+    expect(sizes).toMatchObject({
+      keyHeads: 16,
+      valueHeads: 32,
+      keyDim: 128,
+      valueDim: 128,
+      length: 4,
+    });
     expect([headDim, rotary(1)!.frequencies.length, rotary(0)]).toEqual([256, 32, undefined]);
   });
 

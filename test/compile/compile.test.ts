@@ -4,12 +4,12 @@
  * @module
  */
 import { afterAll, describe, expect, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { verify, type VerifyReport } from "../../compile/verify.ts";
 import { Checkpoint, type CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
 import { hasNode } from "../../src/engine/ort/node_module.ts";
-import { rejectionOf } from "../checkpoint/support.ts";
+import { editJson, rejectionOf } from "../checkpoint/support.ts";
 import { FAST } from "../support/models.ts";
 import { fromRoot } from "../support/paths.ts";
 import { ours } from "../support/turns.ts";
@@ -312,6 +312,14 @@ test("a model that transformers.js does not load comes with a word on that, and 
     (await workshop.compile(sourceOf(name), { format: "dense" })).notes.join();
   expect(await notesOf("nemotron")).toContain("does not load models of type nemotron");
   expect(await notesOf("starcoder2")).not.toContain("transformers.js");
+  expect(await notesOf("granite4-h")).not.toContain("transformers.js");
+  const renamed = workshop.fresh("renamed");
+  cpSync(sourceOf("granite4-h"), renamed, { recursive: true });
+  editJson(renamed, "config.json", (config) => {
+    config.layer_types = ["linear_attention", "full_attention", "linear_attention"];
+  });
+  const { notes } = await workshop.compile(renamed, { format: "dense" });
+  expect(notes.join()).toContain("layer_types");
 });
 
 test("a model that caps its scores comes with a word on who does not", async () => {

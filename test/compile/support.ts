@@ -189,7 +189,7 @@ export class Running {
 
 /** What a compiled model reads of its cache, what it gives for the next run, and their dimensions. */
 export function cacheOf(spec: DecoderSpec) {
-  const { layers, keyValueHeads, headDim, hidden, convolutions, deltaNets } = spec;
+  const { layers, keyValueHeads, headDim, hidden, convolutions, recurrent } = spec;
   const part = (past: string, present: string, fixed?: number[]) => ({
     past,
     present,
@@ -200,12 +200,13 @@ export function cacheOf(spec: DecoderSpec) {
     const convolves = (channels: number, length: number) =>
       part(`past_conv.${i}`, `present_conv.${i}`, [channels, length]);
     if (convolutions?.isIn(i)) return [convolves(hidden, convolutions.length)];
-    if (deltaNets?.isIn(i)) {
-      const { keyHeads, valueHeads, keyDim, valueDim, length } = deltaNets;
+    if (recurrent?.isIn(i)) {
+      const { keyHeads, valueHeads, keyDim, valueDim, length } = recurrent;
       const state = [valueHeads, keyDim, valueDim];
+      const name = recurrent.kind === "state space" ? "ssm" : "recurrent";
       return [
         convolves(2 * keyHeads * keyDim + valueHeads * valueDim, length),
-        part(`past_recurrent.${i}`, `present_recurrent.${i}`, state),
+        part(`past_${name}.${i}`, `present_${name}.${i}`, state),
       ];
     }
     return ["key", "value"].map((name) =>

@@ -123,7 +123,7 @@ export class NaiveDecoder {
           states[position - 1] ?? new Float64Array(size),
           { queries, keys, values: given },
           values[step.decays],
-          values[step.strengths],
+          step.strengths === undefined ? undefined : values[step.strengths],
         );
         states[position] = state;
         return found;
@@ -144,9 +144,14 @@ export class NaiveDecoder {
       case "part":
         return part(values[step.input], this.#decoder.widths[step.output], step);
       case "weigh": {
+        const { isNegatedExponential, each = 1 } = step;
         const stored = this.#weights.vector(step.weight);
-        const weight = step.isNegatedExponential ? stored.map((w) => -Math.exp(w)) : stored;
-        return values[step.input].map((x, i) => x * weight[i]);
+        const weight = isNegatedExponential ? stored.map((w) => -Math.exp(w)) : stored;
+        return values[step.input].map((x, i) => x * weight[Math.floor(i / each)]);
+      }
+      case "shift": {
+        const bias = this.#weights.vector(step.bias);
+        return values[step.input].map((x, i) => x + bias[i]);
       }
       case "scale":
         return values[step.input].map((x) => step.factor * x);
@@ -279,20 +284,21 @@ function attend(
   return result;
 }
 
-/** A token's step of the gated delta rule; see `delta` in `ir.ts`. */
+/** A token's step of what remembers; see `delta` in `ir.ts`. */
 export function remember(
-  { keyHeads, valueHeads, keyDim, valueDim, scale, epsilon }: Omit<
+  { keyHeads, valueHeads, keyDim, valueDim, scale, epsilon = 0 }: Omit<
     Step & { op: "delta" },
     "queries" | "keys" | "values" | "decays" | "strengths"
   >,
   before: Float64Array,
   { queries, keys, values }: Record<"queries" | "keys" | "values", Float64Array>,
   decays: Float64Array,
-  strengths: Float64Array,
+  strengths: Float64Array | undefined,
 ): { state: Float64Array; found: Float64Array } {
   const state = before.slice(), found = new Float64Array(valueHeads * valueDim);
   const unit = (x: Float64Array, head: number) => {
     const own = x.subarray(head * keyDim, (head + 1) * keyDim);
+    if (!strengths) return own;
     const length = Math.sqrt(sum(keyDim, (i) => own[i] ** 2) + epsilon);
     return own.map((value) => value / length);
   };
@@ -303,7 +309,8 @@ export function remember(
     for (let j = 0; j < valueDim; j++) {
       for (let i = 0; i < keyDim; i++) state[at(i, j)] *= Math.exp(decays[head]);
       const known = sum(keyDim, (i) => state[at(i, j)] * k[i]);
-      const correction = strengths[head] * (values[head * valueDim + j] - known);
+      const value = values[head * valueDim + j];
+      const correction = strengths ? strengths[head] * (value - known) : value;
       for (let i = 0; i < keyDim; i++) state[at(i, j)] += k[i] * correction;
       found[head * valueDim + j] = scale * sum(keyDim, (i) => state[at(i, j)] * q[i]);
     }

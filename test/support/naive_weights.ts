@@ -42,6 +42,9 @@ export async function loadWeights(decoder: Decoder, reader: ModelReader): Promis
       case "weigh":
         await addVector(step.weight);
         break;
+      case "shift":
+        await addVector(step.bias);
+        break;
       case "layerNorm":
         await addVector(step.weight);
         await addVector(step.bias);

@@ -5,9 +5,9 @@
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
-import { cacheParts, pastState, presentState } from "./cache_parts.ts";
+import { cacheParts, stateNames } from "./cache_parts.ts";
 import { convolveAfter, type Convolved, convolveWindow } from "./convolution.ts";
-import { type DeltaRule, deltaRule } from "./delta_net.ts";
+import { recur, type Recurrence } from "./recurrence.ts";
 import { fillTables } from "./rotary.ts";
 import type { DecoderSpec, Rotary } from "./spec.ts";
 
@@ -35,8 +35,8 @@ export interface Attention {
   attend(b: GraphBuilder, layer: number, projections: Projections): string;
   /** One layer's convolution, `[batch, sequence, channels]`. */
   convolve(b: GraphBuilder, layer: number, convolved: Convolved): string;
-  /** One layer's linear attention, `[batch, sequence, valueHeads · valueDim]`. */
-  remember(b: GraphBuilder, layer: number, rule: DeltaRule): string;
+  /** What one layer's states give, `[batch, sequence, valueHeads · valueDim]`. */
+  recur(b: GraphBuilder, layer: number, recurrence: Recurrence): string;
   /** Called after the head: outputs beside the logits. */
   end(b: GraphBuilder): void;
 }
@@ -174,8 +174,8 @@ export class WindowAttention implements Attention {
     return convolveWindow(b, convolved);
   }
 
-  remember(b: GraphBuilder, _layer: number, rule: DeltaRule): string {
-    return deltaRule(b, rule, "", 2);
+  recur(b: GraphBuilder, _layer: number, recurrence: Recurrence): string {
+    return recur(b, recurrence, "", 2);
   }
 
   end(): void {}
@@ -290,8 +290,9 @@ export class CachedAttention implements Attention {
     return convolveAfter(b, layer, convolved);
   }
 
-  remember(b: GraphBuilder, layer: number, rule: DeltaRule): string {
-    return deltaRule(b, rule, pastState(layer), [`remembered.${layer}`, presentState(layer)]);
+  recur(b: GraphBuilder, layer: number, recurrence: Recurrence): string {
+    const { past, present } = stateNames(layer, recurrence.of);
+    return recur(b, recurrence, past, [`remembered.${layer}`, present]);
   }
 
   end(b: GraphBuilder): void {

@@ -2,7 +2,7 @@
  * What a compiled decoder keeps of tokens that it has run, in the names that transformers.js expects.
  * @module
  */
-import type { DecoderSpec, DeltaNets } from "./spec.ts";
+import type { DecoderSpec, Recurrent } from "./spec.ts";
 
 /** An input of the graph, and the output that takes its place in the next run. */
 export interface CachePart {
@@ -14,23 +14,19 @@ export interface CachePart {
 
 /**
  * The parts of a decoder's cache, layer by layer: keys and values, `[heads, tokens, headDim]` each, or what a
- * convolution has read last, `[channels, length]`, and where there is linear attention besides, its state,
+ * convolution has read last, `[channels, length]`, and of layers that remember their states besides,
  * `[heads, keyDim, valueDim]`.
  */
 export function cacheParts(
-  { layers, keyValueHeads, headDim, hidden, convolutions, deltaNets }: DecoderSpec,
+  { layers, keyValueHeads, headDim, hidden, convolutions, recurrent }: DecoderSpec,
 ): CachePart[] {
   return Array.from({ length: layers }, (_, layer): CachePart[] => {
     if (convolutions?.isIn(layer)) return [ofConvolution(layer, [hidden, convolutions.length])];
-    if (deltaNets?.isIn(layer)) {
-      const { valueHeads, keyDim, valueDim, length } = deltaNets;
+    if (recurrent?.isIn(layer)) {
+      const { valueHeads, keyDim, valueDim, length } = recurrent;
       return [
-        ofConvolution(layer, [deltaNetChannels(deltaNets), length]),
-        {
-          past: pastState(layer),
-          present: presentState(layer),
-          dims: () => [valueHeads, keyDim, valueDim],
-        },
+        ofConvolution(layer, [convolvedChannels(recurrent), length]),
+        { ...stateNames(layer, recurrent), dims: () => [valueHeads, keyDim, valueDim] },
       ];
     }
     return ["key", "value"].map((part) => ({
@@ -45,9 +41,9 @@ function ofConvolution(layer: number, dims: number[]): CachePart {
   return { past: pastConvolution(layer), present: presentConvolution(layer), dims: () => dims };
 }
 
-/** Channels that are convolved before linear attention: queries, keys and values. */
-export function deltaNetChannels(
-  { keyHeads, valueHeads, keyDim, valueDim }: DeltaNets,
+/** Channels that are convolved before a recurrence: queries, keys and values. */
+export function convolvedChannels(
+  { keyHeads, valueHeads, keyDim, valueDim }: Recurrent,
 ): number {
   return 2 * keyHeads * keyDim + valueHeads * valueDim;
 }
@@ -62,12 +58,11 @@ export function presentConvolution(layer: number): string {
   return `present_conv.${layer}`;
 }
 
-/** The input with the state of a layer's linear attention. */
-export function pastState(layer: number): string {
-  return `past_recurrent.${layer}`;
-}
-
-/** The output with what it will be. */
-export function presentState(layer: number): string {
-  return `present_recurrent.${layer}`;
+/** The input with the states of a layer that remembers, and the output with what they will be. */
+export function stateNames(
+  layer: number,
+  { kind }: Recurrent,
+): { readonly past: string; readonly present: string } {
+  const name = kind === "state space" ? "ssm" : "recurrent";
+  return { past: `past_${name}.${layer}`, present: `present_${name}.${layer}` };
 }

@@ -13,7 +13,14 @@ import type { Attention } from "./attention.ts";
 import { convolution } from "./convolution.ts";
 import { deltaNet } from "./delta_net.ts";
 import { cut, cutHeads, divideBySize, type Lent } from "./parts.ts";
-import { below, type DecoderSpec, embeddingOf, type SublayerNorms } from "./spec.ts";
+import {
+  below,
+  type DecoderSpec,
+  embeddingOf,
+  type Recurrent,
+  type SublayerNorms,
+} from "./spec.ts";
+import { stateSpace } from "./state_space.ts";
 import type { DecoderWeights } from "./weights.ts";
 
 /**
@@ -107,7 +114,7 @@ class DecoderBuilder {
 
   #block(input: string, layer: number): string {
     const b = this.#b;
-    const { root, names, norm, hidden, scales, sideBySide, convolutions, deltaNets } = this.#spec;
+    const { root, names, norm, hidden, scales, sideBySide, convolutions, recurrent } = this.#spec;
     const path = below(root, `${names?.layers ?? "layers"}.${layer}`);
     const attend = (value: string) =>
       convolutions?.isIn(layer)
@@ -115,11 +122,8 @@ class DecoderBuilder {
           "conv",
           () => convolution(this.#lent, value, `${path}.conv`, layer, convolutions, hidden),
         )
-        : deltaNets?.isIn(layer)
-        ? b.within(
-          "linear_attn",
-          () => deltaNet(this.#lent, value, `${path}.linear_attn`, layer, deltaNets, this.#spec),
-        )
+        : recurrent?.isIn(layer)
+        ? this.#remember(value, path, layer, recurrent)
         : b.within("self_attn", () => this.#attend(value, path, layer));
     const normalise = (value: string, name: string | undefined): string =>
       name ? b.within(name, () => this.#norm(value, `${path}.${name}`, hidden)) : value;
@@ -142,6 +146,17 @@ class DecoderBuilder {
     }
     const attended = sublayer(input, norm.attention, attend);
     return sublayer(attended, norm.mlp, (value) => this.#mlp(value, path));
+  }
+
+  #remember(value: string, path: string, layer: number, recurrent: Recurrent): string {
+    const [name, build] = recurrent.kind === "state space"
+      ? ["mamba", stateSpace] as const
+      : ["linear_attn", deltaNet] as const;
+    const module = `${path}.${name}`;
+    return this.#b.within(
+      name,
+      () => build(this.#lent, value, module, layer, recurrent, this.#spec),
+    );
   }
 
   #attend(value: string, path: string, layer: number): string {

@@ -63,7 +63,14 @@ export function qwen35(json: unknown): DecoderSpec {
   return {
     ...spec,
     attention: { ...spec.attention, gatedByElement: true },
-    deltaNets: { isIn, length: config.linear_conv_kernel_dim, ...headsOf(config) },
+    recurrent: {
+      kind: "gated delta",
+      isIn,
+      length: config.linear_conv_kernel_dim,
+      kernelBias: false,
+      bias: false,
+      ...headsOf(config),
+    },
   };
 }
 

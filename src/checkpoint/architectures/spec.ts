@@ -54,10 +54,12 @@ export interface Convolutions {
 }
 
 /**
- * Layers of linear attention by the gated delta rule (Gated DeltaNet, arXiv 2412.06464): each head has one matrix for
- * all tokens before, which fades and is corrected with every token.
+ * Layers that remember: each head has one matrix for all tokens before, its state, which fades and takes every token in.
+ * By the gated delta rule (Gated DeltaNet, arXiv 2412.06464), which also corrects it, or as a state space does (Mamba 2,
+ * arXiv 2405.21060).
  */
-export interface DeltaNets {
+export interface Recurrent {
+  readonly kind: "gated delta" | "state space";
   readonly isIn: (layer: number) => boolean;
   /** Heads of queries and of keys; each serves as many heads of values, one after the other. */
   readonly keyHeads: number;
@@ -66,6 +68,9 @@ export interface DeltaNets {
   readonly valueDim: number;
   /** Tokens that the kernels before them span, the token itself included. */
   readonly length: number;
+  /** Whether these kernels have biases, and whether the linears do. */
+  readonly kernelBias: boolean;
+  readonly bias: boolean;
 }
 
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
@@ -157,7 +162,7 @@ export interface DecoderSpec {
   };
   /** What some layers have in place of attention, where some have: the one or the other. */
   readonly convolutions?: Convolutions;
-  readonly deltaNets?: DeltaNets;
+  readonly recurrent?: Recurrent;
   readonly mlp: {
     /** `down(act(gate(x)) · up(x))`, or `second(act(first(x)))`. */
     readonly gate?: string;

@@ -36,6 +36,7 @@ const PRESENT = "present.";
 const STATES = [
   { past: "past_conv.", present: "present_conv.", rank: 3 },
   { past: "past_recurrent.", present: "present_recurrent.", rank: 4 },
+  { past: "past_ssm.", present: "present_ssm.", rank: 4 },
 ] as const;
 
 /** A dimension of a cache or a vocabulary: more than any model has. */

@@ -171,9 +171,9 @@ export type Step =
     readonly times?: Part;
   }
   /**
-   * Linear attention by the gated delta rule: with S the state of a head, k, q and v what the token has of its keys,
-   * queries and values, k and q divided by their lengths, √(Σ x² + ε): S ← e^decay · S, S ← S + k ⊗ strength · (v − Sᵀk),
-   * scale · Sᵀq. States are zeros before the first token.
+   * What remembers. With S the state of a head, k, q and v what the token has of its keys, queries and values:
+   * S ← e^decay · S, S ← S + k ⊗ d, scale · Sᵀq. In state spaces d = v; by the gated delta rule k and q are divided by
+   * their lengths, √(Σ x² + ε), and d = strength · (v − Sᵀk). States are zeros before the first token.
    */
   | {
     readonly op: "delta";
@@ -184,7 +184,8 @@ export type Step =
     readonly values: Part;
     /** Of each head of values. */
     readonly decays: Value;
-    readonly strengths: Value;
+    /** By the gated delta rule. */
+    readonly strengths?: Value;
     readonly output: Value;
     /** Of each step another one. */
     readonly layer: number;
@@ -193,7 +194,8 @@ export type Step =
     readonly keyDim: number;
     readonly valueDim: number;
     readonly scale: number;
-    readonly epsilon: number;
+    /** By the gated delta rule. */
+    readonly epsilon?: number;
   }
   /**
    * Element-wise; `softplus` is ln(1 + e^x), `relu_squared` is relu(x)², `gelu` is the exact one, x · Φ(x), and `gelu_tanh` its approximation by
@@ -230,14 +232,18 @@ export type Step =
   }
   /** Each element as many times in a row as makes the output's width. */
   | { readonly op: "spread"; readonly input: Value; readonly output: Value }
-  /** Element-wise by a tensor of as many elements, or by −e^weight. */
+  /** Element-wise by a tensor of as many elements, or by −e^weight; or each weight for `each` elements. */
   | {
     readonly op: "weigh";
     readonly input: Value;
     readonly output: Value;
     readonly weight: string;
     readonly isNegatedExponential?: boolean;
+    /** 1 if not given. */
+    readonly each?: number;
   }
+  /** Element-wise plus a tensor of as many elements. */
+  | { readonly op: "shift"; readonly input: Value; readonly output: Value; readonly bias: string }
   /** All elements by one number. */
   | {
     readonly op: "scale";
@@ -276,7 +282,7 @@ export function valuesReadBy(step: Step): Value[] {
     case "delta":
       return [
         ...[step.queries.value, step.keys.value, step.values.value],
-        ...[step.decays, step.strengths],
+        ...[step.decays, step.strengths].filter((value) => value !== undefined),
       ];
     case "convolve":
       return [step.input, step.gate?.value, step.times?.value].filter((value) =>

@@ -35,8 +35,8 @@ const LOGITS = "logits";
 
 /**
  * Finds the decoder in a graph with the inputs and outputs that transformers.js expects: `input_ids`,
- * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`, `past_conv.N`, `past_recurrent.N`; `logits`,
- * `present.N.key` and `.value`, `present_conv.N`, `present_recurrent.N`.
+ * `attention_mask`, `position_ids`, `past_key_values.N.key` and `.value`, `past_conv.N`, `past_recurrent.N` or
+ * `past_ssm.N`; `logits`, and the same of `present`.
  *
  * Nodes are known by what they compute; their names and order are free.
  *
@@ -176,7 +176,7 @@ function layersOf(graph: GraphProto, steps: readonly Step[], path: string): numb
   const wanted = [
     ...attentions.flatMap((layer) => [`present.${layer}.key`, `present.${layer}.value`]),
     ...convolutions.map((layer) => `present_conv.${layer}`),
-    ...states.map((layer) => `present_recurrent.${layer}`),
+    ...states.map((layer) => nameOfStates(outputs, layer)),
   ];
   const layers = new Set([...attentions, ...convolutions]);
   const count = attentions.length + convolutions.length;
@@ -190,6 +190,15 @@ function layersOf(graph: GraphProto, steps: readonly Step[], path: string): numb
       (convolutions.length > 0 ? `, and one for each of ${convolutions.length} convolutions` : "") +
       (states.length > 0 ? `, and one for each of ${states.length} states` : ""),
   );
+}
+
+/** The output with a layer's states; they have two names. */
+function nameOfStates(outputs: ReadonlySet<string>, layer: number): string {
+  const isOfLayer = (name: string) => {
+    const cache = cacheOf(name);
+    return cache?.part === "state" && cache.layer === layer;
+  };
+  return [...outputs].find(isOfLayer) ?? `present_recurrent.${layer}`;
 }
 
 /** Checks that convolutions are given as many inputs as their kernels have weights: the sums that are cut off follow. */

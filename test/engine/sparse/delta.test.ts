@@ -1,5 +1,5 @@
 /**
- * Linear attention by the gated delta rule against plain loops of float64; every build and every number of threads gives
+ * Linear attention by the gated delta rule, and state spaces, against plain loops of float64; every build and every number of threads gives
  * the same bits, however tokens are cut into runs.
  * @module
  */
@@ -20,6 +20,8 @@ interface Shape {
   readonly valueHeads: number;
   readonly keyDim: number;
   readonly valueDim: number;
+  /** Whether nothing is corrected, and no length divided by. */
+  readonly isStateSpace?: boolean;
 }
 
 const TOKENS = 40;
@@ -60,7 +62,7 @@ function expected(shape: Shape, given: Given): Float64Array[] {
       state,
       { queries, keys, values },
       decays,
-      strengths,
+      shape.isStateSpace ? undefined : strengths,
     );
     state = made.state;
     return made.found;
@@ -95,7 +97,8 @@ function run(
     );
     const out = machine.room(each.length, width);
     const program = new Program();
-    program.delta({ queries, keys, values, decays, strengths, out }, {
+    const corrected = shape.isStateSpace ? {} : { strengths };
+    program.delta({ queries, keys, values, decays, ...corrected, out }, {
       ...shape,
       layerOffset: BEFORE,
       scale: SCALE,
@@ -111,24 +114,27 @@ function run(
   return running.map(({ found }) => found);
 }
 
-describe("linear attention", () => {
+describe("what remembers", () => {
   const SHAPES: readonly Shape[] = [
     { keyHeads: 2, valueHeads: 4, keyDim: 16, valueDim: 24 },
     { keyHeads: 1, valueHeads: 1, keyDim: 1, valueDim: 1 },
     { keyHeads: 3, valueHeads: 3, keyDim: 7, valueDim: 19 },
     { keyHeads: 1, valueHeads: 3, keyDim: 33, valueDim: 50 },
     { keyHeads: 2, valueHeads: 2, keyDim: 128, valueDim: 128 },
+    { keyHeads: 1, valueHeads: 8, keyDim: 24, valueDim: 16, isStateSpace: true },
+    { keyHeads: 2, valueHeads: 4, keyDim: 5, valueDim: 21, isStateSpace: true },
+    { keyHeads: 1, valueHeads: 2, keyDim: 128, valueDim: 64, isStateSpace: true },
   ];
   for (const [i, shape] of SHAPES.entries()) {
-    const { keyHeads, valueHeads, keyDim, valueDim } = shape;
-    const what = `${keyHeads} and ${valueHeads} heads of ${keyDim} and ${valueDim}`;
-    test(`fades, is corrected and is asked, token after token: ${what}`, () => {
-      const given = givenOf(shape, [0.1, 3, 0.5, 100, 0.02][i]);
+    const { keyHeads, valueHeads, keyDim, valueDim, isStateSpace = false } = shape;
+    const what = `${keyHeads} and ${valueHeads} heads of ${keyDim} and ${valueDim}` +
+      (isStateSpace ? ", a state space" : "");
+    test(`fades, takes in and is asked, token after token: ${what}`, () => {
+      const given = givenOf(shape, [0.1, 3, 0.5, 100, 0.02, 0.1, 2, 0.05][i]);
       const wanted = expected(shape, given);
       const found = machines.everywhere((machine) =>
         run(machine, shape, [{ given, pieces: [1] }])[0]
       );
-      // Values are about 1, and what is remembered of them no larger than some.
       const size = Math.max(...wanted.flatMap((row) => [...row].map(Math.abs)));
       expect(size).toBeGreaterThan(0.05);
       found.forEach((row, t) =>

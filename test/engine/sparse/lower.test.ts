@@ -35,8 +35,8 @@ afterAll(() => workshop.remove());
 
 const ARCHITECTURES = readdirSync(fromRoot(ROOT));
 
-/** Those whose queries, keys and values are one matrix, and gate and up another or not there. */
-const FOUR_A_BLOCK = ["phi3", "gpt-neox", "gpt2", "gpt-bigcode"];
+/** Those whose queries, keys and values are one matrix in most blocks, and gate and up another or not there. */
+const FOUR_A_BLOCK = ["phi3", "gpt-neox", "gpt2", "gpt-bigcode", "granite4-h"];
 
 /** What transformers computes in float32 from the stored weights. */
 interface Expected {

@@ -4,6 +4,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Step } from "../../../src/engine/sparse/ir.ts";
 import { fuse } from "../../../src/engine/sparse/plan/fuse.ts";
 import {
   AttributeProto_AttributeType as AttributeType,
@@ -46,7 +47,7 @@ describe("linear attention", () => {
     expect(deltas.map(({ layer }) => layer)).toEqual([0, 2]);
     for (const { layer, decays, scale, epsilon, ...rest } of deltas) {
       expect(rest).toMatchObject(sizes);
-      expect([scale, epsilon].map(Math.fround)).toEqual([0.25, 1e-6].map(Math.fround));
+      expect([scale, epsilon!].map(Math.fround)).toEqual([0.25, 1e-6].map(Math.fround));
       const made = steps[decays];
       expect(made).toMatchObject({
         op: "weigh",
@@ -78,7 +79,7 @@ describe("linear attention", () => {
       graph.graph.output.reverse();
     };
     const [first] = lowerChanged(change).steps.filter((step) => step.op === "delta");
-    expect([first.scale, Math.fround(first.epsilon)]).toEqual([0.5, Math.fround(1e-3)]);
+    expect([first.scale, Math.fround(first.epsilon!)]).toEqual([0.5, Math.fround(1e-3)]);
   });
 });
 
@@ -97,11 +98,11 @@ describe("of linear attention is refused:", () => {
       rule.attribute.push(create(AttributeProtoSchema, {
         name: "update_rule",
         type: AttributeType.STRING,
-        s: new TextEncoder().encode("gated"),
+        s: new TextEncoder().encode("linear"),
       }));
     },
     "LinearAttention",
-    '"gated"',
+    '"linear"',
   );
   unsupported("an attribute that is not known", "qwen3_5", (e) => {
     e.set(parts(e).rule, "state_window", 2n);
@@ -183,4 +184,79 @@ describe("of linear attention is refused:", () => {
   damaged("a state that is not given again", "qwen3_5", (e) => {
     e.graph.output = e.graph.output.filter(({ name }) => name !== "present_recurrent.2");
   }, "and one for each of 2 states");
+});
+
+describe("a state space", () => {
+  let hybrid: Files;
+  beforeAll(async () => {
+    const { output } = await workshop.compile(await workshop.pruned("granite4-h", "2:4"), {});
+    hybrid = filesOf(output);
+  });
+  const refusing = refusals<"granite4-h">(() => hybrid);
+
+  test("is one step that nothing corrects, beside what it takes in as it is", () => {
+    const { steps, layers, widths } = lowerBytes(hybrid.graph);
+    const spaces = steps.filter((step) => step.op === "delta");
+    expect([layers, spaces.map(({ layer }) => layer)]).toEqual([3, [0, 2]]);
+    for (const { layer, output, decays, ...rest } of spaces) {
+      expect(rest).toMatchObject({
+        keyHeads: 1,
+        valueHeads: 8,
+        keyDim: 24,
+        valueDim: 16,
+        scale: 1,
+      });
+      expect([rest.strengths, rest.epsilon]).toEqual([undefined, undefined]);
+      const made = steps[decays];
+      expect(made).toMatchObject({ weight: `model.layers.${layer}.mamba.A_log` });
+      const added = steps.find((step) => step.op === "add" && step.a === output);
+      const asIs = steps[(added as Step & { op: "add" }).b];
+      expect(asIs).toMatchObject({
+        op: "weigh",
+        weight: `model.layers.${layer}.mamba.D`,
+        each: 16,
+      });
+      expect(widths[output]).toBe(128);
+    }
+    expect(steps.filter((step) => step.op === "shift").map(({ bias }) => bias))
+      .toEqual([0, 2].map((layer) => `model.layers.${layer}.mamba.dt_bias`));
+  });
+
+  test("convolves a part of what one product has made, and is asked by parts of that", () => {
+    const { steps, widths } = fuse(lowerBytes(hybrid.graph));
+    const [convolution] = steps.filter((step) => step.op === "convolve");
+    const [space] = steps.filter((step) => step.op === "delta");
+    expect([widths[convolution.input], convolution.offset]).toEqual([128 + 176 + 8, 128]);
+    expect([space.keys, space.queries]).toEqual([
+      { value: convolution.output, offset: 128 },
+      { value: convolution.output, offset: 152 },
+    ]);
+  });
+
+  refusing.unsupported("whose states another family gives is refused", "granite4-h", (e) => {
+    const rule = e.node("LinearAttention");
+    const output = e.graph.output.find(({ name }) => name === rule.output[1])!;
+    output.name = rule.output[1] = "present_recurrent.0";
+  }, "present_ssm.0");
+  refusing.unsupported("with strengths is refused", "granite4-h", (e) => {
+    const rule = e.node("LinearAttention");
+    rule.input.push(rule.input[4]);
+  }, "LinearAttention");
+  refusing.unsupported(
+    "whose factors of heads have another shape is refused",
+    "granite4-h",
+    (e) => {
+      const reshape = e.graph.node.find(({ input }) => input[0] === "model.layers.0.mamba.D")!;
+      reshape.input[1] = e.constant([1n, 8n]);
+    },
+    "one number a head",
+  );
+  refusing.damaged("whose factors are of other heads is refused", "granite4-h", (e) => {
+    e.reshape("model.layers.0.mamba.D", [4]);
+    const reshape = e.graph.node.find(({ input }) => input[0] === "model.layers.0.mamba.D")!;
+    reshape.input[1] = e.constant([4n, 1n]);
+  }, "mamba.D");
+  refusing.damaged("whose biases of steps are of other heads is refused", "granite4-h", (e) => {
+    e.reshape("model.layers.0.mamba.dt_bias", [7]);
+  }, "dt_bias");
 });

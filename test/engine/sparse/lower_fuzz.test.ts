@@ -39,7 +39,15 @@ const models: { readonly name: string; readonly output: string; readonly files: 
  * Those that multiply by numbers in the graph, or add them to weights: with other ones, float32 overflows where doubles
  * do not.
  */
-const WITH_FACTORS = ["cohere", "gemma2", "gemma3", "granite", "granite_swa", "nemotron"];
+const WITH_FACTORS = [
+  "cohere",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "granite4-h",
+  "granite_swa",
+  "nemotron",
+];
 
 beforeAll(async () => {
   const ways: [string, How][] = [
@@ -65,6 +73,7 @@ beforeAll(async () => {
     ["lfm2", { format: "dense", values: "f32" }],
     ["lfm3", { format: "nm", values: "int8" }],
     ["qwen3_5", { format: "csr", values: "f32" }],
+    ["granite4-h", { format: "dense", values: "f32" }],
   ];
   for (const [model, how] of ways) {
     const { output } = await workshop.compile(await workshop.pruned(model, "2:4"), how);
@@ -116,8 +125,11 @@ function checkDecoder({ widths, steps, logits, vocabulary, positions, layers }: 
         }
         must(width(step.values.value) === valueHeads * valueDim, `delta ${i}`);
         must(width(i) === valueHeads * valueDim && valueHeads % keyHeads === 0, `delta ${i}`);
-        must([step.decays, step.strengths].every((v) => width(v) === valueHeads), `delta ${i}`);
-        must(Number.isFinite(scale) && epsilon >= 0 && step.layer < layers, `delta ${i}`);
+        for (const value of [step.decays, step.strengths]) {
+          must(value === undefined || width(value) === valueHeads, `delta ${i}`);
+        }
+        must(Number.isFinite(scale) && step.layer < layers, `delta ${i}`);
+        must(step.strengths === undefined ? epsilon === undefined : epsilon! >= 0, `delta ${i}`);
         break;
       }
       case "spread":

@@ -45,7 +45,9 @@ interface Access {
 /** The program of a model, as it is planned for several threads. */
 async function programOf(model: string, how: How): Promise<ProgramStep[]> {
   const source = sourceOf(filesOf(await workshop.compiled(model, how, "8:16")));
-  const options = { threads: THREADS, activations: "int8", kv: "int8", sketch: false } as const;
+  // Of models that turn nothing, the graph does not say how long sequences may be.
+  const sizes = { threads: THREADS, context: 64, sketch: false };
+  const options = { ...sizes, activations: "int8", kv: "int8" } as const;
   return await stepsPlannedBy(async () => await (await loadSparse(source, options)).close());
 }
 
@@ -268,6 +270,7 @@ class Walk {
       const first = share(units, thread, THREADS), last = share(units, thread + 1, THREADS);
       for (let token = 0; token < this.#tokens; token++) {
         for (const [i, width] of widths.entries()) {
+          if (words[2 * i] === 0) continue;
           this.#touch(thread, words[2 * i] + token * words[2 * i + 1], 4 * width, false);
         }
         for (let unit = first; unit < last; unit++) {

@@ -26,12 +26,15 @@ afterAll(() => workshop.remove());
 /** A model of 128 positions: two pages. */
 const FLOATS = () => workshop.compiled("qwen3_5", { values: "f32", format: "csr" }, "2:4");
 const INTEGERS = () => workshop.compiled("qwen3_5", { values: "int8", format: "nm" }, "8:16");
+/** The same with state spaces. */
+const SPACES = () => workshop.compiled("granite4-h", { values: "int8", format: "bitmap" }, 0.7);
 
 describe("a sequence of a model with linear attention", () => {
   test("goes on after each cut as if what was cut had never been", async () => {
     const lengths = [0, 1, 2, 63, 64, 65, 100, 119, 120];
     await expectCutsToLeaveNothing(await FLOATS(), lengths);
     await expectCutsToLeaveNothing(await INTEGERS(), lengths, { threads: 2 });
+    await expectCutsToLeaveNothing(await SPACES(), lengths, { threads: 2 });
   }, LONG);
 
   test("is as it was when it is stopped while it goes back, and goes on from there", async () => {
@@ -101,7 +104,7 @@ describe("a sequence of a model with linear attention", () => {
   }, LONG);
 
   test("gives at once with others what it gives alone, on any number of threads", async () => {
-    for (const folder of [await FLOATS(), await INTEGERS()]) await expectOthersNotToMatter(folder);
+    for (const make of [FLOATS, INTEGERS, SPACES]) await expectOthersNotToMatter(await make());
   }, LONG);
 
   test("has pages of keys, values and inputs and a state, and says so", async () => {

@@ -1,6 +1,6 @@
 /**
- * Linear attention by the gated delta rule: what each head remembers is one matrix, that of its sequence, which fades
- * and is corrected with every token.
+ * What remembers: each head has one matrix, that of its sequence, which fades and takes every token in: corrected, in
+ * linear attention by the gated delta rule, or as it is, in state spaces.
  *
  * A head's matrix has a row for each element of a key; its columns, elements of a value, know nothing of each other.
  * So threads divide heads and columns, sixteen at a time, each of which lies in one piece and in the nearest cache while
@@ -12,14 +12,14 @@ import { exp } from "./math";
 import { sumLanes } from "./simd";
 import { share } from "./vectors";
 
-/** Addresses of vectors; the word behind each is how many bytes tokens are apart. */
+/** Addresses of vectors; the word behind each is how many bytes tokens are apart. Without strengths nothing is corrected. */
 const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, DECAYS: usize = 32, STRENGTHS: usize = 40;
 const OUT: usize = 48;
 /** Heads, and elements of each. */
 const KEY_HEADS: usize = 56, VALUE_HEADS: usize = 60, KEY_DIM: usize = 64, VALUE_DIM: usize = 68;
 /** Bytes from the beginning of a sequence's state to this layer's. */
 const LAYER: usize = 72;
-/** What queries of length 1 are multiplied by, and what is added to the squares of a length. */
+/** What queries are multiplied by; and what is added to the squares of the lengths by which keys and they are divided. */
 const SCALE: usize = 76, EPSILON: usize = 80;
 
 /** Columns that a thread goes through tokens with, and bytes of a row of them. */
@@ -42,11 +42,15 @@ function deltaToken(a: usize, token: i32, unit: i32, head: i32, block: i32): voi
   const column = block * COLUMNS, at = <usize> (head * width + column) << 2;
   const state = stateOf(token) + load<usize>(a, LAYER) + <usize> unit * dim * ROW;
 
-  const epsilon = load<f32>(a, EPSILON);
-  const ofKey: f32 = 1 / sqrt<f32>(products(k, k, dim) + epsilon);
-  const ofQuery: f32 = load<f32>(a, SCALE) / sqrt<f32>(products(q, q, dim) + epsilon);
+  const corrects = load<usize>(a, STRENGTHS) != 0;
+  let ofKey: f32 = 1, ofQuery = load<f32>(a, SCALE), strength = f32x4.splat(1);
+  if (corrects) {
+    const epsilon = load<f32>(a, EPSILON);
+    ofKey /= sqrt<f32>(products(k, k, dim) + epsilon);
+    ofQuery /= sqrt<f32>(products(q, q, dim) + epsilon);
+    strength = v128.load32_splat(vectorOf(a, STRENGTHS, token) + (<usize> head << 2));
+  }
   const left = exp(v128.load32_splat(vectorOf(a, DECAYS, token) + (<usize> head << 2)));
-  const strength = v128.load32_splat(vectorOf(a, STRENGTHS, token) + (<usize> head << 2));
 
   // What is remembered of the key, and what the query finds of it.
   let m0 = f32x4.splat(0), m1 = m0, m2 = m0, m3 = m0, r0 = m0, r1 = m0, r2 = m0, r3 = m0;
@@ -64,7 +68,7 @@ function deltaToken(a: usize, token: i32, unit: i32, head: i32, block: i32): voi
     r3 = f32x4.add(r3, f32x4.mul(s3, qi));
   }
   const values = vectorOf(a, VALUES, token) + at, some = width - column;
-  const ofMemory = f32x4.mul(left, f32x4.splat(ofKey));
+  const ofMemory = corrects ? f32x4.mul(left, f32x4.splat(ofKey)) : f32x4.splat(0);
   const d0 = corrected(firstOf(values, some), m0, ofMemory, strength);
   const d1 = corrected(firstOf(values + 16, some - 4), m1, ofMemory, strength);
   const d2 = corrected(firstOf(values + 32, some - 8), m2, ofMemory, strength);

@@ -10,7 +10,7 @@ import type { StepList } from "./step_list.ts";
 import { flat, vectorName } from "./weights.ts";
 
 const CACHE_NAME =
-  /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_(conv|recurrent)\.(0|[1-9]\d{0,3}))$/;
+  /^(?:(past_key_values|present)\.(0|[1-9]\d{0,3})\.(key|value)|(past|present)_(conv|recurrent|ssm)\.(0|[1-9]\d{0,3}))$/;
 
 /** The input of GroupQueryAttention that has the heads' sinks. */
 const SINKS = 11;
@@ -26,6 +26,7 @@ export function cacheOf(name: string): Cache | undefined {
     time: time === "present" ? "present" : "past",
     layer: Number(layer),
     part: part as Cache["part"],
+    ...(part === "state" ? { family: match[5] } : {}),
   };
 }
 

@@ -35,6 +35,12 @@ export interface Raised {
   readonly above: number;
 }
 
+/** A vector of the file with a number for each head, `[heads, 1]`. */
+export interface OfHeads {
+  readonly kind: "tensor of heads";
+  readonly stored: Stored;
+}
+
 /** Token ids, or positions plus an offset. */
 export interface Ids {
   readonly kind: "ids";
@@ -150,6 +156,8 @@ export interface Cache {
   readonly time: "past" | "present";
   readonly part: "key" | "value" | "inputs" | "state";
   readonly layer: number;
+  /** Of a state: what names call it. */
+  readonly family?: string;
   /** Of an output with inputs: how many of them it is given. */
   readonly length?: number;
   /** What the graph declares, as far as it is numbers. */
@@ -161,6 +169,7 @@ export type Meaning =
   | Activation
   | Stored
   | Raised
+  | OfHeads
   | Ids
   | Rows
   | RowScales

@@ -21,7 +21,15 @@ import {
   turn,
   turnBack,
 } from "./convolution.ts";
-import { exponentials, joinUnits, negate, remember, weighByExponentials } from "./delta.ts";
+import {
+  exponentials,
+  joinUnits,
+  negate,
+  remember,
+  turnToHeads,
+  weighByExponentials,
+  weighEachHead,
+} from "./delta.ts";
 import { type Activation, type Meaning, type MeaningOf, ordered, type Stored } from "./meaning.ts";
 import { listed, type NodeView } from "./node_view.ts";
 import { makeTables, rotate } from "./rotary.ts";
@@ -159,6 +167,8 @@ function mul(view: NodeView, steps: StepList): Meaning {
   if (raised) return weighNorm(view, steps, raised[0], raised[1].stored, raised[1].above);
   const exponential = ordered(pair, "activation", "exponentials");
   if (exponential) return weighByExponentials(view, steps, ...exponential);
+  const ofHeads = ordered(pair, "activation", "tensor of heads");
+  if (ofHeads) return weighEachHead(view, steps, ...ofHeads);
   const product = ordered(pair, "product without scales", "tensor");
   if (product) return scaleProduct(view, steps, ...product);
   const rows = ordered(pair, "rows", "scales of rows");
@@ -289,6 +299,7 @@ function transpose(view: NodeView, steps: StepList): Meaning {
 function reshape(view: NodeView, steps: StepList): Meaning {
   const found = view.meaning(0);
   if (found.kind === "unit vectors") return joinUnits(view, steps, found);
+  if (found.kind === "tensor") return turnToHeads(view, found);
   const x = view.input(0, "activation");
   view.expectInteger("allowzero", 0);
   const shape = view.numbers(1, "integers");

@@ -90,7 +90,7 @@ function renumbered(step: Step, number: (value: Value) => Value): Step {
         keys: of(step.keys),
         values: of(step.values),
         decays: number(step.decays),
-        strengths: number(step.strengths),
+        strengths: step.strengths === undefined ? undefined : number(step.strengths),
         output,
       };
     }

@@ -220,6 +220,12 @@ export function addBias(
   bias: Stored,
 ): Activation {
   const maker = steps.makerOf(activation.value);
+  if (maker.op === "part" && (maker.heads ?? 1) === 1 && activation.heads === undefined) {
+    const width = steps.widthOf(activation.value);
+    const name = vectorName(view, bias, width), output = steps.value(width);
+    steps.push({ op: "shift", input: activation.value, output, bias: name });
+    return { ...activation, value: output };
+  }
   if (maker.op !== "linear" || maker.bias !== undefined || activation.heads !== undefined) {
     throw view.unsupported(`adds ${quote(bias.tensor.name)} to what is no product without a bias`);
   }

@@ -264,11 +264,11 @@ export class Program {
     ]);
   }
 
-  /** Linear attention by the gated delta rule; see `delta` in `ir.ts`. */
+  /** Linear attention by the gated delta rule, or, without strengths, a state space; see `delta` in `ir.ts`. */
   delta(
-    parts: Readonly<
-      Record<"queries" | "keys" | "values" | "decays" | "strengths" | "out", Vectors>
-    >,
+    parts:
+      & Readonly<Record<"queries" | "keys" | "values" | "decays" | "out", Vectors>>
+      & { readonly strengths?: Vectors },
     options: {
       keyHeads: number;
       valueHeads: number;
@@ -277,14 +277,15 @@ export class Program {
       /** Bytes from the beginning of a sequence's state to the layer's; `bytesOfState` in `layout.ts` says how many. */
       layerOffset: number;
       scale: number;
-      epsilon: number;
+      /** With strengths. */
+      epsilon?: number;
     },
   ): void {
     const { queries, keys, values, decays, strengths, out } = parts;
-    const { keyHeads, valueHeads, keyDim, valueDim, layerOffset, scale, epsilon } = options;
+    const { keyHeads, valueHeads, keyDim, valueDim, layerOffset, scale, epsilon = 0 } = options;
     this.#step(OP.DELTA, [
       ...[queries, keys, values, decays, strengths, out]
-        .flatMap(({ address, stride }) => [address, stride]),
+        .flatMap((vectors) => [vectors?.address ?? 0, vectors?.stride ?? 0]),
       ...[keyHeads, valueHeads, keyDim, valueDim, layerOffset, bits(scale), bits(epsilon)],
     ]);
   }

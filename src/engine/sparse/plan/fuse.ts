@@ -33,9 +33,10 @@ export interface ElementwiseStep {
   readonly a: Value;
   /** For `add` and `mul`. */
   readonly b?: Value;
-  /** For `mul`, in place of that: a tensor of the file. */
+  /** In place of that: a tensor of the file. */
   readonly weight?: string;
   readonly isNegatedExponential?: boolean;
+  readonly each?: number;
   readonly activation: Activation;
   /** What `a` is multiplied by; 1 if not given. */
   readonly factor?: number;
@@ -140,6 +141,8 @@ export interface VectorRef {
   readonly above: number;
   /** Whether it is −e^x of each that is wanted. */
   readonly isNegatedExponential?: boolean;
+  /** How often each element is wanted, one after the other; once if not given. */
+  readonly each?: number;
 }
 
 /** The vectors that a step needs, but for rotary tables and a convolution's weights. */
@@ -161,8 +164,8 @@ export function vectorsOf(step: FusedStep): VectorRef[] {
         ...plain(step.sinks),
       ];
     case "elementwise": {
-      const { isNegatedExponential } = step;
-      return plain(step.weight).map((vector) => ({ ...vector, isNegatedExponential }));
+      const { isNegatedExponential, each } = step;
+      return plain(step.weight).map((vector) => ({ ...vector, isNegatedExponential, each }));
     }
     default:
       return [];
@@ -253,7 +256,10 @@ class Fuser {
           kind: "mul",
           weight: step.weight,
           isNegatedExponential: step.isNegatedExponential,
+          each: step.each,
         });
+      case "shift":
+        return this.#elementwise(step, { kind: "add", weight: step.bias });
       case "scale":
         return this.#elementwise(step, { kind: "copy", factor: step.factor });
       case "cap": {

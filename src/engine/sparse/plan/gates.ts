@@ -50,10 +50,9 @@ export function joinGates(decoder: Decoder): Decoder {
     let made: Convolution = step;
     const { step: before } = makers.get(step.input)!;
     if (before.op === "mul" && uses[step.input] === 1 && !gone.has(before)) {
-      const { value: input, offset } = partOf(before.a);
-      made = { ...made, input, offset, gate: partOf(before.b) };
+      made = { ...made, ...inputOf(partOf(before.a)), gate: partOf(before.b) };
       gone.add(before);
-    }
+    } else if (before.op === "part") made = { ...made, ...inputOf(partOf(step.input)) };
     const activation = readerOf(step.output);
     if (activation?.op === "silu") {
       made = { ...made, activation: "silu", output: activation.output };
@@ -70,4 +69,9 @@ export function joinGates(decoder: Decoder): Decoder {
   const left = steps.filter((step) => !gone.has(step)).map((step) => joined.get(step) ?? step);
   const still = usesOf({ ...decoder, steps: left });
   return { ...decoder, steps: left.filter((step) => step.op !== "part" || still[step.output] > 0) };
+}
+
+/** A part as what a convolution reads. */
+function inputOf({ value, offset }: Part): Pick<Convolution, "input" | "offset"> {
+  return { input: value, offset };
 }

@@ -105,8 +105,8 @@ export async function makePlan(
   return new Planner(decoder, placed, memory, weights.stage, options).run();
 }
 
-function keyOf({ name, above, isNegatedExponential = false }: VectorRef): string {
-  return `${above} ${isNegatedExponential} ${name}`;
+function keyOf({ name, above, isNegatedExponential = false, each = 1 }: VectorRef): string {
+  return `${above} ${isNegatedExponential} ${each} ${name}`;
 }
 
 /** Where weights lie. */
@@ -311,9 +311,10 @@ class Planner {
   }
 
   /** A vector of the file as one that all tokens read. */
-  #sameForAll({ weight: name, isNegatedExponential }: ElementwiseStep): Vectors | undefined {
+  #sameForAll({ weight: name, ...how }: ElementwiseStep): Vectors | undefined {
     if (name === undefined) return undefined;
-    const address = this.#vectors.get(keyOf({ name, above: 0, isNegatedExponential }))!;
+    const { isNegatedExponential, each } = how;
+    const address = this.#vectors.get(keyOf({ name, above: 0, isNegatedExponential, each }))!;
     return { address, stride: 0, copy: 0 };
   }
 
@@ -379,14 +380,13 @@ class Planner {
   /** Threads divide heads and columns of their states, and read what others have written of all that goes into them. */
   #encodeDelta(step: DeltaStep, at: number): void {
     const read = (part: Part) => this.#readPart(part, at);
-    const [decays, strengths] = [step.decays, step.strengths].map((value) =>
-      read({ value, offset: 0 })
-    );
+    const { queries, keys, values, decays, strengths } = step;
     const parts = {
-      queries: read(step.queries),
-      keys: read(step.keys),
-      values: read(step.values),
-      ...{ decays, strengths },
+      queries: read(queries),
+      keys: read(keys),
+      values: read(values),
+      decays: read({ value: decays, offset: 0 }),
+      strengths: strengths === undefined ? undefined : read({ value: strengths, offset: 0 }),
     };
     const out = this.#values.place(step.output, "scattered");
     this.#program.delta({ ...parts, out }, { ...step, layerOffset: this.#stateOffset });

@@ -44,6 +44,8 @@ export interface HowRead {
   readonly above?: number;
   /** Whether it is −e^x of each that is placed. */
   readonly isNegatedExponential?: boolean;
+  /** How often each is placed, one after the other; once if not given. */
+  readonly each?: number;
   /** Elements from the first on that are needed; all if not given. */
   readonly most?: number;
 }
@@ -204,13 +206,13 @@ export class Stage {
    */
   async vector(
     name: string,
-    { above = 0, isNegatedExponential = false, most = Infinity }: HowRead = {},
+    { above = 0, isNegatedExponential = false, each = 1, most = Infinity }: HowRead = {},
   ): Promise<number> {
-    const key = `${above} ${isNegatedExponential} ${name}`;
+    const key = `${above} ${isNegatedExponential} ${each} ${name}`;
     let address = this.#vectors.get(key);
     if (address === undefined) {
       const byteLength = Math.min(this.reader.tensor(name).byteLength, 4 * most);
-      address = this.memory.reserve(roundUp(byteLength, 64));
+      address = this.memory.reserve(roundUp(each * byteLength, 64));
       await this.read(name, 0, address, byteLength);
       this.#checkFinite(name, address, byteLength / 4);
       if (above !== 0) {
@@ -221,6 +223,11 @@ export class Stage {
         const floats = this.memory.floats(address, byteLength / 4);
         for (let i = 0; i < floats.length; i++) floats[i] = -exp(floats[i]);
         this.#checkFinite(name, address, floats.length);
+      }
+      if (each > 1) {
+        const count = byteLength / 4, floats = this.memory.floats(address, each * count);
+        // From behind, where nothing is that has still to be read.
+        for (let i = count - 1; i >= 0; i--) floats.fill(floats[i], i * each, (i + 1) * each);
       }
       this.#vectors.set(key, address);
     }
