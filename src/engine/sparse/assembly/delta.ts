@@ -12,14 +12,14 @@ import { exp } from "./math";
 import { sumLanes } from "./simd";
 import { share } from "./vectors";
 
-/** Addresses of vectors; the word behind each is how many bytes tokens are apart. Without strengths nothing is corrected. */
+/** Addresses of vectors; the word behind each is how many bytes tokens are apart. No strengths: nothing is corrected. */
 const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, DECAYS: usize = 32, STRENGTHS: usize = 40;
 const OUT: usize = 48;
 /** Heads, and elements of each. */
 const KEY_HEADS: usize = 56, VALUE_HEADS: usize = 60, KEY_DIM: usize = 64, VALUE_DIM: usize = 68;
 /** Bytes from the beginning of a sequence's state to this layer's. */
 const LAYER: usize = 72;
-/** What queries are multiplied by; and what is added to the squares of the lengths by which keys and they are divided. */
+/** What queries are multiplied by; and what is added to squares of lengths by which keys and they are divided. */
 const SCALE: usize = 76, EPSILON: usize = 80;
 
 /** Columns that a thread goes through tokens with, and bytes of a row of them. */
@@ -39,19 +39,78 @@ function deltaToken(a: usize, token: i32, unit: i32, head: i32, block: i32): voi
   const shared = head / (load<i32>(a, VALUE_HEADS) / load<i32>(a, KEY_HEADS));
   const q = vectorOf(a, QUERIES, token) + <usize> shared * (dim << 2);
   const k = vectorOf(a, KEYS, token) + <usize> shared * (dim << 2);
-  const column = block * COLUMNS, at = <usize> (head * width + column) << 2;
+  const column = block * COLUMNS, at = <usize> (head * width + column) << 2, some = width - column;
   const state = stateOf(token) + load<usize>(a, LAYER) + <usize> unit * dim * ROW;
-
-  const corrects = load<usize>(a, STRENGTHS) != 0;
-  let ofKey: f32 = 1, ofQuery = load<f32>(a, SCALE), strength = f32x4.splat(1);
-  if (corrects) {
-    const epsilon = load<f32>(a, EPSILON);
-    ofKey /= sqrt<f32>(products(k, k, dim) + epsilon);
-    ofQuery /= sqrt<f32>(products(q, q, dim) + epsilon);
-    strength = v128.load32_splat(vectorOf(a, STRENGTHS, token) + (<usize> head << 2));
-  }
   const left = exp(v128.load32_splat(vectorOf(a, DECAYS, token) + (<usize> head << 2)));
+  const values = vectorOf(a, VALUES, token) + at, out = vectorOf(a, OUT, token) + at;
+  if (load<usize>(a, STRENGTHS) == 0) {
+    takeIn(state, q, k, dim, left, load<f32>(a, SCALE), values, out, some);
+    return;
+  }
+  const epsilon = load<f32>(a, EPSILON);
+  const ofKey: f32 = 1 / sqrt<f32>(products(k, k, dim) + epsilon);
+  const ofQuery: f32 = load<f32>(a, SCALE) / sqrt<f32>(products(q, q, dim) + epsilon);
+  const strength = v128.load32_splat(vectorOf(a, STRENGTHS, token) + (<usize> head << 2));
+  correct(state, q, k, dim, left, ofKey, ofQuery, strength, values, out, some);
+}
 
+/** S ← αS + k ⊗ v, of some columns, and what the query finds then. */
+function takeIn(
+  state: usize,
+  q: usize,
+  k: usize,
+  dim: usize,
+  left: v128,
+  scale: f32,
+  values: usize,
+  out: usize,
+  some: i32,
+): void {
+  const v0 = firstOf(values, some), v1 = firstOf(values + 16, some - 4);
+  const v2 = firstOf(values + 32, some - 8), v3 = firstOf(values + 48, some - 12);
+  let r0 = f32x4.splat(0), r1 = r0, r2 = r0, r3 = r0, row = state;
+  for (let i: usize = 0; i < dim << 2; i += 4, row += ROW) {
+    const ki = v128.load32_splat(k + i), qi = v128.load32_splat(q + i);
+    const s0 = f32x4.add(f32x4.mul(v128.load(row), left), f32x4.mul(v0, ki));
+    const s1 = f32x4.add(f32x4.mul(v128.load(row, 16), left), f32x4.mul(v1, ki));
+    const s2 = f32x4.add(f32x4.mul(v128.load(row, 32), left), f32x4.mul(v2, ki));
+    const s3 = f32x4.add(f32x4.mul(v128.load(row, 48), left), f32x4.mul(v3, ki));
+    v128.store(row, s0);
+    v128.store(row, s1, 16);
+    v128.store(row, s2, 32);
+    v128.store(row, s3, 48);
+    r0 = f32x4.add(r0, f32x4.mul(s0, qi));
+    r1 = f32x4.add(r1, f32x4.mul(s1, qi));
+    r2 = f32x4.add(r2, f32x4.mul(s2, qi));
+    r3 = f32x4.add(r3, f32x4.mul(s3, qi));
+  }
+  const gain = f32x4.splat(scale);
+  putFirst(out, some, f32x4.mul(r0, gain));
+  putFirst(out + 16, some - 4, f32x4.mul(r1, gain));
+  putFirst(out + 32, some - 8, f32x4.mul(r2, gain));
+  putFirst(out + 48, some - 12, f32x4.mul(r3, gain));
+}
+
+/**
+ * S ← αS + k ⊗ β(v − (αS)ᵀk), of some columns, and what the query finds then: it is made of what it found before, so
+ * that the state is read once for both.
+ *
+ * @param ofKey What the key is multiplied by.
+ * @param ofQuery What the query is.
+ */
+function correct(
+  state: usize,
+  q: usize,
+  k: usize,
+  dim: usize,
+  left: v128,
+  ofKey: f32,
+  ofQuery: f32,
+  strength: v128,
+  values: usize,
+  out: usize,
+  some: i32,
+): void {
   // What is remembered of the key, and what the query finds of it.
   let m0 = f32x4.splat(0), m1 = m0, m2 = m0, m3 = m0, r0 = m0, r1 = m0, r2 = m0, r3 = m0;
   let row = state;
@@ -67,16 +126,13 @@ function deltaToken(a: usize, token: i32, unit: i32, head: i32, block: i32): voi
     r2 = f32x4.add(r2, f32x4.mul(s2, qi));
     r3 = f32x4.add(r3, f32x4.mul(s3, qi));
   }
-  const values = vectorOf(a, VALUES, token) + at, some = width - column;
-  const ofMemory = corrects ? f32x4.mul(left, f32x4.splat(ofKey)) : f32x4.splat(0);
+  const ofMemory = f32x4.mul(left, f32x4.splat(ofKey));
   const d0 = corrected(firstOf(values, some), m0, ofMemory, strength);
   const d1 = corrected(firstOf(values + 16, some - 4), m1, ofMemory, strength);
   const d2 = corrected(firstOf(values + 32, some - 8), m2, ofMemory, strength);
   const d3 = corrected(firstOf(values + 48, some - 12), m3, ofMemory, strength);
 
-  // (αS + k ⊗ d)ᵀq, of sums that are there.
   const alike = f32x4.splat(products(q, k, dim) * ofKey), gain = f32x4.splat(ofQuery);
-  const out = vectorOf(a, OUT, token) + at;
   putFirst(out, some, found(r0, d0, left, alike, gain));
   putFirst(out + 16, some - 4, found(r1, d1, left, alike, gain));
   putFirst(out + 32, some - 8, found(r2, d2, left, alike, gain));
