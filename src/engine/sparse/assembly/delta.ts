@@ -3,16 +3,16 @@
  * linear attention by the gated delta rule, or as it is, in state spaces.
  *
  * A head's matrix has a row for each element of a key; its columns, elements of a value, know nothing of each other.
- * So threads divide heads and columns, sixteen at a time, each of which lies in one piece and in the nearest cache while
- * a thread goes through all tokens with it; nobody waits. What comes of a token is summed in one order, whatever is run
- * with it.
+ * So threads divide heads and columns, sixteen at a time, each of which lies in one piece and in the nearest cache
+ * while a thread goes through all tokens with it; nobody waits. What comes of a token is summed in one order, whatever
+ * is run with it.
  */
 import { PAGES } from "./control";
 import { exp } from "./math";
 import { sumLanes } from "./simd";
 import { share } from "./vectors";
 
-/** Addresses of vectors; the word behind each is how many bytes tokens are apart. No strengths: nothing is corrected. */
+/** Addresses of vectors; the word behind each is how many bytes tokens are apart. No strengths, no correction. */
 const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, DECAYS: usize = 32, STRENGTHS: usize = 40;
 const OUT: usize = 48;
 /** Heads, and elements of each. */
