@@ -369,6 +369,13 @@ describe("the account of a Worker's memory", () => {
     expect(bytes).toBeGreaterThanOrEqual(engine + pages * 64 * 12_240);
   });
 
+  test("leaves it room for what every sequence remembers", () => {
+    const shape = { context: 300, parallel: 3 };
+    const remembering = { ...measured, stateBytes: 1_000_000 };
+    const more = engineBytes(remembering, shape) - engineBytes(measured, shape);
+    expect(Math.abs(more - 3_000_000)).toBeLessThan(70_000);
+  });
+
   test("says of a model that is too large what of it would fit", () => {
     const card = {
       parameters: 106_168_320,

@@ -315,6 +315,20 @@ describe("a sequence on ONNX Runtime", () => {
       expect(model.open([...TOKENS, 1]).length).toBe(TOKENS.length);
     }));
 
+  test("counts the states of linear attention, however long its sequences are", () =>
+    withModel("qwen3_5", { device }, async (model) => {
+      // Two layers of four heads, and of 160 channels and four tokens.
+      const stateBytes = 2 * 4 * (4 * 16 * 24 + 160 * 4);
+      expect(model.info).toMatchObject({ stateBytes, cacheBytesPerToken: 2 * 2 * 16 * 4 });
+      const [one, two] = [model.open(), model.open()];
+      await one.run(TOKENS.slice(0, 10));
+      await two.run(TOKENS.slice(3, 8));
+      const perToken = model.info.cacheBytesPerToken;
+      expect(model.cacheUse!()!.bytes).toBe(15 * perToken + 2 * stateBytes);
+      two.close();
+      expect(model.cacheUse!()!.keptBytes).toBe(5 * perToken + stateBytes);
+    }));
+
   test("says what its cache holds", () =>
     withModel("llama", { device }, async (model) => {
       const perToken = model.info.cacheBytesPerToken;

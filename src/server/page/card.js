@@ -212,7 +212,7 @@ function facts(model) {
     ["Context", `${model.context.toLocaleString("en")} tokens`],
     ["Weights in memory", size(model.weightBytes)],
     ["Cache", `${size(model.cacheBytesPerToken)} a token`],
-    ["Full cache", size(model.cacheBytesPerToken * model.context)],
+    ["Full cache", size(model.cacheBytesPerToken * model.context + (model.stateBytes ?? 0))],
   ];
   const list = make("dl", { class: "facts" });
   for (const [name, value] of rows) {

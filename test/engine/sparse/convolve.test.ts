@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, test } from "bun:test";
 import { bytesOfInputs } from "../../../src/engine/sparse/layout.ts";
 import { Program, type Vectors } from "../../../src/engine/sparse/plan/encode.ts";
 import { Dice, SEED } from "../../support/fuzz.ts";
+import { ACTIVATIONS } from "../../support/naive_decoder.ts";
 import { expectNear, HALF_ULP, Machines, normal } from "./kernel_support.ts";
 import { expectSameBits, type Machine } from "./machine.ts";
 
@@ -20,6 +21,8 @@ interface Shape {
   readonly hasBias?: boolean;
   /** Whether inputs and sums are multiplied, all three parts of one vector as one product makes them. */
   readonly isGated?: boolean;
+  /** Whether sums are activated before they are multiplied. */
+  readonly isActivated?: boolean;
 }
 
 /** Beyond two pages. */
@@ -54,7 +57,7 @@ function givenOf({ channels, length }: Shape, seed = 0): Given {
 
 /** What each token must give, and how far off it may be: each product and sum rounds once. */
 function expected(shape: Shape, { gates, times, inputs, weights, bias }: Given) {
-  const { channels, length, hasBias, isGated } = shape;
+  const { channels, length, hasBias, isGated, isActivated } = shape;
   const kept = inputs.map((row, t) =>
     row.map((x, channel) => isGated ? Math.fround(x * gates[t][channel]) : x)
   );
@@ -67,7 +70,12 @@ function expected(shape: Shape, { gates, times, inputs, weights, bias }: Given) 
         size += Math.abs(product);
       }
       const factor = isGated ? times[t][channel] : 1;
-      return { wanted: sum * factor, bound: 2 * (length + 2) * HALF_ULP * size * Math.abs(factor) };
+      const bound = 2 * (length + 2) * HALF_ULP * size;
+      if (!isActivated) return { wanted: sum * factor, bound: bound * Math.abs(factor) };
+      // Its slope is 1.1 at most.
+      const activated = ACTIVATIONS.silu(sum);
+      const own = 1.1 * bound + 1e-6 * Math.abs(activated);
+      return { wanted: activated * factor, bound: own * Math.abs(factor) };
     })
   );
 }
@@ -78,7 +86,8 @@ function run(
   shape: Shape,
   sequences: readonly { readonly given: Given; readonly pieces: readonly number[] }[],
 ): Float32Array[][] {
-  const { channels, length, hasBias, isGated } = shape;
+  const { channels, length, hasBias, isGated, isActivated } = shape;
+  const activation = isActivated ? "silu" : "none";
   machine.reset();
   const row = bytesOfInputs(channels);
   const { weights, bias } = sequences[0].given;
@@ -119,7 +128,7 @@ function run(
       gate: isGated ? part(0) : undefined,
       times: isGated ? part(1) : undefined,
       out,
-    }, { channels, length, weight, bias: biasAt, layerOffset: BEFORE });
+    }, { channels, length, weight, bias: biasAt, layerOffset: BEFORE, activation });
     machine.run(program, {
       tokens: each.length,
       position: each.map(({ position }) => position),
@@ -138,11 +147,15 @@ describe("a convolution", () => {
     { channels: 130, length: 4, hasBias: true },
     { channels: 48, length: 7, isGated: true },
     { channels: 17, length: 65 },
+    { channels: 64, length: 4, isActivated: true },
+    { channels: 39, length: 4, hasBias: true, isGated: true, isActivated: true },
   ];
   for (const shape of SHAPES) {
-    const { channels, length, isGated = false, hasBias = false } = shape;
+    const { channels, length, isGated = false, hasBias = false, isActivated = false } = shape;
     const what = `${channels} channels, ${length} tokens` +
-      `${isGated ? ", gated" : ""}${hasBias ? ", with a bias" : ""}`;
+      `${isGated ? ", gated" : ""}${hasBias ? ", with a bias" : ""}${
+        isActivated ? ", activated" : ""
+      }`;
     test(`is each channel's sum over the token and those before it: ${what}`, () => {
       const given = givenOf(shape);
       const wanted = expected(shape, given);
