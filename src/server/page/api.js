@@ -18,6 +18,7 @@
  * @property {number} [fileBytes]
  * @property {number} weightBytes In memory.
  * @property {number} cacheBytesPerToken
+ * @property {number} [stateBytes]
  * @property {Weights} [card] Only from `GET /v1/models/{id}`, and not always.
  */
 

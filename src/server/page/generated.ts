@@ -515,7 +515,7 @@ const duration = (seconds) =>
   },
   "/page/api.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "e612c648317ca74e",
+    hash: "e7e68f09afb366b0",
     body: `// @ts-check
 /**
  * Talks to the server: as much of OpenAI's protocol as the pages use.
@@ -536,6 +536,7 @@ const duration = (seconds) =>
  * @property {number} [fileBytes]
  * @property {number} weightBytes In memory.
  * @property {number} cacheBytesPerToken
+ * @property {number} [stateBytes]
  * @property {Weights} [card] Only from \`GET /v1/models/{id}\`, and not always.
  */
 
@@ -1140,7 +1141,7 @@ td {
   },
   "/page/card.js": {
     type: "text/javascript; charset=utf-8",
-    hash: "1d3a5ee66f062756",
+    hash: "75c6379d82a17dc8",
     body: `// @ts-check
 /**
  * A model's card: what it is, what it weighs beside the dense model, and what pruning left of each
@@ -1355,7 +1356,7 @@ function facts(model) {
     ["Context", \`\${model.context.toLocaleString("en")} tokens\`],
     ["Weights in memory", size(model.weightBytes)],
     ["Cache", \`\${size(model.cacheBytesPerToken)} a token\`],
-    ["Full cache", size(model.cacheBytesPerToken * model.context)],
+    ["Full cache", size(model.cacheBytesPerToken * model.context + (model.stateBytes ?? 0))],
   ];
   const list = make("dl", { class: "facts" });
   for (const [name, value] of rows) {
