@@ -6,7 +6,7 @@ import type { GraphBuilder } from "../../onnx/builder.ts";
 import { activate } from "./activations.ts";
 import { convolvedChannels } from "./cache_parts.ts";
 import { cut, divideBySize, type Lent } from "./parts.ts";
-import { decaysOf } from "./recurrence.ts";
+import { convolveActivated, decaysOf } from "./recurrence.ts";
 import type { DecoderSpec, Recurrent } from "./spec.ts";
 
 /** Of what queries and keys are divided by (`l2norm` of transformers). */
@@ -19,27 +19,19 @@ const UNIT_EPSILON = 1e-6;
  * @param module The name of its tensors.
  */
 export function deltaNet(
-  { b, attention, linear, small }: Lent,
+  lent: Lent,
   value: string,
   module: string,
   layer: number,
   net: Recurrent,
   { hidden, norm: { epsilon } }: DecoderSpec,
 ): string {
-  const { keyHeads, valueHeads, keyDim, valueDim, length } = net;
-  const channels = convolvedChannels(net);
+  const { b, attention, linear, small } = lent;
+  const { keyHeads, valueHeads, keyDim, valueDim } = net;
   const project = (name: string, rows: number) =>
     linear(value, `${module}.${name}`, rows, hidden, false);
-  const convolved = b.within("conv1d", () =>
-    activate(
-      b,
-      "silu",
-      attention.convolve(b, layer, {
-        input: project("in_proj_qkv", channels),
-        kernels: small(`${module}.conv1d`, "weight", [channels, 1, length]),
-        ...{ channels, length },
-      }),
-    ));
+  const mixed = project("in_proj_qkv", convolvedChannels(net));
+  const convolved = convolveActivated(lent, mixed, module, layer, net);
   const widths = [keyHeads * keyDim, keyHeads * keyDim, valueHeads * valueDim];
   const [queries, keys, values] = cut(b, convolved, widths);
   const { decays } = decaysOf(

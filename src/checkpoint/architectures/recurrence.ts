@@ -14,6 +14,9 @@
  * @module
  */
 import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
+import { activate } from "./activations.ts";
+import { convolvedChannels } from "./cache_parts.ts";
+import type { Lent } from "./parts.ts";
 import type { Recurrent } from "./spec.ts";
 
 /** What one layer's states take in and are asked, each of `[batch, sequence, …]`. */
@@ -53,6 +56,31 @@ export function recur(
       scale: float(scale),
     },
     outputs,
+  });
+}
+
+/**
+ * The convolution before a recurrence, activated.
+ *
+ * @param input Queries, keys and values in the order that the layer has, `[batch, sequence, channels]`.
+ * @param module The name of the layer's tensors.
+ */
+export function convolveActivated(
+  { b, attention, small }: Lent,
+  input: string,
+  module: string,
+  layer: number,
+  of: Recurrent,
+): string {
+  const { length, kernelBias } = of, channels = convolvedChannels(of);
+  return b.within("conv1d", () => {
+    const convolved = attention.convolve(b, layer, {
+      input,
+      kernels: small(`${module}.conv1d`, "weight", [channels, 1, length]),
+      bias: kernelBias ? small(`${module}.conv1d`, "bias", [channels]) : undefined,
+      ...{ channels, length },
+    });
+    return activate(b, "silu", convolved);
   });
 }
 

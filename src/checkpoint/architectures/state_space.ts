@@ -5,7 +5,7 @@
 import { activate } from "./activations.ts";
 import { convolvedChannels } from "./cache_parts.ts";
 import { cut, divideBySize, type Lent } from "./parts.ts";
-import { decaysOf } from "./recurrence.ts";
+import { convolveActivated, decaysOf } from "./recurrence.ts";
 import type { DecoderSpec, Recurrent } from "./spec.ts";
 
 /**
@@ -16,28 +16,19 @@ import type { DecoderSpec, Recurrent } from "./spec.ts";
  * @param module The name of its tensors.
  */
 export function stateSpace(
-  { b, attention, linear, small }: Lent,
+  lent: Lent,
   value: string,
   module: string,
   layer: number,
   space: Recurrent,
   { hidden, norm: { epsilon } }: DecoderSpec,
 ): string {
-  const { keyHeads, valueHeads, keyDim, valueDim, length, kernelBias, bias } = space;
+  const { b, attention, linear, small } = lent;
+  const { keyHeads, valueHeads, keyDim, valueDim, bias } = space;
   const channels = convolvedChannels(space), width = valueHeads * valueDim;
   const projected = linear(value, `${module}.in_proj`, width + channels + valueHeads, hidden, bias);
   const [gate, mixed, ownSteps] = cut(b, projected, [width, channels, valueHeads]);
-  const convolved = b.within("conv1d", () =>
-    activate(
-      b,
-      "silu",
-      attention.convolve(b, layer, {
-        input: mixed,
-        kernels: small(`${module}.conv1d`, "weight", [channels, 1, length]),
-        bias: kernelBias ? small(`${module}.conv1d`, "bias", [channels]) : undefined,
-        ...{ channels, length },
-      }),
-    ));
+  const convolved = convolveActivated(lent, mixed, module, layer, space);
   const [taken, keys, queries] = cut(b, convolved, [width, keyHeads * keyDim, keyHeads * keyDim]);
   const ofHeads = (name: string) => small(`${module}.${name}`, undefined, [valueHeads]);
   const { steps, decays } = decaysOf(b, ownSteps, ofHeads);

@@ -54,6 +54,17 @@ export type RotaryTables =
     }
   );
 
+/** A function of each element by itself. */
+export type ElementwiseOp =
+  | "sigmoid"
+  | "silu"
+  | "softplus"
+  | "gelu"
+  | "gelu_tanh"
+  | "relu"
+  | "relu_squared"
+  | "tanh";
+
 /** Elements of a value that follow one another, from an offset on. */
 export interface Part {
   readonly value: Value;
@@ -202,15 +213,7 @@ export type Step =
    * tanh.
    */
   | {
-    readonly op:
-      | "sigmoid"
-      | "silu"
-      | "softplus"
-      | "gelu"
-      | "gelu_tanh"
-      | "relu"
-      | "relu_squared"
-      | "tanh";
+    readonly op: ElementwiseOp;
     readonly input: Value;
     readonly output: Value;
   }

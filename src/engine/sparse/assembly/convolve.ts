@@ -7,7 +7,7 @@
  */
 import { page, positionOf } from "./attention_step";
 import { activate, NONE } from "./math";
-import { share } from "./vectors";
+import { share, vectorOf } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. 0 is no gate. */
 const IN: usize = 8, GATE: usize = 16, TIMES: usize = 24, OUT: usize = 32;
@@ -68,13 +68,6 @@ function activateSome(kind: i32, at: usize, bytes: usize): void {
   for (; i < bytes; i += 4) {
     store<f32>(at + i, f32x4.extract_lane(activate(kind, v128.load32_zero(at + i)), 0));
   }
-}
-
-/** A token's vector, by the word that has the address. */
-// @ts-ignore: decorator
-@inline
-function vectorOf(a: usize, word: usize, token: i32): usize {
-  return load<usize>(a + word) + <usize> token * <usize> load<u32>(a + word, 4);
 }
 
 /** Adds x · weights to sums. */

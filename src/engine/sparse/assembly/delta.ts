@@ -10,7 +10,7 @@
 import { PAGES } from "./control";
 import { exp } from "./math";
 import { sumLanes } from "./simd";
-import { share } from "./vectors";
+import { share, vectorOf } from "./vectors";
 
 /** Addresses of vectors; the word behind each is how many bytes tokens are apart. No strengths, no correction. */
 const QUERIES: usize = 8, KEYS: usize = 16, VALUES: usize = 24, DECAYS: usize = 32, STRENGTHS: usize = 40;
@@ -197,13 +197,6 @@ function putFirst(at: usize, count: i32, four: v128): void {
   if (count > 0) store<f32>(at, f32x4.extract_lane(four, 0));
   if (count > 1) store<f32>(at, f32x4.extract_lane(four, 1), 4);
   if (count > 2) store<f32>(at, f32x4.extract_lane(four, 2), 8);
-}
-
-/** A token's vector, by the word that has the address. */
-// @ts-ignore: decorator
-@inline
-function vectorOf(a: usize, word: usize, token: i32): usize {
-  return load<usize>(a + word) + <usize> token * <usize> load<u32>(a + word, 4);
 }
 
 /** Where the state of a token's sequence lies: the word before the list of its pages says so. */

@@ -24,6 +24,13 @@ export function share(count: i32, thread: i32, threads: i32): i32 {
   return <i32> (<i64> count * thread / threads);
 }
 
+/** A token's vector, by the word that has the address; the word behind says how many bytes tokens are apart. */
+// @ts-ignore: decorator
+@inline
+export function vectorOf(a: usize, word: usize, token: i32): usize {
+  return load<usize>(a + word) + <usize> token * <usize> load<u32>(a + word, 4);
+}
+
 /** First token of a thread's share. */
 // @ts-ignore: decorator
 @inline

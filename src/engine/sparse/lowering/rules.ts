@@ -5,6 +5,7 @@
 import { DOMAIN } from "../../../../compile/functions.ts";
 import { ROTARY_TABLES } from "../../../../compile/rotary_tables.ts";
 import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
+import type { ElementwiseOp } from "../ir.ts";
 import {
   attend,
   castLengths,
@@ -243,21 +244,11 @@ function mixed(view: NodeView, [a, b]: [Meaning, Meaning]): Error {
   return view.unsupported(`reads two inputs of the kinds "${a.kind}" and "${b.kind}"`);
 }
 
-function elementwise(op: Exclude<Elementwise, "silu" | "relu_squared">): Rule {
+function elementwise(op: Exclude<ElementwiseOp, "silu" | "relu_squared">): Rule {
   return (view, steps) => apply(steps, op, view.input(0, "activation"));
 }
 
-type Elementwise =
-  | "relu"
-  | "relu_squared"
-  | "sigmoid"
-  | "silu"
-  | "softplus"
-  | "gelu"
-  | "gelu_tanh"
-  | "tanh";
-
-function apply(steps: StepList, op: Elementwise, x: Activation): Activation {
+function apply(steps: StepList, op: ElementwiseOp, x: Activation): Activation {
   const output = steps.value(steps.widthOf(x.value));
   steps.push({ op, input: x.value, output });
   return { ...x, value: output };

@@ -6,6 +6,7 @@
 import { UnsupportedOperatorError } from "../../../errors.ts";
 import {
   type Decoder,
+  type ElementwiseOp,
   type MatrixRef,
   sameTables,
   type Step,
@@ -49,16 +50,7 @@ export interface ElementwiseStep {
 }
 
 /** An activation function, or none. */
-export type Activation =
-  | "none"
-  | "sigmoid"
-  | "silu"
-  | "softplus"
-  | "gelu"
-  | "gelu_tanh"
-  | "relu"
-  | "relu_squared"
-  | "tanh";
+export type Activation = "none" | ElementwiseOp;
 
 /** activation(W·x + bias) · times + plus. */
 export interface LinearStep {
