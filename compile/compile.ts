@@ -4,6 +4,7 @@
  */
 import { join, resolve } from "node:path";
 import { cutIntoSections } from "../src/onnx/sections.ts";
+import { headDimsOf } from "../src/checkpoint/architectures/spec.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { changeConfig } from "../src/checkpoint/config_text.ts";
 import { ownFilesAtTop, straysText } from "../src/checkpoint/own_files.ts";
@@ -149,9 +150,10 @@ export async function compile(
           : "dense they are smaller";
         phases.note(`the linears hold hardly any zeros: ${how}; prune first`);
       }
-      if (!takesHeads(spec.headDim)) {
+      const untaken = headDimsOf(spec).find((headDim) => !takesHeads(headDim));
+      if (untaken !== undefined) {
         phases.note(
-          `${refusalOfHeads(spec.headDim)}, so that our own engine alone runs this file`,
+          `${refusalOfHeads(untaken)}, so that our own engine alone runs this file`,
         );
       }
       const matrices = new Map(packed.map(({ linear, stored }) => [linear.name, stored]));

@@ -113,7 +113,7 @@ export function tensorsOf(model: CompiledModel): OutgoingTensor[] {
     read: () => model.dense(name),
   }));
   const plain = [...model.file.tensors.values()]
-    .filter(({ name }) => /\.(weight|bias|sinks|dt_bias|A_log|D)$/.test(name))
+    .filter(({ name }) => /\.(weight|bias|sinks|dt_bias|A_log|D|layer_scalar)$/.test(name))
     .map(({ name, dims }) => ({
       name,
       shape: dims.map(Number),

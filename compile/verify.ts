@@ -14,7 +14,7 @@ import { parseOptions, type RunHooks } from "../src/api/options.ts";
 import { evaluationWindows, OpenModel, Phases, windowLength } from "../src/api/shared.ts";
 import { cacheParts } from "../src/checkpoint/architectures/cache_parts.ts";
 import { describe } from "../src/checkpoint/architectures/mod.ts";
-import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
+import { type DecoderSpec, headDimsOf } from "../src/checkpoint/architectures/spec.ts";
 import { CompiledModel } from "./compiled_model.ts";
 import { type VerifyOptions, verifySchema } from "./options.ts";
 
@@ -135,9 +135,10 @@ function assertMadeOf(compiled: CompiledModel, { checkpoint, spec }: OpenModel):
 }
 
 /** Refuses a model that our own engine alone runs. */
-function assertRunsInOrt({ name }: CompiledModel, { checkpoint, spec: { headDim } }: OpenModel) {
-  if (takesHeads(headDim)) return;
-  const why = refusalOfHeads(headDim);
+function assertRunsInOrt({ name }: CompiledModel, { checkpoint, spec }: OpenModel) {
+  const untaken = headDimsOf(spec).find((headDim) => !takesHeads(headDim));
+  if (untaken === undefined) return;
+  const why = refusalOfHeads(untaken);
   throw new BackendError(
     `${name}: ${why}, and verify runs models in it: expand this one, and compare what eval gives for the ` +
       `result and for ${checkpoint.name}`,

@@ -2,6 +2,7 @@
  * `inspect`: what a checkpoint holds, and how sparse it is.
  * @module
  */
+import { headDimsOf } from "../checkpoint/architectures/spec.ts";
 import { isBuffer } from "../checkpoint/buffers.ts";
 import { cutIntoSections } from "../onnx/sections.ts";
 import { atOnce, type Steps } from "../platform/steps.ts";
@@ -30,7 +31,9 @@ export interface InspectReport {
   readonly intermediate: number;
   readonly heads: number;
   readonly keyValueHeads: number;
+  /** Elements of a head; where layers have heads of several sizes, {@linkcode headDims} has all. */
   readonly headDim: number;
+  readonly headDims: readonly number[];
   readonly vocabulary: number;
   readonly context: number;
   readonly parameters: number;
@@ -91,6 +94,7 @@ export function* inspectInSteps(options: InspectOptions): Steps<InspectReport> {
       heads: spec.heads,
       keyValueHeads: spec.keyValueHeads,
       headDim: spec.headDim,
+      headDims: headDimsOf(spec),
       vocabulary: spec.vocabulary,
       context: spec.context,
       parameters: tensors.filter(({ name }) => !isBuffer(name))

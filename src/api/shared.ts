@@ -1,6 +1,7 @@
 /** What prune, evaluate and inspect do alike. @module */
 import { batchesOf, planFor, sessionsMayKeep, type Workload } from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
+import { widthBetween } from "../checkpoint/architectures/carried.ts";
 import { buildGraph, decoderOf } from "../checkpoint/architectures/mod.ts";
 import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
@@ -184,7 +185,8 @@ export function roomFor(
   how: Pick<Workload, "method" | "copies" | "backward"> = {},
 ): WindowStates {
   const plan = planFor({ ...workloadOf(model, spec, windows), ...how }, budget);
-  return new WindowStates(batchesOf(windows, plan.windowsPerBatch), spec.hidden, plan.spill);
+  const batches = batchesOf(windows, plan.windowsPerBatch);
+  return new WindowStates(batches, widthBetween(spec), plan.spill);
 }
 
 /** What the memory of a run over windows depends on. */
@@ -196,7 +198,7 @@ export function workloadOf(
   return {
     windows: windows.length,
     length: windows[0].length,
-    hidden: spec.hidden,
+    hidden: widthBetween(spec),
     intermediate: spec.intermediate,
     heads: spec.heads,
     blockBytes: model.largestBlockBytes,

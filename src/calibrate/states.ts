@@ -10,21 +10,22 @@ import { temporaryFile } from "../platform/positioned_file.ts";
 /** The activations of many batches, one of which is in use at a time. */
 export class WindowStates {
   readonly batches: readonly Batch[];
-  readonly #width: number;
   readonly #shared: Activations["shared"][] = [];
+  readonly #change: Activations["change"][] = [];
   readonly #kept: Float32Array[] = [];
   readonly #file: ReturnType<typeof temporaryFile> | undefined;
   readonly #offsets: number[] = [];
+  /** Elements of a batch's states in the file. */
+  readonly #lengths: number[] = [];
   #loaded: Float32Array | undefined;
 
   /**
    * @param batches The windows, grouped as they run.
-   * @param width Elements of one token's hidden state.
+   * @param width Elements of what goes from block to block of one token, at most.
    * @param spill Whether the states go to a file.
    */
   constructor(batches: readonly Batch[], width: number, spill: boolean) {
     this.batches = batches;
-    this.#width = width;
     if (!spill) return;
     this.#file = temporaryFile("states");
     let offset = 0;
@@ -49,6 +50,7 @@ export class WindowStates {
         name in before && isSame(before[name], tensor) ? before[name] : tensor,
       ]),
     );
+    this.#change[index] = activations.change;
     this.take(index, activations.hidden);
   }
 
@@ -64,6 +66,7 @@ export class WindowStates {
     if (this.#file) {
       const bytes = new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength);
       this.#file.write(bytes, this.#offsets[index]);
+      this.#lengths[index] = hidden.length;
     } else if (this.#kept[index]?.length === hidden.length) {
       // Copied, so that the runtime's own buffer may be given back.
       this.#kept[index].set(hidden);
@@ -77,12 +80,12 @@ export class WindowStates {
     const batch = this.batches[index];
     let hidden = this.#kept[index];
     if (this.#file) {
-      const length = batch.tokens.length * this.#width;
+      const length = this.#lengths[index];
       if (this.#loaded?.length !== length) this.#loaded = new Float32Array(length);
       hidden = this.#loaded;
       this.#file.read(new Uint8Array(hidden.buffer), this.#offsets[index]);
     }
-    return { batch, hidden, shared: this.#shared[index] };
+    return { batch, hidden, shared: this.#shared[index], change: this.#change[index] };
   }
 
   /** Frees memory and file. */

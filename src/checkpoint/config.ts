@@ -13,7 +13,7 @@ export const dimension = z.number().int().positive().max(10_000_000);
 const layerCount = z.number().int().positive().max(10_000);
 
 /** What something is multiplied with or divided by. */
-const factor = z.number().positive().max(1e6);
+export const factor = z.number().positive().max(1e6);
 
 /** From 1 on, what angles are divided by leaves them finite. */
 const divisor = z.number().min(1);

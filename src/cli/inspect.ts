@@ -67,9 +67,14 @@ function describe(report: InspectReport): string {
   const last = (name: string) => name.split(".").at(-1)!;
   const short = (name: string) =>
     names.filter((other) => last(other) === last(name)).length > 1 ? name : last(name);
+  // Nor do those of one name all have the same shape.
+  const byShape = Map.groupBy(
+    [...byName.values()].flat(),
+    ({ name, shape, dtype }) => `${name} ${shape} ${dtype}`,
+  );
   const shapes = table(
     ["linear", "shape [out, in]", "dtype", "bytes", "in all blocks"],
-    [...byName.values()].map((linears) => [
+    [...byShape.values()].map((linears) => [
       linears[0].name,
       `${linears[0].shape[0]} × ${linears[0].shape[1]}`,
       linears[0].dtype,
@@ -79,7 +84,9 @@ function describe(report: InspectReport): string {
   );
   return [
     `${report.model}: ${report.architecture}, ${report.layers} blocks, hidden ${report.hidden}, ` +
-    `intermediate ${report.intermediate}, ${report.heads} heads of ${report.headDim} ` +
+    `intermediate ${report.intermediate}, ${report.heads} heads of ${
+      report.headDims.join(" and ")
+    } ` +
     `(${report.keyValueHeads} key/value), vocabulary ${report.vocabulary}, context ${report.context}`,
     `${(report.parameters / 1e6).toFixed(1)} million parameters, ${formatBytes(report.bytes)} in ${
       report.files.join(", ")

@@ -3,6 +3,7 @@
  * @module
  */
 import type { OrtDevice } from "../engine/ort/cached.ts";
+import { elementsPerToken } from "../engine/ort/cache_inputs.ts";
 import { type DecoderFile, readDecoderFile } from "../engine/ort/decoder_file.ts";
 import { SMALL } from "../engine/sparse/precision.ts";
 import { MemoryBudgetError } from "../errors.ts";
@@ -53,11 +54,6 @@ export function assertFitsSparse(name: string, folder: string, settings: LoadSet
   assertFits(name, file.fileBytes, cachePerToken, context, ...budget);
   assertFits(name, file.fileBytes, cachePerToken, context, WASM_BYTES, "WebAssembly has at most");
   return Math.min(budget[0], WASM_BYTES);
-}
-
-/** Keys and values of a token, in all layers. */
-function elementsPerToken({ cache, keyValueHeads, headDim }: DecoderFile): number {
-  return cache.length * keyValueHeads * headDim;
 }
 
 function countedContext(file: DecoderFile, { context }: LoadSettings): number {

@@ -32,8 +32,8 @@ export interface ExtractedModel {
   readonly weights: ReadonlyMap<string, string>;
   /** Names of all its inputs. */
   readonly inputs: ReadonlySet<string>;
-  /** Weights of which only some rows are fed, by the graph input that picks the rows. */
-  readonly gathered: ReadonlyMap<string, string>;
+  /** Tables of which only some rows are fed, by the graph input that picks the rows. */
+  readonly gathered: ReadonlyMap<string, readonly string[]>;
   /** Name of a value in the whole graph → its name here. */
   readonly rename: (name: string) => string;
 }
@@ -101,31 +101,17 @@ export function extract(
   const source = (name: string) => cast.get(name) ?? name;
 
   const weights = new Map<string, string>();
-  const gathered = new Map<string, string>();
   const result = create(GraphProtoSchema, { name: "section" });
   const outside = new Set<string>();
   const made = new Set(kept.flatMap((node) => node.output));
   const graphInputs = new Set(graph.input.map((input) => input.name));
-  const uses = new Map<string, number>();
-  for (const node of kept) {
-    for (const name of node.input.map(source)) {
-      // Ids that are counted anew are as many: their shape does not tell which they are.
-      if (node.opType === "Shape" && graphInputs.has(name)) continue;
-      uses.set(name, (uses.get(name) ?? 0) + 1);
-    }
-  }
+  const gathered = gatheredBy(kept, source, external, graphInputs);
   for (const node of kept) {
     for (const name of node.input.map(source)) {
       if (name === "" || made.has(name)) continue;
       const tensor = external.get(name);
       if (tensor) weights.set(rename(name), name);
       else if (!inline.has(name)) outside.add(name);
-      // A table read only by `Gather(table, ids)` needs only the rows that the ids name.
-      const [table, ids] = node.input.map(source);
-      const onlyUse = uses.get(table) === 1 && uses.get(ids) === 1;
-      if (tensor && node.opType === "Gather" && name === table && graphInputs.has(ids) && onlyUse) {
-        gathered.set(ids, name);
-      }
     }
     const copy = clone(NodeProtoSchema, node);
     copy.name = rename(node.name);
@@ -139,7 +125,7 @@ export function extract(
     const info = [...graph.input, ...graph.valueInfo].find((info) => info.name === name);
     if (info) result.input.push(renamed(info, rename));
   }
-  const partial = new Set(gathered.values());
+  const partial = new Set([...gathered.values()].flat());
   for (const [input, name] of weights) {
     const dims = external.get(name)!.dims.map(Number);
     result.input.push(
@@ -170,6 +156,37 @@ export function extract(
   const bytes = toBinary(ModelProtoSchema, modelOf(result));
   const inputs = new Set(result.input.map(({ name }) => name));
   return { bytes, weights, inputs, gathered, rename };
+}
+
+/**
+ * Tables that are read by `Gather(table, ids)` alone need only the rows that the ids name, where these are an input that
+ * nothing else reads.
+ */
+function gatheredBy(
+  nodes: readonly NodeProto[],
+  source: (name: string) => string,
+  external: ReadonlyMap<string, unknown>,
+  graphInputs: ReadonlySet<string>,
+): Map<string, string[]> {
+  const gathered = new Map<string, string[]>();
+  const readers = new Map<string, NodeProto[]>();
+  for (const node of nodes) {
+    for (const name of node.input.map(source)) {
+      // Ids that are counted anew are as many: their shape does not tell which they are.
+      if (node.opType === "Shape" && graphInputs.has(name)) continue;
+      readers.set(name, [...readers.get(name) ?? [], node]);
+    }
+  }
+  for (const [ids, nodes] of readers) {
+    if (!graphInputs.has(ids)) continue;
+    const tables = nodes.map((node) => {
+      const [table, by] = node.input.map(source);
+      const isOnlyUse = node.opType === "Gather" && by === ids && readers.get(table)!.length === 1;
+      return isOnlyUse && external.has(table) ? table : undefined;
+    });
+    if (tables.every((table) => table !== undefined)) gathered.set(ids, tables);
+  }
+  return gathered;
 }
 
 function renamed(info: ValueInfoProto, rename: (name: string) => string): ValueInfoProto {

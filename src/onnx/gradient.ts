@@ -258,6 +258,17 @@ const RULES: Record<string, (step: Step) => void> = {
     });
   },
 
+  /** Along the last of three axes: each part has a part of the gradient. */
+  Concat({ b, input, gradient, give }) {
+    const last = b.integers([2]);
+    let from = b.integers([0]);
+    for (const [i, x] of input.entries()) {
+      const start = from, width = b.node("Gather", [b.node("Shape", [x]), last]);
+      const end = from = b.node("Add", [start, width]);
+      give(i, () => b.node("Slice", [gradient, start, end, last]));
+    }
+  },
+
   /** Of channels with a kernel each, over tokens before which there is nothing: kernels run the other way. */
   Conv({ b, node, input: [, kernels], gradient, give }) {
     const [shape = [], pads = []] = ["kernel_shape", "pads"].map((name) => integersOf(node, name));

@@ -73,6 +73,8 @@ describe("config.json", () => {
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "gemma4",
+        "gemma4_text",
         "glm",
         "glm4",
         "gpt2",

@@ -61,6 +61,7 @@ describe("inspect", () => {
       heads: 6,
       keyValueHeads: 2,
       headDim: 32,
+      headDims: [32],
       vocabulary: 4096,
       context: 512,
       parameters: 3_935_424,

@@ -189,12 +189,11 @@ export class Running {
 
 /** What a compiled model reads of its cache, what it gives for the next run, and their dimensions. */
 export function cacheOf(spec: DecoderSpec) {
-  const { layers, keyValueHeads, headDim, hidden, convolutions, recurrent } = spec;
-  const part = (past: string, present: string, fixed?: number[]) => ({
+  const { layers, hidden, convolutions, recurrent, attention } = spec;
+  const part = (past: string, present: string, fixed: number[]) => ({
     past,
     present,
-    dims: <T>(batch: T, length: T): (number | T)[] =>
-      fixed ? [batch, ...fixed] : [batch, keyValueHeads, length, headDim],
+    dims: <T>(batch: T, _length: T): (number | T)[] => [batch, ...fixed],
   });
   return Array.from({ length: layers }, (_, i) => {
     const convolves = (channels: number, length: number) =>
@@ -209,9 +208,13 @@ export function cacheOf(spec: DecoderSpec) {
         part(`past_${name}.${i}`, `present_${name}.${i}`, state),
       ];
     }
-    return ["key", "value"].map((name) =>
-      part(`past_key_values.${i}.${name}`, `present.${i}.${name}`)
-    );
+    if (attention.keysOf?.(i) !== undefined) return [];
+    const { keyValueHeads, headDim } = attention.headsIn?.(i) ?? spec;
+    return ["key", "value"].map((name) => ({
+      past: `past_key_values.${i}.${name}`,
+      present: `present.${i}.${name}`,
+      dims: <T>(batch: T, length: T): (number | T)[] => [batch, keyValueHeads, length, headDim],
+    }));
   }).flat();
 }
 

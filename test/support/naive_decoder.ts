@@ -98,8 +98,8 @@ export class NaiveDecoder {
         );
       case "attention": {
         const [keys, cached] = [this.#keys[step.layer], this.#values[step.layer]];
-        keys[position] = values[step.keys];
-        cached[position] = values[step.values];
+        if (step.keys !== undefined) keys[position] = values[step.keys];
+        if (step.values !== undefined) cached[position] = values[step.values];
         const first = Math.max(0, position + 1 - (step.window ?? Infinity));
         const sinks = step.sinks === undefined ? undefined : this.#weights.vector(step.sinks);
         return attend(step, values[step.queries], keys.slice(first), cached.slice(first), sinks);

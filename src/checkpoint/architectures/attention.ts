@@ -6,24 +6,33 @@ import { float, type GraphBuilder, MICROSOFT } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import { cacheParts, stateNames } from "./cache_parts.ts";
+import type { KeysAndValues } from "./carried.ts";
 import { convolveAfter, type Convolved, convolveWindow } from "./convolution.ts";
 import { recur, type Recurrence } from "./recurrence.ts";
 import { fillTables } from "./rotary.ts";
-import type { DecoderSpec, Rotary } from "./spec.ts";
+import { type DecoderSpec, headsOf, type Rotary } from "./spec.ts";
 
 /** What one layer attends with, each `[batch, sequence, heads · headDim]`, not yet turned. */
 export interface Projections {
   readonly queries: string;
-  readonly keys: string;
-  readonly values: string;
+  /** The layer's own, or, turned, those of the layer that `keysOf` of the decoder names. */
+  readonly own?: KeysAndValues;
+  readonly others?: KeysAndValues;
   /** What queries and keys go through once they are turned, where that is something. */
   readonly normTurned?: (turned: string, part: "q" | "k") => string;
   /** Scores of nothing, `[heads]`, where there are some. */
   readonly sinks?: string;
 }
 
+/** What a layer's attention gives, `[batch, sequence, heads · headDim]`, and what it attended to. */
+export interface Attended extends KeysAndValues {
+  readonly attended: string;
+}
+
 /** A form of attention. One object serves one graph. */
 export interface Attention {
+  /** Whether blocks are run one by one: what one reads of those before it then has to come with the hidden states. */
+  readonly isByBlock: boolean;
   /**
    * Called before the blocks, outside their scopes: inputs beside the ids, and values that all blocks
    * share.
@@ -31,8 +40,8 @@ export interface Attention {
    * @returns The tokens' positions `[batch, sequence]`, one of the inputs.
    */
   begin(b: GraphBuilder, spec: DecoderSpec, ids: string): string;
-  /** One layer's attention, `[batch, sequence, heads · headDim]`. */
-  attend(b: GraphBuilder, layer: number, projections: Projections): string;
+  /** One layer's attention. */
+  attend(b: GraphBuilder, layer: number, projections: Projections): Attended;
   /** One layer's convolution, `[batch, sequence, channels]`. */
   convolve(b: GraphBuilder, layer: number, convolved: Convolved): string;
   /** What one layer's states give, `[batch, sequence, valueHeads · valueDim]`. */
@@ -87,7 +96,7 @@ class Turning {
       num_heads: heads,
       interleaved: rotary.interleaved ? 1 : 0,
     };
-    if (turned !== spec.headDim) attributes.rotary_embedding_dim = turned;
+    if (turned !== headsOf(spec, layer).headDim) attributes.rotary_embedding_dim = turned;
     return b.node("RotaryEmbedding", [x, positions, cosines, sines], {
       domain: MICROSOFT,
       attributes,
@@ -113,6 +122,7 @@ class Turning {
  * in ONNX Runtime's WebAssembly build when windows are whole.
  */
 export class WindowAttention implements Attention {
+  readonly isByBlock = true;
   readonly #turning: Turning;
   readonly #biases = new Set<string>();
   #spec: DecoderSpec | undefined;
@@ -136,38 +146,38 @@ export class WindowAttention implements Attention {
   attend(
     b: GraphBuilder,
     layer: number,
-    { queries, keys, values, normTurned, sinks }: Projections,
-  ): string {
+    { queries, own, others, normTurned, sinks }: Projections,
+  ): Attended {
     const spec = this.#spec!;
-    const { heads, keyValueHeads, headDim } = spec;
+    const { heads } = spec, { keyValueHeads, headDim } = headsOf(spec, layer);
     const turn = (x: string, perm: number[]) => b.node("Transpose", [x], { attributes: { perm } });
     const shape = (x: string, dims: number[]) => b.node("Reshape", [x, b.integers(dims)]);
     const rotated = (x: string, part: "q" | "k", count: number) => {
       const turned = this.#turning.turn(b, spec, layer, x, count, this.#positions);
-      return shape(normTurned?.(turned, part) ?? turned, [0, 0, count, headDim]);
+      return normTurned?.(turned, part) ?? turned;
     };
+    const apart = (x: string, count: number) => shape(x, [0, 0, count, headDim]);
 
     const scale = scaleOf(spec, layer) ?? 1 / Math.sqrt(headDim);
-    const scaled = b.node("Mul", [rotated(queries, "q", heads), b.scalar(scale)]);
+    const scaled = b.node("Mul", [apart(rotated(queries, "q", heads), heads), b.scalar(scale)]);
     // Heads that share keys and values stand below each other: [batch, keyValueHeads, …, headDim].
     const grouped = shape(turn(scaled, [0, 2, 1, 3]), [0, keyValueHeads, -1, headDim]);
-    const scores = b.node("MatMul", [
-      grouped,
-      turn(rotated(keys, "k", keyValueHeads), [0, 2, 3, 1]),
-    ]);
+    const keys = others?.keys ?? rotated(own!.keys, "k", keyValueHeads);
+    const scores = b.node("MatMul", [grouped, turn(apart(keys, keyValueHeads), [0, 2, 3, 1])]);
     const bounded = shape(capped(b, scores, spec.attention.cap), [0, heads, -1, 0]);
     const masked = b.node("Add", [bounded, this.#bias(b, layer)]);
     const weights = b.node("Softmax", [masked], { attributes: { axis: -1 } });
+    const { values } = others ?? own!;
     const mixed = b.node("MatMul", [
       shape(weights, [0, keyValueHeads, -1, 0]),
-      turn(shape(values, [0, 0, keyValueHeads, headDim]), [0, 2, 1, 3]),
+      turn(apart(values, keyValueHeads), [0, 2, 1, 3]),
     ]);
     const ofHeads = shape(mixed, [0, heads, -1, headDim]);
     const left = sinks === undefined
       ? ofHeads
       : b.node("Mul", [ofHeads, besideSinks(b, masked, shape(sinks, [heads, 1, 1]))]);
-    const apart = turn(left, [0, 2, 1, 3]);
-    return shape(apart, [0, 0, heads * headDim]);
+    const attended = shape(turn(left, [0, 2, 1, 3]), [0, 0, heads * headDim]);
+    return { attended, keys, values };
   }
 
   convolve(b: GraphBuilder, _layer: number, convolved: Convolved): string {
@@ -220,6 +230,7 @@ export class WindowAttention implements Attention {
 
 /** Tokens after a cache, in the names that transformers.js expects: `attention_mask` and `cache_parts.ts`. */
 export class CachedAttention implements Attention {
+  readonly isByBlock = false;
   readonly #turning: Turning;
   #spec: DecoderSpec | undefined;
   #positions = "";
@@ -252,21 +263,24 @@ export class CachedAttention implements Attention {
   attend(
     b: GraphBuilder,
     layer: number,
-    { queries, keys, values, normTurned, sinks }: Projections,
-  ): string {
+    { queries, own, others, normTurned, sinks }: Projections,
+  ): Attended {
     const spec = this.#spec!;
-    const { heads, keyValueHeads, attention } = spec;
+    const { heads, attention } = spec, { keyValueHeads } = headsOf(spec, layer);
     const scale = scaleOf(spec, layer);
     const rotated = (x: string, part: "q" | "k", count: number) => {
       const turned = this.#turning.turn(b, spec, layer, x, count, this.#positions);
       return normTurned?.(turned, part) ?? turned;
     };
+    const keys = others?.keys ?? rotated(own!.keys, "k", keyValueHeads);
+    const { values } = others ?? own!;
+    const from = attention.keysOf?.(layer) ?? layer;
     const [attended] = b.nodes("GroupQueryAttention", [
       rotated(queries, "q", heads),
-      rotated(keys, "k", keyValueHeads),
+      keys,
       values,
-      `past_key_values.${layer}.key`,
-      `past_key_values.${layer}.value`,
+      `past_key_values.${from}.key`,
+      `past_key_values.${from}.value`,
       this.#last,
       this.#total,
       // No tables, positions or bias.
@@ -281,9 +295,15 @@ export class CachedAttention implements Attention {
         ...(scale === undefined ? {} : { scale: float(scale) }),
         ...(attention.cap === undefined ? {} : { softcap: float(attention.cap) }),
       },
-      outputs: [`attended.${layer}`, `present.${layer}.key`, `present.${layer}.value`],
+      // What it gives of another layer's cache, that layer gives.
+      outputs: [
+        `attended.${layer}`,
+        ...["key", "value"].map((part) =>
+          from === layer ? `present.${layer}.${part}` : `present.${from}.${part}.${layer}`
+        ),
+      ],
     });
-    return attended;
+    return { attended, keys, values };
   }
 
   convolve(b: GraphBuilder, layer: number, convolved: Convolved): string {

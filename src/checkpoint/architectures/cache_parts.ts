@@ -2,7 +2,7 @@
  * What a compiled decoder keeps of tokens that it has run, in the names that transformers.js expects.
  * @module
  */
-import type { DecoderSpec, Recurrent } from "./spec.ts";
+import { type DecoderSpec, headsOf, type Recurrent } from "./spec.ts";
 
 /** An input of the graph, and the output that takes its place in the next run. */
 export interface CachePart {
@@ -13,13 +13,14 @@ export interface CachePart {
 }
 
 /**
- * The parts of a decoder's cache, layer by layer: keys and values, `[heads, tokens, headDim]` each, or what a
+ * The parts of a decoder's cache, layer by layer where layers have their own: keys and values, `[heads, tokens, headDim]` each, or what a
  * convolution has read last, `[channels, length]`, and of layers that remember their states besides,
  * `[heads, keyDim, valueDim]`.
  */
 export function cacheParts(
-  { layers, keyValueHeads, headDim, hidden, convolutions, recurrent }: DecoderSpec,
+  spec: DecoderSpec,
 ): CachePart[] {
+  const { layers, hidden, convolutions, recurrent, attention } = spec;
   return Array.from({ length: layers }, (_, layer): CachePart[] => {
     if (convolutions?.isIn(layer)) return [ofConvolution(layer, [hidden, convolutions.length])];
     if (recurrent?.isIn(layer)) {
@@ -29,6 +30,8 @@ export function cacheParts(
         { ...stateNames(layer, recurrent), dims: () => [valueHeads, keyDim, valueDim] },
       ];
     }
+    if (attention.keysOf?.(layer) !== undefined) return [];
+    const { keyValueHeads, headDim } = headsOf(spec, layer);
     return ["key", "value"].map((part) => ({
       past: `past_key_values.${layer}.${part}`,
       present: `present.${layer}.${part}`,

@@ -9,14 +9,18 @@ import { float, GraphBuilder } from "../../onnx/builder.ts";
 import { capped } from "../../onnx/cap.ts";
 import { type GraphProto, TensorProto_DataType as DataType } from "../../onnx/generated/onnx_pb.ts";
 import { activate } from "./activations.ts";
-import type { Attention } from "./attention.ts";
+import type { Attention, Projections } from "./attention.ts";
+import { type KeysAndValues, putTogether, takeApart, widthInto } from "./carried.ts";
 import { convolution } from "./convolution.ts";
 import { deltaNet } from "./delta_net.ts";
 import { cut, cutHeads, divideBySize, type Lent } from "./parts.ts";
+import { addInput, inputOfOne, inputsOfAll, type LentForInputs, partOfLayer } from "./per_layer.ts";
 import {
   below,
   type DecoderSpec,
   embeddingOf,
+  headsOf,
+  type PerLayerInputs,
   type Recurrent,
   type SublayerNorms,
 } from "./spec.ts";
@@ -47,6 +51,11 @@ class DecoderBuilder {
   readonly #attention: Attention;
   readonly #b: GraphBuilder;
   readonly #lent: Lent;
+  #ids = "";
+  /** What layers have attended to, for those that have no keys of their own. */
+  #attendedTo = new Map<number, KeysAndValues>();
+  /** What all layers are given beside the hidden states, where they are and blocks are not run one by one. */
+  #inputs: string | undefined;
 
   constructor(spec: DecoderSpec, weights: DecoderWeights, attention: Attention) {
     this.#spec = spec;
@@ -64,17 +73,18 @@ class DecoderBuilder {
   build(logits: "all" | "last"): GraphProto {
     const { root, layers, names } = this.#spec;
     const b = this.#b;
-    const ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
-    const positions = this.#attention.begin(b, this.#spec, ids);
+    this.#ids = b.input("input_ids", DataType.INT64, ["batch_size", "sequence_length"]);
+    const positions = this.#attention.begin(b, this.#spec, this.#ids);
     const rootScope = (root || "decoder").replaceAll(".", "/");
-    let hidden = b.within(rootScope, () => this.#embed(ids, positions));
-    this.#describeHidden(hidden);
+    let hidden = b.within(rootScope, () => this.#embed(positions));
+    this.#describeHidden(hidden, 0);
+    this.#inputs = b.within(rootScope, () => this.#inputsOfAll(hidden));
     for (let layer = 0; layer < layers; layer++) {
       hidden = b.within(
         `${rootScope}/${names?.layers ?? "layers"}.${layer}`,
-        () => this.#block(hidden, layer),
+        () => this.#wholeBlock(hidden, layer),
       );
-      this.#describeHidden(hidden);
+      this.#describeHidden(hidden, layer + 1);
     }
     hidden = b.within(rootScope, () => this.#afterBlocks(hidden));
     this.#head(hidden, logits);
@@ -82,16 +92,11 @@ class DecoderBuilder {
     return b.graph;
   }
 
-  #embed(ids: string, positions: string): string {
+  #embed(positions: string): string {
     const b = this.#b;
-    const { root, names, vocabulary, hidden, embeddingWidth, learnedPositions, context, scales } =
-      this.#spec;
+    const { root, names, hidden, embeddingWidth, learnedPositions, context } = this.#spec;
     const width = embeddingWidth ?? hidden;
-    const table = embeddingOf(this.#spec);
-    let value = b.within("embed_tokens", () => {
-      const rows = this.#weights.rows(b, table, vocabulary, width, ids);
-      return this.#scale(rows, scales?.embedding);
-    });
+    let value = this.#embedTokens();
     if (width !== hidden) {
       value = this.#linear(value, below(root, "project_in"), hidden, width, false);
     }
@@ -110,6 +115,68 @@ class DecoderBuilder {
       const learned = this.#weights.rows(b, table, rows, hidden, shifted);
       return b.node("Add", [value, learned]);
     });
+  }
+
+  /** The rows of the embedding that the ids name. */
+  #embedTokens(): string {
+    const b = this.#b;
+    const { vocabulary, hidden, embeddingWidth, scales } = this.#spec;
+    const table = embeddingOf(this.#spec), width = embeddingWidth ?? hidden;
+    return b.within("embed_tokens", () => {
+      const rows = this.#weights.rows(b, table, vocabulary, width, this.#ids);
+      return this.#scale(rows, scales?.embedding);
+    });
+  }
+
+  /** What layers are given beside the hidden states, for all of them at once where blocks are run together. */
+  #inputsOfAll(embedded: string): string | undefined {
+    const { perLayer } = this.#spec;
+    if (!perLayer || this.#attention.isByBlock) return undefined;
+    const lent = this.#lentForInputs(perLayer, () => embedded);
+    return this.#b.within("per_layer", () => inputsOfAll(lent, this.#ids));
+  }
+
+  /** The input of one layer. */
+  #inputOf(layer: number, perLayer: PerLayerInputs): string {
+    const { layers } = this.#spec;
+    return this.#b.within(
+      "per_layer",
+      () =>
+        this.#inputs === undefined
+          ? inputOfOne(this.#lentForInputs(perLayer, () => this.#embedTokens()), this.#ids, layer)
+          : partOfLayer(this.#b, this.#inputs, perLayer.width, layers, layer),
+    );
+  }
+
+  #lentForInputs(of: PerLayerInputs, embed: () => string): LentForInputs {
+    return {
+      ...{ b: this.#b, weights: this.#weights, spec: this.#spec, of, embed },
+      norm: (value, name, width) => this.#norm(value, name, width),
+    };
+  }
+
+  /** A block, with what it reads of those before it and gives to those behind it. */
+  #wholeBlock(input: string, layer: number): string {
+    const b = this.#b, spec = this.#spec, { perLayer, blockScale, names, root } = spec;
+    const path = below(root, `${names?.layers ?? "layers"}.${layer}`);
+    let hidden = input;
+    if (this.#attention.isByBlock) {
+      ({ hidden, carried: this.#attendedTo } = takeApart(b, spec, input, layer));
+    }
+    hidden = this.#block(hidden, layer);
+    if (perLayer) {
+      const norm = (value: string) =>
+        b.within(perLayer.after, () => this.#norm(value, `${path}.${perLayer.after}`, spec.hidden));
+      const own = this.#inputOf(layer, perLayer);
+      hidden = addInput(this.#lent, norm, hidden, own, path, spec, perLayer);
+    }
+    if (blockScale) {
+      const factor = this.#weights.small(b, `${path}.${blockScale}`, undefined, [1]);
+      hidden = b.node("Mul", [hidden, factor], { name: blockScale });
+    }
+    return this.#attention.isByBlock
+      ? putTogether(b, spec, hidden, this.#attendedTo, layer)
+      : hidden;
   }
 
   #block(input: string, layer: number): string {
@@ -142,10 +209,10 @@ class DecoderBuilder {
       const normed = normalise(input, first);
       const attended = b.node("Add", [input, attend(normed)], { name: "self_attn/residual" });
       const other = first === second ? normed : normalise(input, second);
-      return b.node("Add", [attended, this.#mlp(other, path)], { name: "mlp/residual" });
+      return b.node("Add", [attended, this.#mlp(other, path, layer)], { name: "mlp/residual" });
     }
     const attended = sublayer(input, norm.attention, attend);
-    return sublayer(attended, norm.mlp, (value) => this.#mlp(value, path));
+    return sublayer(attended, norm.mlp, (value) => this.#mlp(value, path, layer));
   }
 
   #remember(value: string, path: string, layer: number, recurrent: Recurrent): string {
@@ -160,17 +227,19 @@ class DecoderBuilder {
   }
 
   #attend(value: string, path: string, layer: number): string {
-    const { hidden, heads, keyValueHeads, headDim, attention, names } = this.#spec;
+    const { hidden, heads, attention, names } = this.#spec;
+    const { keyValueHeads, headDim } = headsOf(this.#spec, layer);
     const module = `${path}.${names?.attention ?? "self_attn"}`;
-    const { gates, ...projected } = this.#projections(value, module);
+    const { gates, ...projected } = this.#projections(value, module, layer);
     const normTurned = (turned: string, part: "q" | "k") =>
-      this.#normHeads(turned, module, part, part === "q" ? heads : keyValueHeads);
-    const attended = this.#attention.attend(this.#b, layer, {
+      this.#normHeads(turned, module, part, part === "q" ? heads : keyValueHeads, headDim);
+    const { attended, ...keysAndValues } = this.#attention.attend(this.#b, layer, {
       ...projected,
       normTurned: attention.norm === "turned" ? normTurned : undefined,
       sinks: attention.sinks &&
         this.#weights.small(this.#b, `${module}.${attention.sinks}`, undefined, [heads]),
     });
+    this.#attendedTo.set(layer, keysAndValues);
     const gated = attention.gate
       ? this.#gateHeads(attended, value, `${module}.${attention.gate}`)
       : gates
@@ -181,31 +250,38 @@ class DecoderBuilder {
   }
 
   /** What heads attend with, and the gates of what they give, where the matrix of queries has them. */
-  #projections(value: string, module: string): Record<"queries" | "keys" | "values", string> & {
-    gates?: string;
-  } {
-    const { hidden, heads, keyValueHeads, headDim, attention } = this.#spec;
+  #projections(
+    value: string,
+    module: string,
+    layer: number,
+  ): Pick<Projections, "queries" | "own" | "others"> & { gates?: string } {
+    const { hidden, heads, attention } = this.#spec;
+    const { keyValueHeads, headDim } = headsOf(this.#spec, layer);
     const linear = (name: string, rows: number) =>
       this.#linear(value, `${module}.${name}`, rows, hidden, attention.inputBias);
     if (attention.fused) {
       const rows = (heads + 2 * keyValueHeads) * headDim;
       const [queries, keys, values] = this.#cutProjections(linear(attention.fused, rows));
-      return { queries, keys, values };
+      return { queries, own: { keys, values } };
     }
     const normed = (projected: string, part: "q" | "k", count: number) =>
       attention.norm && attention.norm !== "turned"
-        ? this.#normHeads(projected, module, part, count)
+        ? this.#normHeads(projected, module, part, count, headDim)
         : projected;
     const width = heads * headDim;
-    const [queries, gates] = attention.gatedByElement
+    const [wide, gates] = attention.gatedByElement
       ? cutHeads(this.#b, linear("q_proj", 2 * width), heads, 2, headDim)
       : [linear("q_proj", width)];
-    return {
-      queries: normed(queries, "q", heads),
-      keys: normed(linear("k_proj", keyValueHeads * headDim), "k", keyValueHeads),
-      values: linear("v_proj", keyValueHeads * headDim),
-      gates,
+    const queries = normed(wide, "q", heads);
+    const from = attention.keysOf?.(layer);
+    if (from !== undefined) return { queries, others: this.#attendedTo.get(from)!, gates };
+    const keys = normed(linear("k_proj", keyValueHeads * headDim), "k", keyValueHeads);
+    const values = linear("v_proj", keyValueHeads * headDim);
+    const own = {
+      keys,
+      values: attention.normsValues ? this.#normValues(values, keyValueHeads, headDim) : values,
     };
+    return { queries, own, gates };
   }
 
   /** What heads give, each times a number between 0 and 1 that the token's hidden states say. */
@@ -222,9 +298,15 @@ class DecoderBuilder {
   }
 
   /** Queries or keys, normed by head or all heads together. */
-  #normHeads(value: string, module: string, part: "q" | "k", count: number): string {
+  #normHeads(
+    value: string,
+    module: string,
+    part: "q" | "k",
+    count: number,
+    headDim: number,
+  ): string {
     const b = this.#b;
-    const { headDim, attention } = this.#spec;
+    const { attention } = this.#spec;
     const name = attention.normNames?.[part] ?? `${part}_norm`;
     const norm = `${module}.${name}`;
     return b.within(name, () => {
@@ -237,6 +319,17 @@ class DecoderBuilder {
     });
   }
 
+  /** Each head of values divided by its root mean square. */
+  #normValues(value: string, count: number, headDim: number): string {
+    const b = this.#b;
+    return b.within("v_norm", () => {
+      const heads = b.node("Reshape", [value, b.integers([0, 0, count, headDim])]);
+      const divided = divideBySize(b, heads, "ReduceMean", this.#spec.norm.epsilon);
+      const normed = b.node("Mul", [divided, onesOf(b, headDim)]);
+      return b.node("Reshape", [normed, b.integers([0, 0, count * headDim])]);
+    });
+  }
+
   /** Layer norms of heads that have weights of their own. */
   #normByHead(value: string, name: string, count: number): string {
     const b = this.#b;
@@ -245,9 +338,10 @@ class DecoderBuilder {
     return b.node("Mul", [normed, this.#weights.small(b, name, "weight", [count, headDim])]);
   }
 
-  #mlp(value: string, path: string): string {
+  #mlp(value: string, path: string, layer: number): string {
     const b = this.#b;
-    const { hidden, intermediate, mlp } = this.#spec;
+    const { hidden, mlp } = this.#spec;
+    const intermediate = mlp.intermediateIn?.(layer) ?? this.#spec.intermediate;
     const linear = (input: string, name: string, rows: number, columns: number) =>
       this.#linear(input, `${path}.${name}`, rows, columns, mlp.bias);
     if (!mlp.gate) {
@@ -359,8 +453,10 @@ class DecoderBuilder {
     });
   }
 
-  #describeHidden(value: string): void {
-    this.#b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", this.#spec.hidden]);
+  /** Describes what comes to a block, or behind the last. */
+  #describeHidden(value: string, layer: number): void {
+    const width = this.#attention.isByBlock ? widthInto(this.#spec, layer) : this.#spec.hidden;
+    this.#b.describe(value, DataType.FLOAT, ["batch_size", "sequence_length", width]);
   }
 }
 

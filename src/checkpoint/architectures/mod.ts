@@ -11,6 +11,7 @@ import { ernie45 } from "./ernie4_5.ts";
 import { exaone } from "./exaone.ts";
 import { exaone4 } from "./exaone4.ts";
 import { gemma, gemma2, gemma3, gemma3OfImages, vaultGemma } from "./gemma.ts";
+import { gemma4, gemma4OfImages } from "./gemma4.ts";
 import { gpt2, gptBigcode } from "./gpt2.ts";
 import { gptj } from "./gptj.ts";
 import { gptNeo } from "./gpt_neo.ts";
@@ -53,6 +54,8 @@ const ARCHITECTURES = new Map<string, (config: unknown) => DecoderSpec>([
   ["gemma2", gemma2],
   ["gemma3", gemma3OfImages],
   ["gemma3_text", gemma3],
+  ["gemma4", gemma4OfImages],
+  ["gemma4_text", gemma4],
   ["glm", glm],
   ["glm4", glm4],
   ["gpt2", gpt2],

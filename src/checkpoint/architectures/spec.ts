@@ -73,6 +73,33 @@ export interface Recurrent {
   readonly bias: boolean;
 }
 
+/** Heads of keys and values, and elements of each head of a layer. */
+export interface LayerHeads {
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+}
+
+/**
+ * What each layer is given of a token beside the hidden states: a row's part of a table of its own, and a part of what
+ * the embedding projects to (Gemma 3n's and 4's per-layer embeddings). All names are below the root but for the block's.
+ */
+export interface PerLayerInputs {
+  /** Elements of a layer's. */
+  readonly width: number;
+  /** Token ids that the table has rows for. */
+  readonly vocabulary: number;
+  /** The table, `[vocabulary, layers · width]`, and the factor of its rows. */
+  readonly table: string;
+  readonly scale: number;
+  /** The projection of the embedding, `[layers · width, hidden]`, and the norm of each layer's part of it. */
+  readonly projection: string;
+  readonly norm: string;
+  /** Of each block: what its hidden states say of the input, the way back, and the norm of that. */
+  readonly gate: string;
+  readonly back: string;
+  readonly after: string;
+}
+
 /** What tells one decoder from another. Tensor names are without the `.weight` at their end. */
 export interface DecoderSpec {
   readonly hidden: number;
@@ -159,6 +186,12 @@ export interface DecoderSpec {
     readonly sinks?: string;
     /** Positions that a token sees, itself included; undefined for all before it. */
     readonly window: (layer: number) => number | undefined;
+    /** Heads of the layers that have others than the decoder. */
+    readonly headsIn?: (layer: number) => LayerHeads;
+    /** Whether heads of values are normed, too, by a norm without weights. */
+    readonly normsValues?: boolean;
+    /** The layer before whose keys and values a layer attends to, where it has none of its own. */
+    readonly keysOf?: (layer: number) => number | undefined;
   };
   /** What some layers have in place of attention, where some have: the one or the other. */
   readonly convolutions?: Convolutions;
@@ -172,7 +205,29 @@ export interface DecoderSpec {
     readonly down: string;
     readonly bias: boolean;
     readonly activation: Activation;
+    /** Between the halves of a layer's, where layers differ; the decoder's is the widest. */
+    readonly intermediateIn?: (layer: number) => number;
   };
+  readonly perLayer?: PerLayerInputs;
+  /** Tensor `[1]` of each block: the factor of what it gives. */
+  readonly blockScale?: string;
+}
+
+/** Sizes that heads of a decoder have, each once. */
+export function headDimsOf(spec: DecoderSpec): number[] {
+  const layers = Array.from({ length: spec.layers }, (_, layer) => headsOf(spec, layer).headDim);
+  return [...new Set(layers)].sort((a, b) => a - b);
+}
+
+/** Heads of a layer. */
+export function headsOf(
+  { keyValueHeads, headDim, attention }: Pick<
+    DecoderSpec,
+    "keyValueHeads" | "headDim" | "attention"
+  >,
+  layer: number,
+): LayerHeads {
+  return attention.headsIn?.(layer) ?? { keyValueHeads, headDim };
 }
 
 /** The embedding's tensor, without the `.weight` at its end. */

@@ -61,11 +61,16 @@ export class BackwardModel {
         },
       }),
     );
-    const outputs = await model.runSection(section, {
-      ...activations.shared,
-      [HIDDEN_IN]: model.hiddenTensor(activations.batch, activations.hidden),
-      [gradientOf(HIDDEN_OUT)]: model.hiddenTensor(activations.batch, gradient),
-    }, weights);
+    const outputs = await model.runSection(
+      section,
+      {
+        ...activations.shared,
+        [HIDDEN_IN]: model.hiddenTensor(activations.batch, activations.hidden),
+        [gradientOf(HIDDEN_OUT)]: model.hiddenTensor(activations.batch, gradient),
+      },
+      weights,
+      activations.change,
+    );
     const give = (name: string) => outputs[gradientOf(section.rename(name))].data as Float32Array;
     return {
       hidden: want.hidden ? give(block.hiddenIn) : undefined,

@@ -12,12 +12,18 @@ import {
 
 /** A graph's cache. */
 export interface CacheInputs {
-  /** Keys and values by layer, e.g. `0.key`: `past_key_values.PART` in, `present.PART` out. */
-  readonly cache: readonly string[];
-  readonly keyValueHeads: number;
-  readonly headDim: number;
+  /** Keys and values by layer. */
+  readonly cache: readonly KeysOrValues[];
   /** What does not grow with the tokens, but changes with each. */
   readonly states: readonly StateInput[];
+}
+
+/** A layer's keys or values, `[1, heads, tokens, headDim]`. */
+export interface KeysOrValues {
+  readonly past: string;
+  readonly present: string;
+  readonly heads: number;
+  readonly headDim: number;
 }
 
 /**
@@ -55,11 +61,19 @@ export function cacheInputsOf(graph: GraphProto, path: string, fileBytes: number
     throw new OnnxError(`${path}: it has no inputs past_key_values.N.key: it keeps no cache`);
   }
   const outputs = new Set(graph.output.map(({ name }) => name));
-  const [, heads, , headDim] = dimsOfPart(path, pasts[0], 4);
-  for (const past of pasts) {
-    const [, otherHeads, , otherDim] = dimsOfPart(path, past, 4);
-    const isAlike = otherHeads === heads && otherDim === headDim;
-    if (!isAlike || !outputs.has(past.name.replace(PAST, PRESENT))) throw unfit(path, past);
+  const cache = pasts.map((past): KeysOrValues => {
+    const [, heads, , headDim] = dimsOfPart(path, past, 4);
+    const present = past.name.replace(PAST, PRESENT);
+    if (!outputs.has(present)) throw unfit(path, past);
+    return {
+      ...{ past: past.name, present },
+      ...{ heads: sizeOf(path, heads), headDim: sizeOf(path, headDim) },
+    };
+  });
+  // What a layer has of keys it has of values.
+  for (const [i, { past, heads, headDim }] of cache.entries()) {
+    const keys = cache.find((part) => part.past === past.replace(/value$/, "key"));
+    if (keys?.heads !== heads || keys.headDim !== headDim) throw unfit(path, pasts[i]);
   }
   const states = STATES.flatMap(({ past, present, rank }) =>
     graph.input.filter(({ name }) => name.startsWith(past)).map((input): StateInput => {
@@ -77,12 +91,12 @@ export function cacheInputsOf(graph: GraphProto, path: string, fileBytes: number
       `${path}: its layers keep ${kept} numbers that do not grow, more than they can have weights`,
     );
   }
-  return {
-    cache: pasts.map(({ name }) => name.slice(PAST.length)),
-    keyValueHeads: sizeOf(path, heads),
-    headDim: sizeOf(path, headDim),
-    states,
-  };
+  return { cache, states };
+}
+
+/** Keys and values of a token, in all layers. */
+export function elementsPerToken({ cache }: CacheInputs): number {
+  return cache.reduce((sum, { heads, headDim }) => sum + heads * headDim, 0);
 }
 
 /** How many elements a tensor has. */

@@ -14,7 +14,7 @@ import {
 import { roomForLogits } from "../logits.ts";
 import { assertRunnable, checkRun, commonLength, contextWithin } from "../tokens.ts";
 import { Cache } from "./cache.ts";
-import { elementsOf } from "./cache_inputs.ts";
+import { elementsOf, elementsPerToken } from "./cache_inputs.ts";
 import { type DecoderFile, readDecoderFile, refusalOfHeads, takesHeads } from "./decoder_file.ts";
 
 /** Bytes that the logits of one run may take. */
@@ -53,9 +53,10 @@ export async function loadOrt(folder: string, options: OrtOptions = {}): Promise
 /** The same for a file that has been read. */
 export async function loadOrtFile(file: DecoderFile, options: OrtOptions): Promise<EngineModel> {
   const { device = "auto", threads } = options;
-  if (!takesHeads(file.headDim)) {
+  for (const { headDim } of file.cache) {
+    if (takesHeads(headDim)) continue;
     throw new BackendError(
-      `${file.path}: ${refusalOfHeads(file.headDim)}; the sparse engine runs this model`,
+      `${file.path}: ${refusalOfHeads(headDim)}; the sparse engine runs this model`,
     );
   }
   if (device === "webgpu" && file.capsScores) {
@@ -79,14 +80,12 @@ interface Part {
   readonly empty: readonly number[];
 }
 
-function partsOf({ cache, keyValueHeads, headDim, states }: DecoderFile): Part[] {
-  const keysAndValues = cache.map((part) => ({
-    past: `past_key_values.${part}`,
-    present: `present.${part}`,
-    empty: [1, keyValueHeads, 0, headDim],
-  }));
+function partsOf({ cache, states }: DecoderFile): Part[] {
   return [
-    ...keysAndValues,
+    ...cache.map(({ past, present, heads, headDim }) => ({
+      ...{ past, present },
+      empty: [1, heads, 0, headDim],
+    })),
     ...states.map(({ past, present, dims }) => ({ past, present, empty: dims })),
   ];
 }
@@ -125,7 +124,7 @@ class OrtModel implements EngineModel {
       vocabulary: file.vocabulary,
       context,
       weightBytes: file.weightBytes,
-      cacheBytesPerToken: file.cache.length * file.keyValueHeads * file.headDim * 4,
+      cacheBytesPerToken: 4 * elementsPerToken(file),
       ...(this.#stateBytes > 0 ? { stateBytes: this.#stateBytes } : {}),
     };
   }

@@ -49,6 +49,8 @@ export interface Activations {
   hidden: Float32Array;
   /** Values that every block reads beside the hidden states. */
   readonly shared: Record<string, Tensor>;
+  /** What becomes of rows of tables that are looked up. */
+  readonly change?: RowsChange;
 }
 
 /** A block's weights as float32, by initializer name. They are overwritten by the next block's. */
@@ -108,7 +110,7 @@ export class StagedModel {
   get largestBlockBytes(): number {
     return Math.max(...this.blocks.map((block) => {
       const model = this.#extractBlock(block, { output: true });
-      return [...model.weights.values()].reduce((sum, name) => sum + this.#count(name) * 4, 0);
+      return weightsOf(model).reduce((sum, [, name]) => sum + this.#count(name) * 4, 0);
     }));
   }
 
@@ -117,39 +119,29 @@ export class StagedModel {
    *
    * Only the rows of the embedding that the batch's tokens name are read.
    *
-   * @param change What becomes of those rows before they are looked up, in place.
+   * @param change What becomes of those rows before they are looked up, in place; of those that blocks look up, too.
    */
-  async embed(batch: Batch, change: RowsChange = () => {}): Promise<Activations> {
+  async embed(batch: Batch, change?: RowsChange): Promise<Activations> {
     const { sections, backend } = this;
     const { tokens, windows, length } = batch;
     const hiddenIn = sections.blocks[0].hiddenIn;
+    const inputs = new Set(this.graph.input.map(({ name }) => name));
+    const computed = sections.shared.filter((name) => !inputs.has(name));
     const model = this.once(
       "before",
-      () => extract(this.graph, sections.before, { outputs: [hiddenIn, ...sections.shared] }),
+      () => extract(this.graph, sections.before, { outputs: [hiddenIn, ...computed] }),
     );
     const dims = [windows, length];
     const positions = new BigInt64Array(tokens.length);
     for (let i = 0; i < positions.length; i++) positions[i] = BigInt(i % length);
-
     const feeds: Record<string, Tensor> = {
       position_ids: backend.int64(positions, dims),
+      input_ids: backend.int64(BigInt64Array.from(tokens, BigInt), dims),
     };
-    const table = model.gathered.get("input_ids");
-    let ids: ArrayLike<number> = tokens;
-    if (table) {
-      const { rows, width, positions } = this.#readRows(table, tokens);
-      change(table, rows, width);
-      ids = positions;
-      feeds[model.rename(table)] = backend.floats(rows, [rows.length / width, width]);
-    }
-    feeds.input_ids = backend.int64(BigInt64Array.from(ids, BigInt), dims);
-    for (const [input, name] of model.weights) {
-      if (name !== table) feeds[input] = this.#read(input, name);
-    }
-    const outputs = await (await this.#sessionOf(model.bytes)).run(this.#declared(model, feeds));
-    const shared: Record<string, Tensor> = {};
-    for (const name of sections.shared) shared[name] = outputs[name];
-    return { batch, hidden: outputs[hiddenIn].data as Float32Array, shared };
+    const outputs = await this.runSection(model, feeds, this.readWeights(model), change);
+    const given = { ...feeds, ...outputs };
+    const shared = Object.fromEntries(sections.shared.map((name) => [name, given[name]]));
+    return { batch, hidden: outputs[hiddenIn].data as Float32Array, shared, change };
   }
 
   /**
@@ -167,7 +159,7 @@ export class StagedModel {
   /** Reads a section's weights; see {@linkcode readBlock}. */
   readWeights(section: ExtractedModel, others?: OtherWeights): BlockWeights {
     const weights = new Map<string, Float32Array>();
-    for (const [input, name] of section.weights) {
+    for (const [input, name] of weightsOf(section)) {
       const buffer = this.#bufferFor(input, name);
       if (others?.has(name)) others.read(name, buffer);
       else this.weights.readFloats(name, buffer);
@@ -196,10 +188,15 @@ export class StagedModel {
     // Runtimes refuse a graph that puts out nothing, as where all that is asked for is what comes in.
     const outputs = !want.squares && !want.output && insideOf(block, want).length === 0
       ? {}
-      : await this.runSection(model, {
-        ...shared,
-        [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden),
-      }, weights);
+      : await this.runSection(
+        model,
+        {
+          ...shared,
+          [HIDDEN_IN]: this.hiddenTensor(activations.batch, hidden),
+        },
+        weights,
+        activations.change,
+      );
     const squares = new Map<string, Float32Array>();
     if (want.squares) {
       for (const { input } of block.linears) {
@@ -248,15 +245,27 @@ export class StagedModel {
    * @param section The section.
    * @param feeds Its inputs but for weights; those that it does not declare are left out.
    * @param weights Its weights by their names in the whole graph; see {@linkcode readWeights}.
+   * @param change What becomes of rows of tables that it looks up.
    */
   async runSection(
     section: ExtractedModel,
     feeds: Record<string, Tensor>,
     weights: BlockWeights,
+    change: RowsChange = () => {},
   ): Promise<Record<string, Tensor>> {
     const all = { ...feeds };
-    for (const [input, name] of section.weights) {
+    for (const [input, name] of weightsOf(section)) {
       all[input] = this.backend.floats(weights.get(name)!, this.#shape(name));
+    }
+    for (const [ids, tables] of section.gathered) {
+      const { data, dims } = feeds[ids];
+      const { unique, positions } = uniqueOf(data as BigInt64Array);
+      for (const table of tables) {
+        const rows = this.#readRows(table, unique), width = rows.length / unique.length;
+        change(table, rows, width);
+        all[section.rename(table)] = this.backend.floats(rows, [unique.length, width]);
+      }
+      all[ids] = this.backend.int64(positions, dims);
     }
     return await (await this.#sessionOf(section.bytes)).run(this.#declared(section, all));
   }
@@ -346,13 +355,6 @@ export class StagedModel {
     return this.#shape(name).reduce((product, dim) => product * dim, 1);
   }
 
-  /** Reads a weight into the buffer that belongs to an input. */
-  #read(input: string, name: string): Tensor {
-    const buffer = this.#bufferFor(input, name);
-    this.weights.readFloats(name, buffer);
-    return this.backend.floats(buffer, this.#shape(name));
-  }
-
   #bufferFor(input: string, name: string): Float32Array {
     const count = this.#count(name);
     let buffer = this.#buffers.get(input);
@@ -360,14 +362,9 @@ export class StagedModel {
     return buffer;
   }
 
-  /** Reads the rows of a table that `ids` name; `positions` are the ids' places among those rows. */
-  #readRows(
-    table: string,
-    ids: Int32Array,
-  ): { rows: Float32Array; width: number; positions: Int32Array } {
+  /** Reads rows of a table, in ascending order. */
+  #readRows(table: string, unique: Int32Array): Float32Array {
     const width = this.#shape(table)[1];
-    const unique = Int32Array.from(new Set(ids)).sort();
-    const place = new Map<number, number>();
     const rows = new Float32Array(unique.length * width);
     // Neighbouring rows are read together.
     for (let from = 0; from < unique.length;) {
@@ -375,15 +372,28 @@ export class StagedModel {
       while (to < unique.length && unique[to] === unique[to - 1] + 1) to++;
       const target = rows.subarray(from * width, to * width);
       this.weights.readFloats(table, target, unique[from] * width);
-      for (; from < to; from++) place.set(unique[from], from);
+      from = to;
     }
-    return { rows, width, positions: ids.map((id) => place.get(id)!) };
+    return rows;
   }
 
   /** Leaves out feeds that a model has no input for: runtimes refuse them. */
   #declared(model: ExtractedModel, feeds: Record<string, Tensor>): Record<string, Tensor> {
     return Object.fromEntries(Object.entries(feeds).filter(([name]) => model.inputs.has(name)));
   }
+}
+
+/** Weights of a section that are read whole, with the inputs that they are fed to. */
+function weightsOf({ weights, gathered }: ExtractedModel): [input: string, name: string][] {
+  const tables = new Set([...gathered.values()].flat());
+  return [...weights].filter(([, name]) => !tables.has(name));
+}
+
+/** The ids that there are, in ascending order, and the place of each one among them. */
+function uniqueOf(ids: BigInt64Array): { unique: Int32Array; positions: BigInt64Array } {
+  const unique = Int32Array.from(new Set(ids), Number).sort();
+  const places = new Map([...unique].map((id, place) => [id, BigInt(place)]));
+  return { unique, positions: ids.map((id) => places.get(Number(id))!) };
 }
 
 /** What is asked for of a block beside what comes in and, where that is given anyway, what comes out. */

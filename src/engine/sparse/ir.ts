@@ -136,12 +136,13 @@ export type Step =
   | {
     readonly op: "attention";
     readonly queries: Value;
-    readonly keys: Value;
-    readonly values: Value;
+    /** Both or neither: without them it attends to what an earlier step has put into the cache of that layer. */
+    readonly keys?: Value;
+    readonly values?: Value;
     readonly output: Value;
     /**
-     * From 0 to below {@linkcode Decoder.layers}, each once, by attention or by a convolution; steps need not be in
-     * that order.
+     * From 0 to below {@linkcode Decoder.layers}, each once, by attention with keys or by a convolution; steps need not
+     * be in that order.
      */
     readonly layer: number;
     readonly heads: number;
@@ -272,13 +273,20 @@ export interface Decoder {
   readonly layers: number;
 }
 
+/** Whether a step puts something into the cache, or into a state. */
+export function isKeeping(step: Step): boolean {
+  return step.op === "attention"
+    ? step.keys !== undefined
+    : step.op === "convolve" || step.op === "delta";
+}
+
 /** The values that a step reads. */
 export function valuesReadBy(step: Step): Value[] {
   switch (step.op) {
     case "embed":
       return [];
     case "attention":
-      return [step.queries, step.keys, step.values];
+      return [step.queries, step.keys, step.values].filter((value) => value !== undefined);
     case "add":
     case "mul":
       return [step.a, step.b];

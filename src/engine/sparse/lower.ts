@@ -14,7 +14,7 @@ import {
   type ValueInfoProto,
 } from "../../onnx/generated/onnx_pb.ts";
 import { neededBy } from "../../onnx/sections.ts";
-import type { Decoder, Step } from "./ir.ts";
+import { type Decoder, isKeeping, type Step } from "./ir.ts";
 import { cacheOf } from "./lowering/attention.ts";
 import type { Activation, Meaning } from "./lowering/meaning.ts";
 import { listed, NodeView } from "./lowering/node_view.ts";
@@ -170,7 +170,8 @@ function layersOf(graph: GraphProto, steps: readonly Step[], path: string): numb
   const outputs = new Set(
     graph.output.map(({ name }) => name).filter((name) => cacheOf(name)?.time === "present"),
   );
-  const attentions = steps.filter((step) => step.op === "attention").map(({ layer }) => layer);
+  const attentions = steps.filter((step) => step.op === "attention" && isKeeping(step))
+    .map((step) => (step as Step & { op: "attention" }).layer);
   const convolutions = steps.filter((step) => step.op === "convolve").map(({ layer }) => layer);
   const states = steps.filter((step) => step.op === "delta").map(({ layer }) => layer);
   const wanted = [

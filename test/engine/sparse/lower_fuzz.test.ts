@@ -137,8 +137,11 @@ function checkDecoder({ widths, steps, logits, vocabulary, positions, layers }: 
         break;
       case "attention":
         must(width(step.queries) === step.heads * step.headDim, `queries ${i}`);
-        must(width(step.keys) === step.keyValueHeads * step.headDim, `keys ${i}`);
-        must(width(step.values) === width(step.keys) && width(i) === width(step.queries), `${i}`);
+        must((step.keys === undefined) === (step.values === undefined), `keys ${i}`);
+        for (const value of [step.keys, step.values]) {
+          must(value === undefined || width(value) === step.keyValueHeads * step.headDim, `${i}`);
+        }
+        must(width(i) === width(step.queries), `attention ${i}`);
         must(step.heads % step.keyValueHeads === 0 && step.layer < layers, `attention ${i}`);
         break;
       default:

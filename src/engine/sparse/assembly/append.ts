@@ -29,7 +29,8 @@ import { spread, spreadGain } from "./spread";
 import { normHead } from "./vectors";
 
 /**
- * Turns queries in place, and puts turned keys, and values, into the cache; queries and keys may be normed on the way.
+ * Turns queries in place, and puts turned keys, and values, into the cache, where there are any; queries and keys may
+ * be normed on the way.
  *
  * Where the cache is int8, queries are quantised too, in their own place. Heads go to one thread after the other, those
  * of keys first, then those of values, which take the longest: so all threads have as many of each.
@@ -39,12 +40,13 @@ export function append(a: usize, tokens: i32, thread: i32, threads: i32): void {
   const isInt8 = load<i32>(a, IS_INT8) != 0;
   const turned = scratchOf(a, thread) + <usize> (heads / kvHeads) * WORK;
   const scale = load<f32>(a, SCALE) / <f32> spreadGain(dim);
-  const units = heads + 2 * kvHeads;
+  // Layers without keys attend to what others have put there.
+  const kept = load<usize>(a, KEYS) == 0 ? 0 : 2 * kvHeads, units = heads + kept;
   for (let unit = thread; unit < units * tokens; unit += threads) {
     const token = unit / units, which = unit % units;
     const position = positionOf(token);
-    if (which >= 2 * kvHeads) {
-      const q = headOf(a, QUERIES, token, which - 2 * kvHeads);
+    if (which >= kept) {
+      const q = headOf(a, QUERIES, token, which - kept);
       turn(a, q, q, position, dim);
       normTurned(a, QUERY_NORM, q, dim);
       if (!isInt8) continue;

@@ -10,7 +10,7 @@ import { halfAt, sumLanes } from "./simd";
 import { SEGMENT_BYTES } from "./dense";
 import { rowOfInt4 } from "./dense_int4";
 import { DENSE_F32, DENSE_INT4, DENSE_INT8 } from "./linear";
-import { IDS, LOGITS_OF, POSITIONS } from "./control";
+import { IDS, LOGITS_OF, PAGES, POSITIONS } from "./control";
 
 /** Words that all these steps begin with. */
 const IN: usize = 8, IN_STRIDE: usize = 12, IN_COPY: usize = 16;
@@ -264,11 +264,20 @@ export function elementwise(a: usize, tokens: i32, thread: i32, threads: i32): v
 const VALUE: usize = 8, VALUE_STRIDE: usize = 12, VALUE_COPY: usize = 16, VALUE_BYTES: usize = 12;
 
 /**
- * Moves the vectors of those tokens whose logits are wanted to the beginning; that of one to each thread's copy.
+ * Moves the vectors of those tokens whose logits are wanted to the beginning; that of one to each thread's copy. And
+ * where these tokens are, and the pages that they see: attention may follow.
  *
  * Each thread moves a part of all vectors, in the order of tokens: so nothing is written over that has still to move.
  */
 export function select(a: usize, end: usize, wanted: i32, thread: i32, threads: i32): void {
+  if (thread == 0) {
+    const positions = load<usize>(POSITIONS), pages = load<usize>(PAGES);
+    for (let t: usize = 0, behind = <usize> wanted << 2; t < behind; t += 4) {
+      const token = <usize> load<u32>(load<usize>(LOGITS_OF) + t) << 2;
+      store<i32>(positions + t, load<i32>(positions + token));
+      store<usize>(pages + t, load<usize>(pages + token));
+    }
+  }
   for (let v = a; v + VALUE < end; v += VALUE_BYTES) {
     const stride = load<u32>(v, VALUE_STRIDE), units = <i32> (stride >> 4);
     const first = <usize> share(units, thread, threads) << 4, behind = <usize> share(units, thread + 1, threads) << 4;

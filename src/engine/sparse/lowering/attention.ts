@@ -81,7 +81,10 @@ function lengths(view: NodeView, place: number, of: Lengths["of"], type?: "int32
   );
 }
 
-/** `GroupQueryAttention`: its output, and its layer's keys and values. */
+/**
+ * `GroupQueryAttention`: its output, and its layer's keys and values, where those are not another's: layers that attend
+ * to the same cache are given the same keys and values for it, and what all but the first put there is not read.
+ */
 export function attend(view: NodeView, steps: StepList): Meaning[] {
   const [queries, keys, values] = [0, 1, 2].map((place) => flat(view, place));
   if ([queries, keys, values].some(({ lastOnly }) => lastOnly)) {
@@ -93,7 +96,8 @@ export function attend(view: NodeView, steps: StepList): Meaning[] {
   }
   lengths(view, 5, "last", "int32");
   lengths(view, 6, "total", "int32");
-  const present = (["key", "value"] as const).map((part, i) => {
+  const before = steps.attentionOf(layer);
+  const present = before ? [] : (["key", "value"] as const).map((part, i) => {
     const name = view.node.output[i + 1] ?? "";
     const cache = cacheOf(name);
     if (cache?.time === "present" && cache.part === part && cache.layer === layer) return cache;
@@ -119,14 +123,21 @@ export function attend(view: NodeView, steps: StepList): Meaning[] {
     );
   }
   for (const place of [3, 4]) checkCacheShape(view, place, keyValueHeads, headDim);
+  const isOthers = before?.keys === keys.value && before.values === values.value &&
+    before.keyValueHeads === keyValueHeads && before.headDim === headDim;
+  if (before && !isOthers) {
+    throw view.unsupported(
+      `attends to the cache of layer ${layer} with other keys or values than those that an earlier node puts there`,
+    );
+  }
   const window = view.integer("local_window_size", -1);
   if (window !== -1 && window < 1) throw view.damaged(`has a window of ${window} tokens`);
   const output = steps.value(widths[0]);
   steps.push({
     op: "attention",
     queries: queries.value,
-    keys: keys.value,
-    values: values.value,
+    keys: before ? undefined : keys.value,
+    values: before ? undefined : values.value,
     output,
     layer,
     heads,

@@ -4,6 +4,7 @@
  */
 import { DOMAIN } from "../../../../compile/functions.ts";
 import { ROTARY_TABLES } from "../../../../compile/rotary_tables.ts";
+import { isExternal } from "../../../onnx/external.ts";
 import { TensorProto_DataType as DataType } from "../../../onnx/generated/onnx_pb.ts";
 import type { ElementwiseOp } from "../ir.ts";
 import {
@@ -53,6 +54,7 @@ import {
   scaleProduct,
   scaleRows,
   unsqueezeScales,
+  vectorName,
   weighHeads,
   widenRows,
 } from "./weights.ts";
@@ -160,6 +162,7 @@ function mul(view: NodeView, steps: StepList): Meaning {
     if (heads !== undefined && by.tensor.dims.length === 2) {
       return weighHeads(view, steps, { ...x, heads }, by);
     }
+    if (isExternal(by.tensor)) return weighAll(view, steps, x, by);
     return scale(view, steps, x, pair[0].kind === "tensor" ? 0 : 1);
   }
   const norm = ordered(pair, "norm without weight", "tensor");
@@ -175,6 +178,14 @@ function mul(view: NodeView, steps: StepList): Meaning {
   const rows = ordered(pair, "rows", "scales of rows");
   if (rows) return scaleRows(view, steps, ...rows);
   throw mixed(view, pair);
+}
+
+/** An activation by one number of the file. */
+function weighAll(view: NodeView, steps: StepList, x: Activation, stored: Stored): Activation {
+  const weight = vectorName(view, stored, 1);
+  const each = steps.widthOf(x.value), output = steps.value(each);
+  steps.push({ op: "weigh", input: x.value, output, weight, each });
+  return { ...x, value: output };
 }
 
 /** An activation by one number: the last node of a soft cap, or of nothing more. */

@@ -2,7 +2,7 @@
  * The steps of a decoder while they are made.
  * @module
  */
-import { type Part, type Step, type Value, valuesReadBy } from "../ir.ts";
+import { isKeeping, type Part, type Step, type Value, valuesReadBy } from "../ir.ts";
 
 /**
  * Collects steps, each of which makes a value of its own.
@@ -39,6 +39,13 @@ export class StepList {
     return this.#widths[value];
   }
 
+  /** The step of attention that fills a layer's cache, if there is one by now. */
+  attentionOf(layer: number): (Step & { op: "attention" }) | undefined {
+    return this.#steps.find((step) => step.op === "attention" && step.layer === layer) as
+      | (Step & { op: "attention" })
+      | undefined;
+  }
+
   /** The step that makes a value. */
   makerOf(value: Value): Step {
     return this.#makers.get(value)!;
@@ -53,8 +60,7 @@ export class StepList {
     const needed = new Set([logits]);
     const kept: Step[] = [];
     for (const step of this.#steps.toReversed()) {
-      const isKept = step.op === "attention" || step.op === "convolve" || step.op === "delta";
-      if (!isKept && !needed.has(step.output)) continue;
+      if (!isKeeping(step) && !needed.has(step.output)) continue;
       kept.push(step);
       for (const value of valuesReadBy(step)) needed.add(value);
     }
@@ -78,8 +84,8 @@ function renumbered(step: Step, number: (value: Value) => Value): Step {
       return {
         ...step,
         queries: number(step.queries),
-        keys: number(step.keys),
-        values: number(step.values),
+        keys: step.keys === undefined ? undefined : number(step.keys),
+        values: step.values === undefined ? undefined : number(step.values),
         output,
       };
     case "delta": {

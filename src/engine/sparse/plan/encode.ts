@@ -185,9 +185,11 @@ export class Program {
     if (this.#counter === TAKEN_BYTES / 4) this.barrier("always");
   }
 
-  /** Puts keys and values into the cache, then attends: three steps, with barriers between. */
+  /**
+   * Puts keys and values, if there are any, into the cache, then attends: three steps, with barriers between.
+   */
   attention(
-    parts: { queries: Vectors; keys: Vectors; values: Vectors; out: Vectors },
+    parts: { queries: Vectors; keys?: Vectors; values?: Vectors; out: Vectors },
     options: {
       heads: number;
       keyValueHeads: number;
@@ -219,8 +221,8 @@ export class Program {
   ): void {
     const { queries, keys, values, out } = parts;
     const words = [
-      ...[queries.address, queries.stride, keys.address, keys.stride],
-      ...[values.address, values.stride, out.address, out.stride],
+      ...[queries, keys, values, out]
+        .flatMap((vectors) => [vectors?.address ?? 0, vectors?.stride ?? 0]),
       ...[options.heads, options.keyValueHeads, options.headDim, options.layerOffset],
       ...[options.cosines, options.sines, options.window, bits(options.scale)],
       ...[options.isInt8 ? 1 : 0, options.scratch.address, options.scratch.bytes],

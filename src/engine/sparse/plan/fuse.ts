@@ -7,6 +7,7 @@ import { UnsupportedOperatorError } from "../../../errors.ts";
 import {
   type Decoder,
   type ElementwiseOp,
+  isKeeping,
   type MatrixRef,
   sameTables,
   type Step,
@@ -77,7 +78,7 @@ export type AttentionStep = Attention & {
   readonly rotary?: Pick<Rotary, "tables" | "turned" | "interleaved">;
   readonly queryNorm?: TurnedNorm;
   readonly keyNorm?: TurnedNorm;
-  /** Whether what follows is for tokens alone whose logits are wanted. */
+  /** Whether it is the last step that puts something into the cache: what follows is for the logits alone. */
   readonly isLast: boolean;
 };
 
@@ -100,7 +101,7 @@ export function readBy(step: FusedStep): Value[] {
     case "embed":
       return [];
     case "attention":
-      return [...new Set([step.queries, step.keys, step.values])];
+      return [...new Set(valuesReadBy(step))];
     case "elementwise":
       return [...new Set(step.b === undefined ? [step.a] : [step.a, step.b])];
     case "linear":
@@ -183,16 +184,12 @@ class Fuser {
   readonly #rotaries = new Map<Value, Rotary>();
   /** Norms of what RotaryEmbedding turned. */
   readonly #turnedNorms = new Map<Value, RmsNorm>();
-  /** The first of the steps at the end that treat each token alone: behind the last that has a cache. */
+  /** The first of the steps at the end that put nothing into the cache: other tokens need nothing of them. */
   readonly #tail: number;
 
   constructor(decoder: Decoder) {
     this.#decoder = decoder;
-    this.#tail = 1 +
-      decoder.steps.findLastIndex(({ op }) =>
-        op === "attention" || op === "convolve" || op === "delta" || op === "rotary" ||
-        op === "embed"
-      );
+    this.#tail = 1 + decoder.steps.findLastIndex((step) => isKeeping(step) || step.op === "embed");
     this.#uses = usesOf(decoder);
   }
 
@@ -331,12 +328,13 @@ class Fuser {
 
   #attend(step: Attention, isLast: boolean): void {
     const queryNorm = this.#turnedNorms.get(step.queries),
-      keyNorm = this.#turnedNorms.get(step.keys);
+      keyNorm = step.keys === undefined ? undefined : this.#turnedNorms.get(step.keys);
     const queries = this.#rotaries.get(queryNorm?.input ?? step.queries);
-    const keys = this.#rotaries.get(keyNorm?.input ?? step.keys);
-    this.#close(step.values);
+    const turnedKeys = keyNorm?.input ?? step.keys;
+    const keys = turnedKeys === undefined ? undefined : this.#rotaries.get(turnedKeys);
+    if (step.values !== undefined) this.#close(step.values);
     if (!queries) this.#close(step.queries);
-    if (!keys) this.#close(step.keys);
+    if (!keys && step.keys !== undefined) this.#close(step.keys);
     this.#assertTurns(step, queries, keys);
     this.#assertNorms(step, queryNorm, keyNorm);
     // Kernels turn queries and keys where they lie, and write those of 8 bits over the others.
@@ -379,9 +377,10 @@ class Fuser {
   /** @throws {UnsupportedOperatorError} When not both queries and keys are turned, and as attention has them. */
   #assertTurns(step: Attention, queries: Rotary | undefined, keys: Rotary | undefined): void {
     if (!queries && !keys) return;
-    const isSame = queries && keys && sameTables(queries.tables, keys.tables) &&
-      queries.interleaved === keys.interleaved;
-    if (isSame && queries.heads === step.heads && keys.heads === step.keyValueHeads) return;
+    const areKeysAlike = step.keys === undefined ||
+      queries && keys && sameTables(queries.tables, keys.tables) &&
+        queries.interleaved === keys.interleaved && keys.heads === step.keyValueHeads;
+    if (areKeysAlike && queries?.heads === step.heads) return;
     throw new UnsupportedOperatorError(
       `layer ${step.layer}: RotaryEmbedding is supported for both queries and keys of attention, ` +
         `with the same tables and pairs and attention's heads`,

@@ -37,7 +37,9 @@ export function layoutOfPages(
   { kv, context }: { readonly kv: "f32" | "int8"; readonly context: number },
   memory: EngineMemory,
 ): PageLayout {
-  const caching = steps.filter((step) => step.op === "attention" || step.op === "convolve");
+  const caching = steps.filter((step) =>
+    step.op === "convolve" || step.op === "attention" && step.keys !== undefined
+  ) as (AttentionStep | ConvolutionStep)[];
   const layers = caching.map((step) => layerBytes(step, kv, widths));
   const keepsLast = caching.some(({ op }) => op === "convolve");
   const stateBytes = steps.reduce(

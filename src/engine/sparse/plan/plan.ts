@@ -135,8 +135,9 @@ class Planner {
   /** Values that not only products multiply. */
   readonly #readOtherwise: ReadonlySet<Value>;
   readonly #pages: PageLayout;
-  /** Bytes from a page's beginning to the next layer's part. */
+  /** Bytes from a page's beginning to the next layer's part, and to those of the layers before. */
   #layerOffset = 0;
+  readonly #offsetOf = new Map<number, number>();
   /** Bytes from a state's beginning to the next layer's part. */
   #stateOffset = 0;
   readonly #scratch: Scratch;
@@ -325,8 +326,10 @@ class Planner {
 
   #encodeAttention(step: AttentionStep, at: number): void {
     const queries = this.#values.toRead(step.queries, "all", at);
-    const keys = this.#values.toRead(step.keys, "all", at);
-    const values = this.#values.toRead(step.values, "all", at);
+    const [keys, values] = [step.keys, step.values].map((value) =>
+      value === undefined ? undefined : this.#values.toRead(value, "all", at)
+    );
+    if (keys) this.#offsetOf.set(step.layer, this.#layerOffset);
     const out = this.#values.place(step.output, "scattered");
     const { kv } = this.#options;
     const tables = this.#tables.get(step);
@@ -334,7 +337,7 @@ class Planner {
       heads: step.heads,
       keyValueHeads: step.keyValueHeads,
       headDim: step.headDim,
-      layerOffset: this.#layerOffset,
+      layerOffset: this.#offsetOf.get(step.layer)!,
       cosines: tables?.cosines ?? 0,
       sines: tables?.sines ?? 0,
       turned: step.rotary?.turned ?? 0,
@@ -353,7 +356,7 @@ class Planner {
     // There is a barrier inside.
     this.#values.meet(at);
     this.#values.writtenByAll(step.output);
-    this.#nextLayer(step);
+    if (keys) this.#nextLayer(step);
   }
 
   /** Threads divide the channels, and read what others have written of all that goes into them. */
