@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { z } from "zod";
-import { type DecoderSpec, embeddingOf } from "../src/checkpoint/architectures/spec.ts";
+import { type DecoderSpec, tokenTables } from "../src/checkpoint/architectures/spec.ts";
 import { RECORD } from "../src/engine/integrity.ts";
 import { quote } from "../src/checks.ts";
 import { ConfigError } from "../src/errors.ts";
@@ -22,7 +22,7 @@ export interface Storing {
   readonly format: NonNullable<CompileSettings["format"]>;
   readonly values: NonNullable<CompileSettings["values"]>;
   readonly group?: number;
-  /** Of embedding and output head. */
+  /** Of what has a row for each token: embeddings and output head. */
   readonly head: NonNullable<CompileSettings["head"]>;
   /** Whether `prune` chose how, which may be dense. */
   readonly isPrunedFor?: boolean;
@@ -67,17 +67,17 @@ export function headGroup(
 }
 
 /**
- * How a table is stored. `head` says it of embedding and head; positions that were learned, and projections beside
- * a narrow embedding, are too small for int4 to be worth what it costs in them.
+ * How a table is stored. `head` says it of the head and of what has a row for each token; positions that were learned,
+ * and projections beside embeddings, are too small for int4 to be worth what it costs in them.
  *
  * @param name Of its tensor in the checkpoint.
  */
 export function tableValues(
   name: string,
-  spec: Pick<DecoderSpec, "root" | "names" | "embedding" | "head">,
+  spec: Pick<DecoderSpec, "root" | "names" | "embedding" | "perLayer" | "head">,
   { head }: Pick<Storing, "head">,
 ): Storing["head"] {
-  const named = name === `${embeddingOf(spec)}.weight` || name === `${spec.head}.weight`;
+  const named = tokenTables(spec).includes(name) || name === `${spec.head}.weight`;
   return head === "int4" && !named ? "int8" : head;
 }
 

@@ -7,7 +7,7 @@ import { roundedEmbedding, roundedHead } from "../calibrate/round_head.ts";
 import { runBlocks } from "../calibrate/statistics.ts";
 import type { WindowStates } from "../calibrate/states.ts";
 import { OWN_HEADS } from "../checkpoint/architectures/own_head.ts";
-import { embeddingOf } from "../checkpoint/architectures/spec.ts";
+import { tokenTables } from "../checkpoint/architectures/spec.ts";
 import type { CheckpointWriter } from "../checkpoint/writer.ts";
 import { mends } from "../prune/block.ts";
 import { groupColumns } from "../prune/int4_grid.ts";
@@ -107,7 +107,7 @@ function roundHeadOfCopy(bench: Workbench, decided: Decided, group: number): Pro
       await runBlocks(model, states, (done) => onBlock?.(done - 1), rounding.signal);
     });
     await roundHead(rounding, decided.writer, states, group);
-    await roundEmbedding(rounding, decided.writer, group);
+    await roundEmbeddings(rounding, decided.writer, group);
     rounding.free(states);
   });
 }
@@ -179,7 +179,7 @@ async function pruneCopy(
   const { headGroup } = rules;
   if (headGroup !== undefined) {
     await roundHead(bench, writer, states.pruned!, headGroup);
-    await roundEmbedding(bench, writer, headGroup);
+    await roundEmbeddings(bench, writer, headGroup);
   }
   bench.freeAll(states);
   return zeros;
@@ -210,21 +210,22 @@ async function roundHead(
   });
 }
 
-/** Rounds the embedding, where it is no head: who stores the one in int4 stores the other so. */
-async function roundEmbedding(
+/** Rounds embeddings that are no head: who stores the one in int4 stores the others so. */
+async function roundEmbeddings(
   bench: Workbench,
   writer: CheckpointWriter,
   group: number,
 ): Promise<void> {
-  const name = `${embeddingOf(bench.spec)}.weight`;
   const model = await bench.model();
-  if (name === model.sections.head.weight) return;
-  const [rows, columns] = model.weights.tensors.get(name)!.shape;
-  await bench.phases.run("round embedding", "rows", rows, async (step) => {
-    const shape = [rows, columns] as const;
-    for await (const piece of roundedEmbedding(model, name, shape, group, bench.signal)) {
-      writer.replace(name, piece.weight, piece.first * columns);
-      step(piece.first + piece.size);
-    }
-  });
+  const names = tokenTables(bench.spec).filter((name) => name !== model.sections.head.weight);
+  for (const name of names) {
+    const [rows, columns] = model.weights.tensors.get(name)!.shape;
+    await bench.phases.run("round embedding", "rows", rows, async (step) => {
+      const shape = [rows, columns] as const;
+      for await (const piece of roundedEmbedding(model, name, shape, group, bench.signal)) {
+        writer.replace(name, piece.weight, piece.first * columns);
+        step(piece.first + piece.size);
+      }
+    });
+  }
 }

@@ -237,6 +237,15 @@ export function embeddingOf(
   return embedding ?? below(root, names?.embedding ?? "embed_tokens");
 }
 
+/** Tensors with a row for each token of the vocabulary that ids pick: the embedding first. */
+export function tokenTables(
+  spec: Pick<DecoderSpec, "root" | "names" | "embedding" | "perLayer">,
+): string[] {
+  const { root, perLayer } = spec;
+  const names = perLayer ? [embeddingOf(spec), below(root, perLayer.table)] : [embeddingOf(spec)];
+  return names.map((name) => `${name}.weight`);
+}
+
 /** The name of something below the root. */
 export function below(root: string, name: string): string {
   return root === "" ? name : `${root}.${name}`;

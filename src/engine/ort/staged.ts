@@ -49,7 +49,7 @@ export interface Activations {
   hidden: Float32Array;
   /** Values that every block reads beside the hidden states. */
   readonly shared: Record<string, Tensor>;
-  /** What becomes of rows of tables that are looked up. */
+  /** What becomes of the tokens' rows of tables. */
   readonly change?: RowsChange;
 }
 
@@ -136,7 +136,7 @@ export class StagedModel {
     for (let i = 0; i < positions.length; i++) positions[i] = BigInt(i % length);
     const feeds: Record<string, Tensor> = {
       position_ids: backend.int64(positions, dims),
-      input_ids: backend.int64(BigInt64Array.from(tokens, BigInt), dims),
+      [TOKENS]: backend.int64(BigInt64Array.from(tokens, BigInt), dims),
     };
     const outputs = await this.runSection(model, feeds, this.readWeights(model), change);
     const given = { ...feeds, ...outputs };
@@ -245,7 +245,7 @@ export class StagedModel {
    * @param section The section.
    * @param feeds Its inputs but for weights; those that it does not declare are left out.
    * @param weights Its weights by their names in the whole graph; see {@linkcode readWeights}.
-   * @param change What becomes of rows of tables that it looks up.
+   * @param change What becomes of the tokens' rows of tables.
    */
   async runSection(
     section: ExtractedModel,
@@ -262,7 +262,7 @@ export class StagedModel {
       const { unique, positions } = uniqueOf(data as BigInt64Array);
       for (const table of tables) {
         const rows = this.#readRows(table, unique), width = rows.length / unique.length;
-        change(table, rows, width);
+        if (ids === TOKENS) change(table, rows, width);
         all[section.rename(table)] = this.backend.floats(rows, [unique.length, width]);
       }
       all[ids] = this.backend.int64(positions, dims);
@@ -401,6 +401,8 @@ function insideOf({ hiddenIn, hiddenOut }: Block, { taps = [], output }: BlockWa
   return taps.filter((name) => name !== hiddenIn && !(output && name === hiddenOut));
 }
 
+/** The graph's input of token ids. */
+const TOKENS = "input_ids";
 /** Hidden states that come into a block's section. */
 export const HIDDEN_IN = "hidden_in";
 /** And those that come out of it. */
