@@ -70,7 +70,7 @@ async function reached(checkpoint: string, storing: Storing): Promise<number> {
 
 describe("a size foretold", () => {
   test("is that of the file, to the byte, for N:M", async () => {
-    for (const model of ["tiny", "opt", "qwen3", "llama-bias-linear-rope"]) {
+    for (const model of ["tiny", "opt", "qwen3", "llama-bias-linear-rope", "gemma4"]) {
       for (const pattern of model === "tiny" ? ["2:4", "4:16"] : ["8:16", "4:16"]) {
         const checkpoint = await workshop.pruned(model, pattern);
         const [n, m] = pattern.split(":").map(Number);

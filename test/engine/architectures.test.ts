@@ -100,7 +100,12 @@ describe("the decoder inside of a model of images and text", () => {
     }
   }
 
-  const models = [["gemma3", "gemma3"], ["mistral3", "ministral3"], ["qwen3_5", "qwen3_5"]];
+  const models = [
+    ["gemma3", "gemma3"],
+    ["gemma4", "gemma4"],
+    ["mistral3", "ministral3"],
+    ["qwen3_5", "qwen3_5"],
+  ];
   for (const [type, name] of models) {
     for (const root of ["language_model.model", "model.language_model"]) {
       test(`gives what it gives alone: ${name}, by the names ${root}.…`, async () => {

@@ -42,10 +42,10 @@ const gemma4Config = rotaryDecoderConfig.extend({
   use_bidirectional_attention: z.string().nullish(),
   /** Of layers of full attention, as its makers write it … */
   global_head_dim: dimension.nullish(),
-  /** … and of any layer, as transformers since 5.24 does. */
+  /** … and of any layer, by its number, as transformers since 5.24 does: from ten layers on with zeros before it. */
   per_layer_config: z.record(
-    z.string(),
-    z.looseObject({ head_dim: dimension.optional(), num_key_value_heads: dimension.optional() }),
+    z.string().regex(/^\d+$/),
+    z.strictObject({ head_dim: dimension.optional(), num_key_value_heads: dimension.optional() }),
   ).nullish(),
   attention_k_eq_v: z.boolean().nullish(),
   num_kv_shared_layers: z.int().nonnegative().nullable().default(0),
@@ -156,11 +156,21 @@ function headsInLayers(
   config: Gemma4Config,
   isFull: (layer: number) => boolean,
 ): (layer: number) => LayerHeads {
-  const { num_key_value_heads, head_dim, global_head_dim, per_layer_config: others } = config;
+  const { num_key_value_heads, head_dim, global_head_dim, num_hidden_layers: layers } = config;
   const ofFull = global_head_dim ?? USUAL_GLOBAL_HEAD;
-  const all = Array.from({ length: config.num_hidden_layers }, (_, layer): LayerHeads => {
-    const own = others?.[layer];
-    const usual = isFull(layer) && !others ? ofFull : head_dim;
+  const isByLayer = config.per_layer_config !== undefined;
+  const others = new Map(
+    Object.entries(config.per_layer_config ?? {}).map(([layer, own]) => [Number(layer), own]),
+  );
+  const beyond = [...others.keys()].find((layer) => layer >= layers);
+  if (beyond !== undefined) {
+    throw new ConfigError(
+      `config.json: per_layer_config names layer ${beyond}, and num_hidden_layers is ${layers}`,
+    );
+  }
+  const all = Array.from({ length: layers }, (_, layer): LayerHeads => {
+    const own = others.get(layer);
+    const usual = isFull(layer) && !isByLayer ? ofFull : head_dim;
     return {
       keyValueHeads: own?.num_key_value_heads ?? num_key_value_heads,
       headDim: own?.head_dim ?? usual,

@@ -311,6 +311,7 @@ describe("a graph that is written down in another way", () => {
       "mistral-sliding",
       "gemma2",
       "gemma3",
+      "gemma4",
       "granite",
       "granite_swa",
       "phi3",
