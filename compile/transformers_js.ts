@@ -10,6 +10,8 @@ import type { DecoderSpec } from "../src/checkpoint/architectures/spec.ts";
  */
 const UNKNOWN: ReadonlySet<unknown> = new Set([
   "exaone4",
+  "gemma4",
+  "gemma4_text",
   "glm4",
   "gpt_bigcode",
   "granite_swa",
