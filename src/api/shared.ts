@@ -77,7 +77,8 @@ export class OpenModel {
     const { hidden, intermediate, heads } = this.spec;
     const { length, memory, changes } = how;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
-    const work = { length, hidden, intermediate, heads, blockBytes };
+    const rows = elementsLookedUp(this.spec);
+    const work = { length, hidden, intermediate, heads, rows, blockBytes };
     const lean = blockBytes > LARGE_BLOCK || changes || !sessionsMayKeep(work, memory);
     // What is given back is to be the system's again, where somebody counts it.
     if (lean && memory !== undefined) giveLargeBack();
@@ -201,9 +202,15 @@ export function workloadOf(
     hidden: widthBetween(spec),
     intermediate: spec.intermediate,
     heads: spec.heads,
+    rows: elementsLookedUp(spec),
     blockBytes: model.largestBlockBytes,
     copiesWeights: model.backend.name !== "node",
   };
+}
+
+/** What a block looks up of each token: its row of each table of which all blocks are given parts, and of the embedding. */
+function elementsLookedUp({ perLayer, layers, hidden }: DecoderSpec): number {
+  return perLayer ? layers * perLayer.width + hidden : 0;
 }
 
 /** Reports progress and keeps the time that each phase took. */

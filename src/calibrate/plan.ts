@@ -13,6 +13,8 @@ export interface Workload {
   readonly hidden: number;
   readonly intermediate: number;
   readonly heads: number;
+  /** Elements of rows of tables that every block is given of each token; none when left out. */
+  readonly rows?: number;
   /** Bytes of the largest block's weights as float32. */
   readonly blockBytes: number;
   /** Times that the hidden states of all windows are kept; once when left out. */
@@ -117,7 +119,7 @@ export function planFor(work: Workload, budget?: number): Plan {
  * @param budget Bytes the whole process may take; where none is set, sessions may.
  */
 export function sessionsMayKeep(
-  work: Pick<Workload, "length" | "hidden" | "intermediate" | "heads" | "blockBytes">,
+  work: Pick<Workload, "length" | "hidden" | "intermediate" | "heads" | "rows" | "blockBytes">,
   budget: number | undefined,
 ): boolean {
   if (budget === undefined) return true;
@@ -187,14 +189,15 @@ function mendingBytes({ method, hidden, intermediate, blockBytes }: Workload): n
 
 /** Bytes that one window's activations take inside a block at their peak. */
 function windowBytes(
-  { length, hidden, intermediate, heads }: Pick<
+  { length, hidden, intermediate, heads, rows = 0 }: Pick<
     Workload,
-    "length" | "hidden" | "intermediate" | "heads"
+    "length" | "hidden" | "intermediate" | "heads" | "rows"
   >,
 ): number {
   const attention = 2 * heads * length * length + 6 * length * hidden;
   const mlp = 4 * length * intermediate + 2 * length * hidden;
-  return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden;
+  // Rows of a table as they are read, by token, and on the way from the one to the other.
+  return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden + 4 * 3 * length * rows;
 }
 
 /** Groups windows into batches. */

@@ -129,6 +129,11 @@ describe("the plan", () => {
     expect(planFor({ ...work, length: 256 }, 64e9).windowsPerBatch).toBe(8);
   });
 
+  test("counts rows of tables that every block is given, as they are read and for each token", () => {
+    const least = (rows: number) => planFor({ ...work, windows: 1, rows }, 64e9).bytes;
+    expect(least(8960) - least(0)).toBe(3 * 4 * work.length * 8960);
+  });
+
   test("has sessions keep memory between runs where the budget allows it, or there is none", () => {
     const small = { ...work, hidden: 576, intermediate: 1536, heads: 9, blockBytes: 16e6 };
     expect(sessionsMayKeep(small, undefined)).toBe(true);

@@ -87,6 +87,8 @@ export class StagedModel {
   readonly #forms = new Map<string, Uint8Array>();
   readonly #extracted = new Map<string, ExtractedModel>();
   readonly #buffers = new Map<string, Float32Array>();
+  /** Room for rows of each table. */
+  readonly #rows = new Map<string, Float32Array>();
 
   /**
    * @param graph The decoder's graph; see `buildDecoder`.
@@ -280,6 +282,7 @@ export class StagedModel {
   /** Frees all that it holds. */
   async close(): Promise<void> {
     this.#buffers.clear();
+    this.#rows.clear();
     await this.freeSessions();
   }
 
@@ -362,10 +365,14 @@ export class StagedModel {
     return buffer;
   }
 
-  /** Reads rows of a table, in ascending order. */
+  /** Reads rows of a table, in ascending order. The next rows of it are read to the same place. */
   #readRows(table: string, unique: Int32Array): Float32Array {
-    const width = this.#shape(table)[1];
-    const rows = new Float32Array(unique.length * width);
+    const width = this.#shape(table)[1], count = unique.length * width;
+    let room = this.#rows.get(table);
+    if (room === undefined || room.length < count) {
+      this.#rows.set(table, room = new Float32Array(count));
+    }
+    const rows = room.subarray(0, count);
     // Neighbouring rows are read together.
     for (let from = 0; from < unique.length;) {
       let to = from + 1;
