@@ -162,7 +162,7 @@ function mul(view: NodeView, steps: StepList): Meaning {
     if (heads !== undefined && by.tensor.dims.length === 2) {
       return weighHeads(view, steps, { ...x, heads }, by);
     }
-    if (isExternal(by.tensor)) return weighAll(view, steps, x, by);
+    if (isExternal(by.tensor) && by.tensor.dims.join() === "1") return weighAll(view, steps, x, by);
     return scale(view, steps, x, pair[0].kind === "tensor" ? 0 : 1);
   }
   const norm = ordered(pair, "norm without weight", "tensor");
