@@ -3,7 +3,7 @@ import { batchesOf, planFor, sessionsMayKeep, type Workload } from "../calibrate
 import { WindowStates } from "../calibrate/states.ts";
 import { widthBetween } from "../checkpoint/architectures/carried.ts";
 import { buildGraph, decoderOf } from "../checkpoint/architectures/mod.ts";
-import type { DecoderSpec } from "../checkpoint/architectures/spec.ts";
+import { type DecoderSpec, headDimsOf } from "../checkpoint/architectures/spec.ts";
 import { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type Backend, type BackendName, openBackend } from "../engine/ort/backend.ts";
 import { StagedModel } from "../engine/ort/staged.ts";
@@ -78,7 +78,8 @@ export class OpenModel {
     const { length, memory, changes } = how;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
     const rows = elementsLookedUp(this.spec);
-    const work = { length, hidden, intermediate, heads, rows, blockBytes };
+    const attended = widestAttended(this.spec);
+    const work = { length, hidden, intermediate, heads, attended, rows, blockBytes };
     const lean = blockBytes > LARGE_BLOCK || changes || !sessionsMayKeep(work, memory);
     // What is given back is to be the system's again, where somebody counts it.
     if (lean && memory !== undefined) giveLargeBack();
@@ -202,10 +203,16 @@ export function workloadOf(
     hidden: widthBetween(spec),
     intermediate: spec.intermediate,
     heads: spec.heads,
+    attended: widestAttended(spec),
     rows: elementsLookedUp(spec),
     blockBytes: model.largestBlockBytes,
     copiesWeights: model.backend.name !== "node",
   };
+}
+
+/** What all heads of a layer give of each token; where heads are narrower than the hidden states, as wide as these. */
+function widestAttended(spec: DecoderSpec): number {
+  return Math.max(spec.hidden, spec.heads * Math.max(...headDimsOf(spec)));
 }
 
 /** What a block looks up of each token: its row of each table of which all blocks are given parts, and of the embedding. */

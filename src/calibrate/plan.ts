@@ -13,6 +13,8 @@ export interface Workload {
   readonly hidden: number;
   readonly intermediate: number;
   readonly heads: number;
+  /** Elements that all heads together give of each token; `hidden` when left out. */
+  readonly attended?: number;
   /** Elements of rows of tables that every block is given of each token; none when left out. */
   readonly rows?: number;
   /** Bytes of the largest block's weights as float32. */
@@ -26,6 +28,9 @@ export interface Workload {
   /** Whether the model is run backwards, too. */
   readonly backward?: boolean;
 }
+
+/** What a window's activations depend on. */
+type WindowSizes = "length" | "hidden" | "intermediate" | "heads" | "attended" | "rows";
 
 /** How to cut it. */
 export interface Plan {
@@ -119,7 +124,7 @@ export function planFor(work: Workload, budget?: number): Plan {
  * @param budget Bytes the whole process may take; where none is set, sessions may.
  */
 export function sessionsMayKeep(
-  work: Pick<Workload, "length" | "hidden" | "intermediate" | "heads" | "rows" | "blockBytes">,
+  work: Pick<Workload, WindowSizes | "blockBytes">,
   budget: number | undefined,
 ): boolean {
   if (budget === undefined) return true;
@@ -173,12 +178,14 @@ export function planForDistillation(
 }
 
 /** Bytes that methods take which mend: square matrices as wide as a linear's input, mostly. */
-function mendingBytes({ method, hidden, intermediate, blockBytes }: Workload): number {
-  const widest = 4 * Math.max(hidden, intermediate) ** 2;
+function mendingBytes(
+  { method, hidden, intermediate, attended = hidden, blockBytes }: Workload,
+): number {
+  const widest = 4 * Math.max(hidden, attended, intermediate) ** 2;
   switch (method) {
     case "sparsegpt":
       // The Hessian of every input; a product, the factor, what of it is not done, and parts of these.
-      return 4 * (3 * hidden ** 2 + intermediate ** 2) + 4 * widest + GARBAGE_BYTES;
+      return 4 * (2 * hidden ** 2 + attended ** 2 + intermediate ** 2) + 4 * widest + GARBAGE_BYTES;
     case "espalier":
       // One input's sums, penalised and as they were, and the same; the block's dense weights.
       return 6 * widest + blockBytes + GARBAGE_BYTES;
@@ -189,12 +196,10 @@ function mendingBytes({ method, hidden, intermediate, blockBytes }: Workload): n
 
 /** Bytes that one window's activations take inside a block at their peak. */
 function windowBytes(
-  { length, hidden, intermediate, heads, rows = 0 }: Pick<
-    Workload,
-    "length" | "hidden" | "intermediate" | "heads" | "rows"
-  >,
+  { length, hidden, intermediate, heads, attended = hidden, rows = 0 }: Pick<Workload, WindowSizes>,
 ): number {
-  const attention = 2 * heads * length * length + 6 * length * hidden;
+  // Scores before and after softmax; what is normed and what comes out; queries, keys, values, what heads give.
+  const attention = 2 * heads * length * length + 2 * length * hidden + 4 * length * attended;
   const mlp = 4 * length * intermediate + 2 * length * hidden;
   // Rows of a table as they are read, by token, and on the way from the one to the other.
   return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden + 4 * 3 * length * rows;

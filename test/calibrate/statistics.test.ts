@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { batchesOf, planFor, sessionsMayKeep } from "../../src/calibrate/plan.ts";
+import { batchesOf, planFor, sessionsMayKeep, type Workload } from "../../src/calibrate/plan.ts";
 import { WindowStates } from "../../src/calibrate/states.ts";
 import { embedAll, runAll } from "../../src/calibrate/statistics.ts";
 import { widthBetween } from "../../src/checkpoint/architectures/carried.ts";
@@ -132,6 +132,17 @@ describe("the plan", () => {
   test("counts rows of tables that every block is given, as they are read and for each token", () => {
     const least = (rows: number) => planFor({ ...work, windows: 1, rows }, 64e9).bytes;
     expect(least(8960) - least(0)).toBe(3 * 4 * work.length * 8960);
+  });
+
+  test("counts heads that together are wider than the hidden states", () => {
+    const one = { ...work, windows: 1, intermediate: work.hidden };
+    const more = (sizes: Partial<Workload>) =>
+      planFor({ ...one, ...sizes, attended: 2 * work.hidden }, 64e9).bytes -
+      planFor({ ...one, ...sizes }, 64e9).bytes;
+    expect(more({})).toBe(4 * 4 * work.length * work.hidden);
+    // The output projection's Hessian, and four more of its size; before, the widest input was as wide as hidden.
+    const mended = more({ method: "sparsegpt" }) - more({});
+    expect(mended).toBe(4 * (4 - 1) * work.hidden ** 2 * (1 + 4));
   });
 
   test("has sessions keep memory between runs where the budget allows it, or there is none", () => {
