@@ -1,5 +1,11 @@
 /** What prune, evaluate and inspect do alike. @module */
-import { batchesOf, planFor, sessionsMayKeep, type Workload } from "../calibrate/plan.ts";
+import {
+  batchesOf,
+  planFor,
+  sessionsMayKeep,
+  type WindowSizes,
+  type Workload,
+} from "../calibrate/plan.ts";
 import { WindowStates } from "../calibrate/states.ts";
 import { widthBetween } from "../checkpoint/architectures/carried.ts";
 import { buildGraph, decoderOf } from "../checkpoint/architectures/mod.ts";
@@ -74,12 +80,10 @@ export class OpenModel {
     threads: number | undefined,
     how: { readonly length: number; readonly memory?: number; readonly changes?: boolean },
   ): Promise<Backend> {
-    const { hidden, intermediate, heads } = this.spec;
+    const { hidden, intermediate } = this.spec;
     const { length, memory, changes } = how;
     const blockBytes = 4 * (4 * hidden * hidden + 3 * hidden * intermediate);
-    const rows = elementsLookedUp(this.spec);
-    const attended = widestAttended(this.spec);
-    const work = { length, hidden, intermediate, heads, attended, rows, blockBytes };
+    const work = { ...sizesOf(this.spec), length, blockBytes };
     const lean = blockBytes > LARGE_BLOCK || changes || !sessionsMayKeep(work, memory);
     // What is given back is to be the system's again, where somebody counts it.
     if (lean && memory !== undefined) giveLargeBack();
@@ -200,19 +204,21 @@ export function workloadOf(
   return {
     windows: windows.length,
     length: windows[0].length,
-    hidden: widthBetween(spec),
-    intermediate: spec.intermediate,
-    heads: spec.heads,
-    attended: widestAttended(spec),
-    rows: elementsLookedUp(spec),
+    ...sizesOf(spec),
     blockBytes: model.largestBlockBytes,
     copiesWeights: model.backend.name !== "node",
   };
 }
 
-/** What all heads of a layer give of each token; where heads are narrower than the hidden states, as wide as these. */
-function widestAttended(spec: DecoderSpec): number {
-  return Math.max(spec.hidden, spec.heads * Math.max(...headDimsOf(spec)));
+/** Sizes on which the memory of a window depends, whatever its length. */
+function sizesOf(spec: DecoderSpec): Pick<Workload, Exclude<WindowSizes, "length">> {
+  return {
+    hidden: widthBetween(spec),
+    intermediate: spec.intermediate,
+    heads: spec.heads,
+    attended: spec.heads * Math.max(...headDimsOf(spec)),
+    rows: elementsLookedUp(spec),
+  };
 }
 
 /** What a block looks up of each token: its row of each table of which all blocks are given parts, and of the embedding. */

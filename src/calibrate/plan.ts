@@ -13,7 +13,7 @@ export interface Workload {
   readonly hidden: number;
   readonly intermediate: number;
   readonly heads: number;
-  /** Elements that all heads together give of each token; `hidden` when left out. */
+  /** Elements that all heads of a layer give of each token; counted as `hidden` where fewer, or left out. */
   readonly attended?: number;
   /** Elements of rows of tables that every block is given of each token; none when left out. */
   readonly rows?: number;
@@ -30,7 +30,7 @@ export interface Workload {
 }
 
 /** What a window's activations depend on. */
-type WindowSizes = "length" | "hidden" | "intermediate" | "heads" | "attended" | "rows";
+export type WindowSizes = "length" | "hidden" | "intermediate" | "heads" | "attended" | "rows";
 
 /** How to cut it. */
 export interface Plan {
@@ -178,10 +178,9 @@ export function planForDistillation(
 }
 
 /** Bytes that methods take which mend: square matrices as wide as a linear's input, mostly. */
-function mendingBytes(
-  { method, hidden, intermediate, attended = hidden, blockBytes }: Workload,
-): number {
-  const widest = 4 * Math.max(hidden, attended, intermediate) ** 2;
+function mendingBytes(work: Workload): number {
+  const { method, hidden, intermediate, blockBytes } = work, attended = attendedOf(work);
+  const widest = 4 * Math.max(attended, intermediate) ** 2;
   switch (method) {
     case "sparsegpt":
       // The Hessian of every input; a product, the factor, what of it is not done, and parts of these.
@@ -195,14 +194,17 @@ function mendingBytes(
 }
 
 /** Bytes that one window's activations take inside a block at their peak. */
-function windowBytes(
-  { length, hidden, intermediate, heads, attended = hidden, rows = 0 }: Pick<Workload, WindowSizes>,
-): number {
+function windowBytes(work: Pick<Workload, WindowSizes>): number {
+  const { length, hidden, intermediate, heads, rows = 0 } = work, attended = attendedOf(work);
   // Scores before and after softmax; what is normed and what comes out; queries, keys, values, what heads give.
   const attention = 2 * heads * length * length + 2 * length * hidden + 4 * length * attended;
   const mlp = 4 * length * intermediate + 2 * length * hidden;
   // Rows of a table as they are read, by token, and on the way from the one to the other.
   return 4 * Math.max(attention, mlp) + 4 * 2 * length * hidden + 4 * 3 * length * rows;
+}
+
+function attendedOf({ hidden, attended = 0 }: Pick<Workload, "hidden" | "attended">): number {
+  return Math.max(hidden, attended);
 }
 
 /** Groups windows into batches. */

@@ -143,6 +143,7 @@ describe("the plan", () => {
     // The output projection's Hessian, and four more of its size; before, the widest input was as wide as hidden.
     const mended = more({ method: "sparsegpt" }) - more({});
     expect(mended).toBe(4 * (4 - 1) * work.hidden ** 2 * (1 + 4));
+    expect(planFor({ ...one, attended: work.hidden / 2 })).toEqual(planFor(one));
   });
 
   test("has sessions keep memory between runs where the budget allows it, or there is none", () => {

@@ -272,12 +272,13 @@ export class CachedAttention implements Attention {
       const turned = this.#turning.turn(b, spec, layer, x, count, this.#positions);
       return normTurned?.(turned, part) ?? turned;
     };
-    const turned = rotated(queries, "q", heads);
+    // Queries before keys: passes over compiled graphs, and their tests, know the nodes in this order.
+    const turnedQueries = rotated(queries, "q", heads);
     const keys = others?.keys ?? rotated(own!.keys, "k", keyValueHeads);
     const { values } = others ?? own!;
     const from = attention.keysOf?.(layer) ?? layer;
     const [attended] = b.nodes("GroupQueryAttention", [
-      turned,
+      turnedQueries,
       keys,
       values,
       `past_key_values.${from}.key`,
