@@ -178,7 +178,7 @@ async function measureAll(
 
 /** The options again, as words for one engine. */
 function flagsFor(options: BenchOptions, engine: string, device: string): string[] {
-  const ofSparse = engine === "sparse" ? ["kv", "activations"] : [];
+  const ofSparse = engine === "sparse" ? ["kv", "activations", "embeddings"] : [];
   return [
     `--engine=${engine}`,
     `--device=${device}`,

@@ -44,20 +44,38 @@ export function folderSource(folder: string): ModelSource {
 function openFile(path: string): SourceFile {
   // Folders can be opened too.
   if (fileSize(path) === undefined) throw noFile(path);
-  const file = PositionedFile.open(path, "read");
-  const { size } = file;
-  let open = true;
-  return {
-    size,
-    async read(offset, target) {
-      checkBounds(path, size, offset, target.length);
-      // The system may have given its number to another file.
-      if (!open) throw new FileReadError(`${path} has been closed`);
-      await Promise.resolve(file.read(target, offset));
-    },
-    close() {
-      open = false;
-      file.close();
-    },
-  };
+  return new FolderFile(PositionedFile.open(path, "read"));
+}
+
+/** A file of which there may be several: the last that is closed closes it. */
+class FolderFile implements SourceFile {
+  readonly size: number;
+  readonly #file: PositionedFile;
+  readonly #users: { count: number };
+  #isOpen = true;
+
+  constructor(file: PositionedFile, users = { count: 0 }) {
+    this.#file = file;
+    this.size = file.size;
+    this.#users = users;
+    users.count++;
+  }
+
+  async read(offset: number, target: Uint8Array): Promise<void> {
+    const { path } = this.#file;
+    checkBounds(path, this.size, offset, target.length);
+    // The system may have given its number to another file.
+    if (!this.#isOpen) throw new FileReadError(`${path} has been closed`);
+    await Promise.resolve(this.#file.read(target, offset));
+  }
+
+  direct(): SourceFile {
+    return new FolderFile(this.#file, this.#users);
+  }
+
+  close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    if (--this.#users.count === 0) this.#file.close();
+  }
 }

@@ -221,7 +221,10 @@ interface Piece {
 
 /** A file of which every piece is checked before any of it is given. */
 class CheckedFile implements SourceFile {
+  readonly isChecked = true;
   readonly size: number;
+  /** There where the file itself has it. */
+  readonly direct: (() => SourceFile) | undefined;
   readonly #place: string;
   readonly #file: SourceFile;
   readonly #hashes: readonly string[];
@@ -247,6 +250,7 @@ class CheckedFile implements SourceFile {
     this.size = file.size;
     this.#place = place;
     this.#file = file;
+    this.direct = file.direct && (() => file.direct!());
     this.#hashes = hashes;
     this.#chunk = chunk;
   }

@@ -27,6 +27,8 @@ export interface ModelInfo {
   readonly context: number;
   /** Bytes of the weights as they lie in memory. */
   readonly weightBytes: number;
+  /** Bytes of tables that stay in their file, which is open as long as the model is (default: 0). */
+  readonly tableBytesInFile?: number;
   /** Bytes of weights that are read for a token of which only the largest logit matters. Where the engine knows. */
   readonly tokenBytes?: number;
   /** Bytes of all that it holds without any cache: weights, buffers, tables. Where the engine knows. */

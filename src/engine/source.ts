@@ -58,6 +58,13 @@ export interface SourceFile {
    * @throws {FileReadError} When they are not all there.
    */
   read(offset: number, target: Uint8Array): Promise<void>;
+  /** Whether reading compares with hashes, piece by piece, so that a few bytes take as long as a piece. */
+  readonly isChecked?: boolean;
+  /**
+   * The same file once more, for those who read a few bytes now and then, as long as they like: with no more time and
+   * memory than these take, and unchecked. It is closed for itself. Files on this machine have it.
+   */
+  direct?(): SourceFile;
   /** The same as `forget` of {@linkcode ModelSource}, for these bytes. */
   forget?(offset: number, length: number): Promise<boolean>;
   /** Closes it; a second call does nothing. */
@@ -136,8 +143,10 @@ const PIECE = 16 << 20;
  */
 export function contentFile(content: FileContent, place: string): SourceFile {
   const size = content instanceof Blob ? content.size : content.length;
-  return {
+  const file: SourceFile = {
     size,
+    // Bytes would stay in memory as a whole for a few of them.
+    ...content instanceof Blob ? { direct: () => file } : {},
     async read(offset, target) {
       checkBounds(place, size, offset, target.length);
       if (content instanceof Uint8Array) {
@@ -153,6 +162,7 @@ export function contentFile(content: FileContent, place: string): SourceFile {
     },
     close() {},
   };
+  return file;
 }
 
 async function bytesOf(blob: Blob, place: string): Promise<Uint8Array> {

@@ -60,7 +60,9 @@ function importSparse() {
  *
  * @throws {UsageError} When the options do not go together.
  */
-export function assertTogether({ engine, device, kv, activations = "auto" }: LoadOptions): void {
+export function assertTogether(
+  { engine, device, kv, activations = "auto", embeddings }: LoadOptions,
+): void {
   if (engine === "sparse" && isOrts(device)) {
     throw new UsageError(`the sparse engine runs on wasm: ${device} is for --engine ort`);
   }
@@ -68,6 +70,11 @@ export function assertTogether({ engine, device, kv, activations = "auto" }: Loa
     throw new UsageError(
       `${kv === "int8" ? "--kv int8" : `--activations ${activations}`} is the sparse engine's: ` +
         `ONNX Runtime computes in float32`,
+    );
+  }
+  if ((engine === "ort" || isOrts(device)) && embeddings === "file") {
+    throw new UsageError(
+      `--embeddings file is the sparse engine's: ONNX Runtime has all weights in memory`,
     );
   }
 }
@@ -87,12 +94,13 @@ async function loadInSparse(
   const memory = folder === undefined
     ? settings.memory
     : (await import("./fit.ts")).assertFitsSparse(name, folder, settings);
-  const { threads, context, kv, activations, background, keptSequences } = settings;
+  const { threads, context, kv, activations, embeddings, background, keptSequences } = settings;
   return await loadSparse(source, {
     threads,
     context,
     kv,
     activations,
+    embeddings,
     memory,
     background,
     keptSequences,

@@ -6,6 +6,7 @@ import type { OrtDevice } from "../engine/ort/cached.ts";
 import { elementsPerToken } from "../engine/ort/cache_inputs.ts";
 import { type DecoderFile, readDecoderFile } from "../engine/ort/decoder_file.ts";
 import { SMALL } from "../engine/sparse/precision.ts";
+import { bytesLeftInFile } from "../engine/sparse/weights/file_rows.ts";
 import { MemoryBudgetError } from "../errors.ts";
 import { freeBytes } from "../platform/memory.ts";
 import type { LoadSettings } from "./load_options.ts";
@@ -51,8 +52,9 @@ export function assertFitsSparse(name: string, folder: string, settings: LoadSet
   const cachePerToken = (isFloat ? 4 : 1) * elementsPerToken(file);
   const context = countedContext(file, settings);
   const budget = budgetOf(settings);
-  assertFits(name, file.fileBytes, cachePerToken, context, ...budget);
-  assertFits(name, file.fileBytes, cachePerToken, context, WASM_BYTES, "WebAssembly has at most");
+  const weights = file.fileBytes - bytesLeftInFile(file.tableBytes, settings.embeddings);
+  assertFits(name, weights, cachePerToken, context, ...budget);
+  assertFits(name, weights, cachePerToken, context, WASM_BYTES, "WebAssembly has at most");
   return Math.min(budget[0], WASM_BYTES);
 }
 

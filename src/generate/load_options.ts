@@ -25,6 +25,9 @@ export const loadFields = {
   activations: z.enum(["auto", "int8", "int16"]).default("auto").describe(
     "what the sparse engine multiplies int8 and int4 weights with",
   ),
+  embeddings: z.enum(["auto", "memory", "file"]).default("auto").describe(
+    "where the sparse engine has tables of tokens that no product needs; auto leaves those of 64 MiB or more in the file",
+  ),
   memory: bytes.optional().describe(
     "memory the model may take, e.g. 2GB (default: what the machine has free)",
   ),

@@ -223,6 +223,7 @@ describe("generate", () => {
       const cases = [
         [["--engine", "sparse", "--device", "cpu"], "the sparse engine runs on wasm"],
         [["--device", "webgpu", "--activations", "int16"], "--activations int16 is the sparse"],
+        [["--engine", "ort", "--embeddings", "file"], "--embeddings file is the sparse"],
       ] as const;
       for (const [words, said] of cases) {
         for (const command of ["generate", "chat", "bench"]) {

@@ -266,6 +266,7 @@ describe("load", () => {
       { engine: "sparse", device: "cpu" },
       { engine: "ort", kv: "int8" },
       { engine: "ort", activations: "int16" },
+      { engine: "ort", embeddings: "file" },
       { threads: 0 },
       { engine: "fast" as "ort" },
       { speed: 3 } as LoadOptions,

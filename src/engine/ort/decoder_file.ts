@@ -40,6 +40,8 @@ export interface DecoderFile extends CacheInputs {
   readonly lastOnly: boolean;
   /** Bytes of the weights as they are stored. */
   readonly fileBytes: number;
+  /** The same of each table of which rows are taken, and that nothing multiplies with. */
+  readonly tableBytes: readonly number[];
   /** Whether there are weights in int8 or int4: then our engine may keep its cache in int8. */
   readonly isQuantised: boolean;
   /** Bytes of the weights as ONNX Runtime holds them: what is multiplied by is dense float32 there. */
@@ -110,6 +112,7 @@ export function readDecoderFile(folder: string): DecoderFile {
       capsScores: graph.node.some(capsScores),
       lastOnly: logits[1] === 1,
       fileBytes,
+      tableBytes: tablesOf(file),
       ...needsOf(file),
     };
   } finally {
@@ -187,6 +190,21 @@ function needsOf(file: ModelFile): Pick<DecoderFile, "isQuantised" | "weightByte
     unpacking += (UNPACK_BYTES[format] + SCALING_BYTES[scaling]) * rows * columns;
   }
   return { isQuantised, weightBytes: kept, loadBytes: LOAD_FACTOR * kept + unpacking };
+}
+
+/** Bytes of tables that only nodes read which take rows. */
+function tablesOf(file: ModelFile): number[] {
+  const { graph, tensors } = file;
+  const readers = readersOf(graph);
+  return [...tensors.values()].flatMap((tensor) => {
+    const nodes = readers.get(tensor.name) ?? [];
+    const isTable = tensor.dims.length === 2 && nodes.length > 0 && nodes.every(takesRows);
+    return isTable ? [file.bytesOf(tensor)] : [];
+  });
+}
+
+function takesRows({ opType, domain }: NodeProto): boolean {
+  return domain === DOMAIN ? opType === GATHER_INT4 : opType === "Gather";
 }
 
 function readersOf(graph: GraphProto): Map<string, NodeProto[]> {

@@ -130,6 +130,13 @@ export class Batches {
   /** Computes a batch; whatever happens, all who wait for it hear of its end. */
   async #compute(batch: readonly Waiting[]): Promise<void> {
     try {
+      await this.#writeRows(batch);
+    } catch (error) {
+      // Nothing has run.
+      for (const { fail } of batch) fail(error);
+      return;
+    }
+    try {
       // Pages change hands, and memory grows, only when no thread computes.
       this.#end(batch, await this.#runner.run(this.#write(batch)));
     } catch (cause) {
@@ -168,6 +175,20 @@ export class Batches {
       }
     }
     return batch;
+  }
+
+  /** Writes what tokens have in tables that stay in their file. */
+  async #writeRows(batch: readonly Waiting[]): Promise<void> {
+    const { setup: { memory }, plan: { rows } } = this.#parts;
+    for (const { table, width, to } of rows) {
+      let address = to.address;
+      for (const { piece } of batch) {
+        for (const token of piece.tokens) {
+          await table.read(token, memory.floats(address, width));
+          address += to.stride;
+        }
+      }
+    }
   }
 
   /** Writes down what is to be computed; returns how many tokens that are. */

@@ -20,6 +20,7 @@ import { checkOptions, type SparseOptions } from "./options.ts";
 import { precisionOf } from "./precision.ts";
 import { setUp } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
+import { FileRows, type TableRef, tablesForFile } from "./weights/file_rows.ts";
 import { WeightLoader } from "./weights/loader.ts";
 
 const CONFIG = "config.json";
@@ -47,6 +48,7 @@ export async function loadSparse(
   const settingUp = setUp(options);
   settingUp.catch(() => {});
   let reader: ModelReader | undefined;
+  const inFile = new Map<TableRef, FileRows>();
   try {
     reader = await ModelReader.open(source);
     const decoder = lower(reader.graph, reader.path);
@@ -58,7 +60,12 @@ export async function loadSparse(
       step.op === "linear" ? [step.matrix] : step.op === "embed" ? [step.table] : []
     );
     const precision = precisionOf(reader, matrices, options);
-    const weights = new WeightLoader(reader, memory, kernels, matrices, team, options.signal);
+    for (const table of tablesForFile(reader, fused, options.embeddings)) {
+      const rows = await FileRows.open(reader, table, options.signal);
+      if (rows) inFile.set(table, rows);
+    }
+    const placed = matrices.filter((ref) => !(ref.kind === "dense" && inFile.has(ref)));
+    const weights = new WeightLoader(reader, memory, kernels, placed, team, options.signal);
     const plan = await makePlan(fused, weights, memory, {
       ...precision,
       threads,
@@ -67,6 +74,7 @@ export async function loadSparse(
       tokensWithLogits: BATCH_WITH_LOGITS,
       // Plain SIMD multiplies four bits no faster than eight.
       sketch: options.sketch ?? (setup.build === "simd" ? false : undefined),
+      inFile,
     });
     throwIfAborted(options.signal);
     const isInt8 = fused.steps.some((step) =>
@@ -87,6 +95,7 @@ export async function loadSparse(
         weightBytes: weights.bytes,
         tokenBytes: plan.tokenBytes,
         memoryBytes: memory.used,
+        ...(inFile.size > 0 ? { tableBytesInFile: sumOf(inFile.values()) } : {}),
         cacheBytesPerToken: plan.pages.bytes / PAGE,
         ...(plan.pages.stateBytes ? { stateBytes: plan.pages.stateBytes } : {}),
       },
@@ -96,11 +105,16 @@ export async function loadSparse(
     if (options.context !== undefined) model.assertRoomFor(context);
     return model;
   } catch (error) {
+    for (const rows of inFile.values()) rows.close();
     await settingUp.then(({ team }) => team.stop(), () => {});
     throw error;
   } finally {
     reader?.close();
   }
+}
+
+function sumOf(tables: Iterable<FileRows>): number {
+  return [...tables].reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /**

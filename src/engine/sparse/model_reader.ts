@@ -2,7 +2,7 @@
  * A compiled model, read from wherever it is: its graph at once, its tensors when they are asked for.
  * @module
  */
-import { quote } from "../../checks.ts";
+import { quote, throwIfAborted } from "../../checks.ts";
 import { FileReadError, OnnxError } from "../../errors.ts";
 import { isExternal } from "../../onnx/external.ts";
 import type {
@@ -18,6 +18,7 @@ import {
   LARGEST_GRAPH,
   parseModel,
 } from "../../onnx/graph_check.ts";
+import { letEventsIn } from "../../platform/events.ts";
 import { isBroken } from "../again.ts";
 import type { ModelSource, SourceFile } from "../source.ts";
 
@@ -25,6 +26,8 @@ import type { ModelSource, SourceFile } from "../source.ts";
 const GRAPH = "onnx/model.onnx";
 /** What tells a checkpoint from other folders. */
 const WEIGHTS = ["model.safetensors", "model.safetensors.index.json"];
+/** Bytes that are read at a time to be checked. */
+const PIECE = 1 << 20;
 /** Data files of one model: each is a connection or a descriptor. */
 const MOST_DATA_FILES = 64;
 
@@ -39,6 +42,13 @@ export interface TensorInfo {
 interface Entry extends TensorInfo {
   /** Its bytes in the graph, or where they lie. */
   readonly data: Uint8Array | { readonly file: SourceFile; readonly offset: number };
+}
+
+/** A tensor whose bytes are read now and then, while the model runs; {@linkcode DirectTensor.close} it when done. */
+export interface DirectTensor {
+  /** Fills `target` with the tensor's bytes from `offset` on. */
+  read(offset: number, target: Uint8Array): Promise<void>;
+  close(): void;
 }
 
 /** Reads the graph; where a server has none, its error says what lies there, and what to name. */
@@ -187,6 +197,39 @@ export class ModelReader {
     this.#checkData(entry);
     if (data instanceof Uint8Array) target.set(data.subarray(offset, end));
     else await data.file.read(data.offset + offset, target);
+  }
+
+  /**
+   * A tensor of which a few bytes are to be read now and then, also when the reader has been closed.
+   *
+   * @returns Nothing where that would take more than its bytes: where it is in the graph, or comes over a network.
+   * @throws {OnnxError} When there is none of that name.
+   */
+  direct(name: string): DirectTensor | undefined {
+    const { data } = this.#entry(name);
+    if (data instanceof Uint8Array) return undefined;
+    const file = data.file.direct?.();
+    return file && {
+      read: (offset, target) => file.read(data.offset + offset, target),
+      close: () => file.close(),
+    };
+  }
+
+  /**
+   * Reads a tensor for nothing but its hashes, where its file has some.
+   *
+   * @throws {IntegrityError} When it differs from them.
+   * @throws {AbortError} When the signal says so.
+   */
+  async check(name: string, signal?: AbortSignal): Promise<void> {
+    const { byteLength, data } = this.#entry(name);
+    if (data instanceof Uint8Array || !data.file.isChecked) return;
+    const piece = new Uint8Array(Math.min(byteLength, PIECE));
+    for (let done = 0; done < byteLength; done += piece.length) {
+      if (signal) await letEventsIn();
+      throwIfAborted(signal);
+      await this.readRange(name, done, piece.subarray(0, byteLength - done));
+    }
   }
 
   /** Closes the data files. */

@@ -5,6 +5,7 @@
 import { checkObject, checkSignal, quote } from "../../checks.ts";
 import { UsageError } from "../../errors.ts";
 import type { SetupOptions } from "./setup.ts";
+import type { Embeddings } from "./weights/file_rows.ts";
 
 /** Options of `loadSparse`. */
 export interface SparseOptions extends SetupOptions {
@@ -24,6 +25,12 @@ export interface SparseOptions extends SetupOptions {
    * reading all of it (default: where that saves time, and its memory is small beside what is left).
    */
   readonly sketch?: boolean;
+  /**
+   * Where tables of tokens are that no product multiplies with: in `memory`, or in the `file`, out of which each
+   * token's row is read when it comes, as long as the model is open; `auto` is the file for tables of 64 MiB or more
+   * (default). Where files are in memory anyway, or come over a network, so are all tables.
+   */
+  readonly embeddings?: Embeddings;
   readonly signal?: AbortSignal;
 }
 
@@ -32,7 +39,11 @@ const COUNTS = { threads: [1, 256], context: [1, 2 ** 20], keptSequences: [0, 10
 /** Options that are bytes or milliseconds: the least. */
 const AMOUNTS = { memory: 0, shortRun: 0, patience: 1 } as const;
 /** Options that are words, and which. */
-const WORDS = { kv: ["auto", "f32", "int8"], activations: ["auto", "int8", "int16"] } as const;
+const WORDS = {
+  kv: ["auto", "f32", "int8"],
+  activations: ["auto", "int8", "int16"],
+  embeddings: ["auto", "memory", "file"],
+} as const;
 
 /** Options that are on or off. */
 const SWITCHES = { background: true, sketch: true } as const;

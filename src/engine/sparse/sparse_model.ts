@@ -130,6 +130,7 @@ export class SparseModel implements EngineModel {
     // Threads are stopped when they no longer compute.
     await this.#batches.ended();
     this.#setup.team.stop();
+    for (const { table } of this.#plan.rows) table.close();
   }
 
   #assertOpen(): void {

@@ -17,6 +17,7 @@ import {
 import type { EngineMemory } from "../memory.ts";
 import type { WeightLoader } from "../weights/loader.ts";
 import type { PlacedMatrix } from "../weights/placed.ts";
+import type { FileRows, TableRef } from "../weights/file_rows.ts";
 import type { PlacedTables } from "../weights/rotary.ts";
 import { sketchBytes, sketchRoom } from "../weights/sketch.ts";
 import { type Buffer, Buffers } from "./buffers.ts";
@@ -58,6 +59,16 @@ export interface PlanOptions {
   readonly activations: "int8" | "int16";
   /** Whether the head has a sketch, where there are kernels for one; default: where it saves time. */
   readonly sketch?: boolean;
+  /** Tables that stay in their file. */
+  readonly inFile?: ReadonlyMap<TableRef, FileRows>;
+}
+
+/** Rows out of a file, which are to be written for a run's tokens before it begins. */
+export interface RowsToWrite {
+  readonly table: FileRows;
+  readonly width: number;
+  /** Where to, token by token. */
+  readonly to: Vectors;
 }
 
 /** A program in memory, and what it needs to be run. */
@@ -70,6 +81,8 @@ export interface Plan {
   readonly pages: PageLayout;
   /** The threads' rooms for products with the head's sketch, where it has one. */
   readonly sketchRooms: Scratch | undefined;
+  /** What the steps that would take rows of tables in a file find there. */
+  readonly rows: readonly RowsToWrite[];
 }
 
 /** Places all weights of a program and writes it. */
@@ -82,7 +95,9 @@ export async function makePlan(
   const matrices = new Map<FusedStep, PlacedMatrix>();
   for (const step of decoder.steps) {
     if (step.op === "linear") matrices.set(step, await weights.matrix(step.matrix));
-    if (step.op === "embed") matrices.set(step, await weights.matrix(step.table));
+    if (step.op === "embed" && !options.inFile?.has(step.table)) {
+      matrices.set(step, await weights.matrix(step.table));
+    }
   }
   const vectors = new Map<string, number>();
   for (const vector of decoder.steps.flatMap(vectorsOf)) {
@@ -176,6 +191,8 @@ class Planner {
 
   run(): Plan {
     const { steps, logits } = this.#decoder;
+    // They are there before the first step.
+    const rows = this.#placeRows();
     steps.forEach((step, i) => {
       this.#encode(step, i);
       for (const value of readBy(step)) this.#values.done(value, i);
@@ -189,7 +206,18 @@ class Planner {
       tokenBytes: this.#tokenBytes(),
       pages: this.#pages,
       sketchRooms: this.#sketchRooms,
+      rows,
     };
+  }
+
+  /** Places for what comes out of files. */
+  #placeRows(): RowsToWrite[] {
+    return this.#decoder.steps.flatMap((step) => {
+      const table = step.op === "embed" && this.#options.inFile?.get(step.table);
+      if (!table) return [];
+      const to = this.#values.place(step.output, "clean");
+      return [{ table, width: this.#decoder.widths[step.output], to }];
+    });
   }
 
   /** What products read for a token of which only the largest logit matters. */
@@ -205,6 +233,7 @@ class Planner {
   #encode(step: FusedStep, at: number): void {
     switch (step.op) {
       case "embed": {
+        if (this.#options.inFile?.has(step.table)) return;
         const out = this.#values.place(step.output, "scattered");
         const width = this.#decoder.widths[step.output];
         const table = this.#matrices.get(step)!;

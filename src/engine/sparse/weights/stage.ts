@@ -11,13 +11,12 @@ import type { Kernels } from "../kernels.ts";
 import { CONTROL, DESCRIPTOR, DESCRIPTOR_BYTES, JOB, roundUp } from "../layout.ts";
 import type { EngineMemory } from "../memory.ts";
 import type { ModelReader } from "../model_reader.ts";
+import { checkScales } from "./scales.ts";
 
 /** Bytes of a dense matrix that are packed at a time, and of a file that are read at a time. */
 export const PIECE = 1 << 20;
 /** Bytes, and part of the memory that is left, which rooms may take that other threads pack from. */
 const MOST_BYTES = 32 << 20, PART = 1 / 32;
-/** The bits of 2¹²¹, the greatest scale of int8 values; see docs/format.md. */
-const GREATEST_SCALE_BITS = (121 + 127) << 23;
 
 /** What the kernels' decoders report, by number. */
 const FAULTS: readonly string[] = [
@@ -246,14 +245,7 @@ export class Stage {
       throw new OnnxError(`${quote(name)} has ${byteLength / 4} scales, not ${count}`);
     }
     const address = await this.vector(name);
-    // By their bits, which are in the order of the numbers where those are positive: numbers would be objects.
-    const bits = this.memory.words(address, count);
-    for (let i = 0; i < count; i++) {
-      if (!(bits[i] > 0 && bits[i] <= GREATEST_SCALE_BITS)) {
-        const [scale] = this.memory.floats(address + 4 * i, 1);
-        throw new PackedFormatError(`${quote(name)} has the scale ${scale}`);
-      }
-    }
+    checkScales(name, this.memory.words(address, count));
     return address;
   }
 
