@@ -74,7 +74,7 @@ export function assertTogether(
   }
   if ((engine === "ort" || isOrts(device)) && embeddings === "file") {
     throw new UsageError(
-      `--embeddings file is the sparse engine's: ONNX Runtime has all weights in memory`,
+      `--embeddings file is the sparse engine's: ONNX Runtime holds the whole model in memory`,
     );
   }
 }
