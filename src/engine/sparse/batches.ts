@@ -8,9 +8,7 @@
 import { BackendError } from "../../errors.ts";
 import type { CachedTokens } from "./cache.ts";
 import { CONTROL } from "./layout.ts";
-import type { Plan } from "./plan/plan.ts";
-import { Runner } from "./runner.ts";
-import type { Setup } from "./setup.ts";
+import { type PlacedShard, Shard } from "./shard.ts";
 import { foundBySketch } from "./weights/sketch.ts";
 
 /** Most tokens that are computed in one run. */
@@ -52,8 +50,8 @@ interface Waiting {
 
 /** What runs are made with. */
 export interface BatchParts {
-  readonly setup: Setup;
-  readonly plan: Plan;
+  /** In the order of the model. */
+  readonly shards: readonly PlacedShard[];
   /** Most pages of a sequence. */
   readonly pagesOfContext: number;
   /** Throws when the model computes no more. */
@@ -65,31 +63,20 @@ export interface BatchParts {
 /** Computes pieces in the order in which they came, those at once that fit together. */
 export class Batches {
   readonly #parts: BatchParts;
-  readonly #runner: Runner;
-  /** Addresses: token ids, positions, page lists of tokens; whose logits; lists of pages. */
-  readonly #ids: number;
-  readonly #positions: number;
-  readonly #lists: number;
-  readonly #wanted: number;
-  readonly #pages: number;
+  readonly #shards: readonly Shard[];
   readonly #waiting: Waiting[] = [];
   /** Settles when all that waits has been computed. */
   #running: Promise<void> | undefined;
 
   constructor(parts: BatchParts) {
-    const { memory } = parts.setup;
     this.#parts = parts;
-    this.#runner = new Runner(parts.setup);
-    this.#ids = memory.reserve(BATCH * 4);
-    this.#positions = memory.reserve(BATCH * 4);
-    this.#lists = memory.reserve(BATCH * 4);
-    this.#wanted = memory.reserve(BATCH_WITH_LOGITS * 4);
-    this.#pages = memory.reserve(BATCH_OF_SEQUENCES * (parts.pagesOfContext + 1) * 4);
-    memory.set(CONTROL.PROGRAM, parts.plan.program);
-    memory.set(CONTROL.IDS, this.#ids);
-    memory.set(CONTROL.POSITIONS, this.#positions);
-    memory.set(CONTROL.PAGES, this.#lists);
-    memory.set(CONTROL.LOGITS_OF, this.#wanted);
+    const sizes = {
+      tokens: BATCH,
+      logits: BATCH_WITH_LOGITS,
+      sequences: BATCH_OF_SEQUENCES,
+      pages: parts.pagesOfContext,
+    };
+    this.#shards = parts.shards.map((shard) => new Shard(shard, sizes));
   }
 
   /**
@@ -130,7 +117,8 @@ export class Batches {
   /** Computes a batch; whatever happens, all who wait for it hear of its end. */
   async #compute(batch: readonly Waiting[]): Promise<void> {
     try {
-      await this.#writeRows(batch);
+      const pieces = batch.map(({ piece }) => piece);
+      for (const shard of this.#shards) await shard.writeRows(pieces);
     } catch (error) {
       // Nothing has run.
       for (const { fail } of batch) fail(error);
@@ -138,7 +126,7 @@ export class Batches {
     }
     try {
       // Pages change hands, and memory grows, only when no thread computes.
-      this.#end(batch, await this.#runner.run(this.#write(batch)));
+      this.#end(batch, await this.#runShards(batch));
     } catch (cause) {
       // A trap: what is in memory is of no meaning any more.
       this.#parts.onLost();
@@ -177,59 +165,38 @@ export class Batches {
     return batch;
   }
 
-  /** Writes what tokens have in tables that stay in their file. */
-  async #writeRows(batch: readonly Waiting[]): Promise<void> {
-    const { setup: { memory }, plan: { rows } } = this.#parts;
-    for (const { table, width, to } of rows) {
-      let address = to.address;
-      for (const { piece } of batch) {
-        for (const token of piece.tokens) {
-          await table.read(token, memory.floats(address, width));
-          address += to.stride;
-        }
-      }
-    }
-  }
-
-  /** Writes down what is to be computed; returns how many tokens that are. */
-  #write(batch: readonly Waiting[]): number {
-    const { setup: { memory }, pagesOfContext } = this.#parts;
-    const ids = memory.words(this.#ids, BATCH);
-    const positions = memory.words(this.#positions, BATCH);
-    const lists = memory.words(this.#lists, BATCH);
-    const wanted = memory.words(this.#wanted, BATCH_WITH_LOGITS);
-    let token = 0, rows = 0;
-    for (const [i, { cached, piece }] of batch.entries()) {
-      // Before a list of pages is where the sequence's state lies.
-      const list = this.#pages + (i * (pagesOfContext + 1) + 1) * 4;
-      memory.set(list - 4, cached.states?.current ?? 0);
-      memory.words(list, cached.pages.length).set(cached.pages);
-      const end = token + piece.tokens.length, first = end - rowsOf(piece);
-      for (let position = cached.tokens.length; token < end; token++, position++) {
-        ids[token] = piece.tokens[position - cached.tokens.length];
-        positions[token] = position;
-        lists[token] = list;
-        if (token >= first) wanted[rows++] = token;
-      }
-    }
-    memory.set(CONTROL.TOKENS, token);
-    memory.set(CONTROL.LOGITS, rows);
+  /** Computes a batch, shard by shard; whether it was done: not where a thread was lost. */
+  async #runShards(batch: readonly Waiting[]): Promise<boolean> {
+    const tokens = batch.reduce((sum, { piece }) => sum + piece.tokens.length, 0);
+    const rows = batch.reduce((sum, { piece }) => sum + rowsOf(piece), 0);
     const within = batch.find(({ piece }) => rowsOf(piece) > 0)?.piece.within;
-    memory.floats(CONTROL.WITHIN, 1)[0] = rows === 1 && within !== undefined ? within : -1;
-    return token;
+    for (const [i, shard] of this.#shards.entries()) {
+      const pieces = batch.map(({ cached, piece }) => ({
+        tokens: piece.tokens,
+        position: cached.tokens.length,
+        rows: rowsOf(piece),
+        pages: cached.pagesIn(i),
+        state: cached.states?.at(i) ?? 0,
+      }));
+      shard.write(pieces, rows === 1 && within !== undefined ? within : -1);
+      if (i > 0) shard.receive(this.#shards[i - 1], tokens);
+      if (!await shard.run(tokens)) return false;
+    }
+    return true;
   }
 
   /** The number of the largest logit, where the run has looked for it. */
   #likeliest(): number | undefined {
-    const { setup: { memory }, plan: { sketchRooms } } = this.#parts;
+    const { setup: { memory }, plan: { sketchRooms } } = this.#shards.at(-1)!;
     const isSketched = sketchRooms !== undefined && memory.floats(CONTROL.WITHIN, 1)[0] >= 0;
     return isSketched ? foundBySketch(memory, sketchRooms, memory.get(CONTROL.THREADS)) : undefined;
   }
 
   /** Hands out what was computed. */
   #end(batch: readonly Waiting[], isDone: boolean): void {
-    const { setup: { memory, team }, plan: { logits: { address, stride } }, onLost } = this.#parts;
-    if (!isDone) onLost();
+    const { setup: { memory, team }, plan } = this.#shards.at(-1)!;
+    const [{ address, stride }] = plan.results;
+    if (!isDone) this.#parts.onLost();
     const likeliest = isDone ? this.#likeliest() : undefined;
     let row = 0;
     for (const { cached, piece, done, fail } of batch) {

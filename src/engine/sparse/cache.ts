@@ -8,6 +8,7 @@
 import { commonLength } from "../tokens.ts";
 import { PAGE } from "./layout.ts";
 import type { EngineMemory } from "./memory.ts";
+import { Rooms } from "./rooms.ts";
 import { SequenceStates, StatePool } from "./states.ts";
 
 /** Least tokens for which a page that is not full is shared: it will have to be copied. */
@@ -20,8 +21,9 @@ export interface PageLayout {
   /** Bytes that it has in one piece: a layer's, where pages are made several at a time. */
   readonly layerBytes: number;
   /**
-   * Pages that are made at once. A layer's parts of them lie side by side, and a page's own so many parts apart: a
-   * sequence goes through a layer's parts of all its pages, and what fetches memory ahead begins anew with each piece.
+   * Pages that are made at once: one, where they lie in several memories. A layer's parts of them lie side by side, and
+   * a page's own so many parts apart: a sequence goes through a layer's parts of all its pages, and what fetches memory
+   * ahead begins anew with each piece.
    */
   readonly together: number;
   /** Whether of something pages keep only what was last, so that a sequence goes back to the end of a page; default: no. */
@@ -30,10 +32,18 @@ export interface PageLayout {
   readonly stateBytes?: number;
 }
 
+/** A shard's memory, and how its part of a page lies there. */
+export interface PagePlace {
+  readonly memory: EngineMemory;
+  readonly layout: PageLayout;
+}
+
 /** Pages of one model, and states where sequences have some. */
 export class PagePool {
-  readonly #memory: EngineMemory;
-  readonly #layout: PageLayout;
+  readonly #places: readonly PagePlace[];
+  /** Of all pages that are made at once. */
+  readonly #rooms: Rooms;
+  readonly #together: number;
   readonly #free: number[] = [];
   readonly #holders = new Map<number, number>();
   /** Who writes behind all that others who hold a page share of it, and so needs no copy. */
@@ -45,12 +55,24 @@ export class PagePool {
   #made = 0;
   readonly states: StatePool;
 
-  /** @param plenty Pages up to which what is kept for later is not given up for new ones. */
-  constructor(memory: EngineMemory, layout: PageLayout, plenty = 0) {
-    this.#memory = memory;
-    this.#layout = layout;
+  /**
+   * @param places Of each shard.
+   * @param plenty Pages up to which what is kept for later is not given up for new ones.
+   */
+  constructor(places: readonly PagePlace[], plenty = 0) {
+    this.#places = places;
+    this.#together = places[0].layout.together;
+    this.#rooms = new Rooms(
+      places.map(({ memory, layout }) => ({ memory, bytes: layout.bytes * layout.together })),
+    );
     this.#plenty = plenty;
-    this.states = new StatePool(memory, layout.stateBytes ?? 0, () => this.#reclaim());
+    const states = places.map(({ memory, layout }) => ({ memory, bytes: layout.stateBytes ?? 0 }));
+    this.states = new StatePool(states, () => this.#reclaim());
+  }
+
+  /** Bytes of a page, in all memories. */
+  get bytes(): number {
+    return this.#rooms.bytes / this.#together;
   }
 
   /** Pages that sequences hold, those that are only kept for later among them. */
@@ -65,14 +87,13 @@ export class PagePool {
 
   /** Pages that there could be, beside one state. */
   get most(): number {
-    const { bytes, together } = this.#layout;
-    const left = this.#memory.left - (this.states.made === 0 ? this.states.bytes : 0);
-    return this.#made + Math.max(0, together * Math.floor(left / (bytes * together)));
+    const state = this.states.made === 0 && this.states.bytes > 0 ? this.states.rooms : undefined;
+    return this.#made + this.#together * this.#rooms.left(state);
   }
 
   /** How many of a sequence's first tokens it can go back to: so many, or fewer. */
   backTo(length: number): number {
-    return this.#layout.keepsLast ? length - length % PAGE : length;
+    return this.#places.some(({ layout }) => layout.keepsLast) ? length - length % PAGE : length;
   }
 
   onShortage(reclaim: () => boolean): void {
@@ -103,11 +124,10 @@ export class PagePool {
 
   #reserve(): number {
     try {
-      const { bytes, layerBytes, together } = this.#layout;
-      const page = this.#memory.reserve(bytes * together);
-      this.#made += together;
+      const page = this.#rooms.make(), { layerBytes } = this.#places[0].layout;
+      this.#made += this.#together;
       // The next one is taken next.
-      for (let i = together - 1; i > 0; i--) this.#free.push(page + i * layerBytes);
+      for (let i = this.#together - 1; i > 0; i--) this.#free.push(page + i * layerBytes);
       return page;
     } catch (error) {
       const page = this.#reclaimed();
@@ -165,10 +185,18 @@ export class PagePool {
     return page;
   }
 
+  /** Where a page is in the memory of a shard. */
+  at(shard: number, page: number): number {
+    return this.#rooms.at(shard, page);
+  }
+
   #copy(from: number, to: number): void {
-    const { bytes, layerBytes, together } = this.#layout;
-    for (let at = 0; at < bytes * together; at += layerBytes * together) {
-      this.#memory.bytes(to + at, layerBytes).set(this.#memory.bytes(from + at, layerBytes));
+    for (const [shard, { memory, layout }] of this.#places.entries()) {
+      const { bytes, layerBytes, together } = layout;
+      const source = this.at(shard, from), target = this.at(shard, to);
+      for (let at = 0; at < bytes * together; at += layerBytes * together) {
+        memory.bytes(target + at, layerBytes).set(memory.bytes(source + at, layerBytes));
+      }
     }
   }
 }
@@ -189,12 +217,17 @@ export class CachedTokens {
   }
 
   /** What it has of states. */
-  get states(): Pick<SequenceStates, "current" | "held"> | undefined {
+  get states(): Pick<SequenceStates, "at" | "held"> | undefined {
     return this.#states;
   }
 
   get pages(): readonly number[] {
     return this.#pages;
+  }
+
+  /** Where its pages are in the memory of a shard. */
+  pagesIn(shard: number): readonly number[] {
+    return shard === 0 ? this.#pages : this.#pages.map((page) => this.#pool.at(shard, page));
   }
 
   get again(): readonly number[] {

@@ -3,25 +3,25 @@
  * @module
  */
 import { z } from "zod";
-import { throwIfAborted } from "../../checks.ts";
 import { UnsupportedOperatorError } from "../../errors.ts";
-import type { EngineModel } from "../model.ts";
+import type { EngineModel, ModelInfo } from "../model.ts";
 import type { ModelSource } from "../source.ts";
 import { contextWithin } from "../tokens.ts";
-import { BATCH, BATCH_OF_SEQUENCES, BATCH_WITH_LOGITS } from "./batches.ts";
-import type { Decoder, MatrixRef } from "./ir.ts";
+import { BATCH_OF_SEQUENCES } from "./batches.ts";
+import type { Decoder } from "./ir.ts";
 import { PAGE } from "./layout.ts";
+import { type LoadedShard, loadShard } from "./load_shard.ts";
 import { lower } from "./lower.ts";
+import { shareOut } from "./memories.ts";
+import { MemoryBudget } from "./memory.ts";
 import { ModelReader } from "./model_reader.ts";
-import { fuse } from "./plan/fuse.ts";
+import { fuse, matricesOf } from "./plan/fuse.ts";
 import { isInt8Cache } from "./plan/pages.ts";
-import { makePlan } from "./plan/plan.ts";
 import { checkOptions, type SparseOptions } from "./options.ts";
 import { precisionOf } from "./precision.ts";
 import { setUp } from "./setup.ts";
 import { SparseModel } from "./sparse_model.ts";
-import { FileRows, type TableRef, tablesForFile } from "./weights/file_rows.ts";
-import { WeightLoader } from "./weights/loader.ts";
+import type { FileRows } from "./weights/file_rows.ts";
 
 const CONFIG = "config.json";
 const configSchema = z.looseObject({ max_position_embeddings: z.int().positive() });
@@ -44,73 +44,75 @@ export async function loadSparse(
   options: SparseOptions = {},
 ): Promise<EngineModel> {
   checkOptions(options);
+  const budget = new MemoryBudget(options.memory);
   // Kernels are compiled and threads start while the graph is read.
-  const settingUp = setUp(options);
-  settingUp.catch(() => {});
+  const setups = [setUp(options, budget)];
+  setups[0].catch(() => {});
+  const shards: LoadedShard[] = [];
   let reader: ModelReader | undefined;
-  const inFile = new Map<TableRef, FileRows>();
   try {
     reader = await ModelReader.open(source);
     const decoder = lower(reader.graph, reader.path);
     const context = await contextOf(decoder, options.context, source);
-    const setup = await settingUp;
-    const { memory, kernels, team, threads, background, device } = setup;
+    await setups[0];
     const fused = fuse(decoder);
-    const matrices = fused.steps.flatMap((step): MatrixRef[] =>
-      step.op === "linear" ? [step.matrix] : step.op === "embed" ? [step.table] : []
-    );
-    const precision = precisionOf(reader, matrices, options);
-    for (const table of tablesForFile(reader, fused, options.embeddings)) {
-      const rows = await FileRows.open(reader, table, options.signal);
-      if (rows) inFile.set(table, rows);
+    const precision = precisionOf(reader, matricesOf(fused), options);
+    const loading = { reader, options, context, precision };
+    const parts = await shareOut(fused, loading);
+    for (const [i, part] of parts.entries()) {
+      if (i > 0) setups.push(setUp(options, budget));
+      shards.push(await loadShard(part, await setups[i], parts.length === 1, loading));
     }
-    const placed = matrices.filter((ref) => !(ref.kind === "dense" && inFile.has(ref)));
-    const weights = new WeightLoader(reader, memory, kernels, placed, team, options.signal);
-    const plan = await makePlan(fused, weights, memory, {
-      ...precision,
-      threads,
-      context,
-      tokens: BATCH,
-      tokensWithLogits: BATCH_WITH_LOGITS,
-      // Plain SIMD multiplies four bits no faster than eight.
-      sketch: options.sketch ?? (setup.build === "simd" ? false : undefined),
-      inFile,
-    });
-    throwIfAborted(options.signal);
     const isInt8 = fused.steps.some((step) =>
       step.op === "attention" && isInt8Cache(step, precision.kv)
     );
-    team.begin();
     const model = new SparseModel({
-      setup,
-      plan,
-      info: {
-        engine: "sparse",
-        device: `${device}, ${precision.activations} activations, ${isInt8 ? "int8" : "f32"} cache`,
-        threads,
-        background,
-        together: BATCH_OF_SEQUENCES,
-        vocabulary: decoder.widths[decoder.logits],
+      shards,
+      info: infoOf(shards, {
         context,
-        weightBytes: weights.bytes,
-        tokenBytes: plan.tokenBytes,
-        memoryBytes: memory.used,
-        ...(inFile.size > 0 ? { tableBytesInFile: sumOf(inFile.values()) } : {}),
-        cacheBytesPerToken: plan.pages.bytes / PAGE,
-        ...(plan.pages.stateBytes ? { stateBytes: plan.pages.stateBytes } : {}),
-      },
+        vocabulary: decoder.widths[decoder.logits],
+        numbers: `${precision.activations} activations, ${isInt8 ? "int8" : "f32"} cache`,
+      }),
       tokenIds: decoder.vocabulary,
       keptSequences: options.keptSequences,
     });
     if (options.context !== undefined) model.assertRoomFor(context);
     return model;
   } catch (error) {
-    for (const rows of inFile.values()) rows.close();
-    await settingUp.then(({ team }) => team.stop(), () => {});
+    for (const { table } of shards.flatMap(({ plan }) => plan.rows)) table.close();
+    for (const setup of setups) await setup.then(({ team }) => team.stop(), () => {});
     throw error;
   } finally {
     reader?.close();
   }
+}
+
+/** What a model is, of which all shards have been loaded. */
+function infoOf(
+  shards: readonly LoadedShard[],
+  { context, vocabulary, numbers }: { context: number; vocabulary: number; numbers: string },
+): ModelInfo {
+  const [{ setup: { device, threads, background } }] = shards;
+  const sum = (bytesOf: (shard: LoadedShard) => number) =>
+    shards.reduce((sum, shard) => sum + bytesOf(shard), 0);
+  const inFile = sumOf(new Set(shards.flatMap(({ plan }) => plan.rows.map(({ table }) => table))));
+  const stateBytes = sum(({ plan }) => plan.pages.stateBytes ?? 0);
+  const memories = shards.length > 1 ? `, ${shards.length} memories` : "";
+  return {
+    engine: "sparse",
+    device: `${device}, ${numbers}${memories}`,
+    threads,
+    background,
+    together: BATCH_OF_SEQUENCES,
+    vocabulary,
+    context,
+    weightBytes: sum(({ weightBytes }) => weightBytes),
+    tokenBytes: sum(({ plan }) => plan.tokenBytes),
+    memoryBytes: sum(({ setup }) => setup.memory.used),
+    ...(inFile > 0 ? { tableBytesInFile: inFile } : {}),
+    cacheBytesPerToken: sum(({ plan }) => plan.pages.bytes) / PAGE,
+    ...(stateBytes > 0 ? { stateBytes } : {}),
+  };
 }
 
 function sumOf(tables: Iterable<FileRows>): number {

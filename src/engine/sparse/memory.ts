@@ -1,5 +1,5 @@
 /**
- * The one memory in which a model lies: weights, buffers and cache, each placed once.
+ * Memories in which a model lies: weights, buffers and cache, each placed once.
  * @module
  */
 import { MemoryBudgetError } from "../../errors.ts";
@@ -9,33 +9,57 @@ const PAGE_BYTES = 65536;
 /** Bytes that WebAssembly can address. */
 const ADDRESSABLE = 65536 * PAGE_BYTES;
 
+/** What a model may take, in all of its memories together. */
+export class MemoryBudget {
+  #used = 0;
+
+  /** @param most Bytes (default: what its memories can have). */
+  constructor(readonly most = Infinity) {}
+
+  /** Bytes that have been taken. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Bytes that may still be taken. */
+  get left(): number {
+    return Math.max(0, this.most - this.#used);
+  }
+
+  take(bytes: number): void {
+    this.#used += bytes;
+  }
+}
+
 /** A WebAssembly memory from which room is handed out and never taken back. */
 export class EngineMemory {
   readonly memory: WebAssembly.Memory;
-  readonly #most: number;
+  /** What it takes its bytes from. */
+  readonly budget: MemoryBudget;
   #top = FIRST_FREE;
 
   /**
    * @param shared Whether threads share it.
-   * @param most Bytes that it may grow to.
+   * @param budget What it may take its bytes from.
    * @param pages Pages that it has from the beginning, where it never grows: see {@linkcode EngineMemory.fixed}.
    */
-  constructor(shared: boolean, most = ADDRESSABLE, readonly pages?: number) {
-    this.#most = Math.min(most, ADDRESSABLE);
+  constructor(shared: boolean, budget = new MemoryBudget(), readonly pages?: number) {
+    this.budget = budget;
     this.memory = new WebAssembly.Memory({ initial: pages ?? 1, maximum: pages ?? 65536, shared });
+    budget.take(FIRST_FREE);
   }
 
   /**
    * A memory that threads share, and that has its whole size from the beginning: of the machine's memory it takes
    * what is written to, not more than one that grows.
    *
-   * @param most Bytes of it.
-   * @returns Nothing where the machine does not promise as many.
+   * @param budget All of it, as far as it can be addressed, is its size.
+   * @returns Nothing where the machine does not promise as many bytes.
    */
-  static fixed(most = ADDRESSABLE): EngineMemory | undefined {
-    const pages = Math.max(1, Math.ceil(Math.min(most, ADDRESSABLE) / PAGE_BYTES));
+  static fixed(budget = new MemoryBudget()): EngineMemory | undefined {
+    const pages = Math.max(1, Math.ceil(Math.min(budget.most, ADDRESSABLE) / PAGE_BYTES));
     try {
-      return new EngineMemory(true, most, pages);
+      return new EngineMemory(true, budget, pages);
     } catch {
       return undefined;
     }
@@ -48,7 +72,7 @@ export class EngineMemory {
 
   /** Bytes that may still be handed out, as far as the machine has them. */
   get left(): number {
-    return Math.max(0, this.#most - this.#top);
+    return Math.min(ADDRESSABLE - this.#top, this.budget.left);
   }
 
   /**
@@ -59,24 +83,31 @@ export class EngineMemory {
    */
   reserve(bytes: number): number {
     const address = roundUp(this.#top, 64);
-    const end = address + bytes;
-    const fail = (cause?: unknown) =>
-      new MemoryBudgetError(
-        `the model needs more than ${Math.floor(end / 1e6)} MB, and may have ` +
-          `${Math.floor(this.#most / 1e6)} MB: give it more memory or a shorter context`,
-        { cause },
-      );
-    if (end > this.#most) throw fail();
+    const end = address + bytes, more = end - this.#top;
+    if (more > this.left) throw this.#shortage(more);
     const missing = end - this.memory.buffer.byteLength;
     if (missing > 0) {
       try {
         this.memory.grow(Math.ceil(missing / PAGE_BYTES));
       } catch (cause) {
-        throw fail(cause);
+        throw this.#shortage(more, cause);
       }
     }
     this.#top = end;
+    this.budget.take(more);
     return address;
+  }
+
+  /** The error for who asks for more bytes than there are. */
+  #shortage(more: number, cause?: unknown): MemoryBudgetError {
+    // What is there is what the model may have in all, or what one memory can.
+    const isBudget = this.budget.most < ADDRESSABLE || more > this.budget.left;
+    const [used, most] = isBudget ? [this.budget.used, this.budget.most] : [this.#top, ADDRESSABLE];
+    return new MemoryBudgetError(
+      `the model needs more than ${Math.floor((used + more) / 1e6)} MB, and may have ` +
+        `${Math.floor(most / 1e6)} MB: give it more memory or a shorter context`,
+      { cause },
+    );
   }
 
   /** Bytes at an address. Views hold until more room is reserved. */

@@ -31,13 +31,18 @@ export interface SparseOptions extends SetupOptions {
    * (default). Where files are in memory anyway, or come over a network, so are all tables.
    */
   readonly embeddings?: Embeddings;
+  /**
+   * Bytes of weights, and of cache, that one memory of WebAssembly is to have: a model that takes more is cut into
+   * several, each with as much (default: 3.2 GB, of the 4 that can be addressed).
+   */
+  readonly shardBytes?: number;
   readonly signal?: AbortSignal;
 }
 
 /** Options that are whole numbers: the least and the most that they may be. */
 const COUNTS = { threads: [1, 256], context: [1, 2 ** 20], keptSequences: [0, 10_000] } as const;
 /** Options that are bytes or milliseconds: the least. */
-const AMOUNTS = { memory: 0, shortRun: 0, patience: 1 } as const;
+const AMOUNTS = { memory: 0, shortRun: 0, patience: 1, shardBytes: 1 } as const;
 /** Options that are words, and which. */
 const WORDS = {
   kv: ["auto", "f32", "int8"],

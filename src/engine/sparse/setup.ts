@@ -18,7 +18,7 @@ import {
   type KernelModules,
   type Kernels,
 } from "./kernels.ts";
-import { EngineMemory } from "./memory.ts";
+import { EngineMemory, MemoryBudget } from "./memory.ts";
 import { Team } from "./team.ts";
 
 /**
@@ -91,16 +91,20 @@ export interface Setup {
 /**
  * Makes memory and kernels and starts threads, which pack weights until the team begins.
  *
+ * @param budget What the memory takes its bytes from.
  * @throws {BackendError} When the kernels do not run here, or the threads do not start.
  */
-export async function setUp(options: SetupOptions): Promise<Setup> {
+export async function setUp(
+  options: SetupOptions,
+  budget = new MemoryBudget(options.memory),
+): Promise<Setup> {
   const threads = options.threads ?? (mayShareMemory() ? processors() : 1);
-  if (!options.background) return await start(options, threads, false);
+  if (!options.background) return await start(options, budget, threads, false);
   try {
-    return await start(options, threads, true);
+    return await start(options, budget, threads, true);
   } catch (error) {
     // No Worker, or no memory that it may share. What else is wrong, is wrong with one thread as well.
-    const alone = await start(options, 1, false);
+    const alone = await start(options, budget, 1, false);
     const reason = error instanceof Error ? error.message : String(error);
     return { ...alone, device: `${alone.device}, not in the background: ${reason}` };
   }
@@ -115,15 +119,16 @@ export async function setUp(options: SetupOptions): Promise<Setup> {
  */
 async function chooseMemory(
   options: SetupOptions,
+  budget: MemoryBudget,
   isShared: boolean,
 ): Promise<{ build: Build; module: WebAssembly.Module; memory: EngineMemory }> {
   const { build, module } = await chooseBuild(isShared, options.build, options.kernels);
   if (isShared && !options.kernels && prefersFixedMemory()) {
-    const memory = EngineMemory.fixed(options.memory);
+    const memory = EngineMemory.fixed(budget);
     const fixed = memory?.pages && await compileFixed(build, memory.pages);
     if (memory && fixed) return { build, module: fixed, memory };
   }
-  return { build, module, memory: new EngineMemory(isShared, options.memory) };
+  return { build, module, memory: new EngineMemory(isShared, budget) };
 }
 
 /** Milliseconds that a thread is waited for. Kernels count them in 32 bits, as timers do. */
@@ -132,8 +137,13 @@ function patienceOf({ patience = PATIENCE }: SetupOptions): number {
 }
 
 /** Memory and kernels, ready for threads. */
-async function prepare(options: SetupOptions, threads: number, background: boolean) {
-  const chosen = await chooseMemory(options, background || threads > 1);
+async function prepare(
+  options: SetupOptions,
+  budget: MemoryBudget,
+  threads: number,
+  background: boolean,
+) {
+  const chosen = await chooseMemory(options, budget, background || threads > 1);
   const kernels = instantiate(chosen.module, chosen.memory);
   kernels.setUp();
   configure(chosen.memory, {
@@ -148,11 +158,12 @@ async function prepare(options: SetupOptions, threads: number, background: boole
 
 async function start(
   options: SetupOptions,
+  budget: MemoryBudget,
   threads: number,
   background: boolean,
 ): Promise<Setup> {
   const { shortRun = SHORT_RUN } = options, patience = patienceOf(options);
-  const prepared = prepare(options, threads, background);
+  const prepared = prepare(options, budget, threads, background);
   const team = await Team.start(prepared, { threads, background, patience });
   const { build, memory, kernels } = await prepared;
   const where = background ? " in the background" : "";

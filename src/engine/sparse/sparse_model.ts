@@ -8,17 +8,16 @@ import { assertRunnable } from "../tokens.ts";
 import { Batches } from "./batches.ts";
 import { CachedTokens, PagePool, PrefixStore } from "./cache.ts";
 import { PAGE } from "./layout.ts";
-import type { Plan } from "./plan/plan.ts";
 import { SparseSequence } from "./sequence.ts";
-import type { Setup } from "./setup.ts";
+import type { PlacedShard } from "./shard.ts";
 
 /** Caches of closed sequences that are kept unless the caller says how many. */
 const KEPT = 4;
 
 /** What a {@linkcode SparseModel} is made of. */
 export interface SparseParts {
-  readonly setup: Setup;
-  readonly plan: Plan;
+  /** In the order of the model. */
+  readonly shards: readonly PlacedShard[];
   readonly info: ModelInfo;
   /** Token ids are below it. */
   readonly tokenIds: number;
@@ -31,8 +30,7 @@ export interface SparseParts {
 
 export class SparseModel implements EngineModel {
   readonly info: ModelInfo;
-  readonly #setup: Setup;
-  readonly #plan: Plan;
+  readonly #shards: readonly PlacedShard[];
   readonly #pool: PagePool;
   readonly #prefixes: PrefixStore;
   /** Caches of open sequences. */
@@ -41,16 +39,13 @@ export class SparseModel implements EngineModel {
   readonly #batches: Batches;
   #state: "open" | "lost" | "closed" = "open";
 
-  constructor({ setup, plan, info, tokenIds, keptSequences }: SparseParts) {
-    const { memory } = setup;
+  constructor({ shards, info, tokenIds, keptSequences }: SparseParts) {
     const pagesOfContext = Math.ceil(info.context / PAGE);
-    this.#setup = setup;
-    this.#plan = plan;
+    this.#shards = shards;
     this.info = info;
     this.#tokenIds = tokenIds;
     this.#batches = new Batches({
-      setup,
-      plan,
+      shards,
       pagesOfContext,
       assertOpen: () => this.#assertOpen(),
       onLost: () => {
@@ -58,7 +53,11 @@ export class SparseModel implements EngineModel {
       },
     });
     const plenty = keptSequences === undefined ? pagesOfContext : Infinity;
-    this.#pool = new PagePool(memory, plan.pages, plenty);
+    const places = shards.map(({ setup: { memory }, plan: { pages } }) => ({
+      memory,
+      layout: pages,
+    }));
+    this.#pool = new PagePool(places, plenty);
     this.#prefixes = new PrefixStore(keptSequences ?? KEPT);
     this.#pool.onShortage(() => this.#prefixes.drop());
   }
@@ -86,7 +85,7 @@ export class SparseModel implements EngineModel {
         if (this.#state === "open") this.#prefixes.keep(cached);
       },
       vocabulary: this.info.vocabulary,
-      background: this.#setup.background,
+      background: this.info.background ?? false,
     });
   }
 
@@ -97,8 +96,7 @@ export class SparseModel implements EngineModel {
       tokens += cached.tokens.length;
       for (const page of cached.pages) held.add(page);
     }
-    const { bytes: pageBytes, stateBytes = 0 } = this.#plan.pages;
-    const { states } = this.#pool;
+    const { states, bytes: pageBytes } = this.#pool, stateBytes = states.bytes;
     const running = new Set([...this.#running].flatMap(({ states }) => states?.held ?? [])).size;
     return {
       sequences: this.#running.size,
@@ -112,7 +110,7 @@ export class SparseModel implements EngineModel {
 
   /** @throws {MemoryBudgetError} When a sequence of so many tokens would find no room for its keys and values. */
   assertRoomFor(tokens: number): void {
-    const { most } = this.#pool, { bytes } = this.#plan.pages;
+    const { most, bytes } = this.#pool;
     if (most * PAGE >= tokens) return;
     throw new MemoryBudgetError(
       `beside the model there is room for a cache of ${
@@ -129,12 +127,14 @@ export class SparseModel implements EngineModel {
     this.#state = "closed";
     // Threads are stopped when they no longer compute.
     await this.#batches.ended();
-    this.#setup.team.stop();
-    for (const { table } of this.#plan.rows) table.close();
+    for (const { setup, plan } of this.#shards) {
+      setup.team.stop();
+      for (const { table } of plan.rows) table.close();
+    }
   }
 
   #assertOpen(): void {
     if (this.#state === "closed") throw new ModelClosedError("the model has been closed");
-    if (this.#state === "lost") throw this.#setup.team.lost();
+    if (this.#state === "lost") throw this.#shards[0].setup.team.lost();
   }
 }

@@ -5,7 +5,7 @@
  * alike, would have to begin anew: so of some positions, points, a copy is kept.
  * @module
  */
-import type { EngineMemory } from "./memory.ts";
+import { type RoomPart, Rooms } from "./rooms.ts";
 
 /** Points that a sequence keeps: the first of them, where many begin alike, and the last. */
 const MOST_POINTS = 2;
@@ -16,8 +16,8 @@ const PART = 1 / 16;
 
 /** States of one model. */
 export class StatePool {
-  readonly #memory: EngineMemory;
-  /** Bytes of one. */
+  readonly rooms: Rooms;
+  /** Bytes of one; 0 where there is no linear attention. */
   readonly bytes: number;
   readonly #reclaim: () => boolean;
   readonly #free: number[] = [];
@@ -25,12 +25,12 @@ export class StatePool {
   #made = 0;
 
   /**
-   * @param bytes Of one state; 0 where there is no linear attention.
+   * @param parts What a state has in each memory.
    * @param reclaim Gives states up that are only kept for later; false when there are none.
    */
-  constructor(memory: EngineMemory, bytes: number, reclaim: () => boolean) {
-    this.#memory = memory;
-    this.bytes = bytes;
+  constructor(parts: readonly RoomPart[], reclaim: () => boolean) {
+    this.rooms = new Rooms(parts);
+    this.bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
     this.#reclaim = reclaim;
   }
 
@@ -58,9 +58,9 @@ export class StatePool {
 
   /** A copy to keep, where that takes little of what is left. */
   copyToKeep(from: number): number | undefined {
-    if (this.#free.length === 0 && this.bytes > this.#memory.left * PART) return undefined;
+    if (this.#free.length === 0 && !this.rooms.isWithin(PART)) return undefined;
     const state = this.take();
-    this.copy(from, state);
+    this.rooms.copy(from, state);
     return state;
   }
 
@@ -73,7 +73,7 @@ export class StatePool {
 
   #make(): number {
     try {
-      const state = this.#memory.reserve(this.bytes);
+      const state = this.rooms.make();
       this.#made++;
       return state;
     } catch (error) {
@@ -81,14 +81,6 @@ export class StatePool {
       if (state === undefined) throw error;
       return state;
     }
-  }
-
-  copy(from: number, to: number): void {
-    this.#memory.bytes(to, this.bytes).set(this.#memory.bytes(from, this.bytes));
-  }
-
-  clear(state: number): void {
-    this.#memory.bytes(state, this.bytes).fill(0);
   }
 
   hold(state: number): void {
@@ -121,9 +113,9 @@ export class SequenceStates {
     this.#pool = pool;
   }
 
-  /** Where the state behind the last token lies; nothing where no token is to be computed yet. */
-  get current(): number | undefined {
-    return this.#current;
+  /** Where the state behind the last token lies in a shard's memory; nothing where no token is to be computed yet. */
+  at(shard: number): number | undefined {
+    return this.#current === undefined ? undefined : this.#pool.rooms.at(shard, this.#current);
   }
 
   /** All that it holds. */
@@ -159,8 +151,8 @@ export class SequenceStates {
     if (this.#current !== undefined) return;
     const state = this.#pool.take();
     const point = this.#points.at(-1);
-    if (length === 0) this.#pool.clear(state);
-    else this.#pool.copy(point!.state, state);
+    if (length === 0) this.#pool.rooms.clear(state);
+    else this.#pool.rooms.copy(point!.state, state);
     this.#current = state;
   }
 

@@ -240,9 +240,15 @@ export async function leave(model: EngineModel, tokens: readonly number[]): Prom
 /**
  * Expects that sequences which are opened, cut, gone on with and closed at random, and share what they begin with, give
  * what their tokens give alone. The model has 128 positions.
+ *
+ * @param options Of the model with all of them, not of those with one.
  */
-export async function expectTurnsToLeaveNothing(folder: string, seed: number): Promise<void> {
-  await withSparse(folder, { threads: 2 }, async (model) => {
+export async function expectTurnsToLeaveNothing(
+  folder: string,
+  seed: number,
+  options: SparseOptions = {},
+): Promise<void> {
+  await withSparse(folder, { threads: 2, ...options }, async (model) => {
     const dice = new Dice(SEED + seed);
     const prompts = [1, 2, 3].map((seed) => tokensOf(seed, 110));
     const open: { sequence: Sequence; tokens: number[] }[] = [];
@@ -274,12 +280,19 @@ export async function expectTurnsToLeaveNothing(folder: string, seed: number): P
   });
 }
 
-/** Expects that sequences which run at once give what each gives alone, on any number of threads. */
-export async function expectOthersNotToMatter(folder: string): Promise<void> {
+/**
+ * Expects that sequences which run at once give what each gives alone, on any number of threads.
+ *
+ * @param options Of the model with all of them, not of those with one.
+ */
+export async function expectOthersNotToMatter(
+  folder: string,
+  options: SparseOptions = {},
+): Promise<void> {
   const prompts = [1, 2, 3, 4].map((seed) => tokensOf(seed, 20 + 33 * (seed - 1)));
   const wanted = await Promise.all(prompts.map((prompt) => alone(folder, [...prompt, 9])));
   for (const threads of [1, 2, 3]) {
-    await withSparse(folder, { threads }, async (model) => {
+    await withSparse(folder, { threads, ...options }, async (model) => {
       const sequences = prompts.map(() => model.open());
       await Promise.all(sequences.map((sequence, i) => run(sequence, prompts[i])));
       const found = await Promise.all(sequences.map((sequence) => run(sequence, [9])));

@@ -8,7 +8,7 @@ import {
   PagePool,
   PrefixStore,
 } from "../../../src/engine/sparse/cache.ts";
-import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
+import { EngineMemory, MemoryBudget } from "../../../src/engine/sparse/memory.ts";
 
 export class OpenSequences {
   readonly memory: EngineMemory;
@@ -18,8 +18,8 @@ export class OpenSequences {
 
   /** @param most Bytes that memory may have; see {@linkcode PagePool} for `plenty`. */
   constructor(most: number | undefined, layout: PageLayout, plenty = 0) {
-    this.memory = new EngineMemory(false, most);
-    this.pool = new PagePool(this.memory, layout, plenty);
+    this.memory = new EngineMemory(false, new MemoryBudget(most));
+    this.pool = new PagePool([{ memory: this.memory, layout }], plenty);
     this.pool.onShortage(() => this.kept.drop());
   }
 

@@ -65,7 +65,8 @@ async function planOf(stepsWith: (matrix: MatrixRef) => FusedStep[]): Promise<Pr
     ...stepsWith(matrix),
   ];
   const widths = new Array(steps.length).fill(WIDTH);
-  const decoder = { widths, steps, logits: steps.length - 1 };
+  const logits = steps.length - 1;
+  const decoder = { widths, steps, logits, given: [], results: [logits] };
   const loader = machine.loader(await file.open(), [matrix]);
   const sizes = { threads: THREADS, tokens: 32, tokensWithLogits: 32, context: 64 };
   const options = { ...sizes, kv: "f32", activations: "int8" } as const;

@@ -26,7 +26,7 @@ class Sequences extends OpenSequences {
     const all = [...cached.again, ...tokens];
     const point = cached.pointWithin(all.length) ?? 0;
     cached.grow(all.length);
-    const at = cached.states!.current!;
+    const at = cached.states!.at(0)!;
     for (const [i, token] of all.entries()) {
       this.memory.set(at, this.memory.get(at) * 31 + token + 1 >>> 0);
       cached.add([token]);

@@ -181,7 +181,8 @@ describe("a plan", () => {
       linear(4, 5, 3),
       linear(5, 6),
     ];
-    const decoder = { widths: new Array(7).fill(width), steps, logits: 6 };
+    const widths = new Array(7).fill(width);
+    const decoder = { widths, steps, logits: 6, given: [], results: [6] };
     const { program } = await makePlan(decoder, loader, machine.memory, {
       threads: 3,
       tokens: 4,

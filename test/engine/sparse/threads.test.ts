@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { MemoryBudgetError } from "../../../src/errors.ts";
-import { EngineMemory } from "../../../src/engine/sparse/memory.ts";
+import { EngineMemory, MemoryBudget } from "../../../src/engine/sparse/memory.ts";
 import { setUp } from "../../../src/engine/sparse/setup.ts";
 import { prefersFixedMemory } from "../../../src/platform/machine.ts";
 import { runtime } from "../../../src/platform/runtime.ts";
@@ -98,10 +98,10 @@ describe("the memory that threads share", () => {
   });
 
   test("of a whole size hands out no more than it may", () => {
-    const memory = EngineMemory.fixed(1e6)!;
+    const memory = EngineMemory.fixed(new MemoryBudget(1e6))!;
     expect(memory.pages).toBe(16);
     // The kernels' own words lie in the first.
-    expect(EngineMemory.fixed(0)!.pages).toBe(1);
+    expect(EngineMemory.fixed(new MemoryBudget(0))!.pages).toBe(1);
     const address = memory.reserve(9e5);
     memory.bytes(address, 9e5).fill(7);
     expect(() => memory.reserve(1e5)).toThrow(MemoryBudgetError);

@@ -88,11 +88,23 @@ export type ConvolutionStep = Extract<Step, { op: "convolve" }>;
 /** Linear attention. */
 export type DeltaStep = Extract<Step, { op: "delta" }>;
 
-/** A fused program. */
+/** A fused program, or a shard of one. */
 export interface FusedDecoder {
   readonly widths: readonly number[];
   readonly steps: readonly FusedStep[];
+  /** The value that is the logits: of shards only the last makes it. */
   readonly logits: Value;
+  /** Values that are there before the first step: what other shards have made. */
+  readonly given: readonly Value[];
+  /** Values that are read when all steps are done: the logits, or what the next shard is given. */
+  readonly results: readonly Value[];
+}
+
+/** Matrices of a program, each as often as it is used. */
+export function matricesOf({ steps }: FusedDecoder): MatrixRef[] {
+  return steps.flatMap((step) =>
+    step.op === "linear" ? [step.matrix] : step.op === "embed" ? [step.table] : []
+  );
 }
 
 /** The values that a fused step reads, each once. */
@@ -201,7 +213,7 @@ class Fuser {
     });
     this.#close(logits);
     if (this.#tail === steps.length) this.#select();
-    return { widths, steps: this.#steps, logits };
+    return { widths, steps: this.#steps, logits, given: [], results: [logits] };
   }
 
   /** What the tail needs of all before it, of the tokens whose logits are wanted. */

@@ -34,7 +34,11 @@ export function layerBytes(
 /** The layout of the pages of a program. */
 export function layoutOfPages(
   { steps, widths }: FusedDecoder,
-  { kv, context }: { readonly kv: "f32" | "int8"; readonly context: number },
+  { kv, context, pagesTogether = TOGETHER }: {
+    readonly kv: "f32" | "int8";
+    readonly context: number;
+    readonly pagesTogether?: number;
+  },
   memory: EngineMemory,
 ): PageLayout {
   const caching = steps.filter((step) =>
@@ -50,7 +54,7 @@ export function layoutOfPages(
   // A program without a cache has pages of nothing.
   const [first = 0] = layers;
   const areAlike = layers.every((layer) => layer === first);
-  const together = Math.min(TOGETHER, Math.ceil(context / PAGE));
+  const together = Math.min(pagesTogether, Math.ceil(context / PAGE));
   return areAlike && together * bytes <= memory.left * PART
     ? { bytes, layerBytes: first, together, keepsLast, stateBytes }
     : { bytes, layerBytes: bytes, together: 1, keepsLast, stateBytes };

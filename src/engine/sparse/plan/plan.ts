@@ -61,6 +61,8 @@ export interface PlanOptions {
   readonly sketch?: boolean;
   /** Tables that stay in their file. */
   readonly inFile?: ReadonlyMap<TableRef, FileRows>;
+  /** Most pages of the cache that are made at once; default: some. */
+  readonly pagesTogether?: number;
 }
 
 /** Rows out of a file, which are to be written for a run's tokens before it begins. */
@@ -75,7 +77,10 @@ export interface RowsToWrite {
 export interface Plan {
   /** Address of the program. */
   readonly program: number;
-  readonly logits: Vectors;
+  /** Where the values that it is given are to be written before a run, in their order. */
+  readonly given: readonly Vectors[];
+  /** Where its results are: the logits, or what the next shard is given. */
+  readonly results: readonly Vectors[];
   /** Bytes of weights that are read for a token of which only the largest logit matters. */
   readonly tokenBytes: number;
   readonly pages: PageLayout;
@@ -190,9 +195,11 @@ class Planner {
   }
 
   run(): Plan {
-    const { steps, logits } = this.#decoder;
+    const { steps, given, results } = this.#decoder;
     // They are there before the first step.
     const rows = this.#placeRows();
+    for (const value of given) this.#values.place(value, "clean");
+    const places = given.map((value) => this.#values.get(value));
     steps.forEach((step, i) => {
       this.#encode(step, i);
       for (const value of readBy(step)) this.#values.done(value, i);
@@ -202,7 +209,8 @@ class Planner {
     this.#memory.words(program, words.length).set(words);
     return {
       program,
-      logits: this.#values.get(logits),
+      given: places,
+      results: results.map((value) => this.#values.get(value)),
       tokenBytes: this.#tokenBytes(),
       pages: this.#pages,
       sketchRooms: this.#sketchRooms,

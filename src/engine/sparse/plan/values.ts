@@ -52,7 +52,7 @@ export class Values {
   #selected = false;
 
   constructor(
-    { steps, widths, logits }: FusedDecoder,
+    { steps, widths, results }: FusedDecoder,
     program: Program,
     buffers: Buffers,
     quantised: QuantisedForms,
@@ -65,7 +65,7 @@ export class Values {
     this.#sizes = sizes;
     this.#readers = new Array(widths.length).fill(0);
     for (const step of steps) for (const value of readBy(step)) this.#readers[value]++;
-    this.#readers[logits]++;
+    for (const value of results) this.#readers[value]++;
   }
 
   /** Where a value lies, whoever has written it. */

@@ -75,6 +75,11 @@ export async function placeDense(stage: Stage, ref: DenseRef): Promise<PlacedMat
   };
 }
 
+/** Bytes of a dense matrix where kernels read it. */
+export function bytesOfDense(ref: DenseRef): number {
+  return layoutOf(ref).bytesOf(roundUp(ref.rows, 16));
+}
+
 /** The layout of a matrix, and the bytes of some of its rows, a multiple of sixteen. */
 function layoutOf({ columns, type, group = 0 }: DenseRef) {
   if (type === "int4") {

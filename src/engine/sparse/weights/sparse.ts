@@ -23,7 +23,8 @@ import type { ModelReader } from "../model_reader.ts";
 import { ELEMENT_BYTES, type PlacedMatrix } from "./placed.ts";
 import type { Room, Stage, Words } from "./stage.ts";
 
-type SparseRef = MatrixRef & { kind: "sparse" };
+/** A matrix that is packed in the file. */
+export type SparseRef = MatrixRef & { kind: "sparse" };
 
 /** Bytes of the room that a sparse matrix takes while it is packed. */
 export function bytesToStageSparse(reader: ModelReader, ref: SparseRef): number {
@@ -81,11 +82,7 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
   const fits = kind === KIND.DENSE_INT8 || kind === KIND.DENSE_INT4 ||
     (isOne && beyond.one === 0) || (isTwo && beyond.two === 0) || (isAny && beyond.any === 0);
   const listBytes = fits ? 0 : stage.kernels.measure(room.address) >>> 0;
-  const bytes = isInt4(kind)
-    ? int4Bytes(kind, rows, columns, group)
-    : isAny
-    ? anyBytes
-    : paddedRows / 4 * segments * segmentBytes(kind);
+  const bytes = bytesOfKind(kind, { rows, columns, group }, anyBytes);
   const hasLists = !isQuantised(kind) || listBytes > 0;
   const table = memory.reserve(isQuantised(kind) && !hasLists ? 0 : paddedRows + 4);
   const chunks = memory.reserve(isAny ? paddedRows : 0);
@@ -114,6 +111,17 @@ export async function placeSparse(stage: Stage, ref: SparseRef): Promise<PlacedM
     lists: hasLists ? table : 0,
     bytes: bytes + listBytes,
   };
+}
+
+/** Bytes of a matrix in a layout, without lists. @param anyBytes See {@linkcode kindOf}. */
+export function bytesOfKind(
+  kind: Kind,
+  { rows, columns, group }: { rows: number; columns: number; group: number },
+  anyBytes: number,
+): number {
+  if (isInt4(kind)) return int4Bytes(kind, rows, columns, group);
+  if (kind === KIND.SLOTS_ANY) return anyBytes;
+  return roundUp(rows, 16) / 4 * segmentsOf(columns) * segmentBytes(kind);
 }
 
 /** Reads a sparse matrix's tensors into a room. */
@@ -232,9 +240,14 @@ const LIST_COST = 24;
  */
 const ANY_FACTOR = 1.4;
 
-/** The layout that costs least. */
-function kindOf(
-  { type, rows, columns, scaling }: MatrixRef & { kind: "sparse" },
+/**
+ * The layout that costs least.
+ *
+ * @param beyond Weights that have no slot where each window has one, or two, or as many as are needed.
+ * @param anyBytes Of slots that are as many as needed.
+ */
+export function kindOf(
+  { type, rows, columns, scaling }: SparseRef,
   group: number,
   beyond: { readonly one: number; readonly two: number; readonly any: number },
   anyBytes: number,
